@@ -1,0 +1,1 @@
+"""Build, watch and dissect very deep networks in PyTorch."""
