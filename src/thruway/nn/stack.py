@@ -1,0 +1,259 @@
+"""A whole stack of highway layers as one module over stacked parameters."""
+
+from collections.abc import Iterator, Mapping
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from thruway.activations import activation as activation_row
+from thruway.activations import activation_module
+from thruway.errors import ConfigError, ShapeError
+from thruway.init.parts import Part
+from thruway.nn.accepts import accept_size, refuse_features
+from thruway.nn.fused import draw_parts_, highway_parts
+from thruway.nn.gates import resolve_gate_bias
+from thruway.nn.highway import HighwayLinear
+from thruway.nn.stack_kernel import FUSED_ACTIVATIONS, highway_stack, highway_stack_states, plain_highway_stack
+
+__all__ = ["HighwayStack", "LayerStates", "layered_state_dict", "stacked_state_dict"]
+
+# From this depth on, `recompute="auto"` trades a second forward pass for memory: the states of a shorter
+# stack weigh less than its parameters, gradients and momentum together (width 50, batch 100).
+_RECOMPUTE_FROM = 200
+
+
+class LayerStates(NamedTuple):
+    """What every layer of a stack saw and did in one pass; each (depth, ..., width), without gradient."""
+
+    x: Tensor  # what enters the layer
+    h: Tensor  # its transform H
+    t: Tensor  # its transform gate T
+
+
+class StatesTap(nn.Module):
+    """Where a forward hook reads the LayerStates of a stack; it computes nothing."""
+
+    def forward(self, states: LayerStates) -> LayerStates:
+        return states
+
+
+class HighwayStack(nn.Module):
+    """`depth` highway layers of one width: the numbers of nn.Sequential(HighwayLinear...), in far fewer calls.
+
+        y_l = y_{l-1} + T_l (H_l - y_{l-1}),    H_l = activation(W_H y_{l-1} + b_H),    T_l = sigmoid(W_T y_{l-1} + b_T)
+
+    `weight` is (depth, 2·width, width), W_H above W_T in each layer, and `bias` (depth, 2·width): one
+    tensor for the optimiser, one batched GEMM for the weight gradients. The backward pass is written
+    by hand; higher derivatives, forward mode and activations whose slope cannot be told from
+    their value (gelu, silu, ...) take the plain way. Under autocast the layers run
+    one by one as well, with the carry path in the input's own type.
+
+    A forward hook on the submodule `states` receives the LayerStates of each pass (H and T of every
+    layer, at no extra cost); `layer_states(x)` returns them directly.
+
+    Args:
+        width: units per layer.
+        depth: layers, at least 1.
+        activation: a name from thruway.activations.ACTIVATIONS.
+        gate_bias: what the gates' biases start at, or "depth" for the papers' guideline (gate_bias_for_depth).
+        recompute: False keeps every layer's states for the backward pass; True keeps every ~sqrt(depth)-th
+            and recomputes the others, so that activation memory grows like sqrt(depth); "auto" does so from
+            200 layers on.
+        generator: where the weights are drawn from; None draws from torch's global generator, as torch's layers do.
+    Raises:
+        ConfigError: for a size below 1, an unknown activation, or a gate bias that is neither a number nor "depth".
+        ShapeError: when called on something that is not (..., width).
+    Source:
+        Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), eqs. 2-3, sec. 2.2; initial
+        weights as in HighwayLinear. The stacking is ours.
+
+    >>> stack = HighwayStack(4, depth=3, generator=torch.Generator().manual_seed(0))
+    >>> layers = stack.to_layers()
+    >>> x = torch.ones(2, 4)
+    >>> torch.allclose(stack(x), layers(x))
+    True
+    """
+
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        activation: str = "relu",
+        gate_bias: float | Literal["depth"] = -2.0,
+        *,
+        recompute: bool | Literal["auto"] = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.width, self.depth = accept_size("width", width), accept_size("depth", depth)
+        if not isinstance(activation, str):
+            raise ConfigError(
+                f"HighwayStack takes an activation by name, got {activation!r}. "
+                "For a callable, use nn.Sequential of HighwayLinear(width, activation=...)."
+            )
+        self.activation = activation_row(activation).name
+        self.gate_bias = resolve_gate_bias(gate_bias, self.depth)
+        if recompute not in (True, False, "auto"):
+            raise ConfigError(f"recompute must be True, False or 'auto', got {recompute!r}.")
+        self.recompute = recompute
+        self.weight = nn.Parameter(torch.empty(self.depth, 2 * self.width, self.width, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(self.depth, 2 * self.width, device=device, dtype=dtype))
+        self.states = StatesTap()
+        self.reset_parameters(generator)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw all weights afresh, layer by layer as Sequential(HighwayLinear...) would, and reset the biases."""
+        draw_parts_(self.init_parts(), generator)
+
+    def init_parts(self) -> Iterator[Part]:
+        """The maps of every layer, for an initialiser."""
+        for layer in range(self.depth):
+            parts = highway_parts(self.weight[layer], self.bias[layer], "coupled", self.gate_bias, self.activation)
+            for part in parts:
+                yield part._replace(name=f"{layer}.{part.name}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1:] != (self.width,):
+            raise refuse_features("HighwayStack", x, self.width, "It carries its input; put a Linear or Resize before it.")
+        if torch.is_autocast_enabled(x.device.type):
+            return self._run_one_by_one(x)
+        features = self._feature_major(x)
+        weight, bias = self.weight.unsqueeze(0), self.bias.unsqueeze(0)
+        if self.activation not in FUSED_ACTIVATIONS:
+            if _is_hooked(self.states):
+                return self._run_one_by_one(x)
+            y = plain_highway_stack(features, weight, bias, activation_row(self.activation).function)
+        elif _is_hooked(self.states):
+            y, X, A = highway_stack_states(features, weight, bias, self.activation)
+            H, T = A.chunk(2, dim=-2)
+            self.states(LayerStates(*(self._as_given(s.squeeze(1), x) for s in (X, H, T))))
+        else:
+            y = highway_stack(features, weight, bias, self.activation, self._segment())
+        return self._as_given(y.squeeze(0), x)
+
+    def layer_states(self, x: Tensor) -> LayerStates:
+        """The states of every layer for this input, (depth, ..., width) each; no gradient, parameters untouched.
+
+        >>> states = HighwayStack(4, depth=3, gate_bias=-2.0).layer_states(torch.zeros(5, 4))
+        >>> states.t.shape, round(states.t[0].mean().item(), 3)   # sigmoid(-2), since x = 0
+        (torch.Size([3, 5, 4]), 0.119)
+        """
+        seen: list[LayerStates] = []
+        handle = self.states.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+        try:
+            with torch.no_grad():
+                self(x)
+        finally:
+            handle.remove()
+        return seen[-1]
+
+    def to_layers(self) -> nn.Sequential:
+        """The same function as nn.Sequential of HighwayLinear, with copies of these parameters."""
+        unused = torch.Generator()  # the drawn weights are overwritten; the global generator stays as it was
+        layers = nn.Sequential(
+            *(
+                HighwayLinear(self.width, self.activation, self.gate_bias, dtype=self.weight.dtype, generator=unused)
+                for _ in range(self.depth)
+            )
+        ).to(self.weight.device)
+        layers.load_state_dict(layered_state_dict(self.state_dict()))
+        return layers
+
+    @classmethod
+    def from_layers(cls, layers: nn.Sequential) -> "HighwayStack":
+        """The stack of these HighwayLinear layers, with copies of their parameters.
+
+        Raises:
+            ConfigError: if a layer is no coupled HighwayLinear, or widths or activations differ.
+        """
+        first = next(iter(layers), None)
+        for index, layer in enumerate(layers):
+            if not isinstance(layer, HighwayLinear) or layer.carry != "coupled" or layer.activation_name is None:
+                raise ConfigError(f"layer {index} is {layer}; a stack is made of coupled HighwayLinear with a named activation.")
+            if isinstance(first, HighwayLinear) and (layer.width, layer.activation_name) != (first.width, first.activation_name):
+                raise ConfigError(
+                    f"all layers of a stack must agree: layer 0 has width {first.width} and {first.activation_name}, "
+                    f"layer {index} has width {layer.width} and {layer.activation_name}."
+                )
+        if not isinstance(first, HighwayLinear):
+            raise ConfigError("a stack needs at least one layer, got an empty Sequential.")
+        name = str(first.activation_name)
+        weight = first.weight
+        unused = torch.Generator()
+        stack = cls(first.width, len(layers), name, first.gate_bias, dtype=weight.dtype, generator=unused).to(weight.device)
+        stack.load_state_dict(stacked_state_dict(layers.state_dict()))
+        return stack
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.width}, depth={self.depth}, activation={self.activation!r}, gate_bias={self.gate_bias}, "
+            f"recompute={self.recompute!r}"
+        )
+
+    def _segment(self) -> int | None:
+        """Layers recomputed at a time; sqrt(depth) of them keeps as many states as segments."""
+        wanted = self.depth >= _RECOMPUTE_FROM if self.recompute == "auto" else self.recompute
+        return max(1, round(self.depth**0.5)) if wanted else None
+
+    def _feature_major(self, x: Tensor) -> Tensor:
+        """(..., width) as (1 member, width, batch)."""
+        if x.dtype != self.weight.dtype:
+            raise ShapeError(
+                f"HighwayStack has {self.weight.dtype} parameters, got a {x.dtype} input. Convert one of them with .to()."
+            )
+        return x.reshape(-1, self.width).mT.contiguous().unsqueeze(0)
+
+    def _as_given(self, states: Tensor, x: Tensor) -> Tensor:
+        """(..., width, batch) shaped as the input was."""
+        return states.mT.reshape(*states.shape[:-2], *x.shape)
+
+    def _run_one_by_one(self, x: Tensor) -> Tensor:
+        """Layer by layer with differentiable calls, as nn.Sequential(HighwayLinear...) runs."""
+        act, seen = activation_module(self.activation), []
+        for weight, bias in zip(self.weight, self.bias, strict=True):
+            h, t = torch.nn.functional.linear(x, weight, bias).chunk(2, dim=-1)
+            h, t = act(h).to(x.dtype), torch.sigmoid(t).to(x.dtype)
+            seen.append((x.detach(), h.detach(), t.detach()))
+            x = torch.lerp(x, h, t)
+        if _is_hooked(self.states):
+            self.states(LayerStates(*(torch.stack(states) for states in zip(*seen, strict=True))))
+        return x
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def stacked_state_dict(layered: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of a HighwayStack from that of nn.Sequential(HighwayLinear...).
+
+    Raises:
+        ShapeError: if a layer is missing or of another shape.
+
+    >>> layers = nn.Sequential(HighwayLinear(2), HighwayLinear(2))
+    >>> {name: tuple(value.shape) for name, value in stacked_state_dict(layers.state_dict()).items()}
+    {'weight': (2, 4, 2), 'bias': (2, 4)}
+    """
+    depth = sum(name.endswith(".weight") for name in layered)
+    wanted = {f"{layer}.{kind}" for layer in range(depth) for kind in ("weight", "bias")}
+    if depth == 0 or wanted != set(layered):
+        raise ShapeError(f"expected the keys 0.weight, 0.bias, 1.weight, ... of highway layers, got {sorted(layered)}.")
+    stacks = {kind: [layered[f"{layer}.{kind}"] for layer in range(depth)] for kind in ("weight", "bias")}
+    for kind, tensors in stacks.items():
+        if len({tuple(t.shape) for t in tensors}) > 1:
+            raise ShapeError(f"all layers of a stack have one width, got {kind} of shapes {[tuple(t.shape) for t in tensors]}.")
+    return {kind: torch.stack(tensors) for kind, tensors in stacks.items()}
+
+
+def layered_state_dict(stacked: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of nn.Sequential(HighwayLinear...) from that of a HighwayStack; the other way round.
+
+    >>> sorted(layered_state_dict(HighwayStack(2, depth=2).state_dict()))
+    ['0.bias', '0.weight', '1.bias', '1.weight']
+    """
+    return {
+        f"{layer}.{kind}": value for kind in ("weight", "bias") for layer, value in enumerate(stacked[kind].unbind(0))
+    }

@@ -1,0 +1,212 @@
+"""Many nets of one architecture, trained in one vectorised step.
+
+A random search trains the same net dozens of times with other numbers. Narrow deep nets are bound by
+calls, not by arithmetic, so one call for all of them costs little more than one call for one. Every
+parameter gets a leading axis of members; the loss of all members is one vmap; the update is a few
+broadcast operations with a learning rate, momentum and weight decay per member.
+
+Members never mix: a member that diverges to NaN or infinity is masked and marked, and the numbers of the
+others do not change.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state
+from torch.nn import functional as F
+
+from thruway.errors import CheckpointError, ConfigError
+from thruway.nn.stack_kernel import Arena
+
+__all__ = ["Population", "SGD"]
+
+
+@dataclass(frozen=True)
+class SGD:
+    """The update rule of one member.
+
+        g <- dL/dw + weight_decay w       v <- momentum v + g       w <- w - lr (v, or g + momentum v with Nesterov)
+
+    `lr_decay` is what is left of the learning rate after each epoch.
+    """
+
+    lr: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    lr_decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, value, is_allowed, allowed in (
+            ("lr", self.lr, self.lr > 0, "above 0"),
+            ("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)"),
+            ("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0"),
+            ("lr_decay", self.lr_decay, 0 < self.lr_decay <= 1, "in (0, 1]"),
+        ):
+            if not is_allowed:
+                raise ConfigError(f"{name} must be {allowed}, got {value!r}.")
+
+
+class Population:
+    """`len(models)` nets of one architecture and the SGD state of each.
+
+    Args:
+        models: the members, built with their own initial weights (and gate biases); their states are copied.
+        rules: one SGD rule per member.
+        nesterov: Nesterov's momentum, for all members.
+        clip: the largest L2 norm a member's gradient may have; None does not clip.
+        loss: (outputs, targets) -> 0-d loss of one member.
+    Raises:
+        ConfigError: if there are no models, more or fewer rules than models, or architectures that differ.
+
+    >>> nets = [nn.Linear(2, 2) for _ in range(3)]
+    >>> population = Population(nets, [SGD(lr=0.1), SGD(lr=0.2), SGD(lr=0.3, momentum=0.9)])
+    >>> population.step(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long)).shape
+    torch.Size([3])
+    """
+
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        rules: Sequence[SGD],
+        *,
+        nesterov: bool = False,
+        clip: float | None = None,
+        loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    ) -> None:
+        _check_members(models, rules)
+        self._template = copy.deepcopy(models[0]).to("meta")
+        params, buffers = stack_module_state(list(models))  # type: ignore[arg-type]
+        self.parameters: dict[str, Tensor] = {name: p.detach().requires_grad_() for name, p in params.items()}
+        self.buffers: dict[str, Tensor] = {name: b.detach().clone() for name, b in buffers.items()}
+        self.velocity = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
+        self.rules, self.nesterov, self.clip, self.epoch = tuple(rules), nesterov, clip, 0.0
+        device = next(iter(self.parameters.values())).device
+        self.diverged_at = torch.full((len(models),), -1, dtype=torch.long)  # step; -1: has not diverged
+        self.steps = 0
+        self._loss, self._arena = loss, Arena()
+        self._momentum = _column(rules, "momentum", device)
+        self._weight_decay = _column(rules, "weight_decay", device)
+
+    def __len__(self) -> int:
+        return len(self.rules)
+
+    @property
+    def is_alive(self) -> Tensor:
+        """(members,) bool, on the CPU: which members have not diverged."""
+        return self.diverged_at < 0
+
+    def losses(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of every member on this batch, (members,); NaN for those that have diverged. No gradient."""
+        with torch.no_grad():
+            return self._marked(self._member_losses(inputs, targets))
+
+    def step(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """One update of every living member; their losses before it, (members,), NaN for the diverged.
+
+        Args:
+            inputs, targets: one batch, seen by all members.
+        """
+        with self._arena.step():
+            losses = self._member_losses(inputs, targets)
+            # Members share no parameter: the gradient of the sum is each member's own gradient.
+            gradients = torch.autograd.grad(losses.sum(), list(self.parameters.values()))
+            losses = losses.detach()
+            with torch.no_grad():
+                self._mask_diverged(losses, gradients)
+                self._update(dict(zip(self.parameters, gradients, strict=True)))
+        self.steps += 1
+        return self._marked(losses)
+
+    def model(self, member: int) -> nn.Module:
+        """A copy of one member as an ordinary module."""
+        net = copy.deepcopy(self._template).to_empty(device=next(iter(self.parameters.values())).device)
+        net.load_state_dict({name: t[member].detach() for name, t in {**self.parameters, **self.buffers}.items()})
+        return net
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that changes in training, as flat named tensors: what a checkpoint keeps."""
+        kinds = {"parameters": self.parameters, "buffers": self.buffers, "velocity": self.velocity}
+        named = {f"{kind}/{name}": t.detach() for kind, tensors in kinds.items() for name, t in tensors.items()}
+        return {**named, "diverged_at": self.diverged_at, "steps": torch.tensor(self.steps)}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up the state that `tensors()` gave; training goes on bit for bit.
+
+        Raises:
+            CheckpointError: if a tensor is missing, unknown or of another shape; nothing is changed then.
+        """
+        own = self.tensors()
+        wrong = sorted(set(own) ^ set(tensors)) or sorted(n for n, t in own.items() if t.shape != tensors[n].shape)
+        if wrong:
+            raise CheckpointError(f"the checkpoint is of another population: {', '.join(wrong[:5])} do not fit.")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(tensors[name])
+        self.steps = int(tensors["steps"])
+
+    def _member_losses(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        def loss_of(params: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
+            return self._loss(functional_call(self._template, (params, buffers), (inputs,)), targets)
+
+        result: Tensor = torch.vmap(loss_of, randomness="different")(self.parameters, self.buffers)
+        return result
+
+    def _mask_diverged(self, losses: Tensor, gradients: Sequence[Tensor]) -> None:
+        """Take members whose loss is no longer finite out of the race: all their numbers become and stay 0.
+
+        A net of zeros has a finite loss, so that nothing needs a mask in the steps that follow.
+        """
+        lost = ~torch.isfinite(losses).cpu() & self.is_alive
+        if lost.any():
+            self.diverged_at[lost] = self.steps
+            for tensors in (self.parameters.values(), self.velocity.values(), gradients, self.buffers.values()):
+                for tensor in tensors:
+                    tensor[lost.to(tensor.device)] = 0
+
+    def _marked(self, losses: Tensor) -> Tensor:
+        return losses.masked_fill(~self.is_alive.to(losses.device), float("nan"))
+
+    def _update(self, gradients: dict[str, Tensor]) -> None:
+        lr = torch.tensor([r.lr * r.lr_decay**self.epoch for r in self.rules]) * self.is_alive
+        lr = lr.to(self._momentum.device)
+        if self.clip is not None:
+            norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients.values()]).norm(dim=0)
+            shrink = (self.clip / (norms + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
+            gradients = {name: g * _over(shrink, g) for name, g in gradients.items()}
+        for name, w in self.parameters.items():
+            g, v, momentum = gradients[name], self.velocity[name], _over(self._momentum, w)
+            if self._weight_decay.any():
+                g = torch.addcmul(g, w, _over(self._weight_decay, w))
+            v.mul_(momentum).add_(g)
+            w.addcmul_(torch.addcmul(g, v, momentum) if self.nesterov else v, _over(lr, w), value=-1)
+
+
+def _over(values: Tensor, like: Tensor) -> Tensor:
+    """(members,) shaped so that it broadcasts over a parameter of theirs."""
+    return values.to(like.dtype).view(-1, *[1] * (like.dim() - 1))
+
+
+def _column(rules: Sequence[SGD], field: str, device: torch.device) -> Tensor:
+    return torch.tensor([getattr(rule, field) for rule in rules], dtype=torch.float64, device=device)
+
+
+def _check_members(models: Sequence[nn.Module], rules: Sequence[SGD]) -> None:
+    if not models or len(models) != len(rules):
+        raise ConfigError(f"a population needs one rule per model and at least one: got {len(models)} models, {len(rules)} rules.")
+
+    def architecture(model: nn.Module) -> Any:
+        shapes = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
+        modules = [(name, type(module), getattr(module, "activation", None)) for name, module in model.named_modules()]
+        return shapes, [(name, kind, act if isinstance(act, str) else None) for name, kind, act in modules]
+
+    first = architecture(models[0])
+    for index, model in enumerate(models[1:], start=1):
+        if architecture(model) != first:
+            raise ConfigError(
+                f"all members must share one architecture: model {index} differs from model 0. "
+                "Put nets of another depth, width or activation into a population of their own."
+            )
