@@ -1,1 +1,40 @@
+"""Data sets: real ones, read and checked here, in memory and in an order that a seed fixes."""
 
+from thruway.data.cifar import read_cifar_binary
+from thruway.data.download import fetch
+from thruway.data.entry import Entry, Raw, Remote
+from thruway.data.folder import ImageFolder
+from thruway.data.idx import read_idx
+from thruway.data.obtain import obtain
+from thruway.data.places import search_roots
+from thruway.data.reading import read
+from thruway.data.sampler import batches, permutation, steps_per_epoch
+from thruway.data.table import DATASETS, dataset
+from thruway.data.tensors import TensorSet, load
+from thruway.data.vision import CIFAR10, CIFAR100, EMNIST, KMNIST, MNIST, FashionMNIST
+
+__all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "DATASETS",
+    "EMNIST",
+    "KMNIST",
+    "MNIST",
+    "Entry",
+    "FashionMNIST",
+    "ImageFolder",
+    "Raw",
+    "Remote",
+    "TensorSet",
+    "batches",
+    "dataset",
+    "fetch",
+    "load",
+    "obtain",
+    "permutation",
+    "read",
+    "read_cifar_binary",
+    "read_idx",
+    "search_roots",
+    "steps_per_epoch",
+]

@@ -1,0 +1,85 @@
+"""IDX, the format of MNIST and its relatives.
+
+    2 zero bytes, type (8 = unsigned byte), number of axes, each axis as a big-endian int32, the values
+
+Source: http://yann.lecun.com/exdb/mnist/, "the IDX file format".
+"""
+
+import dataclasses
+import struct
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from thruway.data.bounded import damaged, present, read_at_most
+from thruway.data.entry import Entry, Raw
+
+__all__ = ["read_idx", "read_idx_pair", "read_transposed_idx_pair"]
+
+_UNSIGNED_BYTE = 8
+
+
+def read_idx(path: str | Path, counts: tuple[int, ...], item: tuple[int, ...] = ()) -> Tensor:
+    """The values of an IDX file whose shape is known beforehand.
+
+    Args:
+        path: the file; unpacked on the way if it ends in .gz.
+        counts: how many items it may hold; the largest bounds what is read.
+        item: the shape of one item: (28, 28) for images, () for labels.
+    Returns:
+        uint8, (N, *item), with N one of `counts`.
+    Raises:
+        DatasetError: naming the file, what is wrong with it, and what to do.
+
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder, "labels")
+    ...     _ = file.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3]) + bytes([7, 0, 9]))
+    ...     read_idx(file, counts=(3,))
+    tensor([7, 0, 9], dtype=torch.uint8)
+    """
+    path = Path(path)
+    axes = 1 + len(item)
+    header = 4 + 4 * axes
+    item_bytes = 1
+    for axis in item:
+        item_bytes *= axis
+    content = read_at_most(path, header + max(counts) * item_bytes)
+
+    magic = bytes([0, 0, _UNSIGNED_BYTE, axes])
+    if content[:4] != magic:
+        raise damaged(
+            path, f"starts with bytes {content[:4].hex(' ') or '(none)'}, IDX of this kind with {magic.hex(' ')}"
+        )
+    if len(content) < header:
+        raise damaged(path, f"ends inside its header of {header} bytes")
+    count, *shape = struct.unpack_from(f">{axes}i", content, 4)
+    if count not in counts or tuple(shape) != item:
+        allowed = " or ".join(str((n, *item)) for n in counts)
+        raise damaged(path, f"says its shape is {(count, *shape)}, allowed: {allowed}")
+    expected = header + count * item_bytes
+    if len(content) != expected:
+        got = f"only {len(content)}" if len(content) < expected else "more"
+        raise damaged(path, f"should be {expected} bytes long (unpacked), has {got}")
+    return torch.frombuffer(content, dtype=torch.uint8, offset=header).reshape(count, *item)
+
+
+def read_idx_pair(entry: Entry, folder: Path, train: bool) -> Raw:
+    """An image file and its label file, checked against each other and against the table's row."""
+    part = entry.part(train)
+    images_at, labels_at = (present(folder, name) for name in part.files)
+    channels, height, width = entry.shape
+    images = read_idx(images_at, part.counts, (height, width))
+    labels = read_idx(labels_at, part.counts)
+    if len(labels) != len(images):
+        raise damaged(labels_at, f"holds {len(labels)} labels, but {images_at.name} holds {len(images)} images")
+    if int(labels.max()) >= len(entry.classes):
+        raise damaged(labels_at, f"holds label {int(labels.max())}, allowed: 0 to {len(entry.classes) - 1}")
+    return Raw(images.view(-1, channels, height, width), labels.long(), entry.classes, str(folder))
+
+
+def read_transposed_idx_pair(entry: Entry, folder: Path, train: bool) -> Raw:
+    """The same for EMNIST, whose files hold every image with rows and columns exchanged."""
+    raw = read_idx_pair(entry, folder, train)
+    return dataclasses.replace(raw, images=raw.images.transpose(-1, -2).contiguous())

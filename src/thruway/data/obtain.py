@@ -1,0 +1,86 @@
+"""From mirrors to the folder layout the readers expect."""
+
+import os
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import IO
+
+from thruway.data.bounded import damaged
+from thruway.data.download import Progress, fetch
+from thruway.data.entry import Entry
+from thruway.data.places import download_root
+from thruway.errors import DatasetError
+
+__all__ = ["obtain", "unpack"]
+
+
+def obtain(entry: Entry, root: str | os.PathLike[str] | None = None, progress: Progress | None = None) -> Path:
+    """Download a data set, both parts, and unpack it where it will be found.
+
+    Args:
+        entry: a row of `DATASETS`.
+        root: the data root to put it in; without one $THRUWAY_DATA, else ~/.cache/thruway/data.
+        progress: called with (file name, bytes so far, bytes in all).
+    Returns:
+        The folder that holds the files.
+    Raises:
+        DatasetError: if there is nothing to download, no mirror gives the files, or they cannot be written.
+    """
+    if not entry.remotes:
+        raise DatasetError(f"{entry.title} has nothing to download. Leave download=True out.")
+    place = download_root(root)
+    folder = place / entry.folders[0]
+    wanted = {*entry.train.files, *entry.test.files}
+    for remote in entry.remotes:
+        path = fetch(entry.mirrors, remote, place, progress=progress)
+        if path.name.removesuffix(".gz") not in wanted:
+            unpack(path, wanted, folder)
+    return folder
+
+
+def unpack(archive: Path, wanted: Collection[str], folder: Path) -> None:
+    """Take the wanted files, each plain or with .gz added, out of a .zip or .tar.gz.
+
+    Only the last part of a member's name counts, so that no member can leave `folder`; links and
+    everything not asked for stay inside.
+
+    Raises:
+        DatasetError: if the archive is damaged, lacks a file, or cannot be unpacked here.
+    """
+    left = set(wanted)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in _members(archive):
+            if name.removesuffix(".gz") in left:
+                left.discard(name.removesuffix(".gz"))
+                part = folder / f"{name}.part"
+                with open(part, "wb") as file:
+                    shutil.copyfileobj(content, file, 1 << 20)
+                os.replace(part, folder / name)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
+        raise damaged(archive, f"cannot be unpacked ({error})") from error
+    except OSError as error:
+        raise DatasetError(
+            f"cannot unpack {archive} into {folder}: {error}. Make room, or choose another root."
+        ) from error
+    if left:
+        raise damaged(archive, f"lacks {', '.join(sorted(left))}")
+
+
+def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """The base name and the content of each regular file, one at a time."""
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive) as zipped:
+            for info in zipped.infolist():
+                if not info.is_dir():
+                    with zipped.open(info) as content:
+                        yield os.path.basename(info.filename), content
+        return
+    with tarfile.open(archive, "r|*") as tarred:
+        for member in tarred:
+            if member.isreg() and (extracted := tarred.extractfile(member)) is not None:
+                yield os.path.basename(member.name), extracted

@@ -1,0 +1,142 @@
+"""Data sets with torchvision's names, arguments and disk layout, for code that loops item by item.
+
+An item is (image, label), the image a uint8 NumPy array, (H, W) or (H, W, 3): what torchvision's
+`ToTensor` and `ToImage` take, and what needs no Pillow. For training, `load` is the fast way.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from thruway.data.entry import Raw
+from thruway.data.reading import read
+from thruway.data.table import EMNIST_SPLITS
+from thruway.errors import ConfigError, unknown_name
+
+__all__ = ["CIFAR10", "CIFAR100", "EMNIST", "KMNIST", "MNIST", "FashionMNIST"]
+
+Transform = Callable[[Any], Any] | None
+Root = str | os.PathLike[str] | None
+
+
+class _Items(Dataset[tuple[Any, Any]]):
+    """What the classes below share: looking up an item."""
+
+    data: Any
+    targets: Any
+    classes: list[str]
+    transform: Transform
+    target_transform: Transform
+
+    def _take(self, raw: Raw, transform: Transform, target_transform: Transform) -> None:
+        self.classes = list(raw.classes)
+        self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
+        self.transform, self.target_transform = transform, target_transform
+        if raw.images.shape[1] == 1:  # torchvision's attribute types: tensors here, array and list for colour
+            self.data, self.targets = raw.images[:, 0], raw.labels
+        else:
+            self.data, self.targets = raw.images.permute(0, 2, 3, 1).contiguous().numpy(), raw.labels.tolist()
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        image, label = self.data[index], int(self.targets[index])
+        image = image if isinstance(self.targets, list) else image.numpy()
+        return (
+            self.transform(image) if self.transform else image,
+            self.target_transform(label) if self.target_transform else label,
+        )
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+class MNIST(_Items):
+    """MNIST: 60,000 and 10,000 handwritten digits, 28 x 28. Lies in <root>/MNIST/raw/train-images-idx3-ubyte[.gz]."""
+
+    def __init__(
+        self,
+        root: Root = None,
+        train: bool = True,
+        transform: Transform = None,
+        target_transform: Transform = None,
+        download: bool = False,
+    ) -> None:
+        self._take(read("mnist", root, train, download=download), transform, target_transform)
+
+
+class FashionMNIST(_Items):
+    """Fashion-MNIST: clothes, shaped like MNIST. Lies in <root>/FashionMNIST/raw/, or where Debian puts it."""
+
+    def __init__(
+        self,
+        root: Root = None,
+        train: bool = True,
+        transform: Transform = None,
+        target_transform: Transform = None,
+        download: bool = False,
+    ) -> None:
+        self._take(read("fashion-mnist", root, train, download=download), transform, target_transform)
+
+
+class KMNIST(_Items):
+    """Kuzushiji-MNIST: cursive Japanese, shaped like MNIST. Lies in <root>/KMNIST/raw/train-images-idx3-ubyte[.gz]."""
+
+    def __init__(
+        self,
+        root: Root = None,
+        train: bool = True,
+        transform: Transform = None,
+        target_transform: Transform = None,
+        download: bool = False,
+    ) -> None:
+        self._take(read("kmnist", root, train, download=download), transform, target_transform)
+
+
+class EMNIST(_Items):
+    """EMNIST: letters and digits, 28 x 28. Lies in <root>/EMNIST/raw/emnist-<split>-train-images-idx3-ubyte[.gz].
+
+    Its files hold every image transposed; here they stand upright, where torchvision leaves them lying.
+    """
+
+    def __init__(
+        self,
+        root: Root = None,
+        split: str = "balanced",
+        train: bool = True,
+        transform: Transform = None,
+        target_transform: Transform = None,
+        download: bool = False,
+    ) -> None:
+        if split not in EMNIST_SPLITS:
+            raise ConfigError(unknown_name("EMNIST split", split, EMNIST_SPLITS))
+        self.split = split
+        self._take(read(f"emnist-{split}", root, train, download=download), transform, target_transform)
+
+
+class CIFAR10(_Items):
+    """CIFAR-10, binary edition: 32 x 32 in colour. Lies in <root>/cifar-10-batches-bin/data_batch_1.bin and so on."""
+
+    def __init__(
+        self,
+        root: Root = None,
+        train: bool = True,
+        transform: Transform = None,
+        target_transform: Transform = None,
+        download: bool = False,
+    ) -> None:
+        self._take(read("cifar10", root, train, download=download), transform, target_transform)
+
+
+class CIFAR100(_Items):
+    """CIFAR-100, binary edition, fine labels. Lies in <root>/cifar-100-binary/train.bin and test.bin."""
+
+    def __init__(
+        self,
+        root: Root = None,
+        train: bool = True,
+        transform: Transform = None,
+        target_transform: Transform = None,
+        download: bool = False,
+    ) -> None:
+        self._take(read("cifar100", root, train, download=download), transform, target_transform)
