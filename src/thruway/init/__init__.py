@@ -1,1 +1,51 @@
+"""Initial weights: schemes for one weight, an account for a whole model, and what theory predicts for a depth."""
 
+from thruway.init import meanfield
+from thruway.init.account import Account, Row
+from thruway.init.fan import fans
+from thruway.init.lsuv import lsuv_
+from thruway.init.parts import HasParts, Part
+from thruway.init.schemes import (
+    SCHEMES,
+    Scheme,
+    delta_orthogonal_,
+    gain,
+    glorot_normal_,
+    glorot_uniform_,
+    he_normal_,
+    he_uniform_,
+    lecun_normal_,
+    lecun_uniform_,
+    looks_linear_,
+    orthogonal_,
+    scheme,
+    standard_,
+    zeros_,
+)
+from thruway.init.whole import initialize
+
+__all__ = [
+    "SCHEMES",
+    "Account",
+    "HasParts",
+    "Part",
+    "Row",
+    "Scheme",
+    "delta_orthogonal_",
+    "fans",
+    "gain",
+    "glorot_normal_",
+    "glorot_uniform_",
+    "he_normal_",
+    "he_uniform_",
+    "initialize",
+    "lecun_normal_",
+    "lecun_uniform_",
+    "looks_linear_",
+    "lsuv_",
+    "meanfield",
+    "orthogonal_",
+    "scheme",
+    "standard_",
+    "zeros_",
+]

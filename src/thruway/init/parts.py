@@ -22,6 +22,7 @@ class Part(NamedTuple):
     bias_value: float = 0.0  # what the bias starts at: the gate bias of a gate
     activation: str | None = None  # the name of what follows, for the gain; None: not known
     groups: int = 1
+    weight_value: float | None = None  # a constant start, whatever the scheme: a norm's 1, a learnt scale's 0
 
 
 @runtime_checkable
@@ -29,5 +30,9 @@ class HasParts(Protocol):
     """A module whose parameters hold several maps."""
 
     def init_parts(self) -> Iterator[Part]:
-        """The maps, in a fixed order; together they cover every parameter the module owns itself."""
+        """The maps, in a fixed order; together they cover every parameter the module owns itself.
+
+        A part may also view a parameter of a submodule, to say how that one starts (the gate of a
+        wrapper); the submodule's own class then has no say in it.
+        """
         ...

@@ -1,0 +1,79 @@
+"""Which activation follows a layer, as far as `nn.Sequential` tells."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from thruway.activations import ACTIVATIONS
+
+__all__ = ["Neighbours", "neighbours"]
+
+# Between a layer and its activation these change neither which activation it is nor,
+# at the start, the mirror pairs that looks-linear layers make.
+_PASSED_THROUGH = (
+    nn.Identity,
+    nn.Flatten,
+    nn.Unflatten,
+    nn.modules.dropout._DropoutNd,
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+    nn.AvgPool1d,
+    nn.AvgPool2d,
+    nn.AvgPool3d,
+    nn.AdaptiveAvgPool1d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveAvgPool3d,
+)
+_NAMES: dict[type[nn.Module], str] = {type(row.module()): name for name, row in ACTIVATIONS.items() if name != "linear"}
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """A layer's place in a chain.
+
+    Attributes:
+        activation: the name of what follows; "linear" before another layer; None: not known.
+        why: what is known instead, for the account.
+        feeding: the layer before, when a plain ReLU (and nothing that mixes units) lies between.
+    """
+
+    activation: str | None = None
+    why: str = "what follows is not known"
+    feeding: nn.Module | None = None
+
+
+def neighbours(model: nn.Module) -> dict[int, Neighbours]:
+    """For each layer inside an `nn.Sequential`, by `id`: what stands after and before it."""
+    found: dict[int, Neighbours] = {}
+    for chain in model.modules():
+        if isinstance(chain, nn.Sequential):
+            links = [link for link in _flat(chain) if not isinstance(link, _PASSED_THROUGH)]
+            for place, layer in enumerate(links):
+                # The outermost chain comes first, and it sees the most.
+                if type(layer) not in _NAMES:
+                    found.setdefault(id(layer), _around(links, place))
+    return found
+
+
+def _flat(chain: nn.Sequential) -> Iterator[nn.Module]:
+    for child in chain:
+        if isinstance(child, nn.Sequential):
+            yield from _flat(child)
+        else:
+            yield child
+
+
+def _around(links: list[nn.Module], place: int) -> Neighbours:
+    before_relu = place >= 2 and isinstance(links[place - 1], nn.ReLU)
+    feeding = links[place - 2] if before_relu else None
+    if place + 1 == len(links):
+        return Neighbours(feeding=feeding)
+    after = links[place + 1]
+    if type(after) in _NAMES:
+        return Neighbours(_NAMES[type(after)], "", feeding)
+    if isinstance(after, nn.Linear | nn.Bilinear | nn.modules.conv._ConvNd):
+        return Neighbours("linear", "", feeding)
+    return Neighbours(None, f"{type(after).__name__} follows: its gain is not known", feeding)

@@ -1,0 +1,158 @@
+"""Schemes that keep lengths: orthogonal maps, convolutions with one orthogonal tap, and networks that start linear."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from thruway.errors import InitError
+from thruway.init.draw import fill, normal
+from thruway.init.fan import check_weight, fans
+
+__all__ = [
+    "delta_orthogonal_",
+    "delta_orthogonal_std",
+    "looks_linear_",
+    "looks_linear_std",
+    "orthogonal_",
+    "orthogonal_std",
+]
+
+
+def orthogonal_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None, groups: int = 1) -> Tensor:
+    """A random orthogonal map times `gain`: the shorter of its sides is orthonormal.
+
+    The weight is read as one (out / groups, in * kernel) matrix per group, each uniform over all
+    (semi-)orthogonal ones. Entries have root mean square gain / sqrt(longer side).
+
+    Source:
+        Saxe, McClelland & Ganguli 2014; the sign rule that makes it uniform, Mezzadri 2007.
+
+    >>> w = orthogonal_(torch.empty(3, 5), generator=torch.Generator().manual_seed(0))
+    >>> torch.allclose(w @ w.T, torch.eye(3), atol=1e-6)
+    True
+    """
+    check_weight(weight, gain, groups)
+    if not weight.numel():
+        return weight
+    blocks = _orthogonal_blocks(weight, groups, weight.shape[0] // groups, fans(weight, groups)[0], generator)
+    return fill(weight, gain * blocks.reshape(weight.shape))
+
+
+def orthogonal_std(weight: Tensor, groups: int) -> float:
+    """Root mean square of the entries at gain 1."""
+    return 1 / math.sqrt(max(weight.shape[0] // groups, fans(weight, groups)[0]))
+
+
+def delta_orthogonal_(
+    weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None, groups: int = 1
+) -> Tensor:
+    """A convolution that only mixes channels, orthogonally, at its centre tap; all other taps are zero.
+
+    With "same" padding the layer keeps the length of its input when it has at least as many output
+    as input channels; with fewer, it keeps that of all it passes on. An even kernel has no centre:
+    the tap is the one that `padding="same"` lays on the pixel itself. A dense weight is one tap,
+    so it gets `orthogonal_`.
+
+    Source:
+        Xiao et al. 2018, delta-orthogonal kernels; fewer outputs than inputs is our extension.
+
+    >>> w = delta_orthogonal_(torch.empty(4, 4, 3), generator=torch.Generator().manual_seed(0))
+    >>> bool(w[:, :, 0].any()), torch.allclose(w[:, :, 1] @ w[:, :, 1].T, torch.eye(4), atol=1e-6)
+    (False, True)
+    """
+    check_weight(weight, gain, groups)
+    if not weight.numel():
+        return weight
+    blocks = _orthogonal_blocks(weight, groups, weight.shape[0] // groups, weight.shape[1], generator)
+    kernel = torch.zeros(weight.shape, dtype=blocks.dtype, device=blocks.device)
+    centre_tap = kernel
+    for size in weight.shape[2:]:
+        centre_tap = centre_tap.select(2, (size - 1) // 2)
+    centre_tap.copy_(gain * blocks.reshape(weight.shape[:2]))
+    return fill(weight, kernel)
+
+
+def delta_orthogonal_std(weight: Tensor, groups: int) -> float:
+    """Root mean square of the entries at gain 1, the zero taps included."""
+    kernel = fans(weight, groups)[0] // weight.shape[1]
+    return 1 / math.sqrt(max(weight.shape[0] // groups, weight.shape[1]) * kernel)
+
+
+def looks_linear_(
+    weight: Tensor,
+    gain: float = 1.0,
+    generator: torch.Generator | None = None,
+    groups: int = 1,
+    *,
+    reads_mirrored: bool = True,
+    writes_mirrored: bool = False,
+) -> Tensor:
+    """A rectifier network that starts as a linear, orthogonal one, and so has no shattered gradients.
+
+    Mirrored means that the second half of the units is the first with its sign turned. After a
+    concatenated rectifier, CReLU(s) = [relu(s), relu(-s)], a layer [V, -V] gives back V s; V is orthogonal
+    (delta-orthogonal in a convolution). With plain rectifiers the same comes of writing mirrored
+    units too. The four forms, by `reads_mirrored` (rows: what feeds the layer) and `writes_mirrored`:
+
+                            writes plain             writes mirrored, into a plain ReLU
+        reads plain         V                        [[V], [-V]]            first layer of a ReLU network
+        reads mirrored      [V, -V]                  [[V, -V], [-V, V]]     its hidden layers
+
+    The default, [V, -V], is the paper's: any layer that a CReLU feeds. The first layer of a CReLU network is
+    `orthogonal_`; the last one of a ReLU network is [V, -V].
+
+    Raises:
+        InitError: if a mirrored side has an odd number of units, or there are groups.
+    Source:
+        Balduzzi et al. 2017, looks-linear initialisation; the forms for plain ReLU are ours.
+
+    >>> w = looks_linear_(torch.empty(3, 6), generator=torch.Generator().manual_seed(0))
+    >>> s = torch.tensor([1.0, -2.0, 3.0])
+    >>> out = w @ torch.cat([s.relu(), (-s).relu()])
+    >>> torch.allclose(out, w[:, :3] @ s, atol=1e-6), torch.allclose(out.norm(), s.norm())
+    (True, True)
+    """
+    check_weight(weight, gain, groups)
+    if groups != 1:
+        raise InitError(f"looks_linear pairs units across the whole layer, got groups={groups}: use groups=1.")
+    for is_mirrored, side, size in (
+        (writes_mirrored, "outputs", weight.shape[0]),
+        (reads_mirrored, "inputs", weight.shape[1]),
+    ):
+        if is_mirrored and size % 2:
+            raise InitError(
+                f"looks_linear pairs every unit with its mirror image, so a weight of shape {tuple(weight.shape)} "
+                f"needs an even number of {side}, got {size}: widen the layer by one, or use 'orthogonal' for it."
+            )
+    if not weight.numel():
+        return weight
+    rows, columns = _half_shape(weight, reads_mirrored, writes_mirrored)
+    half = torch.empty((rows, columns, *weight.shape[2:]), dtype=weight.dtype, device=weight.device)
+    delta_orthogonal_(half, gain, generator)
+    whole = torch.cat([half, -half], dim=1) if reads_mirrored else half
+    return fill(weight, torch.cat([whole, -whole], dim=0) if writes_mirrored else whole)
+
+
+def looks_linear_std(
+    weight: Tensor, groups: int, *, reads_mirrored: bool = True, writes_mirrored: bool = False
+) -> float:
+    """Root mean square of the entries at gain 1."""
+    kernel = fans(weight, groups)[0] // weight.shape[1]
+    return 1 / math.sqrt(max(_half_shape(weight, reads_mirrored, writes_mirrored)) * kernel)
+
+
+def _half_shape(weight: Tensor, reads_mirrored: bool, writes_mirrored: bool) -> tuple[int, int]:
+    return weight.shape[0] // (1 + writes_mirrored), weight.shape[1] // (1 + reads_mirrored)
+
+
+def _orthogonal_blocks(
+    weight: Tensor, groups: int, rows: int, columns: int, generator: torch.Generator | None
+) -> Tensor:
+    """(groups, rows, columns), every block uniform over the semi-orthogonal matrices."""
+    tall = (groups, max(rows, columns), min(rows, columns))
+    q, r = torch.linalg.qr(normal(weight.new_empty(tall), 1.0, generator))
+    # QR alone fixes signs by convention, and is then not uniform.
+    signs = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(q.dtype)
+    blocks: Tensor = q * signs.unsqueeze(-2)
+    return blocks if rows >= columns else blocks.mT

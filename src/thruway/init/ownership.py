@@ -1,0 +1,131 @@
+"""Which module says how a parameter starts, and that nothing of it is missed or told twice."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from thruway.errors import InitError
+from thruway.init.fan import check_storage
+from thruway.init.layers import LOOKUPS, parts_of
+from thruway.init.parts import Part
+
+__all__ = ["Claim", "Parameters", "claims_of"]
+
+
+class Parameters:
+    """A model's parameters by name, by identity, and by the memory they lie in."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.names: dict[int, list[str]] = {}
+        self.tensors: dict[int, nn.Parameter] = {}
+        self._at: dict[int, list[nn.Parameter]] = {}
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            check_storage(parameter, f"parameter {name!r}")
+            self.names.setdefault(id(parameter), []).append(name)
+            if id(parameter) not in self.tensors:
+                self.tensors[id(parameter)] = parameter
+                self._at.setdefault(parameter.untyped_storage().data_ptr(), []).append(parameter)
+
+    def holding(self, view: Tensor) -> nn.Parameter | None:
+        """The parameter that `view` lies in."""
+        if id(view) in self.tensors:
+            return self.tensors[id(view)]
+        first, last = _span(view)
+        for parameter in self._at.get(view.untyped_storage().data_ptr(), []):
+            start, end = _span(parameter)
+            if start <= first and last <= end:
+                return parameter
+        return None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A part, where it stands, and which of its tensors this module has the say over."""
+
+    path: str
+    module: nn.Module
+    part: Part
+    weight_in: nn.Parameter
+    bias_in: nn.Parameter | None
+    owns_weight: bool
+    owns_bias: bool
+
+
+def claims_of(model: nn.Module, parameters: Parameters, bias: float) -> list[Claim]:
+    """Every part of the model, in the order of its modules.
+
+    A parameter that several modules share belongs to the first of them, an embedding only if nobody else wants it:
+    rows of unit variance would make a map of fan-in n too large by sqrt(n).
+    """
+    found = list(_found(model, parameters, bias))
+    owner: dict[int, nn.Module] = {}
+    for _, module, _, weight_in, bias_in in sorted(found, key=lambda claim: isinstance(claim[1], LOOKUPS)):
+        for parameter in (weight_in, bias_in):
+            if parameter is not None:
+                owner.setdefault(id(parameter), module)
+    claims = [
+        Claim(*claim, owner[id(claim[3])] is claim[1], claim[4] is not None and owner[id(claim[4])] is claim[1])
+        for claim in found
+    ]
+    _check_cover(claims, parameters)
+    return claims
+
+
+_Found = tuple[str, nn.Module, Part, nn.Parameter, nn.Parameter | None]
+
+
+def _found(model: nn.Module, parameters: Parameters, bias: float) -> Iterator[_Found]:
+    for path, module in model.named_modules():
+        for part in parts_of(module, bias) or ():
+            if part.weight.numel():
+                weight_in = _home(parameters, part.weight, part, path, module)
+                bias_in = None if part.bias is None else _home(parameters, part.bias, part, path, module)
+                yield path, module, part, weight_in, bias_in
+
+
+def _home(parameters: Parameters, view: Tensor, part: Part, path: str, module: nn.Module) -> nn.Parameter:
+    parameter = parameters.holding(view)
+    if parameter is None:
+        raise InitError(
+            f"part {part.name!r} of {type(module).__name__} at {path or 'the top'!r} is no view of a parameter of the "
+            "model, so writing to it would be lost: let init_parts() yield slices of parameters, not copies."
+        )
+    return parameter
+
+
+def _check_cover(claims: list[Claim], parameters: Parameters) -> None:
+    """Every element of a claimed parameter is in exactly one part."""
+    seen: dict[int, tuple[Tensor, Claim]] = {}
+    for claim in claims:
+        pieces = (
+            (claim.owns_weight, claim.part.weight, claim.weight_in),
+            (claim.owns_bias, claim.part.bias, claim.bias_in),
+        )
+        for is_owned, view, parameter in pieces:
+            if is_owned and view is not None and parameter is not None:
+                count, _ = seen.setdefault(id(parameter), (_blank(parameter), claim))
+                first, _ = _span(parameter)
+                count.as_strided(view.shape, view.stride(), view.storage_offset() - first).add_(1)
+    for identity, (count, claim) in seen.items():
+        parameter = parameters.tensors[identity]
+        visits = count.as_strided(parameter.shape, parameter.stride(), 0)
+        missed, repeated = int((visits == 0).sum()), int((visits > 1).sum())
+        if missed or repeated:
+            name, kind = parameters.names[identity][0], type(claim.module).__name__
+            raise InitError(
+                f"the parts of {kind} do not divide parameter {name!r}: of its {parameter.numel()} elements {missed} "
+                f"are in no part and {repeated} in more than one. Let init_parts() yield views that cover each once."
+            )
+
+
+def _blank(parameter: nn.Parameter) -> Tensor:
+    first, last = _span(parameter)
+    return torch.zeros(last - first + 1, dtype=torch.uint8)
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    """First and last element, counted from the start of the storage."""
+    first = int(tensor.storage_offset())
+    return first, first + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
