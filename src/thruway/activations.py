@@ -72,7 +72,9 @@ def activation_module(which: str | Callable[[Tensor], Tensor]) -> nn.Module:
         return which
     if callable(which):
         return _Called(which)
-    raise ConfigError(f"an activation is a name or a callable on tensors, got {which!r}. Known names: {', '.join(ACTIVATIONS)}.")
+    raise ConfigError(
+        f"an activation is a name or a callable on tensors, got {which!r}. Known names: {', '.join(ACTIVATIONS)}."
+    )
 
 
 class _Called(nn.Module):

@@ -1,1 +1,9 @@
+"""The papers' studies, each with its claims: one line per study in `EXPERIMENTS`."""
 
+from thruway.experiments.claims import Claim, judge
+from thruway.experiments.experiment import Experiment, Progress, Silent
+from thruway.experiments.highway2015 import DEPTH
+
+__all__ = ["EXPERIMENTS", "Claim", "Experiment", "Progress", "Silent", "judge"]
+
+EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (DEPTH,)}

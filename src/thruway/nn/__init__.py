@@ -1,1 +1,26 @@
+"""Blocks of very deep networks: highway, residual and plain, and what joins them."""
 
+from thruway.nn.gates import CarryGate, TransformGate, gate_bias_for_depth
+from thruway.nn.highway import HighwayLinear
+from thruway.nn.highway_conv import HighwayConv1d, HighwayConv2d, HighwayConv3d
+from thruway.nn.highway_wrap import Highway
+from thruway.nn.plain import Plain
+from thruway.nn.residual import Learnt, Residual
+from thruway.nn.resize import Resize
+from thruway.nn.stack import HighwayStack
+
+__all__ = [
+    "CarryGate",
+    "Highway",
+    "HighwayConv1d",
+    "HighwayConv2d",
+    "HighwayConv3d",
+    "HighwayLinear",
+    "HighwayStack",
+    "Learnt",
+    "Plain",
+    "Residual",
+    "Resize",
+    "TransformGate",
+    "gate_bias_for_depth",
+]

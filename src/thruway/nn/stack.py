@@ -117,7 +117,9 @@ class HighwayStack(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-1:] != (self.width,):
-            raise refuse_features("HighwayStack", x, self.width, "It carries its input; put a Linear or Resize before it.")
+            raise refuse_features(
+                "HighwayStack", x, self.width, "It carries its input; put a Linear or Resize before it."
+            )
         if torch.is_autocast_enabled(x.device.type):
             return self._run_one_by_one(x)
         features = self._feature_major(x)
@@ -172,8 +174,13 @@ class HighwayStack(nn.Module):
         first = next(iter(layers), None)
         for index, layer in enumerate(layers):
             if not isinstance(layer, HighwayLinear) or layer.carry != "coupled" or layer.activation_name is None:
-                raise ConfigError(f"layer {index} is {layer}; a stack is made of coupled HighwayLinear with a named activation.")
-            if isinstance(first, HighwayLinear) and (layer.width, layer.activation_name) != (first.width, first.activation_name):
+                raise ConfigError(
+                    f"layer {index} is {layer}; a stack is made of coupled HighwayLinear with a named activation."
+                )
+            if isinstance(first, HighwayLinear) and (layer.width, layer.activation_name) != (
+                first.width,
+                first.activation_name,
+            ):
                 raise ConfigError(
                     f"all layers of a stack must agree: layer 0 has width {first.width} and {first.activation_name}, "
                     f"layer {index} has width {layer.width} and {layer.activation_name}."
@@ -183,7 +190,9 @@ class HighwayStack(nn.Module):
         name = str(first.activation_name)
         weight = first.weight
         unused = torch.Generator()
-        stack = cls(first.width, len(layers), name, first.gate_bias, dtype=weight.dtype, generator=unused).to(weight.device)
+        stack = cls(first.width, len(layers), name, first.gate_bias, dtype=weight.dtype, generator=unused).to(
+            weight.device
+        )
         stack.load_state_dict(stacked_state_dict(layers.state_dict()))
         return stack
 
@@ -196,6 +205,7 @@ class HighwayStack(nn.Module):
     def _segment(self) -> int | None:
         """Layers recomputed at a time; sqrt(depth) of them keeps as many states as segments."""
         wanted = self.depth >= _RECOMPUTE_FROM if self.recompute == "auto" else self.recompute
+        wanted = wanted or not torch.is_grad_enabled()  # nothing will ask for the states
         return max(1, round(self.depth**0.5)) if wanted else None
 
     def _feature_major(self, x: Tensor) -> Tensor:
@@ -244,7 +254,9 @@ def stacked_state_dict(layered: Mapping[str, Tensor]) -> dict[str, Tensor]:
     stacks = {kind: [layered[f"{layer}.{kind}"] for layer in range(depth)] for kind in ("weight", "bias")}
     for kind, tensors in stacks.items():
         if len({tuple(t.shape) for t in tensors}) > 1:
-            raise ShapeError(f"all layers of a stack have one width, got {kind} of shapes {[tuple(t.shape) for t in tensors]}.")
+            raise ShapeError(
+                f"all layers of a stack have one width, got {kind} of shapes {[tuple(t.shape) for t in tensors]}."
+            )
     return {kind: torch.stack(tensors) for kind, tensors in stacks.items()}
 
 

@@ -210,7 +210,9 @@ class _Forward(torch.autograd.Function):
     """(x, weight, bias) -> (y, X, A): with segments, X holds the input of each segment only, and A is empty."""
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor, act: str, segment: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        x: Tensor, weight: Tensor, bias: Tensor, act: str, segment: int | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         members, depth, rows, width = weight.shape
         batch = x.shape[-1]
         weight, bias = weight.transpose(0, 1), bias.transpose(0, 1)
@@ -275,7 +277,10 @@ class _Backward(torch.autograd.Function):
         if segment is None:
             _unrun_layers(gx, W, act, X, A, dW, db)
             return gx, gw, gb
-        again_X, again_A = x.new_empty(segment, *x.shape), x.new_empty(segment, *gb.shape[:1], gb.shape[-1], x.shape[-1])
+        again_X, again_A = (
+            x.new_empty(segment, *x.shape),
+            x.new_empty(segment, *gb.shape[:1], gb.shape[-1], x.shape[-1]),
+        )
         y = x.new_empty(x.shape)  # not empty_like: x may be expanded over members
         for i, layers in reversed(list(enumerate(_segments(len(W), segment)))):
             X_i, A_i = again_X[: layers.stop - layers.start], again_A[: layers.stop - layers.start]

@@ -1,1 +1,39 @@
+"""Reports: one HTML file a person enjoys, one JSON file a program reads, figures for either.
 
+    figures  loss_curves · final_loss_by_depth · search_scatter     rows or arrays in, Plotly out
+    tables   final_loss_table · paper_comparison
+    page     Page of ClaimVerdict, Section, TableData -> write_page
+    summary  write_summary
+
+Everything here takes plain data: a report knows no experiment and no run folder.
+"""
+
+from thruway.report.by_depth import final_loss_by_depth
+from thruway.report.content import Cell, ClaimVerdict, Page, Section, TableData
+from thruway.report.curves import loss_curves
+from thruway.report.look import BLOCK_LOOKS, TEMPLATE
+from thruway.report.page import render_page, write_page
+from thruway.report.search import HYPERPARAMETERS, Hyperparameter, search_scatter
+from thruway.report.summary import ROW_KEYS, write_summary
+from thruway.report.tables import final_loss_table, paper_comparison
+
+__all__ = [
+    "BLOCK_LOOKS",
+    "HYPERPARAMETERS",
+    "ROW_KEYS",
+    "TEMPLATE",
+    "Cell",
+    "ClaimVerdict",
+    "Hyperparameter",
+    "Page",
+    "Section",
+    "TableData",
+    "final_loss_by_depth",
+    "final_loss_table",
+    "loss_curves",
+    "paper_comparison",
+    "render_page",
+    "search_scatter",
+    "write_page",
+    "write_summary",
+]

@@ -99,10 +99,15 @@ class Population:
         """(members,) bool, on the CPU: which members have not diverged."""
         return self.diverged_at < 0
 
-    def losses(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """The loss of every member on this batch, (members,); NaN for those that have diverged. No gradient."""
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """What every member says to this batch, (members, batch, ...); NaN for those that have diverged. No gradient."""
+
+        def output_of(params: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
+            return functional_call(self._template, (params, buffers), (inputs,))  # type: ignore[no-any-return]
+
         with torch.no_grad():
-            return self._marked(self._member_losses(inputs, targets))
+            outputs: Tensor = torch.vmap(output_of, randomness="different")(self.parameters, self.buffers)
+        return outputs.masked_fill(_over(~self.is_alive, outputs).bool().to(outputs.device), float("nan"))
 
     def step(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """One update of every living member; their losses before it, (members,), NaN for the diverged.
@@ -196,7 +201,9 @@ def _column(rules: Sequence[SGD], field: str, device: torch.device) -> Tensor:
 
 def _check_members(models: Sequence[nn.Module], rules: Sequence[SGD]) -> None:
     if not models or len(models) != len(rules):
-        raise ConfigError(f"a population needs one rule per model and at least one: got {len(models)} models, {len(rules)} rules.")
+        raise ConfigError(
+            f"a population needs one rule per model and at least one: got {len(models)} models, {len(rules)} rules."
+        )
 
     def architecture(model: nn.Module) -> Any:
         shapes = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}

@@ -30,7 +30,9 @@ def exponential(gamma: float) -> Schedule:
     0.25
     """
     if not 0 < gamma <= 1:
-        raise ConfigError(f"exponential decay must keep a share in (0, 1] of the learning rate per epoch, got {gamma!r}.")
+        raise ConfigError(
+            f"exponential decay must keep a share in (0, 1] of the learning rate per epoch, got {gamma!r}."
+        )
     return lambda epoch: gamma**epoch
 
 

@@ -1,0 +1,5 @@
+"""The `thruway` command."""
+
+from thruway.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,254 @@
+"""The commands themselves."""
+
+import argparse
+import dataclasses
+import sys
+import time
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from pydantic import BaseModel
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from thruway.cli.progress import console_progress
+from thruway.data import DATASETS
+from thruway.errors import ConfigError, RunError, unknown_name
+from thruway.experiments import EXPERIMENTS, Experiment
+from thruway.report import ClaimVerdict, TableData
+from thruway.report.content import Cell
+from thruway.runs import Run, open_run
+
+__all__ = ["list_command", "report_command", "run_command"]
+
+out = Console(highlight=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """Run an experiment into a run folder, and write its report there."""
+
+    experiment: tyro.conf.Positional[str]
+    """Its name, from `thruway list`."""
+    config: Path | None = None
+    """A TOML file with fields of the experiment; flags go before it."""
+    out: Path | None = None
+    """The run folder to make; unset: runs/<experiment>-<scale>, numbered if it is there."""
+    resume: Path | None = None
+    """Go on with this interrupted run folder; its config stays as it is."""
+    threads: int | None = None
+    """CPU threads; unset: torch's choice."""
+
+
+def list_command(arguments: Sequence[str]) -> int:
+    """Print what there is."""
+    argparse.ArgumentParser(
+        prog="thruway list",
+        description="The experiments, their scales and the data sets.",
+        epilog="example: thruway list",
+    ).parse_args(arguments)
+    table = Table("experiment", "what it shows", "source", "scales", box=None, padding=(0, 2, 0, 0))
+    for name, experiment in EXPERIMENTS.items():
+        table.add_row(name, experiment.title, experiment.source, ", ".join(experiment.scales))
+    out.print(table)
+    out.print(f"\ndata sets: {', '.join(DATASETS)}", soft_wrap=True)
+    return 0
+
+
+def report_command(arguments: Sequence[str]) -> int:
+    """Write a run's report from its numbers; the run may still be going on."""
+    parser = argparse.ArgumentParser(
+        prog="thruway report",
+        description="Write report.html and summary.json of a run folder again; the run may still be going on.",
+        epilog="example: thruway report runs/highway2015.depth-demo",
+    )
+    parser.add_argument("folder", type=Path, help="the run folder")
+    _report(parser.parse_args(arguments).folder)
+    return 0
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run an experiment, or go on with one."""
+    first = argparse.ArgumentParser(prog="thruway run", add_help=False)
+    first.add_argument("experiment", nargs="?")
+    for flag in ("--scale", "--config", "--resume"):
+        first.add_argument(flag)
+    known, _ = first.parse_known_args(arguments)
+    if known.resume is not None:
+        return _resume(Path(known.resume), arguments)
+    wants_help = "-h" in arguments or "--help" in arguments
+    if known.experiment is None and not wants_help:
+        raise ConfigError(
+            f"which experiment? Known: {', '.join(EXPERIMENTS)}. Example: thruway run {next(iter(EXPERIMENTS))}"
+        )
+    experiment = _experiment(known.experiment or next(iter(EXPERIMENTS)))
+    base = _base(experiment, known.scale or "demo", known.config)
+    options, config = _parse(experiment, base, arguments)
+    folder = options.out or _free(Path("runs") / f"{experiment.name}-{known.scale or 'demo'}")
+    _check_device(getattr(config, "device", "cpu"))
+    prepared = experiment.prepare(config)
+    run = Run.create(
+        folder,
+        config.model_dump(mode="json"),
+        name=experiment.name,
+        command=["thruway", "run", *arguments],
+        seeds={"seed": getattr(config, "seed", 0)},
+        device=getattr(config, "device", "cpu"),
+    )
+    return _execute(experiment, config, prepared, run, options.threads)
+
+
+def _parse(experiment: Experiment, base: BaseModel, arguments: Sequence[str]) -> tuple[RunOptions, BaseModel]:
+    """The command line over the defaults of the chosen scale."""
+    whole = dataclasses.make_dataclass(
+        "run",
+        [
+            ("options", Annotated[RunOptions, tyro.conf.arg(name="")]),
+            ("settings", Annotated[experiment.config, tyro.conf.arg(name="")], dataclasses.field(default=base)),  # type: ignore[name-defined]
+        ],
+    )
+    example = f"example: thruway run {experiment.name} --scale demo --data digits --trials 4 --learning-rate.high 0.1"
+    parsed: Any = tyro.cli(
+        whole, prog="thruway run", args=list(arguments), description=f"{RunOptions.__doc__}\n\n{example}"
+    )
+    return parsed.options, parsed.settings
+
+
+def _resume(folder: Path, arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="thruway run --resume", epilog="example: thruway run --resume runs/highway2015.depth-demo"
+    )
+    parser.add_argument("--resume", type=Path, required=True, help="the run folder to go on with")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("experiment", nargs="?", help="may be left out: the folder knows")
+    options, changed = parser.parse_known_args(arguments)
+    if changed:
+        raise ConfigError(
+            f"a resumed run keeps its config, but {' '.join(changed)} was given. Leave it out, or start a new run without --resume."
+        )
+    reader = open_run(folder)
+    experiment = _experiment(reader.name)
+    config = experiment.config.model_validate(reader.config)
+    if reader.status == "done":
+        out.print(f"{escape(str(folder))} is finished already; writing its report again.", soft_wrap=True)
+        _report(folder)
+        return 0
+    _check_device(getattr(config, "device", "cpu"))
+    prepared = experiment.prepare(config)
+    return _execute(experiment, config, prepared, Run.resume(folder), options.threads)
+
+
+def _execute(experiment: Experiment, config: BaseModel, prepared: Any, run: Run, threads: int | None) -> int:
+    if threads is not None:
+        if threads < 1:
+            raise ConfigError(f"--threads must be at least 1, got {threads}.")
+        torch.set_num_threads(threads)
+    folder, started = run.folder, time.monotonic()
+    out.print(
+        f"[bold]{experiment.name}[/]  {escape(experiment.title)}\nrun folder  {escape(str(folder))}", soft_wrap=True
+    )
+    try:
+        with run, console_progress(out) as progress:
+            experiment.run(config, prepared, run, progress)
+    except KeyboardInterrupt:
+        _report(folder)
+        out.print(
+            f"\n[bold yellow]interrupted[/]  go on with:  thruway run --resume {escape(str(folder))}", soft_wrap=True
+        )
+        return 1
+    _report(folder)
+    out.print(f"done in {_duration(time.monotonic() - started)}")
+    return 0
+
+
+def _report(folder: Path) -> None:
+    """Write the report of a folder and show its table and verdicts."""
+    reader = open_run(folder)
+    table, verdicts = _experiment(reader.name).report(reader, folder)
+    out.print(_as_rich(table))
+    for verdict in verdicts:
+        out.print(_verdict_line(verdict), soft_wrap=True)
+    out.print(
+        f"\nreport   {escape(str(folder / 'report.html'))}\nsummary  {escape(str(folder / 'summary.json'))}",
+        soft_wrap=True,
+    )
+
+
+def _as_rich(table: TableData) -> Table:
+    shown = Table(*table.columns, box=None, padding=(0, 2, 0, 0))
+    for row in table.rows:
+        shown.add_row(*(_entry(value) for value in row))
+    return shown
+
+
+def _entry(value: Any) -> str:
+    if isinstance(value, Cell):
+        style = {"best": "bold green", "diverged": "red"}.get(value.mark, "")
+        return f"[{style}]{_entry(value.value)}[/]" if style else _entry(value.value)
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
+
+
+def _verdict_line(verdict: ClaimVerdict) -> str:
+    style = {"holds": "green", "fails": "red"}.get(verdict.verdict, "yellow")
+    values = [verdict.value] if isinstance(verdict.value, float) else verdict.value
+    numbers = ", ".join(f"{value:.3g}" for value in values)
+    note = f" ({escape(verdict.note)})" if verdict.note else ""
+    return (
+        f"[{style}]{verdict.verdict:>8}[/]  {escape(verdict.text)}  {numbers}, needs {escape(verdict.threshold)}{note}"
+    )
+
+
+def _experiment(name: str) -> Experiment:
+    if name not in EXPERIMENTS:
+        raise ConfigError(unknown_name("experiment", name, EXPERIMENTS))
+    return EXPERIMENTS[name]
+
+
+def _base(experiment: Experiment, scale: str, file: str | None) -> BaseModel:
+    """The config of a scale with the fields of a TOML file over it."""
+    if scale not in experiment.scales:
+        raise ConfigError(unknown_name("scale", scale, experiment.scales))
+    base = experiment.scales[scale]
+    if file is None:
+        return base
+    try:
+        fields = tomllib.loads(Path(file).read_text())
+    except OSError as error:
+        raise ConfigError(f"--config {file} cannot be read: {error.strerror}. Give the path of a TOML file.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {file} is not TOML: {error}.") from error
+    for name in fields:
+        if name not in experiment.config.model_fields:
+            raise ConfigError(f"{file}: {unknown_name('field', name, experiment.config.model_fields)}")
+    return experiment.config.model_validate({**base.model_dump(), **fields})
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device {device!r} is not there ({reason}). Allowed here: cpu{', cuda' if torch.cuda.is_available() else ''}."
+        ) from error
+
+
+def _free(folder: Path) -> Path:
+    """`folder`, or the first of folder-2, folder-3, ... that is not there."""
+    number, free = 1, folder
+    while free.exists():
+        number += 1
+        free = folder.with_name(f"{folder.name}-{number}")
+    return free
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

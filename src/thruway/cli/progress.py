@@ -1,0 +1,71 @@
+"""Progress on a console: a bar with the time left on a terminal, plain lines elsewhere.
+
+Ctrl-C is taken as a wish: the first one is granted when the experiment next says how far it is, where its state is
+whole; the second stops at once.
+"""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+__all__ = ["console_progress"]
+
+_LINES = 20  # plain lines in a whole run
+
+
+class _Told:
+    """What an experiment talks to."""
+
+    def __init__(self, console: Console, bar: Progress | None) -> None:
+        self.stop_requested = False
+        self._console, self._bar, self._task = console, bar, None if bar is None else bar.add_task("", total=None)
+        self._total, self._done, self._said, self._started = 1.0, 0.0, 0, time.monotonic()
+
+    def begin(self, total: float) -> None:
+        self._total, self._started = total, time.monotonic()
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, total=total)
+
+    def advance(self, done: float, doing: str) -> None:
+        self._done += done
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=self._done, description=escape(doing))
+        elif int(_LINES * self._done / self._total) > self._said:
+            self._said = int(_LINES * self._done / self._total)
+            share, elapsed = self._done / self._total, time.monotonic() - self._started
+            left = elapsed * (1 - share) / share
+            self._console.print(
+                f"{share:4.0%}  {elapsed:5.0f} s, about {left:.0f} s left  {escape(doing)}", soft_wrap=True
+            )
+        if self.stop_requested:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def console_progress(console: Console) -> Iterator[_Told]:
+    """Progress for one experiment; restores the handling of Ctrl-C afterwards."""
+    columns = (TextColumn("{task.description:32}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    bar = Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console)
+    told = _Told(console, bar if console.is_terminal else None)
+
+    def on_interrupt(_signal: int, _frame: FrameType | None) -> None:
+        if told.stop_requested:
+            raise KeyboardInterrupt
+        told.stop_requested = True
+        console.print("stopping after this epoch; Ctrl-C again stops at once", soft_wrap=True)
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        if console.is_terminal:
+            with bar:
+                yield told
+        else:
+            yield told
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,18 @@
+"""Highway Networks and Training Very Deep Networks, Srivastava, Greff & Schmidhuber 2015."""
+
+from thruway.experiments.experiment import Experiment
+from thruway.experiments.highway2015.depth import SCALES, Config, load_parts, run_search
+from thruway.experiments.highway2015.depth_report import write_report
+
+__all__ = ["DEPTH"]
+
+DEPTH = Experiment(
+    name="highway2015.depth",
+    title="plain nets stop training as they get deeper; highway and residual nets do not",
+    source="Srivastava, Greff & Schmidhuber 2015, fig. 1 of both papers",
+    config=Config,
+    scales=SCALES,
+    prepare=load_parts,
+    run=run_search,
+    report=write_report,
+)

@@ -1,0 +1,271 @@
+"""Plain nets stop training as they get deeper; highway and residual nets do not.
+
+Paper     Srivastava, Greff & Schmidhuber 2015: Highway Networks, fig. 1; Training Very Deep Networks, fig. 1
+Protocol  for each kind of block and each depth a random search over learning rate, momentum, decay, activation
+          and (highway) gate bias; training cross-entropy against epoch, of the best trial and of the top few
+Differs   the ranges of the search (the papers print only that of the gate bias), the data at demo and
+          laptop scale, residual blocks beside the papers' two, and batches that all trials of a run share
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+from torch.nn import functional as F
+
+from thruway.data import TensorSet, batches, load, steps_per_epoch
+from thruway.experiments.experiment import Progress
+from thruway.networks import mlp, paired_width
+from thruway.runs import Run
+from thruway.seeding import generator
+from thruway.sweep import Choice, LogUniform, Uniform, draw_trial
+from thruway.train import SGD, Population
+
+__all__ = ["SCALES", "Case", "Config", "cases", "Parts", "load_parts", "member_of", "run_search", "trial_of"]
+
+Block = Literal["plain", "highway", "residual"]
+
+# A checkpoint at least this often; what a kill -9 can cost.
+_SAVE_EVERY_S = 30.0
+_EVALUATED_AT_ONCE = 1000  # examples
+
+
+class Config(BaseModel):
+    """Everything that decides the numbers of a run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scale: Literal["demo", "laptop", "paper"] = "demo"
+    """demo: minutes; laptop: under an hour on two cores; paper: as published, needs a GPU. Sets the other defaults."""
+    data: str = "digits"
+    data_root: Path | None = None
+    """Where the data lies; unset: the usual places."""
+    examples: int | None = Field(default=None, ge=100)
+    """Training examples used, taken evenly over the set; unset: all."""
+    blocks: tuple[Block, ...] = Field(default=("plain", "highway", "residual"), min_length=1)
+    depths: tuple[int, ...] = Field(default=(10, 20, 50), min_length=1)
+    """Hidden layers, the first of which is always a plain one."""
+    highway_width: int = Field(default=50, ge=1)
+    """Units per highway layer; the other blocks are as wide as gives the same number of parameters (71 for 50)."""
+    seed: int = Field(default=0, ge=0)
+    searches: int = Field(default=1, ge=1)
+    """Independent random searches, with seeds seed, seed + 1, ...; a verdict needs three."""
+    trials: int = Field(default=6, ge=1)
+    """Trials of one search, per block and depth."""
+    epochs: int = Field(default=60, ge=1)
+    batch: int = Field(default=100, ge=1)
+    learning_rate: LogUniform = LogUniform(low=0.003, high=0.3)
+    momentum: Uniform = Uniform(low=0.5, high=0.95)
+    rate_left: LogUniform = LogUniform(low=0.01, high=1.0)
+    """Share of the learning rate that is left after the last epoch; it decays exponentially."""
+    activation: Choice = Choice(values=("relu", "tanh"))
+    gate_bias: Uniform = Uniform(low=-10.0, high=-1.0)
+    device: str = "cpu"
+
+    @model_validator(mode="after")
+    def _is_searchable(self) -> "Config":
+        if min(self.depths) < 2:
+            raise ValueError(f"depths count hidden layers and start at 2, got {min(self.depths)}")
+        if unknown := set(self.activation.values) - {"relu", "tanh", "sigmoid", "elu", "linear"}:
+            raise ValueError(f"activation takes relu, tanh, sigmoid, elu or linear, got {', '.join(sorted(unknown))}")
+        return self
+
+    @property
+    def space(self) -> dict[str, Any]:
+        """What a trial draws."""
+        names = ("learning_rate", "momentum", "rate_left", "activation", "gate_bias")
+        return {name: getattr(self, name) for name in names}
+
+
+SCALES: dict[str, Config] = {
+    "demo": Config(),
+    "laptop": Config(
+        scale="laptop",
+        data="fashion-mnist",
+        examples=5000,
+        depths=(10, 20, 50, 100),
+        searches=3,
+        trials=5,
+        epochs=50,
+    ),
+    "paper": Config(
+        scale="paper", data="mnist", depths=(10, 20, 50, 100), searches=3, trials=40, epochs=400, device="cuda"
+    ),
+}
+
+
+class Case(NamedTuple):
+    """Nets that can be trained as one population: they differ in numbers only."""
+
+    block: Block
+    depth: int
+    activation: str
+    members: tuple[int, ...]  # in the order of the population
+
+    @property
+    def site(self) -> str:
+        """Where its numbers stand in the series."""
+        return f"{self.block}/{self.depth}"
+
+    @property
+    def name(self) -> str:
+        """The name of its checkpoint."""
+        return f"{self.block}-{self.depth}-{self.activation}"
+
+    @property
+    def cost(self) -> float:
+        """Work of one epoch, in layers."""
+        return self.depth * len(self.members)
+
+
+def member_of(config: Config, search: int, trial: int) -> int:
+    """The number under which a trial's values are logged."""
+    return search * config.trials + trial
+
+
+def trial_of(config: Config, member: int) -> tuple[int, int, dict[str, Any]]:
+    """(seed of the search, number in it, drawn values) of a member: a function of the config alone."""
+    search, trial = divmod(member, config.trials)
+    return config.seed + search, trial, draw_trial(config.space, config.seed + search, trial)
+
+
+def cases(config: Config) -> list[Case]:
+    """The populations to train, shallow ones first, so that there is something to see early."""
+    members: dict[str, list[int]] = {}
+    for member in range(config.searches * config.trials):
+        members.setdefault(trial_of(config, member)[2]["activation"], []).append(member)
+    return [
+        Case(block, depth, activation, tuple(chosen))
+        for depth in sorted(set(config.depths))
+        for block in config.blocks
+        for activation, chosen in sorted(members.items())
+    ]
+
+
+class Parts(NamedTuple):
+    """The data, standardised."""
+
+    train: TensorSet
+    test: TensorSet
+
+
+def load_parts(config: Config) -> Parts:
+    """Both parts of the data set on the device that trains.
+
+    Raises:
+        ConfigError: for an unknown data set, or a batch larger than the training part.
+        DatasetError: if the data is not there, or damaged.
+    """
+    train = load(config.data, root=config.data_root, train=True, limit=config.examples)
+    test = load(config.data, root=config.data_root, train=False)
+    steps_per_epoch(len(train), config.batch)
+    # The test part is shifted and scaled by the training part's numbers.
+    test, train = test.standardised(*train.moments()), train.standardised()
+    return Parts(train.to(config.device), test.to(config.device))
+
+
+def run_search(config: Config, parts: Parts, run: Run, progress: Progress) -> None:
+    """Train every case, or what is left of it, into the run folder."""
+    run.log(0, {"chance_loss": math.log(len(parts.train.classes))}, site="data")
+    progress.begin(sum(case.cost for case in cases(config)) * config.epochs)
+    for case in cases(config):
+        train_case(config, case, parts, run, progress)
+
+
+def train_case(config: Config, case: Case, parts: Parts, run: Run, progress: Progress) -> None:
+    """Train one population to the end, from its checkpoint if there is one."""
+    population = build_population(config, case, parts.train)
+    epoch, seconds = _restore(case, population, run)
+    progress.advance(case.cost * epoch, case.site)
+    members, saved_at = list(case.members), time.monotonic()
+    try:
+        while epoch < config.epochs:
+            started = time.monotonic()
+            losses = _train_epoch(config, population, parts.train, epoch)
+            epoch, seconds = epoch + 1, seconds + time.monotonic() - started
+            run.log(epoch, {"train_loss": losses.tolist()}, site=case.site, member=members)
+            if time.monotonic() - saved_at > _SAVE_EVERY_S and epoch < config.epochs:
+                _save(case, population, run, epoch, seconds)
+                saved_at = time.monotonic()
+            progress.advance(case.cost, f"{case.site} {case.activation}, epoch {epoch}")
+    except KeyboardInterrupt:
+        _save(case, population, run, epoch, seconds)
+        raise
+    final = {
+        "final_loss": _mean_over(population, parts.train, F.cross_entropy).tolist(),
+        "test_error": _mean_over(population, parts.test, _error_rate).tolist(),
+        "diverged_at": population.diverged_at.double().tolist(),
+        "seconds": [seconds / len(members)] * len(members),
+    }
+    run.log(config.epochs, final, site=case.site, member=members)
+    run.flush()
+    _save(case, population, run, epoch, seconds)
+
+
+def build_population(config: Config, case: Case, train_set: TensorSet) -> Population:
+    """The nets of a case with the initial weights, gate biases and update rules of their trials."""
+    inputs, classes = train_set.images[0].numel(), len(train_set.classes)
+    width = paired_width(case.block, config.highway_width)
+    models, rules = [], []
+    for member in case.members:
+        seed, trial, drawn = trial_of(config, member)
+        weights = generator(seed, "weights", case.block, case.depth, trial)
+        model = mlp(
+            case.block,
+            case.depth,
+            width,
+            inputs,
+            classes,
+            activation=case.activation,
+            gate_bias=drawn["gate_bias"],
+            fused=case.block == "highway",
+            generator=weights,
+        )
+        models.append(model.to(config.device))
+        decay = drawn["rate_left"] ** (1 / config.epochs)
+        rules.append(SGD(lr=drawn["learning_rate"], momentum=drawn["momentum"], lr_decay=decay))
+    return Population(models, rules)
+
+
+def _train_epoch(config: Config, population: Population, train_set: TensorSet, epoch: int) -> Tensor:
+    """One pass over the data; the mean training loss of each member in it, (members,)."""
+    population.epoch = epoch
+    losses = []
+    for indices in batches(len(train_set), config.batch, config.seed, epoch):
+        losses.append(population.step(*train_set.batch(indices)))
+    return torch.stack(losses).double().mean(dim=0).cpu()
+
+
+def _mean_over(population: Population, data: TensorSet, measure: Any) -> Tensor:
+    """The mean of measure(outputs, labels) over all examples, for each member; NaN for the diverged."""
+    total = torch.zeros(len(population), dtype=torch.float64)
+    for images, labels in _slices(data):
+        values = torch.stack([measure(outputs, labels) for outputs in population.outputs(images).unbind(0)])
+        total += values.double().cpu() * len(labels)
+    return (total / len(data)).masked_fill(~population.is_alive, float("nan"))
+
+
+def _slices(data: TensorSet) -> Iterator[tuple[Tensor, Tensor]]:
+    yield from zip(data.images.split(_EVALUATED_AT_ONCE), data.labels.split(_EVALUATED_AT_ONCE), strict=True)
+
+
+def _error_rate(outputs: Tensor, labels: Tensor) -> Tensor:
+    return (outputs.argmax(dim=-1) != labels).double().mean()
+
+
+def _save(case: Case, population: Population, run: Run, epoch: int, seconds: float) -> None:
+    run.save(case.name, population.tensors(), state={"epoch": epoch, "seconds": seconds})
+
+
+def _restore(case: Case, population: Population, run: Run) -> tuple[int, float]:
+    """(epochs done, seconds spent) of a case, and its state into the population."""
+    if case.name not in run.checkpoints():
+        return 0, 0.0
+    checkpoint = run.load(case.name)
+    population.load(checkpoint.tensors)
+    return int(checkpoint.state["epoch"]), float(checkpoint.state["seconds"])

@@ -1,0 +1,167 @@
+"""The report of a depth search: answer, verdicts, curves, search, table, provenance."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from thruway.experiments.claims import judge
+from thruway.experiments.highway2015.depth import SCALES, Config
+from thruway.experiments.highway2015.depth_claims import CLAIMS, best_loss
+from thruway.experiments.highway2015.depth_rows import read_curves, read_rows, top_curves
+from thruway.report import (
+    ClaimVerdict,
+    Page,
+    Section,
+    TableData,
+    final_loss_by_depth,
+    final_loss_table,
+    loss_curves,
+    paper_comparison,
+    search_scatter,
+    write_page,
+    write_summary,
+)
+from thruway.runs import RunReader
+
+__all__ = ["write_report"]
+
+Rows = Sequence[Mapping[str, Any]]
+
+# The paper's means are over the best 10 of 100 trials; a tenth of ours, but at least two.
+_TOP_SHARE = 0.1
+
+_DIFFERENCES = {
+    "data": "the papers train on MNIST; this run used {data}",
+    "examples": "{examples} training examples instead of the whole set",
+    "trials": "{trials} trials per search, block and depth; the papers ran 40 and 100",
+    "epochs": "{epochs} epochs; the papers' curves run to about 400",
+}
+_ALWAYS_DIFFERENT = (
+    "the ranges of learning rate, momentum and decay are ours: the papers do not print them",
+    "the trials of one search share their batches, and their draws across blocks and depths",
+    "initial weights are Glorot's normalised ones times the activation's gain (He's variance for relu)",
+    "residual nets, y = x + relu(Wx + b)/sqrt(depth), stand beside the papers' plain and highway nets",
+)
+
+
+def write_report(reader: RunReader, folder: Path) -> tuple[TableData, tuple[ClaimVerdict, ...]]:
+    """Write report.html and summary.json into the run folder; hand back the table and the verdicts."""
+    config = Config.model_validate(reader.config)
+    rows, curves = read_rows(reader, config), read_curves(reader, config)
+    verdicts = tuple(judge(claim, rows) for claim in CLAIMS) if rows else ()
+    top = max(2, round(_TOP_SHARE * config.trials * config.searches))
+    table = final_loss_table(rows, top=top)
+    provenance = _provenance(reader, config, rows)
+    best, mean = top_curves(curves, rows, config, top)
+    page = Page(
+        title="Do nets still train when they get deeper?",
+        subtitle="Fig. 1 of Highway Networks and of Training Very Deep Networks, Srivastava, Greff & Schmidhuber 2015",
+        lead=_lead(rows, config, reader.status),
+        claims=verdicts,
+        sections=(
+            Section(
+                "Final loss against depth",
+                final_loss_by_depth(rows),
+                "A line that rises to the right is a kind of net that stops training as it gets deeper; a level one does not care.",
+            ),
+            Section(
+                "Training curves",
+                loss_curves(best, means=mean),
+                f"Solid: the best trial of the search. Dashed: the mean of the best {top}. The lower and the earlier, the better.",
+                table,
+            ),
+            Section(
+                "The search",
+                search_scatter(rows),
+                "Each mark is one trial. A kind of net that is easy to train shows low losses over wide ranges.",
+            ),
+            Section("Beside the paper", None, _PAPER_READING, _beside_the_paper(rows)),
+        ),
+        provenance=provenance,
+    )
+    write_page(page, folder / "report.html")
+    write_summary(folder / "summary.json", experiment=reader.name, rows=rows, claims=verdicts, meta=provenance)
+    return table, verdicts
+
+
+def _lead(rows: Rows, config: Config, status: str) -> str:
+    """The answer in plain words, from the numbers."""
+    expected = len(config.blocks) * len(set(config.depths)) * config.searches * config.trials
+    unfinished = (
+        "" if len(rows) == expected else f"{len(rows)} of {expected} trials have finished (the run is {status}). "
+    )
+    sentences = []
+    for block in config.blocks:
+        depths = sorted({row["depth"] for row in rows if row["block"] == block})
+        if len(depths) < 2:
+            continue
+        shallow, deep = best_loss(rows, block, depths[0]), best_loss(rows, block, depths[-1])
+        sentences.append(
+            f"The best {block} net ends at a training loss of {_loss(shallow)} with {depths[0]} layers "
+            f"and at {_loss(deep)} with {depths[-1]}."
+        )
+    return unfinished + " ".join(sentences)
+
+
+def _loss(value: float) -> str:
+    if math.isnan(value):
+        return "nothing finite"
+    return "1e-5 or less" if value <= 1e-5 else f"{value:.2g}"
+
+
+_PAPER_READING = (
+    "The paper's losses are read off a figure and rounded to powers of ten; its data and budget are larger, so "
+    "compare the pattern over depth, not the digits."
+)
+
+# Read off fig. 1 of the first paper (MNIST, best of 40), with the second paper's text for plain 10 and 20.
+_PAPER = {
+    ("plain", 10): "< 1e-4",
+    ("plain", 20): "< 1e-4",
+    ("plain", 100): "about 1e-1",
+    ("highway", 10): "about 1e-5 to 1e-4",
+    ("highway", 20): "about 1e-5",
+    ("highway", 50): "about 1e-5",
+    ("highway", 100): "about 1e-5 to 1e-4",
+}
+
+
+def _beside_the_paper(rows: Rows) -> TableData:
+    keys = sorted({(row["block"], row["depth"]) for row in rows} & set(_PAPER))
+    source = "Highway Networks, fig. 1; Training Very Deep Networks, sec. 3.1"
+    entries = [
+        (f"{block}, {depth} layers", _PAPER[block, depth], best_loss(rows, block, depth), source)
+        for block, depth in keys
+    ]
+    return paper_comparison(entries, caption="Best final training cross-entropy, nats; ours not below 1e-5.")
+
+
+def _provenance(reader: RunReader, config: Config, rows: Rows) -> dict[str, str | Sequence[str]]:
+    paper, meta = SCALES["paper"], reader.meta
+    differs = [
+        text.format(**config.model_dump())
+        for field, text in _DIFFERENCES.items()
+        if getattr(config, field) != getattr(paper, field)
+    ]
+    seconds = sum(row["seconds"] for row in rows)
+    return {
+        "scale": config.scale,
+        "data": config.data + ("" if config.examples is None else f", {config.examples} training examples"),
+        "seeds": f"{config.searches} independent searches, seeds {config.seed} to {config.seed + config.searches - 1}",
+        "search": f"{config.trials} trials per search, block and depth; {config.epochs} epochs; batch {config.batch}",
+        "hardware": _text(meta.get("hardware")),
+        "versions": _text(meta.get("versions")),
+        "commit": _text(meta.get("commit")),
+        "command": " ".join(meta.get("command", ())),
+        "cost": f"{seconds / 60:.1f} minutes of training in all",
+        "status": reader.status,
+        "differs from the paper": [*differs, *_ALWAYS_DIFFERENT],
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
+    return "unknown" if value is None else value if isinstance(value, str) else json.dumps(value)

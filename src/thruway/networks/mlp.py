@@ -1,0 +1,207 @@
+"""Fully connected networks of any depth, with the block as an argument: what the papers compare.
+
+The three kinds of layer of one width, side by side; to add one, write its function and its row.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from thruway.errors import ConfigError, unknown_name
+from thruway.init.parts import Part
+from thruway.nn import HighwayLinear, HighwayStack, Plain, Residual
+from thruway.nn.accepts import accept_size
+from thruway.nn.fused import draw_parts_
+from thruway.nn.gates import resolve_gate_bias
+
+__all__ = ["BLOCKS", "MLP", "BlockSpec", "mlp", "paired_width"]
+
+
+@dataclass(frozen=True)
+class BlockSpec:
+    """What a block of the network is built from."""
+
+    width: int
+    activation: str | Callable[[Tensor], Tensor] = "relu"
+    gate_bias: float = -2.0
+    carry: str = "coupled"
+    residual_scale: float = 1.0
+    device: torch.device | str | None = None
+    dtype: torch.dtype | None = None
+    generator: torch.Generator | None = None
+
+
+def _plain(spec: BlockSpec) -> nn.Module:
+    """y = act(W x + b)"""
+    return Plain(
+        spec.width, spec.width, spec.activation, device=spec.device, dtype=spec.dtype, generator=spec.generator
+    )
+
+
+def _residual(spec: BlockSpec) -> nn.Module:
+    """y = x + s·act(W x + b)"""
+    return Residual(_plain(spec), scale=spec.residual_scale)
+
+
+def _highway(spec: BlockSpec) -> nn.Module:
+    """y = act(W x + b)·T(x) + x·(1 - T(x))"""
+    return HighwayLinear(
+        spec.width,
+        spec.activation,
+        spec.gate_bias,
+        spec.carry,
+        device=spec.device,
+        dtype=spec.dtype,
+        generator=spec.generator,
+    )
+
+
+BLOCKS: dict[str, Callable[[BlockSpec], nn.Module]] = {
+    "plain": _plain,
+    "residual": _residual,
+    "highway": _highway,
+}
+
+
+class MLP(nn.Module):
+    """A plain first layer, blocks of one width, and a linear head: logits = head(blocks(stem(x))).
+
+    Args:
+        stem: (batch, inputs) to (batch, width).
+        blocks: keeps (batch, width).
+        head: (batch, width) to (batch, classes), without a softmax: the loss applies it.
+
+    >>> net = MLP(nn.Linear(12, 3), nn.Sequential(), nn.Linear(3, 2))
+    >>> net(torch.zeros(5, 3, 4)).shape
+    torch.Size([5, 2])
+    """
+
+    def __init__(self, stem: nn.Module, blocks: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.stem = stem
+        self.blocks = blocks
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.blocks(self.stem(x.flatten(1))))
+        return logits
+
+
+def mlp(
+    block: str,
+    depth: int,
+    width: int,
+    inputs: int,
+    classes: int,
+    activation: str | Callable[[Tensor], Tensor] = "relu",
+    gate_bias: float | Literal["depth"] = -2.0,
+    *,
+    carry: str = "coupled",
+    residual_scale: float | Literal["depth"] = "depth",
+    fused: bool = False,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    generator: torch.Generator | None = None,
+) -> MLP:
+    """A fully connected network whose layers are plain, residual or highway.
+
+    `depth` counts hidden layers as the papers do: the first one, `stem`, is always plain and brings
+    the input to `width`; `blocks` are the other depth - 1; the linear `head` on top is not counted. The
+    input is flattened, (batch, ...) with `inputs` numbers a sample; the output is logits (batch, classes).
+
+    Args:
+        block: a key of BLOCKS: "plain", "residual" (y = x + s·act(Wx + b)) or "highway".
+        depth: hidden layers, at least 1.
+        width: units of each hidden layer. `paired_width` gives the plain width of equal parameters.
+        inputs: numbers in a sample, 64 for the 8x8 digits.
+        classes: logits.
+        activation: a name from thruway.activations.ACTIVATIONS, or with fused=False any callable on tensors.
+        gate_bias: what transform gates start at; "depth" takes gate_bias_for_depth(depth). Highway only.
+        carry: "coupled" or "independent". Highway only.
+        residual_scale: s, the factor on each residual branch; "depth" takes 1/sqrt(depth), with which the variance
+            of a deep net's output stays bounded at the start (at s = 1 it doubles with every relu block:
+            2**99 at depth 100). Residual only.
+        fused: build the highway blocks as one HighwayStack: the same initial numbers, trained faster.
+        generator: where all weights are drawn from; None draws from torch's global generator, as torch's layers do.
+    Raises:
+        ConfigError: for an unknown block, a size below 1, or fused=True with anything but coupled highway blocks.
+        ShapeError: when called on samples that do not have `inputs` numbers.
+    Source:
+        Srivastava, Greff & Schmidhuber 2015 (Highway Networks), sec. 3; (Training Very Deep Networks), sec. 3.1;
+        the residual scale after De & Smith 2020 and Hayou et al. 2021.
+
+    >>> net = mlp("highway", depth=10, width=50, inputs=64, classes=10, gate_bias="depth")
+    >>> len(net.blocks), net.blocks[0].gate_bias, net(torch.zeros(2, 8, 8)).shape
+    (9, -1.0, torch.Size([2, 10]))
+    """
+    if not isinstance(block, str) or block not in BLOCKS:
+        raise ConfigError(unknown_name("block", block, BLOCKS))
+    depth = accept_size("depth", depth)
+    scale = depth**-0.5 if residual_scale == "depth" else residual_scale
+    bias = resolve_gate_bias(gate_bias, depth)
+    spec = BlockSpec(width, activation, bias, carry, scale, device, dtype, generator)
+    # One stream, drawn from the input upwards: a fused net starts with the numbers of its layered twin.
+    stem = Plain(inputs, width, activation, device=device, dtype=dtype, generator=generator)
+    if fused:
+        blocks = _fused(block, depth - 1, spec)
+    else:
+        blocks = nn.Sequential(*(BLOCKS[block](spec) for _ in range(depth - 1)))
+    return MLP(stem, blocks, _head(spec, classes))
+
+
+def paired_width(block: str, highway_width: int) -> int:
+    """The width at which a layer of `block` has as many parameters as a coupled highway layer, or as near as it gets.
+
+        w(w + 1) ≈ 2·h(h + 1):     71·72 = 5112 against 2·50·51 = 5100
+
+    Args:
+        block: a key of BLOCKS.
+        highway_width: h, units of the highway layer.
+    Returns:
+        w, units; h itself for highway.
+    Raises:
+        ConfigError: for an unknown block or a width below 1.
+    Source:
+        Srivastava, Greff & Schmidhuber 2015 (Highway Networks), sec. 3 (71 and 50).
+
+    >>> paired_width("plain", 50), paired_width("residual", 50), paired_width("highway", 50)
+    (71, 71, 50)
+    """
+    if not isinstance(block, str) or block not in BLOCKS:
+        raise ConfigError(unknown_name("block", block, BLOCKS))
+    highway = accept_size("highway_width", highway_width)
+    if block == "highway":
+        return highway
+    wanted = 2 * highway * (highway + 1)
+    return min(range(highway, 2 * highway + 1), key=lambda width: abs(width * (width + 1) - wanted))
+
+
+def _fused(block: str, layers: int, spec: BlockSpec) -> nn.Module:
+    if block != "highway" or spec.carry != "coupled":
+        raise ConfigError(
+            f"fused=True is for coupled highway blocks, got block={block!r}, carry={spec.carry!r}. Pass fused=False."
+        )
+    if not isinstance(spec.activation, str):
+        raise ConfigError(f"fused=True takes an activation by name, got {spec.activation!r}. Pass fused=False.")
+    if layers == 0:
+        return nn.Sequential()
+    return HighwayStack(
+        spec.width,
+        layers,
+        spec.activation,
+        spec.gate_bias,
+        device=spec.device,
+        dtype=spec.dtype,
+        generator=spec.generator,
+    )
+
+
+def _head(spec: BlockSpec, classes: int) -> nn.Linear:
+    # nn.Linear draws from the global generator as it is built; on the meta device it draws nothing.
+    head = nn.Linear(spec.width, accept_size("classes", classes), device="meta", dtype=spec.dtype)
+    head = head.to_empty(device=torch.get_default_device() if spec.device is None else spec.device)
+    draw_parts_([Part("head", head.weight, head.bias)], spec.generator)
+    return head

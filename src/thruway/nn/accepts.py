@@ -1,0 +1,59 @@
+"""What the blocks accept from their user, and what they say when it is something else."""
+
+import math
+import operator
+from numbers import Real
+
+from torch import Tensor
+
+from thruway.errors import ConfigError, ShapeError, unknown_name
+
+__all__ = ["CARRIES", "accept_carry", "accept_gate_bias", "accept_probability", "accept_size", "refuse_features"]
+
+# The maps of a highway layer in the order in which they lie in its weight.
+CARRIES: dict[str, tuple[str, ...]] = {
+    "coupled": ("transform", "transform_gate"),  # C = 1 - T
+    "independent": ("transform", "transform_gate", "carry_gate"),
+}
+
+
+def accept_carry(carry: str) -> str:
+    """`carry`, if it is a key of CARRIES."""
+    if not isinstance(carry, str) or carry not in CARRIES:
+        raise ConfigError(unknown_name("carry", carry, CARRIES))
+    return carry
+
+
+def accept_size(what: str, value: int, least: int = 1) -> int:
+    """`value` as an int of at least `least`."""
+    try:
+        size = operator.index(value)
+    except TypeError:
+        size = least - 1
+    if size < least or isinstance(value, bool):
+        raise ConfigError(f"{what} must be a whole number of at least {least}, got {value!r}.")
+    return size
+
+
+def accept_gate_bias(gate_bias: float) -> float:
+    """`gate_bias` as a float; infinities are allowed (a gate that never opens, or never closes), NaN is not."""
+    if isinstance(gate_bias, str):
+        raise ConfigError(
+            f"gate_bias={gate_bias!r}: a single layer does not know how deep its stack is. Pass a number, for example "
+            "thruway.nn.gate_bias_for_depth(20); HighwayStack and networks.mlp know their depth and take 'depth'."
+        )
+    if isinstance(gate_bias, bool) or not isinstance(gate_bias, Real) or math.isnan(gate_bias):
+        raise ConfigError(f"gate_bias must be a number, below 0 for a gate that starts closed, got {gate_bias!r}.")
+    return float(gate_bias)
+
+
+def accept_probability(what: str, value: float) -> float:
+    """`value` as a float in [0, 1)."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:
+        raise ConfigError(f"{what} must be a probability of at least 0 and below 1, got {value!r}.")
+    return float(value)
+
+
+def refuse_features(block: str, x: Tensor, wanted: int, remedy: str) -> ShapeError:
+    """The error for an input whose last axis is not `wanted` wide."""
+    return ShapeError(f"{block} works on (..., {wanted}), got an input of shape {tuple(x.shape)}. {remedy}")

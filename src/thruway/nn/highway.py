@@ -1,0 +1,93 @@
+"""The highway layer on vectors."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from thruway.activations import activation_module
+from thruway.init.parts import Part
+from thruway.nn.accepts import CARRIES, accept_carry, accept_gate_bias, accept_size, refuse_features
+from thruway.nn.fused import activation_name, draw_parts_, highway_parts, split_maps
+from thruway.nn.gates import CarryGate, TransformGate, mix
+
+__all__ = ["HighwayLinear"]
+
+
+class HighwayLinear(nn.Module):
+    """A layer that learns, unit by unit, how much to transform and how much to carry.
+
+        y = H(x)·T(x) + x·(1 - T(x)),     H = activation(W_H x + b_H),  T = sigmoid(W_T x + b_T)
+
+    `weight` (2·width, width) holds W_H, then W_T, and `bias` likewise; with carry="independent" a third
+    third holds the carry gate, and y = H·T + x·C. A forward hook on `activation` reads H, one on
+    `transform_gate` T, one on `carry_gate` C.
+
+    The weights of each map are drawn with Glorot's normalised initialisation, fans counted map by map,
+    times the gain of the activation (1 for gates, and for callables that Thruway has no name for).
+    For relu that is He's variance, 2 / width. Biases start at 0, the gate's at `gate_bias`.
+
+    Args:
+        width: units of the input and of the output.
+        activation: a name from thruway.activations.ACTIVATIONS, a module, or any callable on tensors.
+        gate_bias: what b_T starts at; below 0 the layer starts by carrying. -inf never transforms.
+            An independent carry gate starts at -gate_bias.
+        carry: "coupled" (C = 1 - T) or "independent" (C has weights of its own).
+        generator: where the weights are drawn from; None draws from torch's global generator, as torch's layers do.
+    Raises:
+        ConfigError: for a width below 1, an unknown activation or carry, or a gate bias that is no number.
+        ShapeError: when called on something that is not (..., width).
+    Source:
+        Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), eqs. 2-3, sec. 2.2;
+        weights after Glorot & Bengio 2010, eq. 16, as in sec. 3.1 of the former.
+
+    >>> layer = HighwayLinear(4, gate_bias=float("-inf"), generator=torch.Generator().manual_seed(0))
+    >>> x = torch.ones(3, 4)
+    >>> torch.equal(layer(x), x)
+    True
+    """
+
+    def __init__(
+        self,
+        width: int,
+        activation: str | Callable[[Tensor], Tensor] = "relu",
+        gate_bias: float = -2.0,
+        carry: str = "coupled",
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.width = accept_size("width", width)
+        self.gate_bias = accept_gate_bias(gate_bias)
+        self.carry = accept_carry(carry)
+        self.activation = activation_module(activation)
+        self.activation_name = activation_name(activation)
+        self.transform_gate = TransformGate()
+        self.carry_gate = CarryGate() if carry == "independent" else None
+        rows = len(CARRIES[carry]) * self.width
+        self.weight = nn.Parameter(torch.empty(rows, self.width, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(rows, device=device, dtype=dtype))
+        self.reset_parameters(generator)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw all weights afresh and put the biases back to their start."""
+        draw_parts_(self.init_parts(), generator)
+
+    def init_parts(self) -> Iterator[Part]:
+        """The maps that share the weight, for an initialiser."""
+        return highway_parts(self.weight, self.bias, self.carry, self.gate_bias, self.activation_name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1:] != (self.width,):
+            raise refuse_features(
+                "HighwayLinear", x, self.width, "It carries its input; put a Plain or Resize layer before it."
+            )
+        h, t, *c = split_maps(F.linear(x, self.weight, self.bias), len(CARRIES[self.carry]), dim=-1)
+        carried = self.carry_gate(c[0]) if self.carry_gate is not None else None
+        return mix(x, self.activation(h), self.transform_gate(t), carried)
+
+    def extra_repr(self) -> str:
+        return f"{self.width}, gate_bias={self.gate_bias}, carry={self.carry!r}"

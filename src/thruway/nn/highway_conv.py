@@ -1,0 +1,181 @@
+"""Convolutional highway layers, which keep the size of the map."""
+
+import abc
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from thruway.activations import activation_module
+from thruway.errors import ShapeError
+from thruway.init.parts import Part
+from thruway.nn.accepts import CARRIES, accept_carry, accept_gate_bias
+from thruway.nn.fused import activation_name, draw_parts_, highway_parts
+from thruway.nn.gates import CarryGate, TransformGate, mix
+from thruway.nn.same_conv import SameConv, same_conv
+
+__all__ = ["HighwayConv1d", "HighwayConv2d", "HighwayConv3d"]
+
+Activation = str | Callable[[Tensor], Tensor]
+
+
+class _HighwayConv(nn.Module, abc.ABC):
+    """What the three classes share: all but the signature."""
+
+    conv: SameConv
+
+    def _build(
+        self,
+        conv: SameConv,
+        activation: Activation,
+        gate_bias: float,
+        carry: str,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+        generator: torch.Generator | None,
+    ) -> None:
+        self.conv = conv
+        self.gate_bias = accept_gate_bias(gate_bias)
+        self.carry = accept_carry(carry)
+        self.activation = activation_module(activation)
+        self.activation_name = activation_name(activation)
+        self.transform_gate = TransformGate()
+        self.carry_gate = CarryGate() if carry == "independent" else None
+        rows = len(CARRIES[carry]) * conv.channels
+        shape = (rows, conv.channels // conv.groups, *conv.kernel_size)
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(rows, device=device, dtype=dtype))
+        self.reset_parameters(generator)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw all weights afresh and put the biases back to their start."""
+        draw_parts_(self.init_parts(), generator)
+
+    def init_parts(self) -> Iterator[Part]:
+        """The maps that share the weight, for an initialiser."""
+        return highway_parts(self.weight, self.bias, self.carry, self.gate_bias, self.activation_name, self.conv.groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self.conv
+        if x.ndim not in (conv.dims + 1, conv.dims + 2) or x.shape[-conv.dims - 1] != conv.channels:
+            raise ShapeError(
+                f"{type(self).__name__} works on (batch, {conv.channels}, {conv.dims} axes of the map) or one such "
+                f"sample, got {tuple(x.shape)}. It carries its input; put a Resize or a convolution before it."
+            )
+        h, t, *c = conv(x, self.weight, self.bias)
+        carried = self.carry_gate(c[0]) if self.carry_gate is not None else None
+        return mix(x, self.activation(h), self.transform_gate(t), carried)
+
+    def extra_repr(self) -> str:
+        conv = self.conv
+        return (
+            f"{conv.channels}, kernel_size={conv.kernel_size}, dilation={conv.dilation}, groups={conv.groups}, "
+            f"padding_mode={conv.padding_mode!r}, gate_bias={self.gate_bias}, carry={self.carry!r}"
+        )
+
+
+class HighwayConv1d(_HighwayConv):
+    """A highway layer along sequences: `HighwayLinear` with convolutions for H and T.
+
+        y = H(x)·T(x) + x·(1 - T(x)),     H = activation(W_H * x + b_H),  T = sigmoid(W_T * x + b_T)
+
+    H and T (and an independent carry gate) are one convolution with the same receptive field, padded so that the
+    output is as large as the input. `weight` (2·channels, channels / groups, *kernel) holds W_H, then W_T;
+    `bias` likewise. Hooks read H, T and C as in `HighwayLinear`, and weights start as there: the fans are those of
+    one map and one group.
+
+    Args:
+        channels: of the input and of the output.
+        kernel_size: odd; one number, or one for each axis.
+        activation: a name from thruway.activations.ACTIVATIONS, a module, or any callable on tensors.
+        gate_bias: what b_T starts at; below 0 the layer starts by carrying.
+        carry: "coupled" (C = 1 - T) or "independent" (C has weights of its own, and starts at -gate_bias).
+        dilation: distance between the taps of the kernel, in pixels; one number, or one for each axis.
+        groups: channel groups that do not see each other, in each map; divides channels.
+        padding_mode: what lies beyond the edge: "zeros" (as the paper), "reflect", "replicate" or "circular".
+        generator: where the weights are drawn from; None draws from torch's global generator, as torch's layers do.
+    Raises:
+        ConfigError: for an even kernel, groups that do not divide channels, and all that HighwayLinear refuses.
+        ShapeError: when called on something that is not (batch, channels, *map) or (channels, *map).
+    Source:
+        Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), sec. 2.1-2.2.
+
+    >>> layer = HighwayConv1d(2, 3, gate_bias=-2.0)
+    >>> layer.weight.shape, layer(torch.ones(5, 2, 7)).shape
+    (torch.Size([4, 2, 3]), torch.Size([5, 2, 7]))
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int | tuple[int],
+        activation: Activation = "relu",
+        gate_bias: float = -2.0,
+        carry: str = "coupled",
+        *,
+        dilation: int | tuple[int] = 1,
+        groups: int = 1,
+        padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        conv = same_conv(1, channels, kernel_size, dilation, groups, padding_mode)
+        self._build(conv, activation, gate_bias, carry, device, dtype, generator)
+
+
+class HighwayConv2d(_HighwayConv):
+    """A highway layer on images; arguments, weights and errors as in `HighwayConv1d`.
+
+    >>> layer = HighwayConv2d(4, (3, 5), groups=2)
+    >>> layer.weight.shape, layer(torch.ones(1, 4, 6, 9)).shape
+    (torch.Size([8, 2, 3, 5]), torch.Size([1, 4, 6, 9]))
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int | tuple[int, int],
+        activation: Activation = "relu",
+        gate_bias: float = -2.0,
+        carry: str = "coupled",
+        *,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        conv = same_conv(2, channels, kernel_size, dilation, groups, padding_mode)
+        self._build(conv, activation, gate_bias, carry, device, dtype, generator)
+
+
+class HighwayConv3d(_HighwayConv):
+    """A highway layer on volumes or films; arguments, weights and errors as in `HighwayConv1d`.
+
+    >>> layer = HighwayConv3d(2, 3, carry="independent")
+    >>> layer.weight.shape, layer(torch.ones(1, 2, 4, 5, 6)).shape
+    (torch.Size([6, 2, 3, 3, 3]), torch.Size([1, 2, 4, 5, 6]))
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int | tuple[int, int, int],
+        activation: Activation = "relu",
+        gate_bias: float = -2.0,
+        carry: str = "coupled",
+        *,
+        dilation: int | tuple[int, int, int] = 1,
+        groups: int = 1,
+        padding_mode: str = "zeros",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        conv = same_conv(3, channels, kernel_size, dilation, groups, padding_mode)
+        self._build(conv, activation, gate_bias, carry, device, dtype, generator)

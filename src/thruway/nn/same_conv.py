@@ -1,0 +1,71 @@
+"""Several convolutions in one, none of which changes the size of the map."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from thruway.errors import ConfigError, unknown_name
+from thruway.nn.accepts import accept_size
+from thruway.nn.fused import split_maps
+
+__all__ = ["SameConv", "same_conv"]
+
+_CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+Size = int | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SameConv:
+    """Several convolutions of `channels` to `channels` in one, with odd kernels and an output as large as the input."""
+
+    dims: int
+    channels: int
+    kernel_size: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    padding_mode: str
+
+    def __call__(self, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+        """One output per map in `weight` (maps * channels, channels / groups, *kernel), in order."""
+        maps, each = len(weight) // self.channels, self.channels // self.groups
+        if self.groups > 1:
+            # A grouped convolution wants the rows of a group together: (map, group, row) -> (group, map, row).
+            together = (maps, self.groups, each)
+            weight = weight.reshape(*together, *weight.shape[1:]).transpose(0, 1).flatten(0, 2)
+            bias = bias.reshape(together).transpose(0, 1).flatten()
+        padding = [step * (size // 2) for step, size in zip(self.dilation, self.kernel_size, strict=True)]
+        if self.padding_mode != "zeros":
+            # F.pad counts from the last axis, two numbers for each.
+            x = F.pad(x, [side for side in reversed(padding) for _ in range(2)], mode=self.padding_mode)
+            padding = [0] * self.dims
+        z = _CONVOLUTIONS[self.dims](x, weight, bias, padding=padding, dilation=self.dilation, groups=self.groups)
+        channel = z.ndim - self.dims - 1
+        shape = (*z.shape[:channel], self.groups, maps, each, *z.shape[channel + 1 :])
+        pieces = split_maps(z.view(shape), maps, dim=channel + 1)
+        return tuple(piece.flatten(channel, channel + 2) for piece in pieces)
+
+
+def same_conv(dims: int, channels: int, kernel_size: Size, dilation: Size, groups: int, padding_mode: str) -> SameConv:
+    channels, groups = accept_size("channels", channels), accept_size("groups", groups)
+    if channels % groups:
+        raise ConfigError(f"groups must divide channels, got channels={channels}, groups={groups}.")
+    if padding_mode not in _PADDING_MODES:
+        raise ConfigError(unknown_name("padding_mode", padding_mode, _PADDING_MODES))
+    kernel = _per_axis("kernel_size", kernel_size, dims)
+    if any(size % 2 == 0 for size in kernel):
+        raise ConfigError(
+            f"kernel_size must be odd, got {kernel_size!r}: an even kernel has no middle, so its output would lie half "
+            "a pixel beside the input that is carried. Take the next odd size."
+        )
+    return SameConv(dims, channels, kernel, _per_axis("dilation", dilation, dims), groups, padding_mode)
+
+
+def _per_axis(what: str, value: Size, dims: int) -> tuple[int, ...]:
+    sizes = value if isinstance(value, tuple | list) else (value,) * dims
+    if len(sizes) != dims:
+        raise ConfigError(f"{what} takes one number or {dims}, one for each axis of the map, got {value!r}.")
+    return tuple(accept_size(what, size) for size in sizes)

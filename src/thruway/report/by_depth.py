@@ -1,0 +1,135 @@
+"""Final loss against depth: whether going deeper still works, at one look."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from thruway.report.look import GREY, Look, label, log_axis, looks
+from thruway.report.losses import diverged, drawable, rail
+from thruway.report.panels import empty_figure, fit_legend, legend_key, small_multiples
+
+__all__ = ["best_by_seed", "final_loss_by_depth"]
+
+Row = Mapping[str, Any]
+SIDESTEP = 0.035  # share of a depth by which the blocks' trials stand apart
+
+
+def final_loss_by_depth(rows: Sequence[Row], *, loss_name: str = "final training cross-entropy (nats)") -> go.Figure:
+    """The best final loss of each block at each depth, with every trial behind it.
+
+    A line joins the best trials; with several seeds it joins the medians of their bests, and bars
+    reach from the best seed to the worst. Faint marks are single trials. Trials that diverged are
+    crosses on the dotted line above.
+
+    Args:
+        rows: one mapping per trial with `block`, `depth`, `final_loss`, and if there are any
+            `diverged`, `trial`, `seed`.
+        loss_name: name and unit of the loss axis, which is logarithmic.
+    Returns:
+        A Plotly figure; both axes are logarithmic.
+    Source:
+        Ours; what fig. 1 of Srivastava, Greff & Schmidhuber 2015 shows at its last epoch.
+
+    >>> rows = [{"block": "plain", "depth": d, "final_loss": loss} for d, loss in ((10, 0.01), (50, 1.8))]
+    >>> final_loss_by_depth(rows).data[-1].y.tolist()
+    [0.01, 1.8]
+    """
+    if not rows:
+        return empty_figure("No trial has finished yet.")
+    depths = sorted({row["depth"] for row in rows})
+    x_axis = {
+        "type": "log",
+        "title": {"text": "depth (blocks)"},
+        "tickvals": depths,
+        "ticktext": [str(d) for d in depths],
+    }
+    finite = [float(drawable(row["final_loss"])) for row in rows if not diverged(row)]
+    height = rail(finite)
+    figure = small_multiples([""], [x_axis], log_axis(loss_name, finite))
+    block_looks = looks(row["block"] for row in rows)
+    for number, (block, look) in enumerate(block_looks.items()):
+        shift = 1 + SIDESTEP * (number - (len(block_looks) - 1) / 2)
+        figure.add_trace(_trials([row for row in rows if row["block"] == block], look, shift, height))
+    if any(diverged(row) for row in rows):
+        figure.add_hline(y=height, line={"color": GREY, "width": 1, "dash": "dot"})
+    for block, look in block_looks.items():
+        figure.add_trace(_line(best_by_seed(rows), block, depths, look))
+    if any(diverged(row) for row in rows):
+        figure.add_trace(legend_key("diverged", mode="markers", marker={"symbol": "x", "size": 8}))
+    return fit_legend(figure)
+
+
+def best_by_seed(rows: Sequence[Row]) -> dict[tuple[str, int], list[float]]:
+    """For each (block, depth) the best final loss of every seed, best seed first.
+
+    >>> best_by_seed([{"block": "plain", "depth": 10, "final_loss": x, "seed": s} for x, s in ((3, 0), (2, 0), (1, 1))])
+    {('plain', 10): [1, 2]}
+    """
+    best: dict[tuple[str, int], dict[Any, float]] = defaultdict(dict)
+    for row in rows:
+        if not diverged(row):
+            seeds = best[row["block"], row["depth"]]
+            seeds[row.get("seed")] = min(row["final_loss"], seeds.get(row.get("seed"), row["final_loss"]))
+    return {key: sorted(seeds.values()) for key, seeds in best.items()}
+
+
+def _line(best: Mapping[tuple[str, int], Sequence[float]], block: str, depths: Sequence[int], look: Look) -> go.Scatter:
+    """The median over seeds, with a gap at depths where every trial diverged."""
+    losses = [best.get((block, depth), ()) for depth in depths]
+    middle = [statistics.median(each) if each else float("nan") for each in losses]
+    bars = None
+    if any(len(each) > 1 for each in losses):
+        bars = {
+            "type": "data",
+            "symmetric": False,
+            "array": [max(each) - mid if each else 0.0 for each, mid in zip(losses, middle, strict=True)],
+            "arrayminus": [mid - min(each) if each else 0.0 for each, mid in zip(losses, middle, strict=True)],
+            "thickness": 1.5,
+            "width": 6,
+        }
+    return go.Scatter(
+        x=depths,
+        y=drawable(middle),
+        error_y=bars,
+        mode="lines+markers",
+        line={"color": look.color, "width": 2.4},
+        marker={"symbol": look.symbol, "size": 10},
+        name=label(block),
+        legendgroup=label(block),
+        meta=label(block),
+        connectgaps=False,
+        hovertemplate="%{meta}, depth %{x}<br>best of search: %{y:.3g}<extra></extra>",
+    )
+
+
+def _trials(rows: Sequence[Row], look: Look, shift: float, height: float) -> go.Scatter:
+    """Every trial of a block, faint; the diverged ones as crosses on the rail."""
+    lost = [diverged(row) for row in rows]
+    return go.Scatter(
+        x=[row["depth"] * shift for row in rows],
+        y=[height if gone else float(drawable(row["final_loss"])) for row, gone in zip(rows, lost, strict=True)],
+        mode="markers",
+        marker={
+            "color": look.color,
+            "symbol": ["x" if gone else look.symbol for gone in lost],
+            "size": [8 if gone else 6 for gone in lost],
+            "line": {"width": 0},
+            "opacity": [0.8 if gone else 0.35 for gone in lost],
+        },
+        customdata=[
+            [_trial(row), "diverged" if gone else f"{row['final_loss']:.3g}"]
+            for row, gone in zip(rows, lost, strict=True)
+        ],
+        legendgroup=label(rows[0]["block"]),
+        showlegend=False,
+        hovertemplate="%{customdata[0]}<br>%{customdata[1]}<extra></extra>",
+    )
+
+
+def _trial(row: Row) -> str:
+    words = [f"{row['block']}, depth {row['depth']}"]
+    words += [f"{key} {row[key]}" for key in ("trial", "seed") if row.get(key) is not None]
+    return label(", ".join(words))

@@ -1,0 +1,160 @@
+"""Training loss against epoch: the picture of Fig. 1 of both highway papers."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import ArrayLike
+
+from thruway.errors import ConfigError, ShapeError, unknown_name
+from thruway.report.look import GREY, Look, label, log_axis, looks
+from thruway.report.losses import drawable
+from thruway.report.panels import axes_of, empty_figure, fit_legend, legend_key, small_multiples
+
+__all__ = ["loss_curves"]
+
+Key = tuple[str, int]  # block, depth
+Curve = tuple[ArrayLike, ArrayLike]  # epochs, losses
+Band = tuple[ArrayLike, ArrayLike, ArrayLike]  # epochs, lowest, highest
+
+DEPTH_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star")
+
+
+def loss_curves(
+    best: Mapping[Key, Curve],
+    *,
+    means: Mapping[Key, Curve] | None = None,
+    bands: Mapping[Key, Band] | None = None,
+    panel: Literal["depth", "block"] = "depth",
+    loss_name: str = "training cross-entropy (nats)",
+) -> go.Figure:
+    """How the loss fell, for every kind of block at every depth.
+
+    A solid line is the best run of the search, a dashed one the mean of its best few, a band the
+    range over seeds or runs. A line has a gap where the loss is NaN or infinite.
+
+    Args:
+        best: (block, depth) to (epochs, losses), two sequences of one length.
+        means: the same for the mean of the best few runs.
+        bands: (block, depth) to (epochs, lowest, highest loss).
+        panel: "depth" compares the blocks at each depth, "block" compares the depths of each block.
+        loss_name: name and unit of the loss axis, which is logarithmic.
+    Returns:
+        A Plotly figure with one panel per depth or per block.
+    Raises:
+        ConfigError: for another `panel`.
+        ShapeError: if epochs and losses differ in length.
+    Source:
+        Srivastava, Greff & Schmidhuber 2015 (both papers), fig. 1.
+
+    >>> figure = loss_curves({("plain", 10): ([1, 2], [0.5, 0.1]), ("highway", 10): ([1, 2], [0.3, 0.01])})
+    >>> [trace.name for trace in figure.data]
+    ['plain', 'highway']
+    """
+    if panel not in ("depth", "block"):
+        raise ConfigError(unknown_name("panel", panel, ("depth", "block")))
+    keys = list(dict.fromkeys([*best, *(means or {}), *(bands or {})]))
+    if not keys:
+        return empty_figure("No curve to draw: no trial has finished an epoch yet.")
+    block_looks = looks(block for block, _ in keys)
+    depths = sorted({depth for _, depth in keys})
+    groups: list[Any] = depths if panel == "depth" else list(block_looks)
+    titles = [f"depth {depth}" for depth in depths] if panel == "depth" else list(block_looks)
+    losses = [each for curve in (*best.values(), *(means or {}).values()) for each in drawable(curve[1]).ravel()]
+    x_axis = {"title": {"text": "time (epochs)"}, "rangemode": "tozero"}
+    figure = small_multiples(titles, [x_axis] * len(groups), log_axis(loss_name, losses))
+    named: set[str] = set()
+    for block, depth in sorted(keys, key=lambda key: (list(block_looks).index(key[0]), key[1])):
+        number = groups.index(depth if panel == "depth" else block)
+        look = block_looks[block]
+        if panel == "block":
+            look = Look(look.color, DEPTH_SYMBOLS[depths.index(depth) % len(DEPTH_SYMBOLS)])
+        name = label(block if panel == "depth" else f"depth {depth}")
+        x, y = axes_of(number)
+        for trace in _traces((block, depth), best, means or {}, bands or {}, look, markers=panel == "block"):
+            # In the panels of the blocks a depth has no colour of its own to show: see `_legend_keys`.
+            shown = panel == "depth" and name not in named
+            figure.add_trace(trace.update(name=name, legendgroup=name, showlegend=shown, xaxis=x, yaxis=y))
+            named.add(name)
+    figure.add_traces(_legend_keys(depths if panel == "block" else [], bool(means), bool(bands)))
+    return fit_legend(figure)
+
+
+def _traces(
+    key: Key,
+    best: Mapping[Key, Curve],
+    means: Mapping[Key, Curve],
+    bands: Mapping[Key, Band],
+    look: Look,
+    markers: bool,
+) -> list[go.Scatter]:
+    """What there is to draw for one block and depth: the best in front, so it is first in the legend too."""
+    title = f"{label(key[0])}, depth {key[1]}"
+    traces = []
+    if key in best:
+        line = _line(key, *best[key], title + ", best", line={"color": look.color, "width": 2.2})
+        if markers:
+            line.update(mode="lines+markers", marker={"symbol": look.symbol, "size": 8, "maxdisplayed": 7})
+        traces.append(line)
+    if key in means:
+        dashed = {"color": look.color, "width": 1.6, "dash": "dash"}
+        traces.append(_line(key, *means[key], title + ", mean of the best few", line=dashed))
+    if key in bands:
+        traces.append(_band(key, *bands[key], look))
+    return traces
+
+
+def _legend_keys(depths: Sequence[int], has_means: bool, has_bands: bool) -> list[go.Scatter]:
+    """Grey entries for what the colour does not say: the marker of each depth, the dashes, the bands."""
+    keys = [
+        legend_key(f"depth {depth}", mode="lines+markers", marker={"symbol": symbol, "size": 8, "color": GREY})
+        for depth, symbol in zip(depths, itertools.cycle(DEPTH_SYMBOLS), strict=False)
+    ]
+    if has_means:
+        keys.append(legend_key("mean of the best few", mode="lines", line={"dash": "dash", "color": GREY}))
+    if has_bands:
+        keys.append(legend_key("range", mode="markers", marker={"symbol": "square", "size": 14, "opacity": 0.35}))
+    return keys
+
+
+def _line(key: Key, epochs: ArrayLike, losses: ArrayLike, title: str, line: dict[str, Any]) -> go.Scatter:
+    x, y = np.asarray(epochs), drawable(losses)
+    _check_lengths(key, x, y)
+    return go.Scatter(
+        x=x,
+        y=y,
+        mode="lines",
+        line=line,
+        connectgaps=False,
+        meta=title,
+        hovertemplate="%{meta}<br>epoch %{x}: %{y:.3g}<extra></extra>",
+    )
+
+
+def _band(key: Key, epochs: ArrayLike, lowest: ArrayLike, highest: ArrayLike, look: Look) -> go.Scatter:
+    """A filled outline; epochs without both edges are left out, for a fill cannot have a gap."""
+    x, low, high = np.asarray(epochs), drawable(lowest), drawable(highest)
+    _check_lengths(key, x, low, high)
+    known = np.isfinite(low) & np.isfinite(high)
+    x, low, high = x[known], low[known], high[known]
+    return go.Scatter(
+        x=np.concatenate([x, x[::-1]]),
+        y=np.concatenate([low, high[::-1]]),
+        mode="lines",
+        line={"width": 0},
+        fill="toself",
+        fillcolor=look.color,
+        opacity=0.15,
+        hoverinfo="skip",
+    )
+
+
+def _check_lengths(key: Key, epochs: np.ndarray[Any, Any], *series: np.ndarray[Any, Any]) -> None:
+    for losses in series:
+        if epochs.ndim != 1 or epochs.shape != losses.shape:
+            raise ShapeError(
+                f"the curve of {key[0]} at depth {key[1]} has epochs of shape {epochs.shape} and losses of shape "
+                f"{losses.shape}. Give one loss per epoch; NaN where there is none."
+            )

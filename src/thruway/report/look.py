@@ -1,0 +1,128 @@
+"""How every figure looks: block colours, axes, and the template they share.
+
+Figures are transparent and their greys are mid-tones, so that they read on a light and on a dark
+ground; the report page deepens the greys to suit the reader's scheme.
+"""
+
+import html
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+__all__ = ["BLOCK_LOOKS", "FONT", "GREY", "TEMPLATE", "Look", "label", "log_axis", "looks"]
+
+GREY = "#767b85"  # contrast 4.1 on the light page, 4.2 on the dark one
+FAINT = "rgba(128, 134, 145, 0.22)"
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour and marker of one kind of block; the marker keeps kinds apart without colour."""
+
+    color: str
+    symbol: str
+
+
+# Contrast of at least 3 with both pages, and apart for protan, deutan and tritan readers (tested).
+BLOCK_LOOKS = {
+    "plain": Look("#d9622b", "circle"),
+    "highway": Look("#2b7bd0", "diamond"),
+    "residual": Look("#0e9272", "square"),
+}
+OTHER_LOOKS = (
+    Look("#a855a8", "triangle-up"),
+    Look("#8f7a12", "cross"),
+    Look("#767b85", "pentagon"),
+    Look("#b8476b", "star"),
+)
+
+
+def looks(names: Iterable[str]) -> dict[str, Look]:
+    """A look per name: the three blocks always wear their own, other names share out the rest in order.
+
+    >>> [look.symbol for look in looks(["highway", "mine"]).values()]
+    ['diamond', 'triangle-up']
+    """
+    chosen: dict[str, Look] = {}
+    others = 0
+    for name in dict.fromkeys(names):
+        if name in BLOCK_LOOKS:
+            chosen[name] = BLOCK_LOOKS[name]
+        else:
+            chosen[name] = OTHER_LOOKS[others % len(OTHER_LOOKS)]
+            others += 1
+    return {name: chosen[name] for name in sorted(chosen, key=_papers_order)}
+
+
+def _papers_order(name: str) -> tuple[int, str]:
+    """Plain, highway, residual, then the others by name."""
+    order = list(BLOCK_LOOKS)
+    return (order.index(name) if name in order else len(order), name)
+
+
+def label(text: object) -> str:
+    """`text` for a figure, shown as it is: Plotly reads some HTML and entities in its labels.
+
+    >>> label("<b>x & y</b>")
+    '&lt;b&gt;x &amp; y&lt;/b&gt;'
+    """
+    return html.escape(str(text), quote=False)
+
+
+def log_axis(title: str, values: Iterable[float]) -> dict[str, Any]:
+    """A logarithmic axis for `values`: labels at the decades, and between them only if the range is short.
+
+    >>> log_axis("loss (nats)", [1e-5, 1.0])["dtick"]
+    1
+    """
+    logs = [math.log10(value) for value in values if value > 0 and math.isfinite(value)]
+    long = bool(logs) and max(logs) - min(logs) > 1.5
+    return {
+        "type": "log",
+        "title": {"text": label(title)},
+        "exponentformat": "power",
+        "tickfont": {"size": 10},  # Plotly draws the labels of a log axis a quarter larger
+        # Past ten decades every label would touch the next.
+        "dtick": 1 + int(max(logs) - min(logs)) // 10 if long else None,
+    }
+
+
+AXIS = {
+    "gridcolor": FAINT,
+    "linecolor": GREY,
+    "showline": True,
+    "ticks": "outside",
+    "ticklen": 4,
+    "tickcolor": GREY,
+    "zeroline": False,
+    "tickfont": {"size": 12},
+    "title": {"standoff": 8},
+}
+
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {"family": FONT, "size": 13, "color": GREY},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "colorway": [look.color for look in (*BLOCK_LOOKS.values(), *OTHER_LOOKS)],
+        "xaxis": AXIS,
+        "yaxis": AXIS,
+        "hoverlabel": {"font": {"family": FONT, "size": 13}},
+        "legend": {
+            "traceorder": "normal",  # or Plotly stacks the entries of a group
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "itemsizing": "constant",
+        },
+        "modebar": {"orientation": "v"},
+        "margin": {"l": 68, "r": 40, "t": 64, "b": 56},
+    }
+)

@@ -1,0 +1,61 @@
+"""How a value reads in a table or a caption."""
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+__all__ = ["is_number", "shown", "shown_values"]
+
+MISSING = "–"
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a number to align with others; booleans are facts, not numbers."""
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+
+
+def shown(value: Any) -> str:
+    """`value` as a reader wants it.
+
+    >>> [shown(v) for v in (12345, 0.012345678, 3.2e-7, float("nan"), None, True, "tanh")]
+    ['12,345', '0.01235', '3.2e-07', 'NaN', '–', 'yes', 'tanh']
+    """
+    if value is None:
+        return MISSING
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, Integral):
+        return f"{int(value):,}"
+    if isinstance(value, Real):
+        return _shown_float(float(value))
+    return str(value)
+
+
+def _shown_float(number: float) -> str:
+    """Four significant digits, without exponent where that stays short."""
+    if math.isnan(number):
+        return "NaN"
+    if math.isinf(number):
+        return "∞" if number > 0 else "−∞"
+    if number == 0:
+        return "0"
+    if not 1e-4 <= abs(number) < 1e5:
+        return f"{number:.4g}"
+    decimals = max(0, 3 - math.floor(math.log10(abs(number))))
+    text = f"{number:,.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if decimals else text
+
+
+def shown_values(value: float | Sequence[float]) -> str:
+    """One number, or the numbers of several seeds.
+
+    >>> shown_values(0.5), shown_values([0.5, 0.25])
+    ('0.5', '0.5 · 0.25 (per seed)')
+    """
+    if isinstance(value, Sequence | np.ndarray):
+        text = " · ".join(shown(each) for each in value) or MISSING
+        return f"{text} (per seed)" if len(value) > 1 else text
+    return shown(value)

@@ -1,0 +1,92 @@
+"use strict";
+// Inflates Plotly, draws every figure, and draws it anew when the colour scheme or the screen changes.
+(() => {
+  const root = document.documentElement;
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const small = matchMedia("(max-width: 700px)");
+  const touch = matchMedia("(pointer: coarse)");
+  const boxes = [...document.querySelectorAll(".plot")];
+  const figures = boxes.map((box) => JSON.parse(document.getElementById(box.dataset.figure).textContent));
+
+  async function inflate(id) {
+    const packed = atob(document.getElementById(id).textContent);
+    const bytes = new Uint8Array(packed.length);
+    for (let i = 0; i < packed.length; i++) bytes[i] = packed.charCodeAt(i);
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Response(stream).text();
+  }
+
+  function run(source) {
+    const script = document.createElement("script");
+    script.textContent = source;
+    document.head.append(script);
+  }
+
+  function put(target, path, value) {
+    const steps = path.split(".");
+    const last = steps.pop();
+    const place = steps.reduce((node, step) => (node[step] ??= {}), target);
+    place[last] = value;
+  }
+
+  function dressed(layout) {
+    const copy = structuredClone(layout);
+    const arrangement = copy.meta?.[small.matches ? "narrow" : "wide"] ?? {};
+    for (const [path, value] of Object.entries(arrangement)) put(copy, path, value);
+    const style = getComputedStyle(root);
+    const [ink, soft, line, grid] = ["--ink", "--soft", "--line", "--grid"].map((name) => style.getPropertyValue(name).trim());
+    put(copy, "font.color", soft);
+    if (small.matches) put(copy, "font.size", 12);
+    for (const annotation of copy.annotations ?? []) annotation.font = { color: ink, ...annotation.font };
+    for (const key of new Set([...Object.keys(copy), "xaxis", "yaxis"])) {
+      if (/^[xy]axis\d*$/.test(key)) copy[key] = { gridcolor: grid, linecolor: line, tickcolor: line, ...copy[key] };
+    }
+    copy.modebar = { bgcolor: "rgba(0,0,0,0)", color: line, activecolor: soft, ...copy.modebar };
+    // A sheet of A4 or Letter, less its margins; the screen's width would be cut off.
+    if ("print" in root.dataset) copy.width = 680;
+    // A finger that lands on a figure wants to scroll the page, not to zoom the axes.
+    if (touch.matches) copy.dragmode = false;
+    return copy;
+  }
+
+  const buttons = ["pan2d", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"];
+  const config = {
+    responsive: true,
+    displaylogo: false,
+    displayModeBar: !touch.matches,
+    modeBarButtonsToRemove: buttons,
+    // Plotly 4 has a button that uploads the chart; a report stays with its reader.
+    showSendToCloud: false,
+    plotlyServerURL: "",
+  };
+
+  function draw() {
+    boxes.forEach((box, i) => {
+      box.style.minHeight = "";
+      Plotly.react(box, figures[i].data, dressed(figures[i].layout), config);
+    });
+    root.dataset.drawn = String(Number(root.dataset.drawn ?? 0) + 1);
+  }
+
+  function excuse(problem) {
+    for (const box of boxes) {
+      const note = document.createElement("p");
+      note.className = "problem";
+      note.textContent = `This figure could not be drawn (${problem}). Its numbers are in summary.json.`;
+      box.replaceChildren(note);
+    }
+  }
+
+  async function start() {
+    run(await inflate("plotly"));
+    for (const box of boxes) box.replaceChildren();
+    draw();
+    dark.addEventListener("change", draw);
+    small.addEventListener("change", draw);
+    // Paper is white, whatever the screen is.
+    addEventListener("beforeprint", () => { root.dataset.print = ""; draw(); });
+    addEventListener("afterprint", () => { delete root.dataset.print; draw(); });
+  }
+
+  start().catch(excuse);
+})();

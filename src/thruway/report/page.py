@@ -1,0 +1,104 @@
+"""A report as one HTML file that opens anywhere, offline, for good."""
+
+from pathlib import Path
+
+from thruway.report.assets import content_security_policy, figure_data, page_script, page_style, plotly_bundle
+from thruway.report.atomic import write_atomically
+from thruway.report.content import VERDICTS, Page, Section
+from thruway.report.fragments import claims_list, provenance_list, table
+from thruway.report.markup import Markup, tag
+
+__all__ = ["render_page", "write_page"]
+
+NO_SCRIPT = "This figure needs JavaScript. Its numbers are in the tables here and in summary.json."
+
+
+def write_page(page: Page, path: Path | str) -> Path:
+    """Write the report as one self-contained HTML file, about 2 MB plus the figures' data.
+
+    It loads nothing and asks nothing of any server, follows the reader's light or dark scheme, fits
+    a phone, and prints. Names are shown literally, whatever characters they hold.
+
+    Args:
+        page: what the report says.
+        path: the file to write, usually `report.html` in the run folder. It appears whole or not at all.
+    Returns:
+        The path written.
+    Raises:
+        RunError: if the file cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_page(Page("Depth", "Fig. 1", "It holds."), Path(folder) / "report.html").name
+    'report.html'
+    """
+    # A file name may hold bytes that are no text; they are shown as escapes rather than refused.
+    return write_atomically(Path(path), render_page(page).encode("utf-8", "backslashreplace"))
+
+
+def render_page(page: Page) -> str:
+    """The report's HTML.
+
+    >>> "&lt;script&gt;" in render_page(Page("<script>", "", ""))
+    True
+    """
+    drawn = any(section.figure is not None for section in page.sections)
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=content_security_policy()),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", page.title),
+        tag("link", rel="icon", href="data:,"),  # or the browser asks a server for one
+        tag("style", Markup(page_style())),
+    )
+    sections = (_section(section, number) for number, section in enumerate(page.sections))
+    body = tag(
+        "body",
+        _header(page),
+        tag("main", claims_list(page.claims), *sections),
+        provenance_list(page.provenance),
+        tag("footer", tag("p", "Written by Thruway. This file is complete: it loads nothing and works offline.")),
+        *(_scripts() if drawn else ()),
+    )
+    return "<!doctype html>\n" + tag("html", head, body, lang="en").html + "\n"
+
+
+def _header(page: Page) -> Markup:
+    counts = {verdict: sum(claim.verdict == verdict for claim in page.claims) for verdict in VERDICTS}
+    chips = [
+        tag("span", _count(count, verdict), class_=f"chip {verdict}") for verdict, count in counts.items() if count
+    ]
+    return tag(
+        "header",
+        tag("p", page.subtitle, class_="subtitle"),
+        tag("h1", page.title),
+        tag("p", page.lead, class_="lead"),
+        tag("p", tag("span", "The paper's claims:", class_="label"), *chips, class_="chips") if chips else "",
+    )
+
+
+def _count(count: int, verdict: str) -> str:
+    """Such as "✓ 2 hold": the sign, the number, and the verb that goes with it."""
+    sign, word = VERDICTS[verdict].split()
+    return f"{sign} {count} {word.removesuffix('s') if count > 1 else word}"
+
+
+def _section(section: Section, number: int) -> Markup:
+    parts = [tag("h2", section.title), tag("p", section.reading, class_="reading")]
+    if section.figure is not None:
+        height = f"min-height: {int(section.figure.layout.height or 420)}px"
+        box = tag("div", tag("noscript", NO_SCRIPT), class_="plot", data_figure=f"figure-{number}", style=height)
+        data = tag("script", figure_data(section.figure), type="application/json", id=f"figure-{number}")
+        parts.append(tag("figure", box, data, aria_label=section.title))
+    if section.table is not None:
+        parts.append(table(section.table))
+    return tag("section", *parts)
+
+
+def _scripts() -> tuple[Markup, ...]:
+    return (
+        tag("script", Markup(plotly_bundle()), type="text/plain", id="plotly"),
+        tag("script", Markup(page_script())),
+    )

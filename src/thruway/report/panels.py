@@ -1,0 +1,130 @@
+"""Small multiples that fit a desk and a phone.
+
+A figure carries two arrangements of its panels in `layout.meta`: "wide", which is applied, and
+"narrow", one panel under the other, which the report page applies on a small screen. Each is a
+plain mapping from a path in the layout to its value.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from thruway.report.look import GREY, TEMPLATE, label
+
+__all__ = ["axes_of", "empty_figure", "fit_legend", "legend_key", "small_multiples"]
+
+COLUMN_GAP = 0.095  # share of the width: room for the next panel's tick labels and axis name
+ROW_GAP = 96  # pixels: tick labels and axis name above, the next panel's title below
+ROW_HEIGHT = {"wide": 290, "narrow": 250}
+SINGLE_HEIGHT = {"wide": 420, "narrow": 330}
+BOTTOM = 56
+RIGHT = {"wide": 40, "narrow": 8}  # a desk has Plotly's buttons there
+LEGEND_WIDTH = {"wide": 900, "narrow": 320}  # pixels a line of the legend may take
+
+
+def small_multiples(titles: Sequence[str], x_axes: Sequence[dict[str, Any]], y_axis: dict[str, Any]) -> go.Figure:
+    """An empty figure with one titled panel per x axis, all on the same y axis."""
+    figure = go.Figure(layout={"template": TEMPLATE})
+    columns = _columns(len(titles))
+    for number, (title, x_axis) in enumerate(zip(titles, x_axes, strict=True)):
+        x, y = axes_of(number)
+        figure.update_layout(
+            {
+                _layout_key(x): {**x_axis, "anchor": y},
+                _layout_key(y): {**y_axis, "anchor": x, "matches": None if number == 0 else "y"},
+            }
+        )
+        if title:
+            figure.add_annotation(
+                # The title belongs to its panel, so it follows when the panels are arranged anew.
+                text=f"<b>{label(title)}</b>",
+                xref=f"{x} domain",
+                yref=f"{y} domain",
+                x=0,
+                y=1,
+                xanchor="left",
+                yanchor="bottom",
+                yshift=5,
+                showarrow=False,
+            )
+    figure.layout.meta = {
+        "wide": _arrangement("wide", len(titles), columns),
+        "narrow": _arrangement("narrow", len(titles), 1),
+    }
+    return fit_legend(figure)
+
+
+def axes_of(number: int) -> tuple[str, str]:
+    """Plotly's names for the axes of panel `number`.
+
+    >>> axes_of(0), axes_of(2)
+    (('x', 'y'), ('x3', 'y3'))
+    """
+    suffix = "" if number == 0 else str(number + 1)
+    return f"x{suffix}", f"y{suffix}"
+
+
+def fit_legend(figure: go.Figure) -> go.Figure:
+    """Leave as much room above the panels as the legend needs; call it when all traces are in."""
+    meta = dict(figure.layout.meta)
+    entries = [str(trace.name) for trace in figure.data if trace.showlegend is not False]
+    for kind in ("wide", "narrow"):
+        lines = _legend_lines(entries, LEGEND_WIDTH[kind])
+        top = 30 + 22 * lines  # a panel title, and the legend's lines
+        panels = meta[kind]["height"] - meta[kind].get("margin.t", 0)
+        meta[kind] = {**meta[kind], "margin.t": top, "height": panels + top}
+    figure.layout.meta = meta
+    for path, value in meta["wide"].items():
+        figure.layout[path] = value
+    return figure
+
+
+def legend_key(name: str, **style: Any) -> go.Scatter:
+    """An entry of the legend that stands for no line of its own."""
+    keys = go.Scatter(x=[None], y=[None], name=label(name), line={"color": GREY}, marker={"color": GREY})
+    return keys.update(style)
+
+
+def empty_figure(reason: str) -> go.Figure:
+    """A figure that says why there is nothing to see."""
+    figure = go.Figure(layout={"template": TEMPLATE, "height": 160})
+    figure.update_layout(xaxis={"visible": False}, yaxis={"visible": False})
+    figure.add_annotation(
+        text=label(reason), xref="paper", yref="paper", x=0.5, y=0.5, showarrow=False, font={"color": GREY}
+    )
+    return figure
+
+
+def _columns(count: int) -> int:
+    return count if count <= 3 else 2 if count == 4 else 3
+
+
+def _layout_key(axis: str) -> str:
+    return f"{axis[0]}axis{axis[1:]}"
+
+
+def _arrangement(kind: str, count: int, columns: int) -> dict[str, Any]:
+    """Where each panel lies, and how tall the figure is, less the room above the panels."""
+    rows = math.ceil(count / columns)
+    row_height = (SINGLE_HEIGHT if count == 1 else ROW_HEIGHT)[kind]
+    inner = rows * row_height + (rows - 1) * ROW_GAP
+    width = (1 - (columns - 1) * COLUMN_GAP) / columns
+    paths: dict[str, Any] = {"height": inner + BOTTOM, "margin.b": BOTTOM, "margin.r": RIGHT[kind]}
+    for number in range(count):
+        row, column = divmod(number, columns)
+        left = column * (width + COLUMN_GAP)
+        top = 1 - row * (row_height + ROW_GAP) / inner
+        x, y = (_layout_key(axis) for axis in axes_of(number))
+        paths[f"{x}.domain"] = [left, min(1.0, left + width)]
+        paths[f"{y}.domain"] = [max(0.0, top - row_height / inner), top]
+    return paths
+
+
+def _legend_lines(entries: Sequence[str], width: int) -> int:
+    """Lines a horizontal legend takes: Plotly gives every entry the width of the widest."""
+    if not entries:
+        return 0
+    widest = 48 + 7 * max(len(entry) for entry in entries)
+    return math.ceil(len(entries) / max(1, width // widest))

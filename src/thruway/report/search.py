@@ -1,0 +1,163 @@
+"""The random search: which hyper-parameters made the loss fall, and which blew a net up."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from thruway.report.look import GREY, Look, label, log_axis, looks
+from thruway.report.losses import diverged, drawable, rail
+from thruway.report.numbers import shown
+from thruway.report.panels import axes_of, empty_figure, fit_legend, legend_key, small_multiples
+
+__all__ = ["HYPERPARAMETERS", "Hyperparameter", "search_scatter"]
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """A column of the search: its key in the rows, its name and unit, and whether its axis is logarithmic."""
+
+    key: str
+    name: str
+    log: bool = False
+
+
+# The search of Srivastava, Greff & Schmidhuber 2015, in its order. Columns no row has are left out.
+HYPERPARAMETERS = (
+    Hyperparameter("learning_rate", "learning rate (per step)", log=True),
+    Hyperparameter("momentum", "momentum (share kept per step)"),
+    Hyperparameter("decay", "decay (factor per epoch)"),
+    Hyperparameter("activation", "activation of H"),
+    Hyperparameter("gate_bias", "initial gate bias (pre-activation)"),
+)
+
+
+def search_scatter(
+    rows: Sequence[Row],
+    *,
+    depth: int | None = None,
+    hyperparameters: Sequence[Hyperparameter] = HYPERPARAMETERS,
+    loss_name: str = "final loss (nats)",
+) -> go.Figure:
+    """Final loss of every trial against each hyper-parameter, one panel each.
+
+    Deeper nets have larger marks. A trial that diverged is a cross on the dotted line above, at
+    the hyper-parameters that made it diverge.
+
+    Args:
+        rows: one mapping per trial with `block`, `depth`, `final_loss` and the hyper-parameters.
+        depth: draw only the trials of this depth.
+        hyperparameters: the panels, in order.
+        loss_name: name and unit of the loss axis, which is logarithmic.
+    Returns:
+        A Plotly figure.
+    Source:
+        The search space is that of Srivastava, Greff & Schmidhuber 2015, sec. 3.1; the picture is ours.
+
+    >>> figure = search_scatter([{"block": "plain", "depth": 10, "final_loss": 0.1, "learning_rate": 0.01}])
+    >>> figure.layout.xaxis.title.text
+    'learning rate (per step)'
+    """
+    chosen = [row for row in rows if depth is None or row["depth"] == depth]
+    panels = [each for each in hyperparameters if any(row.get(each.key) is not None for row in chosen)]
+    if not panels:
+        return empty_figure("No trial of this search has finished yet.")
+    depths = sorted({row["depth"] for row in chosen})
+    finite = [float(drawable(row["final_loss"])) for row in chosen if not diverged(row)]
+    height = rail(finite)
+    lost = any(diverged(row) for row in chosen)
+    block_looks = looks(row["block"] for row in chosen)
+    categories = [_categories(chosen, each.key) for each in panels]
+    x_axes = [_x_axis(each, names, chosen) for each, names in zip(panels, categories, strict=True)]
+    figure = small_multiples([""] * len(panels), x_axes, log_axis(loss_name, finite))
+    for number, (each, names) in enumerate(zip(panels, categories, strict=True)):
+        x, y = axes_of(number)
+        for order, (block, look) in enumerate(block_looks.items()):
+            own = [row for row in chosen if row["block"] == block and row.get(each.key) is not None]
+            place = _sidestep(order, len(block_looks))
+            gone = [diverged(row) for row in own]
+            figure.add_scatter(
+                x=[names.index(str(row[each.key])) + place if names else row[each.key] for row in own],
+                y=[height if out else float(drawable(row["final_loss"])) for row, out in zip(own, gone, strict=True)],
+                mode="markers",
+                marker={
+                    "color": look.color,
+                    "symbol": ["x" if out else look.symbol for out in gone],
+                    "size": [7 + 5 * depths.index(row["depth"]) / max(1, len(depths) - 1) for row in own],
+                    "opacity": 0.72,
+                    "line": {"width": 0},
+                },
+                customdata=[[_trial(row, hyperparameters)] for row in own],
+                hovertemplate="%{customdata[0]}<extra></extra>",
+                name=label(block),
+                legendgroup=label(block),
+                showlegend=False,
+                xaxis=x,
+                yaxis=y,
+            )
+        if lost:
+            figure.add_shape(
+                type="line",
+                xref=f"{x} domain",
+                yref=y,
+                x0=0,
+                x1=1,
+                y0=height,
+                y1=height,
+                line={"color": GREY, "width": 1, "dash": "dot"},
+            )
+    figure.add_traces(_legend_keys(block_looks, lost, len(depths) > 1))
+    return fit_legend(figure)
+
+
+def _legend_keys(blocks: Mapping[str, Look], lost: bool, sizes: bool) -> list[go.Scatter]:
+    """The marks' meaning; a click on a block hides it in every panel."""
+    keys = [
+        legend_key(block, legendgroup=label(block), mode="markers", marker={"symbol": look.symbol, "color": look.color})
+        for block, look in blocks.items()
+    ]
+    if lost:
+        keys.append(legend_key("diverged", mode="markers", marker={"symbol": "x", "size": 8}))
+    if sizes:
+        keys.append(legend_key("larger: deeper", mode="markers", marker={"symbol": "circle-open", "size": 10}))
+    return keys
+
+
+def _categories(rows: Sequence[Row], key: str) -> list[str]:
+    """The names a hyper-parameter took, in order; empty if it is a number."""
+    values = [row[key] for row in rows if row.get(key) is not None]
+    return sorted({str(value) for value in values}) if any(isinstance(value, str) for value in values) else []
+
+
+def _x_axis(each: Hyperparameter, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any]:
+    axis: dict[str, Any] = {"title": {"text": label(each.name)}}
+    if names:
+        # Positions instead of Plotly's categories, so that the blocks can stand side by side.
+        return axis | {
+            "tickvals": list(range(len(names))),
+            "ticktext": [label(name) for name in names],
+            "range": [-0.5, len(names) - 0.5],
+        }
+    if each.log:
+        return log_axis(each.name, [row[each.key] for row in rows if row.get(each.key) is not None])
+    return axis
+
+
+def _sidestep(order: int, count: int) -> float:
+    return float(np.linspace(-0.22, 0.22, count)[order]) if count > 1 else 0.0
+
+
+def _trial(row: Row, hyperparameters: Sequence[Hyperparameter]) -> str:
+    """What the pointer shows: the trial, its loss, and every hyper-parameter it had."""
+    lines = [f"{label(row['block'])}, depth {row['depth']}, trial {label(row.get('trial', '–'))}"]
+    lines.append("diverged" if diverged(row) else f"final loss {shown(row['final_loss'])}")
+    lines += [
+        f"{label(each.key.replace('_', ' '))} {label(shown(row[each.key]))}"
+        for each in hyperparameters
+        if row.get(each.key) is not None
+    ]
+    return "<br>".join(lines)

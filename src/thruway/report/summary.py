@@ -1,0 +1,116 @@
+"""`summary.json`: the run's table and verdicts, for programs to read.
+
+    schema      1; grows when a key changes its meaning
+    experiment  the experiment's name
+    rows        one object per trial, see `ROW_KEYS`
+    claims      one object per claim: id, text, statistic, value, threshold, verdict, source, note
+    meta        what was run: scale, data, hardware, seeds, versions, command, cost ...
+    keys        what the columns of `rows` mean
+
+The file is strict JSON: NaN and infinity, which JSON does not know, are null. A row whose
+`final_loss` is null says by `diverged` why.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thruway.errors import ConfigError
+from thruway.report.atomic import write_atomically
+from thruway.report.content import ClaimVerdict
+
+__all__ = ["ROW_KEYS", "write_summary"]
+
+# Columns with the same meaning in every experiment. A row may have others.
+ROW_KEYS = {
+    "block": "kind of block: plain, highway or residual",
+    "depth": "blocks in the stack",
+    "width": "units per block",
+    "trial": "number of the trial in the search of its block and depth, from 0",
+    "seed": "seed of the whole run; with the trial's number it fixes every draw",
+    "final_loss": "training cross-entropy at the end, in nats; null if the trial diverged",
+    "best_loss": "lowest training cross-entropy of all epochs, in nats; null if there was none",
+    "diverged": "true if the loss stopped being a finite number",
+    "seconds": "time the trial cost, its share when trials train together",
+    "epochs": "passes over the training set",
+    "learning_rate": "initial learning rate of SGD",
+    "momentum": "momentum of SGD, share of the last step kept",
+    "decay": "factor on the learning rate per epoch",
+    "activation": "activation of the transform H",
+    "gate_bias": "initial bias of the transform gate, before the sigmoid",
+}
+
+
+def write_summary(
+    path: Path | str,
+    *,
+    experiment: str,
+    rows: Sequence[Mapping[str, Any]],
+    claims: Sequence[ClaimVerdict],
+    meta: Mapping[str, Any],
+) -> Path:
+    """Write what a run found as one strict JSON file; its keys are listed at the head of this module.
+
+    Args:
+        path: the file to write, usually `summary.json` in the run folder. It appears whole or not at all.
+        experiment: the experiment's name.
+        rows: one mapping per trial. NumPy numbers and arrays, paths and dataclasses are welcome.
+        claims: the verdicts.
+        meta: whatever else describes the run.
+    Returns:
+        The path written.
+    Raises:
+        ConfigError: if a value is not data; the message says where it is.
+        RunError: if the file cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write_summary(Path(folder) / "summary.json", experiment="mine",
+    ...                          rows=[{"depth": 10, "final_loss": float("nan")}], claims=[], meta={})
+    ...     json.loads(path.read_text())["rows"]
+    [{'depth': 10, 'final_loss': None}]
+    """
+    used = {key for row in rows for key in row}
+    summary = {
+        "schema": 1,
+        "experiment": experiment,
+        "rows": [_plain(row, f"rows[{number}]") for number, row in enumerate(rows)],
+        "claims": [_plain(claim, f"claims[{number}]") for number, claim in enumerate(claims)],
+        "meta": _plain(meta, "meta"),
+        "keys": {key: text for key, text in ROW_KEYS.items() if key in used},
+    }
+    return write_atomically(Path(path), (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _plain(value: Any, where: str) -> Any:
+    """`value` in JSON's own types."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            each.name: _plain(getattr(value, each.name), f"{where}.{each.name}") for each in dataclasses.fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each, f"{where}.{key}") for key, each in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist(), where)
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return [_plain(each, f"{where}[{number}]") for number, each in enumerate(value)]
+    raise ConfigError(
+        f"a summary holds data only: {where} is a {type(value).__name__}, which JSON cannot say. "
+        "Give numbers, text, None, and lists or mappings of these."
+    )

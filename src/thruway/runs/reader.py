@@ -1,0 +1,175 @@
+"""Run folders, from the side of those who only read: also while they are written, and after a crash."""
+
+import os
+import warnings
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thruway.errors import RunError
+from thruway.runs.checkpoints import Checkpoint, checkpoint_names, load_checkpoint
+from thruway.runs.files import inside
+from thruway.runs.lease import is_held
+from thruway.runs.reading import Selection, read_series
+from thruway.runs.record import RECORD, read_record
+from thruway.runs.series import SERIES
+from thruway.runs.table import Table
+
+__all__ = ["RunReader", "RunSummary", "list_runs", "open_run", "read_runs"]
+
+
+class RunReader:
+    """A run to look at. Make one with `open_run`."""
+
+    def __init__(self, folder: Path, *, salvage: bool = False) -> None:
+        self.folder = folder
+        self._salvage = salvage
+        self._was_checked = False
+        self.meta  # noqa: B018  # a folder that is no run is refused here, not at the first question
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """run.json as it is now: config, versions, commit, hardware, seeds, command, status ..."""
+        try:
+            return read_record(self.folder)
+        except RunError as error:
+            if not self._salvage:
+                raise
+            warnings.warn(f"read without its record: {error}", RuntimeWarning, stacklevel=2)
+            return {"name": self.folder.name, "config": {}, "status": "damaged"}
+
+    @property
+    def name(self) -> str:
+        return str(self.meta["name"])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What was asked."""
+        return dict(self.meta["config"])
+
+    @property
+    def status(self) -> str:
+        """running, degraded, done, interrupted or failed.
+
+        A run whose process is gone without saying how it ended reads as interrupted.
+        """
+        return _status(self.folder, self.meta)
+
+    def table(
+        self,
+        member: int | Collection[int] | None = None,
+        site: str | Collection[str] | None = None,
+        quantity: str | Collection[str] | None = None,
+        steps: int | slice | Collection[int] | None = None,
+    ) -> Table:
+        """The logged numbers, one per row: run, member, step, site, quantity, value (float64).
+
+        Args:
+            member, site, quantity: one, several, or None for all.
+            steps: one, several, a slice such as `slice(100, None)`, or None for all.
+        Raises:
+            RunError: if the series is damaged, naming the damage and what can still be read. A reader
+                opened with `salvage=True` warns instead and returns what is intact.
+        """
+        selection = Selection.of(member, site, quantity, steps)
+        path = inside(self.folder, SERIES)
+        # A search of the whole file at the first reading is enough for one that polls.
+        table, damage = read_series(path, self.name, selection, check=not self._was_checked, salvage=self._salvage)
+        self._was_checked = True
+        if damage:
+            warnings.warn(
+                f"{path} is damaged: {'; '.join(damage[:3])}. Read is what is intact.", RuntimeWarning, stacklevel=2
+            )
+        return table
+
+    def load(self, name: str) -> Checkpoint:
+        """A checkpoint; the save before it, with a warning, if it is damaged.
+
+        Raises:
+            CheckpointError: if there is no good one.
+        """
+        return load_checkpoint(self.folder, name)
+
+    def checkpoints(self) -> list[str]:
+        """Names of the complete checkpoints, oldest first."""
+        return checkpoint_names(self.folder)
+
+    def __repr__(self) -> str:
+        return f"<run {self.name!r} in {self.folder}, {self.status}>"
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run in one line, from its run.json alone."""
+
+    folder: Path
+    name: str
+    status: str
+    created: str  # UTC, ISO 8601
+    device: str
+    resumed: int
+    error: str | None
+
+
+def open_run(folder: Path, *, salvage: bool = False) -> RunReader:
+    """Open a run folder for reading; never writes, never waits for the writer.
+
+    Args:
+        salvage: read what is intact of a damaged run, with warnings.
+    Raises:
+        RunError: if it is no run folder, is damaged, or was written by a later format.
+    """
+    return RunReader(Path(folder), salvage=salvage)
+
+
+def read_runs(folders: Iterable[Path]) -> Table:
+    """The numbers of several runs in one table; the run column tells them apart.
+
+    It holds the runs' names, or the folders where two runs share a name.
+
+    Raises:
+        RunError: as `open_run` and `RunReader.table`.
+    """
+    readers = [open_run(folder) for folder in folders]
+    names = [reader.name for reader in readers]
+    if len(set(names)) < len(names):
+        names = [str(reader.folder) for reader in readers]
+    parts = []
+    for reader, name in zip(readers, names, strict=True):
+        parts.append(read_series(inside(reader.folder, SERIES), name, Selection())[0])
+    return Table.concat(parts)
+
+
+def list_runs(root: Path) -> list[RunSummary]:
+    """Every run under `root`, oldest first; a damaged run.json is listed as damaged.
+
+    >>> list_runs(Path("nowhere"))
+    []
+    """
+    return sorted((_summary(folder) for folder in _run_folders(Path(root))), key=lambda run: (run.created, run.folder))
+
+
+def _run_folders(root: Path) -> Iterator[Path]:
+    for path, folders, files in os.walk(root):
+        if RECORD in files:
+            folders.clear()  # a run holds no runs
+            yield Path(path)
+        else:
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+
+
+def _summary(folder: Path) -> RunSummary:
+    try:
+        meta = read_record(folder)
+    except RunError as error:
+        return RunSummary(folder, folder.name, "damaged", "", "", 0, str(error))
+    return RunSummary(
+        folder, meta["name"], _status(folder, meta), meta["created"], meta["device"], meta["resumed"], meta["error"]
+    )
+
+
+def _status(folder: Path, meta: dict[str, Any]) -> str:
+    status = str(meta["status"])
+    was_ended = meta.get("ended") is not None or status not in ("running", "degraded")
+    return status if was_ended or is_held(folder) else "interrupted"

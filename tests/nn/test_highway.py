@@ -1,0 +1,309 @@
+"""Highway layers against the papers' equations and against slow twins."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nn_cases import CASES, HIGHWAYS, Case, named, seeded, watched
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from thruway.activations import ACTIVATIONS
+from thruway.errors import ConfigError, ShapeError
+from thruway.nn import Highway, HighwayConv1d, HighwayConv2d, HighwayConv3d, HighwayLinear, Plain
+from thruway.nn.gates import mix
+
+EXACT = {"rtol": 1e-12, "atol": 1e-12}  # float64, sums of fewer than 100 terms of size 1
+TOL = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 0.1}  # a few dozen roundings each
+
+
+@pytest.mark.parametrize("case", **named(HIGHWAYS))
+def test_a_gate_that_never_opens_is_the_identity(case: Case) -> None:
+    block, x = case.block(gate_bias=-math.inf), case.batch().requires_grad_()
+    assert torch.equal(block(x), x)
+    cotangent = case.batch(seed=7)
+    (gradient,) = torch.autograd.grad(block(x), x, cotangent)
+    assert torch.equal(gradient, cotangent)  # eq. 5: dy/dx = I
+
+
+@pytest.mark.parametrize("case", **named(HIGHWAYS))
+def test_a_gate_that_never_closes_is_the_transform(case: Case) -> None:
+    block, x = case.block(gate_bias=math.inf), case.batch().requires_grad_()
+    seen = watched(block, x)
+    assert torch.equal(seen["y"], seen["h"])
+    assert not torch.equal(seen["h"], x)
+    cotangent = case.batch(seed=7)
+    of_y, of_h = (torch.autograd.grad(seen[name], x, cotangent, retain_graph=True)[0] for name in "yh")
+    assert_close(of_y, of_h, **EXACT)  # eq. 5: dy/dx = H'
+
+
+@pytest.mark.parametrize("case", **named(HIGHWAYS))
+def test_hooks_read_h_and_t_of_the_pass(case: Case) -> None:
+    x = case.batch()
+    seen = watched(case.block(), x)
+    carry = seen.get("c", 1 - seen["t"])
+    assert ("c" in seen) == ("independent" in case.name)
+    assert_close(seen["y"], seen["h"] * seen["t"] + x * carry, **EXACT)  # eq. 2, 3
+
+
+@pytest.mark.parametrize("carry", ["coupled", "independent"])
+def test_the_jacobian_is_the_closed_form(carry: str) -> None:
+    layer = HighwayLinear(5, "tanh", -0.5, carry, dtype=torch.float64, generator=seeded())
+    layer.bias.data.add_(0.3 * torch.randn(layer.bias.shape, dtype=torch.float64, generator=seeded(2)))
+    x = torch.randn(5, dtype=torch.float64, generator=seeded(1))
+    parts = {part.name: part for part in layer.init_parts()}
+    W_H, W_T = parts["transform"].weight, parts["transform_gate"].weight
+    seen = watched(layer, x)
+    h, t = seen["h"], seen["t"]
+    H_slope = torch.diag(1 - h**2) @ W_H
+    if carry == "coupled":
+        expected = torch.diag(t) @ H_slope + torch.diag(1 - t) + torch.diag((h - x) * t * (1 - t)) @ W_T
+    else:
+        c, W_C = seen["c"], parts["carry_gate"].weight
+        expected = torch.diag(t) @ H_slope + torch.diag(h * t * (1 - t)) @ W_T
+        expected = expected + torch.diag(c) + torch.diag(x * c * (1 - c)) @ W_C
+    assert_close(torch.func.jacrev(layer)(x), expected, **EXACT)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    width=st.integers(1, 6),
+    leading=st.lists(st.integers(0, 3), max_size=3),
+    dtype=st.sampled_from(sorted(TOL, key=str)),
+    name=st.sampled_from(sorted(ACTIVATIONS)),
+    carry=st.sampled_from(["coupled", "independent"]),
+    seed=st.integers(0, 99),
+)
+def test_one_gemm_gives_what_a_linear_for_each_map_gives(
+    width: int, leading: list[int], dtype: torch.dtype, name: str, carry: str, seed: int
+) -> None:
+    layer = HighwayLinear(width, name, -1.0, carry, dtype=dtype, generator=seeded(seed))
+    x = torch.randn(*leading, width, generator=seeded(seed + 1)).to(dtype)
+    y = layer(x)
+    assert (y.dtype, y.shape) == (dtype, x.shape)
+    maps = {}
+    for part in layer.init_parts():
+        linear = nn.Linear(width, width, dtype=torch.float64)
+        linear.load_state_dict({"weight": part.weight.double(), "bias": part.bias.double()})
+        maps[part.name] = linear
+    wide = x.double()
+    h, t = ACTIVATIONS[name].function(maps["transform"](wide)), maps["transform_gate"](wide).sigmoid()
+    c = maps["carry_gate"](wide).sigmoid() if carry == "independent" else 1 - t
+    assert_close(y.double(), h * t + wide * c, rtol=TOL[dtype], atol=TOL[dtype])
+
+
+CONVOLUTIONS = {
+    1: (HighwayConv1d, nn.Conv1d),
+    2: (HighwayConv2d, nn.Conv2d),
+    3: (HighwayConv3d, nn.Conv3d),
+}
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_one_convolution_gives_what_one_for_each_map_gives(data: st.DataObject) -> None:
+    dims = data.draw(st.integers(1, 3))
+    groups = data.draw(st.integers(1, 3))
+    channels = groups * data.draw(st.integers(1, 2))
+    kernel = tuple(data.draw(st.sampled_from([1, 3, 5])) for _ in range(dims))
+    dilation = tuple(data.draw(st.integers(1, 2)) for _ in range(dims))
+    mode = data.draw(st.sampled_from(["zeros", "replicate", "circular", "reflect"]))
+    carry = data.draw(st.sampled_from(["coupled", "independent"]))
+    size = tuple(data.draw(st.integers(5, 7)) for _ in range(dims))  # circular and reflect need more than the padding
+    fused, single = CONVOLUTIONS[dims]
+    layer = fused(
+        channels,
+        kernel,
+        "tanh",
+        -1.0,
+        carry,
+        dilation=dilation,
+        groups=groups,
+        padding_mode=mode,
+        dtype=torch.float64,
+        generator=seeded(),
+    )
+    layer.bias.data.add_(torch.randn(layer.bias.shape, dtype=torch.float64, generator=seeded(2)))
+    x = torch.randn(2, channels, *size, dtype=torch.float64, generator=seeded(1))
+    maps = {}
+    for part in layer.init_parts():
+        conv = single(
+            channels, channels, kernel, padding="same", dilation=dilation, groups=groups, padding_mode=mode
+        ).double()
+        conv.load_state_dict({"weight": part.weight, "bias": part.bias})
+        maps[part.name] = conv(x)
+    t = maps["transform_gate"].sigmoid()
+    c = maps["carry_gate"].sigmoid() if carry == "independent" else 1 - t
+    assert_close(layer(x), maps["transform"].tanh() * t + x * c, rtol=1e-11, atol=1e-11)  # up to 125 · 6 terms
+
+
+def test_a_depth_200_stack_of_layers_carries_the_gradient() -> None:
+    layers = nn.Sequential(*(HighwayLinear(8, "tanh", -5.0, generator=seeded(i)) for i in range(200))).double()
+    plain = nn.Sequential(*(Plain(8, 8, "sigmoid", generator=seeded(i)) for i in range(200))).double()
+    x = torch.randn(4, 8, dtype=torch.float64, generator=seeded(1))
+    norms = [
+        torch.autograd.grad(net(leaf).sum(), leaf)[0].norm()
+        for net in (layers, plain)
+        for leaf in [x.clone().requires_grad_()]
+    ]
+    assert norms[0] > 0.1
+    assert norms[1] < 1e-12
+
+
+@pytest.mark.parametrize("block", [HighwayLinear(4, nn.ReLU(inplace=True)), HighwayConv2d(4, 1, nn.ReLU(inplace=True))])
+@pytest.mark.parametrize("groups", [1, 4])
+def test_activations_may_work_in_place(block: nn.Module, groups: int) -> None:
+    if isinstance(block, HighwayConv2d):
+        block = HighwayConv2d(4, 1, nn.ReLU(inplace=True), groups=groups)
+    twin = type(block)(4, *([] if isinstance(block, HighwayLinear) else [1]), "relu", **_groups(block, groups))
+    twin.load_state_dict(block.state_dict())
+    x = torch.randn(2, 4, *([] if isinstance(block, HighwayLinear) else [3, 3]), generator=seeded())
+    x = x if isinstance(block, HighwayConv2d) else x.reshape(-1, 4)
+    block(x).sum().backward()
+    twin(x).sum().backward()
+    assert_close(block.weight.grad, twin.weight.grad)
+
+
+def _groups(block: nn.Module, groups: int) -> dict[str, int]:
+    return {"groups": groups} if isinstance(block, HighwayConv2d) else {}
+
+
+@pytest.mark.parametrize("carry", ["coupled", "independent"])
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_maps_start_with_glorots_variance_for_their_own_fans(name: str, carry: str) -> None:
+    width = 64
+    layer = HighwayLinear(width, name, -2.0, carry, generator=seeded())
+    conv = HighwayConv2d(32, 3, name, -2.0, carry, groups=4, generator=seeded())
+    for part, fan in [*((p, width) for p in layer.init_parts()), *((p, 8 * 9) for p in conv.init_parts())]:
+        gain = ACTIVATIONS[name].gain if part.name == "transform" else 1.0
+        expected = gain**2 / fan  # 2 / (fan_in + fan_out), equal fans
+        # A uniform variable's sample variance has standard error σ² sqrt((9/5 - 1) / n).
+        assert abs(part.weight.var().item() - expected) < 5 * expected * math.sqrt(0.8 / part.weight.numel())
+        start = {"transform": 0.0, "transform_gate": -2.0, "carry_gate": 2.0}[part.name]
+        assert part.bias.eq(start).all()
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "linear_" in case.name or "conv" in case.name][:-1])
+def test_parts_are_views_that_cover_the_parameters_once(case: Case) -> None:
+    block = case.block()
+    if not hasattr(block, "init_parts"):
+        pytest.skip("has no parts of its own")
+    for parameter in block.parameters():
+        parameter.data.zero_()
+    for part in block.init_parts():
+        part.weight.add_(1.0)
+        if part.bias is not None:
+            part.bias.add_(1.0)
+    for parameter in block.parameters():
+        assert parameter.eq(1.0).all() or parameter.ndim == 0
+
+
+def test_mix_at_its_ends_is_bit_exact() -> None:
+    x, h = torch.randn(2, 1000, generator=seeded())
+    assert torch.equal(mix(x, h, torch.zeros(1000)), x)
+    assert torch.equal(mix(x, h, torch.ones(1000)), h)
+
+
+class TestHighway:
+    def test_is_highway_linear_when_given_its_maps(self) -> None:
+        layer = HighwayLinear(4, "tanh", -1.5, "independent", dtype=torch.float64, generator=seeded())
+        maps = [nn.Linear(4, 4, dtype=torch.float64) for _ in range(3)]
+        for linear, part in zip(maps, layer.init_parts(), strict=True):
+            linear.load_state_dict({"weight": part.weight, "bias": torch.zeros(4)})
+        block = Highway(nn.Sequential(maps[0], nn.Tanh()), maps[1], maps[2], gate_bias=-1.5)
+        x = torch.randn(3, 4, dtype=torch.float64, generator=seeded(1))
+        assert_close(block(x), layer(x), **EXACT)
+
+    def test_gate_bias_reaches_the_last_layer_also_when_it_is_a_norm(self) -> None:
+        gate = nn.Sequential(nn.Conv1d(2, 2, 1), nn.ReLU(), nn.Conv1d(2, 2, 1, bias=False), nn.BatchNorm1d(2))
+        first = gate[0].bias.detach().clone()
+        block = Highway(nn.Identity(), gate, gate_bias=-6.0)
+        assert gate[3].bias.eq(-6.0).all()
+        assert torch.equal(gate[0].bias, first)
+        seen: list[Tensor] = []
+        block.transform_gate.register_forward_hook(lambda _module, _inputs, t: seen.append(t))
+        block(torch.randn(8, 2, 50, generator=seeded()))
+        # Batch norm: mean -6, variance 1, so that the mean gate lies near sigmoid(-6) e^(1/2).
+        assert 0.5 * math.exp(-6) < seen[0].mean() < 5 * math.exp(-6)
+
+    def test_none_leaves_the_gate_as_it_came(self) -> None:
+        gate = nn.Linear(3, 3)
+        bias = gate.bias.detach().clone()
+        Highway(nn.Identity(), gate, gate_bias=None)
+        assert torch.equal(gate.bias, bias)
+        x = torch.randn(2, 3, generator=seeded())
+        assert_close(Highway(nn.Tanh(), nn.Identity(), gate_bias=None)(x), torch.lerp(x, x.tanh(), x.sigmoid()))
+
+    @pytest.mark.parametrize(
+        "gate", [nn.Linear(3, 3, bias=False), nn.Identity(), nn.LazyLinear(3), nn.Sequential(nn.Linear(3, 3), nn.PReLU())]
+    )
+    @pytest.mark.filterwarnings("ignore:Lazy modules")
+    def test_a_gate_without_a_bias_is_refused(self, gate: nn.Module) -> None:
+        with pytest.raises(ConfigError, match=r"gate has no bias.*gate_bias=None"):
+            Highway(nn.Identity(), gate)
+
+    @pytest.mark.parametrize("last", [nn.Sigmoid(), nn.Softmax(dim=-1)])
+    def test_a_gate_that_is_squashed_already_is_refused(self, last: nn.Module) -> None:
+        with pytest.raises(ConfigError, match=f"gate ends in {type(last).__name__}.*applies the sigmoid itself"):
+            Highway(nn.Identity(), nn.Sequential(nn.Linear(3, 3), last))
+        with pytest.raises(ConfigError, match="carry ends in"):
+            Highway(nn.Identity(), nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3), last))
+
+    @pytest.mark.parametrize("wrong", ["transform", "gate", "carry"])
+    def test_shapes_that_differ_are_named_with_a_remedy(self, wrong: str) -> None:
+        sizes = {"transform": 3, "gate": 3, "carry": 3, wrong: 1}  # 1 would broadcast
+        block = Highway(*(nn.Linear(3, size) for size in sizes.values()))
+        with pytest.raises(ShapeError, match=rf"{wrong}\(x\).*\(2, 1\).*\(2, 3\).*Resize"):
+            block(torch.ones(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda: HighwayLinear(0), "width must be a whole number of at least 1, got 0"),
+        (lambda: HighwayLinear(2.5), "got 2.5"),
+        (lambda: HighwayLinear(True), "got True"),
+        (lambda: HighwayLinear(3, "rleu"), "did you mean 'relu'"),
+        (lambda: HighwayLinear(3, carry="couple"), "did you mean 'coupled'"),
+        (lambda: HighwayLinear(3, carry=[]), "unknown carry"),
+        (lambda: HighwayLinear(3, gate_bias=math.nan), "gate_bias must be a number.*got nan"),
+        (lambda: HighwayLinear(3, gate_bias=True), "got True"),
+        (lambda: HighwayLinear(3, gate_bias="depth"), "does not know how deep.*gate_bias_for_depth"),
+        (lambda: HighwayConv1d(3, 3, gate_bias="depth"), "does not know how deep"),
+        (lambda: HighwayConv2d(3, 4), "kernel_size must be odd, got 4.*next odd size"),
+        (lambda: HighwayConv2d(3, (3, 2)), r"must be odd, got \(3, 2\)"),
+        (lambda: HighwayConv2d(3, (3, 3, 3)), "one number or 2"),
+        (lambda: HighwayConv3d(3, 3, dilation=0), "dilation must be"),
+        (lambda: HighwayConv1d(4, 3, groups=3), "channels=4, groups=3"),
+        (lambda: HighwayConv1d(4, 3, padding_mode="reflct"), "did you mean 'reflect'"),
+    ],
+)
+def test_what_is_not_allowed_is_refused_with_its_value(build: object, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("block", "shape"),
+    [
+        (HighwayLinear(3), (2, 4)),
+        (HighwayLinear(3), ()),
+        (HighwayConv1d(3, 1), (2, 4, 5)),
+        (HighwayConv1d(3, 1), (2, 2, 3, 5)),
+        (HighwayConv2d(3, 1), (3,)),
+        (Plain(3), (3, 2)),
+    ],
+)
+def test_inputs_of_another_size_are_refused(block: nn.Module, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match=rf"{type(block).__name__} works on .*3.* got .*\({', '.join(map(str, shape))}"):
+        block(torch.ones(shape))
+
+
+def test_plain_is_an_affine_map_and_its_activation() -> None:
+    layer = Plain(3, 5, F.silu, dtype=torch.float64, generator=seeded())
+    layer.bias.data.normal_(generator=seeded(1))
+    x = torch.randn(4, 3, dtype=torch.float64, generator=seeded(2))
+    assert_close(layer(x), F.silu(x @ layer.weight.T + layer.bias), **EXACT)
