@@ -4,11 +4,19 @@ import math
 import operator
 from numbers import Real
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from thruway.errors import ConfigError, ShapeError, unknown_name
 
-__all__ = ["CARRIES", "accept_carry", "accept_gate_bias", "accept_probability", "accept_size", "refuse_features"]
+__all__ = [
+    "CARRIES",
+    "accept_carry",
+    "accept_gate_bias",
+    "accept_probability",
+    "accept_reader",
+    "accept_size",
+    "refuse_features",
+]
 
 # The maps of a highway layer in the order in which they lie in its weight.
 CARRIES: dict[str, tuple[str, ...]] = {
@@ -52,6 +60,17 @@ def accept_probability(what: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:
         raise ConfigError(f"{what} must be a probability of at least 0 and below 1, got {value!r}.")
     return float(value)
+
+
+def accept_reader(what: str, module: nn.Module) -> nn.Module:
+    """`module`, unless it begins by writing over its input, which its neighbours read as well."""
+    first = next(layer for layer in module.modules() if next(layer.children(), None) is None)
+    if getattr(first, "inplace", False) is True:
+        raise ConfigError(
+            f"the {what} begins with {first}, which writes over the input that is carried past it. "
+            f"Build that layer with inplace=False."
+        )
+    return module
 
 
 def refuse_features(block: str, x: Tensor, wanted: int, remedy: str) -> ShapeError:

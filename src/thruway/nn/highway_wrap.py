@@ -8,7 +8,7 @@ from torch.nn.parameter import UninitializedParameter
 from thruway.errors import ConfigError, ShapeError
 from thruway.init.layers import parts_of
 from thruway.init.parts import Part
-from thruway.nn.accepts import accept_gate_bias
+from thruway.nn.accepts import accept_gate_bias, accept_reader
 from thruway.nn.gates import CarryGate, TransformGate, mix
 
 __all__ = ["Highway"]
@@ -29,7 +29,8 @@ class Highway(nn.Module):
         gate_bias: the bias of the gate's last layer is set to this, and that of the carry's to -gate_bias.
             None leaves both as they came: for trained modules, or gates without a bias.
     Raises:
-        ConfigError: if the gate's last layer has no bias to set, or the gate ends in a squashing function.
+        ConfigError: if the gate's last layer has no bias to set, if the gate ends in a squashing function, or if a
+            module begins with a layer that works in place, such as nn.ReLU(inplace=True).
         ShapeError: when called, if transform or gate change the shape.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), eqs. 2-3, sec. 2.2.
@@ -49,14 +50,14 @@ class Highway(nn.Module):
         gate_bias: float | None = -2.0,
     ) -> None:
         super().__init__()
-        self.transform = transform
+        self.transform = accept_reader("transform", transform)
         self.gate = gate
         self.transform_gate = TransformGate()
         self.carry = carry
         self.carry_gate = CarryGate() if carry is not None else None
         self.gate_bias = None if gate_bias is None else accept_gate_bias(gate_bias)
         for what, module, bias in self._gates():
-            _refuse_squashed(what, module)
+            _refuse_squashed(what, accept_reader(what, module))
             if bias is not None:
                 nn.init.constant_(_last_bias(what, module), bias)
 

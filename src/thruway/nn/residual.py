@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from thruway.activations import activation_module
 from thruway.errors import ConfigError, ShapeError
 from thruway.init.parts import Part
-from thruway.nn.accepts import accept_probability
+from thruway.nn.accepts import accept_probability, accept_reader
 
 __all__ = ["Learnt", "Residual"]
 
@@ -51,7 +51,8 @@ class Residual(nn.Module):
         after: an activation by name, a module, or any callable, on the sum; None for none.
         generator: CPU generator of the coin; None uses torch's global one, as torch's dropout does.
     Raises:
-        ConfigError: if scale is no finite number, drop no such probability, or after unknown.
+        ConfigError: if scale is no finite number, drop no such probability, after unknown, or the branch
+            begins with a layer that works in place, such as nn.ReLU(inplace=True).
         ShapeError: when called, if branch and shortcut differ in shape.
     Source:
         He et al. 2015 and 2016; Huang et al. 2016, sec. 3 (stochastic depth); Bachlechner et al. 2020
@@ -73,7 +74,7 @@ class Residual(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.branch = branch
+        self.branch = accept_reader("branch", branch)
         self.shortcut = nn.Identity() if shortcut is None else shortcut
         self.after = nn.Identity() if after is None else activation_module(after)
         self.drop = accept_probability("drop", drop)

@@ -14,7 +14,8 @@ from thruway.nn.accepts import accept_size, refuse_features
 from thruway.nn.fused import draw_parts_, highway_parts
 from thruway.nn.gates import resolve_gate_bias
 from thruway.nn.highway import HighwayLinear
-from thruway.nn.stack_kernel import FUSED_ACTIVATIONS, highway_stack, highway_stack_states, plain_highway_stack
+from thruway.nn.stack_autograd import highway_stack, highway_stack_states
+from thruway.nn.stack_kernel import FUSED_ACTIVATIONS, plain_highway_stack
 
 __all__ = ["HighwayStack", "LayerStates", "layered_state_dict", "stacked_state_dict"]
 
@@ -212,7 +213,7 @@ class HighwayStack(nn.Module):
         """(..., width) as (1 member, width, batch)."""
         if x.dtype != self.weight.dtype:
             raise ShapeError(
-                f"HighwayStack has {self.weight.dtype} parameters, got a {x.dtype} input. Convert one of them with .to()."
+                f"HighwayStack has {self.weight.dtype} parameters, got a {x.dtype} input. Convert one with .to()."
             )
         return x.reshape(-1, self.width).mT.contiguous().unsqueeze(0)
 

@@ -20,7 +20,7 @@ from torch.func import functional_call, stack_module_state
 from torch.nn import functional as F
 
 from thruway.errors import CheckpointError, ConfigError
-from thruway.nn.stack_kernel import Arena
+from thruway.nn.arena import Arena
 
 __all__ = ["Population", "SGD"]
 
