@@ -3,6 +3,7 @@
 import copy
 import io
 import warnings
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -16,6 +17,15 @@ from thruway.init import initialize
 EXACT = {"rtol": 1e-12, "atol": 1e-12}  # float64, sums of fewer than 100 terms of size 1
 
 WITH_PARAMETERS = tuple(case for case in CASES if list(case.block().parameters()))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tensors this small only wait for each other's threads: on busy cores 100 times longer."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def _as_function(case: Case) -> tuple[nn.Module, list[Tensor]]:

@@ -8,6 +8,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,6 +17,16 @@ from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATIENCE = 60  # seconds for one answer; the slowest seen on two busy cores is about 5
+
+# DevTools reads from 3 and writes to 4; only the child may move its descriptors there. Out of the way first,
+# for either end may lie on the other's number.
+LAUNCH = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+os.dup2(ends[0], 3)
+os.dup2(ends[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Browser:
@@ -100,17 +111,22 @@ def chromium() -> Iterator[Browser]:
     to_browser, from_us = os.pipe()
     from_browser, to_us = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"]
+        flags = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--hide-scrollbars",
+            "--remote-debugging-pipe",
+        ]
         flags += [
             "--disable-background-networking",
             "--disable-component-update",
             "--disable-sync",
             "--disable-dev-shm-usage",
         ]
-        # DevTools reads from 3 and writes to 4, which a shell can wire up without touching this process's own.
-        wire = f'exec "$@" 3<&{to_browser} 4>&{to_us}'
         process = subprocess.Popen(
-            ["sh", "-c", wire, "sh", CHROMIUM, *flags, "--remote-debugging-pipe", f"--user-data-dir={profile}"],
+            [sys.executable, "-c", LAUNCH, str(to_browser), str(to_us), CHROMIUM, *flags, f"--user-data-dir={profile}"],
             pass_fds=(to_browser, to_us),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

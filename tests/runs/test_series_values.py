@@ -1,17 +1,19 @@
 """What is logged is what is read: bit for bit, in order, through stops and resumptions."""
 
+import itertools
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import make_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from run_cases import make_run
 
 from thruway.errors import RunError
 from thruway.runs import Run, Table, open_run, read_runs, series
@@ -40,10 +42,21 @@ ANY_BITS = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.fixture(scope="module")
+def growing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Iterator[int]]]:
+    """A run that every example adds a step to."""
+    with make_run(tmp_path_factory.mktemp("growing") / "run") as run:
+        yield run, itertools.count()
+
+
+@settings(deadline=None)
 @given(ANY_BITS)
-def test_every_bit_survives(values: np.ndarray[Any, Any]) -> None:
-    table = logged(lambda run: run.log(3, {"x": values}, member=range(len(values))))
+def test_every_bit_survives(growing: tuple[Run, Iterator[int]], values: np.ndarray[Any, Any]) -> None:
+    run, steps = growing
+    step = next(steps)
+    run.log(step, {"x": values}, member=range(len(values)))
+    run.flush()
+    table = open_run(run.folder).table(steps=step)
     assert bits(table["value"]) == bits(widened(values))
     assert table["member"].tolist() == list(range(len(values)))
 
@@ -171,6 +184,7 @@ REFUSED = {
     "member twice": (dict(values={"x": 1.0}, member=[4, 4]), "4 occurs twice among the members"),
     "no name": (dict(values={3: 1.0}), "3 cannot stand among the quantities"),
     "huge member": (dict(values={"x": 1.0}, member=1 << 64), "cannot stand among the members"),
+    "half a step": (dict(step=0.5, values={"x": 1.0}), "whole numbers, got 0.5"),
     "huge step": (dict(step=1 << 63, values={"x": 1.0}), "64 bits"),
 }
 
@@ -259,5 +273,5 @@ class RunAgainstList(RuleBasedStateMachine):
         self.place.cleanup()
 
 
-RunAgainstList.TestCase.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
+RunAgainstList.TestCase.settings = settings(max_examples=10, stateful_step_count=15, deadline=None)
 TestRunAgainstList = RunAgainstList.TestCase

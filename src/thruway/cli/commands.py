@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import sys
 import time
 import tomllib
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from rich.table import Table
 
 from thruway.cli.progress import console_progress
 from thruway.data import DATASETS
-from thruway.errors import ConfigError, RunError, unknown_name
+from thruway.errors import ConfigError, unknown_name
 from thruway.experiments import EXPERIMENTS, Experiment
 from thruway.report import ClaimVerdict, TableData
 from thruway.report.content import Cell
@@ -82,14 +81,16 @@ def run_command(arguments: Sequence[str]) -> int:
     if known.resume is not None:
         return _resume(Path(known.resume), arguments)
     wants_help = "-h" in arguments or "--help" in arguments
-    if known.experiment is None and not wants_help:
+    # A flag's value may stand before the experiment: `run --trials 4 highway2015.depth`.
+    name = next((argument for argument in arguments if argument in EXPERIMENTS), known.experiment)
+    if name is None and not wants_help:
         raise ConfigError(
             f"which experiment? Known: {', '.join(EXPERIMENTS)}. Example: thruway run {next(iter(EXPERIMENTS))}"
         )
-    experiment = _experiment(known.experiment or next(iter(EXPERIMENTS)))
-    base = _base(experiment, known.scale or "demo", known.config)
-    options, config = _parse(experiment, base, arguments)
-    folder = options.out or _free(Path("runs") / f"{experiment.name}-{known.scale or 'demo'}")
+    experiment = _experiment(name or next(iter(EXPERIMENTS)))
+    options, config = _parse(experiment, _base(experiment, known.scale, known.config), arguments)
+    folder = options.out or _free(Path("runs") / f"{experiment.name}-{getattr(config, 'scale', 'demo')}")
+    _check_threads(options.threads)
     _check_device(getattr(config, "device", "cpu"))
     prepared = experiment.prepare(config)
     run = Run.create(
@@ -109,7 +110,7 @@ def _parse(experiment: Experiment, base: BaseModel, arguments: Sequence[str]) ->
         "run",
         [
             ("options", Annotated[RunOptions, tyro.conf.arg(name="")]),
-            ("settings", Annotated[experiment.config, tyro.conf.arg(name="")], dataclasses.field(default=base)),  # type: ignore[name-defined]
+            ("settings", Annotated[experiment.config, tyro.conf.arg(name="")], dataclasses.field(default=base)),
         ],
     )
     example = f"example: thruway run {experiment.name} --scale demo --data digits --trials 4 --learning-rate.high 0.1"
@@ -129,8 +130,10 @@ def _resume(folder: Path, arguments: Sequence[str]) -> int:
     options, changed = parser.parse_known_args(arguments)
     if changed:
         raise ConfigError(
-            f"a resumed run keeps its config, but {' '.join(changed)} was given. Leave it out, or start a new run without --resume."
+            f"a resumed run keeps its config, but {' '.join(changed)} was given. "
+            "Leave it out, or start a new run without --resume."
         )
+    _check_threads(options.threads)
     reader = open_run(folder)
     experiment = _experiment(reader.name)
     config = experiment.config.model_validate(reader.config)
@@ -145,15 +148,12 @@ def _resume(folder: Path, arguments: Sequence[str]) -> int:
 
 def _execute(experiment: Experiment, config: BaseModel, prepared: Any, run: Run, threads: int | None) -> int:
     if threads is not None:
-        if threads < 1:
-            raise ConfigError(f"--threads must be at least 1, got {threads}.")
         torch.set_num_threads(threads)
     folder, started = run.folder, time.monotonic()
-    out.print(
-        f"[bold]{experiment.name}[/]  {escape(experiment.title)}\nrun folder  {escape(str(folder))}", soft_wrap=True
-    )
+    head = f"[bold]{experiment.name}[/]  {escape(experiment.title)}\nrun folder  {escape(str(folder))}"
     try:
         with run, console_progress(out) as progress:
+            out.print(head, soft_wrap=True)
             experiment.run(config, prepared, run, progress)
     except KeyboardInterrupt:
         _report(folder)
@@ -211,15 +211,21 @@ def _experiment(name: str) -> Experiment:
     return EXPERIMENTS[name]
 
 
-def _base(experiment: Experiment, scale: str, file: str | None) -> BaseModel:
-    """The config of a scale with the fields of a TOML file over it."""
-    if scale not in experiment.scales:
-        raise ConfigError(unknown_name("scale", scale, experiment.scales))
-    base = experiment.scales[scale]
-    if file is None:
-        return base
+def _base(experiment: Experiment, scale: str | None, file: str | None) -> BaseModel:
+    """The config of a scale, demo unless flag or file name another, with the fields of a TOML file over it."""
+    fields = {} if file is None else _fields_of(experiment, file)
+    named_there = fields.pop("scale", "demo")
+    chosen = scale or named_there
+    if chosen not in list(experiment.scales):
+        raise ConfigError(unknown_name("scale", chosen, experiment.scales))
+    base = experiment.scales[chosen]
+    return experiment.config.model_validate({**base.model_dump(), **fields})
+
+
+def _fields_of(experiment: Experiment, file: str) -> dict[str, Any]:
+    """What a TOML file says, if every name in it is a field of the experiment."""
     try:
-        fields = tomllib.loads(Path(file).read_text())
+        fields = tomllib.loads(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"--config {file} cannot be read: {error.strerror}. Give the path of a TOML file.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -227,17 +233,20 @@ def _base(experiment: Experiment, scale: str, file: str | None) -> BaseModel:
     for name in fields:
         if name not in experiment.config.model_fields:
             raise ConfigError(f"{file}: {unknown_name('field', name, experiment.config.model_fields)}")
-    return experiment.config.model_validate({**base.model_dump(), **fields})
+    return fields
+
+
+def _check_threads(threads: int | None) -> None:
+    if threads is not None and threads < 1:
+        raise ConfigError(f"--threads must be at least 1, got {threads}.")
 
 
 def _check_device(device: str) -> None:
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"device {device!r} is not there ({reason}). Allowed here: cpu{', cuda' if torch.cuda.is_available() else ''}."
-        ) from error
+        torch.zeros((), device=device).item()  # read back, since the meta device gives tensors but no numbers
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason, allowed = str(error).splitlines()[0], "cpu, cuda" if torch.cuda.is_available() else "cpu"
+        raise ConfigError(f"device {device!r} is not there ({reason}). Allowed here: {allowed}.") from error
 
 
 def _free(folder: Path) -> Path:

@@ -48,21 +48,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments[0] not in COMMANDS:
             raise ConfigError(unknown_name("command", arguments[0], COMMANDS))
         return COMMANDS[arguments[0]][0](arguments[1:])
-    except ValidationError as wrong:
-        errors.print(f"[bold red]error[/] {_fields(wrong)}", soft_wrap=True)
-        return 2
-    except ConfigError as wrong:
-        errors.print("[bold red]error[/]", end=" ")
-        errors.print(str(wrong), markup=False, soft_wrap=True)
-        return 2
     except ThruwayError as wrong:
-        errors.print("[bold red]error[/]", end=" ")
-        errors.print(str(wrong), markup=False, soft_wrap=True)
-        return 1
+        _say(errors, str(wrong))
+        return 2 if isinstance(wrong, ConfigError) else 1
+    except ValidationError as wrong:
+        _say(errors, _fields(wrong))
+        return 2
     except KeyboardInterrupt:
         return 1
     except SystemExit as ended:  # tyro's own refusals and --help
         return ended.code if isinstance(ended.code, int) else 2
+
+
+def _say(errors: Console, what: str) -> None:
+    errors.print("[bold red]error[/]", end=" ")
+    # What the user typed may look like markup.
+    errors.print(what, markup=False, soft_wrap=True)
 
 
 def _fields(wrong: ValidationError) -> str:

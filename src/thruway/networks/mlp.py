@@ -121,9 +121,10 @@ def mlp(
         activation: a name from thruway.activations.ACTIVATIONS, or with fused=False any callable on tensors.
         gate_bias: what transform gates start at; "depth" takes gate_bias_for_depth(depth). Highway only.
         carry: "coupled" or "independent". Highway only.
-        residual_scale: s, the factor on each residual branch; "depth" takes 1/sqrt(depth), with which the variance
-            of a deep net's output stays bounded at the start (at s = 1 it doubles with every relu block:
-            2**99 at depth 100). Residual only.
+        residual_scale: s, the factor on each residual branch; "depth" takes 1/sqrt(depth). With it the second moment
+            at the start grows less than e-fold at any depth for branches of mean 0 (tanh); a relu branch has
+            a mean that adds up, and grows it about exp(2·sqrt(depth / π)): 5e4 times at depth 100, where s = 1 gives
+            1e46. Residual only.
         fused: build the highway blocks as one HighwayStack: the same initial numbers, trained faster.
         generator: where all weights are drawn from; None draws from torch's global generator, as torch's layers do.
     Raises:
@@ -140,7 +141,9 @@ def mlp(
     if not isinstance(block, str) or block not in BLOCKS:
         raise ConfigError(unknown_name("block", block, BLOCKS))
     depth = accept_size("depth", depth)
-    scale = depth**-0.5 if residual_scale == "depth" else residual_scale
+    if isinstance(residual_scale, str) and residual_scale != "depth":
+        raise ConfigError(f"residual_scale is a number or 'depth', got {residual_scale!r}.")
+    scale = depth**-0.5 if isinstance(residual_scale, str) else residual_scale
     bias = resolve_gate_bias(gate_bias, depth)
     spec = BlockSpec(width, activation, bias, carry, scale, device, dtype, generator)
     # One stream, drawn from the input upwards: a fused net starts with the numbers of its layered twin.

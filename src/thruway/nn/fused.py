@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from thruway.activations import ACTIVATIONS
 from thruway.init.parts import Part
@@ -18,13 +19,25 @@ __all__ = ["activation_name", "draw_parts_", "highway_parts", "split_maps"]
 
 
 def activation_name(which: str | Callable[[Tensor], Tensor]) -> str | None:
-    """The row of ACTIVATIONS that `which` is, by name, function or module; None if it is none of them."""
+    """The row of ACTIVATIONS that `which` is, by name, function or module; None if it is none of them.
+
+    >>> activation_name(torch.tanh), activation_name(nn.ReLU(inplace=True)), activation_name(nn.ELU(alpha=2.0))
+    ('tanh', 'relu', None)
+    """
     if isinstance(which, str):
         return which
-    for row in ACTIVATIONS.values():
-        if which is row.function or (isinstance(row.module, type) and type(which) is row.module):
-            return row.name
+    for name, row in ACTIVATIONS.items():
+        same_function = which in (row.function, getattr(torch, name, None), getattr(F, name, None))
+        if same_function or (isinstance(which, nn.Module) and _settings(which) == _settings(row.module())):
+            return name
     return None
+
+
+def _settings(module: nn.Module) -> tuple[type, dict[str, object]]:
+    """What decides the numbers a module without parameters gives."""
+    silent = ("training", "inplace")
+    public = {key: value for key, value in vars(module).items() if not key.startswith("_") and key not in silent}
+    return type(module), public
 
 
 def highway_parts(

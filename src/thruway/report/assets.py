@@ -61,6 +61,7 @@ def figure_data(figure: go.Figure) -> Markup:
     # Figures written elsewhere bring Plotly's default look, which is white paper in a dark page.
     dressed.update_layout(template=TEMPLATE)
     text: str = pio.to_json(dressed, engine="json", validate=False)
+    # Plotly escapes < and > itself; the page does not rest on it.
     return Markup(text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e"))
 
 

@@ -132,4 +132,4 @@ def _trials(rows: Sequence[Row], look: Look, shift: float, height: float) -> go.
 def _trial(row: Row) -> str:
     words = [f"{row['block']}, depth {row['depth']}"]
     words += [f"{key} {row[key]}" for key in ("trial", "seed") if row.get(key) is not None]
-    return label(", ".join(words))
+    return label(", ".join(words), longest=200)

@@ -30,8 +30,8 @@ class Look:
 # Contrast of at least 3 with both pages, and apart for protan, deutan and tritan readers (tested).
 BLOCK_LOOKS = {
     "plain": Look("#d9622b", "circle"),
-    "highway": Look("#2b7bd0", "diamond"),
-    "residual": Look("#0e9272", "square"),
+    "highway": Look("#4f62dc", "diamond"),
+    "residual": Look("#10a37e", "square"),
 }
 OTHER_LOOKS = (
     Look("#a855a8", "triangle-up"),
@@ -64,13 +64,18 @@ def _papers_order(name: str) -> tuple[int, str]:
     return (order.index(name) if name in order else len(order), name)
 
 
-def label(text: object) -> str:
+def label(text: object, *, longest: int = 48) -> str:
     """`text` for a figure, shown as it is: Plotly reads some HTML and entities in its labels.
 
-    >>> label("<b>x & y</b>")
-    '&lt;b&gt;x &amp; y&lt;/b&gt;'
+    What is longer than `longest` characters ends in an ellipsis: a label wider than its panel breaks
+    Plotly's layout. The table beside a figure has the whole name.
+
+    >>> label("<b>x & y</b>"), label("softsign", longest=5)
+    ('&lt;b&gt;x &amp; y&lt;/b&gt;', 'soft…')
     """
-    return html.escape(str(text), quote=False)
+    words = str(text)
+    # Cut before escaping, never through an entity.
+    return html.escape(words if len(words) <= longest else words[: longest - 1] + "…", quote=False)
 
 
 def log_axis(title: str, values: Iterable[float]) -> dict[str, Any]:

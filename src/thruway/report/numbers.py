@@ -40,13 +40,8 @@ def _shown_float(number: float) -> str:
         return "NaN"
     if math.isinf(number):
         return "∞" if number > 0 else "−∞"
-    if number == 0:
-        return "0"
-    if not 1e-4 <= abs(number) < 1e5:
-        return f"{number:.4g}"
-    decimals = max(0, 3 - math.floor(math.log10(abs(number))))
-    text = f"{number:,.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if decimals else text
+    # Below that, "g" reads well down to 0.0001; above, it would drop digits before the point.
+    return f"{number:,.0f}" if 999.95 <= abs(number) < 1e5 else f"{number:.4g}"
 
 
 def shown_values(value: float | Sequence[float]) -> str:

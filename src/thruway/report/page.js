@@ -60,11 +60,12 @@
     plotlyServerURL: "",
   };
 
-  function draw() {
-    boxes.forEach((box, i) => {
+  async function draw() {
+    await Promise.all(boxes.map((box, i) => {
       box.style.minHeight = "";
-      Plotly.react(box, figures[i].data, dressed(figures[i].layout), config);
-    });
+      return Plotly.react(box, figures[i].data, dressed(figures[i].layout), config);
+    }));
+    // How often all figures were complete; the tests wait for it.
     root.dataset.drawn = String(Number(root.dataset.drawn ?? 0) + 1);
   }
 
@@ -80,7 +81,7 @@
   async function start() {
     run(await inflate("plotly"));
     for (const box of boxes) box.replaceChildren();
-    draw();
+    await draw();
     dark.addEventListener("change", draw);
     small.addEventListener("change", draw);
     // Paper is white, whatever the screen is.

@@ -139,7 +139,7 @@ def _x_axis(each: Hyperparameter, names: Sequence[str], rows: Sequence[Row]) -> 
         # Positions instead of Plotly's categories, so that the blocks can stand side by side.
         return axis | {
             "tickvals": list(range(len(names))),
-            "ticktext": [label(name) for name in names],
+            "ticktext": [label(name, longest=16) for name in names],
             "range": [-0.5, len(names) - 0.5],
         }
     if each.log:

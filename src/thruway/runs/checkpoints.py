@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -137,22 +137,26 @@ def _load(run: Path, manifest: Path, name: str) -> Checkpoint:
     files = meta.get("files")
     if meta.get("name") != name or not isinstance(files, dict) or "tensors" not in files:
         raise CheckpointError(f"{manifest} does not describe checkpoint {name!r}")
-    state = _part(run, name, "state", files) if "state" in files else None
-    return Checkpoint(_part(run, name, "tensors", files), state, meta)
+    # While a save is being completed, the file of the current json already stands with the previous ones.
+    places = dict.fromkeys((manifest.parent, inside(run, CHECKPOINTS, PREVIOUS)))
+    state = _part(places, name, "state", files) if "state" in files else None
+    return Checkpoint(_part(places, name, "tensors", files), state, meta)
 
 
-def _part(run: Path, name: str, part: str, files: dict[str, Any]) -> Any:
-    """What is in the file that the json means: the one with its size and hash, in either place."""
+def _part(places: Iterable[Path], name: str, part: str, files: dict[str, Any]) -> Any:
+    """What is in the file that the json means: the one with its size and hash."""
     reasons = []
-    for place in (inside(run, CHECKPOINTS), inside(run, CHECKPOINTS, PREVIOUS)):
-        path = inside(place, name + SUFFIXES[part])
-        before = _identity(path)
-        reason = _mismatch(path, files[part])
-        if reason is None:
-            contents = READERS[part](path)
-            if _identity(path) == before:
-                return contents
-            reason = f"{path} was replaced while it was read"
+    for place in places:
+        try:
+            path = inside(place, name + SUFFIXES[part])
+            before = _identity(path)
+            if (reason := _mismatch(path, files[part])) is None:
+                contents = READERS[part](path)
+                if _identity(path) == before:
+                    return contents
+                reason = f"{path} was replaced while it was read"
+        except RunError as error:
+            reason = str(error)
         reasons.append(reason)
     raise CheckpointError(reasons[0])
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from thruway.errors import RunError
 from thruway.runs.frames import Channel, Layout, frame_crc, unpack
-from thruway.runs.series import check_format, connect
+from thruway.runs.series import BROKEN, check_format, connect
 from thruway.runs.table import Table
 
 __all__ = ["Selection", "read_series"]
@@ -122,11 +122,9 @@ def read_series(
                 found.damage += _structure(connection)
             frames = _frames_one_by_one(connection, path) if salvage else _frames(connection, selection, check, found)
             _gather(connection, frames, selection, found)
-    except sqlite3.OperationalError as error:
+    except BROKEN as error:
         if "locked" in str(error):
             raise RunError(f"{path} is busy: {error}. Try again when its writer has finished its flush.") from error
-        found.damage.append(str(error))
-    except sqlite3.DatabaseError as error:
         found.damage.append(str(error))
     except FileNotFoundError:
         found.damage.append("the file is missing")
@@ -141,19 +139,19 @@ def read_series(
 
 
 def _frames(connection: sqlite3.Connection, selection: Selection, check: bool, found: _Gathered) -> Iterator[Row]:
-    """Frames that may hold chosen steps."""
+    """The frames that may hold chosen steps; all of them for a check, since damage may lie in the step itself."""
     if check:
         count, last = connection.execute("SELECT count(*), max(id) FROM frames").fetchone()
         if count != (last or 0):
             found.damage.append(f"{(last or 0) - count} of {last} frames are missing")
+        return connection.execute("SELECT * FROM frames ORDER BY id")
     steps = selection.steps
     if not steps:
         return iter(())
     # The ends of a range are known; min() would walk through it.
     ends = (steps[0], steps[-1]) if isinstance(steps, range) else steps
-    low, high = min(ends), max(ends)
-    query = "SELECT * FROM frames WHERE step BETWEEN ? AND ? ORDER BY id"
-    return connection.execute(query, (max(low, -INT64), min(high, INT64 - 1)))
+    low, high = max(min(ends), -INT64), min(max(ends), INT64 - 1)
+    return connection.execute("SELECT * FROM frames WHERE step BETWEEN ? AND ? ORDER BY id", (low, high))
 
 
 def _frames_one_by_one(connection: sqlite3.Connection, path: Path) -> Iterator[Row]:
@@ -163,7 +161,7 @@ def _frames_one_by_one(connection: sqlite3.Connection, path: Path) -> Iterator[R
     for identity in range(1, most + 1):
         try:
             row = connection.execute("SELECT * FROM frames WHERE id = ?", (identity,)).fetchone()
-        except sqlite3.DatabaseError:
+        except BROKEN:
             continue
         if row is not None:
             yield row
@@ -220,7 +218,7 @@ def _structure(connection: sqlite3.Connection) -> list[str]:
     """What SQLite itself finds wrong with the file."""
     try:
         lines = [str(line) for (line,) in connection.execute("PRAGMA quick_check(3)")]
-    except sqlite3.DatabaseError as error:
+    except BROKEN as error:
         return [str(error)]
     return [] if lines == ["ok"] else [" ".join(line.split()) for line in lines]
 

@@ -66,6 +66,7 @@ class Run:
         self._process = os.getpid()
         self._is_open = True
         self._is_failing = False
+        self._has_warned = False
 
     @classmethod
     def create(
@@ -97,11 +98,9 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{folder} cannot be made: {error.strerror or error}. Choose another folder.") from error
+        _refuse_taken(folder)  # before its files are opened
         with _leased(folder) as (lease, series):
-            if inside(folder, RECORD).exists():
-                raise RunError(
-                    f"{folder} already holds a run. Pass --resume to go on with it, or choose another folder."
-                )
+            _refuse_taken(folder)  # now that nobody else can take it
             if series.frames:
                 raise RunError(f"{folder} holds numbers of a run whose run.json is gone. Choose another folder.")
             record.save()
@@ -120,7 +119,6 @@ class Run:
         read_record(folder)  # before anything is made in a folder that is no run
         with _leased(folder) as (lease, series):
             record = Record(folder, read_record(folder))
-            _sweep(folder)
             record.reopen()
             record.save()
             return cls(folder, record, lease, series)
@@ -165,7 +163,7 @@ class Run:
 
         On disk within about a second if other calls follow, else at `flush`, `save` or the end.
         """
-        members = tuple(map(index, member)) if isinstance(member, Iterable) else (index(member),)
+        members = tuple(map(_whole, member)) if isinstance(member, Iterable) else (_whole(member),)
         self._append(step, Layout(tuple(values), (site,), members), values.items())
 
     def log_sites(self, step: int, quantity: str, sites: Sequence[str], values: Numbers, member: int = 0) -> None:
@@ -176,7 +174,7 @@ class Run:
         Raises:
             RunError: as `log`.
         """
-        self._append(step, Layout((quantity,), tuple(sites), (index(member),)), ((quantity, values),))
+        self._append(step, Layout((quantity,), tuple(sites), (_whole(member),)), ((quantity, values),))
 
     def flush(self) -> None:
         """Bring every logged number to disk now. A disk that refuses marks the run `degraded`.
@@ -221,6 +219,7 @@ class Run:
             self._lease.heartbeat()
             try:
                 self._series.close()
+                self._recover()
             except (sqlite3.Error, OSError) as reason:
                 self._degrade(reason)
             if self._series.lost:
@@ -235,7 +234,7 @@ class Run:
 
     def _append(self, step: int, layout: Layout, rows: Iterable[tuple[str, Numbers]]) -> None:
         self._check_open()
-        self._series.append(index(step), layout, rows)
+        self._series.append(_whole(step), layout, rows)
         if self._series.is_due:
             self._flush()
 
@@ -243,28 +242,32 @@ class Run:
         try:
             self._lease.heartbeat()
             self._series.flush()
+            self._recover()
         except (sqlite3.Error, OSError) as error:
             self._degrade(error)
-            return
+        self._record.try_save()
+
+    def _recover(self) -> None:
         if self._is_failing:
             self._is_failing = False
             self._record.note(f"{now()}: the disk takes numbers again")
             self._record.mark("degraded" if self._series.lost else "running")
-        self._record.try_save()
 
     def _degrade(self, error: Exception) -> None:
-        """Note, mark and warn once per failure that lasts; the training goes on."""
-        if not self._is_failing:
-            self._is_failing = True
-            self._record.note(f"{now()}: numbers cannot be written: {error}")
-            self._record.mark("degraded")
+        """Note and mark a failure when it begins, and warn of the first; the training goes on."""
+        if self._is_failing:
+            return
+        self._is_failing = True
+        self._record.note(f"{now()}: numbers cannot be written: {error}")
+        self._record.mark("degraded")
+        if not self._has_warned:
+            self._has_warned = True
             warnings.warn(
                 f"{self.folder} cannot be written: {error}. Training goes on; numbers wait in memory until it can. "
                 "Make room or mend the folder.",
                 RuntimeWarning,
                 stacklevel=4,
             )
-        self._record.try_save()
 
     def _check_open(self) -> None:
         if not self._is_open:
@@ -287,6 +290,7 @@ def _leased(folder: Path) -> Iterator[tuple[Lease, SeriesWriter]]:
     with ExitStack() as stack:
         lease = Lease.acquire(folder)
         stack.callback(lease.release)
+        _sweep(folder)
         series = SeriesWriter(inside(folder, SERIES))
         stack.callback(series.close)
         yield lease, series
@@ -298,6 +302,13 @@ def _sweep(folder: Path) -> None:
     for parts in ((), (CHECKPOINTS,), (CHECKPOINTS, PREVIOUS)):
         for leftover in inside(folder, *parts).glob(f"{TEMPORARY}*"):
             leftover.unlink()
+
+
+def _whole(number: int) -> int:
+    try:
+        return index(number)
+    except TypeError:
+        raise RunError(f"steps and members are whole numbers, got {number!r}. Convert it with int().") from None
 
 
 def _folder(folder: Path) -> Path:

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from thruway.errors import RunError
 from thruway.runs.frames import Frame, Layout, Numbers, frame_crc, pack
 
-__all__ = ["SERIES", "SeriesWriter", "check_format", "connect"]
+__all__ = ["BROKEN", "SERIES", "SeriesWriter", "check_format", "connect"]
 
 SERIES = "series.db"
 FORMAT = 1
@@ -29,6 +29,9 @@ FLUSH_SECONDS = 1.0  # at most this long does a logged value wait while others f
 FLUSH_BYTES = 1 << 20  # ... or until this much waits
 HELD_BYTES = 64 << 20  # how much may wait while the disk refuses; later values are counted as lost
 PATIENCE = 5.0  # seconds to wait for a reader of a rollback journal
+
+# What reading a damaged file may raise: SQLite also repeats damaged names in its messages.
+BROKEN = (sqlite3.Error, UnicodeDecodeError)
 
 SCHEMA = f"""
 CREATE TABLE layouts(id INTEGER PRIMARY KEY, channels TEXT NOT NULL, crc INTEGER NOT NULL);
@@ -58,10 +61,11 @@ class SeriesWriter:
         self.lost = 0  # frames that found neither disk nor room
         try:
             self._open(resuming=False)
-        except (sqlite3.Error, RunError) as error:
+        except RunError:
             self._drop()
-            if isinstance(error, RunError):
-                raise
+            raise
+        except BROKEN as error:
+            self._drop()
             raise RunError(
                 f"{path} cannot be opened for writing: {error}. "
                 "open_run(folder, salvage=True) reads what it still holds; continue in another folder."

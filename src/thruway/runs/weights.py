@@ -62,8 +62,11 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
         storage = dense.untyped_storage().data_ptr()
         plain[key] = dense.clone() if storage in storages else dense
         storages.add(storage)
+    path.touch()
+    mode = path.stat().st_mode
     try:
         safetensors.torch.save_file(plain, path)
+        path.chmod(mode)  # safetensors makes its file readable by the owner alone
     except (safetensors.SafetensorError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise CheckpointError(f"the tensors cannot be written: {error}. The checkpoint before it is kept.") from error
 

@@ -22,7 +22,10 @@ from torch.nn import functional as F
 from thruway.errors import CheckpointError, ConfigError
 from thruway.nn.arena import Arena
 
-__all__ = ["Population", "SGD"]
+__all__ = ["SGD", "Population"]
+
+# Numbers a module keeps that decide where a member starts, not what it computes.
+_MAY_DIFFER = {"gate_bias"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class Population:
         clip: the largest L2 norm a member's gradient may have; None does not clip.
         loss: (outputs, targets) -> 0-d loss of one member.
     Raises:
-        ConfigError: if there are no models, more or fewer rules than models, or architectures that differ.
+        ConfigError: if there are no models, more or fewer rules than models, architectures that differ, or a
+            clip that is not above 0.
 
     >>> nets = [nn.Linear(2, 2) for _ in range(3)]
     >>> population = Population(nets, [SGD(lr=0.1), SGD(lr=0.2), SGD(lr=0.3, momentum=0.9)])
@@ -78,8 +82,10 @@ class Population:
         loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     ) -> None:
         _check_members(models, rules)
+        if clip is not None and not clip > 0:
+            raise ConfigError(f"clip must be above 0 (or None for no clipping), got {clip!r}.")
         self._template = copy.deepcopy(models[0]).to("meta")
-        params, buffers = stack_module_state(list(models))  # type: ignore[arg-type]
+        params, buffers = stack_module_state(list(models))
         self.parameters: dict[str, Tensor] = {name: p.detach().requires_grad_() for name, p in params.items()}
         self.buffers: dict[str, Tensor] = {name: b.detach().clone() for name, b in buffers.items()}
         self.velocity = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
@@ -100,7 +106,7 @@ class Population:
         return self.diverged_at < 0
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """What every member says to this batch, (members, batch, ...); NaN for those that have diverged. No gradient."""
+        """What every member says to this batch, (members, batch, ...), without gradient; NaN for the diverged."""
 
         def output_of(params: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
             return functional_call(self._template, (params, buffers), (inputs,))  # type: ignore[no-any-return]
@@ -133,19 +139,24 @@ class Population:
         return net
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that changes in training, as flat named tensors: what a checkpoint keeps."""
+        """All that changes in training but `epoch`, as flat named tensors: what a checkpoint keeps.
+
+        They are the population's own memory: copy or save them before the next step.
+        """
         kinds = {"parameters": self.parameters, "buffers": self.buffers, "velocity": self.velocity}
         named = {f"{kind}/{name}": t.detach() for kind, tensors in kinds.items() for name, t in tensors.items()}
         return {**named, "diverged_at": self.diverged_at, "steps": torch.tensor(self.steps)}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up the state that `tensors()` gave; training goes on bit for bit.
+        """Take up the state that `tensors()` gave; once `epoch` is set too, training goes on bit for bit.
 
         Raises:
-            CheckpointError: if a tensor is missing, unknown or of another shape; nothing is changed then.
+            CheckpointError: if a tensor is missing, unknown, or of another shape or type; nothing is changed then.
         """
         own = self.tensors()
-        wrong = sorted(set(own) ^ set(tensors)) or sorted(n for n, t in own.items() if t.shape != tensors[n].shape)
+        wrong = sorted(set(own) ^ set(tensors)) or sorted(
+            name for name, t in own.items() if (t.shape, t.dtype) != (tensors[name].shape, tensors[name].dtype)
+        )
         if wrong:
             raise CheckpointError(f"the checkpoint is of another population: {', '.join(wrong[:5])} do not fit.")
         with torch.no_grad():
@@ -161,7 +172,7 @@ class Population:
         return result
 
     def _mask_diverged(self, losses: Tensor, gradients: Sequence[Tensor]) -> None:
-        """Take members whose loss is no longer finite out of the race: all their numbers become and stay 0.
+        """Take members whose loss is no longer finite out of the race: all their numbers become 0, and weights stay so.
 
         A net of zeros has a finite loss, so that nothing needs a mask in the steps that follow.
         """
@@ -176,8 +187,8 @@ class Population:
         return losses.masked_fill(~self.is_alive.to(losses.device), float("nan"))
 
     def _update(self, gradients: dict[str, Tensor]) -> None:
-        lr = torch.tensor([r.lr * r.lr_decay**self.epoch for r in self.rules]) * self.is_alive
-        lr = lr.to(self._momentum.device)
+        rates = [rule.lr * rule.lr_decay**self.epoch for rule in self.rules]
+        lr = (torch.tensor(rates, dtype=torch.float64) * self.is_alive).to(self._momentum.device)
         if self.clip is not None:
             norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients.values()]).norm(dim=0)
             shrink = (self.clip / (norms + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
@@ -207,8 +218,7 @@ def _check_members(models: Sequence[nn.Module], rules: Sequence[SGD]) -> None:
 
     def architecture(model: nn.Module) -> Any:
         shapes = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
-        modules = [(name, type(module), getattr(module, "activation", None)) for name, module in model.named_modules()]
-        return shapes, [(name, kind, act if isinstance(act, str) else None) for name, kind, act in modules]
+        return shapes, [(name, type(module), _settings(module)) for name, module in model.named_modules()]
 
     first = architecture(models[0])
     for index, model in enumerate(models[1:], start=1):
@@ -217,3 +227,9 @@ def _check_members(models: Sequence[nn.Module], rules: Sequence[SGD]) -> None:
                 f"all members must share one architecture: model {index} differs from model 0. "
                 "Put nets of another depth, width or activation into a population of their own."
             )
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    """The plain values a module computes with: one template stands for all members, so they must agree."""
+    plain = (bool, int, float, str, tuple)
+    return {name: v for name, v in vars(module).items() if isinstance(v, plain) and name not in _MAY_DIFFER}

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from thruway.data import TensorSet, batches, load, steps_per_epoch
+from thruway.errors import CheckpointError
 from thruway.experiments.experiment import Progress
 from thruway.networks import mlp, paired_width
 from thruway.runs import Run
@@ -26,7 +27,7 @@ from thruway.seeding import generator
 from thruway.sweep import Choice, LogUniform, Uniform, draw_trial
 from thruway.train import SGD, Population
 
-__all__ = ["SCALES", "Case", "Config", "cases", "Parts", "load_parts", "member_of", "run_search", "trial_of"]
+__all__ = ["SCALES", "Case", "Config", "Parts", "cases", "load_parts", "member_of", "run_search", "trial_of"]
 
 Block = Literal["plain", "highway", "residual"]
 
@@ -71,6 +72,12 @@ class Config(BaseModel):
     def _is_searchable(self) -> "Config":
         if min(self.depths) < 2:
             raise ValueError(f"depths count hidden layers and start at 2, got {min(self.depths)}")
+        if len(set(self.blocks)) < len(self.blocks):
+            raise ValueError(f"blocks names each kind once, got {', '.join(self.blocks)}")
+        if not (self.momentum.low >= 0 and self.momentum.high < 1):
+            raise ValueError(f"momentum lies in [0, 1), got {self.momentum.low} to {self.momentum.high}")
+        if self.rate_left.high > 1:
+            raise ValueError(f"rate_left is a share in (0, 1], got {self.rate_left.low} to {self.rate_left.high}")
         if unknown := set(self.activation.values) - {"relu", "tanh", "sigmoid", "elu", "linear"}:
             raise ValueError(f"activation takes relu, tanh, sigmoid, elu or linear, got {', '.join(sorted(unknown))}")
         return self
@@ -183,19 +190,20 @@ def train_case(config: Config, case: Case, parts: Parts, run: Run, progress: Pro
     epoch, seconds = _restore(case, population, run)
     progress.advance(case.cost * epoch, case.site)
     members, saved_at = list(case.members), time.monotonic()
-    try:
-        while epoch < config.epochs:
-            started = time.monotonic()
-            losses = _train_epoch(config, population, parts.train, epoch)
-            epoch, seconds = epoch + 1, seconds + time.monotonic() - started
-            run.log(epoch, {"train_loss": losses.tolist()}, site=case.site, member=members)
-            if time.monotonic() - saved_at > _SAVE_EVERY_S and epoch < config.epochs:
-                _save(case, population, run, epoch, seconds)
-                saved_at = time.monotonic()
+    while epoch < config.epochs:
+        started = time.monotonic()
+        losses = _train_epoch(config, population, parts.train, epoch)
+        epoch, seconds = epoch + 1, seconds + time.monotonic() - started
+        run.log(epoch, {"train_loss": losses.tolist()}, site=case.site, member=members)
+        if time.monotonic() - saved_at > _SAVE_EVERY_S and epoch < config.epochs:
+            _save(case, population, run, epoch, seconds)
+            saved_at = time.monotonic()
+        try:
             progress.advance(case.cost, f"{case.site} {case.activation}, epoch {epoch}")
-    except KeyboardInterrupt:
-        _save(case, population, run, epoch, seconds)
-        raise
+        except KeyboardInterrupt:
+            # Only here: an interrupt inside an epoch leaves weights that belong to no epoch.
+            _save(case, population, run, epoch, seconds)
+            raise
     final = {
         "final_loss": _mean_over(population, parts.train, F.cross_entropy).tolist(),
         "test_error": _mean_over(population, parts.test, _error_rate).tolist(),
@@ -251,7 +259,9 @@ def _mean_over(population: Population, data: TensorSet, measure: Any) -> Tensor:
 
 
 def _slices(data: TensorSet) -> Iterator[tuple[Tensor, Tensor]]:
-    yield from zip(data.images.split(_EVALUATED_AT_ONCE), data.labels.split(_EVALUATED_AT_ONCE), strict=True)
+    yield from zip(
+        torch.split(data.images, _EVALUATED_AT_ONCE), torch.split(data.labels, _EVALUATED_AT_ONCE), strict=True
+    )
 
 
 def _error_rate(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -267,5 +277,9 @@ def _restore(case: Case, population: Population, run: Run) -> tuple[int, float]:
     if case.name not in run.checkpoints():
         return 0, 0.0
     checkpoint = run.load(case.name)
+    if checkpoint.state is None:
+        raise CheckpointError(
+            f"the checkpoint {case.name!r} does not say how far it is. Remove it to train this part again."
+        )
     population.load(checkpoint.tensors)
     return int(checkpoint.state["epoch"]), float(checkpoint.state["seconds"])

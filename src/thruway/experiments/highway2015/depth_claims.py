@@ -38,7 +38,8 @@ def _deepest_over_shallowest(rows: Rows, block: str) -> float:
 
 def _worst_deep_highway(rows: Rows) -> float:
     depths = _depths(rows, "highway")
-    deep = [best_loss(rows, "highway", depth) for depth in depths if depth >= 50]
+    # The shallowest is what the others are measured by; against itself it says nothing.
+    deep = [best_loss(rows, "highway", depth) for depth in depths[1:] if depth >= 50]
     if not deep or any(math.isnan(loss) for loss in deep):
         return math.nan
     return max(deep) / best_loss(rows, "highway", depths[0])
@@ -51,7 +52,7 @@ def _over_plain(rows: Rows, block: str) -> float:
 
 def _epochs_over_plain(rows: Rows) -> float:
     def fastest(block: str, depth: int) -> float:
-        return min(r["epochs_to_tenth"] for r in rows if (r["block"], r["depth"]) == (block, depth))
+        return min(float(r["epochs_to_tenth"]) for r in rows if (r["block"], r["depth"]) == (block, depth))
 
     ratios = []
     for depth in sorted(set(_depths(rows, "highway")) & set(_depths(rows, "plain"))):

@@ -64,12 +64,14 @@ def write_report(reader: RunReader, folder: Path) -> tuple[TableData, tuple[Clai
             Section(
                 "Final loss against depth",
                 final_loss_by_depth(rows),
-                "A line that rises to the right is a kind of net that stops training as it gets deeper; a level one does not care.",
+                "A line that rises to the right is a kind of net that stops training as it gets deeper; "
+                "a level one does not care.",
             ),
             Section(
                 "Training curves",
                 loss_curves(best, means=mean),
-                f"Solid: the best trial of the search. Dashed: the mean of the best {top}. The lower and the earlier, the better.",
+                f"Solid: the best trial of the search. Dashed: the mean of the best {top}. "
+                "The lower and the earlier, the better.",
                 table,
             ),
             Section(

@@ -76,7 +76,8 @@ def _outcome(
         "final_loss": final[site, member, "final_loss"],
         "best_loss": float(finite.min()) if finite.size else math.nan,
         "test_error": final[site, member, "test_error"],
-        "diverged": final[site, member, "diverged_at"] >= 0,
+        # The last update of all may be the one that breaks a net: no later step is there to see it.
+        "diverged": final[site, member, "diverged_at"] >= 0 or not math.isfinite(final[site, member, "final_loss"]),
         "epochs_to_tenth": float(reached[0] + 1) if reached.size else math.inf,
         "seconds": final[site, member, "seconds"],
     }

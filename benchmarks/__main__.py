@@ -1,0 +1,49 @@
+"""Run every benchmark and write benchmarks/results.md. Takes about ten minutes on two cores.
+
+python -m benchmarks [name ...]     only these; the table is then printed, not written
+"""
+
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks.stack import BENCHMARKS
+
+HEAD = """\
+# Benchmarks
+
+Written by `make bench`; ratios of interleaved calls in one process, 2 threads. A ratio is the median over rounds, with the
+quartiles behind it. "Eager" is the textbook layer, two `Linear`s and five pointwise calls, in a net with a plain first
+layer and a linear head; a step is zero_grad, forward, cross-entropy, backward and SGD with momentum.
+
+{machine}
+
+| what | bar | measured | |
+| --- | --- | --- | --- |
+"""
+
+
+def cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown CPU"
+
+
+def main(names: list[str]) -> None:
+    torch.set_num_threads(2)
+    machine = f"{cpu()}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}."
+    rows = []
+    for name, benchmark in BENCHMARKS.items():
+        if not names or name in names:
+            for row in benchmark():
+                rows.append("| " + " | ".join(row) + " |")
+                print(rows[-1], flush=True)
+    if not names:
+        Path(__file__).with_name("results.md").write_text(HEAD.format(machine=machine) + "\n".join(rows) + "\n")
+
+
+main(sys.argv[1:])

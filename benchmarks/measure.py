@@ -1,0 +1,56 @@
+"""Measuring: interleaved timings, live bytes, import time."""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+
+def interleaved(steps: Mapping[str, Callable[[], None]], rounds: int = 40, warm_up: int = 5) -> dict[str, list[float]]:
+    """Seconds of each call, the candidates taking strict turns: the machine's noise hits all of them alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(warm_up + rounds):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step()
+            if number >= warm_up:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratio(slow: list[float], fast: list[float]) -> tuple[float, float, float]:
+    """(lower quartile, median, upper quartile) of slow/fast, round by round."""
+    pairs = sorted(s / f for s, f in zip(slow, fast, strict=True))
+    low, middle, high = statistics.quantiles(pairs, n=4)
+    return low, middle, high
+
+
+def peak_bytes(step: Callable[[], None], standing: int) -> int:
+    """The most bytes of tensors alive at once during one step, `standing` of which were there before it."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        profile.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text())["traceEvents"]
+    changes = sorted((e["ts"], e["args"]["Bytes"]) for e in events if e.get("name") == "[memory]")
+    alive = peak = standing
+    for _, change in changes:
+        alive += change
+        peak = max(peak, alive)
+    return peak
+
+
+def import_seconds(statement: str, runs: int = 7) -> float:
+    """Median seconds that a fresh interpreter takes for `statement`."""
+    code = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
+    return statistics.median(
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(runs)
+    )

@@ -1,0 +1,132 @@
+"""The bars of the foundation: the fused stack and the population."""
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+
+from benchmarks.measure import import_seconds, interleaved, peak_bytes, ratio
+from benchmarks.textbook import CLASSES, INPUTS, WIDTH, batch, stepper, textbook_net
+from thruway.data import batches, load
+from thruway.nn import HighwayStack
+from thruway.train import SGD, Population
+
+Row = tuple[str, str, str, str]
+
+DEPTH = 50
+
+
+def stack_net(depth: int, activation: str = "relu", recompute: bool | str = "auto") -> nn.Sequential:
+    stack = HighwayStack(WIDTH, depth, activation, -2.0, recompute=recompute)
+    return nn.Sequential(nn.Linear(INPUTS, WIDTH), stack, nn.Linear(WIDTH, CLASSES))
+
+
+def verdict(is_met: bool) -> str:
+    return "met" if is_met else "NOT met"
+
+
+def _times(values: tuple[float, float, float]) -> str:
+    return f"{values[1]:.2f}x ({values[0]:.2f}-{values[2]:.2f})"
+
+
+def single_step() -> Iterator[Row]:
+    """One training step of a 50-layer stack against eager, and eager under torch.compile."""
+    for activation in ("relu", "tanh"):
+        eager, compiled = textbook_net(DEPTH, activation), torch.compile(textbook_net(DEPTH, activation))
+        steps = {"eager": stepper(eager), "compiled": stepper(compiled), "stack": stepper(stack_net(DEPTH, activation))}
+        seconds = interleaved(steps, rounds=100)
+        for rival, bar in (("eager", 2.5), ("compiled", 1.5)):
+            found = ratio(seconds[rival], seconds["stack"])
+            name = f"`HighwayStack` step, 50 layers, width 50, batch 100, {activation}, against {rival}"
+            yield name, f">= {bar}x", _times(found), verdict(found[1] >= bar)
+
+
+def population(members: int = 40) -> Iterator[Row]:
+    """One step of 40 nets at once against 40 steps of one net."""
+    for activation in ("relu", "tanh"):
+        nets = Population([stack_net(DEPTH, activation) for _ in range(members)], [SGD(0.01, 0.9)] * members)
+        x, y = batch()
+        step = stepper(textbook_net(DEPTH, activation))
+
+        def one_by_one(step: Callable[[], None] = step) -> None:
+            for _ in range(members):
+                step()
+
+        seconds = interleaved({"one by one": one_by_one, "population": lambda n=nets: n.step(x, y)}, rounds=12, warm_up=2)
+        found = ratio(seconds["one by one"], seconds["population"])
+        name = f"population of {members} such nets, {activation}, against the same one by one in eager: net-steps per second"
+        yield name, ">= 5x", _times(found), verdict(found[1] >= 5)
+
+
+def memory() -> Iterator[Row]:
+    """The most tensor bytes alive in a training step, parameters, gradients and momentum included."""
+
+    def peak(net: nn.Module) -> int:
+        step = stepper(net)
+        step()
+        for p in net.parameters():
+            p.grad = None
+        gc.collect()
+        return peak_bytes(step, standing=2 * sum(p.numel() * p.element_size() for p in net.parameters()))
+
+    eager = peak(textbook_net(500))
+    for recompute in ("auto", False):
+        share = peak(stack_net(500, recompute=recompute)) / eager
+        what = "as it comes (recomputes from 200 layers on)" if recompute == "auto" else "with recompute=False"
+        bar, mark = ("<= 0.6x", verdict(share <= 0.6)) if recompute == "auto" else ("", "")
+        yield f"peak memory of a `HighwayStack` step at depth 500 {what} against eager ({eager / 1e6:.0f} MB)", bar, f"{share:.2f}x", mark
+    depths = (128, 512, 2048)
+    extra = []
+    for depth in depths:
+        net = stack_net(depth, recompute=True)
+        extra.append(peak(net) - 3 * sum(p.numel() * p.element_size() for p in net.parameters()))
+    growth = [b / a for a, b in zip(extra, extra[1:], strict=False)]
+    yield (
+        f"its memory beyond parameters, gradients and momentum, recomputing, at depths {', '.join(map(str, depths))}",
+        "like sqrt(depth): 2x per 4x",
+        ", ".join(f"{e / 1e6:.1f} MB" for e in extra) + f" ({', '.join(f'{g:.2f}x' for g in growth)})",
+        verdict(all(g <= 2.2 for g in growth)),
+    )
+    steps = {name: stepper(stack_net(500, recompute=name == "recomputing")) for name in ("keeping", "recomputing")}
+    seconds = interleaved(steps, rounds=15, warm_up=2)
+    yield "time of a step at depth 500, recomputing against keeping all states", "", _times(ratio(seconds["recomputing"], seconds["keeping"])), ""
+
+
+def thousand_layers(epochs: int = 10) -> Iterator[Row]:
+    """A 1,000-layer highway stack on the digits."""
+    rng = torch.Generator().manual_seed(0)
+    train = load("digits").standardised().flat()
+    stack = HighwayStack(WIDTH, 1000, "tanh", -4.0, generator=rng)
+    net = nn.Sequential(nn.Linear(INPUTS, WIDTH), stack, nn.Linear(WIDTH, CLASSES))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.02, momentum=0.9)
+    started, means = time.perf_counter(), []
+    for epoch in range(epochs):
+        losses = []
+        for indices in batches(len(train), 100, seed=0, epoch=epoch):
+            x, y = train.batch(indices)
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(net(x), y)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        means.append(sum(losses) / len(losses))
+    took = time.perf_counter() - started
+    found = f"loss {means[0]:.2f} in epoch 1, {means[-1]:.2g} in epoch {epochs}, {took:.0f} s"
+    yield "a 1,000-layer highway stack trains on digits", "loss falls, in minutes", found, verdict(means[-1] < 0.5 * means[0])
+
+
+def importing() -> Iterator[Row]:
+    """What `import thruway` adds to `import torch`."""
+    extra = import_seconds("import torch, thruway") - import_seconds("import torch")
+    yield "`import thruway` beyond `import torch`", "<= 0.3 s", f"{extra:.2f} s", verdict(extra <= 0.3)
+
+
+BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
+    "single_step": single_step,
+    "population": population,
+    "memory": memory,
+    "thousand_layers": thousand_layers,
+    "importing": importing,
+}

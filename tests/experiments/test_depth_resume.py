@@ -1,0 +1,120 @@
+"""An interrupted search goes on to the very numbers of one that was not."""
+
+import pytest
+from depth_tiny import DEPTH, TINIER, StopsAt, complete, create, rows_of
+
+from thruway.experiments import Silent
+from thruway.experiments.highway2015.depth import cases
+from thruway.runs import Run, open_run
+from thruway.train import Population
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return DEPTH.prepare(TINIER)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return complete(tmp_path_factory.mktemp("runs") / "whole", TINIER)
+
+
+def numbers(folder):
+    """Every logged number but the time it took, by name."""
+    table = open_run(folder).table()
+    columns = zip(*(table[name] for name in ("site", "member", "step", "quantity", "value")), strict=True)
+    return {tuple(map(str, row[:4])): str(row[4]) for row in columns if row[3] != "seconds"}
+
+
+def go(run, parts, progress):
+    """One sitting; whether it came to the end."""
+    try:
+        with run:
+            DEPTH.run(TINIER, parts, run, progress)
+    except KeyboardInterrupt:
+        return False
+    return True
+
+
+# Reports per case: what was restored, then one per epoch.
+PER_CASE = 1 + TINIER.epochs
+
+
+@pytest.mark.parametrize(
+    "k",
+    [1, 2, PER_CASE, PER_CASE + 1, PER_CASE + 2, PER_CASE * len(cases(TINIER))],
+    ids=["before anything", "first epoch", "case trained", "next case", "inside next case", "very last report"],
+)
+def test_one_interruption_changes_nothing(k, parts, whole, tmp_path):
+    folder = tmp_path / "run"
+    assert not go(create(folder, TINIER), parts, StopsAt(k))
+    assert open_run(folder).status == "interrupted"
+    DEPTH.report(open_run(folder), folder)
+    assert go(Run.resume(folder), parts, Silent())
+    assert open_run(folder).status == "done"
+    assert rows_of(folder, TINIER) == rows_of(whole, TINIER)
+    assert numbers(folder) == numbers(whole)
+
+
+def test_interrupted_after_every_epoch_it_still_arrives(parts, whole, tmp_path):
+    """Each sitting gets one epoch further: past the reports of cases that are done, and one more."""
+    folder, sittings = tmp_path / "run", 1
+    done = go(create(folder, TINIER), parts, StopsAt(2))
+    while not done:
+        # A finished case reports once, the current one twice.
+        cases_done = len({name for name in open_run(folder).table(quantity="final_loss")["site"]})
+        done = go(Run.resume(folder), parts, StopsAt(cases_done + 2))
+        sittings += 1
+        assert sittings < 50
+    assert sittings > TINIER.epochs * len(cases(TINIER))
+    assert numbers(folder) == numbers(whole)
+
+
+@pytest.mark.parametrize("at", [2, 4, 9])
+def test_an_interruption_inside_an_epoch_leaves_no_half_trained_state(at, parts, whole, tmp_path, monkeypatch):
+    """The second Ctrl-C may fall anywhere; weights of half an epoch must not pass for those of a whole one."""
+    steps, step = 0, Population.step
+
+    def stopped(self, *batch):
+        nonlocal steps
+        steps += 1
+        if steps == at:
+            raise KeyboardInterrupt
+        return step(self, *batch)
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(Population, "step", stopped)
+        assert not go(create(folder, TINIER), parts, Silent())
+    assert go(Run.resume(folder), parts, Silent())
+    assert numbers(folder) == numbers(whole)
+
+
+def test_saves_between_interruptions_change_nothing(parts, whole, tmp_path, monkeypatch):
+    """kill -9 falls back to the last save: here after every epoch."""
+    monkeypatch.setattr("thruway.experiments.highway2015.depth._SAVE_EVERY_S", -1.0)
+    steps, step = 0, Population.step
+
+    def killed(self, *batch):
+        nonlocal steps
+        steps += 1
+        if steps == 6:  # the second step of the third epoch
+            raise RuntimeError("killed")
+        return step(self, *batch)
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(Population, "step", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            go(create(folder, TINIER), parts, Silent())
+    assert open_run(folder).status == "failed"
+    run = Run.resume(folder)
+    assert run.load(run.checkpoints()[0]).state["epoch"] == 2
+    assert go(run, parts, Silent())
+    assert numbers(folder) == numbers(whole)
+
+
+def test_a_finished_run_can_be_run_again(parts, whole, tmp_path):
+    folder = complete(tmp_path / "run", TINIER)
+    assert go(Run.resume(folder), parts, Silent())
+    assert numbers(folder) == numbers(whole)

@@ -1,0 +1,137 @@
+"""`summary.json` and the tables: data a program can rely on."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thruway.errors import ConfigError, RunError
+from thruway.report import Cell, ClaimVerdict, TableData, final_loss_table, paper_comparison, write_summary
+from thruway.report.atomic import write_atomically
+
+CLAIM = ClaimVerdict("c", "text", "ratio", [1.0, math.inf], ">= 1", "unclear", "fig. 1")
+
+
+def refuse(constant):
+    raise AssertionError(f"{constant} is not JSON")
+
+
+def strict(path):
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_the_alarm_for_loose_json_works(tmp_path):
+    (tmp_path / "loose.json").write_text('{"x": NaN}')
+    with pytest.raises(AssertionError, match="NaN is not JSON"):
+        strict(tmp_path / "loose.json")
+
+
+def test_summary_is_strict_json_whatever_the_numbers(tmp_path):
+    rows = [
+        {"block": "plain", "depth": np.int64(10), "final_loss": np.float32("nan"), "diverged": np.bool_(True)},
+        {
+            "block": "highway",
+            "depth": 10,
+            "final_loss": np.float64(0.25),
+            "diverged": False,
+            "curve": np.array([1.0, -np.inf]),
+        },
+    ]
+    path = write_summary(
+        tmp_path / "s.json",
+        experiment="e",
+        rows=rows,
+        claims=[CLAIM],
+        meta={"out": Path("a/b"), "seeds": (0, 1), 3: None},
+    )
+    found = strict(path)
+    assert found["rows"] == [
+        {"block": "plain", "depth": 10, "final_loss": None, "diverged": True},
+        {"block": "highway", "depth": 10, "final_loss": 0.25, "diverged": False, "curve": [1.0, None]},
+    ]
+    assert found["claims"] == [
+        {
+            "id": "c",
+            "text": "text",
+            "statistic": "ratio",
+            "value": [1.0, None],
+            "threshold": ">= 1",
+            "verdict": "unclear",
+            "source": "fig. 1",
+            "note": "",
+        }
+    ]
+    assert found["meta"] == {"out": "a/b", "seeds": [0, 1], "3": None}
+    assert (found["schema"], found["experiment"]) == (1, "e")
+    assert set(found["keys"]) == {"block", "depth", "final_loss", "diverged"}
+
+
+def test_losses_survive_to_the_last_bit(tmp_path):
+    losses = np.random.default_rng(0).lognormal(-8, 4, 200).tolist()
+    path = write_summary(
+        tmp_path / "s.json", experiment="e", rows=[{"final_loss": x} for x in losses], claims=[], meta={}
+    )
+    assert [row["final_loss"] for row in strict(path)["rows"]] == losses
+
+
+def test_what_is_no_data_is_refused_with_its_place(tmp_path):
+    with pytest.raises(ConfigError, match=r"rows\[1\]\.net is a set"):
+        write_summary(tmp_path / "s.json", experiment="e", rows=[{}, {"net": {1}}], claims=[], meta={})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = write_atomically(tmp_path / "new" / "report.html", b"old")
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(RunError, match=r"report\.html.*disk full"):
+        write_atomically(path, b"half of the n")
+    assert path.read_bytes() == b"old"
+    assert [each.name for each in path.parent.iterdir()] == ["report.html"]
+
+
+def test_a_reader_in_the_middle_keeps_the_old_file(tmp_path):
+    path = write_atomically(tmp_path / "report.html", b"old")
+    with path.open("rb") as reader:
+        write_atomically(path, b"new")
+        assert reader.read() == b"old"
+    assert path.read_bytes() == b"new"
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="Choose a folder you may write to"):
+        write_atomically(tmp_path / "file" / "report.html", b"")
+
+
+def test_unknown_verdict_is_refused():
+    with pytest.raises(ConfigError, match="claim 'x': unknown verdict 'hold'; did you mean 'holds'"):
+        ClaimVerdict("x", "", "", 0.0, "", "hold", "")
+
+
+def test_ragged_table_is_refused():
+    with pytest.raises(ConfigError, match="row 1 of the table has 1 entries, its 2 columns are a, b"):
+        TableData(("a", "b"), ((1, 2), (3,)))
+
+
+def test_final_loss_table_ranks_and_counts():
+    losses = {("plain", 10): [0.4, 0.2, 0.3], ("highway", 10): [0.1, math.nan], ("plain", 50): [math.nan, math.inf]}
+    rows = [
+        {"block": block, "depth": depth, "final_loss": loss, "seconds": 2.0}
+        for (block, depth), each in losses.items()
+        for loss in each
+    ]
+    table = final_loss_table(rows, top=2)
+    assert table.rows == (
+        (10, "plain", 0.2, 0.25, 3, 0, 2.0),
+        (10, "highway", Cell(0.1, "best"), 0.1, 2, Cell(1, "diverged"), 2.0),
+        (50, "plain", Cell(None, "diverged"), None, 2, Cell(2, "diverged"), 2.0),
+    )
+    assert table.columns[3] == "mean of best 2"
+
+
+def test_paper_comparison_keeps_order():
+    table = paper_comparison([("loss", 1e-4, None, "fig. 1"), ("depth", 100, 100, "sec. 3")])
+    assert [row[0] for row in table.rows] == ["loss", "depth"]
+    assert table.rows[0][1:3] == (1e-4, None)
