@@ -96,7 +96,7 @@ class Browser:
 
     def wait(self, condition: str) -> None:
         end = time.monotonic() + PATIENCE
-        while not self.evaluate(condition):
+        while not self.evaluate(f"Boolean({condition})"):
             assert time.monotonic() < end, f"never became true: {condition}; complaints: {self.complaints}"
             time.sleep(0.05)
 

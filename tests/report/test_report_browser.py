@@ -103,6 +103,25 @@ def test_panels_stack_on_a_phone(tab, report):
     assert tab.evaluate(lefts) == 1
 
 
+def test_a_finger_scrolls_the_page(tab, report):
+    """On a phone figures neither catch the drag that scrolls the page nor show buttons for a pointer."""
+    modes = "[...new Set([...document.querySelectorAll('.plot')].map(box => box._fullLayout.dragmode))]"
+    buttons = "document.querySelectorAll('.modebar-btn').length > 0"
+    for width, expected in ((1280, (["zoom"], True)), (390, ([False], False))):
+        tab.shape("light", width, 900)
+        open_quietly(tab, report)
+        assert (tab.evaluate(modes), tab.evaluate(buttons)) == expected
+
+
+def test_a_damaged_page_says_what_is_missing(tab, report, tmp_path):
+    path = tmp_path / "cut.html"
+    path.write_text(report.read_text("utf-8").replace('id="plotly">eN', 'id="plotly">%%'), "utf-8")
+    tab.open(path)
+    tab.wait("document.querySelector('.problem')")
+    notes = tab.evaluate("[...document.querySelectorAll('.plot')].map(box => box.textContent)")
+    assert all("could not be drawn" in note and "summary.json" in note for note in notes)
+
+
 def test_no_button_sends_the_chart_away(tab, report):
     tab.shape("light", 1280, 900)
     open_quietly(tab, report)
@@ -115,9 +134,11 @@ def test_paper_is_white(tab, report):
     """Printing from a dark screen prints dark text, figures included, and brings the dark back."""
     tab.shape("dark", 1280, 900)
     open_quietly(tab, report)
-    tab.evaluate("window.seen = []; addEventListener('beforeprint', () => seen.push(" + TEXT_COLOR + "))")
+    width = "document.querySelector('.plot .main-svg').clientWidth"
+    tab.evaluate(f"window.seen = []; addEventListener('beforeprint', () => seen.push({TEXT_COLOR}, {width}))")
     tab.call("Page.printToPDF")
-    assert tab.evaluate("seen") == ["rgb(86, 93, 105)"]
+    assert tab.evaluate("seen") == ["rgb(86, 93, 105)", 680]
+    tab.wait(f"{width} > 900")
     assert tab.evaluate(TEXT_COLOR) == "rgb(163, 169, 181)"
     assert tab.complaints == []
 

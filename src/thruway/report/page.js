@@ -86,7 +86,11 @@
     small.addEventListener("change", draw);
     // Paper is white, whatever the screen is.
     addEventListener("beforeprint", () => { root.dataset.print = ""; draw(); });
-    addEventListener("afterprint", () => { delete root.dataset.print; draw(); });
+    addEventListener("afterprint", async () => {
+      delete root.dataset.print;
+      await draw();
+      boxes.forEach((box) => Plotly.Plots.resize(box));
+    });
   }
 
   start().catch(excuse);

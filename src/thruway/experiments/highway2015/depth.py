@@ -179,16 +179,17 @@ def load_parts(config: Config) -> Parts:
 def run_search(config: Config, parts: Parts, run: Run, progress: Progress) -> None:
     """Train every case, or what is left of it, into the run folder."""
     run.log(0, {"chance_loss": math.log(len(parts.train.classes))}, site="data")
-    progress.begin(sum(case.cost for case in cases(config)) * config.epochs)
-    for case in cases(config):
-        train_case(config, case, parts, run, progress)
+    done = {case: _state_of(case, run) for case in cases(config)}
+    progress.begin(sum(case.cost * (config.epochs - state["epoch"]) for case, state in done.items()))
+    for case, state in done.items():
+        if not state["is_finished"]:
+            train_case(config, case, parts, run, progress)
 
 
 def train_case(config: Config, case: Case, parts: Parts, run: Run, progress: Progress) -> None:
     """Train one population to the end, from its checkpoint if there is one."""
     population = build_population(config, case, parts.train)
     epoch, seconds = _restore(case, population, run)
-    progress.advance(case.cost * epoch, case.site)
     members, saved_at = list(case.members), time.monotonic()
     while epoch < config.epochs:
         started = time.monotonic()
@@ -212,7 +213,7 @@ def train_case(config: Config, case: Case, parts: Parts, run: Run, progress: Pro
     }
     run.log(config.epochs, final, site=case.site, member=members)
     run.flush()
-    _save(case, population, run, epoch, seconds)
+    _save(case, population, run, epoch, seconds, is_finished=True)
 
 
 def build_population(config: Config, case: Case, train_set: TensorSet) -> Population:
@@ -268,18 +269,26 @@ def _error_rate(outputs: Tensor, labels: Tensor) -> Tensor:
     return (outputs.argmax(dim=-1) != labels).double().mean()
 
 
-def _save(case: Case, population: Population, run: Run, epoch: int, seconds: float) -> None:
-    run.save(case.name, population.tensors(), state={"epoch": epoch, "seconds": seconds})
+def _save(case: Case, population: Population, run: Run, epoch: int, seconds: float, is_finished: bool = False) -> None:
+    run.save(case.name, population.tensors(), state={"epoch": epoch, "seconds": seconds, "is_finished": is_finished})
+
+
+def _state_of(case: Case, run: Run) -> dict[str, Any]:
+    """How far a case is: epochs trained, seconds spent, and whether its final numbers are logged."""
+    state: dict[str, Any] = {"epoch": 0, "seconds": 0.0, "is_finished": False}
+    if case.name in run.checkpoints():
+        found = run.load(case.name).state
+        if found is None:
+            raise CheckpointError(
+                f"the checkpoint {case.name!r} does not say how far it is. Remove it to train this part again."
+            )
+        state |= found
+    return state
 
 
 def _restore(case: Case, population: Population, run: Run) -> tuple[int, float]:
-    """(epochs done, seconds spent) of a case, and its state into the population."""
-    if case.name not in run.checkpoints():
-        return 0, 0.0
-    checkpoint = run.load(case.name)
-    if checkpoint.state is None:
-        raise CheckpointError(
-            f"the checkpoint {case.name!r} does not say how far it is. Remove it to train this part again."
-        )
-    population.load(checkpoint.tensors)
-    return int(checkpoint.state["epoch"]), float(checkpoint.state["seconds"])
+    """(epochs done, seconds spent) of a case, and its weights and momentum into the population."""
+    state = _state_of(case, run)
+    if state["epoch"]:
+        population.load(run.load(case.name).tensors)
+    return int(state["epoch"]), float(state["seconds"])
