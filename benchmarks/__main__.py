@@ -35,7 +35,8 @@ def cpu() -> str:
 
 def main(names: list[str]) -> None:
     torch.set_num_threads(2)
-    machine = f"{cpu()}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}."
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
+    machine = f"{cpu()}, {torch.get_num_threads()} threads, {versions}."
     rows = []
     for name, benchmark in BENCHMARKS.items():
         if not names or name in names:

@@ -1,6 +1,7 @@
 """The bars of the foundation: the fused stack and the population."""
 
 import gc
+import itertools
 import time
 from collections.abc import Callable, Iterator
 
@@ -54,9 +55,10 @@ def population(members: int = 40) -> Iterator[Row]:
             for _ in range(members):
                 step()
 
-        seconds = interleaved({"one by one": one_by_one, "population": lambda n=nets: n.step(x, y)}, rounds=12, warm_up=2)
+        steps = {"one by one": one_by_one, "population": lambda n=nets: n.step(x, y)}
+        seconds = interleaved(steps, rounds=12, warm_up=2)
         found = ratio(seconds["one by one"], seconds["population"])
-        name = f"population of {members} such nets, {activation}, against the same one by one in eager: net-steps per second"
+        name = f"population of {members} such nets, {activation}, against one by one in eager: net-steps per second"
         yield name, ">= 5x", _times(found), verdict(found[1] >= 5)
 
 
@@ -76,13 +78,14 @@ def memory() -> Iterator[Row]:
         share = peak(stack_net(500, recompute=recompute)) / eager
         what = "as it comes (recomputes from 200 layers on)" if recompute == "auto" else "with recompute=False"
         bar, mark = ("<= 0.6x", verdict(share <= 0.6)) if recompute == "auto" else ("", "")
-        yield f"peak memory of a `HighwayStack` step at depth 500 {what} against eager ({eager / 1e6:.0f} MB)", bar, f"{share:.2f}x", mark
+        name = f"peak memory of a `HighwayStack` step at depth 500 {what} against eager ({eager / 1e6:.0f} MB)"
+        yield name, bar, f"{share:.2f}x", mark
     depths = (128, 512, 2048)
     extra = []
     for depth in depths:
         net = stack_net(depth, recompute=True)
         extra.append(peak(net) - 3 * sum(p.numel() * p.element_size() for p in net.parameters()))
-    growth = [b / a for a, b in zip(extra, extra[1:], strict=False)]
+    growth = [b / a for a, b in itertools.pairwise(extra)]
     yield (
         f"its memory beyond parameters, gradients and momentum, recomputing, at depths {', '.join(map(str, depths))}",
         "like sqrt(depth): 2x per 4x",
@@ -91,7 +94,8 @@ def memory() -> Iterator[Row]:
     )
     steps = {name: stepper(stack_net(500, recompute=name == "recomputing")) for name in ("keeping", "recomputing")}
     seconds = interleaved(steps, rounds=15, warm_up=2)
-    yield "time of a step at depth 500, recomputing against keeping all states", "", _times(ratio(seconds["recomputing"], seconds["keeping"])), ""
+    found = ratio(seconds["recomputing"], seconds["keeping"])
+    yield "time of a step at depth 500, recomputing against keeping all states", "", _times(found), ""
 
 
 def thousand_layers(epochs: int = 10) -> Iterator[Row]:
@@ -114,7 +118,12 @@ def thousand_layers(epochs: int = 10) -> Iterator[Row]:
         means.append(sum(losses) / len(losses))
     took = time.perf_counter() - started
     found = f"loss {means[0]:.2f} in epoch 1, {means[-1]:.2g} in epoch {epochs}, {took:.0f} s"
-    yield "a 1,000-layer highway stack trains on digits", "loss falls, in minutes", found, verdict(means[-1] < 0.5 * means[0])
+    yield (
+        "a 1,000-layer highway stack trains on digits",
+        "loss falls, in minutes",
+        found,
+        verdict(means[-1] < 0.5 * means[0]),
+    )
 
 
 def importing() -> Iterator[Row]:

@@ -231,6 +231,7 @@ NAMES = {
     "long": "a" * 300,
     "long in bytes": "ü" * 101,
     "full-width slash": "a／b",
+    "full-width letter": "Ａ",
     "fraction slash": "a⁄b",
     "two-dot leader": "‥",
     "trailing dot": "a.",

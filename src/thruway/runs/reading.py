@@ -88,16 +88,17 @@ class _Gathered:
         if keep is not None:
             step, place, value = step[keep], place[keep], value[keep]
         members, sites, quantities = ([channel[axis] for channel in self.channels] for axis in range(3))
-        return Table(
-            {
-                "run": _column([run])[np.zeros(len(step), np.intp)],
-                "member": np.array(members, dtype=np.int64)[place],
-                "step": step,
-                "site": _column(sites)[place],
-                "quantity": _column(quantities)[place],
-                "value": value,
-            }
-        )
+        columns = {
+            "run": _column([run])[np.zeros(len(step), np.intp)],
+            "member": np.array(members, dtype=np.int64)[place],
+            "step": step,
+            "site": _column(sites)[place],
+            "quantity": _column(quantities)[place],
+            "value": value,
+        }
+        for column in columns.values():
+            column.flags.writeable = False  # so that the table need not copy millions of rows
+        return Table(columns)
 
 
 def read_series(

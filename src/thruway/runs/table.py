@@ -90,7 +90,7 @@ class Table:
         at: Any = index if isinstance(index, slice) else np.asarray(index)
         if isinstance(at, np.ndarray) and at.size == 0:
             at = at.astype(np.intp)  # an empty list would be a float array
-        return Table({name: values[at] for name, values in self._columns.items()})
+        return Table({name: _read_only(values[at]) for name, values in self._columns.items()})
 
     def group(self, *names: str) -> Iterator[tuple[Any, "Table"]]:
         """One table per value of a column (or per tuple of values), in order of first appearance.
@@ -180,10 +180,20 @@ def _frozen(values: ArrayLike, name: str) -> Array:
         array = array.astype(object)
     if array.ndim != 1:
         raise ShapeError(f"column {name!r} has shape {array.shape}; a column is one-dimensional. Flatten it.")
-    # A view of memory that someone else may write to would not be immutable.
-    owned = array.copy() if array.flags.writeable or array.base is not None else array
-    owned.flags.writeable = False
-    return owned
+    # What somebody else may still write to is copied; a read-only array, or a part of one, is taken as it is.
+    is_ours = not array.flags.writeable and (array.base is None or _is_frozen(array.base))
+    frozen = array if is_ours else array.copy()
+    frozen.flags.writeable = False
+    return frozen
+
+
+def _read_only(array: Array) -> Array:
+    array.flags.writeable = False
+    return array
+
+
+def _is_frozen(base: object) -> bool:
+    return isinstance(base, np.ndarray) and not base.flags.writeable
 
 
 def _equal(a: Array, b: Array) -> bool:

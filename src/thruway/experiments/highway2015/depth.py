@@ -58,7 +58,7 @@ class Config(BaseModel):
     """Independent random searches, with seeds seed, seed + 1, ...; a verdict needs three."""
     trials: int = Field(default=6, ge=1)
     """Trials of one search, per block and depth."""
-    epochs: int = Field(default=60, ge=1)
+    epochs: int = Field(default=30, ge=1)
     batch: int = Field(default=100, ge=1)
     learning_rate: LogUniform = LogUniform(low=0.003, high=0.3)
     momentum: Uniform = Uniform(low=0.5, high=0.95)
