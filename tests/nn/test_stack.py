@@ -295,9 +295,9 @@ def test_two_passes_in_one_arena_step_do_not_share_memory():
 def test_no_gradient_no_states():
     """Without a graph the states of all layers are never held at once."""
     stack, x = stack_of(depth=400, recompute=False), inputs(64, 4)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        with torch.no_grad():
-            stack(x)
+    on_cpu = [torch.profiler.ProfilerActivity.CPU]
+    with torch.no_grad(), torch.profiler.profile(activities=on_cpu, profile_memory=True) as profile:
+        stack(x)
     one_layer = 3 * x.numel() * x.element_size()
     largest = max(event.cpu_memory_usage for event in profile.events())
     assert largest < 100 * one_layer  # 400 if all were kept, about 2 sqrt(400) = 40 with segments

@@ -36,6 +36,8 @@ ROW_KEYS = {
     "seed": "seed of the whole run; with the trial's number it fixes every draw",
     "final_loss": "training cross-entropy at the end, in nats; null if the trial diverged",
     "best_loss": "lowest training cross-entropy of all epochs, in nats; null if there was none",
+    "test_error": "share of the test examples classified wrongly at the end, 0 to 1",
+    "epochs_to_tenth": "epochs until the loss was a tenth of its value at chance; null if it never was",
     "diverged": "true if the loss stopped being a finite number",
     "seconds": "time the trial cost, its share when trials train together",
     "epochs": "passes over the training set",
