@@ -14,9 +14,10 @@ from benchmarks.stack import BENCHMARKS
 HEAD = """\
 # Benchmarks
 
-Written by `make bench`; ratios of interleaved calls in one process, 2 threads. A ratio is the median over rounds, with
-the quartiles behind it. "Eager" is the textbook layer, two `Linear`s and five pointwise calls, in a net with a plain first
-layer and a linear head; a step is zero_grad, forward, cross-entropy, backward and SGD with momentum.
+Written by `make bench`; ratios of interleaved calls in one process, 2 threads. A ratio is the median over
+rounds, with the quartiles behind it. "Eager" is the textbook layer, two `Linear`s and five pointwise calls, in a
+net with a plain first layer and a linear head; a step is zero_grad, forward, cross-entropy, backward and SGD
+with momentum.
 
 {machine}
 
