@@ -160,6 +160,22 @@ def test_depth_line_is_the_median_over_seeds_with_their_range():
     assert line.error_y.arrayminus[0] == pytest.approx(0.1)  # down to 0.1
 
 
+def test_depth_bars_stay_on_the_log_axis():
+    rows = [trial("highway", 10, loss, seed=seed) for seed, loss in enumerate((0.0, 1e-3, 1e-2))]
+    (line,) = drawn(final_loss_by_depth(rows), mode="lines+markers")
+    assert line.y[0] - line.error_y.arrayminus[0] == pytest.approx(LOSS_FLOOR, rel=1e-6)  # a difference of floats
+
+
+def test_blocks_stand_side_by_side_at_each_depth():
+    rows = [trial(block, depth, 0.1) for block in BLOCK_LOOKS for depth in (10, 20)]
+    lines = drawn(final_loss_by_depth(rows), mode="lines+markers")
+    tens = [line.x[0] for line in lines]
+    assert [line.name for line in lines] == ["plain", "highway", "residual"]
+    assert tens == sorted(set(tens))
+    assert max(abs(x / 10 - 1) for x in tens) < 0.05
+    assert all(list(line.customdata) == [10, 20] for line in lines)  # the pointer shows the true depth
+
+
 def test_depth_line_has_a_gap_where_all_diverged():
     rows = [trial("plain", 10, 0.1), trial("plain", 50, NAN), trial("plain", 100, 2.0)]
     (line,) = drawn(final_loss_by_depth(rows), mode="lines+markers")

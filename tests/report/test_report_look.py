@@ -92,8 +92,8 @@ def test_labels_are_literal():
 
 @pytest.mark.parametrize(
     ("values", "dtick"),
-    [([1e-5, 2.0], 1), ([0.5, 2.0], None), ([], None), ([1e-12, 10.0, float("nan"), 0.0], 2)],
-    ids=["decades", "short", "empty", "very long"],
+    [([1e-5, 2.0], 1), ([0.03, 3.0], "D2"), ([0.5, 2.0], None), ([], None), ([1e-12, 10.0, float("nan"), 0.0], 2)],
+    ids=["decades", "two decades", "short", "empty", "very long"],
 )
 def test_log_axis_labels_decades(values, dtick):
     assert log_axis("loss", values)["dtick"] == dtick

@@ -34,7 +34,7 @@ def final_loss_by_depth(rows: Sequence[Row], *, loss_name: str = "final training
         Ours; what fig. 1 of Srivastava, Greff & Schmidhuber 2015 shows at its last epoch.
 
     >>> rows = [{"block": "plain", "depth": d, "final_loss": loss} for d, loss in ((10, 0.01), (50, 1.8))]
-    >>> final_loss_by_depth(rows).data[-1].y.tolist()
+    >>> list(final_loss_by_depth(rows).data[-1].y)
     [0.01, 1.8]
     """
     if not rows:
@@ -50,13 +50,15 @@ def final_loss_by_depth(rows: Sequence[Row], *, loss_name: str = "final training
     height = rail(finite)
     figure = small_multiples([""], [x_axis], log_axis(loss_name, finite))
     block_looks = looks(row["block"] for row in rows)
-    for number, (block, look) in enumerate(block_looks.items()):
-        shift = 1 + SIDESTEP * (number - (len(block_looks) - 1) / 2)
-        figure.add_trace(_trials([row for row in rows if row["block"] == block], look, shift, height))
+    middle = (len(block_looks) - 1) / 2
+    shifts = {block: 1 + SIDESTEP * (number - middle) for number, block in enumerate(block_looks)}
+    for block, look in block_looks.items():
+        figure.add_trace(_trials([row for row in rows if row["block"] == block], look, shifts[block], height))
     if any(diverged(row) for row in rows):
         figure.add_hline(y=height, line={"color": GREY, "width": 1, "dash": "dot"})
     for block, look in block_looks.items():
-        figure.add_trace(_line(best_by_seed(rows), block, depths, look))
+        best = {depth: losses for (own, depth), losses in best_by_seed(rows).items() if own == block}
+        figure.add_trace(_line(block, [best.get(depth, []) for depth in depths], depths, look, shifts[block]))
     if any(diverged(row) for row in rows):
         figure.add_trace(legend_key("diverged", mode="markers", marker={"symbol": "x", "size": 8}))
     return fit_legend(figure)
@@ -76,9 +78,10 @@ def best_by_seed(rows: Sequence[Row]) -> dict[tuple[str, int], list[float]]:
     return {key: sorted(seeds.values()) for key, seeds in best.items()}
 
 
-def _line(best: Mapping[tuple[str, int], Sequence[float]], block: str, depths: Sequence[int], look: Look) -> go.Scatter:
+def _line(block: str, best: Sequence[Sequence[float]], depths: Sequence[int], look: Look, shift: float) -> go.Scatter:
     """The median over seeds, with a gap at depths where every trial diverged."""
-    losses = [best.get((block, depth), ()) for depth in depths]
+    # A bar that reached down to a loss of 0 would have no end on a log axis.
+    losses = [drawable(each).tolist() for each in best]
     middle = [statistics.median(each) if each else float("nan") for each in losses]
     bars = None
     if any(len(each) > 1 for each in losses):
@@ -91,8 +94,9 @@ def _line(best: Mapping[tuple[str, int], Sequence[float]], block: str, depths: S
             "width": 6,
         }
     return go.Scatter(
-        x=depths,
-        y=drawable(middle),
+        x=[depth * shift for depth in depths],
+        y=middle,
+        customdata=depths,
         error_y=bars,
         mode="lines+markers",
         line={"color": look.color, "width": 2.4},
@@ -101,7 +105,7 @@ def _line(best: Mapping[tuple[str, int], Sequence[float]], block: str, depths: S
         legendgroup=label(block),
         meta=label(block),
         connectgaps=False,
-        hovertemplate="%{meta}, depth %{x}<br>best of search: %{y:.3g}<extra></extra>",
+        hovertemplate="%{meta}, depth %{customdata}<br>best of search: %{y:.3g}<extra></extra>",
     )
 
 

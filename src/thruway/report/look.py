@@ -85,15 +85,13 @@ def log_axis(title: str, values: Iterable[float]) -> dict[str, Any]:
     1
     """
     logs = [math.log10(value) for value in values if value > 0 and math.isfinite(value)]
-    long = bool(logs) and max(logs) - min(logs) > 1.5
-    return {
-        "type": "log",
-        "title": {"text": label(title)},
-        "exponentformat": "power",
-        "tickfont": {"size": 10},  # Plotly draws the labels of a log axis a quarter larger
-        # Past ten decades every label would touch the next.
-        "dtick": 1 + int(max(logs) - min(logs)) // 10 if long else None,
-    }
+    span = max(logs, default=0.0) - min(logs, default=0.0)
+    axis: dict[str, Any] = {"type": "log", "title": {"text": label(title)}}
+    if span <= 2.5:
+        # "D2" labels 1, 2 and 5; less than a decade is Plotly's to divide.
+        return axis | {"dtick": "D2" if span > 0.7 else None}
+    # Past ten decades every label would touch the next. Plotly draws powers a quarter larger than asked.
+    return axis | {"dtick": 1 + int(span) // 10, "exponentformat": "power", "tickfont": {"size": 10}}
 
 
 AXIS = {
