@@ -10,3 +10,12 @@ autodoc_typehints = "signature"
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence"]
 suppress_warnings = ["ref.python", "myst.xref_missing"]
+
+
+def setup(app):
+    """Docstrings are written to be read in an editor: a star in them is a product or an argument, not emphasis."""
+
+    def escape_stars(_app, _what, _name, _obj, _options, lines):
+        lines[:] = [line if line.lstrip().startswith(">>>") else line.replace("*", r"\*") for line in lines]
+
+    app.connect("autodoc-process-docstring", escape_stars, priority=400)  # before napoleon

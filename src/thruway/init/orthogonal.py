@@ -95,9 +95,10 @@ def looks_linear_(
     (delta-orthogonal in a convolution). With plain rectifiers the same comes of writing mirrored
     units too. The four forms, by `reads_mirrored` (rows: what feeds the layer) and `writes_mirrored`:
 
-                            writes plain             writes mirrored, into a plain ReLU
-        reads plain         V                        [[V], [-V]]            first layer of a ReLU network
-        reads mirrored      [V, -V]                  [[V, -V], [-V, V]]     its hidden layers
+        reads plain,    writes plain:      V
+        reads plain,    writes mirrored:   [[V], [-V]]            first layer of a plain ReLU network
+        reads mirrored, writes plain:      [V, -V]
+        reads mirrored, writes mirrored:   [[V, -V], [-V, V]]     hidden layers of a plain ReLU network
 
     The default, [V, -V], is the paper's: any layer that a CReLU feeds. The first layer of a CReLU network is
     `orthogonal_`; the last one of a ReLU network is [V, -V].
