@@ -11,8 +11,7 @@ A disk that refuses does not stop a training: the numbers wait in memory, the ru
 import os
 import sqlite3
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from operator import index
 from pathlib import Path
 from types import TracebackType
@@ -22,18 +21,16 @@ from torch import Tensor
 
 from thruway.errors import RunError
 from thruway.runs.checkpoints import (
-    CHECKPOINTS,
-    PREVIOUS,
     Checkpoint,
     checkpoint_names,
     load_checkpoint,
     save_checkpoint,
 )
-from thruway.runs.files import TEMPORARY, inside
+from thruway.runs.claim import claimed, folder_path, refuse_taken
 from thruway.runs.frames import Layout, Numbers
 from thruway.runs.lease import Lease
-from thruway.runs.record import RECORD, Record, now, read_record
-from thruway.runs.series import SERIES, SeriesWriter
+from thruway.runs.record import Record, now, read_record
+from thruway.runs.series import SeriesWriter
 
 __all__ = ["Run"]
 
@@ -92,15 +89,15 @@ class Run:
         Raises:
             RunError: if the folder holds a run, cannot be written, or an argument is not allowed.
         """
-        folder = _folder(folder)
+        folder = folder_path(folder)
         record = Record.new(folder, name=name, config=config, command=command, seeds=seeds, device=device, extra=extra)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{folder} cannot be made: {error.strerror or error}. Choose another folder.") from error
-        _refuse_taken(folder)  # before its files are opened
-        with _leased(folder) as (lease, series):
-            _refuse_taken(folder)  # now that nobody else can take it
+        refuse_taken(folder)  # before its files are opened
+        with claimed(folder) as (lease, series):
+            refuse_taken(folder)  # now that nobody else can take it
             if series.frames:
                 raise RunError(f"{folder} holds numbers of a run whose run.json is gone. Choose another folder.")
             record.save()
@@ -115,9 +112,9 @@ class Run:
         Raises:
             RunError: if the folder holds no run, is damaged, or is being written.
         """
-        folder = _folder(folder)
+        folder = folder_path(folder)
         read_record(folder)  # before anything is made in a folder that is no run
-        with _leased(folder) as (lease, series):
+        with claimed(folder) as (lease, series):
             record = Record(folder, read_record(folder))
             record.reopen()
             record.save()
@@ -279,39 +276,8 @@ class Run:
             )
 
 
-def _refuse_taken(folder: Path) -> None:
-    if inside(folder, RECORD).exists():
-        raise RunError(f"{folder} already holds a run. Pass --resume to go on with it, or choose another folder.")
-
-
-@contextmanager
-def _leased(folder: Path) -> Iterator[tuple[Lease, SeriesWriter]]:
-    """The right to write and the open series; given back if the block raises."""
-    with ExitStack() as stack:
-        lease = Lease.acquire(folder)
-        stack.callback(lease.release)
-        _sweep(folder)
-        series = SeriesWriter(inside(folder, SERIES))
-        stack.callback(series.close)
-        yield lease, series
-        stack.pop_all()
-
-
-def _sweep(folder: Path) -> None:
-    """Remove half-written files of a process that was killed."""
-    for parts in ((), (CHECKPOINTS,), (CHECKPOINTS, PREVIOUS)):
-        for leftover in inside(folder, *parts).glob(f"{TEMPORARY}*"):
-            leftover.unlink()
-
-
 def _whole(number: int) -> int:
     try:
         return index(number)
     except TypeError:
         raise RunError(f"steps and members are whole numbers, got {number!r}. Convert it with int().") from None
-
-
-def _folder(folder: Path) -> Path:
-    if "\0" in str(folder):
-        raise RunError(f"the folder {str(folder)!r} holds a NUL character. Choose another name.")
-    return Path(folder)
