@@ -258,6 +258,15 @@ def test_same_generator_same_weights_as_the_layers_drawn_in_turn():
     assert torch.equal(stack.bias, torch.stack([layer.bias for layer in layers]))
 
 
+def test_an_initialiser_sees_each_map_of_each_layer_once():
+    stack = stack_of(3, 2)
+    parts = list(stack.init_parts())
+    assert [part.name for part in parts] == ["0.transform", "0.transform_gate", "1.transform", "1.transform_gate"]
+    for part in parts:
+        part.weight.add_(1)
+    assert torch.equal(stack.weight, stack_of(3, 2).weight + 1)
+
+
 def test_copies_and_pickles():
     stack, x = stack_of(), inputs(3, 4)
     assert torch.equal(copy.deepcopy(stack)(x), stack(x))

@@ -1,5 +1,6 @@
 """Which command, and how it ends: 0 done, 1 it went wrong or was interrupted, 2 it was asked wrongly."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -55,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(errors, _fields(wrong))
         return 2
     except KeyboardInterrupt:
+        return 1
+    except BrokenPipeError:  # whoever read our output has seen enough: `thruway run --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except SystemExit as ended:  # tyro's own refusals and --help
         return ended.code if isinstance(ended.code, int) else 2

@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from thruway.data import TensorSet, batches, load, steps_per_epoch
-from thruway.errors import CheckpointError
+from thruway.data import TensorSet, batches, load
+from thruway.errors import CheckpointError, ConfigError
 from thruway.experiments.experiment import Progress
 from thruway.networks import mlp, paired_width
 from thruway.runs import Run
@@ -170,7 +170,10 @@ def load_parts(config: Config) -> Parts:
     """
     train = load(config.data, root=config.data_root, train=True, limit=config.examples)
     test = load(config.data, root=config.data_root, train=False)
-    steps_per_epoch(len(train), config.batch)
+    if config.batch > len(train):
+        raise ConfigError(
+            f"batch: got {config.batch}, but {config.data} has {len(train)} training examples. Take at most as many."
+        )
     # The test part is shifted and scaled by the training part's numbers.
     test, train = test.standardised(*train.moments()), train.standardised()
     return Parts(train.to(config.device), test.to(config.device))
