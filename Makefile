@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-OUT ?= runs/highway2015.depth-demo
 
 .PHONY: demo test check format bench docs clean
 

@@ -28,7 +28,7 @@ USAGE = {
     "device without numbers": ([*RUN, "--device", "meta"], ["device 'meta' is not there", "Allowed here: cpu"]),
     "device of an extension": ([*RUN, "--device", "hpu"], ["device 'hpu' is not there", "Allowed here: cpu"]),
     "threads": ([*RUN, *TINY, "--threads", "0"], ["--threads must be at least 1, got 0"]),
-    "batch": ([*RUN, "--batch", "5000"], ["1415 items", "batch of 5000"]),
+    "batch": ([*RUN, "--batch", "5000"], ["batch: got 5000", "1415 training examples"]),
     "config": ([*RUN, "--config", "no.toml"], ["--config no.toml cannot be read", "No such file"]),
     "report of nothing": (["report"], ["folder"]),
     "resume with flags": (
@@ -58,7 +58,7 @@ FILES = {
     "scale": ('scale = "papre"', ["unknown scale 'papre'", "did you mean 'paper'"]),
     "scale of a wrong type": ('scale = ["demo"]', ["unknown scale", "demo, laptop, paper"]),
     "range": ("[learning_rate]\nlow = 2\nhigh = 1", ["learning_rate", "low <= high"]),
-    "half a range": ("[learning_rate]\nhigh = 1", ["learning_rate.low", "required"]),
+    "half a range": ("[learning_rate]\nhigh = 1e-9", ["learning_rate", "low <= high"]),
 }
 
 

@@ -72,9 +72,9 @@ def test_nets_that_are_all_alike_fail_it_or_leave_it_open(claim):
 
 
 @pytest.mark.parametrize("claim", BY_ID)
-def test_one_depth_without_survivors_cannot_tell(claim):
+def test_one_depth_cannot_tell_of_depth_and_no_survivor_is_the_worst(claim):
     one = rows({("plain", 10): [(0.1, INF)], ("highway", 10): [(NAN, INF)], ("residual", 10): [(NAN, INF)]})
-    assert judge(BY_ID[claim], one).verdict == "unclear"
+    assert judge(BY_ID[claim], one).verdict == ("fails" if claim.endswith("beats-plain") else "unclear")
 
 
 def test_a_single_deep_highway_net_is_not_measured_by_itself():
@@ -83,9 +83,17 @@ def test_a_single_deep_highway_net_is_not_measured_by_itself():
     assert math.isclose(BY_ID["highway-depth-is-free"].measure(two), 3, rel_tol=1e-15)
 
 
-def test_a_deep_highway_search_without_survivor_leaves_it_open():
-    lost = PAPER | {("highway", 50): [(NAN, INF), (NAN, INF)]}
-    assert math.isnan(BY_ID["highway-depth-is-free"].measure(rows(lost)))
+def test_a_search_without_survivor_is_the_worst_loss_there_is():
+    lost = rows(PAPER | {("highway", 50): [(NAN, INF), (NAN, INF)]})
+    assert judge(BY_ID["highway-depth-is-free"], lost).verdict == "fails"
+    broken = {key: [(NAN, INF)] if key[0] == "plain" and key[1] > 10 else trials for key, trials in PAPER.items()}
+    assert judge(BY_ID["plain-degrades"], rows(broken)).verdict == "holds"
+    assert judge(BY_ID["highway-beats-plain"], rows(broken)).verdict == "holds"
+
+
+def test_two_searches_without_survivors_say_nothing_about_each_other():
+    table = rows({("plain", 10): [(0.1, 1)], ("plain", 50): [(NAN, INF)], ("highway", 50): [(NAN, INF)]})
+    assert judge(BY_ID["highway-beats-plain"], table).verdict == "unclear"
 
 
 def test_only_plain_never_arriving_is_infinitely_slower():
@@ -112,7 +120,7 @@ def test_losses_below_the_papers_curves_are_equal():
 def test_the_best_loss_is_that_of_a_survivor():
     table = {("plain", 10): [(NAN, INF), (0.3, 1), (0.2, 1), (INF, INF)], ("plain", 20): [(NAN, INF)]}
     assert best_loss(rows(table), "plain", 10) == 0.2
-    assert math.isnan(best_loss(rows(table), "plain", 20))
+    assert best_loss(rows(table), "plain", 20) == INF
     assert math.isnan(best_loss(rows(table), "highway", 10))
 
 

@@ -52,6 +52,11 @@ def test_the_report_is_the_rows(folder):
     summary = strict((folder / "summary.json").read_text())
     assert summary["rows"] == [{key: as_json(value) for key, value in row.items()} for row in rows]
     assert [claim["verdict"] for claim in summary["claims"]] == [verdict.verdict for verdict in verdicts]
+    git = open_run(folder).meta["git"]
+    assert summary["meta"]["commit"] == ("unknown" if git is None else f"commit {git['commit']}, dirty {git['dirty']}")
+    differs = " ".join(summary["meta"]["differs from the paper"])
+    for told in ("highway width: 8; as published: 50", "depths: 2, 3; as published: 10, 20, 50, 100", "data: digits"):
+        assert told in differs
     assert len(verdicts) == 5
     assert len(table.rows) == 6  # three blocks at two depths
     page = (folder / "report.html").read_text()

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import difflib
 import time
 import tomllib
 from collections.abc import Sequence
@@ -82,7 +83,9 @@ def run_command(arguments: Sequence[str]) -> int:
         return _resume(Path(known.resume), arguments)
     wants_help = "-h" in arguments or "--help" in arguments
     # A flag's value may stand before the experiment: `run --trials 4 highway2015.depth`.
-    name = next((argument for argument in arguments if argument in EXPERIMENTS), known.experiment)
+    name = next((a for a in arguments if a in EXPERIMENTS), None) or next(
+        (a for a in arguments if difflib.get_close_matches(a, EXPERIMENTS)), known.experiment
+    )
     if name is None and not wants_help:
         raise ConfigError(
             f"which experiment? Known: {', '.join(EXPERIMENTS)}. Example: thruway run {next(iter(EXPERIMENTS))}"
@@ -218,8 +221,12 @@ def _base(experiment: Experiment, scale: str | None, file: str | None) -> BaseMo
     chosen = scale or named_there
     if chosen not in list(experiment.scales):
         raise ConfigError(unknown_name("scale", chosen, experiment.scales))
-    base = experiment.scales[chosen]
-    return experiment.config.model_validate({**base.model_dump(), **fields})
+    base = experiment.scales[chosen].model_dump()
+    for name, value in fields.items():
+        # One end of a range leaves the other as the scale has it, as the flag does.
+        both = isinstance(value, dict) and isinstance(base[name], dict)
+        base[name] = {**base[name], **value} if both else value
+    return experiment.config.model_validate(base)
 
 
 def _fields_of(experiment: Experiment, file: str) -> dict[str, Any]:
@@ -245,7 +252,8 @@ def _check_device(device: str) -> None:
     try:
         torch.zeros((), device=device).item()  # read back, since the meta device gives tensors but no numbers
     except (RuntimeError, AssertionError, ImportError) as error:
-        reason, allowed = str(error).splitlines()[0], "cpu, cuda" if torch.cuda.is_available() else "cpu"
+        reason = str(error).splitlines()[0].split(". ")[0][:120]
+        allowed = "cpu, cuda" if torch.cuda.is_available() else "cpu"
         raise ConfigError(f"device {device!r} is not there ({reason}). Allowed here: {allowed}.") from error
 
 

@@ -42,7 +42,7 @@ def final_loss_by_depth(rows: Sequence[Row], *, loss_name: str = "final training
     depths = sorted({row["depth"] for row in rows})
     x_axis = {
         "type": "log",
-        "title": {"text": "depth (blocks)"},
+        "title": {"text": "depth (hidden layers)"},
         "tickvals": depths,
         "ticktext": [str(d) for d in depths],
     }

@@ -30,10 +30,10 @@ __all__ = ["ROW_KEYS", "write_summary"]
 # Columns with the same meaning in every experiment. A row may have others.
 ROW_KEYS = {
     "block": "kind of block: plain, highway or residual",
-    "depth": "blocks in the stack",
+    "depth": "hidden layers, the first of which is always a plain one",
     "width": "units per block",
     "trial": "number of the trial in the search of its block and depth, from 0",
-    "seed": "seed of the whole run; with the trial's number it fixes every draw",
+    "seed": "seed of the search; with the trial's number it fixes the drawn values and the initial weights",
     "final_loss": "training cross-entropy at the end, in nats; null if the trial diverged",
     "best_loss": "lowest training cross-entropy of all epochs, in nats; null if there was none",
     "test_error": "share of the test examples classified wrongly at the end, 0 to 1",

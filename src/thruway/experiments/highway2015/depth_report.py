@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from thruway.experiments.claims import judge
 from thruway.experiments.highway2015.depth import SCALES, Config
 from thruway.experiments.highway2015.depth_claims import CLAIMS, best_loss
@@ -32,17 +34,14 @@ Rows = Sequence[Mapping[str, Any]]
 # The paper's means are over the best 10 of 100 trials; a tenth of ours, but at least two.
 _TOP_SHARE = 0.1
 
-_DIFFERENCES = {
-    "data": "the papers train on MNIST; this run used {data}",
-    "examples": "{examples} training examples instead of the whole set",
-    "trials": "{trials} trials per search, block and depth; the papers ran 40 and 100",
-    "epochs": "{epochs} epochs; the papers' curves run to about 400",
-}
+# Fields of the config that are no part of the protocol.
+_NOT_PROTOCOL = {"scale", "data_root", "download", "device", "seed", "searches"}
 _ALWAYS_DIFFERENT = (
     "the ranges of learning rate, momentum and decay are ours: the papers do not print them",
-    "the trials of one search share their batches, and their draws across blocks and depths",
+    "all searches of a run share the order of the training examples, and a trial draws the same values for every "
+    "block and depth",
     "initial weights are Glorot's normalised ones times the activation's gain (He's variance for relu)",
-    "residual nets, y = x + relu(Wx + b)/sqrt(depth), stand beside the papers' plain and highway nets",
+    "residual nets, y = x + act(Wx + b)/sqrt(depth), stand beside the papers' plain and highway nets",
 )
 
 
@@ -108,25 +107,25 @@ def _lead(rows: Rows, config: Config, status: str) -> str:
 
 
 def _loss(value: float) -> str:
-    if math.isnan(value):
+    if not math.isfinite(value):
         return "nothing finite"
     return "1e-5 or less" if value <= 1e-5 else f"{value:.2g}"
 
 
 _PAPER_READING = (
-    "The paper's losses are read off a figure and rounded to powers of ten; its data and budget are larger, so "
-    "compare the pattern over depth, not the digits."
+    "The paper's losses are orders of magnitude from its figure and text, at second hand; its data and budget are "
+    "larger, so compare the pattern over depth, not the digits."
 )
 
-# Read off fig. 1 of the first paper (MNIST, best of 40), with the second paper's text for plain 10 and 20.
+# As reported of fig. 1 (MNIST, best of 40 and of 100) in words and orders of magnitude; the axes could not be read.
 _PAPER = {
     ("plain", 10): "< 1e-4",
     ("plain", 20): "< 1e-4",
-    ("plain", 100): "about 1e-1",
-    ("highway", 10): "about 1e-5 to 1e-4",
+    ("plain", 100): "about 1e-1, stalled",
+    ("highway", 10): "an order above highway-100",
     ("highway", 20): "about 1e-5",
     ("highway", 50): "about 1e-5",
-    ("highway", 100): "about 1e-5 to 1e-4",
+    ("highway", 100): "about 1e-5, on a par with plain-10",
 }
 
 
@@ -143,9 +142,9 @@ def _beside_the_paper(rows: Rows) -> TableData:
 def _provenance(reader: RunReader, config: Config, rows: Rows) -> dict[str, str | Sequence[str]]:
     paper, meta = SCALES["paper"], reader.meta
     differs = [
-        text.format(**config.model_dump())
-        for field, text in _DIFFERENCES.items()
-        if getattr(config, field) != getattr(paper, field)
+        f"{field.replace('_', ' ')}: {_shown(here)}; as published: {_shown(there)}"
+        for field in Config.model_fields
+        if field not in _NOT_PROTOCOL and (here := getattr(config, field)) != (there := getattr(paper, field))
     ]
     seconds = sum(row["seconds"] for row in rows)
     return {
@@ -155,12 +154,19 @@ def _provenance(reader: RunReader, config: Config, rows: Rows) -> dict[str, str 
         "search": f"{config.trials} trials per search, block and depth; {config.epochs} epochs; batch {config.batch}",
         "hardware": _text(meta.get("hardware")),
         "versions": _text(meta.get("versions")),
-        "commit": _text(meta.get("commit")),
+        "commit": _text(meta.get("git")),
         "command": " ".join(meta.get("command", ())),
         "cost": f"{seconds / 60:.1f} minutes of training in all",
         "status": reader.status,
         "differs from the paper": [*differs, *_ALWAYS_DIFFERENT],
     }
+
+
+def _shown(value: Any) -> str:
+    """A config value in words."""
+    if isinstance(value, BaseModel):
+        return ", ".join(f"{name} {_shown(item)}" for name, item in value.model_dump().items())
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else "all" if value is None else str(value)
 
 
 def _text(value: Any) -> str:
