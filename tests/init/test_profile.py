@@ -5,9 +5,11 @@ import torch
 from init_cases import seeded
 from torch import Tensor, nn
 
-from thruway.errors import ConfigError, ShapeError
+from thruway.errors import ConfigError, InitError, ShapeError
 from thruway.init import initialize, lecun_normal_
 from thruway.init.meanfield import chi_1, critical, fixed_point, stack_of, variance_profile
+from thruway.networks import mlp
+from thruway.nn import Highway, HighwayConv1d, Learnt, Plain, Residual
 
 # Widths and gains all differ, so that a product over the wrong layers or the wrong width is far off.
 WIDTHS = [160, 240, 120, 300, 200]
@@ -105,7 +107,44 @@ def test_stacks_that_do_not_fit_are_refused() -> None:
         variance_profile([3, 0], [1.0])
     with pytest.raises(ConfigError, match="variances at 0"):
         variance_profile([3, 3], [-1.0])
-    with pytest.raises(ShapeError, match=r"no nn\.Linear"):
+    with pytest.raises(ShapeError, match="no dense layer"):
         stack_of(nn.ReLU())
     with pytest.raises(ShapeError, match="puts out 4, the next reads 5"):
         stack_of(nn.Sequential(nn.Linear(3, 4), nn.Linear(5, 6)))
+
+
+@pytest.mark.parametrize(
+    ("block", "fused"), [("plain", False), ("residual", False), ("highway", False), ("highway", True)]
+)
+def test_maps_of_every_kind_of_block_are_counted(block: str, fused: bool) -> None:
+    net = mlp(block, 4, 5, 6, 3, fused=fused, generator=seeded())
+    # H is the first `width` rows of a block's weight, in each layer.
+    stored = [p.detach() for name, p in net.blocks.named_parameters() if name.endswith("weight")]
+    blocks = [layer[:5] for p in stored for layer in p.reshape(-1, *p.shape[-2:])]
+    weights = [net.stem.weight.detach(), *blocks, net.head.weight.detach()]
+    widths, variances = stack_of(net)
+    assert widths == [6, 5, 5, 5, 5, 3]
+    assert variances == pytest.approx([w.double().square().mean().item() for w in weights], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        (nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3), nn.Linear(3, 2)), r"'1' \(LayerNorm\)"),
+        (nn.Sequential(nn.Conv1d(3, 3, 1), nn.Linear(3, 2)), r"'0' \(Conv1d\)"),
+        (HighwayConv1d(3, 3), r"'the model itself' \(HighwayConv1d\)"),
+        (Highway(nn.Linear(3, 3), nn.Linear(3, 3)), r"'the model itself' \(Highway\)"),
+        (Highway(nn.Linear(3, 3), Plain(3, 3, "linear")), r"'the model itself' \(Highway\)"),
+        (Residual(nn.Linear(3, 3), scale=Learnt(0.5)), r"'the model itself' \(Residual\)"),
+    ],
+    ids=lambda case: type(case).__name__,
+)
+def test_weights_without_a_place_in_the_chain_are_refused(model: nn.Module, named: str) -> None:
+    with pytest.raises(InitError, match=named):
+        stack_of(model)
+
+
+def test_a_parametrised_weight_counts_as_it_is() -> None:
+    layer = nn.Linear(3, 2)
+    nn.utils.parametrizations.weight_norm(layer)
+    assert stack_of(layer)[1] == pytest.approx([layer.weight.detach().double().square().mean().item()], rel=1e-12)

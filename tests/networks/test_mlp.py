@@ -214,3 +214,9 @@ def test_unknown_pairing_is_refused() -> None:
         paired_width("plane", 50)
     with pytest.raises(ConfigError, match="highway_width"):
         paired_width("plain", 0)
+
+
+@pytest.mark.parametrize("shape", [(8,), ()])
+def test_a_sample_without_a_batch_is_refused_with_advice(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match=r"\(batch, \.\.\.\), got an input of shape .*unsqueeze\(0\)"):
+        mlp("plain", 2, 3, inputs=8, classes=2)(torch.zeros(shape))

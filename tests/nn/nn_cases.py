@@ -12,6 +12,7 @@ from thruway.nn import (
     HighwayConv2d,
     HighwayConv3d,
     HighwayLinear,
+    HighwayStack,
     Learnt,
     Plain,
     Residual,
@@ -50,6 +51,13 @@ def _residual_conv(generator: torch.Generator | None) -> nn.Module:
     return Residual(nn.Sequential(nn.Tanh(), branch), Resize(3, 4, stride=2, dims=1), Learnt(0.5), after="softsign")
 
 
+# Highway blocks too, but their layers are no submodules: the laws that hook one layer are not theirs.
+STACKS = (
+    Case("stack_tanh", lambda g, b: HighwayStack(3, 3, "tanh", b, generator=g), (3,)),
+    Case("stack_relu", lambda g, b: HighwayStack(3, 3, "relu", b, generator=g), (2, 3)),
+    Case("stack_gelu", lambda g, b: HighwayStack(3, 3, "gelu", b, generator=g), (3,)),
+    Case("stack_recomputed", lambda g, b: HighwayStack(3, 5, "tanh", b, recompute=True, generator=g), (3,)),
+)
 CASES = (
     Case("linear_tanh", lambda g, b: HighwayLinear(4, "tanh", b, generator=g), (4,), True),
     Case("linear_relu", lambda g, b: HighwayLinear(4, "relu", b, generator=g), (4,), True),
@@ -72,6 +80,7 @@ CASES = (
     Case("conv3d", lambda g, b: HighwayConv3d(2, (1, 3, 3), "tanh", b, generator=g), (2, 1, 2, 2), True),
     Case("wrapped", _wrap, (4,), True),
     Case("wrapped_independent", lambda g, b: _wrap(g, b, carry=True), (4,), True),
+    *STACKS,
     Case("plain", lambda g, b: Plain(4, 3, "tanh", generator=g), (4,)),
     Case("residual", lambda g, b: Residual(Plain(4, 4, "tanh", generator=g), scale=0.5), (4,)),
     Case("residual_learnt_resized", lambda g, b: _residual_conv(g), (3, 5)),

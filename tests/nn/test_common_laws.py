@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from nn_cases import CASES, HIGHWAYS, Case, named, seeded
+from nn_cases import CASES, HIGHWAYS, STACKS, Case, named, seeded
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.testing import assert_close
@@ -148,7 +148,7 @@ def test_autocast_stays_near_float32(case: Case) -> None:
     assert_close(y.float(), block(x), rtol=0.04, atol=0.04)
 
 
-@pytest.mark.parametrize("case", **named(HIGHWAYS))
+@pytest.mark.parametrize("case", **named((*HIGHWAYS, *STACKS)))
 def test_autocast_does_not_round_what_is_carried(case: Case) -> None:
     block, x = case.block(gate_bias=-torch.inf).float(), case.batch().float()
     with torch.autocast("cpu", dtype=torch.bfloat16):

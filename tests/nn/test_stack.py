@@ -232,6 +232,23 @@ def test_hooking_the_states_changes_no_number(activation, recompute):
     torch.testing.assert_close(runs[0], runs[1], **EXACT)
 
 
+@pytest.mark.parametrize("activation", ["tanh", "gelu"])
+def test_asking_for_states_calls_no_hook_of_the_users(activation):
+    stack, x, called = stack_of(activation=activation), inputs(5, 4), []
+    stack.register_forward_hook(lambda *_: called.append("stack"))
+    stack.states.register_forward_hook(lambda *_: called.append("states"))
+    states = stack.layer_states(x)
+    assert called == []
+    torch.testing.assert_close(torch.lerp(states.x[-1], states.h[-1], states.t[-1]), stack(x), **EXACT)
+    assert called == ["states", "stack"]
+
+
+def test_an_empty_batch_has_an_empty_input_gradient():
+    x = torch.empty(0, 4, **FLOAT64, requires_grad=True)
+    stack_of(4, 3)(x).sum().backward()
+    assert x.grad.shape == (0, 4)
+
+
 def test_state_dicts_convert_both_ways():
     stack = stack_of()
     layers = nn.Sequential(*(HighwayLinear(4, "tanh", generator=generator(9), **FLOAT64) for _ in range(5)))
@@ -335,6 +352,8 @@ def test_bad_inputs_say_what_to_do():
         stack(inputs(2, 3))
     with pytest.raises(ShapeError, match=r"torch\.float64 parameters, got a torch\.float32 input"):
         stack(inputs(2, 4).float())
+    with pytest.raises(ShapeError, match=r"works on \(\.\.\., 4\), got an input of shape \(2, 3\)"):
+        stack.layer_states(inputs(2, 3))
     with pytest.raises(ConfigError, match="layer 1 has width 3"):
         HighwayStack.from_layers(nn.Sequential(HighwayLinear(2), HighwayLinear(3)))
     with pytest.raises(ConfigError, match="coupled HighwayLinear"):

@@ -118,6 +118,65 @@ def test_a_schedule_scales_each_group_from_its_own_rate():
     assert rates == [[0.5, 0.1]] * 2 + [[0.25, 0.05]] * 2 + [[0.125, 0.025]] * 2
 
 
+def test_training_in_two_calls_is_training_in_one():
+    epochs = [list(batches(2, seed=epoch)) for epoch in range(4)]
+    whole, parted = NET.nets(1)[0], NET.nets(1)[0]
+    optimizers = [torch.optim.SGD(net.parameters(), lr=0.4, momentum=0.9) for net in (whole, parted)]
+    told = list(train(whole, epochs, optimizers[0], schedule=exponential(0.5)))
+    parts = list(train(parted, epochs[:2], optimizers[1], schedule=exponential(0.5)))
+    parts += train(parted, epochs[2:], optimizers[1], schedule=exponential(0.5), first_epoch=2)
+    assert [(s.epoch, s.loss) for s in parts] == [(s.epoch, s.loss) for s in told]
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, parted.state_dict()[name])
+
+
+def test_an_optimiser_saved_between_steps_goes_on_at_its_rate():
+    """What is saved there has the decayed rate: taken for the first one, it would decay twice."""
+    (model,) = NET.nets(1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.4)
+    going = train(model, [list(batches(1))] * 3, optimizer, schedule=exponential(0.5))
+    assert [next(going).epoch for _ in range(2)] == [0, 1]
+    saved = optimizer.state_dict()
+    resumed = torch.optim.SGD(model.parameters(), lr=9.0)
+    resumed.load_state_dict(saved)
+    rest = train(model, [batches(1)], resumed, schedule=exponential(0.5), first_epoch=2)
+    assert [resumed.param_groups[0]["lr"] for _ in rest] == [0.1]
+    assert resumed.param_groups[0]["lr"] == 0.4
+
+
+@pytest.mark.parametrize("end", ["exhausted", "closed", "raised"])
+def test_the_learning_rates_are_restored_however_training_ends(end):
+    (model,) = NET.nets(1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.4)
+    before = optimizer.state_dict()["param_groups"]
+    going = train(model, [batches(1), batches(1)], optimizer, schedule=lambda epoch: 0.5)
+    next(going)
+    assert optimizer.param_groups[0]["lr"] == 0.2
+    if end == "exhausted":
+        list(going)
+    elif end == "closed":
+        going.close()
+    else:
+        with pytest.raises(KeyError):
+            going.throw(KeyError())
+    assert optimizer.state_dict()["param_groups"] == before
+
+
+def test_without_a_schedule_the_rates_are_the_callers():
+    (model,) = NET.nets(1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.4)
+    for _ in train(model, [list(batches(1))] * 3, optimizer):
+        optimizer.param_groups[0]["lr"] /= 2
+    assert optimizer.param_groups[0]["lr"] == 0.05
+
+
+@pytest.mark.parametrize("first", [-1, 0.5, True])
+def test_a_first_epoch_that_cannot_be_is_refused(first):
+    (model,) = NET.nets(1)
+    with pytest.raises(ConfigError, match=f"first_epoch must be a whole number of at least 0, got {first}"):
+        next(train(model, [batches(1)], torch.optim.SGD(model.parameters(), lr=0.1), first_epoch=first))
+
+
 def test_steps_are_made_as_they_are_asked_for_and_counted_through():
     (model,) = NET.nets(1)
     before = {name: p.clone() for name, p in model.state_dict().items()}

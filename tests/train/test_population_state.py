@@ -176,11 +176,11 @@ def test_a_clip_that_stops_everything_is_refused(clip):
 @pytest.mark.parametrize(
     ("field", "value", "allowed"),
     [
-        ("lr", 0.0, "above 0"),
-        ("lr", math.nan, "above 0"),
+        ("lr", 0.0, "finite and above 0"),
+        ("lr", math.nan, "finite and above 0"),
         ("momentum", 1.0, r"in \[0, 1\)"),
         ("momentum", -0.1, r"in \[0, 1\)"),
-        ("weight_decay", -1e-4, "at least 0"),
+        ("weight_decay", -1e-4, "finite and at least 0"),
         ("lr_decay", 0.0, r"in \(0, 1\]"),
         ("lr_decay", 1.5, r"in \(0, 1\]"),
     ],

@@ -49,3 +49,9 @@ def test_exponential_refuses_what_does_not_decay(gamma):
 def test_steps_refuse_milestones_that_fall():
     with pytest.raises(ConfigError, match=r"must rise, got \[3, 1\]"):
         steps([3, 1])
+
+
+@pytest.mark.parametrize("gamma", [-5, 0, math.inf, math.nan])
+def test_steps_refuse_a_factor_that_climbs_or_ends_the_descent(gamma):
+    with pytest.raises(ConfigError, match=f"gamma must be a finite number above 0, got {gamma}"):
+        steps([1], gamma=gamma)

@@ -1,16 +1,21 @@
 """How activations and gradients shrink or grow along a stack, as theory predicts it."""
 
 import itertools
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from thruway.errors import ConfigError, ShapeError
+from thruway.errors import ConfigError, InitError, ShapeError
 from thruway.init.gaussian import Function, function_of, mean_square, mean_square_slope
+from thruway.init.parts import HasParts
 
 __all__ = ["VarianceProfile", "stack_of", "variance_profile"]
+
+# H of a layer, or of one layer in a stack; the "gate.transform" of a wrapper is a gate.
+_TRANSFORM = re.compile(r"(\d+\.)?transform")
 
 
 @dataclass(frozen=True)
@@ -93,24 +98,47 @@ def variance_profile(
 def stack_of(model: nn.Module) -> tuple[list[int], list[float]]:
     """The widths and weight variances of a model's dense layers, as `variance_profile` takes them.
 
-    Variances are the mean squares of the weights as they are now.
+    Layers are `nn.Linear`, Plain, and the transform H of highway layers, in the order they were registered; gates are
+    left out. Variances are the mean squares of the weights as they are now.
 
     Raises:
-        ShapeError: if the model has no `nn.Linear`, or they do not form one chain.
+        ShapeError: if the model has no such layer, or they do not form one chain.
+        InitError: if a module holds weights that are none of these: the profile would leave them out.
 
     >>> net = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 1))
     >>> _ = [nn.init.constant_(layer.weight, 0.5) for layer in (net[0], net[2])]
     >>> stack_of(net)
     ([3, 2, 1], [0.25, 0.25])
     """
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not layers:
-        raise ShapeError(f"{type(model).__name__} has no nn.Linear: pass widths and variances by hand.")
-    for first, second in itertools.pairwise(layers):
-        if first.out_features != second.in_features:
+    weights = list(_dense_weights(model))
+    if not weights:
+        raise ShapeError(f"{type(model).__name__} has no dense layer: pass widths and variances by hand.")
+    for first, second in itertools.pairwise(weights):
+        if first.shape[0] != second.shape[1]:
             raise ShapeError(
-                f"the dense layers of {type(model).__name__} form no chain: one puts out {first.out_features}, the "
-                f"next reads {second.in_features}. Pass widths and variances by hand."
+                f"the dense layers of {type(model).__name__} form no chain: one puts out {first.shape[0]}, the "
+                f"next reads {second.shape[1]}. Pass widths and variances by hand."
             )
-    widths = [layers[0].in_features, *(layer.out_features for layer in layers)]
-    return widths, [float(layer.weight.detach().to(torch.float64).square().mean()) for layer in layers]
+    widths = [weights[0].shape[1], *(weight.shape[0] for weight in weights)]
+    return widths, [float(weight.detach().to(torch.float64).square().mean()) for weight in weights]
+
+
+def _dense_weights(model: nn.Module) -> Iterator[Tensor]:
+    """The (outputs, inputs) weights of a chain of layers, the first layer first."""
+    inside_linear: set[int] = set()  # where a parametrised weight lies
+    for name, module in model.named_modules():
+        if id(module) in inside_linear:
+            continue
+        if isinstance(module, nn.Linear):
+            inside_linear.update(id(child) for child in module.modules())
+            yield module.weight
+            continue
+        parts = list(module.init_parts()) if isinstance(module, HasParts) else []
+        maps = [part.weight for part in parts if _TRANSFORM.fullmatch(part.name)]
+        has_own = next(module.parameters(recurse=False), None) is not None
+        if any(weight.dim() != 2 for weight in maps) or ((parts or has_own) and not maps):
+            raise InitError(
+                f"{name or 'the model itself'!r} ({type(module).__name__}) holds weights that have no place in a chain "
+                "of dense layers. Pass widths and variances by hand."
+            )
+        yield from maps

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from thruway.errors import ConfigError, unknown_name
+from thruway.errors import ConfigError, ShapeError, unknown_name
 from thruway.init.parts import Part
 from thruway.nn import HighwayLinear, HighwayStack, Plain, Residual
 from thruway.nn.accepts import accept_size
@@ -73,6 +73,8 @@ class MLP(nn.Module):
         stem: (batch, inputs) to (batch, width).
         blocks: keeps (batch, width).
         head: (batch, width) to (batch, classes), without a softmax: the loss applies it.
+    Raises:
+        ShapeError: when called on something without a batch axis.
 
     >>> net = MLP(nn.Linear(12, 3), nn.Sequential(), nn.Linear(3, 2))
     >>> net(torch.zeros(5, 3, 4)).shape
@@ -86,6 +88,11 @@ class MLP(nn.Module):
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.dim() < 2:
+            raise ShapeError(
+                f"MLP works on batches, (batch, ...), got an input of shape {tuple(x.shape)}. "
+                "Give a single sample a batch axis: net(x.unsqueeze(0))."
+            )
         logits: Tensor = self.head(self.blocks(self.stem(x.flatten(1))))
         return logits
 
@@ -129,7 +136,7 @@ def mlp(
         generator: where all weights are drawn from; None draws from torch's global generator, as torch's layers do.
     Raises:
         ConfigError: for an unknown block, a size below 1, or fused=True with anything but coupled highway blocks.
-        ShapeError: when called on samples that do not have `inputs` numbers.
+        ShapeError: when called on samples that do not have `inputs` numbers, or without a batch axis.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Highway Networks), sec. 3; (Training Very Deep Networks), sec. 3.1;
         the residual scale after De & Smith 2020 and Hayou et al. 2021.

@@ -50,8 +50,10 @@ class HighwayStack(nn.Module):
     their value (gelu, silu, ...) take the plain way. Under autocast the layers run
     one by one as well, with the carry path in the input's own type.
 
-    A forward hook on the submodule `states` receives the LayerStates of each pass (H and T of every
-    layer, at no extra cost); `layer_states(x)` returns them directly.
+    A forward hook on the submodule `states` receives the LayerStates of each pass: H and T of every
+    layer. It costs no arithmetic, but memory: a hooked pass keeps all layers' states, whatever `recompute`
+    says, and activations without a slope from their value run layer by layer. `layer_states(x)` returns the
+    states of one input directly, without calling anyone's hooks.
 
     Args:
         width: units per layer.
@@ -117,41 +119,33 @@ class HighwayStack(nn.Module):
                 yield part._replace(name=f"{layer}.{part.name}")
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-1:] != (self.width,):
-            raise refuse_features(
-                "HighwayStack", x, self.width, "It carries its input; put a Linear or Resize before it."
-            )
+        self._check_features(x)
+        if _is_hooked(self.states):
+            y, states = self._run_keeping_states(x)
+            self.states(states)
+            return y
         if torch.is_autocast_enabled(x.device.type):
             return self._run_one_by_one(x)
-        features = self._feature_major(x)
-        weight, bias = self.weight.unsqueeze(0), self.bias.unsqueeze(0)
-        if self.activation not in FUSED_ACTIVATIONS:
-            if _is_hooked(self.states):
-                return self._run_one_by_one(x)
-            y = plain_highway_stack(features, weight, bias, activation_row(self.activation).function)
-        elif _is_hooked(self.states):
-            y, X, A = highway_stack_states(features, weight, bias, self.activation)
-            H, T = A.chunk(2, dim=-2)
-            self.states(LayerStates(*(self._as_given(s.squeeze(1), x) for s in (X, H, T))))
-        else:
+        features, weight, bias = self._feature_major(x), self.weight.unsqueeze(0), self.bias.unsqueeze(0)
+        if self.activation in FUSED_ACTIVATIONS:
             y = highway_stack(features, weight, bias, self.activation, self._segment())
+        else:
+            y = plain_highway_stack(features, weight, bias, activation_row(self.activation).function)
         return self._as_given(y.squeeze(0), x)
 
     def layer_states(self, x: Tensor) -> LayerStates:
-        """The states of every layer for this input, (depth, ..., width) each; no gradient, parameters untouched.
+        """The states of every layer for this input, (depth, ..., width) each; no gradient, no hook is called.
+
+        Raises:
+            ShapeError: if x is not (..., width).
 
         >>> states = HighwayStack(4, depth=3, gate_bias=-2.0).layer_states(torch.zeros(5, 4))
         >>> states.t.shape, round(states.t[0].mean().item(), 3)   # sigmoid(-2), since x = 0
         (torch.Size([3, 5, 4]), 0.119)
         """
-        seen: list[LayerStates] = []
-        handle = self.states.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
-        try:
-            with torch.no_grad():
-                self(x)
-        finally:
-            handle.remove()
-        return seen[-1]
+        self._check_features(x)
+        with torch.no_grad():
+            return self._run_keeping_states(x)[1]
 
     def to_layers(self) -> nn.Sequential:
         """The same function as nn.Sequential of HighwayLinear, with copies of these parameters."""
@@ -221,17 +215,34 @@ class HighwayStack(nn.Module):
         """(..., width, batch) shaped as the input was."""
         return states.mT.reshape(*states.shape[:-2], *x.shape)
 
-    def _run_one_by_one(self, x: Tensor) -> Tensor:
-        """Layer by layer with differentiable calls, as nn.Sequential(HighwayLinear...) runs."""
-        act, seen = activation_module(self.activation), []
+    def _run_keeping_states(self, x: Tensor) -> tuple[Tensor, LayerStates]:
+        """y and the states of every layer, all of them in memory at once."""
+        is_autocast = torch.is_autocast_enabled(x.device.type)
+        features = x if is_autocast else self._feature_major(x)
+        if is_autocast or self.activation not in FUSED_ACTIVATIONS:
+            seen: list[LayerStates] = []
+            y = self._run_one_by_one(x, seen)
+            return y, LayerStates(*(torch.stack(states) for states in zip(*seen, strict=True)))
+        y, X, A = highway_stack_states(features, self.weight.unsqueeze(0), self.bias.unsqueeze(0), self.activation)
+        H, T = A.chunk(2, dim=-2)
+        return self._as_given(y.squeeze(0), x), LayerStates(*(self._as_given(s.squeeze(1), x) for s in (X, H, T)))
+
+    def _run_one_by_one(self, x: Tensor, seen: list[LayerStates] | None = None) -> Tensor:
+        """Layer by layer with differentiable calls, as nn.Sequential(HighwayLinear...) runs; fills `seen`."""
+        act = activation_module(self.activation)
         for weight, bias in zip(self.weight, self.bias, strict=True):
             h, t = torch.nn.functional.linear(x, weight, bias).chunk(2, dim=-1)
             h, t = act(h).to(x.dtype), torch.sigmoid(t).to(x.dtype)
-            seen.append((x.detach(), h.detach(), t.detach()))
+            if seen is not None:
+                seen.append(LayerStates(x.detach(), h.detach(), t.detach()))
             x = torch.lerp(x, h, t)
-        if _is_hooked(self.states):
-            self.states(LayerStates(*(torch.stack(states) for states in zip(*seen, strict=True))))
         return x
+
+    def _check_features(self, x: Tensor) -> None:
+        if x.shape[-1:] != (self.width,):
+            raise refuse_features(
+                "HighwayStack", x, self.width, "It carries its input; put a Linear or Resize before it."
+            )
 
 
 def _is_hooked(module: nn.Module) -> bool:

@@ -108,7 +108,7 @@ def unrun_layers(g: Tensor, weight: Tensor, act: str, X: Tensor, A: Tensor, gw: 
     affine, act_backward = torch.addmm if is_single else torch.baddbmm, FUSED_ACTIVATIONS[act].backward
     g = g.squeeze(0) if is_single else g
     width = X.shape[-2]
-    chunk = max(1, _CHUNK_ELEMENTS // g.numel())
+    chunk = max(1, _CHUNK_ELEMENTS // max(1, g.numel()))
     slopes, carry, dA = torch.empty_like(A[:chunk]), torch.empty_like(X[:chunk]), torch.empty_like(A[:chunk])
     (_, P, Q), (dA_of, dA_H, dA_T), R = _maps(slopes), _maps(dA), carry.unbind(0)
     transposed = weight.mT.unbind(0)

@@ -10,6 +10,7 @@ others do not change.
 """
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from torch.func import functional_call, stack_module_state
 from torch.nn import functional as F
 
 from thruway.errors import CheckpointError, ConfigError
+from thruway.nn import Residual
 from thruway.nn.arena import Arena
 
 __all__ = ["SGD", "Population"]
@@ -44,9 +46,9 @@ class SGD:
 
     def __post_init__(self) -> None:
         for name, value, is_allowed, allowed in (
-            ("lr", self.lr, self.lr > 0, "above 0"),
+            ("lr", self.lr, 0 < self.lr < math.inf, "finite and above 0"),
             ("momentum", self.momentum, 0 <= self.momentum < 1, "in [0, 1)"),
-            ("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0"),
+            ("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "finite and at least 0"),
             ("lr_decay", self.lr_decay, 0 < self.lr_decay <= 1, "in (0, 1]"),
         ):
             if not is_allowed:
@@ -56,15 +58,20 @@ class SGD:
 class Population:
     """`len(models)` nets of one architecture and the SGD state of each.
 
+    As with torch's optimisers, parameters with requires_grad=False and those the loss does not depend on stay as
+    they are. Tied weights stay tied.
+
     Args:
-        models: the members, built with their own initial weights (and gate biases); their states are copied.
+        models: the members, built with their own initial weights (and gate biases); their states are copied. They
+            run in the mode, training or evaluation, that they are in now.
         rules: one SGD rule per member.
         nesterov: Nesterov's momentum, for all members.
         clip: the largest L2 norm a member's gradient may have; None does not clip.
         loss: (outputs, targets) -> 0-d loss of one member.
     Raises:
-        ConfigError: if there are no models, more or fewer rules than models, architectures that differ, or a
-            clip that is not above 0.
+        ConfigError: if there are no models, more or fewer rules than models, architectures that differ (callable
+            activations must be one and the same function), nothing to train, a Residual that drops its branch in
+            training, or a clip that is not above 0.
 
     >>> nets = [nn.Linear(2, 2) for _ in range(3)]
     >>> population = Population(nets, [SGD(lr=0.1), SGD(lr=0.2), SGD(lr=0.3, momentum=0.9)])
@@ -84,11 +91,13 @@ class Population:
         _check_members(models, rules)
         if clip is not None and not clip > 0:
             raise ConfigError(f"clip must be above 0 (or None for no clipping), got {clip!r}.")
-        self._template = copy.deepcopy(models[0]).to("meta")
         params, buffers = stack_module_state(list(models))
-        self.parameters: dict[str, Tensor] = {name: p.detach().requires_grad_() for name, p in params.items()}
+        self._template = _with_tensors(models[0], {name: t.to("meta") for name, t in _tensors_of(models[0]).items()})
+        self.parameters: dict[str, Tensor] = {
+            name: p.detach().requires_grad_(p.requires_grad) for name, p in params.items()
+        }
         self.buffers: dict[str, Tensor] = {name: b.detach().clone() for name, b in buffers.items()}
-        self.velocity = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
+        self.velocity = {name: torch.zeros_like(p) for name, p in self.parameters.items() if p.requires_grad}
         self.rules, self.nesterov, self.clip, self.epoch = tuple(rules), nesterov, clip, 0.0
         device = next(iter(self.parameters.values())).device
         self.diverged_at = torch.full((len(models),), -1, dtype=torch.long)  # step; -1: has not diverged
@@ -96,6 +105,7 @@ class Population:
         self._loss, self._arena = loss, Arena()
         self._momentum = _column(rules, "momentum", device)
         self._weight_decay = _column(rules, "weight_decay", device)
+        self._decays = any(rule.weight_decay > 0 for rule in rules)
 
     def __len__(self) -> int:
         return len(self.rules)
@@ -106,13 +116,18 @@ class Population:
         return self.diverged_at < 0
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """What every member says to this batch, (members, batch, ...), without gradient; NaN for the diverged."""
+        """What every member says to this batch, (members, batch, ...), without gradient; NaN for the diverged.
+
+        Members run in the mode their models were given in: in training mode batch norm uses this batch's own
+        statistics and dropout drops. No state of the population changes, running statistics included.
+        """
+        buffers = {name: b.clone() for name, b in self.buffers.items()}  # batch norm writes into them
 
         def output_of(params: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
             return functional_call(self._template, (params, buffers), (inputs,))  # type: ignore[no-any-return]
 
         with torch.no_grad():
-            outputs: Tensor = torch.vmap(output_of, randomness="different")(self.parameters, self.buffers)
+            outputs: Tensor = torch.vmap(output_of, randomness="different")(self.parameters, buffers)
         return outputs.masked_fill(_over(~self.is_alive, outputs).bool().to(outputs.device), float("nan"))
 
     def step(self, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -124,19 +139,20 @@ class Population:
         with self._arena.step():
             losses = self._member_losses(inputs, targets)
             # Members share no parameter: the gradient of the sum is each member's own gradient.
-            gradients = torch.autograd.grad(losses.sum(), list(self.parameters.values()))
+            trained = [self.parameters[name] for name in self.velocity]
+            found = torch.autograd.grad(losses.sum(), trained, allow_unused=True)
+            gradients = {name: g for name, g in zip(self.velocity, found, strict=True) if g is not None}
             losses = losses.detach()
             with torch.no_grad():
                 self._mask_diverged(losses, gradients)
-                self._update(dict(zip(self.parameters, gradients, strict=True)))
+                self._update(gradients)
         self.steps += 1
         return self._marked(losses)
 
     def model(self, member: int) -> nn.Module:
         """A copy of one member as an ordinary module."""
-        net = copy.deepcopy(self._template).to_empty(device=next(iter(self.parameters.values())).device)
-        net.load_state_dict({name: t[member].detach() for name, t in {**self.parameters, **self.buffers}.items()})
-        return net
+        state = {**self.parameters, **self.buffers}
+        return _with_tensors(self._template, {name: t[member].detach().clone() for name, t in state.items()})
 
     def tensors(self) -> dict[str, Tensor]:
         """All that changes in training but `epoch`, as flat named tensors: what a checkpoint keeps.
@@ -171,7 +187,7 @@ class Population:
         result: Tensor = torch.vmap(loss_of, randomness="different")(self.parameters, self.buffers)
         return result
 
-    def _mask_diverged(self, losses: Tensor, gradients: Sequence[Tensor]) -> None:
+    def _mask_diverged(self, losses: Tensor, gradients: Mapping[str, Tensor]) -> None:
         """Take members whose loss is no longer finite out of the race: all their numbers become 0, and weights stay so.
 
         A net of zeros has a finite loss, so that nothing needs a mask in the steps that follow.
@@ -179,8 +195,8 @@ class Population:
         lost = ~torch.isfinite(losses).cpu() & self.is_alive
         if lost.any():
             self.diverged_at[lost] = self.steps
-            for tensors in (self.parameters.values(), self.velocity.values(), gradients, self.buffers.values()):
-                for tensor in tensors:
+            for tensors in (self.parameters, self.velocity, gradients, self.buffers):
+                for tensor in tensors.values():
                     tensor[lost.to(tensor.device)] = 0
 
     def _marked(self, losses: Tensor) -> Tensor:
@@ -189,16 +205,31 @@ class Population:
     def _update(self, gradients: dict[str, Tensor]) -> None:
         rates = [rule.lr * rule.lr_decay**self.epoch for rule in self.rules]
         lr = (torch.tensor(rates, dtype=torch.float64) * self.is_alive).to(self._momentum.device)
-        if self.clip is not None:
-            norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients.values()]).norm(dim=0)
+        if self.clip is not None and gradients:
+            norms = torch.stack([g.reshape(len(g), -1).norm(dim=1) for g in gradients.values()]).norm(dim=0)
             shrink = (self.clip / (norms + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
             gradients = {name: g * _over(shrink, g) for name, g in gradients.items()}
-        for name, w in self.parameters.items():
-            g, v, momentum = gradients[name], self.velocity[name], _over(self._momentum, w)
-            if self._weight_decay.any():
+        for name, g in gradients.items():
+            w, v = self.parameters[name], self.velocity[name]
+            momentum = _over(self._momentum, w)
+            if self._decays:
                 g = torch.addcmul(g, w, _over(self._weight_decay, w))
             v.mul_(momentum).add_(g)
             w.addcmul_(torch.addcmul(g, v, momentum) if self.nesterov else v, _over(lr, w), value=-1)
+
+
+def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, saved or not; tied ones once, under the name that stack_module_state gives them."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def _with_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of `model` that holds these tensors; what was tied stays tied, which `.to("meta")` would undo."""
+    memo: dict[int, Any] = {}
+    for name, own in _tensors_of(model).items():
+        is_parameter = isinstance(own, nn.Parameter)
+        memo[id(own)] = nn.Parameter(tensors[name], own.requires_grad) if is_parameter else tensors[name]
+    return copy.deepcopy(model, memo)
 
 
 def _over(values: Tensor, like: Tensor) -> Tensor:
@@ -218,18 +249,28 @@ def _check_members(models: Sequence[nn.Module], rules: Sequence[SGD]) -> None:
 
     def architecture(model: nn.Module) -> Any:
         shapes = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
-        return shapes, [(name, type(module), _settings(module)) for name, module in model.named_modules()]
+        trained = {name: p.requires_grad for name, p in model.named_parameters()}  # tied ones once
+        return (shapes, trained), [(name, type(module), _settings(module)) for name, module in model.named_modules()]
 
     first = architecture(models[0])
     for index, model in enumerate(models[1:], start=1):
         if architecture(model) != first:
             raise ConfigError(
                 f"all members must share one architecture: model {index} differs from model 0. "
-                "Put nets of another depth, width or activation into a population of their own."
+                "Put nets of another depth, width or activation into a population of their own; a callable activation "
+                "must be the same function object in all members, and so must what is frozen or tied."
+            )
+    if not any(p.requires_grad for p in models[0].parameters()):
+        raise ConfigError("a population needs parameters to train: the models have none with requires_grad=True.")
+    for name, module in models[0].named_modules():
+        if isinstance(module, Residual) and module.training and module.drop > 0:
+            raise ConfigError(
+                f"the Residual at {name or 'the top'!r} leaves its branch out by a coin (drop={module.drop}), and "
+                "members that run together cannot each skip it. Train such nets one by one with train()."
             )
 
 
 def _settings(module: nn.Module) -> dict[str, Any]:
-    """The plain values a module computes with: one template stands for all members, so they must agree."""
+    """The values and functions a module computes with: one template stands for all members, so they must agree."""
     plain = (bool, int, float, str, tuple)
-    return {name: v for name, v in vars(module).items() if isinstance(v, plain) and name not in _MAY_DIFFER}
+    return {n: v for n, v in vars(module).items() if (isinstance(v, plain) or callable(v)) and n not in _MAY_DIFFER}

@@ -1,8 +1,10 @@
 """Learning-rate schedules: functions of the epoch, as factors on the learning rate it started with.
 
-An epoch is counted in fractions, so that a schedule may change inside one.
+A schedule answers for any epoch at or above 0, fractions included. `train` asks it once, as each epoch
+begins; whoever steps a net by hand may ask it inside one.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
@@ -39,10 +41,18 @@ def exponential(gamma: float) -> Schedule:
 def steps(at: Sequence[float], gamma: float = 0.1) -> Schedule:
     """gamma to the number of epochs in `at` that have passed.
 
+    Args:
+        at: epochs, rising.
+        gamma: the factor at each of them, above 0.
+    Raises:
+        ConfigError: for epochs that fall, or a gamma that is not a finite number above 0.
+
     >>> [steps([10, 20])(epoch) for epoch in (0, 9.9)], round(steps([10, 20])(20), 6)
     ([1.0, 1.0], 0.01)
     """
     if list(at) != sorted(at):
         raise ConfigError(f"the epochs at which the learning rate steps must rise, got {list(at)}.")
+    if not (gamma > 0 and math.isfinite(gamma)):
+        raise ConfigError(f"gamma must be a finite number above 0, got {gamma!r}.")
     milestones = list(at)
     return lambda epoch: float(gamma ** bisect_right(milestones, epoch))
