@@ -90,7 +90,7 @@ def test_an_interruption_inside_an_epoch_leaves_no_half_trained_state(at, parts,
 
 def test_saves_between_interruptions_change_nothing(parts, whole, tmp_path, monkeypatch):
     """kill -9 falls back to the last save: here after every epoch."""
-    monkeypatch.setattr("thruway.experiments.highway2015.depth._SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr("thruway.experiments.highway2015.depth_training._SAVE_EVERY_S", -1.0)
     steps, step = 0, Population.step
 
     def killed(self, *batch):

@@ -8,8 +8,9 @@ import torch
 from depth_tiny import DEPTH, TINY, as_json, complete, create, rows_of, strict
 
 from thruway.data import batches
-from thruway.experiments.highway2015.depth import cases, load_parts, trial_of
+from thruway.experiments.highway2015.depth import cases, trial_of
 from thruway.experiments.highway2015.depth_rows import read_curves, read_rows
+from thruway.experiments.highway2015.depth_training import load_parts
 from thruway.networks import mlp, paired_width
 from thruway.runs import open_run
 from thruway.seeding import generator

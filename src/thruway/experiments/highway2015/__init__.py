@@ -1,8 +1,9 @@
 """Highway Networks and Training Very Deep Networks, Srivastava, Greff & Schmidhuber 2015."""
 
 from thruway.experiments.experiment import Experiment
-from thruway.experiments.highway2015.depth import SCALES, Config, load_parts, run_search
+from thruway.experiments.highway2015.depth import SCALES, Config
 from thruway.experiments.highway2015.depth_report import write_report
+from thruway.experiments.highway2015.depth_training import load_parts, run_search
 
 __all__ = ["DEPTH"]
 
