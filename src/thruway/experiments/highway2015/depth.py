@@ -6,7 +6,7 @@ Protocol  for each kind of block and each depth a random search over learning ra
 Claims    plain nets get much worse with depth, highway nets do not; ten times better at the deepest; faster
           (depth_claims.py)
 Measured  results/highway2015.depth-laptop: five claims with their verdicts, from three searches on Fashion-MNIST
-Cost      demo two minutes, laptop under an hour, on two cores; paper a GPU
+Cost      demo 1.5 minutes on two cores; laptop 70 minutes on two busy ones, not yet timed on idle ones; paper a GPU
 Differs   the ranges of the search (the papers print only that of the gate bias), the data at demo and
           laptop scale, residual blocks beside the papers' two, and the order of the training examples, which
           all searches of a run share (it depends on `seed` alone)
@@ -30,7 +30,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scale: Literal["demo", "laptop", "paper"] = "demo"
-    """demo: minutes; laptop: under an hour on two cores; paper: as published, needs a GPU. Sets the other defaults."""
+    """demo: minutes; laptop: about an hour on two cores; paper: as published, needs a GPU. Sets the other defaults."""
     data: str = "digits"
     data_root: Path | None = None
     """Where the data lies; unset: the usual places."""
