@@ -101,8 +101,9 @@ def memory() -> Iterator[Row]:
 def thousand_layers(epochs: int = 10) -> Iterator[Row]:
     """A 1,000-layer highway stack on the digits; gates start 0.1 % open.
 
-    The start matters: with gates 2 % open (bias -4, learning rate 0.02) the loss stayed at 2.3 for ten epochs, since almost
-    nothing of the input is carried through a thousand layers."""
+    The start matters: with gates 2 % open (bias -4, learning rate 0.02) the loss stayed at 2.3 for ten epochs,
+    since almost nothing of the input is carried through a thousand layers.
+    """
     rng = torch.Generator().manual_seed(0)
     train = load("digits").standardised().flat()
     stack = HighwayStack(WIDTH, 1000, "tanh", -7.0, generator=rng)
