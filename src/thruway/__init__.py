@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from thruway.errors import ThruwayError
 
 if TYPE_CHECKING:
-    from thruway import data, experiments, init, networks, nn, report, runs, seeding, sweep, train
+    from thruway import data, experiments, init, networks, nn, report, runs, seeding, sweep, train, watching
+    from thruway.watching import watch
 
 __all__ = [
     "ThruwayError",
@@ -26,15 +27,19 @@ __all__ = [
     "seeding",
     "sweep",
     "train",
+    "watch",
+    "watching",
 ]
 
-_ROOMS = frozenset(__all__) - {"ThruwayError"}
+_ROOMS = frozenset(__all__) - {"ThruwayError", "watch"}
 
 
 def __getattr__(name: str) -> Any:
     # A room is opened when it is entered: a script that builds a net does not wait for the charts.
     if name in _ROOMS:
         return importlib.import_module(f"thruway.{name}")
+    if name == "watch":  # a call, where the rooms are nouns: its room is `watching`
+        return importlib.import_module("thruway.watching").watch
     raise AttributeError(f"module 'thruway' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

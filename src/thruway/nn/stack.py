@@ -39,6 +39,13 @@ class StatesTap(nn.Module):
         return states
 
 
+class GradientsTap(nn.Module):
+    """Where a forward hook reads dL/dy of every layer of a stack, in the backward pass; it computes nothing."""
+
+    def forward(self, gradients: Tensor) -> Tensor:
+        return gradients
+
+
 class HighwayStack(nn.Module):
     """`depth` highway layers of one width: the numbers of nn.Sequential(HighwayLinear...), in far fewer calls.
 
@@ -52,7 +59,9 @@ class HighwayStack(nn.Module):
 
     A forward hook on the submodule `states` receives the LayerStates of each pass: H and T of every
     layer. It costs no arithmetic, but memory: a hooked pass keeps all layers' states, whatever `recompute`
-    says, and activations without a slope from their value run layer by layer. `layer_states(x)` returns the
+    says, and activations without a slope from their value run layer by layer. One on `gradients` receives,
+    in the backward pass, the gradient of the loss with respect to every layer's output, (depth, ..., width); only
+    where the states are hooked too and the hand-written backward pass runs. `layer_states(x)` returns the
     states of one input directly, without calling anyone's hooks.
 
     Args:
@@ -105,6 +114,7 @@ class HighwayStack(nn.Module):
         self.weight = nn.Parameter(torch.empty(self.depth, 2 * self.width, self.width, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(self.depth, 2 * self.width, device=device, dtype=dtype))
         self.states = StatesTap()
+        self.gradients = GradientsTap()
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -223,7 +233,9 @@ class HighwayStack(nn.Module):
             seen: list[LayerStates] = []
             y = self._run_one_by_one(x, seen)
             return y, LayerStates(*(torch.stack(states) for states in zip(*seen, strict=True)))
-        y, X, A = highway_stack_states(features, self.weight.unsqueeze(0), self.bias.unsqueeze(0), self.activation)
+        hear = (lambda G: self.gradients(self._as_given(G.squeeze(1), x))) if _is_hooked(self.gradients) else None
+        weight, bias = self.weight.unsqueeze(0), self.bias.unsqueeze(0)
+        y, X, A = highway_stack_states(features, weight, bias, self.activation, hear)
         H, T = A.chunk(2, dim=-2)
         return self._as_given(y.squeeze(0), x), LayerStates(*(self._as_given(s.squeeze(1), x) for s in (X, H, T)))
 

@@ -22,15 +22,18 @@ def highway_stack(x: Tensor, weight: Tensor, bias: Tensor, act: str, segment: in
 
     Shapes as in `plain_highway_stack`; `act` is a key of FUSED_ACTIVATIONS.
     """
-    return _forward(x, weight, bias, act, segment)[0]
+    return _forward(x, weight, bias, act, segment, None)[0]
 
 
-def highway_stack_states(x: Tensor, weight: Tensor, bias: Tensor, act: str) -> tuple[Tensor, Tensor, Tensor]:
+def highway_stack_states(
+    x: Tensor, weight: Tensor, bias: Tensor, act: str, hear: Callable[[Tensor], object] | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """(y, X, A): X (depth, members, width, batch) what enters each layer; A (depth, members, 2 width, batch) H over T.
 
-    X and A carry no gradient: they are the very memory that the backward pass reads.
+    X and A carry no gradient: they are the very memory that the backward pass reads. `hear` is called in the
+    backward pass with dL/dy of every layer, (depth, members, width, batch).
     """
-    return _forward(x, weight, bias, act, None)
+    return _forward(x, weight, bias, act, None, hear)
 
 
 def _forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -46,7 +49,7 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        x: Tensor, weight: Tensor, bias: Tensor, act: str, segment: int | None
+        x: Tensor, weight: Tensor, bias: Tensor, act: str, segment: int | None, hear: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
         members, depth, rows, width = weight.shape
         batch = x.shape[-1]
@@ -70,7 +73,7 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-        x, weight, bias, ctx.act, ctx.segment = inputs
+        x, weight, bias, ctx.act, ctx.segment, ctx.hear = inputs
         _, X, A = output
         ctx.mark_non_differentiable(X, A)
         ctx.set_materialize_grads(False)
@@ -81,8 +84,8 @@ class _Forward(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         x, weight, bias, X, A = ctx.saved_tensors
         if grads[0] is None:
-            return None, None, None, None, None
-        return *_backward(grads[0], x, weight, bias, X, A, ctx.act, ctx.segment), None, None
+            return (None,) * 6
+        return *_backward(grads[0], x, weight, bias, X, A, ctx.act, ctx.segment, ctx.hear), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None, None]:
@@ -91,9 +94,9 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        *tensors, act, segment = args
+        *tensors, act, segment, hear = args
         size, merged = _merge(info.batch_size, in_dims, tensors, (0, 0, 0))
-        outputs = _forward(*merged, act, segment)
+        outputs = _forward(*merged, act, segment, hear)
         return _split(size, outputs, (0, 1, 1))
 
 
@@ -102,14 +105,25 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        g: Tensor, x: Tensor, weight: Tensor, bias: Tensor, X: Tensor, A: Tensor, act: str, segment: int | None
+        g: Tensor,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        X: Tensor,
+        A: Tensor,
+        act: str,
+        segment: int | None,
+        hear: Any,
     ) -> tuple[Tensor, Tensor, Tensor]:
         # Depth first in memory, so that the members' gradients of one layer are one block for a batched GEMM.
         gw, gb = (empty(t, *t.transpose(0, 1).shape).transpose(0, 1) for t in (weight, bias))
         gx = g.clone(memory_format=torch.contiguous_format)
         W, b, dW, db = (t.transpose(0, 1) for t in (weight, bias, gw, gb))
         if segment is None:
-            unrun_layers(gx, W, act, X, A, dW, db)
+            G = x.new_empty(X.shape) if hear is not None else None
+            unrun_layers(gx, W, act, X, A, dW, db, G)
+            if G is not None:
+                hear(G)
             return gx, gw, gb
         again_X, again_A = (
             x.new_empty(segment, *x.shape),
@@ -125,14 +139,14 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        g, x, weight, bias, _, _, ctx.act, _ = inputs
+        g, x, weight, bias, _, _, ctx.act, *_ = inputs
         ctx.save_for_backward(g, x, weight, bias)
         ctx.save_for_forward(g, x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         pull = torch.func.vjp(_plain_backward(ctx.act), *ctx.saved_tensors[:4])[1]
-        return *pull(grads), None, None, None, None
+        return *pull(grads), None, None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, ...]:
@@ -141,9 +155,9 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        *tensors, act, segment = args
+        *tensors, act, segment, hear = args
         size, merged = _merge(info.batch_size, in_dims, tensors, (0, 0, 0, 0, 1, 1))
-        outputs = _backward(*merged, act, segment)
+        outputs = _backward(*merged, act, segment, hear)
         return _split(size, outputs, (0, 0, 0))
 
 

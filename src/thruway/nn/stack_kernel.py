@@ -96,14 +96,21 @@ def run_layers(weight: Tensor, bias: Tensor, act: str, X: Tensor, A: Tensor, y: 
 
 
 @torch.inference_mode()
-def unrun_layers(g: Tensor, weight: Tensor, act: str, X: Tensor, A: Tensor, gw: Tensor, gb: Tensor) -> None:
+def unrun_layers(
+    g: Tensor, weight: Tensor, act: str, X: Tensor, A: Tensor, gw: Tensor, gb: Tensor, G: Tensor | None = None
+) -> None:
     """Turn g = dL/dy of the last of these layers into dL/dx of the first, in place; fill gw and gb.
+
+    G (depth, members, width, batch), if given, keeps dL/dy of every layer: the same calls, with other places for g.
 
     All that does not depend on g is computed for a chunk of layers at once: the slopes
     P = T act'(H) and Q = (H - x) T (1 - T), one above the other, and R = 1 - T. Each layer is then four calls:
 
         dA_H = P g        dA_T = Q g        g <- R g        g <- g + W^T dA
     """
+    if G is not None:
+        G[-1] = g
+        G = G.squeeze(1) if weight.shape[1] == 1 else G
     is_single, (weight, X, A, gw, gb) = _single(weight.shape[1], weight, X, A, gw, gb)
     affine, act_backward = torch.addmm if is_single else torch.baddbmm, FUSED_ACTIVATIONS[act].backward
     g = g.squeeze(0) if is_single else g
@@ -112,6 +119,9 @@ def unrun_layers(g: Tensor, weight: Tensor, act: str, X: Tensor, A: Tensor, gw: 
     slopes, carry, dA = torch.empty_like(A[:chunk]), torch.empty_like(X[:chunk]), torch.empty_like(A[:chunk])
     (_, P, Q), (dA_of, dA_H, dA_T), R = _maps(slopes), _maps(dA), carry.unbind(0)
     transposed = weight.mT.unbind(0)
+    into = (g,) * len(A) if G is None else (g, *G.unbind(0)[:-1])  # where dL/dx of each layer goes
+    if G is not None and len(A) > 1:
+        g = G[-1]
     for layers in reversed(list(segments(len(A), chunk))):
         n = layers.stop - layers.start
         H, T = A[layers, ..., :width, :], A[layers, ..., width:, :]
@@ -123,7 +133,9 @@ def unrun_layers(g: Tensor, weight: Tensor, act: str, X: Tensor, A: Tensor, gw: 
         for k in reversed(range(n)):
             torch.mul(g, P[k], out=dA_H[k])
             torch.mul(g, Q[k], out=dA_T[k])
-            affine(g.mul_(R[k]), transposed[layers.start + k], dA_of[k], out=g)
+            below = into[layers.start + k]
+            affine(torch.mul(g, R[k], out=below), transposed[layers.start + k], dA_of[k], out=below)
+            g = below
         _weight_gradients(dA[:n], X[layers], gw[layers], gb[layers])
 
 

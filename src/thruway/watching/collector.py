@@ -1,0 +1,195 @@
+"""From tensors to numbers: same-shaped tensors are reduced in one stacked call, all results copied to the host at once.
+
+A tensor handed in is held until its group fills a block, or until someone is about to write into it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from thruway.watching.quantities import Quantity
+from thruway.watching.rows import Rows
+from thruway.watching.sites import Site
+
+__all__ = ["Collector", "Measured"]
+
+# Bytes of one block: large enough that a call's own cost is small beside its work, small enough for the cache.
+_BLOCK = 4 << 20
+_DIRECT = _BLOCK // 4  # a tensor from this size on is reduced where it lies, without a copy
+
+
+@dataclass(slots=True)
+class Measured:
+    """One quantity at several sites: `values` (sites,), or (sites, m) for a quantity of m numbers."""
+
+    quantity: Quantity
+    sites: tuple[Site, ...]
+    count: int  # values behind each number: the weight when parts of a step are merged
+    values: NDArray[Any]
+
+
+@dataclass(slots=True)
+class _Group:
+    """Tensors of one shape, type, device and meaning that wait to be reduced together."""
+
+    activation: str | None
+    unit_dim: int
+    quantities: tuple[Quantity, ...]
+    capacity: int
+    sites: list[Site] = field(default_factory=list)
+    tensors: list[Tensor] = field(default_factory=list)
+    versions: list[int] = field(default_factory=list)
+
+
+class Collector:
+    """Reduces what it is handed during one sampled step; `finish` gives the numbers and forgets the tensors.
+
+    Args:
+        quantities: what to measure.
+        fold: what becomes of a quantity that looks back over steps: (quantity, sites, (k, units)) -> (k,).
+    """
+
+    def __init__(
+        self,
+        quantities: Sequence[Quantity],
+        fold: Callable[[Quantity, tuple[Site, ...], Tensor], Tensor] | None = None,
+        *,
+        careful: bool = False,
+    ) -> None:
+        self._quantities = tuple(quantities)
+        self._fold = fold
+        self._careful = careful
+        self._groups: dict[tuple[Any, ...], _Group] = {}
+        self._group_of: dict[int, _Group] = {}  # by id of the waiting tensor
+        self._blocks: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
+        self._results: list[tuple[Quantity, tuple[Site, ...], int, Tensor]] = []
+        self._written_to: set[Site] = set()
+        self.sampled = 0  # sampled steps before this one, for the strides
+
+    def add(self, site: Site, tensor: Tensor) -> None:
+        """Measure this tensor at this site, now or a little later."""
+        key = (site.kind, tensor.shape, tensor.dtype, tensor.device, site.activation, site.unit_dim)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = self._new_group(site, tensor)
+        if group.capacity == 1:
+            self._reduce(group, (site,), tensor.detach().unsqueeze(0))
+            return
+        if site in self._written_to:
+            tensor = tensor.detach().clone()
+        group.sites.append(site)
+        group.tensors.append(tensor)
+        group.versions.append(tensor._version)
+        self._group_of[id(tensor)] = group
+        if len(group.tensors) >= group.capacity:
+            self._flush(group)
+
+    def add_block(self, sites: Sequence[Site], values: Tensor) -> None:
+        """Measure (k, ...) values that lie in one tensor already, a row per site."""
+        first = sites[0]
+        key = (first.kind, values.shape, values.dtype, values.device, first.activation, first.unit_dim, "block")
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = self._new_group(first, values)
+        self._reduce(group, tuple(sites), values.detach())
+
+    def about_to_write(self, tensor: Tensor) -> None:
+        """Someone will overwrite this tensor: take its numbers first."""
+        group = self._group_of.get(id(tensor))
+        if group is not None:
+            self._flush(group)
+
+    def flush(self) -> None:
+        """Reduce everything that waits; no tensor is held afterwards."""
+        for group in self._groups.values():
+            if group.tensors:
+                self._flush(group)
+
+    def forget(self) -> None:
+        """Drop everything of this step, waiting or reduced, and the memory to work in."""
+        self._results.clear()
+        self._group_of.clear()
+        self._blocks.clear()
+        for group in self._groups.values():
+            group.sites, group.tensors, group.versions = [], [], []
+
+    def finish(self) -> list[Measured]:
+        """The step's numbers, copied to the host in one transfer per device."""
+        self.flush()
+        results, self._results = self._results, []
+        self.sampled += 1
+        by_device: dict[torch.device, list[int]] = {}
+        for index, (_, _, _, values) in enumerate(results):
+            by_device.setdefault(values.device, []).append(index)
+        host: list[NDArray[Any]] = [np.empty(0)] * len(results)
+        for indices in by_device.values():
+            packed = torch.cat([results[i][3].reshape(-1) for i in indices]).cpu().numpy()
+            start = 0
+            for i in indices:
+                shape = results[i][3].shape
+                host[i] = packed[start : start + shape.numel()].reshape(shape)
+                start += shape.numel()
+        return [Measured(q, sites, n, values) for (q, sites, n, _), values in zip(results, host, strict=True)]
+
+    def _new_group(self, site: Site, tensor: Tensor) -> _Group:
+        size = tensor.numel() * max(tensor.element_size(), 4)
+        capacity = 1 if size >= _DIRECT else _BLOCK // max(size, 1024)
+        quantities = tuple(
+            q
+            for q in self._quantities
+            if site.kind in q.kinds and (q.activations is None or site.activation in q.activations)
+        )
+        return _Group(site.activation, site.unit_dim, quantities, capacity)
+
+    def _flush(self, group: _Group) -> None:
+        sites, tensors = group.sites, group.tensors
+        intact = [t._version == v for t, v in zip(tensors, group.versions, strict=True)]
+        for tensor in tensors:
+            self._group_of.pop(id(tensor), None)
+        group.sites, group.tensors, group.versions = [], [], []
+        if not all(intact):  # written to behind our back: no number now, a copy at once from the next step on
+            self._written_to.update(s for s, good in zip(sites, intact, strict=True) if not good)
+            tensors = [t for t, good in zip(tensors, intact, strict=True) if good]
+            sites = [s for s, good in zip(sites, intact, strict=True) if good]
+        if tensors:
+            self._reduce(group, tuple(sites), self._stack(tensors))
+
+    def _stack(self, tensors: list[Tensor]) -> Tensor:
+        """(k, ...) in a block that is used again and again: fresh memory would cost more than the copy."""
+        first = tensors[0]
+        if len(tensors) == 1:
+            return first.detach().unsqueeze(0)
+        block = self._memory(first, len(tensors) * first.numel())[0]
+        out = block[: len(tensors) * first.numel()].view(len(tensors), *first.shape)
+        with torch.no_grad():
+            return torch.stack(tensors, out=out)
+
+    def _memory(self, like: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        key = (like.dtype, like.device)
+        pair = self._blocks.get(key)
+        if pair is None or len(pair[0]) < size:
+            wide = torch.promote_types(like.dtype, torch.float32)
+            pair = self._blocks[key] = (
+                torch.empty(size, dtype=like.dtype, device=like.device),
+                torch.empty(size, dtype=wide, device=like.device),
+            )
+        return pair
+
+    def _reduce(self, group: _Group, sites: tuple[Site, ...], values: Tensor) -> None:
+        with torch.no_grad():
+            if values.dtype not in (torch.float32, torch.float64):
+                values = values.float()
+            scratch = self._memory(values, values.numel())[1] if values.numel() * 4 <= 4 * _BLOCK else None
+            rows = Rows(values, group.activation, group.unit_dim, careful=self._careful, scratch=scratch)
+            for quantity in group.quantities:
+                if self.sampled % quantity.stride:
+                    continue
+                measured = quantity.measure(rows)
+                if quantity.window is not None and self._fold is not None:
+                    measured = self._fold(quantity, sites, measured)
+                self._results.append((quantity, sites, rows.count, measured))

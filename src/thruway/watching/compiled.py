@@ -1,0 +1,43 @@
+"""Models under torch.compile: sampled steps run eager, or the watching is refused."""
+
+import sys
+from typing import Any
+
+import torch
+from torch import nn
+
+from thruway.errors import ConfigError
+
+__all__ = ["EagerSteps", "refuse_compiled"]
+
+
+def refuse_compiled(model: nn.Module, *, has_optimizer: bool) -> None:
+    """Refuse a model whose compiled code holds the hook that counts the steps: it would never be heard.
+
+    Raises:
+        ConfigError: if `model.compile()` was called on the model itself and no optimizer tells the steps.
+    """
+    if not has_optimizer and getattr(model, "_compiled_call_impl", None) is not None:
+        raise ConfigError(
+            f"{type(model).__name__} was compiled in place by model.compile(), where hooks added now are not run. "
+            "Pass optimizer= so that sampled steps can run eager, or use compiled = torch.compile(model)."
+        )
+
+
+class EagerSteps:
+    """Between `begin` and `end`, what torch.compile compiled runs as written."""
+
+    def __init__(self) -> None:
+        self._stance: Any = None
+
+    def begin(self) -> None:
+        """Only where the compiler has been loaded: importing it takes seconds, and nothing can be compiled before."""
+        if self._stance is None and "torch._dynamo" in sys.modules:
+            self._stance = torch.compiler.set_stance("force_eager")
+            self._stance.__enter__()
+
+    def end(self) -> None:
+        """Back to what was."""
+        if self._stance is not None:
+            self._stance.__exit__(None, None, None)
+            self._stance = None

@@ -1,0 +1,310 @@
+"""Watching a training run: `with watch(model) as trace:` round a loop that stays as it is."""
+
+import contextlib
+import functools
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from thruway.errors import ConfigError
+from thruway.watching.collector import Collector
+from thruway.watching.compiled import EagerSteps, refuse_compiled
+from thruway.watching.dead import LastActive
+from thruway.watching.listener import Listener, is_in_backward
+from thruway.watching.parameters import ParametersWatched
+from thruway.watching.probing import Probe
+from thruway.watching.quantities import DEFAULT, Quantity, chosen
+from thruway.watching.registry import Registry
+from thruway.watching.trace import SiteLog, Trace
+
+__all__ = ["WatchWarning", "watch"]
+
+
+class WatchWarning(UserWarning):
+    """Watching ended early, or saw less than was asked for. Training is not affected."""
+
+
+class Scaler(Protocol):
+    """A loss scaler, as torch.amp.GradScaler."""
+
+    def scale(self, outputs: Tensor) -> Any:
+        """`outputs` times the scale."""
+
+
+def watch(
+    model: nn.Module,
+    every: int | Callable[[int], bool] = 1,
+    quantities: Iterable[str | Quantity] = DEFAULT,
+    optimizer: torch.optim.Optimizer | None = None,
+    run: SiteLog | None = None,
+    *,
+    scaler: Scaler | None = None,
+    probe: Any = None,
+    first_step: int = 0,
+    memory: int = 256 << 20,
+) -> "Watcher":
+    """See what happens in every layer of a model while it trains.
+
+    Outputs of all modules, of activation functions and of adds in the model's own code, and the gradients of the
+    loss with respect to them. With the `optimizer`, also parameters, their gradients and their updates. Hooks
+    exist on sampled steps only; parameters, gradients and random numbers come out bit for bit as without watching.
+
+    Args:
+        model: any module; the one the training loop calls.
+        every: watch every so-manyth step, or those for which a function of the step's number says so.
+        quantities: names from QUANTITIES, or rows of your own.
+        optimizer: the one whose `step()` ends a training step. Then any part of the model may be called, any
+            number of times per step, as in accumulation. Without it, each call of `model` with gradients enabled is
+            one step, and parameters are not watched.
+        run: where to write as well: an open Run, or anything with its `log_sites`.
+        scaler: the GradScaler of mixed-precision training; gradients are reported unscaled.
+        probe: a fixed input (a tensor, a tuple of arguments or a dict of keywords): its activations at every
+            sampled step, in evaluation mode, are in `trace.probe`.
+        first_step: the number of the first step, for a resumed training.
+        memory: bytes of numbers kept in memory; when they are used up, every second step is let go.
+    Returns:
+        A context manager that gives the Trace.
+    Raises:
+        ConfigError: for a value that is not allowed, or a model compiled in a way that cannot be watched.
+
+    >>> net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    >>> with watch(net) as trace:
+    ...     for _ in range(2):
+    ...         net(torch.ones(5, 3)).sum().backward()
+    >>> [site.name for site in trace.sites if site.kind == "gradient"]
+    ['0', '1', '2']
+    """
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"watch takes a torch.nn.Module, got {type(model).__name__}. Pass the model itself.")
+    if not callable(every) and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
+        raise ConfigError(f"every is a whole number of steps from 1 on, or a function of the step, got {every!r}.")
+    if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
+        raise ConfigError(
+            f"optimizer is a torch.optim.Optimizer, got {type(optimizer).__name__}. "
+            "Pass the one your loop steps, or leave it out."
+        )
+    refuse_compiled(model, has_optimizer=optimizer is not None)
+    is_sampled = every if callable(every) else lambda step: (step - first_step) % every == 0
+    return Watcher(model, is_sampled, chosen(quantities), optimizer, run, scaler, probe, first_step, memory)
+
+
+class Watcher(contextlib.AbstractContextManager["Trace"]):
+    """What `watch` returns: enter it to get the Trace."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        is_sampled: Callable[[int], bool],
+        quantities: tuple[Quantity, ...],
+        optimizer: torch.optim.Optimizer | None,
+        run: SiteLog | None,
+        scaler: Scaler | None,
+        probe: Any,
+        first_step: int,
+        memory: int,
+    ) -> None:
+        self._model = model
+        self._is_sampled = is_sampled
+        self._optimizer = optimizer
+        self._scaler = scaler
+        self._inverse_scale: dict[torch.device, Tensor] = {}
+        self._registry = Registry()
+        self._trace = Trace(type(_unwrapped(model)).__name__, self._registry, run, memory)
+        self._collector = Collector(quantities, LastActive())
+        names = module_names(model)
+        unscale = self._unscaled if scaler is not None else None
+        self._listener = Listener(names, self._registry, self._collector, self._guard, unscale)
+        self._parameters = (
+            ParametersWatched(model, optimizer, self._registry, self._collector) if optimizer is not None else None
+        )
+        self._probe = self._probe_of(probe, names, quantities, memory) if probe is not None else None
+        self._eager = EagerSteps()
+        self._handles: list[RemovableHandle] = []
+        self._step = first_step
+        self._calls = 0
+        self._is_sampling = False
+        self._is_open = False
+        self._has_warned_of_scale = False
+        self._failure: Exception | None = None
+
+    def _probe_of(
+        self, inputs: Any, names: dict[nn.Module, str], quantities: tuple[Quantity, ...], memory: int
+    ) -> Probe:
+        registry, collector = Registry(), Collector(quantities, LastActive())
+        listener = Listener(names, registry, collector, self._guard, taps_gradients=False)
+        self._trace.probe = Trace(self._trace.model, registry, None, memory)
+        return Probe(self._model, inputs, listener, collector, self._trace.probe)
+
+    # The block
+
+    def __enter__(self) -> Trace:
+        if self._is_open or self._trace.steps:
+            raise ConfigError("this watch has been used already: call watch(...) again for another block.")
+        self._is_open = True
+        if self._optimizer is None:
+            self._handles.append(self._model.register_forward_pre_hook(self._model_called, prepend=True))
+        else:
+            self._handles.append(self._optimizer.register_step_pre_hook(self._before_update))
+            self._handles.append(self._optimizer.register_step_post_hook(self._after_update))
+            self._begin_if_sampled()
+        self._trace.settle = self._settle
+        return self._trace
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._settle()
+        self._close()
+        if kind is None and not self._trace.steps and self._failure is None:
+            how = "no step of its optimizer ended" if self._optimizer is not None else "it was not called"
+            warnings.warn(
+                f"nothing was watched: {self._trace.model} has no sampled step; {how} with gradients enabled inside "
+                "the block. Watch the module that your loop calls, or pass optimizer=.",
+                WatchWarning,
+                stacklevel=2,
+            )
+
+    def _close(self) -> None:
+        """Leave no hook and no tensor behind."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._stop_listening()
+        self._collector.forget()
+        self._inverse_scale.clear()
+        for holder in (self._parameters, self._probe):
+            if holder is not None:
+                holder.forget()
+        self._trace.settle = None
+        self._is_open = False
+
+    # Steps
+
+    def _model_called(self, _module: nn.Module, _inputs: Any) -> None:
+        """Without an optimizer to tell, a call of the model begins a step."""
+        if torch.compiler.is_compiling():
+            raise ConfigError(
+                "the training step is compiled as a whole, and a watcher inside it would see nothing. "
+                "Pass optimizer=, or compile the model instead of the step."
+            )
+        if self._listener.is_inside() or not torch.is_grad_enabled() or is_in_backward():
+            return
+        self._finish_if_sampling()
+        self._step += bool(self._calls)
+        self._calls += 1
+        self._begin_if_sampled()
+
+    def _before_update(self, *_: Any) -> None:
+        if self._is_sampling and self._parameters is not None:
+            self._guard(self._parameters.before_update)()
+
+    def _after_update(self, *_: Any) -> None:
+        if self._is_sampling and self._parameters is not None:
+            self._guard(self._parameters.after_update)()
+        self._finish_if_sampling()
+        self._step += 1
+        self._begin_if_sampled()
+
+    def _begin_if_sampled(self) -> None:
+        if self._failure is not None or not self._is_open or not self._is_sampled(self._step):
+            return
+        self._is_sampling = True
+        self._warn_of_scaled_gradients()
+        self._eager.begin()
+        if self._probe is not None:
+            self._guard(self._probe.run)(self._step)
+        self._listener.attach()
+
+    def _finish_if_sampling(self) -> None:
+        if not self._is_sampling:
+            return
+        self._stop_listening()
+        self._inverse_scale.clear()
+        self._guard(self._take_numbers)()
+
+    def _take_numbers(self) -> None:
+        measured = self._collector.finish()
+        if measured:
+            self._trace.add(self._step, measured)
+
+    def _stop_listening(self) -> None:
+        self._is_sampling = False
+        self._listener.detach()
+        self._eager.end()
+
+    def _settle(self) -> None:
+        """Whoever reads the trace wants the last step too, if its pass is over."""
+        if self._is_sampling and self._optimizer is None and not self._listener.is_inside() and self._calls:
+            self._finish_if_sampling()
+
+    # What may go wrong
+
+    def _guard(self, callback: Callable[..., None]) -> Callable[..., None]:
+        """`callback`, whose errors end the watching with a warning and never reach the training."""
+
+        @functools.wraps(callback)
+        def guarded(*arguments: Any, **keywords: Any) -> None:
+            if self._failure is not None:
+                return
+            try:
+                # What we compute is no part of the model: a mode that listens to functions must not hear it.
+                with torch._C.DisableTorchFunction():
+                    callback(*arguments, **keywords)
+            except Exception as error:
+                self._fail(error)
+
+        return guarded
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = error
+        warnings.warn(
+            f"watching ended at step {self._step}: {type(error).__name__}: {error}. "
+            "What was seen before is in the trace; training goes on.",
+            WatchWarning,
+            stacklevel=3,
+        )
+        self._trace.failure = error
+        if not self._listener.is_inside():
+            self._close()
+
+    def _unscaled(self, gradient: Tensor) -> Tensor:
+        inverse = self._inverse_scale.get(gradient.device)
+        if inverse is None and self._scaler is not None:
+            one = torch.ones((), device=gradient.device)
+            inverse = self._inverse_scale[gradient.device] = 1.0 / self._scaler.scale(one)
+        return gradient.float() * inverse if inverse is not None else gradient
+
+    def _warn_of_scaled_gradients(self) -> None:
+        """float16 gradients underflow unless the loss is scaled, and a scale nobody told us of would be reported."""
+        half = any(
+            torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) is torch.float16
+            for device in ("cuda", "cpu")
+        )
+        if half and self._scaler is None and not self._has_warned_of_scale:
+            self._has_warned_of_scale = True
+            warnings.warn(
+                "float16 autocast is on: if a GradScaler scales the loss, pass it as scaler=, or the gradients of "
+                "activations are reported times its scale.",
+                WatchWarning,
+                stacklevel=2,
+            )
+
+
+def module_names(model: nn.Module) -> dict[nn.Module, str]:
+    """Every module once, with its path; the wrappers of torch.compile leave no trace in it."""
+    return {module: name.replace("_orig_mod.", "").removesuffix("_orig_mod") for module, name in _named(model)}
+
+
+def _named(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    for name, module in _unwrapped(model).named_modules():
+        yield module, name
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    inner = getattr(model, "_orig_mod", None)
+    return inner if isinstance(inner, nn.Module) else model
