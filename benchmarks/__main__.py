@@ -9,7 +9,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.stack import BENCHMARKS
+from benchmarks import shapeset, stack
+
+BENCHMARKS = stack.BENCHMARKS | shapeset.BENCHMARKS
 
 HEAD = """\
 # Benchmarks

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from thruway.data import DATASETS, Entry
 
 SMALL = {True: 20, False: 10}  # images in the training and in the test part; CIFAR-10 needs a multiple of 5
-IN_FILES = [name for name in DATASETS if name not in ("digits", "folder")]
+IN_FILES = [name for name in DATASETS if name not in ("digits", "shapeset", "folder")]  # the others are not downloaded
 
 
 def idx_bytes(values: NDArray[np.uint8]) -> bytes:

@@ -55,6 +55,7 @@ CLASSES = {
     "emnist-mnist": 10,
     "cifar10": 10,
     "cifar100": 100,
+    "shapeset": 9,
     "folder": 0,
 }
 

@@ -1,4 +1,4 @@
-"""Data sets: real ones, read and checked here, in memory and in an order that a seed fixes."""
+"""Data sets: real ones, read and checked here, and drawn ones, in memory and in an order that a seed fixes."""
 
 from thruway.data.cifar import read_cifar_binary
 from thruway.data.download import fetch
@@ -9,6 +9,8 @@ from thruway.data.obtain import obtain
 from thruway.data.places import search_roots
 from thruway.data.reading import read
 from thruway.data.sampler import batches, permutation, steps_per_epoch
+from thruway.data.shapes_classes import SHAPE_CLASSES, shape_classes
+from thruway.data.shapeset import SHAPESET_STARTS, Shapeset
 from thruway.data.table import DATASETS, dataset
 from thruway.data.tensors import TensorSet, load
 from thruway.data.vision import CIFAR10, CIFAR100, EMNIST, KMNIST, MNIST, FashionMNIST
@@ -20,11 +22,14 @@ __all__ = [
     "EMNIST",
     "KMNIST",
     "MNIST",
+    "SHAPESET_STARTS",
+    "SHAPE_CLASSES",
     "Entry",
     "FashionMNIST",
     "ImageFolder",
     "Raw",
     "Remote",
+    "Shapeset",
     "TensorSet",
     "batches",
     "dataset",
@@ -36,5 +41,6 @@ __all__ = [
     "read_cifar_binary",
     "read_idx",
     "search_roots",
+    "shape_classes",
     "steps_per_epoch",
 ]

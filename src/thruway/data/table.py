@@ -11,6 +11,7 @@ from thruway.data.digits import FIRST_TEST, read_digits
 from thruway.data.entry import Entry, Part, Remote
 from thruway.data.folder import read_folder
 from thruway.data.idx import read_idx_pair, read_transposed_idx_pair
+from thruway.data.shapeset import Shapeset, read_shapeset
 from thruway.errors import ConfigError, unknown_name
 
 __all__ = ["DATASETS", "EMNIST_SPLITS", "dataset"]
@@ -188,6 +189,16 @@ DATASETS: dict[str, Entry] = {
                     "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
                 ),
             ),
+        ),
+        Entry(
+            "shapeset",
+            "Shapeset-3x2",
+            "Glorot & Bengio 2010, sec. 2.1; drawn here, without end: see Shapeset",
+            read_shapeset,
+            Part(counts=(100_000,)),  # as many as the paper gives its SVM
+            Part(counts=(10_000,)),
+            Shapeset().names,
+            (1, 32, 32),
         ),
         Entry(
             "folder",
