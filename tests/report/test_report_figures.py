@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from thruway.errors import ConfigError, ShapeError
-from thruway.report import BLOCK_LOOKS, Hyperparameter, final_loss_by_depth, loss_curves, search_scatter
+from thruway.figures import BLOCK_LOOKS
+from thruway.report import Hyperparameter, final_loss_by_depth, loss_curves, search_scatter
 from thruway.report.losses import LOSS_FLOOR
 
 NAN = float("nan")
@@ -120,13 +121,13 @@ def test_means_are_dashed_and_bands_leave_gaps_out():
     figure = loss_curves(
         {key: ([1, 2, 3], [3.0, 2.0, 1.0])},
         means={key: ([1, 2, 3], [4.0, 3.0, 2.0])},
-        bands={key: ([1, 2, 3], [3.0, NAN, 1.0], [5.0, 4.0, 3.0])},
+        bands={key: ([1, 2, 3, 4, 5], [4.0, 3.0, NAN, 1.0, 1.0], [5.0, 5.0, 4.0, 3.0, 2.0])},
     )
     (mean,) = drawn(figure, line__dash="dash")
     np.testing.assert_array_equal(mean.y, [4.0, 3.0, 2.0])
     (band,) = drawn(figure, fill="toself")
-    np.testing.assert_array_equal(band.x, [1, 3, 3, 1])
-    np.testing.assert_array_equal(band.y, [3.0, 1.0, 3.0, 5.0])
+    np.testing.assert_array_equal(band.x, [1, 2, 2, 1, NAN, 4, 5, 5, 4])
+    np.testing.assert_array_equal(band.y, [4.0, 3.0, 5.0, 5.0, NAN, 1.0, 1.0, 2.0, 3.0])
     assert [trace.name for trace in figure.data if trace.showlegend is not False] == [
         "plain",
         "mean of the best few",

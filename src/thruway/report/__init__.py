@@ -11,17 +11,14 @@ Everything here takes plain data: a report knows no experiment and no run folder
 from thruway.report.by_depth import final_loss_by_depth
 from thruway.report.content import Cell, ClaimVerdict, Page, Section, TableData
 from thruway.report.curves import loss_curves
-from thruway.report.look import BLOCK_LOOKS, TEMPLATE
 from thruway.report.page import render_page, write_page
 from thruway.report.search import HYPERPARAMETERS, Hyperparameter, search_scatter
 from thruway.report.summary import ROW_KEYS, write_summary
 from thruway.report.tables import final_loss_table, paper_comparison
 
 __all__ = [
-    "BLOCK_LOOKS",
     "HYPERPARAMETERS",
     "ROW_KEYS",
-    "TEMPLATE",
     "Cell",
     "ClaimVerdict",
     "Hyperparameter",

@@ -14,10 +14,12 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.offline import get_plotlyjs
 
-from thruway.report.look import TEMPLATE
-from thruway.report.markup import Markup
+from thruway.figures.look import TEMPLATE
+from thruway.report.markup import Markup, tag
 
-__all__ = ["content_security_policy", "figure_data", "page_script", "page_style", "plotly_bundle"]
+__all__ = ["content_security_policy", "figure_script", "page_script", "page_style", "plotly_bundle"]
+
+PACK_ABOVE = 100_000  # characters of a figure's data: below, a reader may look at it in the file
 
 
 @functools.cache
@@ -51,10 +53,23 @@ def content_security_policy() -> str:
     )
 
 
-def figure_data(figure: go.Figure) -> Markup:
+def figure_script(figure: go.Figure, name: str) -> Markup:
+    """The script element `name` that holds the figure's JSON, which nothing runs; deflated where it is long.
+
+    >>> figure_script(go.Figure(), "figure-0").html[:52]
+    '<script type="application/json" id="figure-0">{"data'
+    """
+    text = _json(figure)
+    if len(text.html) < PACK_ABOVE:
+        return tag("script", text, type="application/json", id=name)
+    packed = base64.b64encode(zlib.compress(text.html.encode(), 9)).decode()
+    return tag("script", Markup(packed), type="text/plain", id=name)
+
+
+def _json(figure: go.Figure) -> Markup:
     """The figure as JSON that is safe inside a script element: no character that HTML could read is left.
 
-    >>> figure_data(go.Figure(layout={"title": {"text": "</script>"}})).html.count("<")
+    >>> _json(go.Figure(layout={"title": {"text": "</script>"}})).html.count("<")
     0
     """
     dressed = go.Figure(figure)

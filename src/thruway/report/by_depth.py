@@ -7,9 +7,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from thruway.report.look import GREY, Look, label, log_axis, looks
+from thruway.figures.look import GREY, Look, label, log_axis, looks
+from thruway.figures.panels import empty_figure, fit_legend, legend_key, small_multiples
 from thruway.report.losses import diverged, drawable, rail
-from thruway.report.panels import empty_figure, fit_legend, legend_key, small_multiples
 
 __all__ = ["best_by_seed", "final_loss_by_depth"]
 

@@ -9,9 +9,10 @@ import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from thruway.errors import ConfigError, ShapeError, unknown_name
-from thruway.report.look import GREY, Look, label, log_axis, looks
+from thruway.figures.lines import band
+from thruway.figures.look import GREY, Look, label, log_axis, looks
+from thruway.figures.panels import axes_of, empty_figure, fit_legend, legend_key, small_multiples
 from thruway.report.losses import drawable
-from thruway.report.panels import axes_of, empty_figure, fit_legend, legend_key, small_multiples
 
 __all__ = ["loss_curves"]
 
@@ -134,21 +135,10 @@ def _line(key: Key, epochs: ArrayLike, losses: ArrayLike, title: str, line: dict
 
 
 def _band(key: Key, epochs: ArrayLike, lowest: ArrayLike, highest: ArrayLike, look: Look) -> go.Scatter:
-    """A filled outline; epochs without both edges are left out, for a fill cannot have a gap."""
+    """The area between the edges, with a gap where either is missing."""
     x, low, high = np.asarray(epochs), drawable(lowest), drawable(highest)
     _check_lengths(key, x, low, high)
-    known = np.isfinite(low) & np.isfinite(high)
-    x, low, high = x[known], low[known], high[known]
-    return go.Scatter(
-        x=np.concatenate([x, x[::-1]]),
-        y=np.concatenate([low, high[::-1]]),
-        mode="lines",
-        line={"width": 0},
-        fill="toself",
-        fillcolor=look.color,
-        opacity=0.15,
-        hoverinfo="skip",
-    )
+    return band(x, low, high, color=look.color)
 
 
 def _check_lengths(key: Key, epochs: np.ndarray[Any, Any], *series: np.ndarray[Any, Any]) -> None:

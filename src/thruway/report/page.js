@@ -6,10 +6,15 @@
   const small = matchMedia("(max-width: 700px)");
   const touch = matchMedia("(pointer: coarse)");
   const boxes = [...document.querySelectorAll(".plot")];
-  const figures = boxes.map((box) => JSON.parse(document.getElementById(box.dataset.figure).textContent));
+  let figures = [];
 
-  async function inflate(id) {
-    const packed = atob(document.getElementById(id).textContent);
+  async function read(id) {
+    const script = document.getElementById(id);
+    return JSON.parse(script.type === "text/plain" ? await inflate(script) : script.textContent);
+  }
+
+  async function inflate(script) {
+    const packed = atob(script.textContent);
     const bytes = new Uint8Array(packed.length);
     for (let i = 0; i < packed.length; i++) bytes[i] = packed.charCodeAt(i);
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -40,6 +45,10 @@
     for (const annotation of copy.annotations ?? []) annotation.font = { color: ink, ...annotation.font };
     for (const key of new Set([...Object.keys(copy), "xaxis", "yaxis"])) {
       if (/^[xy]axis\d*$/.test(key)) copy[key] = { gridcolor: grid, linecolor: line, tickcolor: line, ...copy[key] };
+      if (/^coloraxis\d*$/.test(key)) put(copy, `${key}.colorbar.tickcolor`, line);
+      if (/^scene\d*$/.test(key)) {
+        for (const axis of ["xaxis", "yaxis", "zaxis"]) copy[key][axis] = { color: soft, gridcolor: line, ...copy[key][axis] };
+      }
     }
     copy.modebar = { bgcolor: "rgba(0,0,0,0)", color: line, activecolor: soft, ...copy.modebar };
     // A sheet of A4 or Letter, less its margins; the screen's width would be cut off.
@@ -52,6 +61,8 @@
   const buttons = ["pan2d", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"];
   const config = {
     responsive: true,
+    // The wheel scrolls the page, over a 3-D scene too.
+    scrollZoom: false,
     displaylogo: false,
     displayModeBar: !touch.matches,
     modeBarButtonsToRemove: buttons,
@@ -79,7 +90,8 @@
   }
 
   async function start() {
-    run(await inflate("plotly"));
+    figures = await Promise.all(boxes.map((box) => read(box.dataset.figure)));
+    run(await inflate(document.getElementById("plotly")));
     for (const box of boxes) box.replaceChildren();
     await draw();
     dark.addEventListener("change", draw);

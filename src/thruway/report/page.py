@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from thruway.report.assets import content_security_policy, figure_data, page_script, page_style, plotly_bundle
+from thruway.report.assets import content_security_policy, figure_script, page_script, page_style, plotly_bundle
 from thruway.report.atomic import write_atomically
 from thruway.report.content import VERDICTS, Page, Section
 from thruway.report.fragments import claims_list, provenance_list, table
@@ -90,7 +90,7 @@ def _section(section: Section, number: int) -> Markup:
     if section.figure is not None:
         height = f"min-height: {int(section.figure.layout.height or 420)}px"
         box = tag("div", tag("noscript", NO_SCRIPT), class_="plot", data_figure=f"figure-{number}", style=height)
-        data = tag("script", figure_data(section.figure), type="application/json", id=f"figure-{number}")
+        data = figure_script(section.figure, f"figure-{number}")
         parts.append(tag("figure", box, data, aria_label=section.title))
     if section.table is not None:
         parts.append(table(section.table))

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from thruway.report.look import GREY, Look, label, log_axis, looks
+from thruway.figures.look import GREY, Look, label, log_axis, looks
+from thruway.figures.panels import axes_of, empty_figure, fit_legend, legend_key, small_multiples
 from thruway.report.losses import diverged, drawable, rail
 from thruway.report.numbers import shown
-from thruway.report.panels import axes_of, empty_figure, fit_legend, legend_key, small_multiples
 
 __all__ = ["HYPERPARAMETERS", "Hyperparameter", "search_scatter"]
 

@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from thruway.figures.look import looks
 from thruway.report.content import Cell, TableData
-from thruway.report.look import looks
 from thruway.report.losses import diverged
 
 __all__ = ["final_loss_table", "paper_comparison"]

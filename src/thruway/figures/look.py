@@ -1,4 +1,4 @@
-"""How every figure looks: block colours, axes, and the template they share.
+"""How every figure looks: the colours of blocks and runs, axes, and the template they share.
 
 Figures are transparent and their greys are mid-tones, so that they read on a light and on a dark
 ground; the report page deepens the greys to suit the reader's scheme.
@@ -12,7 +12,18 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-__all__ = ["BLOCK_LOOKS", "FONT", "GREY", "TEMPLATE", "Look", "label", "log_axis", "looks"]
+__all__ = [
+    "BLOCK_LOOKS",
+    "FONT",
+    "GREY",
+    "OTHER_LOOKS",
+    "TEMPLATE",
+    "Look",
+    "label",
+    "log_axis",
+    "looks",
+    "named",
+]
 
 GREY = "#767b85"  # contrast 4.1 on the light page, 4.2 on the dark one
 FAINT = "rgba(128, 134, 145, 0.22)"
@@ -94,6 +105,15 @@ def log_axis(title: str, values: Iterable[float]) -> dict[str, Any]:
     return axis | {"dtick": 1 + int(span) // 10, "exponentformat": "power", "tickfont": {"size": 10}}
 
 
+def named(quantity: str, unit: str = "") -> str:
+    """The name of an axis: what it shows and in which unit.
+
+    >>> named("gradient norm", "nats per unit"), named("depth")
+    ('gradient norm (nats per unit)', 'depth')
+    """
+    return label(f"{quantity} ({unit})" if unit else quantity, longest=72)
+
+
 AXIS = {
     "gridcolor": FAINT,
     "linecolor": GREY,
@@ -106,6 +126,9 @@ AXIS = {
     "title": {"standoff": 8},
 }
 
+# An axis of a 3-D scene; it has no walls, which would hide one surface behind another's grid.
+SCENE_AXIS = {"color": GREY, "gridcolor": FAINT, "zerolinecolor": FAINT, "showbackground": False, "showspikes": False}
+
 TEMPLATE = go.layout.Template(
     layout={
         "font": {"family": FONT, "size": 13, "color": GREY},
@@ -114,6 +137,7 @@ TEMPLATE = go.layout.Template(
         "colorway": [look.color for look in (*BLOCK_LOOKS.values(), *OTHER_LOOKS)],
         "xaxis": AXIS,
         "yaxis": AXIS,
+        "scene": {"xaxis": SCENE_AXIS, "yaxis": SCENE_AXIS, "zaxis": SCENE_AXIS},
         "hoverlabel": {"font": {"family": FONT, "size": 13}},
         "legend": {
             "traceorder": "normal",  # or Plotly stacks the entries of a group

@@ -11,11 +11,19 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from thruway.report.look import GREY, TEMPLATE, label
+from thruway.figures.look import GREY, TEMPLATE, label
 
-__all__ = ["axes_of", "empty_figure", "fit_legend", "legend_key", "small_multiples"]
+__all__ = [
+    "add_note",
+    "axes_of",
+    "empty_figure",
+    "fit_legend",
+    "legend_key",
+    "make_room",
+    "small_multiples",
+]
 
-COLUMN_GAP = 0.095  # share of the width: room for the next panel's tick labels and axis name
+COLUMN_GAP = 0.11  # share of the width: room for the next panel's tick labels and axis name
 ROW_GAP = 96  # pixels: tick labels and axis name above, the next panel's title below
 ROW_HEIGHT = {"wide": 290, "narrow": 250}
 SINGLE_HEIGHT = {"wide": 420, "narrow": 330}
@@ -24,8 +32,13 @@ RIGHT = {"wide": 40, "narrow": 8}  # a desk has Plotly's buttons there
 LEGEND_WIDTH = {"wide": 900, "narrow": 320}  # pixels a line of the legend may take
 
 
-def small_multiples(titles: Sequence[str], x_axes: Sequence[dict[str, Any]], y_axis: dict[str, Any]) -> go.Figure:
-    """An empty figure with one titled panel per x axis, all on the same y axis."""
+def small_multiples(
+    titles: Sequence[str], x_axes: Sequence[dict[str, Any]], y_axis: dict[str, Any], *, height: int | None = None
+) -> go.Figure:
+    """An empty figure with one titled panel per x axis, all on the same y axis.
+
+    `height` is that of a panel, in pixels, on any screen; without it panels are lower on a phone.
+    """
     figure = go.Figure(layout={"template": TEMPLATE})
     columns = _columns(len(titles))
     for number, (title, x_axis) in enumerate(zip(titles, x_axes, strict=True)):
@@ -50,8 +63,8 @@ def small_multiples(titles: Sequence[str], x_axes: Sequence[dict[str, Any]], y_a
                 showarrow=False,
             )
     figure.layout.meta = {
-        "wide": _arrangement("wide", len(titles), columns),
-        "narrow": _arrangement("narrow", len(titles), 1),
+        "wide": _arrangement("wide", len(titles), columns, height),
+        "narrow": _arrangement("narrow", len(titles), 1, height),
     }
     return fit_legend(figure)
 
@@ -81,6 +94,46 @@ def fit_legend(figure: go.Figure) -> go.Figure:
     return figure
 
 
+def make_room(figure: go.Figure, *, above: int = 0, below: int = 0) -> go.Figure:
+    """Add pixels above and below the panels, in both arrangements; call it after `fit_legend`."""
+    meta = dict(figure.layout.meta)
+    for kind in ("wide", "narrow"):
+        now = meta[kind]
+        meta[kind] = {
+            **now,
+            "margin.t": now["margin.t"] + above,
+            "margin.b": now["margin.b"] + below,
+            "height": now["height"] + above + below,
+        }
+    figure.layout.meta = meta
+    for path, value in meta["wide"].items():
+        figure.layout[path] = value
+    return figure
+
+
+def add_note(figure: go.Figure, sentences: Sequence[str]) -> go.Figure:
+    """Say below the panels what the figure leaves out, a line per sentence; call it after `fit_legend`.
+
+    A sentence longer than about 45 characters does not fit on a phone.
+    """
+    if not sentences:
+        return figure
+    figure.add_annotation(
+        text="<br>".join(label(each, longest=100) for each in sentences),
+        xref="paper",
+        yref="paper",
+        x=0,
+        y=0,
+        xanchor="left",
+        yanchor="top",
+        yshift=4 - BOTTOM,
+        align="left",
+        showarrow=False,
+        font={"size": 12},
+    )
+    return make_room(figure, below=8 + 17 * len(sentences))
+
+
 def legend_key(name: str, **style: Any) -> go.Scatter:
     """An entry of the legend that stands for no line of its own."""
     keys = go.Scatter(x=[None], y=[None], name=label(name), line={"color": GREY}, marker={"color": GREY})
@@ -105,10 +158,10 @@ def _layout_key(axis: str) -> str:
     return f"{axis[0]}axis{axis[1:]}"
 
 
-def _arrangement(kind: str, count: int, columns: int) -> dict[str, Any]:
+def _arrangement(kind: str, count: int, columns: int, height: int | None) -> dict[str, Any]:
     """Where each panel lies, and how tall the figure is, less the room above the panels."""
     rows = math.ceil(count / columns)
-    row_height = (SINGLE_HEIGHT if count == 1 else ROW_HEIGHT)[kind]
+    row_height = height or (SINGLE_HEIGHT if count == 1 else ROW_HEIGHT)[kind]
     inner = rows * row_height + (rows - 1) * ROW_GAP
     width = (1 - (columns - 1) * COLUMN_GAP) / columns
     paths: dict[str, Any] = {"height": inner + BOTTOM, "margin.b": BOTTOM, "margin.r": RIGHT[kind]}

@@ -1,0 +1,222 @@
+"""One number for every layer at every step, as a map."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from thruway.errors import ConfigError
+from thruway.figures.given import Numbers, Values, by_layer, increasing, layer_names
+from thruway.figures.look import label, named
+from thruway.figures.panels import add_note, empty_figure, make_room, small_multiples
+from thruway.figures.scales import DIVERGING, SEQUENTIAL, log_scale, log_ticks
+from thruway.figures.thinning import evenly, group_starts, join
+from thruway.figures.ticks import shortened
+
+__all__ = ["heat_map"]
+
+MOST_COLUMNS = 600  # about what a page is wide; more would only make the file larger
+MOST_ROWS = 1000
+ROUND_ABOVE = 50_000  # cells: from there on four significant digits are kept, so that the report packs small
+GAP = "rgba(128, 134, 145, 0.5)"  # the ground behind the cells; no scale has this grey
+BAR_ROOM = 58  # pixels the bar of colours takes above the map
+
+
+def heat_map(
+    values: Values,
+    steps: Values,
+    layers: Sequence[object] | None = None,
+    *,
+    quantity: str,
+    unit: str = "",
+    title: str = "",
+    log: bool = False,
+    diverging: bool = False,
+    keep: str = "largest",
+    x_name: str = "training time (steps)",
+) -> go.Figure:
+    """Every layer at every step, the first layer at the bottom; readable from two layers to thousands.
+
+    Beyond 600 steps or 1,000 layers neighbours share a cell, which shows the largest of its numbers,
+    so that a single spike stays visible; the figure says so. A cell without a finite number is grey.
+
+    Args:
+        values: (layers, steps), in `unit`.
+        steps: (steps,), increasing: when each column was measured.
+        layers: their names, the first layer first; without them layers are numbered from 1.
+        quantity: what the values are, such as "gradient norm".
+        unit: their unit; empty for a pure number.
+        title: a heading over the map.
+        log: colour the logarithm; 0 then has the lowest colour.
+        diverging: colour by sign, with 0 in the middle of the scale. Then "largest" means farthest from 0.
+        keep: what a shared cell shows: "largest", "smallest", "farthest from 0" or "mean".
+        x_name: name and unit of the axis of steps.
+    Raises:
+        ShapeError: if values, steps and layers do not fit together.
+        ConfigError: for `log` with negative values or with `diverging`, or an unknown `keep`.
+    Source:
+        Ours.
+
+    >>> figure = heat_map([[0.1, 0.2], [0.3, None]], steps=[0, 10], quantity="saturation", unit="share of units")
+    >>> figure.data[0].z
+    array([[0.1, 0.2],
+           [0.3, nan]], dtype=float32)
+    """
+    table = by_layer(values, "values")
+    names = layer_names(layers, table.shape[0])
+    x = increasing(steps, "steps", table.shape[1])
+    if log and diverging:
+        raise ConfigError("log and diverging came together, and a sign has no logarithm. Choose one.")
+    if log and bool((table < 0).any()):
+        raise ConfigError(f"log needs values of 0 or more, not {np.nanmin(table):.3g}. Use diverging=True.")
+    if not table.size:
+        return empty_figure("Nothing to draw: no layer was seen at any step yet.")
+    keep = "farthest from 0" if diverging and keep == "largest" else keep
+    columns, steps_per_cell = group_starts(len(x), MOST_COLUMNS)
+    rows, layers_per_cell = group_starts(len(names), MOST_ROWS)
+    cells = _compact(join(join(table, columns, keep, axis=1), rows, keep, axis=0))
+    x, names = x[columns], _row_names(names, rows)
+
+    x_axis = {"title": {"text": label(x_name)}}
+    figure = small_multiples([title], [x_axis], _layer_axis(names), height=_height(len(names)))
+    figure.add_trace(
+        go.Heatmap(
+            x=x,
+            y=[_whole(name) for name in names],
+            z=cells,
+            coloraxis="coloraxis",
+            hoverongaps=False,
+            meta=[label(quantity), label(unit)],
+            hovertemplate="%{y}<br>step %{x}<br>%{meta[0]} %{z:.4g} %{meta[1]}<extra></extra>",
+        )
+    )
+    figure.update_layout(plot_bgcolor=GAP, xaxis_showgrid=False, yaxis_showgrid=False)
+    _colour(figure, cells, named(quantity, unit), log, diverging)
+    meta = dict(figure.layout.meta)
+    bar = "coloraxis2.colorbar.len" if log else "coloraxis.colorbar.len"
+    meta["wide"] = {**meta["wide"], "yaxis.ticktext": _tick_text(names, 28), bar: 0.5}
+    meta["narrow"] = {**meta["narrow"], "yaxis.ticktext": _tick_text(names, 12), bar: 0.85}
+    figure.layout.meta = meta
+    make_room(figure, above=BAR_ROOM)
+    notes = []
+    if steps_per_cell > 1:
+        notes.append(f"Each column: the {_kept(keep)} of {steps_per_cell} steps.")
+    if layers_per_cell > 1:
+        notes.append(f"Each row: the {_kept(keep)} of {layers_per_cell} layers.")
+    if np.isnan(cells).any():
+        notes.append("Grey: no finite number.")
+    return add_note(figure, notes)
+
+
+def _kept(keep: str) -> str:
+    return "number farthest from 0" if keep == "farthest from 0" else keep
+
+
+def _row_names(names: Sequence[str], starts: np.ndarray[Any, Any]) -> list[str]:
+    """The first and the last layer of each row that shows several."""
+    ends = [*starts[1:].tolist(), len(names)]
+    pairs = ((names[start], names[end - 1]) for start, end in zip(starts.tolist(), ends, strict=True))
+    return [first if first == last else f"{first} – {last}" for first, last in pairs]
+
+
+def _height(rows: int) -> int:
+    """Pixels of the map: a whole number per row, or the browser would leave some rows out."""
+    return rows * max(1, round(420 / rows))
+
+
+def _layer_axis(names: Sequence[str]) -> dict[str, Any]:
+    shown = _ticked(names)
+    return {
+        "title": {"text": "layer (first at the bottom)"},
+        "type": "category",
+        "range": [-0.5, len(names) - 0.5],
+        "tickvals": [_whole(names[row]) for row in shown],
+        "ticktext": _tick_text(names, 28),
+        "automargin": True,
+    }
+
+
+def _whole(name: str) -> str:
+    """The name as the axis knows it: uncut, for two that ended in one ellipsis would share a row."""
+    return label(name, longest=len(name))
+
+
+def _ticked(names: Sequence[str]) -> list[int]:
+    return evenly(len(names), 15)
+
+
+def _tick_text(names: Sequence[str], longest: int) -> list[str]:
+    return shortened([names[row] for row in _ticked(names)], longest)
+
+
+def _compact(cells: Numbers) -> Numbers:
+    """The cells in the fewest bytes that keep them: float32 if all fit, and less noise in large maps."""
+    size = np.abs(cells[np.isfinite(cells) & (cells != 0)])
+    limits = np.finfo(np.float32)
+    if size.size == 0 or (size.max() < limits.max and size.min() > limits.tiny):
+        cells = cells.astype(np.float32)
+    if cells.size > ROUND_ABOVE:
+        fraction, exponent = np.frexp(cells)
+        cells = np.ldexp(np.rint(fraction * 2**13) / 2**13, exponent)  # off by 1 in 8,192 at most
+    return cells
+
+
+def _colour(figure: go.Figure, cells: Numbers, name: str, log: bool, diverging: bool) -> None:
+    """Give the map its scale and the bar that explains it, above the map and as wide as the screen likes."""
+    known = cells[np.isfinite(cells)].astype(np.float64)
+    bar = {
+        "orientation": "h",
+        "title": {"text": name, "side": "top"},
+        "x": 0,
+        "xanchor": "left",
+        "y": 1,
+        "yref": "container",
+        "yanchor": "top",
+        "len": 0.5,
+        "thickness": 10,
+        "outlinewidth": 0,
+        "xpad": 0,
+        "ypad": 6,
+        "ticks": "outside",
+        "ticklen": 3,
+        "tickangle": 0,
+    }
+    if log:
+        positive = known[known > 0]
+        low, high = (float(positive.min()), float(positive.max())) if positive.size else (1.0, 10.0)
+        if high < 1.01 * low:
+            low, high = low / 3, high * 3
+        ticks = log_ticks(low, high)
+        # The bar belongs to a second axis, of the logarithms: the map's own scale is linear but for its stops.
+        figure.update_layout(
+            coloraxis={"cmin": low, "cmax": high, "colorscale": log_scale(low, high, SEQUENTIAL), "showscale": False},
+            coloraxis2={
+                "cmin": math.log10(low),
+                "cmax": math.log10(high),
+                "colorscale": list(SEQUENTIAL),
+                "colorbar": bar | {"tickvals": [math.log10(t) for t in ticks], "ticktext": [_power(t) for t in ticks]},
+            },
+        )
+        figure.add_scatter(
+            x=[None], y=[None], mode="markers", marker={"color": [0], "coloraxis": "coloraxis2"}, showlegend=False
+        )
+        return
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    if diverging:
+        high = max(-low, high) or 1.0
+        low = -high
+    elif low == high:
+        low, high = low - 0.5, high + 0.5
+    scale = list(DIVERGING if diverging else SEQUENTIAL)
+    figure.update_layout(coloraxis={"cmin": low, "cmax": high, "colorscale": scale, "colorbar": bar | {"nticks": 7}})
+
+
+def _power(value: float) -> str:
+    """Such as 0.01, 500 or 10⁻⁷."""
+    digits, exponent = f"{value:.2e}".split("e")
+    if -3 <= int(exponent) <= 4:
+        return f"{value:.3g}"
+    times = "" if float(digits) == 1 else f"{float(digits):g}·"
+    return f"{times}10<sup>{int(exponent)}</sup>".replace("-", "−")

@@ -1,0 +1,122 @@
+"""How the numbers of each layer are spread at one moment."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from thruway.errors import ConfigError, ShapeError
+from thruway.figures.given import Numbers, Values, by_layer, layer_names, numbers
+from thruway.figures.lines import line
+from thruway.figures.look import label, log_axis, named
+from thruway.figures.panels import add_note, axes_of, empty_figure, fit_legend, small_multiples
+from thruway.figures.scales import layer_color
+from thruway.figures.tracks import some_layers
+
+__all__ = ["densities", "layer_histograms"]
+
+
+def layer_histograms(
+    edges: Values | Mapping[str, Values],
+    counts: Values | Mapping[str, Values],
+    layers: Sequence[object] | None = None,
+    *,
+    quantity: str,
+    unit: str = "",
+    log: bool = False,
+) -> go.Figure:
+    """The normalised histogram of every layer over one another, and initialisers side by side.
+
+    Each line has an area of 1, so layers of any width compare. Of more than twelve layers, twelve are
+    drawn, and the figure says so.
+
+    Args:
+        edges: of the bins, in `unit`: (bins + 1,) for all layers, or (layers, bins + 1); for several
+            panels either one such array or a mapping from the panels' names.
+        counts: (layers, bins), 0 or more; or a mapping from the name of a panel, such as that of an
+            initialiser, to such a table. A layer without counts has no line.
+        layers: their names, the first layer first; without them layers are numbered from 1.
+        quantity: what was counted, such as "activation".
+        log: a logarithmic density axis; empty bins are then gaps.
+    Raises:
+        ShapeError: if edges, counts and layers do not fit together.
+        ConfigError: for negative counts, edges that do not increase, or panels without edges.
+    Source:
+        Glorot & Bengio 2010, figs. 4 and 6 to 8.
+
+    >>> figure = layer_histograms([0, 1, 3], {"standard": [[1, 1]], "normalized": [[3, 1]]}, quantity="activation")
+    >>> [trace.y.tolist() for trace in figure.data]
+    [[0.5, 0.25], [0.75, 0.125]]
+    """
+    tables = dict(counts) if isinstance(counts, Mapping) else {"": counts}
+    if not tables:
+        raise ConfigError("no panel came: counts is an empty mapping. Give a table, or a mapping from names to tables.")
+    if isinstance(edges, Mapping) and set(edges) != set(tables):
+        raise ConfigError(
+            f"edges came for {sorted(edges)}, counts for {sorted(tables)}. Give both for the same panels."
+        )
+    panels = {
+        name: densities(
+            edges[name] if isinstance(edges, Mapping) else edges, each, f"counts of {name!r}" if name else "counts"
+        )
+        for name, each in tables.items()
+    }
+    sizes = {name: len(density) for name, (_, density) in panels.items()}
+    count = next(iter(sizes.values()))
+    if set(sizes.values()) != {count}:
+        raise ShapeError(f"the panels have different numbers of layers: {sizes}. Give the same layers in each.")
+    names = layer_names(layers, count, "layer ")
+    if not count:
+        return empty_figure("Nothing to draw: no layer was seen yet.")
+    rows, notes = some_layers(count)
+    if log:
+        panels = {
+            name: (middles, np.where(density > 0, density, np.nan)) for name, (middles, density) in panels.items()
+        }
+    y_name = named("density", f"share of values / {unit}" if unit else "share of values per unit")
+    drawn = np.concatenate([density[rows].ravel() for _, density in panels.values()])
+    y_axis = log_axis(y_name, drawn.tolist()) if log else {"title": {"text": y_name}, "rangemode": "tozero"}
+    x_axis = {"title": {"text": named(quantity, unit)}}
+    figure = small_multiples(list(panels), [x_axis] * len(panels), y_axis)
+    for number, (middles, density) in enumerate(panels.values()):
+        x, y = axes_of(number)
+        for row in rows:
+            trace = line(
+                middles[row],
+                density[row],
+                title=label(names[row]),
+                x_name="at",
+                color=layer_color(row, count),
+                width=1.8,
+            )
+            figure.add_trace(
+                trace.update(
+                    name=label(names[row]), legendgroup=f"layer {row}", showlegend=number == 0, xaxis=x, yaxis=y
+                )
+            )
+    return add_note(fit_legend(figure), notes)
+
+
+def densities(edges: Values, counts: Values, name: str) -> tuple[Numbers, Numbers]:
+    """(middles of the bins, density in them), both (layers, bins): each layer's counts / their sum / bin width.
+
+    >>> densities([0, 1, 3], [[1, 1], [0, 0]], "counts")[1]
+    array([[0.5 , 0.25],
+           [ nan,  nan]])
+    """
+    table, borders = by_layer(counts, name, "bins").astype(np.float64), numbers(edges, "edges").astype(np.float64)
+    layers, bins = table.shape
+    if borders.shape not in ((bins + 1,), (layers, bins + 1)):
+        raise ShapeError(
+            f"edges has shape {borders.shape} and {name} {table.shape}. Bins have one edge more than there are bins: "
+            f"give edges of shape ({bins + 1},) or ({layers}, {bins + 1})."
+        )
+    widths = np.diff(np.broadcast_to(borders, (layers, bins + 1)))
+    # Written so that NaN is refused too.
+    if not (widths > 0).all():
+        raise ConfigError("edges must be finite and increase from bin to bin. Sort them; drop equal ones.")
+    if (table < 0).any():
+        raise ConfigError(f"{name} holds {np.nanmin(table):.3g}; a bin counts 0 or more. Give counts, not densities.")
+    total = np.nansum(table, axis=1, keepdims=True)
+    density = np.where(total > 0, table / np.where(total > 0, total, 1), np.nan) / widths
+    return np.broadcast_to(borders, (layers, bins + 1))[:, :-1] + widths / 2, density

@@ -1,0 +1,150 @@
+"""What a few layers did over time: percentiles, mean and spread, intervals."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from thruway.figures.given import Values, by_layer, like
+from thruway.figures.look import label, named
+from thruway.figures.panels import legend_key
+from thruway.figures.tracks import Tracks, draw, edges_as_markers, line_in_band, two_edges
+
+__all__ = ["mean_and_spread", "percentile_bands", "std_intervals"]
+
+TIME = "training time (steps)"
+
+
+def percentile_bands(
+    low: Values,
+    mid: Values,
+    high: Values,
+    steps: Values,
+    layers: Sequence[object] | None = None,
+    *,
+    spread: Values | None = None,
+    quantity: str,
+    unit: str = "",
+    title: str = "",
+    names: tuple[str, str, str] = ("2nd percentile", "median", "98th percentile"),
+    log: bool = False,
+    x_name: str = TIME,
+) -> go.Figure:
+    """Where most of a layer's units lay at every step: markers at both percentiles, a line in the middle.
+
+    Of more than twelve layers, twelve are drawn. More than 1,000 steps are drawn in groups: the outer
+    percentiles as the group's extremes, lines as its mean. The figure says either.
+
+    Args:
+        low, mid, high: percentiles, each (layers, steps), in `unit`. NaN is a gap.
+        steps: (steps,), increasing.
+        layers: their names, the first layer first; without them layers are numbered from 1.
+        spread: standard deviations, (layers, steps), as dashed lines.
+        quantity: what the percentiles are of, such as "activation".
+        names: what to call low, mid and high.
+        log: a logarithmic axis; numbers of 0 and below are then gaps.
+    Raises:
+        ShapeError: if the arrays do not fit together.
+        ConfigError: if steps do not increase, or two layers have one name.
+    Source:
+        Glorot & Bengio 2010, figs. 3 and 10: 98th percentile as markers, standard deviation as lines.
+
+    >>> figure = percentile_bands([[-1, -2]], [[0, 0]], [[1, 3]], [0, 10], ["dense 1"], quantity="activation")
+    >>> [trace.y.tolist() for trace in figure.data if trace.name == "dense 1" and trace.fill is None]
+    [[0.0, 0.0], [1.0, 3.0], [-1.0, -2.0]]
+    """
+    middle = by_layer(mid, "mid")
+    tracks = Tracks(
+        low=like(low, "low", middle, "mid"),
+        mid=middle,
+        high=like(high, "high", middle, "mid"),
+        spread=None if spread is None else like(spread, "spread", middle, "mid"),
+    )
+    keys = [
+        legend_key(label(names[2]), mode="markers", marker={"symbol": "circle", "size": 7}),
+        legend_key(label(names[1]), mode="lines", line={"width": 2.2}),
+        legend_key(label(names[0]), mode="markers", marker={"symbol": "circle-open", "size": 7}),
+    ]
+    if spread is not None:
+        keys.append(legend_key("standard deviation", mode="lines", line={"dash": "dash"}))
+    return draw({title: tracks}, steps, layers, named(quantity, unit), x_name, edges_as_markers(names), keys, log=log)
+
+
+def mean_and_spread(
+    mean: Values,
+    std: Values,
+    steps: Values,
+    layers: Sequence[object] | None = None,
+    *,
+    quantity: str,
+    unit: str = "",
+    title: str = "",
+    x_name: str = TIME,
+) -> go.Figure:
+    """The mean of each layer at every step, in a band of one standard deviation to either side.
+
+    Of more than twelve layers, twelve are drawn; more than 1,000 steps are drawn in groups, the line
+    as the group's mean, the band over all of the group's bands. The figure says either.
+
+    Args:
+        mean: (layers, steps), in `unit`. NaN is a gap.
+        std: the same for the standard deviation.
+        steps: (steps,), increasing.
+        layers: their names, the first layer first; without them layers are numbered from 1.
+        quantity: what the mean is of, such as "activation".
+    Raises:
+        ShapeError: if the arrays do not fit together.
+        ConfigError: if steps do not increase, or two layers have one name.
+    Source:
+        Glorot & Bengio 2010, fig. 2.
+
+    >>> figure = mean_and_spread([[0.5, 0.6]], [[0.1, 0.2]], [0, 10], quantity="activation")
+    >>> figure.data[1].y.tolist()
+    [0.5, 0.6]
+    """
+    middle = by_layer(mean, "mean")
+    half = like(std, "std", middle, "mean")
+    tracks = Tracks(middle - half, middle, middle + half)
+    keys = [
+        legend_key("± standard deviation", mode="markers", marker={"symbol": "square", "size": 13, "opacity": 0.35})
+    ]
+    return draw({title: tracks}, steps, layers, named(quantity, unit), x_name, line_in_band, keys)
+
+
+def std_intervals(
+    std: Values | Mapping[str, Values],
+    steps: Values,
+    layers: Sequence[object] | None = None,
+    *,
+    quantity: str,
+    unit: str = "",
+    x_name: str = TIME,
+) -> go.Figure:
+    """One standard deviation to either side of zero for each layer over time: level, or growing apart?
+
+    Of more than twelve layers, twelve are drawn; more than 1,000 steps are drawn in groups, each with
+    its widest interval. The figure says either.
+
+    Args:
+        std: standard deviations, (layers, steps), in `unit`; or a mapping from a name, such as that of
+            an initialiser, to such a table: one panel each, on the same axes. NaN is a gap.
+        steps: (steps,), increasing, the same in all panels.
+        layers: their names, the first layer first; without them layers are numbered from 1.
+        quantity: what deviates, such as "weight gradient".
+    Raises:
+        ShapeError: if the arrays do not fit together.
+        ConfigError: if steps do not increase, or two layers have one name.
+    Source:
+        Glorot & Bengio 2010, fig. 9.
+
+    >>> figure = std_intervals({"standard": [[2, 3]], "normalized": [[1, 1]]}, [0, 10], quantity="weight gradient")
+    >>> [trace.y.tolist() for trace in figure.data if trace.fill is None][:2]
+    [[2.0, 3.0], [-2.0, -3.0]]
+    """
+    panels = (
+        {name: by_layer(each, f"std of {name!r}") for name, each in std.items()} if isinstance(std, Mapping) else {}
+    )
+    if not isinstance(std, Mapping):
+        panels = {"": by_layer(std, "std")}
+    tracks = {name: Tracks(-each, np.zeros_like(each), each) for name, each in panels.items()}
+    return draw(tracks, steps, layers, "± std of " + named(quantity, unit), x_name, two_edges, [])

@@ -1,0 +1,116 @@
+"""How whole runs went: one curve per run, such as the test error while training."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from thruway.errors import ConfigError, unknown_name
+from thruway.figures.given import Numbers, Values, increasing, like, numbers
+from thruway.figures.lines import band, line
+from thruway.figures.look import BLOCK_LOOKS, GREY, OTHER_LOOKS, Look, label, log_axis
+from thruway.figures.panels import add_note, empty_figure, fit_legend, legend_key, small_multiples
+from thruway.figures.thinning import group_starts, largest, mean, smallest
+
+__all__ = ["run_curves"]
+
+MOST_POINTS = 1000  # of a curve; a page is about as many pixels wide
+DASHES = ("solid", "dot", "dashdot")  # after the last colour the first comes again, with the next of these
+
+Curve = tuple[Values, Values]  # x, y
+Band = tuple[Values, Values, Values]  # x, lowest, highest
+
+
+def run_curves(
+    curves: Mapping[str, Curve],
+    *,
+    bands: Mapping[str, Band] | None = None,
+    references: Collection[str] = (),
+    x_name: str,
+    y_name: str,
+    title: str = "",
+    log: bool = False,
+) -> go.Figure:
+    """A curve per run, such as the test error over the examples seen, with the range over seeds as a band.
+
+    Curves of more than 1,000 points are drawn as the means of neighbours, bands over all of theirs;
+    the figure says so.
+
+    Args:
+        curves: name of the run to (x, y), two sequences of one length, x increasing. NaN is a gap.
+        bands: name to (x, lowest, highest), for any of the runs.
+        references: those of the runs that the others are held against; they are grey and dashed.
+        x_name, y_name: names and units of the axes.
+        log: a logarithmic y axis; numbers of 0 and below are then gaps.
+    Raises:
+        ShapeError: if the parts of a curve differ in length.
+        ConfigError: if an x does not increase, or a band or reference belongs to no curve.
+    Source:
+        Glorot & Bengio 2010, figs. 11 and 12.
+
+    >>> figure = run_curves({"tanh": ([0, 300], [60, 27.15])}, x_name="examples seen", y_name="test error (%)")
+    >>> figure.data[0].name, figure.data[0].y.tolist()
+    ('tanh', [60.0, 27.15])
+    """
+    bands = bands or {}
+    for name in (*bands, *references):
+        if name not in curves:
+            raise ConfigError(f"a band or a reference belongs to a curve: {unknown_name('curve', name, curves)}")
+    if not curves:
+        return empty_figure("No curve to draw: no run has been evaluated yet.")
+    thinned = {name: _points(name, curve, log) for name, curve in curves.items()}
+    edges = {name: _edges(name, each, log) for name, each in bands.items()}
+    values = [value for _, y in thinned.values() for value in y.tolist()]
+    y_axis = log_axis(y_name, values) if log else {"title": {"text": label(y_name)}}
+    figure = small_multiples([title], [{"title": {"text": label(x_name)}, "rangemode": "tozero"}], y_axis)
+    looks = _looks(curves, references)
+    for name, (low_x, low, high) in edges.items():
+        figure.add_trace(
+            band(low_x, low, high, color=looks[name][0].color).update(legendgroup=label(name), showlegend=False)
+        )
+    for name, (x, y) in thinned.items():
+        look, dash = looks[name]
+        trace = line(x, y, title=label(name), x_name=label(x_name), color=look.color)
+        trace.update(name=label(name), legendgroup=label(name), line={"dash": dash})
+        if name not in references:
+            trace.update(mode="lines+markers", marker={"symbol": look.symbol, "size": 8, "maxdisplayed": 9})
+        figure.add_trace(trace)
+    if bands:
+        figure.add_trace(legend_key("range", mode="markers", marker={"symbol": "square", "size": 14, "opacity": 0.35}))
+    fit_legend(figure)
+    is_thinned = any(len(numbers(x, "x")) > MOST_POINTS for x, _ in curves.values())
+    return add_note(figure, ["Each point: the mean of neighbours."] if is_thinned else [])
+
+
+def _points(name: str, curve: Curve, log: bool) -> tuple[Numbers, Numbers]:
+    x = numbers(curve[0], f"x of {name!r}")
+    y = like(curve[1], f"y of {name!r}", x, "its x")
+    x = increasing(x, f"x of {name!r}", x.size)
+    starts, size = group_starts(len(x), MOST_POINTS)
+    if size > 1:
+        x, y = x[starts], mean(y, starts, 0)
+    return x, np.where(y > 0, y, np.nan) if log else y
+
+
+def _edges(name: str, edges: Band, log: bool) -> tuple[Numbers, Numbers, Numbers]:
+    x = numbers(edges[0], f"x of the band of {name!r}")
+    low, high = (like(each, f"an edge of the band of {name!r}", x, "its x") for each in edges[1:])
+    x = increasing(x, f"x of the band of {name!r}", x.size)
+    starts, size = group_starts(len(x), MOST_POINTS)
+    if size > 1:
+        x, low, high = x[starts], smallest(low, starts, 0), largest(high, starts, 0)
+    return x, np.where(low > 0, low, np.nan) if log else low, high
+
+
+def _looks(names: Collection[str], references: Collection[str]) -> dict[str, tuple[Look, str]]:
+    """A look and a dash per run: blocks wear their own, references are grey, the others share out the rest."""
+    own = [name for name in names if name in BLOCK_LOOKS and name not in references]
+    free: Sequence[Look] = [
+        *(look for block, look in BLOCK_LOOKS.items() if block not in own),
+        *(look for look in OTHER_LOOKS if look.color != GREY),
+    ]
+    chosen: dict[str, tuple[Look, str]] = {name: (BLOCK_LOOKS[name], "solid") for name in own}
+    others = [name for name in names if name not in own and name not in references]
+    for number, name in enumerate(others):
+        chosen[name] = (free[number % len(free)], DASHES[number // len(free) % len(DASHES)])
+    return chosen | {name: (Look(GREY, "circle"), "dash") for name in references}

@@ -1,0 +1,80 @@
+"""Fewer points than numbers: which are drawn, which are drawn together, and what the figure says of it."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thruway.errors import ConfigError, unknown_name
+from thruway.figures.given import Numbers
+
+__all__ = ["KEEP", "evenly", "group_starts", "join", "largest", "mean", "smallest"]
+
+Starts = NDArray[np.intp]
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """At most `most` of `count` positions, evenly apart, always with the first and the last.
+
+    >>> evenly(5, 12), evenly(1000, 4)
+    ([0, 1, 2, 3, 4], [0, 333, 666, 999])
+    """
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most)).tolist()})
+
+
+def group_starts(count: int, most: int) -> tuple[Starts, int]:
+    """Where each of at most `most` groups of neighbours begins, and how many a group holds.
+
+    >>> group_starts(5, 3)
+    (array([0, 2, 4]), 2)
+    """
+    size = max(1, math.ceil(count / most))
+    return np.arange(0, count, size), size
+
+
+def largest(table: Numbers, starts: Starts, axis: int) -> Numbers:
+    """The largest number of each group; NaN only where all are."""
+    return np.fmax.reduceat(table, starts, axis=axis)
+
+
+def smallest(table: Numbers, starts: Starts, axis: int) -> Numbers:
+    """The smallest number of each group; NaN only where all are."""
+    return np.fmin.reduceat(table, starts, axis=axis)
+
+
+def extreme(table: Numbers, starts: Starts, axis: int) -> Numbers:
+    """The number farthest from 0 in each group, with its sign."""
+    high, low = largest(table, starts, axis), smallest(table, starts, axis)
+    return np.where(-low > high, low, high)
+
+
+def mean(table: Numbers, starts: Starts, axis: int) -> Numbers:
+    """The mean of the numbers there are in each group; NaN only where there is none."""
+    known = np.isfinite(table)
+    total = np.add.reduceat(np.where(known, table, 0), starts, axis=axis)
+    counts = np.add.reduceat(known, starts, axis=axis, dtype=np.intp)
+    return np.where(counts > 0, total / np.maximum(counts, 1), np.nan).astype(table.dtype)
+
+
+# What stands for a group of cells in a heat map. "largest" makes sure that a single spike is seen.
+KEEP: dict[str, Callable[[Numbers, Starts, int], Numbers]] = {
+    "largest": largest,
+    "smallest": smallest,
+    "farthest from 0": extreme,
+    "mean": mean,
+}
+
+
+def join(table: Numbers, starts: Starts, keep: str, axis: int) -> Numbers:
+    """One number per group along `axis`, by a row of `KEEP`.
+
+    Raises:
+        ConfigError: for a name that is not in `KEEP`.
+
+    >>> join(np.array([[1.0, -3.0, 2.0]]), np.array([0, 2]), "farthest from 0", axis=1)
+    array([[-3.,  2.]])
+    """
+    if keep not in KEEP:
+        raise ConfigError(unknown_name("keep", keep, KEEP))
+    return table if len(starts) == table.shape[axis] else KEEP[keep](table, starts, axis)

@@ -1,0 +1,163 @@
+"""Lines and bands of a few layers over time: which layers, which points, and in which colours."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+
+from thruway.errors import ConfigError
+from thruway.figures.given import Numbers, Values, increasing, layer_names, like
+from thruway.figures.lines import band, line
+from thruway.figures.look import label, log_axis
+from thruway.figures.panels import add_note, axes_of, empty_figure, fit_legend, small_multiples
+from thruway.figures.scales import layer_color
+from thruway.figures.thinning import Starts, evenly, group_starts, largest, mean, smallest
+
+__all__ = ["MOST_LAYERS", "Tracks", "draw", "edges_as_markers", "line_in_band", "some_layers", "two_edges"]
+
+MOST_LAYERS = 12  # more lines than that nobody tells apart
+MOST_POINTS = 1000  # of a line; a page is about as many pixels wide
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """What is drawn of every layer in one panel, each (layers, steps)."""
+
+    low: Numbers
+    mid: Numbers
+    high: Numbers
+    spread: Numbers | None = None
+
+    def thinned(self, rows: Sequence[int], starts: Starts) -> "Tracks":
+        """Only the layers `rows`; steps of one group together, outer numbers as extremes, inner ones as means."""
+        low, mid, high = self.low[rows], self.mid[rows], self.high[rows]
+        spread = None if self.spread is None else self.spread[rows]
+        if len(starts) < self.mid.shape[1]:
+            low, mid, high = smallest(low, starts, 1), mean(mid, starts, 1), largest(high, starts, 1)
+            spread = None if spread is None else mean(spread, starts, 1)
+        return Tracks(low, mid, high, spread)
+
+
+# Draws one layer: the panel's tracks, their row, the steps, the layer's name and colour.
+Style = Callable[[Tracks, int, Numbers, str, str], list[go.Scatter]]
+
+
+def draw(
+    panels: Mapping[str, Tracks],
+    steps: Values,
+    layers: Sequence[object] | None,
+    y_name: str,
+    x_name: str,
+    style: Style,
+    keys: Sequence[go.Scatter],
+    *,
+    log: bool = False,
+) -> go.Figure:
+    """The layers of every panel in `style`, the legend's further `keys`, and a note on what was left out.
+
+    Raises:
+        ShapeError: if the panels, the steps and the layers do not fit together.
+        ConfigError: if there is no panel.
+    """
+    if not panels:
+        raise ConfigError("no panel came: an empty mapping. Give a table, or a mapping from names to tables.")
+    first_name, first = next(iter(panels.items()))
+    for name, other in panels.items():
+        like(other.mid, f"the table of {name!r}", first.mid, f"that of {first_name!r}")
+    count, columns = first.mid.shape
+    names, x = layer_names(layers, count, "layer "), increasing(steps, "steps", columns)
+    if not first.mid.size:
+        return empty_figure("Nothing to draw: no layer was seen at any step yet.")
+    starts, together = group_starts(columns, MOST_POINTS)
+    rows, notes = some_layers(count)
+    shown = {name: each.thinned(rows, starts) for name, each in panels.items()}
+    if log:
+        shown = {name: _positive(each) for name, each in shown.items()}
+    y_axis = log_axis(y_name, _range(shown)) if log else {"title": {"text": y_name}}
+    figure = small_multiples(list(panels), [{"title": {"text": label(x_name)}}] * len(panels), y_axis)
+    for number, tracks in enumerate(shown.values()):
+        x_axis, y_axis_name = axes_of(number)
+        for place, row in enumerate(rows):
+            name = label(names[row])
+            traces = style(tracks, place, x[starts], name, layer_color(row, count))
+            for trace in traces:
+                trace.update(name=name, legendgroup=f"layer {row}", showlegend=False, xaxis=x_axis, yaxis=y_axis_name)
+            # The legend shows the layer's line, not its faint band.
+            next(trace for trace in traces if trace.fill is None).showlegend = number == 0
+            figure.add_traces(traces)
+    figure.add_traces(list(keys))
+    fit_legend(figure)
+    if together > 1:
+        notes.append(f"Each point: {together} steps, with their extremes.")
+    return add_note(figure, notes)
+
+
+def some_layers(count: int) -> tuple[list[int], list[str]]:
+    """The layers that are drawn of `count`, and the sentence that says so.
+
+    >>> rows, notes = some_layers(1000)
+    >>> len(rows), rows[0], rows[-1], notes
+    (12, 0, 999, ['12 of 1,000 layers, evenly chosen.'])
+    """
+    rows = evenly(count, MOST_LAYERS)
+    return rows, [f"{len(rows)} of {count:,} layers, evenly chosen."] if len(rows) < count else []
+
+
+def edges_as_markers(names: tuple[str, str, str]) -> Style:
+    """A line in the middle, markers at both edges, a faint band between; the spread dashed."""
+
+    def style(tracks: Tracks, row: int, x: Numbers, name: str, color: str) -> list[go.Scatter]:
+        few = {"symbol": "circle", "size": 6, "maxdisplayed": 24}
+        titles = [f"{name}, {label(each)}" for each in names]
+        faint = _faint(len(tracks.mid))
+        traces = [
+            band(x, tracks.low[row], tracks.high[row], color=color, opacity=faint),
+            line(x, tracks.mid[row], title=titles[1], x_name="step", color=color),
+            line(x, tracks.high[row], title=titles[2], x_name="step", color=color, width=0.8),
+            line(x, tracks.low[row], title=titles[0], x_name="step", color=color, width=0.8),
+        ]
+        traces[2].update(mode="lines+markers", marker=few)
+        traces[3].update(mode="lines+markers", marker=few | {"symbol": "circle-open"})
+        if tracks.spread is not None:
+            title = f"{name}, standard deviation"
+            traces.append(line(x, tracks.spread[row], title=title, x_name="step", color=color, line_dash="dash"))
+        return traces
+
+    return style
+
+
+def line_in_band(tracks: Tracks, row: int, x: Numbers, name: str, color: str) -> list[go.Scatter]:
+    """A line in its band."""
+    return [
+        band(x, tracks.low[row], tracks.high[row], color=color),
+        line(x, tracks.mid[row], title=name, x_name="step", color=color),
+    ]
+
+
+def two_edges(tracks: Tracks, row: int, x: Numbers, name: str, color: str) -> list[go.Scatter]:
+    """A line on either side of a faint band."""
+    return [
+        band(x, tracks.low[row], tracks.high[row], color=color, opacity=_faint(len(tracks.mid))),
+        line(x, tracks.high[row], title=name, x_name="step", color=color, width=1.6),
+        line(x, tracks.low[row], title=name, x_name="step", color=color, width=1.6),
+    ]
+
+
+def _faint(count: int) -> float:
+    """An opacity at which `count` bands on top of each other still leave the lines readable."""
+    return min(0.1, 0.25 / count)
+
+
+def _positive(tracks: Tracks) -> Tracks:
+    """What has a logarithm; the rest are gaps."""
+    low, mid, high = (np.where(each > 0, each, np.nan) for each in (tracks.low, tracks.mid, tracks.high))
+    spread = None if tracks.spread is None else np.where(tracks.spread > 0, tracks.spread, np.nan)
+    return Tracks(low, mid, high, spread)
+
+
+def _range(panels: Mapping[str, Tracks]) -> list[float]:
+    """The ends of what is drawn, for the labels of a logarithmic axis."""
+    tables = [table for each in panels.values() for table in (each.low, each.mid, each.high, each.spread)]
+    known = np.concatenate([table[np.isfinite(table)] for table in tables if table is not None])
+    return [float(known.min()), float(known.max())] if known.size else []
