@@ -1,0 +1,52 @@
+"""Layer-wise pre-training by denoising autoencoders: how deep nets were started before 2010.
+
+The layer that is trained encodes a corrupted input and decodes it, with its own weights transposed, to the clean
+one; then the next layer is trained on its codes, and at last all of them together on the labels.
+"""
+
+import torch
+from torch import Tensor
+
+from thruway.experiments.glorot2010.errors_nets import PlainNets
+
+__all__ = ["denoise_step_"]
+
+
+def denoise_step_(
+    nets: PlainNets, layer: int, decoder_bias: Tensor, clean: Tensor, noisy: Tensor, rate: float
+) -> Tensor:
+    """One SGD update of one layer of every net as a denoising autoencoder; the reconstruction error before it.
+
+        h = f(W x' + b),  r = W^T h + c,  loss = |r - x|^2 / 2, the mean over the batch
+
+    Args:
+        nets: their layer's weight and bias are changed in place.
+        layer: which hidden layer, from 0.
+        decoder_bias: c, (members, inputs of the layer), changed in place.
+        clean: x, (members, batch, inputs of the layer).
+        noisy: x', the same with some entries set to 0.
+        rate: learning rate.
+    Returns:
+        |r - x|^2 / |x|^2 of each member, (members,), dimensionless: 1 is what a reconstruction of zeros gets.
+    Source:
+        Vincent, Larochelle, Bengio & Manzagol 2008, sec. 2.3 and 3; the linear decoder with squared error, which
+        suits inputs on any scale, is ours.
+
+    >>> from thruway.networks import mlp
+    >>> nets = PlainNets("tanh", [mlp("plain", 1, 3, 4, 2, activation="tanh")], [0.1])
+    >>> x = torch.ones(1, 5, 4)
+    >>> errors = [denoise_step_(nets, 0, bias, x, x, 0.1).item() for bias in [torch.zeros(1, 4)] for _ in range(50)]
+    >>> errors[-1] < 0.1 * errors[0]
+    True
+    """
+    weight, bias = nets.weights[layer], nets.biases[layer]
+    codes = nets.activation(torch.baddbmm(bias.unsqueeze(1), noisy, weight.mT))
+    missed = torch.baddbmm(decoder_bias.unsqueeze(1), codes, weight).sub_(clean)
+    error = missed.square().sum(dim=(1, 2)) / clean.square().sum(dim=(1, 2))
+    delta = missed.mul_(rate / clean.shape[1])
+    below = torch.bmm(delta, weight.mT).mul_(nets.slope(codes))
+    # The weight is used twice, so its gradient has two terms.
+    weight.baddbmm_(codes.mT, delta, alpha=-1).baddbmm_(below.mT, noisy, alpha=-1)
+    bias.sub_(below.sum(dim=1))
+    decoder_bias.sub_(delta.sum(dim=1))
+    return error
