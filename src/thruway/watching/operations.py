@@ -85,11 +85,27 @@ PRODUCTS: frozenset[Callable[..., Any]] = frozenset(
     (torch.mul, torch.multiply, torch.Tensor.mul, torch.Tensor.mul_, torch.Tensor.__mul__, torch.Tensor.__rmul__)
 )
 
-# Functions that hold a layer's weights, as custom modules call them.
-MAPS: dict[Callable[..., Any], str] = {
-    F.linear: "linear",
-    F.conv1d: "conv1d",
-    F.conv2d: "conv2d",
-    F.conv3d: "conv3d",
-    F.bilinear: "bilinear",
+
+@dataclass(frozen=True)
+class Map:
+    """A function that holds a layer's weight, as its `weight_at`-th argument."""
+
+    name: str
+    weight_at: int
+
+
+MAPS: dict[Callable[..., Any], Map] = {
+    F.linear: Map("linear", 1),
+    F.bilinear: Map("bilinear", 2),
+    F.conv1d: Map("conv1d", 1),
+    F.conv2d: Map("conv2d", 1),
+    F.conv3d: Map("conv3d", 1),
+    F.conv_transpose1d: Map("conv_transpose1d", 1),
+    F.conv_transpose2d: Map("conv_transpose2d", 1),
+    F.conv_transpose3d: Map("conv_transpose3d", 1),
+    F.batch_norm: Map("batch_norm", 3),
+    F.layer_norm: Map("layer_norm", 2),
+    F.group_norm: Map("group_norm", 2),
+    F.rms_norm: Map("rms_norm", 2),
+    F.embedding: Map("embedding", 1),
 }

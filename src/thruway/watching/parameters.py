@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from thruway.watching.collector import Collector
 from thruway.watching.registry import Registry
 
-__all__ = ["ParametersWatched"]
+__all__ = ["ParametersWatched", "plain_name"]
 
 
 class ParametersWatched:
@@ -19,9 +19,7 @@ class ParametersWatched:
         self._registry = registry
         self._collector = collector
         self._names = {
-            parameter: name.replace("_orig_mod.", "")
-            for name, parameter in model.named_parameters()
-            if parameter.is_floating_point()
+            parameter: plain_name(name) for name, parameter in model.named_parameters() if parameter.is_floating_point()
         }
         self._before: list[tuple[nn.Parameter, Tensor]] = []
 
@@ -57,3 +55,12 @@ class ParametersWatched:
     def forget(self) -> None:
         """Hold no copy."""
         self._before = []
+
+
+def plain_name(name: str) -> str:
+    """A module's or parameter's path without the wrappers that torch.compile puts round parts of a model.
+
+    >>> plain_name("blocks.3._orig_mod.weight")
+    'blocks.3.weight'
+    """
+    return name.replace("_orig_mod.", "").removesuffix("_orig_mod").removesuffix(".")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from thruway.watching.collector import Collector
-from thruway.watching.listener import Listener
+from thruway.watching.ears import Ears
 from thruway.watching.trace import Trace
 
 __all__ = ["Probe"]
@@ -17,7 +17,7 @@ __all__ = ["Probe"]
 class Probe:
     """Shows `inputs` to the model and writes what every layer answers into `trace`."""
 
-    def __init__(self, model: nn.Module, inputs: Any, listener: Listener, collector: Collector, trace: Trace) -> None:
+    def __init__(self, model: nn.Module, inputs: Any, listener: Ears, collector: Collector, trace: Trace) -> None:
         self._model = model
         self._inputs = inputs
         self._listener = listener
@@ -35,9 +35,10 @@ class Probe:
         self.trace.add(step, self._collector.finish())
 
     def forget(self) -> None:
-        """Hold no tensor but the inputs."""
+        """Hold no tensor, not even the inputs."""
         self._listener.detach()
         self._collector.forget()
+        self._inputs = None
 
 
 @contextlib.contextmanager

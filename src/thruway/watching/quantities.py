@@ -14,7 +14,10 @@ import torch
 from torch import Tensor
 
 from thruway.errors import ConfigError, unknown_name
+from thruway.watching.effective_rank import effective_rank
+from thruway.watching.histograms import histogram
 from thruway.watching.operations import ENDS
+from thruway.watching.percentiles import percentile
 from thruway.watching.rows import Rows
 from thruway.watching.sites import KINDS, Kind
 
@@ -28,12 +31,12 @@ class Quantity:
     Args:
         name: how tables and figures call it.
         unit: "" for the site's own unit, or in words.
-        measure: block of k tensors -> (k,)., or (k, m) for m numbers per site.
+        measure: block of k tensors -> (k,), or (k, m) for m numbers per site, which `trace.arrays` reads.
         kinds: the kinds of site it is taken at.
         activations: only at outputs of these activations; None for every site.
         merge: how the parts of one step (micro-batches, shards) become one number.
         window: for a quantity per unit: `measure` gives (k, units) booleans, "did something", and the number is
-            the share of units that did nothing over the last `window` sampled steps.
+            the share of units that did nothing over the last `window` sampled passes.
         stride: taken at every stride-th sampled step.
         source: where it comes from.
     """
@@ -43,7 +46,7 @@ class Quantity:
     measure: Callable[[Rows], Tensor]
     kinds: tuple[Kind, ...] = KINDS
     activations: frozenset[str] | None = None
-    merge: Literal["mean", "std", "max", "min", "sum", "last"] = "mean"
+    merge: Literal["mean", "std", "rms", "max", "min", "sum", "last", "histogram"] = "mean"
     stride: int = 1
     window: int | None = None
     source: str = "Ours"
@@ -52,7 +55,6 @@ class Quantity:
 _LOW = frozenset(name for name, ends in ENDS.items() if ends.low is not None)
 _HIGH = frozenset(name for name, ends in ENDS.items() if ends.high is not None)
 _GATES = frozenset(("sigmoid", "hardsigmoid"))
-_SIGNALS: tuple[Kind, ...] = ("output", "gradient")
 _WEIGHTS: tuple[Kind, ...] = ("parameter", "parameter_gradient", "update")
 
 
@@ -68,17 +70,41 @@ def _norm(rows: Rows) -> Tensor:
     return rows.root_mean_square * rows.finite_count.sqrt()
 
 
+def _did_something(rows: Rows) -> Tensor:
+    """(k, units), bool: some input gave something else than zero; NaN is something."""
+    size = rows.values.abs()
+    if rows.inputs:
+        size = size.amax(rows.inputs)
+    return size.reshape(len(size), -1) != 0
+
+
 def _input_dependence(rows: Rows) -> Tensor:
     """Mean over units of the standard deviation over inputs."""
     if not rows.inputs:
         return torch.full_like(rows.mean, math.nan)
+    if not rows.is_plain:
+        return _finite_input_dependence(rows)
     centred = rows.values - rows.values.mean(rows.inputs, keepdim=True)
     spread: Tensor = torch.linalg.vector_norm(centred, dim=rows.inputs)
     inputs = rows.count / spread.shape[1]
     return spread.mean(1).div(math.sqrt(inputs))
 
 
+def _finite_input_dependence(rows: Rows) -> Tensor:
+    """The same from what is finite, as shares of each tensor's largest value: closed gates may be below 1e-20."""
+    finite = torch.isfinite(rows.values)
+    scale = torch.where(rows.abs_max > 0, rows.abs_max, 1.0)
+    shares = torch.where(finite, rows.values, 0.0) / scale.view(-1, *[1] * (rows.values.dim() - 1))
+    inputs = finite.sum(rows.inputs, keepdim=True).to(shares.dtype)
+    centred = torch.where(finite, shares - shares.sum(rows.inputs, keepdim=True) / inputs, 0.0)
+    spread: Tensor = torch.linalg.vector_norm(centred, dim=rows.inputs) / inputs.flatten(1).sqrt()
+    return spread.nanmean(1) * scale
+
+
 _GLOROT = "Glorot & Bengio 2010, sec. 3"
+_RELU_LIKE = frozenset(("relu", "relu6", "hardswish"))  # exactly zero, with no slope, from some input on down
+# Their outputs are exactly zero for a range of inputs; what other sites have of zeros is in `zero_share`.
+_ZEROING = frozenset(("relu", "relu6", "hardsigmoid", "hardswish", "softshrink", "hardshrink"))
 _HIGHWAY = "Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), fig. 2"
 
 QUANTITIES: dict[str, Quantity] = {
@@ -87,13 +113,41 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity("mean", "", lambda rows: rows.mean, source=f"{_GLOROT}, fig. 2"),
         Quantity("std", "", lambda rows: rows.std, merge="std", source=f"{_GLOROT}, figs. 2, 3, 9"),
         Quantity("abs_max", "", lambda rows: rows.abs_max, merge="max"),
-        Quantity("zeros", "share of values", lambda rows: rows.share_equal(0.0), _SIGNALS),
+        Quantity("zeros", "share of values", lambda rows: rows.share_equal(0.0), ("output",), _ZEROING),
         Quantity("saturation_low", "share of values", _saturation_low, ("output",), _LOW, source=_GLOROT),
         Quantity("saturation_high", "share of values", _saturation_high, ("output",), _HIGH, source=_GLOROT),
         Quantity("nan", "values", lambda rows: rows.nan_count, merge="sum"),
         Quantity("inf", "values", lambda rows: rows.inf_count, merge="sum"),
         Quantity("norm", "", _norm, _WEIGHTS, merge="last"),
         Quantity("input_dependence", "", _input_dependence, ("output",), _GATES, source=_HIGHWAY),
+        # From here on by name only, as they cost more.
+        Quantity("zero_share", "share of values", lambda rows: rows.share_equal(0.0)),
+        Quantity("rms", "", lambda rows: rows.root_mean_square, merge="rms"),
+        Quantity("p2", "", lambda rows: percentile(rows, 2), source=f"{_GLOROT}, fig. 3 (its mirror image)"),
+        Quantity("p50", "", lambda rows: percentile(rows, 50)),
+        Quantity("p98", "", lambda rows: percentile(rows, 98), source=f"{_GLOROT}, figs. 3, 10"),
+        Quantity(
+            "dead_units",
+            "share of units",
+            _did_something,
+            ("output",),
+            _RELU_LIKE,
+            # Shards each know only their own inputs: a unit is dead in the whole only if it is in all of them.
+            merge="min",
+            window=50,
+            source="Lu, Shin, Su & Karniadakis 2020 (Dying ReLU and initialization), sec. 1",
+        ),
+        Quantity(
+            "effective_rank",
+            "directions",
+            effective_rank,
+            ("output",),
+            stride=10,
+            source="Roy & Vetterli 2007 (The effective rank), definition 1",
+        ),
+        Quantity(
+            "histogram", "values", histogram, merge="histogram", stride=10, source="Glorot & Bengio 2010, figs. 4, 6-8"
+        ),
     )
 }
 

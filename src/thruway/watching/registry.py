@@ -29,14 +29,14 @@ class Registry:
     branch_operand: dict[str, int | None] = field(default_factory=dict)
     is_learnt: bool = False  # one pass has been heard with its lineage
     stacks: dict[str, StackLayers] = field(default_factory=dict)
-    _pairs: dict[str, tuple[Site, Site]] = field(default_factory=dict)
+    known_outputs: dict[str, tuple[Site, Site]] = field(default_factory=dict)
 
     def output(self, name: str, operation: str, activation: str | None, tensor: Tensor) -> tuple[Site, Site]:
         """The site of an output and that of the gradient with respect to it."""
-        pair = self._pairs.get(name)
+        pair = self.known_outputs.get(name)
         if pair is None:
             unit_dim = unit_dim_of(tensor, operation)
-            pair = self._pairs[name] = (
+            pair = self.known_outputs[name] = (
                 self._enter(Site(name, "output", operation, activation, unit_dim)),
                 self._enter(Site(name, "gradient", operation, None, unit_dim)),
             )

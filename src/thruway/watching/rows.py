@@ -2,24 +2,45 @@
 
 Reductions run row by row over the whole block in one call, and each is computed once however many
 quantities ask for it. On the CPU a look at the extremes picks the plain formulas, which suffice for
-finite numbers of ordinary size. Otherwise, and on devices where looking would wait for the device,
-non-finite values are left out and every row is scaled by its largest value, so that 1e-30 is not
-squared into 0, nor 1e30 into infinity.
+finite numbers; rows whose squares would not be normal numbers are scaled by their largest value, so that
+1e-30 is not squared into 0, nor 1e30 into infinity. Where something is not finite, and on devices where
+looking would wait for the device, non-finite values are left out and every row is scaled.
 """
 
 import math
 from collections.abc import Callable
-from functools import cached_property
+from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 __all__ = ["Rows"]
 
-# Squares of numbers in here, summed over 1e6 values, stay normal float32 numbers.
-_TAME = (1e-15, 1e15)
+# Rows whose largest value lies in here can be squared and summed over 1e6 values; what underflows is 1e-20 of the sum.
+_TAME = {torch.float32: (1e-15, 1e15), torch.float64: (1e-150, 1e150)}
+# Rows up to here can be summed.
+_SUMMABLE = {torch.float32: 1e30, torch.float64: 1e300}
 # Up to this ratio of squared mean to variance, E[x^2] - mean^2 loses no more than one decimal digit.
 _STEEP = 10.0
+
+
+T = TypeVar("T")
+
+
+class once(Generic[T]):  # noqa: N801 - a decorator, read like @property
+    """A property computed at its first reading; functools.cached_property takes a lock each time before Python 3.12."""
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self._compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, owner: Any, kind: type) -> T:
+        value = owner.__dict__[self._name] = self._compute(owner)
+        return value
 
 
 class Rows:
@@ -47,13 +68,15 @@ class Rows:
         self.unit_dim = unit_dim
         self._is_looked_at = values.device.type == "cpu" and not careful
         self._memory = scratch
+        self._shares_equal: dict[float, Tensor] = {}
 
-    @cached_property
+    @once
     def flat(self) -> Tensor:
         """(k, n), in whatever order of elements is free of a copy."""
-        if self.values.dim() == 3 and not self.values.is_contiguous() and self.values.mT.is_contiguous():
-            return self.values.mT.flatten(1)
-        return self.values.reshape(len(self.values), -1)
+        values = self.values
+        if values.dim() == 3 and values.stride(1) == 1 and values.stride(2) == values.shape[1] > 1:
+            values = values.mT  # features before inputs, as a HighwayStack keeps them
+        return values.reshape(len(values), -1)
 
     @property
     def count(self) -> int:
@@ -63,52 +86,55 @@ class Rows:
     @property
     def inputs(self) -> tuple[int, ...]:
         """The dimensions of `values` that count inputs (samples, positions): neither rows nor units."""
+        if self.values.dim() == 1:  # of single numbers, each its own unit
+            return ()
         units = self.unit_dim % (self.values.dim() - 1) + 1
         return tuple(d for d in range(1, self.values.dim()) if d != units)
 
     # The extremes come first: they tell whether the plain formulas will do.
 
-    @cached_property
+    @once
     def _raw_extremes(self) -> tuple[Tensor, Tensor]:
         return self.flat.amin(1), self.flat.amax(1)
 
-    @cached_property
+    @once
     def _seen_extremes(self) -> tuple[list[float], list[float]]:
         low, high = self._raw_extremes
         return low.tolist(), high.tolist()
 
-    @cached_property
+    @once
     def is_plain(self) -> bool:
-        """Everything is known to be finite and of a size whose square is a normal number."""
+        """Everything is known to be finite."""
         if not self._is_looked_at or self.values.numel() == 0:
             return False
-        wild_low, wild_high = _TAME
-        if self.values.dtype == torch.float64:
-            wild_low, wild_high = 1e-150, 1e150
-        for low, high in zip(*self._seen_extremes, strict=True):
-            size = max(-low, high)
-            if not (wild_low < size < wild_high or (size == 0 and low == 0)) or math.isnan(low):
-                return False
-        return True
+        # NaN is the least of anything, by torch's rule for amin.
+        return all(map(math.isfinite, self._seen_extremes[0])) and all(map(math.isfinite, self._seen_extremes[1]))
 
-    @cached_property
+    @once
+    def _is_tame(self) -> bool:
+        """Squares of a plain block are normal numbers."""
+        least, most = _TAME[self.values.dtype]
+        lows, highs = self._seen_extremes
+        return all(low == high == 0 or least < max(-low, high) < most for low, high in zip(lows, highs, strict=True))
+
+    @once
     def finite(self) -> Tensor:
         """(k, n), bool."""
         return torch.isfinite(self.flat)
 
-    @cached_property
+    @once
     def finite_count(self) -> Tensor:
         """(k,): the finite values in each row."""
         if self.is_plain:
             return self.flat.new_full((len(self.flat),), self.count)
         return self.finite.sum(1).to(self.flat.dtype)
 
-    @cached_property
+    @once
     def low(self) -> Tensor:
         """(k,): the smallest finite value; NaN where there is none."""
         return self._raw_extremes[0] if self.is_plain else self._extreme(math.inf)
 
-    @cached_property
+    @once
     def high(self) -> Tensor:
         """(k,): the largest finite value; NaN where there is none."""
         return self._raw_extremes[1] if self.is_plain else self._extreme(-math.inf)
@@ -120,36 +146,49 @@ class Rows:
         extreme = filled.amin(1) if fill > 0 else filled.amax(1)
         return torch.where(torch.isfinite(extreme), extreme, math.nan)
 
-    @cached_property
+    @once
     def abs_max(self) -> Tensor:
         """(k,)"""
         return torch.maximum(-self.low, self.high)
 
-    @cached_property
+    @once
     def _scale(self) -> Tensor:
         scale = torch.nan_to_num(self.abs_max, nan=1.0)
         return torch.where(scale > 0, scale, 1.0)
 
-    @cached_property
+    @once
     def _scaled(self) -> Tensor:
         """(k, n): finite values over the row's largest, 0 elsewhere."""
         return torch.where(self.finite, self.flat, 0.0) / self._scale[:, None]
 
-    @cached_property
+    @once
+    def ascending(self) -> Tensor:
+        """(k, n): each row sorted, its finite values first."""
+        finite = self.flat if self.is_plain else torch.where(self.finite, self.flat, math.inf)
+        if finite.device.type == "cpu":  # NumPy's sort is four times as fast there
+            return torch.from_numpy(np.sort(finite.numpy(), axis=1))
+        return finite.sort(1).values
+
+    @once
     def mean(self) -> Tensor:
         """(k,)"""
-        if self.is_plain:
+        if self.is_plain and (self._is_tame or max(self.abs_max.tolist()) < _SUMMABLE[self.values.dtype]):
             return self.flat.mean(1)
+        if self.is_plain:
+            return (self.flat / self._scale[:, None]).mean(1) * self._scale
         return self._scaled.sum(1) / self.finite_count * self._scale
 
-    @cached_property
+    @once
     def root_mean_square(self) -> Tensor:
         """(k,)"""
-        if self.is_plain:
+        if self.is_plain and self._is_tame:
             return _norm(self.flat) / math.sqrt(self.count)
+        if self.is_plain:
+            scaled = torch.div(self.flat, self._scale[:, None], out=self._scratch)
+            return _norm(scaled) / math.sqrt(self.count) * self._scale
         return _norm(self._scaled) / self.finite_count.sqrt() * self._scale
 
-    @cached_property
+    @once
     def std(self) -> Tensor:
         """(k,): the population standard deviation."""
         if not self.is_plain:
@@ -162,11 +201,12 @@ class Rows:
         std = variance.clamp_min(0).sqrt().to(self.flat.dtype)
         if any(steep):
             at = torch.tensor(steep)
-            centred = self.flat[at] - self.mean[at, None]
-            std[at] = _norm(centred) / math.sqrt(self.count)
+            rows, scale = self.flat[at], self._scale[at]
+            centred = (rows - self.mean[at, None]) / scale[:, None]
+            std[at] = _norm(centred) / math.sqrt(self.count) * scale
         return std
 
-    @cached_property
+    @once
     def _scratch(self) -> Tensor:
         if self._memory is None:
             return torch.empty_like(self.flat)
@@ -178,12 +218,15 @@ class Rows:
         """(k,): the share of values equal to this one."""
         if self.is_plain and self._is_outside(value):
             return self.flat.new_zeros(len(self.flat))
-        return self._share(torch.eq, value)
+        share = self._shares_equal.get(value)
+        if share is None:
+            share = self._shares_equal[value] = self._share(torch.eq, value)
+        return share
 
     def share_at_most(self, value: float) -> Tensor:
         """(k,): the share of values that are not above this one."""
-        if self.is_plain and min(self._seen_extremes[0]) > value:
-            return self.flat.new_zeros(len(self.flat))
+        if self.is_plain and (least := min(self._seen_extremes[0])) >= value:
+            return self.share_equal(value) if least == value else self.flat.new_zeros(len(self.flat))
         return self._share(torch.le, value)
 
     def share_at_least(self, value: float) -> Tensor:
@@ -203,12 +246,12 @@ class Rows:
             met = torch.where(self.finite, met, 0.0)
         return met.sum(1) / self.finite_count
 
-    @cached_property
+    @once
     def nan_count(self) -> Tensor:
         """(k,)"""
         return self._count_of(torch.isnan)
 
-    @cached_property
+    @once
     def inf_count(self) -> Tensor:
         """(k,)"""
         return self._count_of(torch.isinf)

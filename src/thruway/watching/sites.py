@@ -1,7 +1,7 @@
 """Where in a network a number is taken."""
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 __all__ = ["KINDS", "Kind", "Site"]
 
@@ -25,6 +25,7 @@ class Site:
     unit_dim: int = -1  # the dimension that counts units (features, channels)
     is_gate: bool = False  # a sigmoid's output that blends two signals
     order: int = 0  # when it was first met; the forward pass first, then the backward pass
+    group: Any = field(default=None, repr=False)  # the collector's: whom its tensors are reduced with
 
     @property
     def key(self) -> tuple[Kind, str]:

@@ -9,6 +9,16 @@ from numpy.typing import NDArray
 
 from thruway.errors import ConfigError, unknown_name
 from thruway.runs import Table
+from thruway.watching.arrays import (
+    ArraySeries,
+    Histogram,
+    Histograms,
+    array_names,
+    has_parts,
+    read_arrays,
+    read_histogram,
+    read_histograms,
+)
 from thruway.watching.collector import Measured
 from thruway.watching.derived import DERIVED, Derivation
 from thruway.watching.layout import Key, Layout, layout_key, pack
@@ -90,7 +100,7 @@ class Trace:
         """Take in the numbers of one sampled step."""
         single = [m for m in measured if m.values.ndim == 1]
         layout = self._layout(single)
-        if layout.has_parts():
+        if layout.has_parts() or has_parts([m for m in measured if m.values.ndim > 1]):
             measured = merge(measured)
             single = [m for m in measured if m.values.ndim == 1]
             layout = self._layout(single)
@@ -174,6 +184,8 @@ class Trace:
             for site in sites:
                 found.setdefault(site, site.order)
         if not found:
+            if quantity in array_names(self._steps, kind):
+                raise ConfigError(f"{quantity} is many numbers per site: read it with trace.arrays({quantity!r}).")
             raise ConfigError(unknown_name(f"{kind} quantity", quantity, self.quantities(kind)))
         ordered = sorted(found, key=lambda site: site.order)
         row_of = {site: row for row, site in enumerate(ordered)}
@@ -192,6 +204,30 @@ class Trace:
             if (derivation.kind, derivation.quantity) == (kind, quantity):
                 return derivation.sites, derivation.of(step.numbers)
         return (), np.empty(0)
+
+    def arrays(self, quantity: str, kind: Kind = "output") -> ArraySeries:
+        """One quantity of many numbers per site, at every site and at every step that it was taken.
+
+        Raises:
+            ConfigError: if it was not measured at sites of this kind.
+        """
+        return read_arrays(self._settled(), quantity, kind)
+
+    def histogram(self, name: str, kind: Kind = "output", step: int | None = None) -> Histogram:
+        """How the values of one site were spread at one step; without a step, the last time it was looked at.
+
+        Raises:
+            ConfigError: for a site or a step without histogram.
+        """
+        return read_histogram(self._settled(), name, kind, step)
+
+    def histograms(self, kind: Kind = "output", step: int | None = None) -> Histograms:
+        """The histograms of all sites of a kind at one step, as figures.layer_histograms takes them.
+
+        Raises:
+            ConfigError: for a step without histograms.
+        """
+        return read_histograms(self._settled(), kind, step)
 
     def table(self) -> Table:
         """Every number: step, kind, site, quantity, value."""

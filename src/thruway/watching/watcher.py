@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -15,8 +15,9 @@ from thruway.errors import ConfigError
 from thruway.watching.collector import Collector
 from thruway.watching.compiled import EagerSteps, refuse_compiled
 from thruway.watching.dead import LastActive
-from thruway.watching.listener import Listener, is_in_backward
-from thruway.watching.parameters import ParametersWatched
+from thruway.watching.ears import Ears
+from thruway.watching.listener import is_in_backward
+from thruway.watching.parameters import ParametersWatched, plain_name
 from thruway.watching.probing import Probe
 from thruway.watching.quantities import DEFAULT, Quantity, chosen
 from thruway.watching.registry import Registry
@@ -118,9 +119,11 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         self._collector = Collector(quantities, LastActive())
         names = module_names(model)
         unscale = self._unscaled if scaler is not None else None
-        self._listener = Listener(names, self._registry, self._collector, self._guard, unscale)
+        self._listener = Ears(names, self._registry, self._collector, self._fail, unscale)
         self._parameters = (
-            ParametersWatched(model, optimizer, self._registry, self._collector) if optimizer is not None else None
+            ParametersWatched(_unwrapped(model), optimizer, self._registry, self._collector)
+            if optimizer is not None
+            else None
         )
         self._probe = self._probe_of(probe, names, quantities, memory) if probe is not None else None
         self._eager = EagerSteps()
@@ -129,6 +132,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         self._calls = 0
         self._is_sampling = False
         self._is_open = False
+        self._is_probing = False
         self._has_warned_of_scale = False
         self._failure: Exception | None = None
 
@@ -136,9 +140,9 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         self, inputs: Any, names: dict[nn.Module, str], quantities: tuple[Quantity, ...], memory: int
     ) -> Probe:
         registry, collector = Registry(), Collector(quantities, LastActive())
-        listener = Listener(names, registry, collector, self._guard, taps_gradients=False)
+        listener = Ears(names, registry, collector, self._fail, taps_gradients=False)
         self._trace.probe = Trace(self._trace.model, registry, None, memory)
-        return Probe(self._model, inputs, listener, collector, self._trace.probe)
+        return Probe(_unwrapped(self._model), inputs, listener, collector, self._trace.probe)
 
     # The block
 
@@ -192,16 +196,28 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
                 "the training step is compiled as a whole, and a watcher inside it would see nothing. "
                 "Pass optimizer=, or compile the model instead of the step."
             )
-        if self._listener.is_inside() or not torch.is_grad_enabled() or is_in_backward():
+        if self._is_probing or self._listener.is_inside() or not torch.is_grad_enabled() or is_in_backward():
+            return
+        if self._failure is not None:
+            self._close()
             return
         self._finish_if_sampling()
         self._step += bool(self._calls)
         self._calls += 1
-        self._begin_if_sampled()
+        self._begin_if_sampled(called=self._model)
 
-    def _before_update(self, *_: Any) -> None:
-        if self._is_sampling and self._parameters is not None:
-            self._guard(self._parameters.before_update)()
+    def _before_update(self, _optimizer: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        if not self._is_sampling or self._parameters is None:
+            return None
+        read = self._guard(self._parameters.before_update)
+        closure = arguments[1] if len(arguments) > 1 else keywords.get("closure")
+        if closure is None:
+            read()
+            return None
+        closure = _then_once(closure, read)  # until it has run, gradients are those of the step before
+        if len(arguments) > 1:
+            return (arguments[0], closure, *arguments[2:]), keywords
+        return arguments, keywords | {"closure": closure}
 
     def _after_update(self, *_: Any) -> None:
         if self._is_sampling and self._parameters is not None:
@@ -210,22 +226,36 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         self._step += 1
         self._begin_if_sampled()
 
-    def _begin_if_sampled(self) -> None:
-        if self._failure is not None or not self._is_open or not self._is_sampled(self._step):
+    def _begin_if_sampled(self, called: nn.Module | None = None) -> None:
+        if not self._is_open or not self._is_wanted():
+            self._stop_listening()
             return
         self._is_sampling = True
         self._warn_of_scaled_gradients()
         self._eager.begin()
         if self._probe is not None:
+            self._is_probing = True
             self._guard(self._probe.run)(self._step)
-        self._listener.attach()
+            self._is_probing = False
+        if self._failure is None:
+            self._listener.attach(called)
+
+    def _is_wanted(self) -> bool:
+        if self._failure is not None:
+            return False
+        try:
+            return self._is_sampled(self._step)
+        except Exception as error:
+            self._fail(error)
+            return False
 
     def _finish_if_sampling(self) -> None:
         if not self._is_sampling:
             return
-        self._stop_listening()
+        self._is_sampling = False
         self._inverse_scale.clear()
         self._guard(self._take_numbers)()
+        self._listener.forget_gradients()
 
     def _take_numbers(self) -> None:
         measured = self._collector.finish()
@@ -252,25 +282,25 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
             if self._failure is not None:
                 return
             try:
-                # What we compute is no part of the model: a mode that listens to functions must not hear it.
-                with torch._C.DisableTorchFunction():
-                    callback(*arguments, **keywords)
+                callback(*arguments, **keywords)
             except Exception as error:
                 self._fail(error)
 
         return guarded
 
     def _fail(self, error: Exception) -> None:
-        self._failure = error
+        """Hear nothing more. Hooks go at the next step: torch may be running through a list of them just now."""
+        if self._failure is not None:
+            return
+        self._failure = self._trace.failure = error
+        self._listener.deafen()
+        self._collector.forget()
         warnings.warn(
             f"watching ended at step {self._step}: {type(error).__name__}: {error}. "
             "What was seen before is in the trace; training goes on.",
             WatchWarning,
             stacklevel=3,
         )
-        self._trace.failure = error
-        if not self._listener.is_inside():
-            self._close()
 
     def _unscaled(self, gradient: Tensor) -> Tensor:
         inverse = self._inverse_scale.get(gradient.device)
@@ -296,15 +326,32 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
 
 
 def module_names(model: nn.Module) -> dict[nn.Module, str]:
-    """Every module once, with its path; the wrappers of torch.compile leave no trace in it."""
-    return {module: name.replace("_orig_mod.", "").removesuffix("_orig_mod") for module, name in _named(model)}
-
-
-def _named(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
-    for name, module in _unwrapped(model).named_modules():
-        yield module, name
+    """Every module once, with its path in the model itself: wrappers leave no trace in it."""
+    return {module: plain_name(name) for name, module in _unwrapped(model).named_modules()}
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
-    inner = getattr(model, "_orig_mod", None)
-    return inner if isinstance(inner, nn.Module) else model
+    """The model inside the wrappers of torch.compile and of data-parallel training."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if isinstance(model, nn.parallel.DistributedDataParallel):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def _then_once(closure: Callable[[], Any], read: Callable[[], None]) -> Callable[[], Any]:
+    """`closure`, with `read` after its first run."""
+    runs = 0
+
+    @functools.wraps(closure)
+    def evaluate() -> Any:
+        nonlocal runs
+        loss = closure()
+        runs += 1
+        if runs == 1:
+            read()
+        return loss
+
+    return evaluate

@@ -1,0 +1,74 @@
+"""Full hearing until a model's passes are known, lean hearing from then on."""
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor, nn
+
+from thruway.watching.collector import Collector
+from thruway.watching.filing import Filing
+from thruway.watching.lean import LeanListener
+from thruway.watching.listener import Listener
+from thruway.watching.registry import Registry
+from thruway.watching.script import Script
+
+__all__ = ["Ears"]
+
+
+class Ears:
+    """What a model computes, handed to the collector while attached.
+
+    Args:
+        names: the path of every module to hear.
+        registry: the sites met so far; new ones are entered.
+        collector: who measures.
+        fail: told of a mistake of ours; from then on nothing is heard, and the user's training goes on.
+        unscale: takes a loss scaler's factor out of a gradient; None where there is none.
+        taps_gradients: hear gradients too.
+    """
+
+    def __init__(
+        self,
+        names: Mapping[nn.Module, str],
+        registry: Registry,
+        collector: Collector,
+        fail: Callable[[Exception], None],
+        unscale: Callable[[Tensor], Tensor] | None = None,
+        *,
+        taps_gradients: bool = True,
+    ) -> None:
+        self._registry = registry
+        self._filing = Filing(collector, fail, unscale, taps_gradients=taps_gradients)
+        self._script = Script()
+        self._full = Listener(names, registry, self._filing, self._script)
+        self._lean = LeanListener(names, registry, self._filing, self._script)
+        self._attached: Listener | LeanListener = self._full
+
+    def attach(self, called: nn.Module | None = None) -> None:
+        """Hear the passes from here on.
+
+        Args:
+            called: the module whose call is beginning now: torch has gathered its hooks, so a new one is too late.
+        """
+        wanted = self._lean if self._script.is_ready else self._full
+        if wanted is not self._attached:
+            self._attached.detach()
+            self._registry.is_learnt = wanted is self._lean
+            self._attached = wanted
+        wanted.attach(called)
+
+    def detach(self) -> None:
+        """Leave no hook on a module, and hear no more of the graphs so far."""
+        self._attached.detach()
+        self._filing.forget_gradients()
+
+    def deafen(self) -> None:
+        """Hear nothing from now on, though the hooks are still there."""
+        self._filing.is_deaf = True
+
+    def forget_gradients(self) -> None:
+        """Hear no more of the graphs of the passes so far."""
+        self._filing.forget_gradients()
+
+    def is_inside(self) -> bool:
+        """A forward pass is running."""
+        return self._attached.is_inside()

@@ -1,0 +1,117 @@
+"""The Jacobians between the named layers of a model, on a fixed batch."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thruway.errors import ConfigError, ShapeError, unknown_name
+from thruway.watching.jacobian import LayerJacobian, mean_singular_value
+from thruway.watching.operations import ACTIVATION_MODULES
+from thruway.watching.probing import as_it_is
+
+__all__ = ["layer_jacobians"]
+
+
+def layer_jacobians(
+    model: nn.Module,
+    x: Tensor,
+    layers: Sequence[str] | None = None,
+    *,
+    exact_up_to: int = 512,
+    directions: int = 4,
+    generator: torch.Generator | None = None,
+) -> dict[str, LayerJacobian]:
+    """How much each layer stretches or shrinks a small change of the layer before: mean singular values, by name.
+
+        J_i = ∂z_{i+1} / ∂z_i
+
+    One pass of the model as it is now, in evaluation mode; nothing of it is changed and nothing remains. To watch the
+    Jacobians of a training run, call this on the same few examples at the steps of interest; they cost a backward
+    pass through one layer per unit of it.
+
+    Args:
+        model: any module; examples must not mix in it.
+        x: (batch, ...) its input. 8 examples are enough for a mean over directions.
+        layers: paths of modules, in the order they run; every Jacobian is that of a module's output with respect to
+            the one before, of the first with respect to x. Left out: the activation modules, or where there are
+            none, all modules that contain no others.
+        exact_up_to, directions, generator: as in layer_jacobian.
+    Returns:
+        By the later layer's path.
+    Raises:
+        ConfigError: for a path that the model has not or that did not run, or layers that do not feed each other.
+        ShapeError: for a layer that does not return one tensor with a row per example.
+    Source:
+        Glorot & Bengio 2010, eq. 17 and the text below it.
+
+    >>> net = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Tanh(), nn.Linear(3, 3, bias=False), nn.Tanh())
+    >>> with torch.no_grad():
+    ...     _ = net[0].weight.copy_(torch.eye(3)), net[2].weight.copy_(0.5 * torch.eye(3))
+    >>> {name: j.mean_singular_value for name, j in layer_jacobians(net, torch.zeros(4, 3)).items()}
+    {'1': 1.0, '3': 0.5}
+    """
+    modules = _chosen(model, layers)
+    outputs: dict[str, Tensor] = {}
+    with _outputs_kept(modules, outputs), as_it_is(model), torch.enable_grad():
+        before = x.detach().clone()
+        if before.is_floating_point():
+            before.requires_grad_()
+        model(before.clone())
+        found: dict[str, LayerJacobian] = {}
+        # Where layers were named, their order is what was asked for; else it is that of the pass.
+        for name in outputs if layers is None else modules:
+            if name not in outputs:
+                raise ConfigError(f"layer {name!r} did not run on this input. Leave it out of layers.")
+            output = outputs[name]
+            if output.dim() < 2 or len(output) != len(x):
+                raise ShapeError(
+                    f"layer {name!r} returned shape {tuple(output.shape)} for {len(x)} examples; a Jacobian example by "
+                    "example needs (batch, ...). Name layers that return it."
+                )
+            if before.is_floating_point() and before.requires_grad:
+                try:
+                    found[name] = mean_singular_value(
+                        output, before, exact_up_to=exact_up_to, directions=directions, generator=generator
+                    )
+                except ConfigError as error:
+                    raise ConfigError(f"at layer {name!r}: {error}") from error
+            before = output
+    return found
+
+
+def _chosen(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.Module]:
+    every = dict(model.named_modules())
+    if layers is not None:
+        for name in layers:
+            if name not in every:
+                raise ConfigError(unknown_name("layer", name, every))
+        return {name: every[name] for name in layers}
+    activations = {name: module for name, module in every.items() if type(module) in ACTIVATION_MODULES}
+    return activations or {name: module for name, module in every.items() if not module._modules}
+
+
+@contextlib.contextmanager
+def _outputs_kept(modules: dict[str, nn.Module], outputs: dict[str, Tensor]) -> Iterator[None]:
+    """Every module's first output, by name, in the order they ran."""
+    handles = [module.register_forward_hook(partial(_keep, name, outputs)) for name, module in modules.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _keep(name: str, outputs: dict[str, Tensor], module: nn.Module, _inputs: Any, output: Any) -> Any:
+    if not isinstance(output, Tensor):
+        raise ShapeError(
+            f"layer {name!r} returned {type(output).__name__}, and a Jacobian needs one tensor. Name other layers."
+        )
+    if name in outputs:
+        return None
+    outputs[name] = output
+    # The model goes on with a copy, which it may overwrite.
+    return output.clone()

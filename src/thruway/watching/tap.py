@@ -1,0 +1,29 @@
+"""Hearing the gradient with respect to a tensor, at the lowest price torch offers."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from torch import Tensor
+
+__all__ = ["OUR_KEY", "tap"]
+
+OUR_KEY = -1  # torch numbers its own handles from 0 on
+
+
+def tap(tensor: Tensor, hear: Callable[[Tensor], None]) -> "OrderedDict[int, Callable[[Tensor], None]]":
+    """Call `hear(gradient)` when the backward pass reaches `tensor`, which must not be a leaf.
+
+    The hook belongs to the tensor as it is now: what overwrites it later (ReLU(inplace=True), x += skip) has a
+    gradient of its own, and this one stays right.
+
+    Returns:
+        The tensor's hooks; deleting OUR_KEY from them ends it.
+    """
+    hooks: OrderedDict[int, Callable[[Tensor], None]] | None = tensor._backward_hooks  # type: ignore[assignment]
+    if hooks is None:
+        # What Tensor.register_hook does, less the handle, which costs more than all the rest.
+        hooks = OrderedDict()
+        tensor._backward_hooks = hooks  # type: ignore[assignment]
+        tensor.grad_fn._register_hook_dict(tensor)  # type: ignore[union-attr]
+    hooks[OUR_KEY] = hear
+    return hooks
