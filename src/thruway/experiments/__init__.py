@@ -3,8 +3,11 @@
 from thruway.experiments.claims import Claim, judge
 from thruway.experiments.experiment import Experiment, Progress, Silent
 from thruway.experiments.glorot2010 import ERRORS
+from thruway.experiments.glorot2010.saturation_study import SATURATION
 from thruway.experiments.highway2015 import DEPTH
 
 __all__ = ["EXPERIMENTS", "Claim", "Experiment", "Progress", "Silent", "judge"]
 
-EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (DEPTH, ERRORS)}
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment for experiment in (DEPTH, ERRORS, SATURATION)
+}
