@@ -3,7 +3,7 @@
 A tensor handed in is held until its group fills a block, or until someone is about to write into it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from thruway.errors import ShapeError
 from thruway.watching.quantities import Quantity
 from thruway.watching.rows import Rows
 from thruway.watching.sites import Site
@@ -70,6 +71,7 @@ class Collector:
         self._blocks: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
         self._results: list[tuple[Quantity, tuple[Site, ...], int, Tensor]] = []
         self._written_to: set[Site] = set()
+        self._doubtful: set[Site] = set()
         self.sampled = 0  # sampled steps before this one, for the strides
 
     def add(self, site: Site, tensor: Tensor) -> None:
@@ -115,6 +117,10 @@ class Collector:
         for group in self._groups.values():
             group.sites, group.tensors, group.versions = [], [], []
 
+    def doubt(self, sites: Iterable[Site]) -> None:
+        """Give no number of these sites for this step: what was handed in under their names is something else."""
+        self._doubtful.update(sites)
+
     def finish(self) -> list[Measured]:
         """The step's numbers, copied to the host in one transfer per device."""
         self.flush()
@@ -131,7 +137,11 @@ class Collector:
                 shape = results[i][3].shape
                 host[i] = packed[start : start + shape.numel()].reshape(shape)
                 start += shape.numel()
-        return [Measured(q, sites, n, values) for (q, sites, n, _), values in zip(results, host, strict=True)]
+        measured = [Measured(q, sites, n, values) for (q, sites, n, _), values in zip(results, host, strict=True)]
+        if self._doubtful:
+            measured = [_without(m, self._doubtful) for m in measured]
+            self._doubtful = set()
+        return measured
 
     def _group_of(self, site: Site, tensor: Tensor) -> _Group:
         key = (site.kind, tensor.shape, tensor.dtype, tensor.device, site.activation, site.unit_dim)
@@ -192,4 +202,19 @@ class Collector:
                 measured = quantity.measure(rows)
                 if quantity.window is not None and self._fold is not None:
                     measured = self._fold(quantity, sites, measured)
+                if measured.shape[:1] != (len(sites),):
+                    raise ShapeError(_refuse_shape(quantity, measured, len(sites)))
                 self._results.append((quantity, sites, rows.count, measured))
+
+
+def _without(measured: Measured, doubtful: set[Site]) -> Measured:
+    kept = [index for index, site in enumerate(measured.sites) if site not in doubtful]
+    sites = tuple(measured.sites[index] for index in kept)
+    return Measured(measured.quantity, sites, measured.count, measured.values[kept])
+
+
+def _refuse_shape(quantity: Quantity, measured: Tensor, sites: int) -> str:
+    return (
+        f"the quantity {quantity.name!r} gave {tuple(measured.shape)} for {sites} tensors. Its measure takes "
+        "Rows of k tensors and gives one number for each, (k,), or m numbers, (k, m)."
+    )

@@ -8,7 +8,7 @@ from torch import nn
 
 from thruway.errors import ConfigError
 
-__all__ = ["EagerSteps", "refuse_compiled"]
+__all__ = ["EagerSteps", "refuse_compiled", "refuse_inside_compiled"]
 
 
 def refuse_compiled(model: nn.Module, *, has_optimizer: bool) -> None:
@@ -22,6 +22,25 @@ def refuse_compiled(model: nn.Module, *, has_optimizer: bool) -> None:
             f"{type(model).__name__} was compiled in place by model.compile(), where hooks added now are not run. "
             "Pass optimizer= so that sampled steps can run eager, or use compiled = torch.compile(model)."
         )
+
+
+def refuse_inside_compiled(name: str, instead: str) -> None:
+    """Refuse to count steps from within compiled code, whose functions nobody would hear.
+
+    Raises:
+        ConfigError: if torch.compile runs, or is looking at, the code that called the model.
+    """
+    if _is_run_by_the_compiler():
+        raise ConfigError(
+            f"{name} is called by code that was compiled as a whole, and a watcher inside of that sees nothing. "
+            f"{instead}"
+        )
+
+
+def _is_run_by_the_compiler() -> bool:
+    if torch.compiler.is_compiling():  # the compiler reads this very line, and could not read the next
+        return True
+    return "torch._dynamo" in sys.modules and torch._C._dynamo.eval_frame.get_eval_frame_callback() not in (None, False)
 
 
 class EagerSteps:

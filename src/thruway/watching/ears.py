@@ -42,6 +42,7 @@ class Ears:
         self._full = Listener(names, registry, self._filing, self._script)
         self._lean = LeanListener(names, registry, self._filing, self._script)
         self._attached: Listener | LeanListener = self._full
+        self._passes = 0
 
     def attach(self, called: nn.Module | None = None) -> None:
         """Hear the passes from here on.
@@ -49,7 +50,10 @@ class Ears:
         Args:
             called: the module whose call is beginning now: torch has gathered its hooks, so a new one is too late.
         """
-        wanted = self._lean if self._script.is_ready else self._full
+        self._passes += 1
+        # At the 1st, 2nd, 4th, 8th ... in full again: a model may have taken up something that was in no lesson.
+        is_lesson = self._passes & (self._passes - 1) == 0
+        wanted = self._lean if self._script.is_ready and not is_lesson else self._full
         if wanted is not self._attached:
             self._attached.detach()
             self._registry.is_learnt = wanted is self._lean

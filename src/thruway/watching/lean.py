@@ -45,6 +45,8 @@ class LeanListener:
             self._handles.append(module.register_forward_pre_hook(self._enter))
         for module in self._script.hooked:
             self._handles.append(module.register_forward_hook(self._hear_output))
+        for module in self._script.claimed:
+            self._handles.append(module.register_forward_hook(self._check_output))
         self._handles += [module.register_forward_hook(hook) for module, hook in self._stacks.hooks()]
         for module in self._script.entered:
             self._handles.append(module.register_forward_hook(self._leave, always_call=True))
@@ -103,6 +105,16 @@ class LeanListener:
                 self._filing.fail(error)
 
 
+    def _check_output(self, module: nn.Module, _inputs: Any, output: Any) -> None:
+        """What went by the name of this module's output must be what it returns, in this pass too."""
+        mode = self._mode
+        if mode is None or output is mode.result or self._filing.is_deaf:
+            return
+        if not any(tensor is mode.result for _, tensor in named_outputs(output)):
+            self._filing.collector.doubt(self._registry.known_outputs.get(self._names[module], ()))
+            self._script.give_up()
+
+
 class _Following(TorchFunctionMode):
     """Files the result of every function in the script."""
 
@@ -111,6 +123,7 @@ class _Following(TorchFunctionMode):
         self._script = script
         self._filing = filing
         self.last: Site | None = None
+        self.result: Tensor | None = None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -135,6 +148,7 @@ class _Following(TorchFunctionMode):
         try:
             if action.is_add and operands_of(args, kwargs) is None:
                 return
+            self.result = result
             key = Script.key(self.last, str(action.operation), weight_of(action, args, kwargs))
             line: Line | None = self._script.find(key)
             if line is None:

@@ -209,6 +209,8 @@ class Listener:
             heard = self.heard
             if heard is not None and heard.tensor is tensor and name:
                 self.heard = None
+                if not is_simple:
+                    self._script.claimed[module] = None
                 self._file(name + suffix, heard._replace(module=type(module).__name__) if is_simple else heard)
                 continue
             self.file_heard()

@@ -34,6 +34,11 @@ class Probe:
             self._listener.detach()
         self.trace.add(step, self._collector.finish())
 
+    def deafen(self) -> None:
+        """Hear nothing more and hold no activation, though hooks may still be there."""
+        self._listener.deafen()
+        self._collector.forget()
+
     def forget(self) -> None:
         """Hold no tensor, not even the inputs."""
         self._listener.detach()

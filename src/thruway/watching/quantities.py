@@ -82,7 +82,7 @@ def _input_dependence(rows: Rows) -> Tensor:
     """Mean over units of the standard deviation over inputs."""
     if not rows.inputs:
         return torch.full_like(rows.mean, math.nan)
-    if not rows.is_plain:
+    if not (rows.is_plain and rows._is_tame):
         return _finite_input_dependence(rows)
     centred = rows.values - rows.values.mean(rows.inputs, keepdim=True)
     spread: Tensor = torch.linalg.vector_norm(centred, dim=rows.inputs)
@@ -119,9 +119,10 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity("nan", "values", lambda rows: rows.nan_count, merge="sum"),
         Quantity("inf", "values", lambda rows: rows.inf_count, merge="sum"),
         Quantity("norm", "", _norm, _WEIGHTS, merge="last"),
-        Quantity("input_dependence", "", _input_dependence, ("output",), _GATES, source=_HIGHWAY),
+        Quantity("input_dependence", "", _input_dependence, ("output",), _GATES, stride=10, source=_HIGHWAY),
         # From here on by name only, as they cost more.
         Quantity("zero_share", "share of values", lambda rows: rows.share_equal(0.0)),
+        Quantity("count", "values", lambda rows: rows.finite_count, merge="sum"),
         Quantity("rms", "", lambda rows: rows.root_mean_square, merge="rms"),
         Quantity("p2", "", lambda rows: percentile(rows, 2), source=f"{_GLOROT}, fig. 3 (its mirror image)"),
         Quantity("p50", "", lambda rows: percentile(rows, 50)),

@@ -34,6 +34,7 @@ class Script:
         self.is_ready = False
         self.hooked: dict[nn.Module, None] = {}  # modules with outputs that no function announces
         self.hooked_names: set[str] = set()  # the names of those outputs
+        self.claimed: dict[nn.Module, None] = {}  # modules of the user's whose output is the last function's result
         self.entered: dict[nn.Module, None] = {}  # modules that the training loop calls
         self._lines: dict[Key, Line | None] = {}
         self._surprises = 0
@@ -46,8 +47,7 @@ class Script:
     def learn(self, key: Key, line: Line | None) -> None:
         """One line of a pass that was heard in full."""
         if self._lines.setdefault(key, line) != line:
-            self._surprises = _PATIENCE  # two results that look alike
-            self.is_ready = False
+            self.give_up()  # two results that look alike
 
     def find(self, key: Key) -> Line | None:
         """The line; a key never met asks for another lesson, and gives None for now."""
@@ -57,6 +57,11 @@ class Script:
             self._surprises += 1
             self.is_ready = False
             return None
+
+    def give_up(self) -> None:
+        """The model does not do the same in every pass."""
+        self._surprises = _PATIENCE
+        self.is_ready = False
 
     def end_lesson(self) -> None:
         """A pass was heard in full."""

@@ -1,8 +1,10 @@
 """What was seen: numbers per step, site and quantity, in memory and wherever else they should go."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,50 +26,18 @@ from thruway.watching.derived import DERIVED, Derivation
 from thruway.watching.layout import Key, Layout, layout_key, pack
 from thruway.watching.merging import merge
 from thruway.watching.registry import Registry
+from thruway.watching.saving import Kept, load_kept, save_kept
 from thruway.watching.sites import Kind, Site
+from thruway.watching.steps import BadValue, Series, Step, first_bad_of
+from thruway.watching.summary import in_words
+from thruway.watching.tidy import Row, SiteLog, as_table, log_rows
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from thruway.watching.choosing import Choice
 
 __all__ = ["BadValue", "Series", "SiteLog", "Trace"]
-
-
-class SiteLog(Protocol):
-    """Where a trace writes as it grows; a Run is one."""
-
-    def log_sites(self, step: int, quantity: str, sites: Sequence[str], values: Any) -> None:
-        """One quantity at many sites of one step."""
-
-
-@dataclass(frozen=True)
-class BadValue:
-    """Where NaN or infinity was seen first: in the earliest step, whichever came first in the passes."""
-
-    step: int
-    site: Site
-    nan: int
-    inf: int
-
-
-@dataclass(frozen=True)
-class Series:
-    """One quantity: `values` (sites, steps), NaN where it was not measured."""
-
-    quantity: str
-    kind: Kind
-    sites: tuple[Site, ...]
-    steps: NDArray[np.int64]
-    values: NDArray[np.float64]
-
-    @property
-    def names(self) -> list[str]:
-        """The sites' names, in the order of the forward pass."""
-        return [site.name for site in self.sites]
-
-
-@dataclass(slots=True)
-class _Step:
-    number: int
-    layout: Layout
-    numbers: NDArray[Any]
-    arrays: list[Measured]  # quantities of many numbers per site
 
 
 class Trace:
@@ -90,7 +60,8 @@ class Trace:
         self._memory = memory
         self._used = 0
         self._samples = 0
-        self._steps: list[_Step] = []
+        self.units: dict[str, str] = {}
+        self._steps: list[Step] = []
         self._layouts: dict[Key, Layout] = {}
         self._derivations: dict[Layout, list[Derivation]] = {}
 
@@ -106,16 +77,13 @@ class Trace:
             layout = self._layout(single)
         numbers = pack(single)
         if self.first_bad is None:
-            self.first_bad = _first_bad(step, layout, numbers)
+            self.first_bad = first_bad_of(step, layout, numbers)
         if self._run is not None:
-            for (kind, quantity), (sites, places) in layout.places.items():
-                self._run.log_sites(step, _logged(kind, quantity), [s.name for s in sites], numbers[places])
-            for d in self._derived(layout):
-                self._run.log_sites(step, _logged(d.kind, d.quantity), [s.name for s in d.sites], d.of(numbers))
+            log_rows(self._run, self._rows(Step(step, layout, numbers, [])))
         self._samples += 1
         if (self._samples - 1) % self.kept_every == 0:
             arrays = [m for m in measured if m.values.ndim > 1]
-            self._steps.append(_Step(step, layout, numbers, arrays))
+            self._steps.append(Step(step, layout, numbers, arrays))
             self._used += numbers.nbytes + sum(m.values.nbytes for m in arrays)
             if self._used > self._memory and len(self._steps) > 2:
                 self._thin()
@@ -130,17 +98,19 @@ class Trace:
         layout = self._layouts.get(key)
         if layout is None:
             layout = self._layouts[key] = Layout.of(key)
+            self.units |= {m.quantity.name: m.quantity.unit for m in measured}
         return layout
 
     def _derived(self, layout: Layout) -> list[Derivation]:
         known = self._derivations.get(layout)
         if known is None:
-            known = self._derivations[layout] = [d for make in DERIVED.values() if (d := make(layout, self._registry))]
+            made = [d for make in DERIVED.values() if (d := make(layout, self._registry))]
+            known = self._derivations[layout] = [d for d in made if (d.kind, d.quantity) not in layout.places]
         return known
 
     # Reading
 
-    def _settled(self) -> list[_Step]:
+    def _settled(self) -> list[Step]:
         if self.settle is not None:
             self.settle()
         return self._steps
@@ -170,19 +140,15 @@ class Trace:
             names |= {d.quantity: None for d in self._derived(layout) if d.kind == kind}
         return list(names)
 
-    def series(self, quantity: str, kind: Kind = "output") -> Series:
-        """One quantity at every site and step.
+    def series(self, quantity: str, kind: Kind = "output", *, last: int | None = None) -> Series:
+        """One quantity at every site, at every step that it was taken; with `last`, that many of the latest of them.
 
         Raises:
             ConfigError: if it was not measured at sites of this kind.
         """
-        found: dict[Site, int] = {}
-        columns: list[tuple[tuple[Site, ...], NDArray[Any]]] = []
-        for step in self._settled():
-            sites, numbers = self._read(step, quantity, kind)
-            columns.append((sites, numbers))
-            for site in sites:
-                found.setdefault(site, site.order)
+        taken = ((step.number, *self._read(step, quantity, kind)) for step in reversed(self._settled()))
+        columns = list(islice((column for column in taken if column[1]), last))[::-1]
+        found = {site for sites in {sites for _, sites, _ in columns} for site in sites}
         if not found:
             if quantity in array_names(self._steps, kind):
                 raise ConfigError(f"{quantity} is many numbers per site: read it with trace.arrays({quantity!r}).")
@@ -191,12 +157,14 @@ class Trace:
         row_of = {site: row for row, site in enumerate(ordered)}
         values = np.full((len(ordered), len(columns)), np.nan)
         rows: dict[tuple[Site, ...], list[int]] = {}
-        for column, (sites, numbers) in enumerate(columns):
-            at = rows.setdefault(sites, [row_of[site] for site in sites])
-            values[at, column] = numbers
-        return Series(quantity, kind, tuple(ordered), np.array(self.steps, dtype=np.int64), values)
+        for column, (_, sites, numbers) in enumerate(columns):
+            if sites not in rows:
+                rows[sites] = [row_of[site] for site in sites]
+            values[rows[sites], column] = numbers
+        steps = np.array([number for number, _, _ in columns], dtype=np.int64)
+        return Series(quantity, kind, tuple(ordered), steps, values)
 
-    def _read(self, step: _Step, quantity: str, kind: Kind) -> tuple[tuple[Site, ...], NDArray[Any]]:
+    def _read(self, step: Step, quantity: str, kind: Kind) -> tuple[tuple[Site, ...], NDArray[Any]]:
         place = step.layout.places.get((kind, quantity))
         if place is not None:
             return place[0], step.numbers[place[1]]
@@ -204,6 +172,10 @@ class Trace:
             if (derivation.kind, derivation.quantity) == (kind, quantity):
                 return derivation.sites, derivation.of(step.numbers)
         return (), np.empty(0)
+
+    def array_quantities(self, kind: Kind = "output") -> list[str]:
+        """What was measured at sites of a kind as many numbers each, such as histograms."""
+        return array_names(self._settled(), kind)
 
     def arrays(self, quantity: str, kind: Kind = "output") -> ArraySeries:
         """One quantity of many numbers per site, at every site and at every step that it was taken.
@@ -231,62 +203,86 @@ class Trace:
 
     def table(self) -> Table:
         """Every number: step, kind, site, quantity, value."""
-        steps: list[NDArray[Any]] = []
-        kinds: list[str] = []
-        names: list[str] = []
-        quantities: list[str] = []
-        values: list[NDArray[Any]] = []
-        for step in self._settled():
-            derived = [((d.kind, d.quantity), d.sites, d.of(step.numbers)) for d in self._derived(step.layout)]
-            places = [(which, sites, step.numbers[at]) for which, (sites, at) in step.layout.places.items()]
-            for (kind, quantity), sites, numbers in places + derived:
-                steps.append(np.full(len(sites), step.number))
-                kinds += [kind] * len(sites)
-                names += [site.name for site in sites]
-                quantities += [quantity] * len(sites)
-                values.append(numbers)
-        return Table(
-            {
-                "step": np.concatenate(steps) if steps else np.empty(0, dtype=np.int64),
-                "kind": np.array(kinds, dtype=object),
-                "site": np.array(names, dtype=object),
-                "quantity": np.array(quantities, dtype=object),
-                "value": np.concatenate(values) if values else np.empty(0),
-            }
+        return as_table(row for step in self._settled() for row in self._rows(step))
+
+    def _rows(self, step: Step) -> Iterator[Row]:
+        for (kind, quantity), (sites, places) in step.layout.places.items():
+            yield step.number, kind, quantity, sites, step.numbers[places]
+        for d in self._derived(step.layout):
+            yield step.number, d.kind, d.quantity, d.sites, d.of(step.numbers)
+
+    # Showing and keeping
+
+    def figure(
+        self,
+        what: str,
+        kind: Kind | None = None,
+        *,
+        style: str | None = None,
+        sites: "Choice" = None,
+        step: int | None = None,
+    ) -> "go.Figure":
+        """A quantity as a figure: a map of sites x steps, or another style of showing.FIGURES.
+
+        Args:
+            what: its name, as in `quantities()`.
+            kind: of the sites; left out, the first kind that has the quantity, outputs before all others.
+            style: "heat_map", "mean_and_spread", "percentile_bands", "std_intervals" or "histograms".
+            sites: "activations", "modules", "gates"; names or patterns such as "blocks.*.relu"; or a function of a
+                Site that says whether it is wanted. Left out, a map shows all, other styles the activations.
+            step: the step of histograms; left out, the last that has them.
+        Raises:
+            ConfigError: for what was not measured or is not known; it says what there is.
+        """
+        from thruway.watching.showing import show  # brings the charts, which take longer to load than a training step
+
+        return show(self, what, kind, style, sites, step)
+
+    def save(self, path: Path | str) -> Path:
+        """Write everything to one file, usually `something.npz`, which `Trace.load` and NumPy read; no code is in it.
+
+        Raises:
+            RunError: if it cannot be written; an older file there is then untouched.
+        """
+        return save_kept(self._kept(), Path(path))
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Trace":
+        """A trace that was saved.
+
+        Raises:
+            RunError: if the file is missing, damaged, no trace, or of a later format.
+        """
+        return cls._of(load_kept(Path(path)))
+
+    def _kept(self) -> Kept:
+        probe = None if self.probe is None else self.probe._kept()
+        return Kept(
+            model=self.model,
+            kept_every=self.kept_every,
+            samples=self._samples,
+            first_bad=self.first_bad,
+            failure=self.failure,
+            units=self.units,
+            registry=self._registry,
+            layouts=self._layouts,
+            steps=self._settled(),
+            probe=probe,
         )
 
+    @classmethod
+    def _of(cls, kept: Kept) -> "Trace":
+        trace = cls(kept.model, kept.registry, None, sys.maxsize)
+        trace.kept_every, trace._samples, trace.units = kept.kept_every, kept.samples, kept.units
+        trace.first_bad, trace.failure = kept.first_bad, kept.failure
+        trace._layouts, trace._steps = kept.layouts, kept.steps
+        trace.probe = None if kept.probe is None else cls._of(kept.probe)
+        return trace
+
     def __repr__(self) -> str:
-        steps = self.steps
-        if not steps:
-            return f"Trace of {self.model}: nothing seen yet"
-        count = {kind: sum(site.kind == kind for site in self.sites) for kind in ("output", "gradient", "parameter")}
-        seen = ", ".join(f"{n} {kind}s" for kind, n in count.items() if n)
-        bad = self.first_bad
-        health = f"first bad value at step {bad.step} in {bad.site.kind} of {bad.site.name}" if bad else "all finite"
-        return f"Trace of {self.model}: {len(steps)} steps ({steps[0]} to {steps[-1]}), {seen}; {health}"
+        return in_words(self)
 
+    def _repr_html_(self) -> str:
+        from thruway.watching.notebook import in_html
 
-def _logged(kind: Kind, quantity: str) -> str:
-    """The quantity's name in a run, where the kind of the site has no column of its own."""
-    return f"{kind}.{quantity}"
-
-
-def _first_bad(step: int, layout: Layout, numbers: NDArray[Any]) -> BadValue | None:
-    counts: dict[Site, dict[str, int]] = {}
-    for (_, quantity), (sites, places) in layout.places.items():
-        if quantity in ("nan", "inf"):
-            found = numbers[places]
-            if found.any():
-                for site, number in zip(sites, found.tolist(), strict=True):
-                    if number:
-                        counts.setdefault(site, {})[quantity] = int(number)
-    if not counts:
-        return None
-    first = min(counts, key=_when)
-    return BadValue(step, first, counts[first].get("nan", 0), counts[first].get("inf", 0))
-
-
-def _when(site: Site) -> tuple[int, int]:
-    """The order of events in a step; the backward pass meets the last site first."""
-    turn = {"parameter": 0, "output": 1, "gradient": 2, "parameter_gradient": 3, "update": 4}[site.kind]
-    return turn, -site.order if site.kind == "gradient" else site.order
+        return in_html(self)

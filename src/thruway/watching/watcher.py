@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -13,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from thruway.errors import ConfigError
 from thruway.watching.collector import Collector
-from thruway.watching.compiled import EagerSteps, refuse_compiled
+from thruway.watching.compiled import EagerSteps, refuse_compiled, refuse_inside_compiled
 from thruway.watching.dead import LastActive
 from thruway.watching.ears import Ears
 from thruway.watching.listener import is_in_backward
@@ -191,11 +192,11 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
 
     def _model_called(self, _module: nn.Module, _inputs: Any) -> None:
         """Without an optimizer to tell, a call of the model begins a step."""
-        if torch.compiler.is_compiling():
-            raise ConfigError(
-                "the training step is compiled as a whole, and a watcher inside it would see nothing. "
-                "Pass optimizer=, or compile the model instead of the step."
-            )
+        refuse_inside_compiled(
+            self._trace.model,
+            "Watch what torch.compile returned, if that is the model; otherwise pass optimizer=, "
+            "so that sampled steps can run eager.",
+        )
         if self._is_probing or self._listener.is_inside() or not torch.is_grad_enabled() or is_in_backward():
             return
         if self._failure is not None:
@@ -207,6 +208,9 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         self._begin_if_sampled(called=self._model)
 
     def _before_update(self, _optimizer: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        refuse_inside_compiled(
+            f"{type(self._optimizer).__name__}.step()", "Call it outside of the compiled code, or watch every step."
+        )
         if not self._is_sampling or self._parameters is None:
             return None
         read = self._guard(self._parameters.before_update)
@@ -292,12 +296,16 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         """Hear nothing more. Hooks go at the next step: torch may be running through a list of them just now."""
         if self._failure is not None:
             return
-        self._failure = self._trace.failure = error
+        self._failure = self._trace.failure = _as_text(error)
         self._listener.deafen()
         self._collector.forget()
+        if self._parameters is not None:
+            self._parameters.forget()
+        if self._probe is not None:
+            self._probe.deafen()
         warnings.warn(
             f"watching ended at step {self._step}: {type(error).__name__}: {error}. "
-            "What was seen before is in the trace; training goes on.",
+            "What was seen before is in the trace, and where it failed in trace.failure; training goes on.",
             WatchWarning,
             stacklevel=3,
         )
@@ -323,6 +331,13 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
                 WatchWarning,
                 stacklevel=2,
             )
+
+
+def _as_text(error: Exception) -> Exception:
+    """The error with its traceback as a note: the traceback itself would keep the tensors of every frame alive."""
+    error.add_note("".join(traceback.format_exception(error)))
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
 
 
 def module_names(model: nn.Module) -> dict[nn.Module, str]:

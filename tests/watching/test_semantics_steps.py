@@ -1,0 +1,188 @@
+"""What one step is: accumulated micro-batches, closures, evaluation in between, scaled losses, recomputed blocks."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from thruway.watching import Trace, watch
+from thruway.watching.sites import KINDS
+
+WIDTH, BATCH = 4, 12
+# All that is of a whole batch, not only of its parts; percentiles and ranks are not.
+WHOLE = ["mean", "std", "abs_max", "zeros", "saturation_low", "saturation_high", "nan", "inf", "norm"]
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.first(x))
+        return self.head(x + torch.tanh(self.second(x)))
+
+
+def net() -> Net:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        return Net().double()
+
+
+def batch(step: int = 0, size: int = BATCH) -> Tensor:
+    generator = torch.Generator().manual_seed(step)
+    return torch.randn(size, WIDTH, dtype=torch.float64, generator=generator) * (1 + torch.arange(size)[:, None])
+
+
+def assert_alike(one: Trace, other: Trace, *, rtol: float, kinds: tuple[Any, ...] = KINDS) -> None:
+    """Same sites, same steps, same numbers."""
+    for kind in kinds:
+        assert one.quantities(kind) == other.quantities(kind)
+        assert one.quantities(kind) != []
+        for quantity in one.quantities(kind):
+            ours, theirs = one.series(quantity, kind), other.series(quantity, kind)
+            assert ours.names == theirs.names
+            assert ours.steps.tolist() == theirs.steps.tolist()
+            np.testing.assert_allclose(ours.values, theirs.values, rtol, 1e-14, err_msg=f"{quantity} of {kind}")
+
+
+def train(splits: list[int], *, steps: int = 3) -> Trace:
+    """Each step's batch in parts of these sizes."""
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    with watch(model, optimizer=optimizer, quantities=WHOLE) as trace:
+        for step in range(steps):
+            optimizer.zero_grad()
+            for part in batch(step).split(splits):
+                (model(part).square().sum() / BATCH).backward()
+            optimizer.step()
+    return trace
+
+
+@pytest.mark.parametrize("splits", [[6, 6], [4, 4, 4], [1] * 12, [7, 3, 2]])
+def test_micro_batches_add_up_to_the_batch(splits: list[int]) -> None:
+    whole, parts = train([BATCH]), train(splits)
+    assert len(whole.steps) == 3
+    assert_alike(parts, whole, rtol=1e-9)  # float64; squares of means are taken apart and put together again
+
+
+def test_parts_of_a_model_may_be_called_by_the_loop() -> None:
+    """No root call, and a part that is called twice: with the optimizer, a step is a step all the same."""
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    whole = train([BATCH])
+    with watch(model, optimizer=optimizer, quantities=["mean"]) as trace:
+        for step in range(3):
+            optimizer.zero_grad()
+            x = F.relu(model.first(batch(step)))
+            (model.head(x + torch.tanh(model.second(x))).square().sum() / BATCH).backward()
+            optimizer.step()
+    for kind in ("output", "gradient"):
+        ours, theirs = trace.series("mean", kind), whole.series("mean", kind)
+        assert ours.names == ["first", "second", "head"]
+        for name, values in zip(ours.names, ours.values, strict=True):
+            np.testing.assert_allclose(values, theirs.values[theirs.names.index(name)], 1e-12)
+
+
+OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    "sgd": lambda parameters: torch.optim.SGD(parameters, 0.01),
+    "lbfgs": lambda parameters: torch.optim.LBFGS(parameters, 0.01, max_iter=1),
+}
+
+
+@pytest.mark.parametrize("as_keyword", [False, True])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_gradients_that_come_up_inside_the_step_are_this_steps(name: str, as_keyword: bool) -> None:
+    """With a closure, what lies in .grad when step() is called belongs to the step before."""
+    model, twin = net(), net()
+    optimizer, plain = OPTIMIZERS[name](model.parameters()), torch.optim.SGD(twin.parameters(), 0.01)
+    expected: dict[str, list[float]] = {n: [] for n, _ in twin.named_parameters()}
+    with watch(model, optimizer=optimizer, quantities=["norm"]) as trace:
+        for step in range(3):
+            for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+                q.data.copy_(p.data)
+            plain.zero_grad()
+            twin(batch(step)).square().mean().backward()
+            for n, p in twin.named_parameters():
+                assert p.grad is not None
+                expected[n].append(p.grad.norm().item())
+
+            def closure(step: int = step) -> Tensor:
+                optimizer.zero_grad()
+                loss = model(batch(step)).square().mean()
+                loss.backward()
+                return loss
+
+            loss = optimizer.step(closure=closure) if as_keyword else optimizer.step(closure)
+            assert isinstance(loss, Tensor)
+    norms = trace.series("norm", "parameter_gradient")
+    for n, values in zip(norms.names, norms.values, strict=True):
+        np.testing.assert_allclose(values, expected[n], 1e-12)
+    assert sorted(norms.names) == sorted(expected)
+
+
+@pytest.mark.parametrize("gives_optimizer", [False, True])
+def test_evaluation_in_between_is_no_step_and_not_heard(gives_optimizer: bool) -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.0)
+    with watch(model, optimizer=optimizer if gives_optimizer else None, quantities=["mean"]) as trace:
+        for step in range(4):
+            with torch.no_grad():
+                model(batch(99))
+            with torch.inference_mode():
+                model(batch(98))
+            model(batch(step)).sum().backward()
+            with torch.no_grad():
+                model(batch(97))
+            optimizer.step()
+    assert trace.steps == [0, 1, 2, 3]
+    first = trace.series("mean").values[0]
+    wanted = [model.first(batch(step)).mean().item() for step in range(4)]
+    np.testing.assert_allclose(first, wanted, 1e-12)
+
+
+class Checkpointed(Net):
+    def __init__(self, use_reentrant: bool | None) -> None:
+        super().__init__()
+        self.use_reentrant = use_reentrant
+
+    def block(self, x: Tensor) -> Tensor:
+        return x + torch.tanh(self.second(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.first(x))
+        if self.use_reentrant is None:
+            return self.head(self.block(x))
+        return self.head(checkpoint(self.block, x, use_reentrant=self.use_reentrant))
+
+
+@pytest.mark.parametrize("gives_optimizer", [False, True])
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_a_checkpointed_block_is_heard_once(use_reentrant: bool, gives_optimizer: bool) -> None:
+    traces = []
+    for way in (None, use_reentrant):
+        model = Checkpointed(way).double()
+        model.load_state_dict(net().state_dict())
+        optimizer = torch.optim.SGD(model.parameters(), 0.01)
+        with watch(model, optimizer=optimizer if gives_optimizer else None) as trace:
+            for step in range(5):
+                optimizer.zero_grad()
+                model(batch(step)).square().mean().backward()
+                optimizer.step()
+        traces.append(trace)
+    plain, trace = traces
+    assert trace.failure is None
+    assert trace.steps == plain.steps == [0, 1, 2, 3, 4]
+    for kind in ("output", "gradient"):
+        ours, theirs = trace.series("std", kind), plain.series("std", kind)
+        # Reentrant checkpointing runs the block without gradients: there is none to hear inside of it.
+        expected = {"first", "relu", "head"} | ({"second", "tanh", "add"} if not use_reentrant else set())
+        assert expected <= set(ours.names)
+        for name, values in zip(ours.names, ours.values, strict=True):
+            if name in theirs.names:
+                np.testing.assert_allclose(values, theirs.values[theirs.names.index(name)], 1e-12, err_msg=name)
