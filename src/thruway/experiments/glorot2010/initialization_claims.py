@@ -1,0 +1,243 @@
+"""What sec. 4.2 claims about the start and about training, as statistics of the rows."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from thruway.experiments.claims import Claim
+from thruway.experiments.glorot2010.initialization_theory import sampling_error
+
+__all__ = ["START_CLAIMS", "TRAINING_CLAIMS", "factor_per_layer", "mean_stretch", "spreads"]
+
+Rows = Sequence[Mapping[str, Any]]
+
+_PAPER = "Glorot & Bengio 2010"
+
+# Measured, and the prediction for it.
+_PAIRS = {
+    "activation_variance": "activation_predicted",
+    "gradient_variance": "gradient_predicted",
+    "single_weight_gradient_variance": "single_weight_gradient_predicted",
+}
+
+
+def _net(rows: Rows, scheme: str, shape: str = "equal", activation: str = "tanh") -> list[Mapping[str, Any]]:
+    """The layers of one net, the first one first."""
+    chosen = [r for r in rows if (r["scheme"], r["shape"], r["activation"]) == (scheme, shape, activation)]
+    return sorted(chosen, key=lambda row: int(row["layer"]))
+
+
+def factor_per_layer(rows: Rows, scheme: str, quantity: str, *, upwards: bool) -> float:
+    """The factor on a mean square from each hidden layer to the next, above or below; the geometric mean over layers.
+
+    Of the tanh net with equally wide layers.
+    """
+    values = [row[quantity] for row in _net(rows, scheme)]
+    if len(values) < 2 or not all(value > 0 for value in values):
+        return math.nan
+    first, last = (values[0], values[-1]) if upwards else (values[-1], values[0])
+    return float((last / first) ** (1 / (len(values) - 1)))
+
+
+def mean_stretch(rows: Rows, scheme: str, activation: str = "tanh") -> float:
+    """The mean singular value of the Jacobians of the hidden layers but the first, which are square."""
+    values = [row["singular_value"] for row in _net(rows, scheme, activation=activation)[1:]]
+    return sum(values) / len(values) if values else math.nan
+
+
+def spreads(rows: Rows, scheme: str) -> list[float]:
+    """Largest over smallest std of the weight gradients of the hidden layers, in each tenth of training."""
+    layers = [row["std_by_tenth"] for row in rows if row["scheme"] == scheme]
+    return [_widest(stds) for stds in zip(*layers, strict=True)]
+
+
+def _widest(values: Iterable[float]) -> float:
+    found = list(values)
+    return max(found) / min(found) if found and all(value > 0 for value in found) else math.nan
+
+
+def _worst_factor(rows: Rows, scheme: str) -> float:
+    """The largest factor between measured and predicted, either way, in the tanh net."""
+    # Eq. 7 is the product of these two, and of one example: chance moves it more.
+    names = ("activation_variance", "gradient_variance")
+    pairs = [(row[name], row[_PAIRS[name]]) for row in _net(rows, scheme) for name in names]
+    return max((max(m / p, p / m) if m > 0 else math.inf for m, p in pairs), default=math.nan)
+
+
+def _worst_error(rows: Rows) -> float:
+    """The largest relative deviation of a linear net from the equations, in units of what chance allows."""
+    worst = [math.nan]
+    for scheme, shape in sorted({(row["scheme"], row["shape"]) for row in rows}):
+        layers = _net(rows, scheme, shape, "linear")
+        width, top = min(row["width"] for row in layers), len(layers)
+        for row in layers:
+            below, above = row["layer"], top - row["layer"]
+            # Through every layer but its own, one way or the other.
+            maps = {
+                "activation_variance": below,
+                "gradient_variance": above,
+                "single_weight_gradient_variance": top - 1,
+            }
+            worst += [
+                abs(row[m] / row[_PAIRS[m]] - 1) / sampling_error(count, width) for m, count in maps.items() if count
+            ]
+    return max(worst[1:], default=math.nan)
+
+
+def _tapered_gain(rows: Rows) -> float:
+    """Largest over smallest gradient variance, normalized / standard, the worse of the growing and shrinking net."""
+    shapes = sorted({row["shape"] for row in rows} - {"equal"})
+    gains = [
+        _widest(row["gradient_variance"] for row in _net(rows, "normalized", shape))
+        / _widest(row["gradient_variance"] for row in _net(rows, "standard", shape))
+        for shape in shapes
+    ]
+    return max(gains, default=math.nan)
+
+
+def _weight_gradient_spread(rows: Rows) -> float:
+    return math.sqrt(_widest(row["weight_gradient_variance"] for row in _net(rows, "standard")))
+
+
+def _divergence(rows: Rows) -> float:
+    found = spreads(rows, "standard")
+    return max(found) / found[0] if found else math.nan
+
+
+def _lower_over_top(rows: Rows) -> float:
+    """First over top hidden layer, where standard's layers are furthest apart."""
+    found = spreads(rows, "standard")
+    if not found:
+        return math.nan
+    tenth = found.index(max(found))
+    stds = {row["layer"]: row["std_by_tenth"][tenth] for row in rows if row["scheme"] == "standard"}
+    return float(stds[min(stds)] / stds[max(stds)])
+
+
+START_CLAIMS = (
+    Claim(
+        id="activations-shrink-upwards",
+        text="Under the standard start activations get smaller from layer to layer.",
+        source=f"{_PAPER}, fig. 6, eq. 5",
+        statistic="factor on the std of activations per layer, upwards, standard (predicted 0.58)",
+        measure=lambda rows: math.sqrt(factor_per_layer(rows, "standard", "activation_variance", upwards=True)),
+        holds_if="<=",
+        threshold=0.7,
+    ),
+    Claim(
+        id="activations-level",
+        text="Under the normalized start they do not.",
+        source=f"{_PAPER}, fig. 6, eqs. 5 and 12",
+        statistic="factor on the std of activations per layer, upwards, normalized (predicted 1)",
+        measure=lambda rows: math.sqrt(factor_per_layer(rows, "normalized", "activation_variance", upwards=True)),
+        holds_if=">=",
+        threshold=0.8,
+    ),
+    Claim(
+        id="gradients-shrink-downwards",
+        text="Under the standard start back-propagated gradients get smaller towards the input, about threefold per "
+        "layer in variance.",
+        source=f"{_PAPER}, fig. 7, eqs. 13 and 15",
+        statistic="factor on the variance of dC/ds per layer, downwards, standard (predicted 0.33)",
+        measure=lambda rows: factor_per_layer(rows, "standard", "gradient_variance", upwards=False),
+        holds_if="<=",
+        threshold=0.45,
+    ),
+    Claim(
+        id="gradients-level",
+        text="Under the normalized start they stay about level.",
+        source=f"{_PAPER}, fig. 7, eqs. 11 and 12",
+        statistic="factor on the variance of dC/ds per layer, downwards, normalized (predicted 1)",
+        measure=lambda rows: factor_per_layer(rows, "normalized", "gradient_variance", upwards=False),
+        holds_if=">=",
+        threshold=0.6,
+    ),
+    Claim(
+        id="weight-gradients-level",
+        text="At the start the gradients of the weights are level over the layers, even under the standard start.",
+        source=f"{_PAPER}, fig. 8, eq. 14",
+        statistic="std of dC/dW, largest / smallest hidden layer, standard (predicted 1)",
+        measure=_weight_gradient_spread,
+        holds_if="<=",
+        threshold=2,
+    ),
+    Claim(
+        id="equations-exact-when-linear",
+        text="Without the activation function eqs. 5 to 7 are exact, up to the chance in the drawing of weights.",
+        source=f"{_PAPER}, eqs. 4 to 7",
+        statistic="largest relative deviation of a variance from its prediction, in upper bounds of its std",
+        measure=_worst_error,
+        holds_if="<=",
+        threshold=5,
+    ),
+    Claim(
+        id="equations-describe-tanh",
+        text="The standard start puts tanh units where they are nearly linear, so eqs. 5 and 6 describe it.",
+        source=f"{_PAPER}, sec. 4.2.1",
+        statistic="measured / predicted variance or its inverse, worst of all layers, standard, tanh",
+        measure=lambda rows: _worst_factor(rows, "standard"),
+        holds_if="<=",
+        threshold=2,
+    ),
+    Claim(
+        id="stretch-standard",
+        text="The mean singular value of a layer's Jacobian is about 0.5 under the standard start.",
+        source=f"{_PAPER}, eq. 17",
+        statistic="distance from 0.5 of the mean singular value, square hidden layers, tanh",
+        measure=lambda rows: abs(mean_stretch(rows, "standard") - 0.5),
+        holds_if="<=",
+        threshold=0.1,
+    ),
+    Claim(
+        id="stretch-normalized",
+        text="It is about 0.8 under the normalized one.",
+        source=f"{_PAPER}, eq. 17",
+        statistic="distance from 0.8 of the mean singular value, square hidden layers, tanh",
+        measure=lambda rows: abs(mean_stretch(rows, "normalized") - 0.8),
+        holds_if="<=",
+        threshold=0.1,
+    ),
+    Claim(
+        id="tapered-nets-too",
+        text="Where layers get wider or narrower the normalized start is the more level one too.",
+        source=f"{_PAPER}, sec. 2.3 and eq. 12",
+        statistic="largest / smallest variance of dC/ds over layers, normalized / standard, the worse of both nets",
+        measure=_tapered_gain,
+        holds_if="<",
+        threshold=1,
+    ),
+)
+"""About rows of the stage "start", in the order of the report."""
+
+TRAINING_CLAIMS = (
+    Claim(
+        id="standard-diverges",
+        text="As a net with the standard start trains, the gradients of its layers' weights grow apart.",
+        source=f"{_PAPER}, fig. 9",
+        statistic="spread of std of dC/dW over layers (largest / smallest), its greatest / that of the first tenth",
+        measure=_divergence,
+        holds_if=">=",
+        threshold=1.5,
+    ),
+    Claim(
+        id="lower-layers-larger",
+        text="They get larger in the lower layers.",
+        source=f"{_PAPER}, fig. 9",
+        statistic="std of dC/dW, first / top hidden layer, where standard's layers are furthest apart",
+        measure=_lower_over_top,
+        holds_if=">=",
+        threshold=1.5,
+    ),
+    Claim(
+        id="normalized-together",
+        text="With the normalized start they stay together.",
+        source=f"{_PAPER}, fig. 9",
+        statistic="spread of std of dC/dW over layers, its greatest, normalized / standard",
+        measure=lambda rows: (
+            max(spreads(rows, "normalized"), default=math.nan) / max(spreads(rows, "standard"), default=math.nan)
+        ),
+        holds_if="<",
+        threshold=1,
+    ),
+)
+"""About rows of the stage "training"."""

@@ -1,0 +1,61 @@
+"""A study of a second, and what drives it."""
+
+from pathlib import Path
+
+import torch
+
+from thruway.experiments import EXPERIMENTS, Silent
+from thruway.experiments.glorot2010.initialization import Config
+from thruway.experiments.glorot2010.initialization_data import Parts
+from thruway.runs import Run
+
+INITIALIZATION = EXPERIMENTS["glorot2010.initialization"]
+
+TINY = Config(
+    data="digits",
+    probe=20,
+    depth=3,
+    width=12,
+    shapes=("equal", "growing"),
+    seeds=2,
+    singles=2,
+    trained_width=6,
+    trained_seeds=1,
+    updates=40,
+    samples=10,
+)
+# What `advance` is called for: 8 nets of 2 seeds, and 9 strides of each of 2 trainings.
+REPORTS = 8 * 2 + 9 * 2
+
+
+def create(folder: Path, config: Config) -> Run:
+    return Run.create(
+        folder,
+        config.model_dump(mode="json"),
+        name=INITIALIZATION.name,
+        command=["test"],
+        seeds={"seed": config.seed},
+        device="cpu",
+    )
+
+
+def complete(folder: Path, config: Config) -> Path:
+    with create(folder, config) as run:
+        INITIALIZATION.run(config, INITIALIZATION.prepare(config), run, Silent())
+    return folder
+
+
+class RandomSource:
+    """Inputs and labels that depend on their index alone."""
+
+    work = 1.0
+
+    def draw(self, seed: int, start: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        g = torch.Generator().manual_seed(seed)
+        inputs = torch.randn(2000, 9, generator=g)[start : start + count]
+        return inputs, (inputs[:, 0] > 0).long()
+
+
+def random_parts() -> Parts:
+    source = RandomSource()
+    return Parts(source, source.draw(99, 0, 20), 3)
