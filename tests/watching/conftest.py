@@ -1,7 +1,12 @@
-"""What the tests of watching share: a number that tells any two tensors apart, and its readers."""
+"""What the tests of watching share: a number that tells any two tensors apart, and twins in float64."""
 
-from collections.abc import Callable, Mapping
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -72,3 +77,89 @@ def assert_heard_right() -> Callable[..., Trace]:
         return trace
 
     return check
+
+
+# Of float32 sums of up to a thousand numbers, and of what float32 does to the layers before.
+RTOL, ATOL = 2e-4, 2e-6
+
+
+@dataclasses.dataclass
+class Step:
+    """The model as it was when the loop called it, and what it was called with."""
+
+    model: nn.Module
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+
+
+@contextmanager
+def _recorded(model: nn.Module) -> Iterator[list[Step]]:
+    """A copy of the model in float64 for every training step."""
+    steps: list[Step] = []
+
+    def hook(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        if torch.is_grad_enabled():
+            twin = copy.deepcopy(module)
+            for part in twin.modules():
+                part._forward_pre_hooks.clear()
+                part._forward_hooks.clear()
+            steps.append(Step(twin.double(), _wide(arguments), _wide(keywords)))
+
+    handle = model.register_forward_pre_hook(hook, with_kwargs=True, prepend=True)
+    try:
+        yield steps
+    finally:
+        handle.remove()
+
+
+def _wide(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().clone().double() if value.is_floating_point() else value.clone()
+    if isinstance(value, (tuple, list)):
+        return type(value)(_wide(item) for item in value)
+    return {key: _wide(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _assert_as_in_float64(
+    trace: Trace, steps: list[Step], sites: dict[str, str], loss_of: Callable[[Any], Tensor]
+) -> None:
+    """Means and spreads of outputs and gradients at `sites` (name of the site -> module), step by step.
+
+    The twin hears each module by a hook of its own and asks autograd for the gradients.
+    """
+    assert trace.failure is None
+    assert trace.steps == list(range(len(steps)))
+    for at, step in enumerate(steps):
+        heard: dict[str, Tensor] = {}
+        for name, path in sites.items():
+            hook = _hearing(heard, name)
+            step.model.get_submodule(path).register_forward_hook(hook)
+        loss = loss_of(step.model(*step.arguments, **step.keywords))
+        gradients = torch.autograd.grad(loss, list(heard.values()))
+        for kind, tensors in (("output", list(heard.values())), ("gradient", list(gradients))):
+            for quantity, measure in (("mean", Tensor.mean), ("std", lambda t: t.std(correction=0))):
+                series = trace.series(quantity, kind)  # type: ignore[arg-type]
+                found = [series.values[series.names.index(name), at] for name in heard]
+                wanted = [measure(t.detach()).item() for t in tensors]
+                scale = max(t.detach().abs().max().item() for t in tensors)
+                what = f"{quantity} of {kind}s at step {at}"
+                np.testing.assert_allclose(found, wanted, RTOL, ATOL * scale, err_msg=what)
+
+
+def _hearing(heard: dict[str, Tensor], name: str) -> Callable[..., None]:
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        heard[name] = output[0] if isinstance(output, tuple) else output
+
+    return hook
+
+
+@pytest.fixture
+def recorded() -> Callable[[nn.Module], AbstractContextManager[list[Step]]]:
+    """`with recorded(model) as steps:` round a training loop."""
+    return _recorded
+
+
+@pytest.fixture
+def assert_as_in_float64() -> Callable[..., None]:
+    """(trace, steps, sites, loss_of): what was watched is what the twins say."""
+    return _assert_as_in_float64

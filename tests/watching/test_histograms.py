@@ -36,6 +36,13 @@ def test_they_are_numpys(scale, careful):
         assert np.array_equal(found[2:], counts)
 
 
+def test_the_span_of_all_doubles_does_not_overflow():
+    row = torch.tensor([[-1.7e308, -0.1e308, 1.7e308]], dtype=torch.float64)
+    low, high, *counts = histogram(Rows(row))[0].tolist()
+    assert (low, high, np.flatnonzero(counts).tolist()) == (-1.7e308, 1.7e308, [0, int(1.6 / 3.4 * BINS), BINS - 1])
+    assert np.isfinite(edges_of(low, high)).all()
+
+
 def test_counts_between_the_edges_are_the_counts():
     row = values(3)
     low, high, *counts = histogram(Rows(row))[0].tolist()

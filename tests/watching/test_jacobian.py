@@ -92,10 +92,10 @@ def test_as_many_steps_as_units_make_lanczos_exact_along_a_direction():
         scaled = nn.Linear(20, 20, bias=False).double()
         scaled.weight.data = rotation * scale
         found = layer_jacobian(scaled, random(2, 20), exact_up_to=0, generator=generator())
-        assert found.mean_singular_value == pytest.approx(scale, rel=1e-6)  # a square root of rounding at worst
+        assert found.mean_singular_value == pytest.approx(scale, rel=1e-6, abs=0)  # a square root of rounding at worst
     tiny = (rotation * 1e-30).float()
     found = layer_jacobian(lambda z: z @ tiny, torch.ones(2, 20), exact_up_to=0, generator=generator())
-    assert found.mean_singular_value == pytest.approx(1e-30, rel=1e-4)  # single precision
+    assert found.mean_singular_value == pytest.approx(1e-30, rel=1e-4, abs=0)  # single precision
 
 
 @pytest.mark.parametrize(("sigma_root_n", "published"), [(1.0, 0.8), (1 / math.sqrt(3), 0.5)])
@@ -182,6 +182,26 @@ def test_the_two_schemes_of_the_paper_differ_as_published():
         found = [j.mean_singular_value for j in layer_jacobians(tanh_net(scheme), x).values()]
         assert found[-1] == pytest.approx(published, abs=0.1)  # one digit, and inputs of another data set
         assert all(value < 8 / (3 * math.pi) for value in found)  # of linear layers with n·Var = 1
+
+
+class Backwards(nn.Module):
+    """Runs its layers in the opposite order to that in which it holds them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late, self.early = nn.Tanh(), nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.late(self.early(x))
+
+
+def test_layers_come_in_the_order_they_run():
+    found = layer_jacobians(Backwards(), torch.zeros(1, 3))
+    slopes = {"early": 0.25, "late": 1 - math.tanh(0.5) ** 2}
+    assert {name: j.mean_singular_value for name, j in found.items()} == pytest.approx(slopes, rel=1e-6)
+    assert list(found) == ["early", "late"]
+    with pytest.raises(ConfigError, match="at layer 'early': the output is not computed from the input"):
+        layer_jacobians(Backwards(), torch.zeros(1, 3), ["late", "early"])
 
 
 class Functional(nn.Module):

@@ -246,11 +246,21 @@ def test_what_is_not_finite_is_counted_and_left_out(activation, dtype, careful):
                 assert_as_its_twin(name, number, tensor.double().numpy(), site)
 
 
-def test_closed_gates_of_any_size_still_show_their_dependence():
-    gates = torch.rand(8, 5, generator=torch.Generator().manual_seed(0)) * 1e-30
-    (found,) = measured(Site("", "output", "", "sigmoid"), [gates])
+@pytest.mark.parametrize(("shape", "unit_dim", "inputs"), [((8, 5), -1, 0), ((4, 3, 20, 20), 1, (0, 2, 3))])
+def test_closed_gates_of_any_size_still_show_their_dependence(shape, unit_dim, inputs):
+    gates = torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 1e-30
+    (found,) = measured(Site("", "output", "", "sigmoid", unit_dim), [gates])
     # 24 bits, a few roundings.
-    assert found["input_dependence"] == pytest.approx(gates.double().std(0, correction=0).mean().item(), rel=1e-5)
+    expected = gates.double().std(inputs, correction=0).mean().item()
+    assert found["input_dependence"] == pytest.approx(expected, rel=1e-5, abs=0)
+
+
+def test_a_gate_without_a_finite_value_does_not_hide_the_others():
+    gates = torch.rand(8, 5, generator=torch.Generator().manual_seed(0))
+    gates[:, 2] = math.nan
+    (found,) = measured(Site("", "output", "", "sigmoid"), [gates])
+    expected = gates.double().std(0, correction=0)[[0, 1, 3, 4]].mean().item()
+    assert found["input_dependence"] == pytest.approx(expected, rel=1e-5, abs=0)  # single precision
 
 
 def test_the_default_is_cheap():

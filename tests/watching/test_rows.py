@@ -60,7 +60,7 @@ def rounding(values: Tensor) -> float:
 
 
 @pytest.mark.parametrize("careful", [False, True])
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(block=blocks())
 def test_moments_are_those_of_the_finite_values(block, careful):
     rows, kept, unit = Rows(block.values, careful=careful), finite_rows(block.values), rounding(block.values)
@@ -80,7 +80,7 @@ def test_moments_are_those_of_the_finite_values(block, careful):
 
 
 @pytest.mark.parametrize("careful", [False, True])
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(block=blocks())
 def test_extremes_shares_and_counts_are_exact(block, careful):
     rows, kept = Rows(block.values, careful=careful), finite_rows(block.values)

@@ -330,7 +330,7 @@ def test_a_run_folder_gives_the_trace_back(tmp_path: Path) -> None:
 
 def test_a_run_keeps_what_memory_let_go(tmp_path: Path) -> None:
     with new_run(tmp_path / "run") as run:
-        trace = trained(run=run, memory=1000, quantities=["mean"])
+        trace = trained(run=run, memory=300, quantities=["mean"])
     assert trace.kept_every > 1
     assert trace_of(open_run(tmp_path / "run")).steps == list(range(6))
 

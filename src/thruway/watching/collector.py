@@ -135,7 +135,8 @@ class Collector:
             start = 0
             for i in indices:
                 shape = results[i][3].shape
-                host[i] = packed[start : start + shape.numel()].reshape(shape)
+                part = packed[start : start + shape.numel()].reshape(shape)
+                host[i] = part if part.ndim == 1 else part.copy()  # kept as it is, and must not keep all the rest
                 start += shape.numel()
         measured = [Measured(q, sites, n, values) for (q, sites, n, _), values in zip(results, host, strict=True)]
         if self._doubtful:
@@ -204,6 +205,8 @@ class Collector:
                     measured = self._fold(quantity, sites, measured)
                 if measured.shape[:1] != (len(sites),):
                     raise ShapeError(_refuse_shape(quantity, measured, len(sites)))
+                if measured._base is not None:  # part of a block that the next group will overwrite
+                    measured = measured.clone()
                 self._results.append((quantity, sites, rows.count, measured))
 
 

@@ -69,6 +69,10 @@ class Ears:
         """Hear nothing from now on, though the hooks are still there."""
         self._filing.is_deaf = True
 
+    def undeafen(self) -> None:
+        """Hear again."""
+        self._filing.is_deaf = False
+
     def forget_gradients(self) -> None:
         """Hear no more of the graphs of the passes so far."""
         self._filing.forget_gradients()

@@ -36,8 +36,10 @@ def histogram(rows: Rows) -> Tensor:
     """
     # In halves, as the span of float64's largest numbers would overflow.
     low, high = rows.low.double()[:, None] / 2, rows.high.double()[:, None] / 2
-    position = (rows.flat.double() / 2 - low).div_(high - low).mul_(BINS)
-    position = torch.where(low == high, BINS // 2, position).clamp_(0, BINS - 1)
+    is_spread = high > low
+    position = rows.flat.double().div_(2) if rows.flat.dtype != torch.float64 else rows.flat / 2
+    position.sub_(low).div_(torch.where(is_spread, high - low, 1.0)).mul_(BINS).clamp_(0, BINS - 1)
+    position.add_(torch.where(is_spread, 0.0, BINS // 2))
     if not rows.is_plain:
         position = torch.where(rows.finite, position, BINS)
     counts = rows.flat.new_zeros(len(rows.flat), BINS + 1)

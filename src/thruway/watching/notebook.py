@@ -31,7 +31,7 @@ def in_html(trace: "Trace") -> str:
     lines = [*found.notes]
     if found.gradient is not None:
         first, small, last, large = found.gradient
-        lines.append(f"gradient std {small:.2g} at {first}, {large:.2g} at {last}: {ratio_of(small, large)}")
+        lines.append(f"gradient rms {small:.2g} at {first}, {large:.2g} at {last}: {ratio_of(small, large)}")
     if trace.probe is not None and trace.probe.steps:
         lines.append(f"trace.probe: a fixed batch, at {len(trace.probe.steps):,} steps")
     parts = [

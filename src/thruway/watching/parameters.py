@@ -1,12 +1,17 @@
 """Parameters, their gradients and their updates, read round the optimiser's step."""
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from thruway.watching.collector import Collector
 from thruway.watching.registry import Registry
+from thruway.watching.wrappers import plain_name
 
-__all__ = ["ParametersWatched", "plain_name"]
+__all__ = ["ParametersWatched", "read_before_update"]
 
 
 class ParametersWatched:
@@ -57,10 +62,31 @@ class ParametersWatched:
         self._before = []
 
 
-def plain_name(name: str) -> str:
-    """A module's or parameter's path without the wrappers that torch.compile puts round parts of a model.
+def read_before_update(
+    read: Callable[[], None], arguments: tuple[Any, ...], keywords: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Call `read` when the gradients of the step are there: now, or inside the closure that step() was given.
 
-    >>> plain_name("blocks.3._orig_mod.weight")
-    'blocks.3.weight'
+    Until the closure has run, what lies in .grad is the step before's.
+
+    Returns:
+        What a step hook of an optimizer returns: other arguments for step(), or None to leave them.
     """
-    return name.replace("_orig_mod.", "").removesuffix("_orig_mod").removesuffix(".")
+    closure = arguments[1] if len(arguments) > 1 else keywords.get("closure")
+    if closure is None:
+        read()
+        return None
+    runs = 0
+
+    @functools.wraps(closure)
+    def evaluate() -> Any:
+        nonlocal runs
+        loss = closure()
+        runs += 1
+        if runs == 1:  # some optimizers evaluate it again at other parameters
+            read()
+        return loss
+
+    if len(arguments) > 1:
+        return (arguments[0], evaluate, *arguments[2:]), keywords
+    return arguments, keywords | {"closure": evaluate}

@@ -194,8 +194,7 @@ class Rows:
         if not self.is_plain or (self.values.dtype == torch.float64 and not self._is_tame):
             mean = self.mean / self._scale
             centred = torch.where(self.finite, self._scaled - mean[:, None], 0.0)
-            std = _norm(centred) / self.finite_count.sqrt() * self._scale
-            return torch.where(self.low == self.high, 0.0, std)  # the mean of equal values is rounded
+            return _norm(centred) / self.finite_count.sqrt() * self._scale
         square, mean_square = self.root_mean_square.double().square(), self.mean.double().square()
         variance = square - mean_square
         std = variance.clamp_min(0).sqrt().to(self.flat.dtype)

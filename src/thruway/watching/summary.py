@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Glance", "glance", "in_words", "ratio_of"]
 
 MOST_SATURATED = 5  # layers in the table
+NOTABLE = 0.005  # share of values; below, it would read 0 %
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Glance:
 
     seen: str  # how many steps and sites
     saturated: list[tuple[str, str, float, float]]  # site, activation, share at the low end, at the high end
-    gradient: tuple[str, float, str, float] | None  # first site and its std, last site and its std
+    gradient: tuple[str, float, str, float] | None  # first site and its root mean square, last site and its
     notes: list[str]  # a first bad value, an early end, steps let go
 
 
@@ -46,7 +47,7 @@ def in_words(trace: "Trace") -> str:
         lines.append(f"most saturated: {name} ({activation}), {low + high:.0%} of its values")
     if found.gradient is not None:
         first, small, last, large = found.gradient
-        lines.append(f"gradient std: {small:.2g} at {first}, {large:.2g} at {last}; {ratio_of(small, large)}")
+        lines.append(f"gradient rms: {small:.2g} at {first}, {large:.2g} at {last}; {ratio_of(small, large)}")
     return "\n  ".join([*lines, *found.notes[1:]])
 
 
@@ -77,7 +78,11 @@ def _notes(trace: "Trace") -> list[str]:
 
 def _saturated(trace: "Trace") -> list[tuple[str, str, float, float]]:
     # Gates are meant to be shut, and would hide the rest.
-    newest = {s: v for s, v in _newest(trace, "saturation", "output").items() if not s.is_gate}
+    newest = {
+        site: share
+        for site, share in _newest(trace, "saturation", "output").items()
+        if share >= NOTABLE and not site.is_gate
+    }
     low, high = (_newest(trace, f"saturation_{end}", "output") for end in ("low", "high"))
     return [
         (site.name or trace.model, site.activation or "", low.get(site, 0.0), high.get(site, 0.0))
@@ -87,7 +92,8 @@ def _saturated(trace: "Trace") -> list[tuple[str, str, float, float]]:
 
 def _gradient(trace: "Trace") -> tuple[str, float, str, float] | None:
     """At the first and the last activation, or where there are no two, the first and the last site."""
-    newest = _newest(trace, "std", "gradient")
+    mean, std = (_newest(trace, quantity, "gradient") for quantity in ("mean", "std"))
+    newest = {site: math.hypot(mean[site], spread) for site, spread in std.items() if site in mean}
     outputs = (site for site in trace.sites if site.kind == "output")
     activations = {site.name for site in outputs if site.activation and not site.is_gate}
     alike = [site for site in newest if site.name in activations]
@@ -108,14 +114,12 @@ def ratio_of(first: float, last: float) -> str:
 
 
 def _newest(trace: "Trace", quantity: str, kind: Kind) -> dict[Site, float]:
-    """The newest number of every site, in the order of the network; where the last step has none, those before it."""
+    """The number of every site, in the order of the network, at the last step that has them all, or most of them."""
     if quantity not in trace.quantities(kind):
         return {}
     series = trace.series(quantity, kind, last=1)
-    if not np.isfinite(series.values).any():
+    if not np.isfinite(series.values).all():
         series = trace.series(quantity, kind)
-    finite = np.isfinite(series.values).any(0)
-    if not finite.any():
-        return {}
-    newest = series.values[:, np.flatnonzero(finite)[-1]]
+    known = np.isfinite(series.values).sum(0)
+    newest = series.values[:, np.flatnonzero(known == known.max())[-1]]
     return {site: value for site, value in zip(series.sites, newest.tolist(), strict=True) if math.isfinite(value)}

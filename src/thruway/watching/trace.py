@@ -123,9 +123,9 @@ class Trace:
     @property
     def sites(self) -> list[Site]:
         """Everything that was watched, in the order it was met."""
-        self._settled()
-        met = {site for layout in self._layouts.values() for sites, _ in layout.places.values() for site in sites}
-        return sorted(met, key=lambda site: site.order)
+        groups = {m.sites for step in self._settled() for m in step.arrays}
+        groups |= {sites for layout in self._layouts.values() for sites, _ in layout.places.values()}
+        return sorted({site for sites in groups for site in sites}, key=lambda site: site.order)
 
     @property
     def branches(self) -> dict[str, tuple[str, str]]:

@@ -2,14 +2,13 @@
 
 import contextlib
 import functools
-import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from thruway.errors import ConfigError
@@ -17,25 +16,17 @@ from thruway.watching.collector import Collector
 from thruway.watching.compiled import EagerSteps, refuse_compiled, refuse_inside_compiled
 from thruway.watching.dead import LastActive
 from thruway.watching.ears import Ears
+from thruway.watching.failing import WatchWarning, without_frames
 from thruway.watching.listener import is_in_backward
-from thruway.watching.parameters import ParametersWatched, plain_name
+from thruway.watching.parameters import ParametersWatched, read_before_update
 from thruway.watching.probing import Probe
 from thruway.watching.quantities import DEFAULT, Quantity, chosen
 from thruway.watching.registry import Registry
+from thruway.watching.scaling import Scaler, Unscaling, warn_of_unknown_scale
 from thruway.watching.trace import SiteLog, Trace
+from thruway.watching.wrappers import module_names, unwrapped
 
 __all__ = ["WatchWarning", "watch"]
-
-
-class WatchWarning(UserWarning):
-    """Watching ended early, or saw less than was asked for. Training is not affected."""
-
-
-class Scaler(Protocol):
-    """A loss scaler, as torch.amp.GradScaler."""
-
-    def scale(self, outputs: Tensor) -> Any:
-        """`outputs` times the scale."""
 
 
 def watch(
@@ -64,7 +55,8 @@ def watch(
             number of times per step, as in accumulation. Without it, each call of `model` with gradients enabled is
             one step, and parameters are not watched.
         run: where to write as well: an open Run, or anything with its `log_sites`.
-        scaler: the GradScaler of mixed-precision training; gradients are reported unscaled.
+        scaler: the GradScaler of mixed-precision training; gradients are reported unscaled. A step that it skips
+            counts with the next one.
         probe: a fixed input (a tensor, a tuple of arguments or a dict of keywords): its activations at every
             sampled step, in evaluation mode, are in `trace.probe`.
         first_step: the number of the first step, for a resumed training.
@@ -113,16 +105,14 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         self._model = model
         self._is_sampled = is_sampled
         self._optimizer = optimizer
-        self._scaler = scaler
-        self._inverse_scale: dict[torch.device, Tensor] = {}
+        self._unscaling = None if scaler is None else Unscaling(scaler)
         self._registry = Registry()
-        self._trace = Trace(type(_unwrapped(model)).__name__, self._registry, run, memory)
+        self._trace = Trace(type(unwrapped(model)).__name__, self._registry, run, memory)
         self._collector = Collector(quantities, LastActive())
         names = module_names(model)
-        unscale = self._unscaled if scaler is not None else None
-        self._listener = Ears(names, self._registry, self._collector, self._fail, unscale)
+        self._listener = Ears(names, self._registry, self._collector, self._fail, self._unscaling)
         self._parameters = (
-            ParametersWatched(_unwrapped(model), optimizer, self._registry, self._collector)
+            ParametersWatched(unwrapped(model), optimizer, self._registry, self._collector)
             if optimizer is not None
             else None
         )
@@ -143,7 +133,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         registry, collector = Registry(), Collector(quantities, LastActive())
         listener = Ears(names, registry, collector, self._fail, taps_gradients=False)
         self._trace.probe = Trace(self._trace.model, registry, None, memory)
-        return Probe(_unwrapped(self._model), inputs, listener, collector, self._trace.probe)
+        return Probe(unwrapped(self._model), inputs, listener, collector, self._trace.probe)
 
     # The block
 
@@ -181,7 +171,8 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         self._handles.clear()
         self._stop_listening()
         self._collector.forget()
-        self._inverse_scale.clear()
+        if self._unscaling is not None:
+            self._unscaling.forget()
         for holder in (self._parameters, self._probe):
             if holder is not None:
                 holder.forget()
@@ -213,15 +204,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         )
         if not self._is_sampling or self._parameters is None:
             return None
-        read = self._guard(self._parameters.before_update)
-        closure = arguments[1] if len(arguments) > 1 else keywords.get("closure")
-        if closure is None:
-            read()
-            return None
-        closure = _then_once(closure, read)  # until it has run, gradients are those of the step before
-        if len(arguments) > 1:
-            return (arguments[0], closure, *arguments[2:]), keywords
-        return arguments, keywords | {"closure": closure}
+        return read_before_update(self._guard(self._parameters.before_update), arguments, keywords)
 
     def _after_update(self, *_: Any) -> None:
         if self._is_sampling and self._parameters is not None:
@@ -235,13 +218,16 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
             self._stop_listening()
             return
         self._is_sampling = True
-        self._warn_of_scaled_gradients()
+        if self._unscaling is None and not self._has_warned_of_scale:
+            self._has_warned_of_scale = warn_of_unknown_scale()
         self._eager.begin()
         if self._probe is not None:
             self._is_probing = True
-            self._guard(self._probe.run)(self._step)
+            self._listener.deafen()  # what the probe does is no training
+            self._guard(self._probe.run)()
             self._is_probing = False
         if self._failure is None:
+            self._listener.undeafen()
             self._listener.attach(called)
 
     def _is_wanted(self) -> bool:
@@ -257,7 +243,8 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         if not self._is_sampling:
             return
         self._is_sampling = False
-        self._inverse_scale.clear()
+        if self._unscaling is not None:
+            self._unscaling.forget()
         self._guard(self._take_numbers)()
         self._listener.forget_gradients()
 
@@ -265,6 +252,8 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         measured = self._collector.finish()
         if measured:
             self._trace.add(self._step, measured)
+            if self._probe is not None:
+                self._probe.keep(self._step)
 
     def _stop_listening(self) -> None:
         self._is_sampling = False
@@ -296,7 +285,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         """Hear nothing more. Hooks go at the next step: torch may be running through a list of them just now."""
         if self._failure is not None:
             return
-        self._failure = self._trace.failure = _as_text(error)
+        self._failure = self._trace.failure = without_frames(error)
         self._listener.deafen()
         self._collector.forget()
         if self._parameters is not None:
@@ -309,64 +298,3 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
             WatchWarning,
             stacklevel=3,
         )
-
-    def _unscaled(self, gradient: Tensor) -> Tensor:
-        inverse = self._inverse_scale.get(gradient.device)
-        if inverse is None and self._scaler is not None:
-            one = torch.ones((), device=gradient.device)
-            inverse = self._inverse_scale[gradient.device] = 1.0 / self._scaler.scale(one)
-        return gradient.float() * inverse if inverse is not None else gradient
-
-    def _warn_of_scaled_gradients(self) -> None:
-        """float16 gradients underflow unless the loss is scaled, and a scale nobody told us of would be reported."""
-        half = any(
-            torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) is torch.float16
-            for device in ("cuda", "cpu")
-        )
-        if half and self._scaler is None and not self._has_warned_of_scale:
-            self._has_warned_of_scale = True
-            warnings.warn(
-                "float16 autocast is on: if a GradScaler scales the loss, pass it as scaler=, or the gradients of "
-                "activations are reported times its scale.",
-                WatchWarning,
-                stacklevel=2,
-            )
-
-
-def _as_text(error: Exception) -> Exception:
-    """The error with its traceback as a note: the traceback itself would keep the tensors of every frame alive."""
-    error.add_note("".join(traceback.format_exception(error)))
-    error.__context__ = error.__cause__ = None
-    return error.with_traceback(None)
-
-
-def module_names(model: nn.Module) -> dict[nn.Module, str]:
-    """Every module once, with its path in the model itself: wrappers leave no trace in it."""
-    return {module: plain_name(name) for name, module in _unwrapped(model).named_modules()}
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside the wrappers of torch.compile and of data-parallel training."""
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if isinstance(model, nn.parallel.DistributedDataParallel):
-            inner = model.module
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner
-
-
-def _then_once(closure: Callable[[], Any], read: Callable[[], None]) -> Callable[[], Any]:
-    """`closure`, with `read` after its first run."""
-    runs = 0
-
-    @functools.wraps(closure)
-    def evaluate() -> Any:
-        nonlocal runs
-        loss = closure()
-        runs += 1
-        if runs == 1:
-            read()
-        return loss
-
-    return evaluate
