@@ -39,6 +39,26 @@ def test_an_add_that_joins_no_branch_is_no_residual_add(name: str) -> None:
     assert trace.branches == {}
 
 
+def test_a_blend_whose_gate_comes_first_is_no_residual_add() -> None:
+    """Both sides descend from the gate, and weights lie between it and H."""
+
+    class GateFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate, self.plain = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            t = torch.sigmoid(self.gate(x))
+            h = torch.relu(self.plain(x))
+            return h * t + x * (1 - t)
+
+    net = nn.Sequential(GateFirst(), GateFirst())
+    with watch(net) as trace:
+        net(torch.ones(3, 4)).sum().backward()
+    assert trace.branches == {}
+    assert [site.name for site in trace.sites if site.is_gate] == ["0.sigmoid", "1.sigmoid"]
+
+
 def test_a_stack_tells_the_numbers_of_its_layers(fingerprint: Any) -> None:
     stack = HighwayStack(4, 5, gate_bias=-0.5, generator=torch.Generator().manual_seed(3)).double()
     layers = stack.to_layers()

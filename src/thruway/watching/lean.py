@@ -104,7 +104,6 @@ class LeanListener:
             except Exception as error:
                 self._filing.fail(error)
 
-
     def _check_output(self, module: nn.Module, _inputs: Any, output: Any) -> None:
         """What went by the name of this module's output must be what it returns, in this pass too."""
         mode = self._mode
