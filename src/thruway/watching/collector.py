@@ -1,9 +1,10 @@
 """From tensors to numbers: same-shaped tensors are reduced in one stacked call, all results copied to the host at once.
 
-A tensor handed in is held until its group fills a block, or until someone is about to write into it.
+A tensor handed in is held until its group fills a block, or until someone is about to write into it; a large
+one on the CPU of which no more than mean and spread is wanted is measured at once.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thruway.errors import ShapeError
-from thruway.watching.quantities import Quantity
+from thruway.watching.moments import Moments
+from thruway.watching.quantities import QUANTITIES, Quantity
 from thruway.watching.rows import Rows
 from thruway.watching.sites import Site
 
@@ -22,6 +24,7 @@ __all__ = ["Collector", "Measured"]
 # Bytes of one block: large enough that a call's own cost is small beside its work, small enough for the cache.
 _BLOCK = 4 << 20
 _DIRECT = _BLOCK // 4  # a tensor from this size on is reduced where it lies, without a copy
+_AT_ONCE = 64 << 10  # and from this size on measured at once, where its moments are all that is wanted
 
 
 @dataclass(slots=True)
@@ -44,6 +47,7 @@ class _Group:
     unit_dim: int
     quantities: tuple[Quantity, ...]
     capacity: int
+    moments: Moments | None = None  # measures at once what needs no more
     sites: list[Site] = field(default_factory=list)
     tensors: list[Tensor] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
@@ -79,6 +83,8 @@ class Collector:
         group: _Group | None = site.group
         if group is None or tensor.shape != group.shape or tensor.dtype is not group.dtype:
             group = site.group = self._group_of(site, tensor)
+        if group.moments is not None and group.moments.take(site, tensor):
+            return
         if site in self._written_to:
             tensor = tensor.detach().clone()
         group.sites.append(site)
@@ -92,7 +98,8 @@ class Collector:
         first = sites[0]
         if first.group is None:
             first.group = self._group_of(first, values[0])
-        self._reduce(first.group, tuple(sites), values.detach())
+        with torch.no_grad():
+            self._reduce(first.group, tuple(sites), values.detach())
 
     def about_to_write(self, tensor: Tensor) -> None:
         """Someone will overwrite this tensor: if it waits here, keep its values until they are measured."""
@@ -116,6 +123,8 @@ class Collector:
         self._blocks.clear()
         for group in self._groups.values():
             group.sites, group.tensors, group.versions = [], [], []
+            if group.moments is not None:
+                group.moments.forget()
 
     def doubt(self, sites: Iterable[Site]) -> None:
         """Give no number of these sites for this step: what was handed in under their names is something else."""
@@ -139,10 +148,19 @@ class Collector:
                 host[i] = part if part.ndim == 1 else part.copy()  # kept as it is, and must not keep all the rest
                 start += shape.numel()
         measured = [Measured(q, sites, n, values) for (q, sites, n, _), values in zip(results, host, strict=True)]
+        measured += self._taken_at_once()
         if self._doubtful:
             measured = [_without(m, self._doubtful) for m in measured]
             self._doubtful = set()
         return measured
+
+    def _taken_at_once(self) -> Iterator[Measured]:
+        for group in self._groups.values():
+            if group.moments is not None and group.moments.sites:
+                count = group.moments.count
+                sites, numbers = group.moments.drain()
+                for quantity in group.quantities:
+                    yield Measured(quantity, sites, count, numbers[quantity.name])
 
     def _group_of(self, site: Site, tensor: Tensor) -> _Group:
         key = (site.kind, tensor.shape, tensor.dtype, tensor.device, site.activation, site.unit_dim)
@@ -156,8 +174,19 @@ class Collector:
                 if site.kind in q.kinds and (q.activations is None or site.activation in q.activations)
             )
             group = _Group(tensor.shape, tensor.dtype, site.activation, site.unit_dim, quantities, capacity)
+            if self._is_measured_at_once(tensor, size, quantities):
+                group.moments = Moments(tensor.dtype, tensor.numel())
             self._groups[key] = group
         return group
+
+    def _is_measured_at_once(self, tensor: Tensor, size: int, quantities: tuple[Quantity, ...]) -> bool:
+        return (
+            tensor.device.type == "cpu"
+            and not self._careful
+            and size >= _AT_ONCE
+            and tensor.dtype in (torch.float32, torch.float64)
+            and all(QUANTITIES.get(q.name) is q and q.name in ("mean", "std", "nan", "inf") for q in quantities)
+        )
 
     def _flush(self, group: _Group) -> None:
         sites, tensors = group.sites, group.tensors
@@ -168,7 +197,8 @@ class Collector:
             tensors = [t for t, good in zip(tensors, intact, strict=True) if good]
             sites = [s for s, good in zip(sites, intact, strict=True) if good]
         if tensors:
-            self._reduce(group, tuple(sites), self._stack(tensors))
+            with torch.no_grad():
+                self._reduce(group, tuple(sites), self._stack(tensors))
 
     def _stack(self, tensors: list[Tensor]) -> Tensor:
         """(k, ...) in a block that is used again and again: fresh memory would cost more than the copy."""
@@ -177,13 +207,12 @@ class Collector:
             return first.detach().unsqueeze(0)
         block = self._memory(first, len(tensors) * first.numel())[0]
         out = block[: len(tensors) * first.numel()].view(len(tensors), *first.shape)
-        with torch.no_grad():
-            return torch.stack(tensors, out=out)
+        return torch.stack(tensors, out=out)
 
     def _memory(self, like: Tensor, size: int) -> tuple[Tensor, Tensor]:
         key = (like.dtype, like.device)
         pair = self._blocks.get(key)
-        if pair is None or len(pair[0]) < size:
+        if pair is None or pair[0].shape[0] < size:
             wide = torch.promote_types(like.dtype, torch.float32)
             pair = self._blocks[key] = (
                 torch.empty(size, dtype=like.dtype, device=like.device),
@@ -192,22 +221,21 @@ class Collector:
         return pair
 
     def _reduce(self, group: _Group, sites: tuple[Site, ...], values: Tensor) -> None:
-        with torch.no_grad():
-            if values.dtype not in (torch.float32, torch.float64):
-                values = values.float()
-            scratch = self._memory(values, values.numel())[1] if values.numel() * 4 <= 4 * _BLOCK else None
-            rows = Rows(values, group.activation, group.unit_dim, careful=self._careful, scratch=scratch)
-            for quantity in group.quantities:
-                if self.sampled % quantity.stride:
-                    continue
-                measured = quantity.measure(rows)
-                if quantity.window is not None and self._fold is not None:
-                    measured = self._fold(quantity, sites, measured)
-                if measured.shape[:1] != (len(sites),):
-                    raise ShapeError(_refuse_shape(quantity, measured, len(sites)))
-                if measured._base is not None:  # part of a block that the next group will overwrite
-                    measured = measured.clone()
-                self._results.append((quantity, sites, rows.count, measured))
+        if values.dtype not in (torch.float32, torch.float64):
+            values = values.float()
+        scratch = self._memory(values, values.numel())[1] if values.numel() * 4 <= 4 * _BLOCK else None
+        rows = Rows(values, group.activation, group.unit_dim, careful=self._careful, scratch=scratch)
+        for quantity in group.quantities:
+            if self.sampled % quantity.stride:
+                continue
+            measured = quantity.measure(rows)
+            if quantity.window is not None and self._fold is not None:
+                measured = self._fold(quantity, sites, measured)
+            if measured.shape[:1] != (len(sites),):
+                raise ShapeError(_refuse_shape(quantity, measured, len(sites)))
+            if measured._base is not None:  # part of a block that the next group will overwrite
+                measured = measured.clone()
+            self._results.append((quantity, sites, rows.count, measured))
 
 
 def _without(measured: Measured, doubtful: set[Site]) -> Measured:

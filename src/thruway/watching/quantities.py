@@ -155,7 +155,6 @@ QUANTITIES: dict[str, Quantity] = {
 DEFAULT: tuple[str, ...] = (
     "mean",
     "std",
-    "abs_max",
     "zeros",
     "saturation_low",
     "saturation_high",

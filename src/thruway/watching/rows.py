@@ -15,14 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Rows"]
+__all__ = ["STEEP", "Rows"]
 
-# Rows whose largest value lies in here can be squared and summed over 1e6 values; what underflows is 1e-20 of the sum.
-_TAME = {torch.float32: (1e-15, 1e15), torch.float64: (1e-150, 1e150)}
-# Rows up to here can be summed.
-_SUMMABLE = {torch.float32: 1e30, torch.float64: 1e300}
+# Root mean squares in here have a normal square, and values whose squares underflow are too small to matter.
+_TAME = {torch.float32: (1e-15, 1e18), torch.float64: (1e-150, 1e150)}
 # Up to this ratio of squared mean to variance, E[x^2] - mean^2 is good to about 1e-5 in float32.
-_STEEP = 30.0
+STEEP = 30.0
 
 
 T = TypeVar("T")
@@ -91,31 +89,41 @@ class Rows:
         units = self.unit_dim % (self.values.dim() - 1) + 1
         return tuple(d for d in range(1, self.values.dim()) if d != units)
 
-    # The extremes come first: they tell whether the plain formulas will do.
+    # Sums come first: they tell whether the plain formulas will do.
 
     @once
-    def _raw_extremes(self) -> tuple[Tensor, Tensor]:
-        return self.flat.amin(1), self.flat.amax(1)
+    def _raw_mean(self) -> Tensor:
+        return self.flat.mean(1)
 
     @once
-    def _seen_extremes(self) -> tuple[list[float], list[float]]:
-        low, high = self._raw_extremes
-        return low.tolist(), high.tolist()
+    def _raw_size(self) -> Tensor:
+        """Root mean square, where squares neither overflow nor underflow."""
+        return _norm(self.flat) / math.sqrt(self.count)
 
     @once
     def is_plain(self) -> bool:
-        """Everything is known to be finite."""
+        """Everything is known to be finite, and so is its square: a sum of squares is if all its parts are."""
         if not self._is_looked_at or self.values.numel() == 0:
             return False
-        # NaN is the least of anything, by torch's rule for amin.
-        return all(map(math.isfinite, self._seen_extremes[0])) and all(map(math.isfinite, self._seen_extremes[1]))
+        return bool(np.isfinite(self._raw_size.numpy()).all() and np.isfinite(self._raw_mean.numpy()).all())
 
     @once
     def _is_tame(self) -> bool:
-        """Squares of a plain block are normal numbers."""
+        """Squares of a plain block neither overflow nor underflow."""
         least, most = _TAME[self.values.dtype]
-        lows, highs = self._seen_extremes
-        return all(low == high == 0 or least < max(-low, high) < most for low, high in zip(lows, highs, strict=True))
+        size = self._raw_size.numpy()
+        small = size <= least
+        return bool((size < most).all()) and (
+            not small.any() or not self.abs_max.numpy()[small].any()
+        )  # zeros are no trouble
+
+    @once
+    def _raw_low(self) -> Tensor:
+        return self.flat.amin(1)
+
+    @once
+    def _raw_high(self) -> Tensor:
+        return self.flat.amax(1)
 
     @once
     def finite(self) -> Tensor:
@@ -126,22 +134,22 @@ class Rows:
     def finite_count(self) -> Tensor:
         """(k,): the finite values in each row."""
         if self.is_plain:
-            return self.flat.new_full((len(self.flat),), self.count)
+            return self.flat.new_full(self.flat.shape[:1], self.count)
         return self.finite.sum(1).to(self.flat.dtype)
 
     @once
     def low(self) -> Tensor:
         """(k,): the smallest finite value; NaN where there is none."""
-        return self._raw_extremes[0] if self.is_plain else self._extreme(math.inf)
+        return self._raw_low if self.is_plain else self._extreme(math.inf)
 
     @once
     def high(self) -> Tensor:
         """(k,): the largest finite value; NaN where there is none."""
-        return self._raw_extremes[1] if self.is_plain else self._extreme(-math.inf)
+        return self._raw_high if self.is_plain else self._extreme(-math.inf)
 
     def _extreme(self, fill: float) -> Tensor:
         if self.count == 0:
-            return self.flat.new_full((len(self.flat),), math.nan)
+            return self.flat.new_full(self.flat.shape[:1], math.nan)
         filled = torch.where(self.finite, self.flat, fill)
         extreme = filled.amin(1) if fill > 0 else filled.amax(1)
         return torch.where(torch.isfinite(extreme), extreme, math.nan)
@@ -172,17 +180,15 @@ class Rows:
     @once
     def mean(self) -> Tensor:
         """(k,)"""
-        if self.is_plain and (self._is_tame or max(self.abs_max.tolist()) < _SUMMABLE[self.values.dtype]):
-            return self.flat.mean(1)
         if self.is_plain:
-            return (self.flat / self._scale[:, None]).mean(1) * self._scale
+            return self._raw_mean
         return self._scaled.sum(1) / self.finite_count * self._scale
 
     @once
     def root_mean_square(self) -> Tensor:
         """(k,)"""
         if self.is_plain and self._is_tame:
-            return _norm(self.flat) / math.sqrt(self.count)
+            return self._raw_size
         if self.is_plain:
             scaled = torch.div(self.flat, self._scale[:, None], out=self._scratch)
             return _norm(scaled) / math.sqrt(self.count) * self._scale
@@ -195,17 +201,19 @@ class Rows:
             mean = self.mean / self._scale
             centred = torch.where(self.finite, self._scaled - mean[:, None], 0.0)
             return _norm(centred) / self.finite_count.sqrt() * self._scale
-        square, mean_square = self.root_mean_square.double().square(), self.mean.double().square()
+        square = np.square(self.root_mean_square.numpy(), dtype=np.float64)
+        mean_square = np.square(self.mean.numpy(), dtype=np.float64)
         variance = square - mean_square
-        std = variance.clamp_min(0).sqrt().to(self.flat.dtype)
-        steep = mean_square >= _STEEP * variance
-        if any(steep.tolist()):
+        std = torch.from_numpy(np.sqrt(np.maximum(variance, 0.0))).to(self.flat.dtype)
+        steep = mean_square >= STEEP * variance
+        if steep.any():
             if self._is_tame:
                 spread = _norm(torch.sub(self.flat, self.mean[:, None], out=self._scratch)) / math.sqrt(self.count)
-            else:  # over the scale first, as the difference of two finite numbers can overflow
+            else:  # over the scale first, so that differences do not underflow
                 centred = self._scaled - (self.mean / self._scale)[:, None]
                 spread = _norm(centred) / math.sqrt(self.count) * self._scale
-            std = torch.where(steep, torch.where(self.low == self.high, 0.0, spread), std)  # equal values: exactly 0
+            spread = torch.where(self.low == self.high, 0.0, spread)  # the mean of equal values is rounded
+            std = torch.where(torch.from_numpy(steep), spread, std)
         return std
 
     @once
@@ -218,8 +226,6 @@ class Rows:
 
     def share_equal(self, value: float) -> Tensor:
         """(k,): the share of values equal to this one."""
-        if self.is_plain and self._is_outside(value):
-            return self.flat.new_zeros(len(self.flat))
         share = self._shares_equal.get(value)
         if share is None:
             share = self._shares_equal[value] = self._share(torch.eq, value)
@@ -227,19 +233,20 @@ class Rows:
 
     def share_at_most(self, value: float) -> Tensor:
         """(k,): the share of values that are not above this one."""
-        if self.is_plain and (least := min(self._seen_extremes[0])) >= value:
-            return self.share_equal(value) if least == value else self.flat.new_zeros(len(self.flat))
+        if self.is_plain and (least := self.low.numpy().min()) >= value:
+            return self.share_equal(value) if least == value else self._none
         return self._share(torch.le, value)
 
     def share_at_least(self, value: float) -> Tensor:
         """(k,): the share of values that are not below this one."""
-        if self.is_plain and max(self._seen_extremes[1]) < value:
-            return self.flat.new_zeros(len(self.flat))
+        if self.is_plain and self.high.numpy().max() < value:
+            return self._none
         return self._share(torch.ge, value)
 
-    def _is_outside(self, value: float) -> bool:
-        lows, highs = self._seen_extremes
-        return all(not low <= value <= high for low, high in zip(lows, highs, strict=True))
+    @once
+    def _none(self) -> Tensor:
+        """(k,) zeros."""
+        return self.flat.new_zeros(self.flat.shape[0])
 
     def _share(self, compare: Callable[..., Tensor], value: float) -> Tensor:
         # Comparing into floats and adding those up is several times faster on the CPU than counting booleans.
@@ -260,7 +267,7 @@ class Rows:
 
     def _count_of(self, test: Callable[[Tensor], Tensor]) -> Tensor:
         if self.is_plain:
-            return self.flat.new_zeros(len(self.flat))
+            return self._none
         return test(self.flat).sum(1).to(self.flat.dtype)
 
 

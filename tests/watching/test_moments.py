@@ -1,0 +1,79 @@
+"""Large tensors on the CPU are measured at once: the same numbers, and care where care is needed."""
+
+import numpy as np
+import pytest
+import torch
+
+from thruway.watching import Quantity
+from thruway.watching.collector import Collector
+from thruway.watching.moments import Moments
+from thruway.watching.quantities import chosen
+from thruway.watching.sites import Site
+
+# Float32 adds some 1e5 squares in a hundred lanes: about a thousand roundings of 6e-8 each, at worst.
+CLOSE = {torch.float32: 1e-5, torch.float64: 1e-12}
+
+
+def _measured(tensor, *quantities):
+    collector, site = Collector(chosen(quantities or ("mean", "std", "nan", "inf"))), Site("x", "gradient", "x")
+    collector.add(site, tensor)
+    return {m.quantity.name: m.values[0] for m in collector.finish()}, site.group.moments
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e8])
+def test_moments_are_those_of_float64(dtype, scale):
+    generator = torch.Generator().manual_seed(0)
+    tensor = (torch.randn(64, 1000, generator=generator, dtype=torch.float64) + 0.5).mul(scale).to(dtype)
+    assert Moments(dtype, tensor.numel()).take(Site("x", "gradient", "x"), tensor)  # or this tests Rows
+    found, _ = _measured(tensor)
+    exact = tensor.double().numpy()
+    assert found["mean"] == pytest.approx(exact.mean(), rel=CLOSE[dtype])
+    assert found["std"] == pytest.approx(exact.std(), rel=CLOSE[dtype])
+    assert (found["nan"], found["inf"]) == (0, 0)
+
+
+def _spoilt(kind):
+    tensor = torch.randn(64, 1000, generator=torch.Generator().manual_seed(1))
+    match kind:
+        case "nan":
+            tensor[3, 4] = torch.nan
+        case "two infinities of unlike sign":
+            tensor[3, 4], tensor[5, 6] = torch.inf, -torch.inf
+        case "tiny":
+            tensor *= 1e-30
+        case "huge":
+            tensor *= 1e25
+        case "steep":
+            tensor = tensor * 1e-4 + 1.0
+        case "zeros":
+            tensor.zero_()
+        case "transposed":
+            tensor = tensor.T
+    return tensor
+
+
+@pytest.mark.parametrize(
+    "kind", ["nan", "two infinities of unlike sign", "tiny", "huge", "steep", "zeros", "transposed"]
+)
+def test_what_needs_care_gets_it(kind):
+    tensor = _spoilt(kind)
+    assert not Moments(torch.float32, tensor.numel()).take(Site("x", "gradient", "x"), tensor)
+    found, moments = _measured(tensor)
+    assert moments is not None  # measured at once, had it been possible
+    finite = tensor.double().numpy()[np.isfinite(tensor.numpy())]
+    assert found["mean"] == pytest.approx(finite.mean(), rel=1e-5, abs=1e-7 * np.abs(finite).max())
+    assert found["std"] == pytest.approx(finite.std(), rel=1e-3 if kind == "steep" else 1e-5)  # 1 + 1e-4 z has 3 digits
+    assert found["nan"] == np.isnan(tensor.numpy()).sum()
+    assert found["inf"] == np.isinf(tensor.numpy()).sum()
+
+
+def test_a_quantity_of_ones_own_is_never_left_out():
+    ours = Quantity("mean", "", lambda rows: rows.mean + 1.0)
+    found, moments = _measured(torch.zeros(64, 1000), ours, "std")
+    assert moments is None
+    assert found["mean"] == 1.0
+
+
+def test_small_tensors_are_stacked():
+    assert _measured(torch.ones(10))[1] is None
