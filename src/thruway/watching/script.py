@@ -42,7 +42,7 @@ class Script:
     @staticmethod
     def key(before: Site | None, operation: str, weight: Tensor | None) -> Key:
         """What announces a function's result."""
-        return (id(weight) if isinstance(weight, nn.Parameter) else before), operation
+        return (id(weight) if type(weight) is nn.Parameter else before), operation
 
     def learn(self, key: Key, line: Line | None) -> None:
         """One line of a pass that was heard in full."""
