@@ -75,5 +75,21 @@ def test_a_quantity_of_ones_own_is_never_left_out():
     assert found["mean"] == 1.0
 
 
-def test_small_tensors_are_stacked():
-    assert _measured(torch.ones(10))[1] is None
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_of_small_tensors_are_measured_alike(dtype):
+    generator = torch.Generator().manual_seed(2)
+    block = (torch.randn(5, 300, generator=generator, dtype=torch.float64) * 3 + 1).to(dtype)
+    moments, sites = Moments(dtype, 300), tuple(Site(str(row), "gradient", "x") for row in range(5))
+    assert moments.take_rows(sites, block)
+    found, numbers = moments.drain()
+    assert found == sites
+    np.testing.assert_allclose(numbers["mean"], block.double().numpy().mean(1), rtol=CLOSE[dtype])
+    np.testing.assert_allclose(numbers["std"], block.double().numpy().std(1), rtol=CLOSE[dtype])
+
+
+@pytest.mark.parametrize("kind", ["nan", "two infinities of unlike sign", "tiny", "huge", "steep", "zeros"])
+def test_one_row_that_needs_care_sends_back_all(kind):
+    block = torch.stack([torch.randn(64, 1000, generator=torch.Generator().manual_seed(3)), _spoilt(kind)]).flatten(1)
+    moments = Moments(torch.float32, block.shape[1])
+    assert not moments.take_rows((Site("a", "gradient", "x"), Site("b", "gradient", "x")), block)
+    assert moments.drain()[0] == ()

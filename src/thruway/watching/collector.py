@@ -16,7 +16,7 @@ from torch import Tensor
 from thruway.errors import ShapeError
 from thruway.watching.moments import Moments
 from thruway.watching.quantities import QUANTITIES, Quantity
-from thruway.watching.rows import Rows
+from thruway.watching.rows import Rows, flat_rows
 from thruway.watching.sites import Site
 
 __all__ = ["Collector", "Measured"]
@@ -47,7 +47,8 @@ class _Group:
     unit_dim: int
     quantities: tuple[Quantity, ...]
     capacity: int
-    moments: Moments | None = None  # measures at once what needs no more
+    moments: Moments | None = None  # for those of which no more is wanted
+    is_at_once: bool = False
     sites: list[Site] = field(default_factory=list)
     tensors: list[Tensor] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
@@ -83,7 +84,7 @@ class Collector:
         group: _Group | None = site.group
         if group is None or tensor.shape != group.shape or tensor.dtype is not group.dtype:
             group = site.group = self._group_of(site, tensor)
-        if group.moments is not None and group.moments.take(site, tensor):
+        if group.is_at_once and group.moments is not None and group.moments.take(site, tensor):
             return
         if site in self._written_to:
             tensor = tensor.detach().clone()
@@ -156,11 +157,10 @@ class Collector:
 
     def _taken_at_once(self) -> Iterator[Measured]:
         for group in self._groups.values():
-            if group.moments is not None and group.moments.sites:
-                count = group.moments.count
-                sites, numbers = group.moments.drain()
+            sites, numbers = group.moments.drain() if group.moments is not None else ((), {})
+            if sites and group.moments is not None:
                 for quantity in group.quantities:
-                    yield Measured(quantity, sites, count, numbers[quantity.name])
+                    yield Measured(quantity, sites, group.moments.count, numbers[quantity.name])
 
     def _group_of(self, site: Site, tensor: Tensor) -> _Group:
         key = (site.kind, tensor.shape, tensor.dtype, tensor.device, site.activation, site.unit_dim)
@@ -174,16 +174,15 @@ class Collector:
                 if site.kind in q.kinds and (q.activations is None or site.activation in q.activations)
             )
             group = _Group(tensor.shape, tensor.dtype, site.activation, site.unit_dim, quantities, capacity)
-            if self._is_measured_at_once(tensor, size, quantities):
-                group.moments = Moments(tensor.dtype, tensor.numel())
+            if self._wants_moments_only(tensor, quantities):
+                group.moments, group.is_at_once = Moments(tensor.dtype, tensor.numel()), size >= _AT_ONCE
             self._groups[key] = group
         return group
 
-    def _is_measured_at_once(self, tensor: Tensor, size: int, quantities: tuple[Quantity, ...]) -> bool:
+    def _wants_moments_only(self, tensor: Tensor, quantities: tuple[Quantity, ...]) -> bool:
         return (
             tensor.device.type == "cpu"
             and not self._careful
-            and size >= _AT_ONCE
             and tensor.dtype in (torch.float32, torch.float64)
             and all(QUANTITIES.get(q.name) is q and q.name in ("mean", "std", "nan", "inf") for q in quantities)
         )
@@ -221,6 +220,8 @@ class Collector:
         return pair
 
     def _reduce(self, group: _Group, sites: tuple[Site, ...], values: Tensor) -> None:
+        if group.moments is not None and group.moments.take_rows(sites, flat_rows(values)):
+            return
         if values.dtype not in (torch.float32, torch.float64):
             values = values.float()
         scratch = self._memory(values, values.numel())[1] if values.numel() * 4 <= 4 * _BLOCK else None

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["STEEP", "Rows"]
+__all__ = ["STEEP", "Rows", "flat_rows"]
 
 # Root mean squares in here have a normal square, and values whose squares underflow are too small to matter.
 _TAME = {torch.float32: (1e-15, 1e18), torch.float64: (1e-150, 1e150)}
@@ -39,6 +39,13 @@ class once(Generic[T]):  # noqa: N801 - a decorator, read like @property
     def __get__(self, owner: Any, kind: type) -> T:
         value = owner.__dict__[self._name] = self._compute(owner)
         return value
+
+
+def flat_rows(values: Tensor) -> Tensor:
+    """(k, ...) as (k, n), in whatever order of elements is free of a copy."""
+    if values.dim() == 3 and values.stride(1) == 1 and values.stride(2) == values.shape[1] > 1:
+        values = values.mT  # features before inputs, as a HighwayStack keeps them
+    return values.reshape(values.shape[0], -1)
 
 
 class Rows:
@@ -71,10 +78,7 @@ class Rows:
     @once
     def flat(self) -> Tensor:
         """(k, n), in whatever order of elements is free of a copy."""
-        values = self.values
-        if values.dim() == 3 and values.stride(1) == 1 and values.stride(2) == values.shape[1] > 1:
-            values = values.mT  # features before inputs, as a HighwayStack keeps them
-        return values.reshape(len(values), -1)
+        return flat_rows(self.values)
 
     @property
     def count(self) -> int:
