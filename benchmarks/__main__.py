@@ -1,4 +1,4 @@
-"""Run every benchmark and write benchmarks/results.md. Takes about ten minutes on two cores.
+"""Run every benchmark and write benchmarks/results.md. Takes about a quarter of an hour on two cores.
 
 python -m benchmarks [name ...]     only these; the table is then printed, not written
 """
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import shapeset, stack
+from benchmarks import shapeset, stack, watching
 
-BENCHMARKS = stack.BENCHMARKS | shapeset.BENCHMARKS
+BENCHMARKS = stack.BENCHMARKS | shapeset.BENCHMARKS | watching.BENCHMARKS
 
 HEAD = """\
 # Benchmarks
@@ -19,7 +19,7 @@ HEAD = """\
 Written by `make bench`; ratios of interleaved calls in one process, 2 threads. A ratio is the median over
 rounds, with the quartiles behind it. "Eager" is the textbook layer, two `Linear`s and five pointwise calls, in a
 net with a plain first layer and a linear head; a step is zero_grad, forward, cross-entropy, backward and SGD
-with momentum.
+with momentum. "Watched" rows compare a step inside `watch(model)` with default quantities to the same step without.
 
 {machine}
 

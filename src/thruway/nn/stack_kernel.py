@@ -132,9 +132,7 @@ def unrun_layers(
     slopes, carry, dA = torch.empty_like(A[:chunk]), torch.empty_like(X[:chunk]), torch.empty_like(A[:chunk])
     (_, P, Q), (dA_of, dA_H, dA_T), R = _maps(slopes), _maps(dA), carry.unbind(0)
     transposed = weight.mT.unbind(0)
-    into = (g,) * len(A) if G is None else (g, *G.unbind(0)[:-1])  # where dL/dx of each layer goes
-    if G is not None and len(A) > 1:
-        g = G[-1]
+    into = () if G is None else (g, *G.unbind(0)[:-1])  # where dL/dx of each layer goes
     for layers in reversed(list(segments(len(A), chunk))):
         n = layers.stop - layers.start
         H, T = A[layers, ..., :width, :], A[layers, ..., width:, :]
@@ -146,9 +144,12 @@ def unrun_layers(
         for k in reversed(range(n)):
             torch.mul(g, P[k], out=dA_H[k])
             torch.mul(g, Q[k], out=dA_T[k])
-            below = into[layers.start + k]
-            affine(torch.mul(g, R[k], out=below), transposed[layers.start + k], dA_of[k], out=below)
-            g = below
+            if into:
+                below = into[layers.start + k]
+                affine(torch.mul(g, R[k], out=below), transposed[layers.start + k], dA_of[k], out=below)
+                g = below
+            else:
+                affine(g.mul_(R[k]), transposed[layers.start + k], dA_of[k], out=g)
         _weight_gradients(dA[:n], X[layers], gw[layers], gb[layers])
 
 
