@@ -5,7 +5,8 @@ Protocol  a net with one hidden layer of tanh units and softmax outputs, with ra
           its weights, one of each layer, move over a square; both costs there, and the gradient with respect to the two
 Claims    the quadratic cost is flat over more of the square, in nearly every draw, and also where the net is no better
           than a guess (cost_surface_claims.py)
-Cost      demo ten seconds on one core; laptop a minute; paper the same with more draws
+Measured  results/glorot2010.cost_surface-laptop: all 3 claims hold, for weights up to 8
+Cost      demo ten seconds on one core; laptop half a minute; paper the same with more draws
 Differs   sizes of net, data and square, and what counts as a plateau, are ours: the paper shows one surface and prints
           none of them
 """
