@@ -7,7 +7,8 @@ import torch
 from thruway.watching import Quantity
 from thruway.watching.collector import Collector
 from thruway.watching.moments import Moments
-from thruway.watching.quantities import chosen
+from thruway.watching.operations import ENDS
+from thruway.watching.quantities import QUANTITIES, chosen
 from thruway.watching.sites import Site
 
 # Float32 adds some 1e5 squares in a hundred lanes: about a thousand roundings of 6e-8 each, at worst.
@@ -93,3 +94,26 @@ def test_one_row_that_needs_care_sends_back_all(kind):
     moments = Moments(torch.float32, block.shape[1])
     assert not moments.take_rows((Site("a", "gradient", "x"), Site("b", "gradient", "x")), block)
     assert moments.drain()[0] == ()
+
+
+@pytest.mark.parametrize("activation", sorted(ENDS))
+@pytest.mark.parametrize("width", [0.3, 3.0])  # few or no values at the ends, and many
+def test_shares_are_those_that_rows_count(activation, width):
+    function = getattr(torch.nn.functional, activation, None) or getattr(torch, activation)
+    tensor = function(torch.randn(64, 1000, generator=torch.Generator().manual_seed(4)) * width)
+    quantities = list(chosen(("mean", "std", "zeros", "saturation_low", "saturation_high")))
+    wanted = {q.name for q in quantities if q.activations is None or activation in q.activations}
+    found = {}
+    for careful in (False, True):
+        collector, site = Collector(quantities, careful=careful), Site("x", "output", "x", activation)
+        collector.add(site, tensor)
+        found[careful] = {m.quantity.name: m.values[0] for m in collector.finish()}
+        assert (site.group.moments is None) == careful
+    assert set(found[False]) == set(found[True]) == wanted
+    for name in wanted - {"mean", "std"}:
+        assert found[False][name] == pytest.approx(found[True][name], abs=1e-7)  # counts over 64,000, in float32
+    taken = Moments(
+        torch.float32, tensor.numel(), activation, sorted(wanted - {"mean", "std"}, key=list(QUANTITIES).index)
+    )
+    steep = tensor.double().mean() ** 2 > 30 * tensor.double().var()  # sigmoid and softplus of little
+    assert taken.take(Site("x", "output", "x", activation), tensor) != steep

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thruway.errors import ShapeError
-from thruway.watching.moments import Moments
+from thruway.watching.moments import MOMENTS, SHARES, Moments
 from thruway.watching.quantities import QUANTITIES, Quantity
 from thruway.watching.rows import Rows, flat_rows
 from thruway.watching.sites import Site
@@ -126,6 +126,7 @@ class Collector:
             group.sites, group.tensors, group.versions = [], [], []
             if group.moments is not None:
                 group.moments.forget()
+                group.moments.drop_memory()
 
     def doubt(self, sites: Iterable[Site]) -> None:
         """Give no number of these sites for this step: what was handed in under their names is something else."""
@@ -174,17 +175,20 @@ class Collector:
                 if site.kind in q.kinds and (q.activations is None or site.activation in q.activations)
             )
             group = _Group(tensor.shape, tensor.dtype, site.activation, site.unit_dim, quantities, capacity)
-            if self._wants_moments_only(tensor, quantities):
-                group.moments, group.is_at_once = Moments(tensor.dtype, tensor.numel()), size >= _AT_ONCE
+            if self._is_simple(tensor, quantities):
+                shares = [q.name for q in quantities if q.name in SHARES]
+                group.moments = Moments(tensor.dtype, tensor.numel(), site.activation, shares)
+                group.is_at_once = size >= _AT_ONCE
             self._groups[key] = group
         return group
 
-    def _wants_moments_only(self, tensor: Tensor, quantities: tuple[Quantity, ...]) -> bool:
+    def _is_simple(self, tensor: Tensor, quantities: tuple[Quantity, ...]) -> bool:
+        """Nothing is wanted that Moments could not give."""
         return (
             tensor.device.type == "cpu"
             and not self._careful
             and tensor.dtype in (torch.float32, torch.float64)
-            and all(QUANTITIES.get(q.name) is q and q.name in ("mean", "std", "nan", "inf") for q in quantities)
+            and all(QUANTITIES.get(q.name) is q and q.name in MOMENTS | SHARES for q in quantities)
         )
 
     def _flush(self, group: _Group) -> None:

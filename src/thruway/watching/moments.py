@@ -1,4 +1,4 @@
-"""Mean and spread without detours, for sites of which no more is wanted, where the numbers are tame.
+"""Mean, spread and flat ends without detours, for sites of which no more is wanted, where the numbers are tame.
 
 On the CPU only, where looking at a number waits for nothing. Whatever needs more care is refused here and
 goes through Rows: other strides, values that are not finite, squares that would leave the range, a mean
@@ -6,6 +6,7 @@ that dwarfs the spread.
 """
 
 import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,25 +14,38 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from thruway.watching.operations import ENDS, Ends
 from thruway.watching.rows import STEEP
 from thruway.watching.sites import Site
 
-__all__ = ["Moments"]
+__all__ = ["MOMENTS", "SHARES", "Moments"]
+
+# What is measured here; everything else is for Rows.
+MOMENTS = frozenset(("mean", "std", "nan", "inf"))
+SHARES = frozenset(("zeros", "saturation_low", "saturation_high"))
+
+# Activations that never go below their lower end: what is at most there is exactly there.
+_CLIPPED = frozenset(("relu", "relu6", "hardtanh", "hardsigmoid"))
 
 # Sums of squares in here have neither overflowed nor lost what matters to underflow.
 _TAME = {torch.float32: (1e-26, 1e37), torch.float64: (1e-290, 1e305)}
 
 
 class Moments:
-    """Means and standard deviations of `count` numbers each, in the order they came."""
+    """Means, standard deviations and, for an activation's outputs, shares of `count` numbers each, as they came."""
 
-    def __init__(self, dtype: torch.dtype, count: int) -> None:
+    def __init__(
+        self, dtype: torch.dtype, count: int, activation: str | None = None, shares: Iterable[str] = ()
+    ) -> None:
         self.count = count
         self._least, self._most = _TAME[dtype]
         self._dtype = np.float32 if dtype == torch.float32 else np.float64
+        self._activation = activation
+        self._ends = ENDS.get(str(activation), Ends(None, None))
         self._sites: list[Site] = []
-        self._means: list[float] = []
-        self._stds: list[float] = []
+        self._numbers: dict[str, list[float]] = {name: [] for name in ("mean", "std", *shares)}
+        self._shares = tuple(shares)
+        self._scratch: Tensor | None = None
 
     def take(self, site: Site, tensor: Tensor) -> bool:
         """Measure one tensor now, while it is still in the processor's cache; False if it needs more care."""
@@ -45,12 +59,35 @@ class Moments:
         if not (self._least < square < self._most and mean * mean < STEEP * variance):
             return False
         self._sites.append(site)
-        self._means.append(mean)
-        self._stds.append(math.sqrt(variance))
+        self._numbers["mean"].append(mean)
+        self._numbers["std"].append(math.sqrt(variance))
+        for name in self._shares:
+            self._numbers[name].append(self._share(name, flat))
         return True
 
+    def _share(self, name: str, flat: Tensor) -> float:
+        low, high = self._ends.low, self._ends.high
+        if name == "zeros":
+            return self._met(torch.eq, flat, 0.0)
+        if name == "saturation_low" and low is not None:
+            if self._activation in _CLIPPED:
+                # The row of zeros comes first in the table, and is the same for an end at 0.
+                zeros = self._numbers.get("zeros")
+                return zeros[-1] if zeros and low == 0.0 else self._met(torch.eq, flat, low)
+            return self._met(torch.le, flat, low) if float(flat.amin()) <= low else 0.0
+        if name == "saturation_high" and high is not None:
+            return self._met(torch.ge, flat, high) if float(flat.amax()) >= high else 0.0
+        raise ValueError(f"{name} is no share of {self._activation}")
+
+    def _met(self, compare: Callable[..., Tensor], flat: Tensor, value: float) -> float:
+        if self._scratch is None:
+            self._scratch = torch.empty_like(flat)
+        return float(compare(flat, value, out=self._scratch).sum()) / self.count
+
     def take_rows(self, sites: tuple[Site, ...], flat: Tensor) -> bool:
-        """The same for (k, count), a row per site; all of them or none."""
+        """Mean and spread of (k, count), a row per site; all of them or none. Shares are left to Rows."""
+        if self._shares:
+            return False
         size = torch.linalg.vector_norm(flat, dim=1).numpy().astype(np.float64)
         if not (math.sqrt(self._least) < size.min() and size.max() < math.sqrt(self._most)):
             return False
@@ -60,22 +97,22 @@ class Moments:
         if not (mean_square < STEEP * variance).all():
             return False
         self._sites += sites
-        self._means += mean.tolist()
-        self._stds += np.sqrt(variance).tolist()
+        self._numbers["mean"] += mean.tolist()
+        self._numbers["std"] += np.sqrt(variance).tolist()
         return True
 
     def drain(self) -> tuple[tuple[Site, ...], dict[str, NDArray[Any]]]:
         """The sites and, by name of the quantity, their numbers; they are forgotten here."""
         sites, none = tuple(self._sites), np.zeros(len(self._sites), dtype=self._dtype)
-        numbers = {
-            "mean": np.array(self._means, dtype=self._dtype),
-            "std": np.array(self._stds, dtype=self._dtype),
-            "nan": none,
-            "inf": none,
-        }
+        numbers = {name: np.array(values, dtype=self._dtype) for name, values in self._numbers.items()}
         self.forget()
-        return sites, numbers
+        return sites, numbers | {"nan": none, "inf": none}
 
     def forget(self) -> None:
         """Drop what was taken."""
-        self._sites, self._means, self._stds = [], [], []
+        self._sites = []
+        self._numbers = {name: [] for name in self._numbers}
+
+    def drop_memory(self) -> None:
+        """Hold no tensor to work in."""
+        self._scratch = None
