@@ -47,6 +47,8 @@ def _spoilt(kind):
             tensor *= 1e25
         case "steep":
             tensor = tensor * 1e-4 + 1.0
+        case "constant":
+            tensor.fill_(0.7)
         case "zeros":
             tensor.zero_()
         case "transposed":
@@ -88,7 +90,16 @@ def test_rows_of_small_tensors_are_measured_alike(dtype):
     np.testing.assert_allclose(numbers["std"], block.double().numpy().std(1), rtol=CLOSE[dtype])
 
 
-@pytest.mark.parametrize("kind", ["nan", "two infinities of unlike sign", "tiny", "huge", "steep", "zeros"])
+def test_rows_of_a_large_mean_are_centred_first():
+    generator = torch.Generator().manual_seed(5)
+    block = 0.12 + 0.002 * torch.randn(4, 5000, generator=generator)  # gates that hardly move
+    moments = Moments(torch.float32, 5000)
+    assert moments.take_rows(tuple(Site(str(row), "output", "x") for row in range(4)), block)
+    # The numbers of the block are themselves rounded to 0.12 * 6e-8, 4e-6 of their spread, but not on average.
+    np.testing.assert_allclose(moments.drain()[1]["std"], block.double().numpy().std(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["nan", "two infinities of unlike sign", "tiny", "huge", "constant", "zeros"])
 def test_one_row_that_needs_care_sends_back_all(kind):
     block = torch.stack([torch.randn(64, 1000, generator=torch.Generator().manual_seed(3)), _spoilt(kind)]).flatten(1)
     moments = Moments(torch.float32, block.shape[1])

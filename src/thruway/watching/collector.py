@@ -49,6 +49,7 @@ class _Group:
     capacity: int
     moments: Moments | None = None  # for those of which no more is wanted
     is_at_once: bool = False
+    strided: tuple[Quantity, ...] = ()  # for which Rows are needed now and then
     sites: list[Site] = field(default_factory=list)
     tensors: list[Tensor] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
@@ -84,7 +85,7 @@ class Collector:
         group: _Group | None = site.group
         if group is None or tensor.shape != group.shape or tensor.dtype is not group.dtype:
             group = site.group = self._group_of(site, tensor)
-        if group.is_at_once and group.moments is not None and group.moments.take(site, tensor):
+        if group.is_at_once and self._is_simple_now(group) and group.moments.take(site, tensor):  # type: ignore[union-attr]
             return
         if site in self._written_to:
             tensor = tensor.detach().clone()
@@ -161,7 +162,8 @@ class Collector:
             sites, numbers = group.moments.drain() if group.moments is not None else ((), {})
             if sites and group.moments is not None:
                 for quantity in group.quantities:
-                    yield Measured(quantity, sites, group.moments.count, numbers[quantity.name])
+                    if quantity not in group.strided:
+                        yield Measured(quantity, sites, group.moments.count, numbers[quantity.name])
 
     def _group_of(self, site: Site, tensor: Tensor) -> _Group:
         key = (site.kind, tensor.shape, tensor.dtype, tensor.device, site.activation, site.unit_dim)
@@ -175,12 +177,18 @@ class Collector:
                 if site.kind in q.kinds and (q.activations is None or site.activation in q.activations)
             )
             group = _Group(tensor.shape, tensor.dtype, site.activation, site.unit_dim, quantities, capacity)
-            if self._is_simple(tensor, quantities):
-                shares = [q.name for q in quantities if q.name in SHARES]
+            group.strided = tuple(q for q in quantities if q.stride > 1)
+            simple = tuple(q for q in quantities if q.stride == 1)
+            if self._is_simple(tensor, simple):
+                shares = [q.name for q in simple if q.name in SHARES]
                 group.moments = Moments(tensor.dtype, tensor.numel(), site.activation, shares)
                 group.is_at_once = size >= _AT_ONCE
             self._groups[key] = group
         return group
+
+    def _is_simple_now(self, group: _Group) -> bool:
+        """Moments will do, as no strided quantity is to be taken in this step."""
+        return group.moments is not None and not any(self.sampled % q.stride == 0 for q in group.strided)
 
     def _is_simple(self, tensor: Tensor, quantities: tuple[Quantity, ...]) -> bool:
         """Nothing is wanted that Moments could not give."""
@@ -224,7 +232,7 @@ class Collector:
         return pair
 
     def _reduce(self, group: _Group, sites: tuple[Site, ...], values: Tensor) -> None:
-        if group.moments is not None and group.moments.take_rows(sites, flat_rows(values)):
+        if self._is_simple_now(group) and group.moments.take_rows(sites, flat_rows(values)):  # type: ignore[union-attr]
             return
         if values.dtype not in (torch.float32, torch.float64):
             values = values.float()

@@ -27,6 +27,9 @@ SHARES = frozenset(("zeros", "saturation_low", "saturation_high"))
 # Activations that never go below their lower end: what is at most there is exactly there.
 _CLIPPED = frozenset(("relu", "relu6", "hardtanh", "hardsigmoid"))
 
+# Beyond this ratio of squared mean to variance a row may be constant, and its spread the rounding of its mean.
+_CONSTANT = 1e8
+
 # Sums of squares in here have neither overflowed nor lost what matters to underflow.
 _TAME = {torch.float32: (1e-26, 1e37), torch.float64: (1e-290, 1e305)}
 
@@ -62,44 +65,51 @@ class Moments:
         self._numbers["mean"].append(mean)
         self._numbers["std"].append(math.sqrt(variance))
         for name in self._shares:
-            self._numbers[name].append(self._share(name, flat))
+            self._numbers[name] += self._row_shares(name, flat.unsqueeze(0))
         return True
 
-    def _share(self, name: str, flat: Tensor) -> float:
-        low, high = self._ends.low, self._ends.high
-        if name == "zeros":
-            return self._met(torch.eq, flat, 0.0)
-        if name == "saturation_low" and low is not None:
-            if self._activation in _CLIPPED:
-                # The row of zeros comes first in the table, and is the same for an end at 0.
-                zeros = self._numbers.get("zeros")
-                return zeros[-1] if zeros and low == 0.0 else self._met(torch.eq, flat, low)
-            return self._met(torch.le, flat, low) if float(flat.amin()) <= low else 0.0
-        if name == "saturation_high" and high is not None:
-            return self._met(torch.ge, flat, high) if float(flat.amax()) >= high else 0.0
-        raise ValueError(f"{name} is no share of {self._activation}")
-
-    def _met(self, compare: Callable[..., Tensor], flat: Tensor, value: float) -> float:
-        if self._scratch is None:
-            self._scratch = torch.empty_like(flat)
-        return float(compare(flat, value, out=self._scratch).sum()) / self.count
-
     def take_rows(self, sites: tuple[Site, ...], flat: Tensor) -> bool:
-        """Mean and spread of (k, count), a row per site; all of them or none. Shares are left to Rows."""
-        if self._shares:
-            return False
+        """The same for (k, count), a row per site; all of them or none."""
         size = torch.linalg.vector_norm(flat, dim=1).numpy().astype(np.float64)
         if not (math.sqrt(self._least) < size.min() and size.max() < math.sqrt(self._most)):
             return False
-        mean = flat.mean(1).numpy().astype(np.float64)
-        mean_square = mean * mean
-        variance = size * size / self.count - mean_square
-        if not (mean_square < STEEP * variance).all():
-            return False
+        means = flat.mean(1)
+        mean = means.numpy().astype(np.float64)
+        variance = size * size / self.count - mean * mean
+        if not (mean * mean < STEEP * variance).all():  # gates that hardly move: about their means, then
+            centred = torch.sub(flat, means[:, None], out=self._memory(flat))
+            variance = np.square(torch.linalg.vector_norm(centred, dim=1).numpy(), dtype=np.float64) / self.count
+            if not (mean * mean < _CONSTANT * variance).all():
+                return False
         self._sites += sites
         self._numbers["mean"] += mean.tolist()
         self._numbers["std"] += np.sqrt(variance).tolist()
+        for name in self._shares:
+            self._numbers[name] += self._row_shares(name, flat)
         return True
+
+    def _row_shares(self, name: str, flat: Tensor) -> list[float]:
+        low, high, rows = self._ends.low, self._ends.high, flat.shape[0]
+        if name == "zeros":
+            return self._rows_met(torch.eq, flat, 0.0)
+        if name == "saturation_low" and low is not None:
+            if self._activation in _CLIPPED:
+                zeros = self._numbers.get("zeros")
+                return zeros[-rows:] if zeros and low == 0.0 else self._rows_met(torch.eq, flat, low)
+            return self._rows_met(torch.le, flat, low) if float(flat.amin()) <= low else [0.0] * rows
+        if name == "saturation_high" and high is not None:
+            return self._rows_met(torch.ge, flat, high) if float(flat.amax()) >= high else [0.0] * rows
+        raise ValueError(f"{name} is no share of {self._activation}")
+
+    def _rows_met(self, compare: Callable[..., Tensor], flat: Tensor, value: float) -> list[float]:
+        met: list[float] = (compare(flat, value, out=self._memory(flat)).sum(1) / self.count).tolist()
+        return met
+
+    def _memory(self, like: Tensor) -> Tensor:
+        """Room for as many numbers, used again and again."""
+        if self._scratch is None or self._scratch.numel() < like.numel():
+            self._scratch = torch.empty(like.numel(), dtype=like.dtype)
+        return self._scratch[: like.numel()].view(like.shape)
 
     def drain(self) -> tuple[tuple[Site, ...], dict[str, NDArray[Any]]]:
         """The sites and, by name of the quantity, their numbers; they are forgotten here."""
