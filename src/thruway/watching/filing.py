@@ -1,5 +1,6 @@
 """Handing a tensor and the gradient with respect to it to the collector."""
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 
@@ -7,11 +8,14 @@ from torch import Tensor
 
 from thruway.watching.collector import Collector
 from thruway.watching.sites import Site
-from thruway.watching.tap import OUR_KEY, tap
+from thruway.watching.tap import tap
 
 __all__ = ["Filing"]
 
 Ear = Callable[[Tensor], None]
+
+
+_KEYS = itertools.count(-1, -1)  # several watches may listen to one tensor
 
 
 class Filing:
@@ -33,6 +37,7 @@ class Filing:
         taps_gradients: bool = True,
     ) -> None:
         self.collector = collector
+        self._key = next(_KEYS)
         self.is_deaf = False
         self._report = fail
         self._unscale = unscale
@@ -47,7 +52,7 @@ class Filing:
             ear = self._ears.get(gradient)
             if ear is None:
                 ear = self._ears[gradient] = partial(self.file_gradient, gradient)
-            self._tapped.append(tap(tensor, ear))
+            self._tapped.append(tap(tensor, ear, self._key))
 
     def file_gradient(self, site: Site, gradient: Tensor) -> None:
         """Called from the backward pass."""
@@ -73,7 +78,7 @@ class Filing:
     def forget_gradients(self) -> None:
         """Hear no more of the graphs of the passes so far."""
         for hooks in self._tapped:
-            hooks.pop(OUR_KEY, None)
+            hooks.pop(self._key, None)
         self._tapped.clear()
 
     def fail(self, error: Exception) -> None:

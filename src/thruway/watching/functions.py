@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from thruway.watching.lineage import Lineage
-from thruway.watching.operations import ACTIVATION_FUNCTIONS, ADDS, BLENDS, MAPS, PRODUCTS
+from thruway.watching.operations import ACTIVATION_FUNCTIONS, ADDS, BLENDS, MAPS, PRODUCTS, activation_of_call
 
 __all__ = [
     "ACTIONS",
@@ -117,7 +117,8 @@ class FunctionsHeard(TorchFunctionMode):
             result = func(*args, **kwargs)
             if action.operation is not None and isinstance(result, Tensor):
                 weight = weight_of(action, args, kwargs)
-                hearer.heard = Heard(result, action.operation, action.activation, weight=weight)
+                activation = activation_of_call(action.activation, args, kwargs)
+                hearer.heard = Heard(result, action.operation, activation, weight=weight)
             return result
         operands = operands_of(args, kwargs)
         if operands is None:

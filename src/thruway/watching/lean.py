@@ -14,7 +14,8 @@ from torch.utils.hooks import RemovableHandle
 
 from thruway.watching.filing import Filing
 from thruway.watching.functions import ACTIONS, Action, action_of, operands_of, weight_of, written_by
-from thruway.watching.listener import is_in_backward, named_outputs
+from thruway.watching.listener import named_outputs
+from thruway.watching.passes import is_training_pass
 from thruway.watching.registry import Registry
 from thruway.watching.script import Line, Script
 from thruway.watching.sites import Site
@@ -67,7 +68,7 @@ class LeanListener:
 
     def _enter(self, module: nn.Module | None, _inputs: Any) -> None:
         if self._depth == 0:
-            if self._filing.is_deaf or not self._handles or not torch.is_grad_enabled() or is_in_backward():
+            if self._filing.is_deaf or not self._handles or not is_training_pass():
                 return
             self._mode = _Following(self._script, self._filing)
             self._mode.__enter__()  # type: ignore[no-untyped-call]

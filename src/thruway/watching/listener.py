@@ -20,12 +20,13 @@ from thruway.watching.filing import Filing
 from thruway.watching.functions import FunctionsHeard, Heard
 from thruway.watching.lineage import Lineage
 from thruway.watching.operations import ACTIVATION_MODULES
+from thruway.watching.passes import is_training_pass
 from thruway.watching.registry import Registry
 from thruway.watching.script import Line, Script
 from thruway.watching.sites import Site
 from thruway.watching.stack_ears import StackEars
 
-__all__ = ["Listener", "is_in_backward", "named_outputs"]
+__all__ = ["Listener", "named_outputs"]
 
 _GATES = ("sigmoid", "hardsigmoid")
 
@@ -141,7 +142,7 @@ class Listener:
 
     def _begins(self) -> bool:
         """Begin a pass, if this is one: evaluation and the recomputation of checkpointed blocks are not."""
-        if self._filing.is_deaf or not self._handles or not torch.is_grad_enabled() or is_in_backward():
+        if self._filing.is_deaf or not self._handles or not is_training_pass():
             return False
         self._last = None
         self._mode = FunctionsHeard(self, None if self._registry.is_learnt else Lineage())
@@ -269,11 +270,6 @@ class Listener:
         if ours is not None and theirs is not None:
             self._registry.branches[name] = ours.name, theirs.name
         return tuple(found)
-
-
-def is_in_backward() -> bool:
-    """A backward pass is running on this thread: what is called now is the recomputation of a checkpoint."""
-    return torch._C._current_graph_task_id() != -1
 
 
 def _is_simple(module: nn.Module) -> bool:

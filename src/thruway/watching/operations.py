@@ -9,7 +9,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-__all__ = ["ACTIVATION_FUNCTIONS", "ACTIVATION_MODULES", "ADDS", "BLENDS", "ENDS", "MAPS", "PRODUCTS", "Ends"]
+__all__ = [
+    "ACTIVATION_FUNCTIONS",
+    "ACTIVATION_MODULES",
+    "ADDS",
+    "BLENDS",
+    "ENDS",
+    "MAPS",
+    "PRODUCTS",
+    "Ends",
+    "activation_of_call",
+]
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,18 @@ ACTIVATION_MODULES: dict[type[nn.Module], str] = {
     nn.Softplus: "softplus",
     nn.LeakyReLU: "leaky_relu",
 }
+
+
+def activation_of_call(name: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """The activation by its ends: hardtanh(0, 6) is ReLU6, and one with ends of its own goes without a name."""
+    if name == "hardtanh":
+        low = args[1] if len(args) > 1 else kwargs.get("min_val", -1.0)
+        high = args[2] if len(args) > 2 else kwargs.get("max_val", 1.0)
+        return {(-1.0, 1.0): "hardtanh", (0.0, 6.0): "relu6"}.get((float(low), float(high)))
+    if name == "elu":
+        return name if float(args[1] if len(args) > 1 else kwargs.get("alpha", 1.0)) == 1.0 else None
+    return name
+
 
 ADDS: frozenset[Callable[..., Any]] = frozenset(
     (

@@ -5,19 +5,19 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-__all__ = ["OUR_KEY", "tap"]
-
-OUR_KEY = -1  # torch numbers its own handles from 0 on
+__all__ = ["tap"]
 
 
-def tap(tensor: Tensor, hear: Callable[[Tensor], None]) -> "OrderedDict[int, Callable[[Tensor], None]]":
+def tap(tensor: Tensor, hear: Callable[[Tensor], None], key: int) -> "OrderedDict[int, Callable[[Tensor], None]]":
     """Call `hear(gradient)` when the backward pass reaches `tensor`, which must not be a leaf.
 
     The hook belongs to the tensor as it is now: what overwrites it later (ReLU(inplace=True), x += skip) has a
     gradient of its own, and this one stays right.
 
+    Args:
+        key: one listener's own, below 0: torch numbers its handles from 0 on.
     Returns:
-        The tensor's hooks; deleting OUR_KEY from them ends it.
+        The tensor's hooks; deleting `key` from them ends it.
     """
     hooks: OrderedDict[int, Callable[[Tensor], None]] | None = tensor._backward_hooks  # type: ignore[assignment]
     if hooks is None:
@@ -25,5 +25,5 @@ def tap(tensor: Tensor, hear: Callable[[Tensor], None]) -> "OrderedDict[int, Cal
         hooks = OrderedDict()
         tensor._backward_hooks = hooks  # type: ignore[assignment]
         tensor.grad_fn._register_hook_dict(tensor)  # type: ignore[union-attr]
-    hooks[OUR_KEY] = hear
+    hooks[key] = hear
     return hooks

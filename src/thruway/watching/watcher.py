@@ -12,13 +12,14 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from thruway.errors import ConfigError
+from thruway.watching.arguments import check_arguments
 from thruway.watching.collector import Collector
 from thruway.watching.compiled import EagerSteps, refuse_compiled, refuse_inside_compiled
 from thruway.watching.dead import LastActive
 from thruway.watching.ears import Ears
 from thruway.watching.failing import WatchWarning, without_frames
-from thruway.watching.listener import is_in_backward
 from thruway.watching.parameters import ParametersWatched, read_before_update
+from thruway.watching.passes import is_training_pass
 from thruway.watching.probing import Probe
 from thruway.watching.quantities import DEFAULT, Quantity, chosen
 from thruway.watching.registry import Registry
@@ -73,15 +74,7 @@ def watch(
     >>> [site.name for site in trace.sites if site.kind == "gradient"]
     ['0', '1', '2']
     """
-    if not isinstance(model, nn.Module):
-        raise ConfigError(f"watch takes a torch.nn.Module, got {type(model).__name__}. Pass the model itself.")
-    if not callable(every) and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
-        raise ConfigError(f"every is a whole number of steps from 1 on, or a function of the step, got {every!r}.")
-    if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
-        raise ConfigError(
-            f"optimizer is a torch.optim.Optimizer, got {type(optimizer).__name__}. "
-            "Pass the one your loop steps, or leave it out."
-        )
+    check_arguments(model, every, optimizer, run, scaler, first_step, memory)
     refuse_compiled(model, has_optimizer=optimizer is not None)
     is_sampled = every if callable(every) else lambda step: (step - first_step) % every == 0
     return Watcher(model, is_sampled, chosen(quantities), optimizer, run, scaler, probe, first_step, memory)
@@ -188,7 +181,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
             "Watch what torch.compile returned, if that is the model; otherwise pass optimizer=, "
             "so that sampled steps can run eager.",
         )
-        if self._is_probing or self._listener.is_inside() or not torch.is_grad_enabled() or is_in_backward():
+        if self._is_probing or self._listener.is_inside() or not is_training_pass():
             return
         if self._failure is not None:
             self._close()
