@@ -216,7 +216,9 @@ def test_units_are_said_also_of_a_quantity_of_the_users_own(trace: Trace, tmp_pa
         ({"what": "std", "sites": lambda site: False}, "no site for the function that came as sites"),
         ({"what": "norm", "kind": "parameter", "sites": "gates"}, "no site for 'gates'"),
     ],
-    ids=lambda value: str(value) if isinstance(value, dict) else "",
+    ids=lambda value: (
+        " ".join(f"{k} {v}" for k, v in value.items() if not callable(v)) if isinstance(value, dict) else ""
+    ),
 )
 def test_what_is_not_there_is_said_with_what_is(trace: Trace, arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
