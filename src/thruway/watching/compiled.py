@@ -1,7 +1,7 @@
 """Models under torch.compile: sampled steps run eager, or the watching is refused."""
 
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -44,19 +44,28 @@ def _is_run_by_the_compiler() -> bool:
 
 
 class EagerSteps:
-    """Between `begin` and `end`, what torch.compile compiled runs as written."""
+    """Between `begin` and `end`, what torch.compile compiled runs as written.
 
-    def __init__(self) -> None:
-        self._stance: Any = None
+    The stance is the process's, and watches need not end in the order in which they began: the first one
+    takes it, the last one gives it back.
+    """
+
+    _holders: ClassVar[set["EagerSteps"]] = set()
+    _stance: ClassVar[Any] = None
 
     def begin(self) -> None:
         """Only where the compiler has been loaded: importing it takes seconds, and nothing can be compiled before."""
-        if self._stance is None and "torch._dynamo" in sys.modules:
-            self._stance = torch.compiler.set_stance("force_eager")
-            self._stance.__enter__()
+        if "torch._dynamo" not in sys.modules:
+            return
+        if not EagerSteps._holders:
+            EagerSteps._stance = torch.compiler.set_stance("force_eager")
+            EagerSteps._stance.__enter__()
+        EagerSteps._holders.add(self)
 
     def end(self) -> None:
         """Back to what was."""
-        if self._stance is not None:
-            self._stance.__exit__(None, None, None)
-            self._stance = None
+        if self in EagerSteps._holders:
+            EagerSteps._holders.discard(self)
+            if not EagerSteps._holders:
+                EagerSteps._stance.__exit__(None, None, None)
+                EagerSteps._stance = None

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from thruway.watching.collector import Collector, Measured
+from thruway.watching.collector import Collector
 from thruway.watching.ears import Ears
 from thruway.watching.trace import Trace
 
@@ -23,22 +23,16 @@ class Probe:
         self._listener = listener
         self._collector = collector
         self.trace = trace
-        self._measured: list[Measured] = []
 
-    def run(self) -> None:
-        """Take the model's answer now, at the beginning of a step."""
+    def run(self, step: int) -> None:
+        """Take the model's answer before `step`; the last may be of a step that never comes: how training left it."""
         self._listener.attach()
         try:
             with as_it_is(self._model), torch.enable_grad():
                 call(self._model, self._inputs)
         finally:
             self._listener.detach()
-        self._measured = self._collector.finish()
-
-    def keep(self, step: int) -> None:
-        """The step came to its end: its answer is one of the trace."""
-        self.trace.add(step, self._measured)
-        self._measured = []
+        self.trace.add(step, self._collector.finish())
 
     def deafen(self) -> None:
         """Hear nothing more and hold no activation, though hooks may still be there."""
@@ -49,7 +43,7 @@ class Probe:
         """Hold no tensor, not even the inputs."""
         self._listener.detach()
         self._collector.forget()
-        self._inputs, self._measured = None, []
+        self._inputs = None
 
 
 @contextlib.contextmanager

@@ -217,7 +217,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         if self._probe is not None:
             self._is_probing = True
             self._listener.deafen()  # what the probe does is no training
-            self._guard(self._probe.run)()
+            self._guard(self._probe.run)(self._step)
             self._is_probing = False
         if self._failure is None:
             self._listener.undeafen()
@@ -245,8 +245,6 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         measured = self._collector.finish()
         if measured:
             self._trace.add(self._step, measured)
-            if self._probe is not None:
-                self._probe.keep(self._step)
 
     def _stop_listening(self) -> None:
         self._is_sampling = False
