@@ -22,6 +22,13 @@ def test_list_names_everything_there_is(capsys):
         assert name in said.all
 
 
+def test_list_cuts_no_name_on_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    said = call(capsys, "list")
+    for name in EXPERIMENTS:
+        assert name in said.all
+
+
 def test_a_run_ends_with_table_verdicts_and_report(capsys, empty_place):
     said = call(capsys, *RUN, *TINY, "--out", "mine")
     assert said.code == 0, said.all

@@ -52,7 +52,10 @@ def list_command(arguments: Sequence[str]) -> int:
         description="The experiments, their scales and the data sets.",
         epilog="example: thruway list",
     ).parse_args(arguments)
-    table = Table("experiment", "what it shows", "source", "scales", box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("experiment", no_wrap=True, overflow="ignore")  # a name cut short cannot be typed
+    for column in ("what it shows", "source", "scales"):
+        table.add_column(column)
     for name, experiment in EXPERIMENTS.items():
         table.add_row(name, experiment.title, experiment.source, ", ".join(experiment.scales))
     out.print(table)
