@@ -1,6 +1,5 @@
 """The report of the study: answer, verdicts, fig. 5, plateaus by square and fraction, provenance."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -14,6 +13,7 @@ from thruway.experiments.glorot2010.cost_surface import Config
 from thruway.experiments.glorot2010.cost_surface_claims import claims_for, shares
 from thruway.experiments.glorot2010.cost_surface_rows import read_rows, read_surfaces
 from thruway.experiments.glorot2010.cost_surface_run import axis_of
+from thruway.experiments.in_words import provenance_in_words
 from thruway.figures import run_curves, surface
 from thruway.report import ClaimVerdict, Page, Section, TableData, write_page, write_summary
 from thruway.runs import RunReader
@@ -140,17 +140,11 @@ def _provenance(reader: RunReader, config: Config) -> dict[str, str | Sequence[s
         "net": f"{config.inputs} inputs, {config.hidden} tanh units, {config.classes} softmax outputs",
         "seeds": f"{config.seeds} sets of {config.draws} draws, from seed {config.seed} on",
         "grid": f"{config.points} x {config.points} points on each square",
-        "hardware": _text(meta.get("hardware")),
-        "versions": _text(meta.get("versions")),
-        "commit": _text(meta.get("git")),
+        "hardware": provenance_in_words(meta.get("hardware")),
+        "versions": provenance_in_words(meta.get("versions")),
+        "commit": provenance_in_words(meta.get("git")),
         "command": " ".join(meta.get("command", ())),
         "cost": f"{seconds / 60:.1f} minutes",
         "status": reader.status,
         "differs from the paper": _DIFFERENT,
     }
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
-    return "unknown" if value is None else value if isinstance(value, str) else json.dumps(value)

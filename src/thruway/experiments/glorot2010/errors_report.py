@@ -1,6 +1,5 @@
 """The report of the study: answer, verdicts, Table 1 beside the paper's, curves, search, provenance."""
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from thruway.experiments.glorot2010.errors_rows import (
     read_search,
 )
 from thruway.experiments.glorot2010.errors_tables import PAPER, choice_table, error_table, errors_of, svm_table
+from thruway.experiments.in_words import provenance_in_words, setting_in_words
 from thruway.report import ClaimVerdict, Page, Section, TableData, write_page, write_summary
 from thruway.runs import RunReader
 
@@ -124,7 +124,7 @@ def _reading(config: Config) -> str:
 def _provenance(reader: RunReader, config: Config, rows: Rows, search: Rows) -> dict[str, str | Sequence[str]]:
     paper, meta = SCALES["paper"], reader.meta
     differs = [
-        f"{field.replace('_', ' ')}: {_shown(here)}; at paper scale: {_shown(there)}"
+        f"{field.replace('_', ' ')}: {setting_in_words(here)}; at paper scale: {setting_in_words(there)}"
         for field in Config.model_fields
         if field not in _NOT_PROTOCOL and (here := getattr(config, field)) != (there := getattr(paper, field))
     ]
@@ -139,24 +139,11 @@ def _provenance(reader: RunReader, config: Config, rows: Rows, search: Rows) -> 
         "tested nets": f"{config.width} units per layer, {config.updates:,} updates of {config.batch} examples",
         "significance": "exact McNemar test on the test examples of each seed, the largest p of the seeds; and "
         "Student's paired t over seeds; the paper's level is 0.005, and it does not say which test it used",
-        "hardware": _text(meta.get("hardware")),
-        "versions": _text(meta.get("versions")),
-        "commit": _text(meta.get("git")),
+        "hardware": provenance_in_words(meta.get("hardware")),
+        "versions": provenance_in_words(meta.get("versions")),
+        "commit": provenance_in_words(meta.get("git")),
         "command": " ".join(meta.get("command", ())),
         "cost": f"{seconds / 60:.1f} minutes of training in all",
         "status": reader.status,
         "differs from the paper": [*differs, *_ALWAYS_DIFFERENT],
     }
-
-
-def _shown(value: Any) -> str:
-    """A config value in words."""
-    if isinstance(value, tuple):
-        return ", ".join(map(_shown, value))
-    return "all" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
-    return "unknown" if value is None else value if isinstance(value, str) else json.dumps(value)

@@ -1,6 +1,5 @@
 """The report of the study: answer, verdicts, figs. 6 to 9, equations beside measurements, provenance."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -26,6 +25,7 @@ from thruway.experiments.glorot2010.initialization_tables import (
     stretch_table,
     training_table,
 )
+from thruway.experiments.in_words import provenance_in_words, setting_in_words
 from thruway.report import ClaimVerdict, Page, Section, TableData, write_page, write_summary
 from thruway.runs import RunReader
 
@@ -182,7 +182,7 @@ def _lead(start: Rows, training: Rows, config: Config, status: str) -> str:
 def _provenance(reader: RunReader, config: Config, training: Rows) -> dict[str, str | Sequence[str]]:
     paper, meta = SCALES["paper"], reader.meta
     differs = [
-        f"{field.replace('_', ' ')}: {_shown(here)}; at paper scale: {_shown(there)}"
+        f"{field.replace('_', ' ')}: {setting_in_words(here)}; at paper scale: {setting_in_words(there)}"
         for field in Config.model_fields
         if field not in _NOT_PROTOCOL and (here := getattr(config, field)) != (there := getattr(paper, field))
     ]
@@ -196,24 +196,11 @@ def _provenance(reader: RunReader, config: Config, training: Rows) -> dict[str, 
         "start": f"{config.depth} hidden layers of {config.width:,} units, tanh, on {config.probe} held-out examples",
         "training": f"{config.trained_width:,} units per layer, {config.updates:,} updates of {config.batch} examples, "
         f"learning rate {config.learning_rate:g}",
-        "hardware": _text(meta.get("hardware")),
-        "versions": _text(meta.get("versions")),
-        "commit": _text(meta.get("git")),
+        "hardware": provenance_in_words(meta.get("hardware")),
+        "versions": provenance_in_words(meta.get("versions")),
+        "commit": provenance_in_words(meta.get("git")),
         "command": " ".join(meta.get("command", ())),
         "cost": f"{measured / 60:.1f} minutes of measuring, {trained / 60:.1f} of training",
         "status": reader.status,
         "differs from the paper": [*differs, *_ALWAYS_DIFFERENT],
     }
-
-
-def _shown(value: Any) -> str:
-    """A config value in words."""
-    if isinstance(value, tuple):
-        return ", ".join(map(_shown, value))
-    return "all" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
-    return "unknown" if value is None else value if isinstance(value, str) else json.dumps(value)

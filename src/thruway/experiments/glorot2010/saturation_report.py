@@ -1,6 +1,5 @@
 """The report of the study: answer, verdicts, the paper's four figures, tables, provenance."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from thruway.experiments.glorot2010.saturation_courses import Course, read_cours
 from thruway.experiments.glorot2010.saturation_figures import end_histograms, over_time
 from thruway.experiments.glorot2010.saturation_rows import read_rows
 from thruway.experiments.glorot2010.saturation_tables import beside_the_paper, layer_table, mean_of
+from thruway.experiments.in_words import provenance_in_words, setting_in_words
 from thruway.report import ClaimVerdict, Page, Section, TableData, write_page, write_summary
 from thruway.runs import RunReader
 
@@ -120,7 +120,7 @@ def _reading(config: Config) -> str:
 def _provenance(reader: RunReader, config: Config, rows: Rows) -> dict[str, str | Sequence[str]]:
     paper, meta = SCALES["paper"], reader.meta
     differs = [
-        f"{field.replace('_', ' ')}: {_shown(here)}; at paper scale: {_shown(there)}"
+        f"{field.replace('_', ' ')}: {setting_in_words(here)}; at paper scale: {setting_in_words(there)}"
         for field in Config.model_fields
         if field not in _NOT_PROTOCOL and (here := getattr(config, field)) != (there := getattr(paper, field))
     ]
@@ -133,24 +133,11 @@ def _provenance(reader: RunReader, config: Config, rows: Rows) -> dict[str, str 
         "seeds": f"{config.seeds}, from {config.seed} to {config.seed + config.seeds - 1}",
         "nets": f"{config.width} units per layer, batches of {config.batch}; sigmoid: {config.sigmoid_updates:,} "
         f"updates at rate {config.sigmoid_rate:g}; others: {config.updates:,} at {config.rate:g}",
-        "hardware": _text(meta.get("hardware")),
-        "versions": _text(meta.get("versions")),
-        "commit": _text(meta.get("git")),
+        "hardware": provenance_in_words(meta.get("hardware")),
+        "versions": provenance_in_words(meta.get("versions")),
+        "commit": provenance_in_words(meta.get("git")),
         "command": " ".join(meta.get("command", ())),
         "cost": f"{seconds / 60:.1f} minutes of training in all",
         "status": reader.status,
         "differs from the paper": [*differs, *_ALWAYS_DIFFERENT],
     }
-
-
-def _shown(value: Any) -> str:
-    """A config value in words."""
-    if isinstance(value, tuple):
-        return ", ".join(map(_shown, value))
-    return "all" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
-    return "unknown" if value is None else value if isinstance(value, str) else json.dumps(value)

@@ -1,6 +1,5 @@
 """The report of a depth search: answer, verdicts, curves, search, table, provenance."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from thruway.experiments.claims import judge
 from thruway.experiments.highway2015.depth import SCALES, Config
 from thruway.experiments.highway2015.depth_claims import CLAIMS, best_loss
 from thruway.experiments.highway2015.depth_rows import read_curves, read_rows, top_curves
+from thruway.experiments.in_words import provenance_in_words
 from thruway.report import (
     ClaimVerdict,
     Page,
@@ -152,9 +152,9 @@ def _provenance(reader: RunReader, config: Config, rows: Rows) -> dict[str, str 
         "data": config.data + ("" if config.examples is None else f", {config.examples} training examples"),
         "seeds": f"{config.searches} independent searches, seeds {config.seed} to {config.seed + config.searches - 1}",
         "search": f"{config.trials} trials per search, block and depth; {config.epochs} epochs; batch {config.batch}",
-        "hardware": _text(meta.get("hardware")),
-        "versions": _text(meta.get("versions")),
-        "commit": _text(meta.get("git")),
+        "hardware": provenance_in_words(meta.get("hardware")),
+        "versions": provenance_in_words(meta.get("versions")),
+        "commit": provenance_in_words(meta.get("git")),
         "command": " ".join(meta.get("command", ())),
         "cost": f"{seconds / 60:.1f} minutes of training in all",
         "status": reader.status,
@@ -167,9 +167,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, BaseModel):
         return ", ".join(f"{name} {_shown(item)}" for name, item in value.model_dump().items())
     return ", ".join(map(str, value)) if isinstance(value, tuple) else "all" if value is None else str(value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
-    return "unknown" if value is None else value if isinstance(value, str) else json.dumps(value)
