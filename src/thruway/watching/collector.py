@@ -1,7 +1,8 @@
 """From tensors to numbers: same-shaped tensors are reduced in one stacked call, all results copied to the host at once.
 
-A tensor handed in is held until its group fills a block, or until someone is about to write into it; a large
-one on the CPU of which no more than mean and spread is wanted is measured at once.
+A tensor handed in is held until its group fills a block, or until someone is about to write into it. On the CPU
+one of which no more than mean, spread and flat ends is wanted is measured at once: by the compiled sweep any, by
+torch's calls a large one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +19,8 @@ from thruway.watching.moments import MOMENTS, SHARES, Moments
 from thruway.watching.quantities import QUANTITIES, Quantity
 from thruway.watching.rows import Rows, flat_rows
 from thruway.watching.sites import Site
+from thruway.watching.sweep import native_sweep
+from thruway.watching.swept import Swept
 
 __all__ = ["Collector", "Measured"]
 
@@ -47,7 +50,7 @@ class _Group:
     unit_dim: int
     quantities: tuple[Quantity, ...]
     capacity: int
-    moments: Moments | None = None  # for those of which no more is wanted
+    moments: Moments | Swept | None = None  # for those of which no more is wanted
     is_at_once: bool = False
     strided: tuple[Quantity, ...] = ()  # for which Rows are needed now and then
     sites: list[Site] = field(default_factory=list)
@@ -181,8 +184,12 @@ class Collector:
             simple = tuple(q for q in quantities if q.stride == 1)
             if self._is_simple(tensor, simple):
                 shares = [q.name for q in simple if q.name in SHARES]
-                group.moments = Moments(tensor.dtype, tensor.numel(), site.activation, shares)
-                group.is_at_once = size >= _AT_ONCE
+                is_swept = tensor.dtype == torch.float32 and native_sweep() is not None
+                if is_swept:
+                    group.moments = Swept(tensor.numel(), site.activation, shares)
+                else:
+                    group.moments = Moments(tensor.dtype, tensor.numel(), site.activation, shares)
+                group.is_at_once = is_swept or size >= _AT_ONCE
             self._groups[key] = group
         return group
 
@@ -232,15 +239,16 @@ class Collector:
         return pair
 
     def _reduce(self, group: _Group, sites: tuple[Site, ...], values: Tensor) -> None:
-        if self._is_simple_now(group) and group.moments.take_rows(sites, flat_rows(values)):  # type: ignore[union-attr]
-            return
+        quantities = tuple(q for q in group.quantities if self.sampled % q.stride == 0)
+        if group.moments is not None and group.moments.take_rows(sites, flat_rows(values)):
+            quantities = tuple(q for q in quantities if q in group.strided)
+            if not quantities:
+                return
         if values.dtype not in (torch.float32, torch.float64):
             values = values.float()
         scratch = self._memory(values, values.numel())[1] if values.numel() * 4 <= 4 * _BLOCK else None
         rows = Rows(values, group.activation, group.unit_dim, careful=self._careful, scratch=scratch)
-        for quantity in group.quantities:
-            if self.sampled % quantity.stride:
-                continue
+        for quantity in quantities:
             measured = quantity.measure(rows)
             if quantity.window is not None and self._fold is not None:
                 measured = self._fold(quantity, sites, measured)

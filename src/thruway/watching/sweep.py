@@ -1,0 +1,70 @@
+"""The compiled loop behind mean, spread and flat ends on the CPU: sweep.c, built at its first use.
+
+A machine without a C compiler watches as well and a little more slowly, with torch's own calls.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["SUMS", "Plan", "native_sweep"]
+
+SUMS = 5  # numbers per row: sum, sum of squares, zeros, values at or below low, at or above high
+
+_SOURCE = Path(__file__).with_suffix(".c")
+_PLACE = "~/.cache/thruway/native"
+_FLAGS = ("-O3", "-fno-trapping-math", "-fPIC", "-shared")  # comparisons need not stop at a NaN: loops become vectors
+_PATIENCE = 60.0  # seconds for the compiler
+
+
+class Plan(ctypes.Structure):
+    """What is wanted of each row; mirrors the struct in sweep.c."""
+
+    _fields_ = (
+        ("count", ctypes.c_int64),
+        ("counts", ctypes.c_int64),
+        ("low", ctypes.c_float),
+        ("high", ctypes.c_float),
+    )
+
+
+@functools.cache
+def native_sweep() -> Callable[[int, int, int, int, int], int] | None:
+    """`sweep(plan, numbers, rows, stride, sums)`, or None where it cannot be had.
+
+    `plan`, `numbers` and `sums` are addresses; from row to row lie `stride` numbers. It gives 0 where a row needs
+    more care. THRUWAY_NATIVE=0 in the environment does without; CC names the compiler.
+    """
+    if os.environ.get("THRUWAY_NATIVE") == "0":
+        return None
+    try:
+        # PyDLL keeps the interpreter's lock, whose handing over would cost more than the call.
+        sweep = ctypes.PyDLL(str(_built())).sweep
+    except (OSError, RuntimeError, subprocess.SubprocessError):  # no compiler, no home, a home that runs no programs
+        return None
+    sweep.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+    return sweep
+
+
+def _built() -> Path:
+    """The library, compiled unless it is there from before."""
+    command = [*shlex.split(os.environ.get("CC", "cc")), *_FLAGS]
+    source = _SOURCE.read_bytes()
+    told = hashlib.sha256(source + repr((command, os.uname().machine)).encode()).hexdigest()[:16]
+    library = Path(_PLACE).expanduser() / f"sweep-{told}.so"
+    if not library.exists():
+        library.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Built beside it and renamed: processes that start together never load half a library.
+        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+            part = Path(folder) / "part.so"
+            subprocess.run(
+                [*command, str(_SOURCE), "-o", str(part)], check=True, capture_output=True, timeout=_PATIENCE
+            )
+            part.replace(library)
+    return library
