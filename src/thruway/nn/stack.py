@@ -131,7 +131,9 @@ class HighwayStack(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self._check_features(x)
         if _is_hooked(self.states):
-            y, states = self._run_keeping_states(x)
+            # Whoever listens here need not be told of the calls in between.
+            with torch._C.DisableTorchFunction():
+                y, states = self._run_keeping_states(x)
             self.states(states)
             return y
         if torch.is_autocast_enabled(x.device.type):

@@ -120,7 +120,7 @@ class _Backward(torch.autograd.Function):
         gx = g.clone(memory_format=torch.contiguous_format)
         W, b, dW, db = (t.transpose(0, 1) for t in (weight, bias, gw, gb))
         if segment is None:
-            G = x.new_empty(X.shape) if hear is not None else None
+            G = empty(x, *X.shape) if hear is not None else None
             unrun_layers(gx, W, act, X, A, dW, db, G)
             if G is not None:
                 hear(G)
