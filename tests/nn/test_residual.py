@@ -103,6 +103,18 @@ def test_no_coin_is_tossed_where_nothing_can_drop() -> None:
         assert torch.equal(block.generator.get_state(), before)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_call_can_say_what_the_branch_counts(training: bool) -> None:
+    block, x = Residual(Counted(), scale=2.0, drop=0.5, generator=seeded()).train(training), _x(4)
+    before = block.generator.get_state()
+    for share in (0, 0.0, 0.25, 1):
+        calls = block.branch.calls
+        assert_close(block(x, share=share), x + share * 2.0 * 3 * x, **EXACT)
+        assert block.branch.calls == calls + (share != 0)
+    assert torch.equal(block.bypass(x), x)
+    assert torch.equal(block.generator.get_state(), before)  # no coin
+
+
 def test_vmap_tosses_one_coin_for_all() -> None:
     block = Residual(Counted(), drop=0.5, generator=seeded())
     run = torch.vmap(block, randomness="same")

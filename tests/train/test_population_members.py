@@ -11,7 +11,7 @@ from train_cases import seeded
 
 from thruway.errors import ConfigError
 from thruway.networks import mlp
-from thruway.nn import Learnt, Residual
+from thruway.nn import Learnt, RandomSubset, Residual
 from thruway.train import SGD, Population, train
 
 RULE = SGD(lr=0.2, momentum=0.9, weight_decay=0.05)
@@ -130,6 +130,12 @@ def test_members_must_freeze_and_tie_alike():
 def test_nothing_to_train_is_refused(net):
     with pytest.raises(ConfigError, match="needs parameters to train"):
         Population([net], [RULE])
+
+
+def test_random_subsets_are_refused_by_name():
+    nets = [nn.Sequential(nn.Linear(4, 4), RandomSubset(Residual(nn.Linear(4, 4)), use=1)) for _ in range(2)]
+    with pytest.raises(ConfigError, match=r"RandomSubset at '1' .*one by one with train\(\)"):
+        Population(nets, [SGD(0.1)] * 2)
 
 
 def test_stochastic_depth_is_refused_by_name():

@@ -5,9 +5,11 @@ from thruway.nn.highway import HighwayLinear
 from thruway.nn.highway_conv import HighwayConv1d, HighwayConv2d, HighwayConv3d
 from thruway.nn.highway_wrap import Highway
 from thruway.nn.plain import Plain
+from thruway.nn.random_subset import RandomSubset
 from thruway.nn.residual import Learnt, Residual
 from thruway.nn.resize import Resize
 from thruway.nn.stack import HighwayStack
+from thruway.nn.stochastic_depth import survival_probabilities
 
 __all__ = [
     "CarryGate",
@@ -19,8 +21,10 @@ __all__ = [
     "HighwayStack",
     "Learnt",
     "Plain",
+    "RandomSubset",
     "Residual",
     "Resize",
     "TransformGate",
     "gate_bias_for_depth",
+    "survival_probabilities",
 ]

@@ -41,7 +41,10 @@ class Residual(nn.Module):
     Stochastic depth: in training each call leaves the branch out with probability `drop`, for the
     whole batch, and then does not compute it; in evaluation the branch always counts, times 1 - drop.
     The coin falls on the CPU, so `torch.compile` splits the graph there in training when drop > 0,
-    and `torch.vmap` wants randomness="same".
+    and `torch.vmap` wants randomness="same". `survival_probabilities` has the published ones for a whole stack.
+
+    A call can say itself what the branch counts: `block(x, share=0)` leaves it out uncomputed, whatever `drop`
+    and the mode say, and `share=1` counts it in full. Then no coin is tossed.
 
     Args:
         branch: f, any module; its output has the shape of the shortcut's.
@@ -61,6 +64,8 @@ class Residual(nn.Module):
     >>> block = Residual(nn.Identity(), scale=0.5, drop=0.2).eval()
     >>> block(torch.ones(2))          # 1 + 0.8 · 0.5 · 1
     tensor([1.4000, 1.4000])
+    >>> block(torch.ones(2), share=0)
+    tensor([1., 1.])
     """
 
     def __init__(
@@ -90,32 +95,40 @@ class Residual(nn.Module):
         if isinstance(self.scale, nn.Parameter):
             yield Part("scale", self.scale.detach(), None, weight_value=self._start)
 
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut: Tensor = self.shortcut(x)
-        y: Tensor = self.after(shortcut if self._is_left_out() else self._sum(shortcut, self.branch(x)))
+    def forward(self, x: Tensor, share: float | None = None) -> Tensor:
+        counts = self._share() if share is None else share
+        if counts == 0:
+            return self.bypass(x)
+        y: Tensor = self.after(self._sum(self.shortcut(x), self.branch(x), counts))
+        return y
+
+    def bypass(self, x: Tensor) -> Tensor:
+        """What is left without the branch: after(shortcut(x))."""
+        y: Tensor = self.after(self.shortcut(x))
         return y
 
     def extra_repr(self) -> str:
         scale = f"Learnt({self._start})" if isinstance(self.scale, nn.Parameter) else str(self.scale)
         return f"scale={scale}, drop={self.drop}"
 
-    def _is_left_out(self) -> bool:
+    def _share(self) -> float:
         if not self.training or self.drop == 0.0:
-            return False
+            return 1.0 - self.drop
         coin = torch.rand((), device="cpu", dtype=torch.float64, generator=self.generator)
-        return bool(coin.item() < self.drop)
+        return 0.0 if coin.item() < self.drop else 1.0
 
-    def _sum(self, shortcut: Tensor, branch: Tensor) -> Tensor:
+    def _sum(self, shortcut: Tensor, branch: Tensor, share: float) -> Tensor:
         if branch.shape != shortcut.shape:
             raise ShapeError(
                 f"Residual adds its branch to its shortcut, so both must have one shape: the branch gave "
                 f"{tuple(branch.shape)}, the shortcut {tuple(shortcut.shape)}. Where the branch changes sizes, pass "
                 "shortcut=Resize(inputs, outputs, stride, dims)."
             )
-        share = 1.0 if self.training else 1.0 - self.drop
+        # The branch first: where the two lie differently in memory, the sum lies as its first term, and a padded
+        # shortcut has lost the channels-last order that convolutions keep.
         if isinstance(self.scale, float) and self.scale * share == 1.0:
-            return shortcut + branch
-        return shortcut + self.scale * share * branch
+            return branch + shortcut
+        return self.scale * share * branch + shortcut
 
 
 def _accept_scale(scale: float) -> float:

@@ -21,7 +21,7 @@ from torch.func import functional_call, stack_module_state
 from torch.nn import functional as F
 
 from thruway.errors import CheckpointError, ConfigError
-from thruway.nn import Residual
+from thruway.nn import RandomSubset, Residual
 from thruway.nn.arena import Arena
 
 __all__ = ["SGD", "Population"]
@@ -267,6 +267,11 @@ def _check_members(models: Sequence[nn.Module], rules: Sequence[SGD]) -> None:
             raise ConfigError(
                 f"the Residual at {name or 'the top'!r} leaves its branch out by a coin (drop={module.drop}), and "
                 "members that run together cannot each skip it. Train such nets one by one with train()."
+            )
+        if isinstance(module, RandomSubset) and module.training:
+            raise ConfigError(
+                f"the RandomSubset at {name or 'the top'!r} draws which of its branches take part, and members that "
+                "run together cannot each draw their own. Train such nets one by one with train()."
             )
 
 

@@ -1,0 +1,42 @@
+"""What the networks on images share: how they come into being, and what they take."""
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from thruway.errors import ShapeError
+from thruway.init import initialize
+
+__all__ = ["refuse_images", "start_"]
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def start_(
+    net: Net, device: torch.device | str | None, dtype: torch.dtype | None, generator: torch.Generator | None
+) -> Net:
+    """Give a net that was built on the meta device memory and its first numbers: He's weights, norms as the identity.
+
+    torch's own layers draw from the global generator as they are built. On the meta device they draw nothing, and so
+    `generator` decides everything.
+    """
+    net = net.to_empty(device=torch.get_default_device() if device is None else device)
+    if dtype is not None:
+        net = net.to(dtype=dtype)
+    if any(parameter.is_meta for parameter in net.parameters()):
+        return net
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.reset_running_stats()
+    initialize(net, "he_normal", generator=generator)
+    return net
+
+
+def refuse_images(net: str, x: Tensor, channels: int) -> ShapeError:
+    """The error for an input that is no batch of images of `channels`."""
+    return ShapeError(
+        f"{net} works on batches of images, (batch, {channels}, height, width), got an input of shape "
+        f"{tuple(x.shape)}. Give a single image a batch axis (x.unsqueeze(0)), or build the net with inputs= the "
+        "channels of its images, 1 for grey ones."
+    )

@@ -1,0 +1,157 @@
+"""Residual networks on images: the CIFAR nets of 6n + 2 layers and the ImageNet nets, in both orders of layers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from thruway.errors import ConfigError, unknown_name
+from thruway.networks.images import refuse_images, start_
+from thruway.networks.resnet_modules import BRANCHES, ORDERS, SHORTCUTS, Design
+from thruway.networks.resnet_styles import STYLES, stages_of
+from thruway.nn import RandomSubset, Residual, survival_probabilities
+from thruway.nn.accepts import accept_size
+
+__all__ = ["ResNet", "resnet"]
+
+
+class ResNet(nn.Module):
+    """A first layer, residual modules one after the other, and a classifier: logits = head(blocks(stem(x))).
+
+    All modules of all stages lie in `blocks`, numbered from 0: the indices of a lesion study. Where a stage
+    begins, the module's shortcut changes sizes and the branch with it.
+
+    Args:
+        stem: (batch, inputs, height, width) to maps.
+        blocks: maps to maps.
+        head: maps to (batch, classes), without a softmax: the loss applies it.
+        inputs: channels of the images.
+    Raises:
+        ShapeError: when called on something that is no batch of images with `inputs` channels.
+
+    >>> net = ResNet(nn.Conv2d(1, 2, 3), nn.Sequential(), nn.Sequential(nn.Flatten(), nn.Linear(8, 3)), inputs=1)
+    >>> net(torch.zeros(5, 1, 4, 4)).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(self, stem: nn.Module, blocks: nn.Module, head: nn.Module, inputs: int) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.stem = stem
+        self.blocks = blocks
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 4 or x.shape[1] != self.inputs:
+            raise refuse_images("ResNet", x, self.inputs)
+        logits: Tensor = self.head(self.blocks(self.stem(x)))
+        return logits
+
+
+def resnet(
+    depth: int | Sequence[int] = 110,
+    inputs: int = 3,
+    classes: int | None = None,
+    style: str = "cifar",
+    *,
+    widths: Sequence[int] | None = None,
+    branch: str | None = None,
+    order: str | None = None,
+    shortcut: str | None = None,
+    survival: float = 1.0,
+    subset: int | None = None,
+    rescale: bool = True,
+    coins: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    generator: torch.Generator | None = None,
+) -> ResNet:
+    """A residual network as published, or a smaller one of the same kind.
+
+    `depth` counts layers as the papers do: convolutions on the main road and the classifier, not projections.
+    style="cifar" takes 6n + 2 of them (20, 32, 44, 56, 110: 54 modules of two layers), style="imagenet" 18, 34, 50,
+    101, 152 or 200. Images may have any size; each stage but the first halves the map, rounding up.
+
+    order="pre" has f = W·relu(BN(W'·relu(BN(x)))) in every module and nothing after the sum: without its branches, a
+    stage behind its first module is the identity. The published pre-activation code differs in two places: in
+    the first module of a stage the shortcut reads relu(BN(x)) instead of x, and ImageNet's stem has the first
+    module's norm and rectifier before its pooling. The counts of parameters are the same.
+    order="post" has f = BN(W·relu(BN(W'·x))) and a rectifier after the sum.
+
+    Two ways to train on short paths, at most one at a time: `survival` is stochastic depth, a coin for each module
+    and batch; `subset` is a fixed number of modules in each batch, see `RandomSubset`.
+
+    Args:
+        depth: layers, or the modules of each stage: (2, 2, 2).
+        inputs: channels of the images: 1 for grey ones.
+        classes: logits; None for 10 (cifar) or 1000 (imagenet).
+        style: a key of STYLES; it decides the stem, and what the next four are when they are None.
+        widths: channels of each stage, before a bottleneck's expansion by 4; None for 16, 32, 64 (cifar) or 64, 128,
+            256, 512 (imagenet).
+        branch: "basic" (two 3x3 layers) or "bottleneck" (1x1, 3x3, 1x1: 9n + 2 layers in style "cifar"); None for what
+            the depth has.
+        order: "pre" or "post"; None for "pre" (cifar) or "post" (imagenet).
+        shortcut: where sizes change, "pad" (option A: every second point, zeros for new channels) or "project"
+            (option B: a 1x1 layer, normed in order "post"); None for "pad" (cifar) or "project" (imagenet).
+        survival: p_L, the probability that the last module's branch takes part in a batch; those before it have the
+            linear rule's, see `survival_probabilities`. 0.5 as published, 1 for none of it.
+        subset: k, the branches that each training batch uses; None for all. 23 of 54 as published.
+        rescale: whether evaluation counts each branch k/n times. With `subset` only.
+        coins: CPU generator that decides in training which branches take part; None uses torch's global one.
+        generator: where all weights are drawn from; None draws from torch's global generator, as torch's layers do.
+    Raises:
+        ConfigError: for a depth that no such network has, an unknown name, a size below 1, a `survival` or `subset`
+            out of range, or both of them.
+        ShapeError: when called on something that is no batch of images with `inputs` channels.
+    Source:
+        He, Zhang, Ren & Sun 2015 (Deep Residual Learning), secs. 3.3 and 4.2, table 1; the same 2016 (Identity
+        Mappings), fig. 4e; Veit, Wilber & Belongie 2016, sec. 3; weights after He et al. 2015 (Rectifiers), eq. 10;
+        Huang et al. 2016 (stochastic depth).
+
+    >>> net = resnet(20, inputs=1, order="post")
+    >>> len(net.blocks), sum(p.numel() for p in net.parameters()), net(torch.zeros(2, 1, 8, 8)).shape
+    (9, 269434, torch.Size([2, 10]))
+    """
+    family = STYLES[_known("style", style, STYLES)]
+    order = _known("order", family.order if order is None else order, ORDERS)
+    shortcut = _known("shortcut", family.shortcut if shortcut is None else shortcut, SHORTCUTS)
+    branch = branch if branch is None else _known("branch", branch, BRANCHES)
+    widths = family.widths if widths is None else tuple(accept_size("a width", width) for width in widths)
+    stages, branch = stages_of(family, depth, branch, widths)
+    inputs = accept_size("inputs", inputs)
+    classes = accept_size("classes", family.classes if classes is None else classes)
+    if subset is not None and survival != 1.0:
+        raise ConfigError(
+            f"survival={survival} and subset={subset} both say which branches a batch leaves out. Pass one of them."
+        )
+    design = Design(BRANCHES[branch], ORDERS[order], SHORTCUTS[shortcut])
+    device = torch.get_default_device() if device is None else device
+    with torch.device("meta"):
+        stem = family.stem(inputs, widths[0], design.order)
+        modules = list(_modules(design, widths, stages, survival, coins))
+        if subset is None:
+            blocks: nn.Module = nn.Sequential(*modules)
+        else:
+            blocks = RandomSubset(*modules, use=subset, rescale=rescale, generator=coins)
+        channels = design.branch.expansion * widths[-1]
+        pool = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        head = nn.Sequential(*design.order.head_start(channels), *pool, nn.Linear(channels, classes))
+    return start_(ResNet(stem, blocks, head, inputs), device, dtype, generator)
+
+
+def _modules(
+    design: Design, widths: Sequence[int], stages: Sequence[int], survival: float, coins: torch.Generator | None
+) -> Iterator[Residual]:
+    kept = iter(survival_probabilities(sum(stages), survival))
+    inputs = widths[0]
+    for stage, (width, number) in enumerate(zip(widths, stages, strict=True)):
+        for place in range(number):
+            stride = 2 if stage > 0 and place == 0 else 1
+            yield design.module(inputs, width, stride, 1.0 - next(kept), coins)
+            inputs = design.branch.expansion * width
+
+
+def _known(kind: str, name: object, table: Mapping[str, object]) -> str:
+    if not isinstance(name, str) or name not in table:
+        raise ConfigError(unknown_name(kind, name, table))
+    return name

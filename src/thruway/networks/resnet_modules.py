@@ -1,0 +1,147 @@
+"""The residual modules of the published networks on images: two kinds of branch, two orders of layers, two shortcuts.
+
+Three tables, one row per kind: BRANCHES (which convolutions), ORDERS (where norm and rectifier stand), and
+SHORTCUTS (what passes where sizes change). To add a kind, write its function and its row.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from thruway.nn import Residual, Resize
+
+__all__ = ["BRANCHES", "ORDERS", "SHORTCUTS", "Branch", "Convolution", "Design", "Order"]
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A layer of a branch, without bias and as large as its input divided by the stride."""
+
+    kernel: int
+    outputs: int
+    stride: int = 1
+
+    def after(self, inputs: int) -> nn.Conv2d:
+        """The layer itself, behind `inputs` channels."""
+        return nn.Conv2d(inputs, self.outputs, self.kernel, self.stride, padding=self.kernel // 2, bias=False)
+
+
+# --- which convolutions
+
+
+@dataclass(frozen=True)
+class Branch:
+    """How many layers a branch has, how many times its width it puts out, and its convolutions."""
+
+    layers: int
+    expansion: int
+    convolutions: Callable[[int, int], tuple[Convolution, ...]]  # (width, stride)
+
+
+def _basic(width: int, stride: int) -> tuple[Convolution, ...]:
+    return Convolution(3, width, stride), Convolution(3, width)
+
+
+def _bottleneck(width: int, stride: int) -> tuple[Convolution, ...]:
+    # The stride is the middle layer's, as in the code most results come from; the paper's table has it in the first.
+    return Convolution(1, width), Convolution(3, width, stride), Convolution(1, 4 * width)
+
+
+BRANCHES: dict[str, Branch] = {
+    "basic": Branch(2, 1, _basic),
+    "bottleneck": Branch(3, 4, _bottleneck),
+}
+
+
+# --- where norm and rectifier stand
+
+
+def _norm_relu(channels: int) -> list[nn.Module]:
+    return [nn.BatchNorm2d(channels), nn.ReLU()]
+
+
+def _pre_activation(inputs: int, convolutions: Iterable[Convolution]) -> nn.Sequential:
+    """f = W·relu(BN(W'·relu(BN(x))))"""
+    layers: list[nn.Module] = []
+    for convolution in convolutions:
+        layers += [*_norm_relu(inputs), convolution.after(inputs)]
+        inputs = convolution.outputs
+    return nn.Sequential(*layers)
+
+
+def _post_activation(inputs: int, convolutions: Iterable[Convolution]) -> nn.Sequential:
+    """f = BN(W·relu(BN(W'·x)))"""
+    layers: list[nn.Module] = []
+    for convolution in convolutions:
+        layers += [convolution.after(inputs), *_norm_relu(convolution.outputs)]
+        inputs = convolution.outputs
+    return nn.Sequential(*layers[:-1])  # the last rectifier comes after the sum
+
+
+def _bare_projection(projection: Convolution, inputs: int) -> nn.Module:
+    return projection.after(inputs)
+
+
+def _normed_projection(projection: Convolution, inputs: int) -> nn.Module:
+    return nn.Sequential(projection.after(inputs), nn.BatchNorm2d(projection.outputs))
+
+
+def _nothing(channels: int) -> list[nn.Module]:
+    return []
+
+
+@dataclass(frozen=True)
+class Order:
+    """Everything that norm and rectifier decide, from the stem to the head."""
+
+    branch: Callable[[int, Iterable[Convolution]], nn.Sequential]
+    after: str | None  # on the sum
+    projection: Callable[[Convolution, int], nn.Module]
+    stem_end: Callable[[int], list[nn.Module]]  # behind the first convolution
+    head_start: Callable[[int], list[nn.Module]]  # behind the last module
+
+
+ORDERS: dict[str, Order] = {
+    "pre": Order(_pre_activation, None, _bare_projection, _nothing, _norm_relu),
+    "post": Order(_post_activation, "relu", _normed_projection, _norm_relu, _nothing),
+}
+
+
+# --- what passes where sizes change
+
+
+def _pad(order: Order, inputs: int, outputs: int, stride: int) -> nn.Module:
+    return Resize(inputs, outputs, stride, dims=2)
+
+
+def _project(order: Order, inputs: int, outputs: int, stride: int) -> nn.Module:
+    return order.projection(Convolution(1, outputs, stride), inputs)
+
+
+SHORTCUTS: dict[str, Callable[[Order, int, int, int], nn.Module]] = {
+    "pad": _pad,  # option A
+    "project": _project,  # option B
+}
+
+
+@dataclass(frozen=True)
+class Design:
+    """One row of each table: what the modules of a network have in common."""
+
+    branch: Branch
+    order: Order
+    shortcut: Callable[[Order, int, int, int], nn.Module]
+
+    def module(self, inputs: int, width: int, stride: int, drop: float, coins: torch.Generator | None) -> Residual:
+        """The module behind `inputs` channels; x itself is its shortcut wherever sizes allow."""
+        outputs = self.branch.expansion * width
+        changes = inputs != outputs or stride != 1
+        return Residual(
+            self.order.branch(inputs, self.branch.convolutions(width, stride)),
+            self.shortcut(self.order, inputs, outputs, stride) if changes else None,
+            drop=drop,
+            after=self.order.after,
+            generator=coins,
+        )

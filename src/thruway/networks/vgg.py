@@ -1,0 +1,118 @@
+"""The plain network on images that residual ones are compared with: nothing goes round its layers."""
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from thruway.errors import ConfigError
+from thruway.networks.images import refuse_images, start_
+from thruway.nn.accepts import accept_size
+
+__all__ = ["VGG", "vgg"]
+
+# The thirteen convolutions of VGG-16 ("D").
+_WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+
+
+class VGG(nn.Module):
+    """Convolutions and poolings in a row, dense layers behind them: logits = head(layers(x)).
+
+    A layer is its convolution, its norm if any, and its rectifier. So "without the layer" is without the three.
+
+    Args:
+        layers: maps to maps; named conv1_1, conv1_2, pool1, conv2_1, ...
+        head: maps to (batch, classes), without a softmax: the loss applies it.
+        inputs: channels of the images.
+    Raises:
+        ShapeError: when called on something that is no batch of images with `inputs` channels.
+
+    >>> net = VGG(nn.Sequential(), nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), inputs=1)
+    >>> net(torch.zeros(5, 1, 4, 4)).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(self, layers: nn.Module, head: nn.Module, inputs: int) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.layers = layers
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 4 or x.shape[1] != self.inputs:
+            raise refuse_images("VGG", x, self.inputs)
+        logits: Tensor = self.head(self.layers(x))
+        return logits
+
+
+def vgg(
+    inputs: int = 3,
+    classes: int = 10,
+    norm: bool = True,
+    widths: Sequence[Sequence[int]] = _WIDTHS,
+    hidden: Sequence[int] = (512,),
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    generator: torch.Generator | None = None,
+) -> VGG:
+    """A VGG network for small images: 3x3 convolutions with rectifiers, pooled after each stage, then dense layers.
+
+    As it stands it has 15 layers: the thirteen convolutions of VGG-16, one dense layer of 512 units and the classifier.
+    Veit et al. 2016 give the number of layers of their baseline and no list of them; this is the common network of
+    that depth on CIFAR-10. Whether theirs had batch norm is not known either, and it
+    changes what a lesion does: compare both. There is no dropout.
+
+    Poolings halve the map and round up, and what is left after the last is averaged to one point: at 32x32 it is one
+    already. So images may have any size.
+
+    Args:
+        inputs: channels of the images: 1 for grey ones.
+        classes: logits.
+        norm: batch norm after every layer but the classifier; those layers then have no bias.
+        widths: channels of each convolution, stage by stage.
+        hidden: units of the dense layers between the maps and the classifier.
+        generator: where all weights are drawn from; None draws from torch's global generator, as torch's layers do.
+    Raises:
+        ConfigError: for a size below 1, or a network without a convolution.
+        ShapeError: when called on something that is no batch of images with `inputs` channels.
+    Source:
+        Simonyan & Zisserman 2014, table 1 (D); Veit, Wilber & Belongie 2016, sec. 4.1 (15 layers);
+        weights after He et al. 2015 (Rectifiers), eq. 10.
+
+    >>> net = vgg(inputs=1, widths=[[4], [8, 8]], hidden=[])
+    >>> [name for name, _ in net.layers.named_children()], net(torch.zeros(2, 1, 8, 8)).shape
+    (['conv1_1', 'pool1', 'conv2_1', 'conv2_2', 'pool2'], torch.Size([2, 10]))
+    """
+    inputs, classes = accept_size("inputs", inputs), accept_size("classes", classes)
+    stages = [[accept_size("a width", width) for width in stage] for stage in widths]
+    if not all(stages) or not stages:
+        raise ConfigError(f"widths={widths!r} has a stage without a convolution: pass at least one width for each.")
+    dense = [accept_size("a hidden layer's units", units) for units in hidden]
+    device = torch.get_default_device() if device is None else device
+    with torch.device("meta"):
+        layers = _convolutions(inputs, stages, norm)
+        head = _classifier([stages[-1][-1], *dense], classes, norm)
+    return start_(VGG(layers, head, inputs), device, dtype, generator)
+
+
+def _convolutions(inputs: int, stages: list[list[int]], norm: bool) -> nn.Sequential:
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for stage, widths in enumerate(stages, 1):
+        for place, width in enumerate(widths, 1):
+            convolution = nn.Conv2d(inputs, width, 3, padding=1, bias=not norm)
+            norms = [nn.BatchNorm2d(width)] if norm else []
+            layers[f"conv{stage}_{place}"] = nn.Sequential(convolution, *norms, nn.ReLU())
+            inputs = width
+        layers[f"pool{stage}"] = nn.MaxPool2d(2, ceil_mode=True)
+    return nn.Sequential(layers)
+
+
+def _classifier(widths: list[int], classes: int, norm: bool) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    for before, units in itertools.pairwise(widths):
+        norms = [nn.BatchNorm1d(units)] if norm else []
+        layers.append(nn.Sequential(nn.Linear(before, units, bias=not norm), *norms, nn.ReLU()))
+    return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
