@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 from thruway.errors import ThruwayError
 
 if TYPE_CHECKING:
-    from thruway import data, experiments, init, networks, nn, report, runs, seeding, sweep, train, watching
+    from thruway import data, dissecting, experiments, init, networks, nn, report, runs, seeding, sweep, train, watching
+    from thruway.dissecting import dissect
     from thruway.watching import watch
 
 __all__ = [
     "ThruwayError",
     "data",
+    "dissect",
+    "dissecting",
     "experiments",
     "init",
     "networks",
@@ -31,15 +34,16 @@ __all__ = [
     "watching",
 ]
 
-_ROOMS = frozenset(__all__) - {"ThruwayError", "watch"}
+_CALLS = {"dissect": "dissecting", "watch": "watching"}  # calls are verbs, and the rooms they live in nouns
+_ROOMS = frozenset(__all__) - {"ThruwayError", *_CALLS}
 
 
 def __getattr__(name: str) -> Any:
     # A room is opened when it is entered: a script that builds a net does not wait for the charts.
     if name in _ROOMS:
         return importlib.import_module(f"thruway.{name}")
-    if name == "watch":  # a call, where the rooms are nouns: its room is `watching`
-        return importlib.import_module("thruway.watching").watch
+    if name in _CALLS:
+        return getattr(importlib.import_module(f"thruway.{_CALLS[name]}"), name)
     raise AttributeError(f"module 'thruway' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

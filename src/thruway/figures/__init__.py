@@ -5,6 +5,9 @@
     at one moment    layer_histograms
     of two weights   surface
     of whole runs    run_curves                                           such as the test error while training
+    of lesions       deletion_bars · deletion_comparison · deletion_boxes · order_scatter
+    of paths         path_lengths · path_survival                         how long they are, what they carry
+    of a net         residual_stream · unravelled                         its branches drawn, all its paths
 
 Layers are told apart by one ordered scale of colours, from the first (blue) to the last (olive).
 `BLOCK_LOOKS` are the colours and marks of plain, highway and residual blocks, `TEMPLATE` the look of every
@@ -13,19 +16,32 @@ figure. Each is the same in a report and in a notebook, and reads on a light and
 
 from thruway.figures.heat import heat_map
 from thruway.figures.histograms import layer_histograms
+from thruway.figures.lesion_spread import deletion_boxes, order_scatter
+from thruway.figures.lesions import deletion_bars, deletion_comparison
 from thruway.figures.look import BLOCK_LOOKS, TEMPLATE
 from thruway.figures.over_time import mean_and_spread, percentile_bands, std_intervals
+from thruway.figures.path_lengths import path_lengths, path_survival
 from thruway.figures.run_curves import run_curves
 from thruway.figures.surfaces import surface
+from thruway.figures.wiring import Wire, residual_stream, unravelled
 
 __all__ = [
     "BLOCK_LOOKS",
     "TEMPLATE",
+    "Wire",
+    "deletion_bars",
+    "deletion_boxes",
+    "deletion_comparison",
     "heat_map",
     "layer_histograms",
     "mean_and_spread",
+    "order_scatter",
+    "path_lengths",
+    "path_survival",
     "percentile_bands",
+    "residual_stream",
     "run_curves",
     "std_intervals",
     "surface",
+    "unravelled",
 ]

@@ -1,0 +1,101 @@
+"""What torch's functions do to a signal, by name: tables to read and to add to."""
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = [
+    "ADDS",
+    "COMPLEMENTS",
+    "FUSED_ADDS",
+    "LIGHT",
+    "LINEAR",
+    "METADATA",
+    "NORMS",
+    "PIECES",
+    "PRODUCTS",
+    "RESIZES",
+    "SCALINGS",
+    "SHAPED",
+    "SQUASHES",
+    "name_of",
+]
+
+
+def _words(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+ADDS = _words("add")
+# shortcut + something of two tensors, in one call
+FUSED_ADDS = _words("addcmul addmm addbmm baddbmm addmv")
+PRODUCTS = _words("mul multiply")
+COMPLEMENTS = _words("rsub")
+SQUASHES = _words("sigmoid softmax hardsigmoid expit")
+
+# Signal as it was, seen otherwise. Dropout is no part of a trained net's function.
+LIGHT = _words(
+    "view view_as reshape reshape_as flatten unflatten ravel transpose permute movedim moveaxis swapaxes swapdims "
+    "contiguous clone to type type_as float double half bfloat16 detach alias data requires_grad positive "
+    "squeeze unsqueeze expand expand_as broadcast_to T mT H mH t dropout dropout1d dropout2d dropout3d alpha_dropout "
+    "feature_dropout feature_alpha_dropout clamp nan_to_num cpu cuda"
+)
+# One part of the signal
+PIECES = _words(
+    "getitem select narrow chunk split unbind unsafe_chunk unsafe_split split_with_sizes tensor_split index_select "
+    "gather hsplit vsplit dsplit"
+)
+# Another size of the same signal, without weights
+RESIZES = _words(
+    "pad constant_pad_nd avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d adaptive_avg_pool1d "
+    "adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d interpolate "
+    "upsample pixel_shuffle pixel_unshuffle cat concat concatenate repeat repeat_interleave"
+)
+NORMS = _words("batch_norm layer_norm group_norm instance_norm rms_norm local_response_norm normalize")
+LINEAR = _words(
+    "linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul mm bmm mv addmm "
+    "baddbmm addbmm einsum tensordot"
+)
+# With one signal, and numbers, constants or weights: its elements scaled or shifted
+SCALINGS = _words("mul multiply div divide true_divide add sub subtract neg")
+
+# Only the form of the argument counts, not what it holds
+SHAPED = _words(
+    "new_empty new_zeros new_ones new_full new_tensor new_empty_strided zeros_like ones_like empty_like full_like "
+    "rand_like randn_like randint_like"
+)
+# Questions about a tensor's form, which do not read what it holds
+METADATA = _words(
+    "size dim ndim ndimension shape dtype device layout numel nelement stride is_contiguous element_size itemsize "
+    "nbytes is_floating_point is_complex is_signed is_conj is_neg is_sparse is_quantized is_meta is_cuda is_cpu "
+    "is_mps is_xpu is_nested is_leaf is_inference is_tensor is_storage is_same_size is_mkldnn is_pinned "
+    "requires_grad grad_fn retains_grad retain_grad storage_offset len hash get_device names has_names type "
+    "result_type can_cast promote_types output_nr register_hook register_post_accumulate_grad_hook "
+    "version is_view untyped_storage dim_order is_sparse_csr is_shared"
+)
+
+_PLAIN = {
+    "iadd": "add",
+    "radd": "add",
+    "imul": "mul",
+    "rmul": "mul",
+    "isub": "sub",
+    "truediv": "div",
+    "itruediv": "div",
+    "imatmul": "matmul",
+    "rmatmul": "matmul",
+}
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """The plain name of a function, a method, its operator and its in-place form alike.
+
+    >>> import torch
+    >>> [name_of(f) for f in (torch.add, torch.Tensor.__iadd__, torch.Tensor.relu_, torch.Tensor.shape.__get__)]
+    ['add', 'add', 'relu', 'shape']
+    """
+    name = str(getattr(function, "__name__", type(function).__name__))
+    if name in ("__get__", "__set__", "__delete__"):
+        owner = getattr(getattr(function, "__self__", None), "__name__", name)
+        return str(owner) if name == "__get__" else f"{owner} {name.strip('_')}"
+    bare = name.strip("_")
+    return _PLAIN.get(bare, bare)

@@ -1,0 +1,94 @@
+"""How far a branch moves the stream: the measures by which layers of trained nets are ranked without a loss."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from thruway.errors import ConfigError
+
+__all__ = ["MEASURES", "Measure", "Per", "as_vectors", "moved"]
+
+Per = Literal["auto", "token", "example"]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a branch did to each vector of the stream, in float64.
+
+    Attributes:
+        chord: |u - v| of the unit vectors u along x and v along y.
+        sum: |u + v|.
+        before: |x|.
+        step: |y - x|.
+    """
+
+    chord: Tensor
+    sum: Tensor
+    before: Tensor
+    step: Tensor
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One way of ranking branches: a number per vector of the stream, averaged over all of them."""
+
+    name: str
+    of: Callable[[Moved], Tensor]
+    source: str
+
+
+def block_influence(at: Moved) -> Tensor:
+    """1 - cos(x, y), from 0 (same direction) to 2 (opposite)."""
+    # |u - v|² = 2 - 2·cos; 1 minus a rounded cosine would leave nothing of a small angle.
+    return at.chord.square() / 2
+
+
+def angular_distance(at: Moved) -> Tensor:
+    """arccos(cos(x, y)) / π, from 0 to 1."""
+    # arccos is blind near 1, where all branches of a deep net lie.
+    return 2 * torch.atan2(at.chord, at.sum) / torch.pi
+
+
+MEASURES: tuple[Measure, ...] = (
+    Measure("influence", block_influence, "Block Influence, Men et al. 2024 (ShortGPT)"),
+    Measure("angle", angular_distance, "angular distance, Gromov et al. 2024"),
+    Measure("ratio", lambda at: at.step / at.before, "|f| / |x|, Jastrzębski et al. 2018"),
+    Measure("norm", lambda at: at.step, "|f|, as in pruning by magnitude"),
+)
+
+
+def moved(x: Tensor, y: Tensor, per: Per = "auto") -> Moved:
+    """The stream before and after a join, vector by vector; those that are 0 have no direction and give NaN.
+
+    Args:
+        x, y: of one shape, with the batch first.
+        per: what a vector is; see `as_vectors`.
+    """
+    x, y = as_vectors(x, per), as_vectors(y, per)
+    before, after = x.norm(dim=1), y.norm(dim=1)
+    u, v = x / before[:, None], y / after[:, None]
+    return Moved((u - v).norm(dim=1), (u + v).norm(dim=1), before, (y - x).norm(dim=1))
+
+
+def as_vectors(stream: Tensor, per: Per = "auto") -> Tensor:
+    """The stream as vectors, (vectors, features), in float64.
+
+    Args:
+        stream: (batch, ...).
+        per: "token" takes the last dimension as features: a vector per token or position. "example" takes all
+            but the first: a vector per example. "auto" is "token" for (batch, tokens, features) and "example"
+            for everything else: whether a feature map has its channels first or last, no shape says.
+
+    >>> as_vectors(torch.ones(2, 5, 3)).shape, as_vectors(torch.ones(2, 3, 4, 4)).shape
+    (torch.Size([10, 3]), torch.Size([2, 48]))
+    """
+    if per not in ("auto", "token", "example"):
+        raise ConfigError(f"a vector is per 'token' or per 'example', or 'auto', got {per!r}.")
+    wide = stream.detach().to(torch.float32 if stream.device.type == "mps" else torch.float64)
+    if wide.ndim < 2:
+        return wide.reshape(1, -1)
+    is_token = per == "token" or (per == "auto" and wide.ndim == 3)
+    return wide.flatten(0, -2) if is_token else wide.flatten(1)

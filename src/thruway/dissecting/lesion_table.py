@@ -1,0 +1,222 @@
+"""What lesions did, as rows, as a table, and to look at."""
+
+import html
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from thruway.runs import Table
+
+__all__ = ["Deletion", "Deletions", "DrawnLesion", "DrawnLesions"]
+
+BAR = 24  # characters of the longest bar
+STYLE = "font: 13px/1.5 system-ui, sans-serif"
+CELL = "font-size: 13px; white-space: nowrap; padding: 1px 14px 1px 0; border: 0; background: none"
+GREY = "color: #767b85"  # readable on white and on black
+INK = "#4878a8"
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """One branch left out.
+
+    Attributes:
+        index: of the branch.
+        name: of the branch.
+        kind: of the branch.
+        value: the metric without it.
+        change: value minus that of the intact model.
+        low: lower end of the interval of `change`; NaN where nothing is known.
+        high: upper end.
+    """
+
+    index: int
+    name: str
+    kind: str
+    value: float
+    change: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Deletions(Sequence[Deletion]):
+    """Every single deletion beside the intact model.
+
+    Attributes:
+        rows: one for each branch, in the order of the branches.
+        intact: the metric of the model as it is.
+        metric: its name.
+        level: of the intervals.
+        examples: how many the metric was averaged over; 0 for a metric that does not say.
+        higher_is_better: of the metric; None where unknown.
+        gate: "closed" (T = 0) or "mean" (T is its mean over the data).
+        scores: (branches, examples), the metric example by example, float64; None where unknown.
+        intact_scores: (examples,), likewise.
+    """
+
+    rows: tuple[Deletion, ...]
+    intact: float
+    metric: str
+    level: float
+    examples: int
+    higher_is_better: bool | None
+    gate: str = "closed"
+    scores: Tensor | None = None
+    intact_scores: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.rows[place]
+
+    def __iter__(self) -> Iterator[Deletion]:
+        return iter(self.rows)
+
+    def ranked(self) -> list[Deletion]:
+        """The branches that are missed most first; of a metric that does not say which way is good, by |change|."""
+        signs = {None: 0, True: -1, False: 1}
+        sign = signs[self.higher_is_better]
+        return sorted(self.rows, key=lambda row: _last_if_nan(sign * row.change if sign else abs(row.change)))
+
+    def table(self) -> Table:
+        """Columns index, name, kind, value, change, low, high."""
+        names = [field.name for field in fields(Deletion)]
+        return Table({name: np.array([getattr(row, name) for row in self.rows], dtype=_dtype(name)) for name in names})
+
+    def __repr__(self) -> str:
+        head = ["", "without", "kind", self.metric, "change", f"{self.level:.0%} of it" if self._has_ends() else "", ""]
+        body = [[*self._cells(row), self._bar(row)] for row in self.rows]
+        widths = [max(len(line[at]) for line in (head, *body)) for at in range(len(head))]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if at in (0, 3, 4, 5) else cell.ljust(width)
+                for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in (head, *body)
+        ]
+        return "\n".join([self._title(), *(lines if body else [])])
+
+    def _repr_html_(self) -> str:
+        head = ("", "without", "kind", self.metric, "change", f"{self.level:.0%} of it" if self._has_ends() else "", "")
+        top = "".join(f'<th style="{CELL}; {GREY}; text-align: left">{html.escape(name)}</th>' for name in head)
+        longest = self._longest()
+        body = ""
+        for row in self.rows:
+            cells = "".join(f'<td style="{CELL}">{html.escape(cell)}</td>' for cell in self._cells(row))
+            share = abs(row.change) / longest if longest and math.isfinite(row.change) else 0.0
+            bar = f'<div style="height: 9px; width: {160 * share:.0f}px; background: {INK}"></div>'
+            body += f'<tr style="background: none">{cells}<td style="{CELL}">{bar}</td></tr>'
+        table = f'<table style="border-collapse: collapse"><tr>{top}</tr>{body}</table>'
+        return f'<div style="{STYLE}"><b>{html.escape(self._title())}</b>{table}</div>'
+
+    def _title(self) -> str:
+        over = f" over {self.examples:,} example{'s' if self.examples != 1 else ''}" if self.examples else ""
+        gate = ", gates at their mean" if self.gate == "mean" else ""
+        count = f"{len(self.rows)} branch{'es' if len(self.rows) != 1 else ''}"
+        return f"{count} left out one at a time{gate}: {self.metric}{over}, intact {self.intact:.6g}"
+
+    def _cells(self, row: Deletion) -> list[str]:
+        ends = "" if math.isnan(row.low) else f"{row.low:+.4g} … {row.high:+.4g}"
+        return [str(row.index), row.name, row.kind, f"{row.value:.6g}", f"{row.change:+.4g}", ends]
+
+    def _has_ends(self) -> bool:
+        return any(not math.isnan(row.low) for row in self.rows)
+
+    def _longest(self) -> float:
+        return max((abs(row.change) for row in self.rows if math.isfinite(row.change)), default=0.0)
+
+    def _bar(self, row: Deletion) -> str:
+        longest = self._longest()
+        if not math.isfinite(row.change) or not longest:
+            return ""
+        return "█" * round(BAR * abs(row.change) / longest)
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnLesion:
+    """One random lesion.
+
+    Attributes:
+        k: branches left out, or pairs swapped.
+        draw: 0, 1, ... for this k.
+        branches: indices of the branches left out; of an order, which branch stands at each place.
+        tau: Kendall's rank correlation of the order with the original one; 1 where nothing was moved.
+        value: the metric.
+    """
+
+    k: int
+    draw: int
+    branches: tuple[int, ...]
+    tau: float
+    value: float
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnLesions(Sequence[DrawnLesion]):
+    """Random lesions, all draws kept.
+
+    Attributes:
+        rows: one for each k and draw.
+        intact: the metric of the model as it is.
+        metric: its name.
+        examples: how many it was averaged over; 0 for a metric that does not say.
+        what: in words what was drawn: "branches left out", "pairs swapped".
+    """
+
+    rows: tuple[DrawnLesion, ...]
+    intact: float
+    metric: str
+    examples: int
+    what: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.rows[place]
+
+    def __iter__(self) -> Iterator[DrawnLesion]:
+        return iter(self.rows)
+
+    def table(self) -> Table:
+        """Columns k, draw, tau, value, branches: the indices in one text, separated by blanks."""
+        text = [" ".join(map(str, row.branches)) for row in self.rows]
+        columns: dict[str, Any] = {
+            name: np.array([getattr(row, name) for row in self.rows], dtype=kind)
+            for name, kind in (("k", np.int64), ("draw", np.int64), ("tau", np.float64), ("value", np.float64))
+        }
+        return Table({**columns, "branches": np.array(text, dtype=object)})
+
+    def quartiles(self) -> Table:
+        """The spread for each k: columns k, draws, tau (mean), lowest, q1, median, q3, highest."""
+        ks = list(dict.fromkeys(row.k for row in self.rows))
+        values = [np.array([row.value for row in self.rows if row.k == k]) for k in ks]
+        taus = [np.mean([row.tau for row in self.rows if row.k == k]) for k in ks]
+        spread = np.array([np.quantile(each, [0, 0.25, 0.5, 0.75, 1]) for each in values]).reshape(len(ks), 5)
+        columns = dict(zip(("lowest", "q1", "median", "q3", "highest"), spread.T, strict=True))
+        counts = [len(each) for each in values]
+        return Table({"k": np.array(ks), "draws": np.array(counts), "tau": np.array(taus), **columns})
+
+    def __repr__(self) -> str:
+        return f"{self._title()}\n{self.quartiles()!r}"
+
+    def _repr_html_(self) -> str:
+        return f'<div style="{STYLE}"><b>{html.escape(self._title())}</b>{self.quartiles()._repr_html_()}</div>'
+
+    def _title(self) -> str:
+        over = f" over {self.examples:,} example{'s' if self.examples != 1 else ''}" if self.examples else ""
+        return f"k {self.what}, {len(self.rows)} draws: {self.metric}{over}, intact {self.intact:.6g}"
+
+
+def _dtype(name: str) -> Any:
+    return np.int64 if name == "index" else object if name in ("name", "kind") else np.float64
+
+
+def _last_if_nan(key: float) -> float:
+    return math.inf if math.isnan(key) else -key

@@ -1,0 +1,75 @@
+"""Which tensors share memory: writing to one of them changes what the others hold."""
+
+import itertools
+import weakref
+
+import numpy as np
+from torch import Tensor
+
+__all__ = ["Memory"]
+
+# Work that numpy may spend on whether two strided views meet; beyond, they are taken to.
+_WORK = 100_000
+
+
+class Memory:
+    """The tensors met so far, by the storage they lie in; it keeps none of them alive."""
+
+    def __init__(self) -> None:
+        self._tensors: dict[int, tuple[int, list[weakref.ref[Tensor]]]] = {}
+        self._serial = itertools.count()
+
+    def note(self, tensor: Tensor) -> int:
+        """A number that is the same for all tensors in this storage, and for no others."""
+        place = _storage(tensor)
+        if place is None:
+            return next(self._serial)
+        known = self._tensors.get(place)
+        alive = [ref for ref in known[1] if ref() is not None] if known is not None else []
+        # A storage's address is used again once all its tensors are gone.
+        serial = known[0] if known is not None and alive else next(self._serial)
+        if not any(ref() is tensor for ref in alive):
+            alive.append(weakref.ref(tensor))
+        self._tensors[place] = serial, alive
+        return serial
+
+    def sharing(self, tensor: Tensor) -> list[Tensor]:
+        """The other tensors that hold some of the same numbers."""
+        place = _storage(tensor)
+        if place is None or place not in self._tensors:
+            return []
+        others = [other for ref in self._tensors[place][1] if (other := ref()) is not None and other is not tensor]
+        return [other for other in others if overlap(tensor, other)]
+
+
+def overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors of one storage have a number in common."""
+    if a.numel() == 0 or b.numel() == 0:
+        return False
+    try:
+        return bool(np.shares_memory(_extent(a), _extent(b), max_work=_WORK))  # type: ignore[arg-type]  # numpy takes any bound
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _extent(tensor: Tensor) -> np.ndarray:
+    """An array that lies where the tensor does within its storage; it is never read."""
+    size = tensor.element_size()
+
+    class Extent:
+        __array_interface__ = {  # noqa: RUF012 - numpy's protocol
+            "version": 3,
+            "typestr": f"|V{size}",
+            "shape": tuple(tensor.shape),
+            "strides": tuple(step * size for step in tensor.stride()),
+            "data": (64 + tensor.storage_offset() * size, True),
+        }
+
+    return np.asarray(Extent())
+
+
+def _storage(tensor: Tensor) -> int | None:
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except (RuntimeError, NotImplementedError):  # sparse tensors have none
+        return None

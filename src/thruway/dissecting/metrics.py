@@ -1,0 +1,192 @@
+"""What a lesion is judged by, one number per example: accuracy, error, and any loss.
+
+One number per example, not one per data set: so two models can be compared example by example, and a sweep of
+lesions can go through the data once, all models on a batch before the next.
+"""
+
+import abc
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from thruway.errors import ConfigError, ShapeError
+
+__all__ = ["Accuracy", "Error", "Evaluate", "Loss", "Metric", "batches_of", "checked_scores", "logits_of"]
+
+
+class Metric(abc.ABC):
+    """A number per example, over batches of (inputs, target).
+
+    `inputs` is what the model is called with: a tensor, a tuple of arguments, or a dict of keywords. Batches are
+    gone through once per call, so that a generator serves a single call. They are not moved between devices.
+    """
+
+    batches: Iterable[tuple[Any, Any]]
+    name: ClassVar[str]
+    higher_is_better: ClassVar[bool]
+
+    @abc.abstractmethod
+    def scores(self, output: Any, target: Any) -> Tensor:
+        """One number per example, (batch,), of what the model gave and what it should have given."""
+
+
+# A metric of ours, or any function from a model to a number.
+Evaluate = Metric | Callable[[Any], float]
+
+
+@dataclass(frozen=True, eq=False)
+class Accuracy(Metric):
+    """Share of right answers: of the examples, or of the positions within each where there are several.
+
+    Classes lie along the last dimension, (batch, ..., classes), or else along the second, (batch, classes, ...).
+
+    Args:
+        batches: pairs (inputs, target), target (batch, ...) of class numbers.
+        logits: finds the logits in what the model returns; by default a tensor, or its `logits`.
+
+    >>> net = torch.nn.Identity()
+    >>> Accuracy([(torch.eye(2), torch.tensor([0, 0]))]).scores(net(torch.eye(2)), torch.tensor([0, 0]))
+    tensor([1., 0.], dtype=torch.float64)
+    """
+
+    batches: Iterable[tuple[Any, Any]]
+    logits: Callable[[Any], Tensor] | None = None
+
+    name: ClassVar[str] = "accuracy"
+    higher_is_better: ClassVar[bool] = True
+
+    def scores(self, output: Any, target: Any) -> Tensor:
+        found = (self.logits or logits_of)(output)
+        return _per_example((_chosen(found, target) == target).double())
+
+
+@dataclass(frozen=True, eq=False)
+class Error(Metric):
+    """Share of wrong answers: 1 - accuracy; see Accuracy.
+
+    >>> Error([]).scores(torch.eye(2), torch.tensor([0, 0]))
+    tensor([0., 1.], dtype=torch.float64)
+    """
+
+    batches: Iterable[tuple[Any, Any]]
+    logits: Callable[[Any], Tensor] | None = None
+
+    name: ClassVar[str] = "error"
+    higher_is_better: ClassVar[bool] = False
+
+    def scores(self, output: Any, target: Any) -> Tensor:
+        found = (self.logits or logits_of)(output)
+        return _per_example((_chosen(found, target) != target).double())
+
+
+@dataclass(frozen=True, eq=False)
+class Loss(Metric):
+    """Mean loss of an example.
+
+    Args:
+        batches: pairs (inputs, target).
+        loss_fn: (what the model returns, target) to one number per example; several per example are averaged. None
+            for the cross-entropy of class numbers, (batch, classes, ...) and (batch, ...), in nats.
+
+    >>> half = torch.zeros(1, 2)
+    >>> Loss([]).scores(half, torch.tensor([0]))  # ln 2
+    tensor([0.6931], dtype=torch.float64)
+    """
+
+    batches: Iterable[tuple[Any, Any]]
+    loss_fn: Callable[[Any, Any], Tensor] | None = None
+
+    name: ClassVar[str] = "loss"
+    higher_is_better: ClassVar[bool] = False
+
+    def scores(self, output: Any, target: Any) -> Tensor:
+        losses = _cross_entropy(output, target) if self.loss_fn is None else self.loss_fn(output, target)
+        if not isinstance(losses, Tensor) or losses.dim() == 0:
+            raise ConfigError(
+                'Loss takes one number per example, and loss_fn gave a single one. Use reduction="none": '
+                'lambda output, target: F.cross_entropy(output, target, reduction="none").'
+            )
+        return _per_example(losses.detach().double())
+
+
+def _cross_entropy(output: Any, target: Any) -> Tensor:
+    return F.cross_entropy(logits_of(output), target, reduction="none")
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits in what a model returned.
+
+    Raises:
+        ConfigError: if there is no telling which they are.
+
+    >>> logits_of({"logits": torch.ones(1)})
+    tensor([1.])
+    """
+    if isinstance(output, Tensor):
+        return output
+    held = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(held, Tensor):
+        return held
+    raise ConfigError(
+        f"the model returned {type(output).__name__}, which is no tensor and has no tensor `logits`. Say where they "
+        "are: Accuracy(batches, logits=lambda output: output[0]), or Loss(batches, loss_fn)."
+    )
+
+
+def batches_of(metric: Metric) -> Iterator[tuple[Any, Any]]:
+    """The batches, looked at before use.
+
+    Raises:
+        ConfigError: if there are none, or one of them is no pair.
+    """
+    count = 0
+    for batch in metric.batches:
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise ConfigError(
+                f"{type(metric).__name__} takes batches of (inputs, target), batch {count} is {_said(batch)}."
+            )
+        yield batch[0], batch[1]
+        count += 1
+    if count == 0:
+        raise ConfigError(
+            f"{type(metric).__name__} was given no batches. A generator serves once only: pass a list, or a new one."
+        )
+
+
+def checked_scores(metric: Metric, output: Any, target: Any) -> Tensor:
+    """A batch's scores on the CPU.
+
+    Raises:
+        ShapeError: if they are not one per example, or there is no example.
+    """
+    scores = metric.scores(output, target)
+    if scores.dim() != 1 or len(scores) == 0:
+        raise ShapeError(
+            f"{type(metric).__name__}.scores gives one number per example, (batch,) with at least one, got "
+            f"{tuple(scores.shape)}. Drop empty batches."
+        )
+    return scores.detach().to("cpu", torch.float64)
+
+
+def _chosen(logits: Tensor, target: Tensor) -> Tensor:
+    if logits.shape[:-1] == target.shape:
+        return logits.argmax(-1)
+    if logits.dim() > 1 and (logits.shape[0], *logits.shape[2:]) == target.shape:
+        return logits.argmax(1)
+    raise ShapeError(
+        f"logits of shape {tuple(logits.shape)} and a target of shape {tuple(target.shape)} do not fit: a target has "
+        "one class number for each row of logits."
+    )
+
+
+def _per_example(scores: Tensor) -> Tensor:
+    return scores if scores.dim() == 1 else scores.flatten(1).mean(1) if scores.dim() > 1 else scores
+
+
+def _said(batch: Any) -> str:
+    size = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
+    return f"a {type(batch).__name__}{size}"

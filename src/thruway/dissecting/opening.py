@@ -1,0 +1,43 @@
+"""Modules that hide their layers in one compiled or hand-written function, run as the layers they are."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from thruway.activations import activation
+from thruway.nn import HighwayStack
+from thruway.nn.gates import mix
+
+__all__ = ["OPENED", "opened"]
+
+
+def _highway_layers(stack: HighwayStack, x: Tensor) -> Tensor:
+    act = activation(stack.activation).function
+    for weight, bias in zip(stack.weight.unbind(), stack.bias.unbind(), strict=True):
+        h, t = F.linear(x, weight, bias).chunk(2, dim=-1)
+        x = mix(x, act(h), t.sigmoid())
+    return x
+
+
+# module class -> the same function in calls that can be told apart
+OPENED: dict[type[nn.Module], Callable[..., Tensor]] = {HighwayStack: _highway_layers}
+
+
+@contextlib.contextmanager
+def opened(model: nn.Module) -> Iterator[None]:
+    """For the block, modules of OPENED run layer by layer: their numbers differ by rounding, no more."""
+    closed = [module for module in model.modules() if type(module) in OPENED and "forward" not in vars(module)]
+    try:
+        for module in closed:
+            _open(module)
+        yield
+    finally:
+        for module in closed:
+            vars(module).pop("forward", None)
+
+
+def _open(module: nn.Module) -> None:
+    layers = OPENED[type(module)]
+    vars(module)["forward"] = lambda x: layers(module, x)

@@ -1,0 +1,113 @@
+"""A pass in pieces: a graph for autograd that ends at every join, and vector-Jacobian products of one piece."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
+
+__all__ = ["Segment", "edge_of", "segment", "vjp"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """From some leaves to one side of a join.
+
+    Attributes:
+        edge: where a gradient goes in.
+        leaves: where it comes out: outputs of earlier joins, or the start.
+        is_identity: it hands on what it gets.
+    """
+
+    edge: GradientEdge
+    leaves: Mapping[int, Tensor]
+    is_identity: bool
+
+
+def edge_of(tensor: Tensor) -> GradientEdge | None:
+    """Where gradients of this value go in, also when the tensor is overwritten later on."""
+    return get_gradient_edge(tensor) if tensor.requires_grad else None
+
+
+def segment(edge: GradientEdge | None, leaves: Mapping[int, Tensor]) -> Segment | None:
+    """The piece behind an edge; None if it does not depend on any of the leaves."""
+    if edge is None:
+        return None
+    names = {id(leaf): name for name, leaf in leaves.items()}
+    met = {names[id(leaf)] for leaf in _variables(edge.node) if id(leaf) in names}
+    return Segment(edge, {name: leaves[name] for name in sorted(met)}, _is_clone(edge.node)) if met else None
+
+
+def vjp(piece: Segment, cotangents: Sequence[Tensor], at_once: int) -> Iterator[dict[int, Tensor]]:
+    """For each gradient of the piece's end, the gradients at its leaves.
+
+    `at_once` of them go through together where every operation in the piece allows it, else one by one. The
+    graph is kept.
+    """
+    if piece.is_identity:
+        (name,) = piece.leaves
+        yield from ({name: cotangent} for cotangent in cotangents)
+        return
+    size = max(1, at_once)
+    for start in range(0, len(cotangents), size):
+        few = cotangents[start : start + size]
+        together = _together(piece, few) if len(few) > 1 else None
+        if together is None:
+            size = 1 if len(few) > 1 else size
+            yield from (_one(piece, cotangent) for cotangent in few)
+        else:
+            for place in range(len(few)):
+                yield {name: gradients[place] for name, gradients in together.items()}
+
+
+def _one(piece: Segment, cotangent: Tensor) -> dict[int, Tensor]:
+    return _gradients(piece, cotangent, is_batched=False)
+
+
+def _together(piece: Segment, cotangents: Sequence[Tensor]) -> dict[int, Tensor] | None:
+    """All in one backward pass with a further axis; None where an operation refuses."""
+    try:
+        with warnings.catch_warnings():
+            # Told when an operation falls back to a loop of its own: right, if slow.
+            warnings.filterwarnings("ignore", message=".*performance drop.*", category=UserWarning)
+            return _gradients(piece, torch.stack(list(cotangents)), is_batched=True)
+    except (RuntimeError, NotImplementedError):
+        return None  # a real fault shows again one by one
+
+
+def _gradients(piece: Segment, cotangent: Tensor, *, is_batched: bool) -> dict[int, Tensor]:
+    found = torch.autograd.grad(
+        [piece.edge],
+        list(piece.leaves.values()),
+        [cotangent],
+        retain_graph=True,
+        allow_unused=True,
+        is_grads_batched=is_batched,
+    )
+    return {name: gradient for name, gradient in zip(piece.leaves, found, strict=True) if gradient is not None}
+
+
+def _variables(node: Node) -> Iterator[Tensor]:
+    """Every leaf of the graph behind a node."""
+    seen, waiting = {node}, [node]
+    while waiting:
+        at = waiting.pop()
+        if hasattr(at, "variable"):
+            yield at.variable
+        # What copy_ overwrites gets a gradient of zeros: no way leads back there.
+        onward = at.next_functions[1:] if at.name().endswith("CopyBackwards") else at.next_functions
+        for following, _ in onward:
+            if following is not None and following not in seen:
+                seen.add(following)
+                waiting.append(following)
+
+
+def _is_clone(node: Node) -> bool:
+    while node.name() == "CloneBackward0":
+        following = node.next_functions[0][0]
+        if following is None:
+            return False
+        node = following
+    return hasattr(node, "variable")

@@ -1,0 +1,96 @@
+"""Tensors inside of arguments, results and outputs: where they lie, and structures of the same form."""
+
+import dataclasses
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from torch import Generator, Tensor, nn
+
+__all__ = ["Path", "at", "placed", "reachable", "rebuilt", "tensors_at"]
+
+# Positions and names, outermost first; the first is an argument's position or its name.
+Path = tuple[int | str, ...]
+
+# Outputs are shallow; a graph of the user's own objects need not be.
+_DEPTH = 8
+
+_CLOSED = (str, bytes, int, float, complex, type, types.FunctionType, types.ModuleType, nn.Module, Generator)
+
+
+def tensors_at(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tuple[Path, Tensor]]:
+    """Every tensor among a call's arguments, with its place."""
+    for index, value in enumerate(args):
+        if isinstance(value, Tensor):
+            yield (index,), value
+        elif isinstance(value, (tuple, list, dict)):
+            yield from placed(value, (index,))
+    for name, value in kwargs.items():
+        if isinstance(value, Tensor):
+            yield (name,), value
+        elif isinstance(value, (tuple, list, dict)):
+            yield from placed(value, (name,))
+
+
+def placed(value: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
+    """Every tensor in tuples, lists and dicts, with its place."""
+    if isinstance(value, Tensor):
+        yield path, value
+    elif isinstance(value, (tuple, list)):
+        for index, item in enumerate(value):
+            yield from placed(item, (*path, index))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from placed(item, (*path, key))
+
+
+def at(args: tuple[Any, ...], kwargs: Mapping[str, Any], path: Path) -> Any:
+    """What lies at this place of a call's arguments.
+
+    >>> at(("a", ["b", "c"]), {"out": "d"}, (1, 0)), at((), {"out": "d"}, ("out",))
+    ('b', 'd')
+    """
+    first, *rest = path
+    value = args[first] if isinstance(first, int) else kwargs[first]
+    for key in rest:
+        value = value[key]
+    return value
+
+
+def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
+    """The same tuples, lists and dicts with every leaf put through `change`.
+
+    >>> rebuilt((1, [2, {"a": 3}]), lambda leaf: leaf * 10)
+    (10, [20, {'a': 30}])
+    """
+    if isinstance(value, (tuple, list)):
+        items = [rebuilt(item, change) for item in value]
+        # A named tuple takes its fields one by one; torch's own result types take one sequence.
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    if isinstance(value, dict):
+        return {key: rebuilt(item, change) for key, item in value.items()}
+    return change(value)
+
+
+def reachable(value: Any) -> Iterator[Tensor]:
+    """Every tensor that whoever holds `value` can get at, also through dataclasses and plain objects."""
+    yield from _reach(value, _DEPTH, set())
+
+
+def _reach(value: Any, depth: int, seen: set[int]) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+        return
+    if depth == 0 or value is None or isinstance(value, _CLOSED) or id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, Mapping):
+        inside: list[Any] = list(value.values())
+    elif isinstance(value, (tuple, list, set, frozenset)):
+        inside = list(value)
+    elif dataclasses.is_dataclass(value):
+        inside = [getattr(value, field.name, None) for field in dataclasses.fields(value)]
+    else:
+        inside = list(getattr(value, "__dict__", {}).values())
+    for item in inside:
+        yield from _reach(item, depth - 1, seen)

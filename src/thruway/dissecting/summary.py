@@ -1,0 +1,120 @@
+"""A dissection in words, as a table, and in a notebook."""
+
+import html
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from thruway.dissecting.branches import Branch
+
+if TYPE_CHECKING:
+    from thruway.dissecting.dissection import Dissection
+
+__all__ = ["in_html", "in_text", "in_words"]
+
+HEAD = ("", "branch", "kind", "shape", "parameters", "share", "flops", "inside")
+REASONS = 6  # lines at most about what was refused
+
+STYLE = "font: 13px/1.5 system-ui, sans-serif; max-width: 820px"
+GREY = "color: #767b85"  # readable on white and on black
+CELL = "font-size: 13px; white-space: nowrap; padding: 2px 14px 2px 0; border: 0; background: none"
+
+
+def in_words(dissection: "Dissection") -> str:
+    """One line: how many branches of which kind."""
+    return f"Dissection of {type(dissection.model).__name__}: {_count(dissection.branches)}"
+
+
+def in_text(dissection: "Dissection") -> str:
+    """The table, then why other adds are no branches."""
+    rows = _rows(dissection)
+    widths = [max(len(row[column]) for row in (HEAD, *rows)) for column in range(len(HEAD))]
+    lines = [
+        "  ".join(cell.rjust(width) if place in (0, 4, 5, 6) else cell.ljust(width) for place, (cell, width) in row)
+        for row in (list(enumerate(zip(cells, widths, strict=True))) for cells in (HEAD, *rows))
+    ]
+    parts = [in_words(dissection), *(["", *(line.rstrip() for line in lines)] if rows else []), *_notes(dissection)]
+    return "\n".join(parts)
+
+
+def in_html(dissection: "Dissection") -> str:
+    """The same as plain HTML."""
+    rows = _rows(dissection)
+    head = "".join(f'<th style="{CELL}; {GREY}; text-align: {_side(at)}">{name}</th>' for at, name in enumerate(HEAD))
+    body = "".join(
+        "<tr style='background: none'>"
+        + "".join(
+            f'<td style="{CELL}; text-align: {_side(at)}">{html.escape(cell)}</td>' for at, cell in enumerate(row)
+        )
+        + "</tr>"
+        for row in rows
+    )
+    table = f'<table style="border-collapse: collapse; margin: 8px 0"><tr>{head}</tr>{body}</table>' if rows else ""
+    notes = "".join(f'<div style="{GREY}">{html.escape(line)}</div>' for line in _notes(dissection) if line)
+    return f'<div style="{STYLE}"><b>{html.escape(in_words(dissection))}</b>{table}{notes}</div>'
+
+
+def _side(column: int) -> str:
+    return "right" if column in (0, 4, 5, 6) else "left"
+
+
+def _rows(dissection: "Dissection") -> list[tuple[str, ...]]:
+    total = sum(dissection.tape.parameters) or 1
+    return [
+        (
+            str(branch.index),
+            "  " * _depth(branch, dissection.branches) + branch.name,
+            branch.kind,
+            _shape(branch),
+            f"{branch.parameters:,}",
+            f"{branch.parameters / total:.1%}",
+            in_short(branch.flops),
+            "" if branch.parent is None else str(branch.parent),
+        )
+        for branch in dissection.branches
+    ]
+
+
+def _depth(branch: Branch, branches: Sequence[Branch]) -> int:
+    depth = 0
+    while branch.parent is not None:
+        branch, depth = branches[branch.parent], depth + 1
+    return depth
+
+
+def _shape(branch: Branch) -> str:
+    before, after = (" x ".join(map(str, shape)) for shape in (branch.input_shape, branch.output_shape))
+    return after if before == after else f"{before} -> {after}"
+
+
+def in_short(number: int) -> str:
+    """A count in three digits.
+
+    >>> in_short(0), in_short(999), in_short(12_345), in_short(3_400_000_000)
+    ('0', '999', '12.3 k', '3.4 G')
+    """
+    for unit, size in (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return str(number)
+
+
+def _count(branches: Sequence[Branch]) -> str:
+    kinds = Counter(branch.kind for branch in branches)
+    if not kinds:
+        return "no branch found"
+    if set(kinds) == {"module"}:
+        n = kinds["module"]
+        return f"no shortcuts; {n} layer{'s' if n > 1 else ''} of a plain chain can be left out"
+    said = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    return f"{len(branches)} branch{'es' if len(branches) > 1 else ''} ({said})"
+
+
+def _notes(dissection: "Dissection") -> list[str]:
+    reasons = Counter(refusal.reason for refusal in dissection.refused)
+    first = {refusal.reason: refusal.name for refusal in reversed(dissection.refused)}
+    if not reasons:
+        return []
+    lines = [f"  {count:>4} x {reason} (first: {first[reason]})" for reason, count in reasons.most_common(REASONS)]
+    more = [f"  and {len(reasons) - REASONS} other reasons, in .refused"] if len(reasons) > REASONS else []
+    return ["", "Not branches:", *lines, *more]

@@ -1,0 +1,126 @@
+"""What leaving several branches out does, and running them in another order."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import plotly.graph_objects as go
+
+from thruway.errors import ConfigError
+from thruway.figures.given import Values, like
+from thruway.figures.lesions import series
+from thruway.figures.look import BLOCK_LOOKS, GREY, label, named
+from thruway.figures.panels import empty_figure, fit_legend, legend_key, small_multiples
+from thruway.figures.scales import layer_color
+
+__all__ = ["deletion_boxes", "order_scatter"]
+
+
+def deletion_boxes(
+    draws: Mapping[int, Values], *, intact: float | None = None, quantity: str, unit: str = "", title: str = ""
+) -> go.Figure:
+    """A box per number of branches left out: median, quartiles, and every draw as a point beside it.
+
+    Args:
+        draws: number of branches left out to (draws,), in `unit`.
+        intact: the metric with all branches, as a line.
+        quantity: the metric, such as "test error".
+    Raises:
+        ShapeError: if the draws of a number are not one row.
+        ConfigError: for a number of branches below 0.
+    Source:
+        Veit, Wilber & Belongie 2016, fig. 5 (a).
+
+    >>> figure = deletion_boxes({1: [0.1, 0.2], 5: [0.4, 0.6]}, intact=0.08, quantity="test error")
+    >>> [(box.x[0], box.y.tolist()) for box in figure.data if box.type == "box"]
+    [(1, [0.1, 0.2]), (5, [0.4, 0.6])]
+    """
+    rows = {int(count): series(values, f"draws of {count}") for count, values in sorted(draws.items())}
+    if any(count < 0 for count in rows):
+        raise ConfigError(f"the number of branches left out is 0 or more, got {min(rows)}.")
+    if not rows:
+        return empty_figure("Nothing was left out: no draws.")
+    gaps = np.diff(list(rows))
+    narrow = float(gaps.min()) if gaps.size else 1.0
+    axis = {"title": {"text": "branches left out (number)"}, "tickvals": list(rows) if len(rows) <= 20 else None}
+    figure = small_multiples([title], [axis], {"title": {"text": named(quantity, unit)}})
+    look = BLOCK_LOOKS["residual"]
+    for count, values in rows.items():
+        figure.add_trace(
+            go.Box(
+                x=[count] * len(values),
+                y=values,
+                width=0.5 * narrow,
+                boxpoints="all",
+                pointpos=0,
+                jitter=0.6,
+                fillcolor="rgba(128, 134, 145, 0.18)",
+                line={"color": GREY, "width": 1.4},
+                marker={"color": look.color, "size": 4, "opacity": 0.75},
+                showlegend=False,
+                hovertemplate="without %{x}: %{y:.4g}<extra></extra>",
+            )
+        )
+    figure.add_trace(legend_key("a draw", mode="markers", marker={"color": look.color, "size": 6}))
+    figure.add_trace(legend_key("quartiles", mode="markers", marker={"symbol": "square-open", "size": 11}))
+    if intact is not None:
+        figure.add_hline(y=intact, line={"color": GREY, "width": 1.4, "dash": "dash"})
+        figure.add_trace(legend_key("intact", mode="lines", line={"dash": "dash", "width": 1.4}))
+    return fit_legend(figure)
+
+
+def order_scatter(
+    tau: Values,
+    values: Values,
+    *,
+    swaps: Values | None = None,
+    intact: float | None = None,
+    quantity: str,
+    unit: str = "",
+    title: str = "",
+) -> go.Figure:
+    """The metric of nets whose branches run in another order, over how much of the order is left.
+
+    Args:
+        tau: (draws,), Kendall's correlation with the original order, from 1 (unchanged) to -1 (reversed).
+        values: (draws,), the metric, in `unit`.
+        swaps: (draws,), how many pairs were exchanged: the colour of a point.
+        intact: the metric of the original order, as a line.
+        quantity: the metric, such as "test error".
+    Raises:
+        ShapeError: if the sequences differ in length.
+        ConfigError: for a correlation outside of -1 to 1.
+    Source:
+        Veit, Wilber & Belongie 2016, fig. 5 (b).
+
+    >>> order_scatter([1, 0.8], [0.1, 0.3], swaps=[0, 2], quantity="test error").data[0].y.tolist()
+    [0.1]
+    """
+    x = series(tau, "tau")
+    y = like(values, "values", x, "tau")
+    if (np.abs(x) > 1 + 1e-9).any():
+        raise ConfigError(f"Kendall's tau lies between -1 and 1, got {x[np.abs(x).argmax()]:.4g}.")
+    if x.size == 0:
+        return empty_figure("No order was tried.")
+    # Reversed, so that damage grows to the right, as in all figures of lesions.
+    axis = {"title": {"text": "order kept (Kendall's tau)"}, "autorange": "reversed"}
+    figure = small_multiples([title], [axis], {"title": {"text": named(quantity, unit)}})
+    counts = np.zeros_like(x) if swaps is None else like(swaps, "swaps", x, "tau")
+    groups = np.unique(counts)
+    for number, count in enumerate(groups.tolist()):
+        at = counts == count
+        color = BLOCK_LOOKS["residual"].color if swaps is None else layer_color(number, len(groups))
+        figure.add_trace(
+            go.Scatter(
+                x=x[at],
+                y=y[at],
+                mode="markers",
+                name=label(f"{count:g} swaps" if count != 1 else "1 swap"),
+                showlegend=swaps is not None and len(groups) <= 12,
+                marker={"color": color, "size": 7, "opacity": 0.75},
+                hovertemplate="tau %{x:.3f}: %{y:.4g}<extra></extra>",
+            )
+        )
+    if intact is not None:
+        figure.add_hline(y=intact, line={"color": GREY, "width": 1.4, "dash": "dash"})
+        figure.add_trace(legend_key("intact", mode="lines", line={"dash": "dash", "width": 1.4}))
+    return fit_legend(figure)

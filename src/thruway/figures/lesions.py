@@ -1,0 +1,204 @@
+"""What leaving one branch out does, over the depth of a net."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from thruway.errors import ConfigError, ShapeError, unknown_name
+from thruway.figures.given import Numbers, Values, layer_names, like, numbers
+from thruway.figures.look import BLOCK_LOOKS, GREY, OTHER_LOOKS, Look, label, named
+from thruway.figures.panels import empty_figure, fit_legend, legend_key, small_multiples
+
+__all__ = ["KIND_LOOKS", "deletion_bars", "deletion_comparison", "series", "stream_looks"]
+
+# The kinds of branches that a dissection tells apart.
+KIND_LOOKS: dict[str, Look] = {
+    "identity": BLOCK_LOOKS["residual"],
+    "projection": OTHER_LOOKS[0],
+    "gated": BLOCK_LOOKS["highway"],
+    "module": BLOCK_LOOKS["plain"],
+}
+DEPTH = "left-out branch, in order of depth"
+
+
+def deletion_bars(
+    values: Values,
+    names: Sequence[object] | None = None,
+    *,
+    intact: float,
+    low: Values | None = None,
+    high: Values | None = None,
+    kinds: Sequence[str] | None = None,
+    boundaries: Sequence[int] = (),
+    quantity: str,
+    unit: str = "",
+    title: str = "",
+    x_name: str = DEPTH,
+) -> go.Figure:
+    """A bar per branch: the metric of the net without it, from the value of the intact net, which is a line.
+
+    Args:
+        values: (branches,), first branch first, in `unit`. NaN leaves a gap.
+        names: of the branches, for the pointer; without them they are numbered from 1.
+        intact: the metric with all branches.
+        low, high: (branches,), the interval around each value; both or neither.
+        kinds: of each branch, "identity", "projection", "gated" or "module": its colour.
+        boundaries: numbers, from 0, of the branches where a stage with another shape begins.
+        quantity: the metric, such as "test error".
+    Raises:
+        ShapeError: if the sequences differ in length.
+        ConfigError: for an unknown kind, one edge of the interval, or a boundary outside of the net.
+    Source:
+        Veit, Wilber & Belongie 2016, figs. 3 and 4.
+
+    >>> figure = deletion_bars([0.1, 0.4], intact=0.08, low=[0.09, 0.3], high=[0.12, 0.5], quantity="test error")
+    >>> (figure.data[0].base, figure.data[0].y.round(2).tolist())
+    (0.08, [0.02, 0.32])
+    """
+    heights = series(values, "values")
+    if heights.size == 0:
+        return empty_figure("Nothing to leave out: the net has no branches.")
+    if (low is None) != (high is None):
+        raise ConfigError("an interval has two edges, and one came. Give low and high, or neither.")
+    told = layer_names(names, len(heights))
+    sorts = ["identity"] * len(heights) if kinds is None else [str(kind) for kind in kinds]
+    if len(sorts) != len(heights):
+        raise ShapeError(f"{len(sorts)} kinds came for {len(heights)} values. Give one per branch.")
+    colors = stream_looks(sorts)
+    figure = small_multiples([title], [_depth_axis(len(heights), x_name)], {"title": {"text": named(quantity, unit)}})
+    x = np.arange(1, len(heights) + 1)
+    for kind, look in colors.items():
+        at = np.array([sort == kind for sort in sorts])
+        bar = go.Bar(
+            x=x[at],
+            y=heights[at] - intact,
+            base=intact,
+            width=0.8,  # or bars of a rare kind grow to meet each other
+            name=label(kind),
+            marker={"color": look.color, "line": {"width": 0}},
+            showlegend=kinds is not None,
+            customdata=np.stack([[label(told[place]) for place in np.flatnonzero(at)], heights[at]], axis=1),
+            hovertemplate="%{customdata[0]}<br>%{customdata[1]:.4g}<extra></extra>",
+        )
+        if low is not None and high is not None:
+            upper, lower = (like(edge, name, heights, "values") for edge, name in ((high, "high"), (low, "low")))
+            bar.error_y = {
+                "type": "data",
+                "symmetric": False,
+                "array": (upper - heights)[at],
+                "arrayminus": (heights - lower)[at],
+                "color": GREY,
+                "thickness": 1,
+                "width": 2 if len(heights) <= 40 else 0,
+            }
+        figure.add_trace(bar)
+    figure.update_layout(barmode="overlay")
+    _mark_boundaries(figure, boundaries, len(heights))
+    _mark_intact(figure, [(label("intact"), intact, GREY)])
+    return fit_legend(figure)
+
+
+def deletion_comparison(
+    nets: Mapping[str, Values],
+    *,
+    intact: Mapping[str, float] | None = None,
+    boundaries: Sequence[int] = (),
+    quantity: str,
+    unit: str = "",
+    title: str = "",
+    x_name: str = DEPTH,
+) -> go.Figure:
+    """Several nets of one architecture, each with one branch after the other left out: which is the more robust?
+
+    Args:
+        nets: name to (branches,), in `unit`, all of one length. NaN is a gap.
+        intact: the metric with all branches, by name: a dashed line in the net's colour.
+        boundaries: numbers, from 0, of the branches where a stage with another shape begins.
+        quantity: the metric, such as "test error".
+    Raises:
+        ShapeError: if the nets differ in length.
+        ConfigError: for a boundary outside of the net, or an intact value of no net.
+    Source:
+        Veit, Wilber & Belongie 2016, fig. 8, with and without stochastic depth.
+
+    >>> figure = deletion_comparison({"as usual": [0.2, 0.4], "stochastic depth": [0.1, 0.2]}, quantity="test error")
+    >>> [trace.name for trace in figure.data]
+    ['as usual', 'stochastic depth']
+    """
+    rows = {name: series(values, f"values of {name!r}") for name, values in nets.items()}
+    if not rows or not next(iter(rows.values())).size:
+        return empty_figure("Nothing to compare: no net has branches.")
+    first, *others = rows
+    for name in others:
+        like(rows[name], f"values of {name!r}", rows[first], repr(first))
+    for name in intact or {}:
+        if name not in rows:
+            raise ConfigError(unknown_name("net", name, rows))
+    count = len(rows[first])
+    figure = small_multiples([title], [_depth_axis(count, x_name)], {"title": {"text": named(quantity, unit)}})
+    free = [BLOCK_LOOKS["plain"], BLOCK_LOOKS["highway"], BLOCK_LOOKS["residual"], *OTHER_LOOKS]
+    for number, (name, values) in enumerate(rows.items()):
+        look = free[number % len(free)]
+        figure.add_trace(
+            go.Scatter(
+                x=np.arange(1, count + 1),
+                y=values,
+                mode="lines+markers",
+                name=label(name),
+                line={"color": look.color, "width": 1.6},
+                marker={"color": look.color, "symbol": look.symbol, "size": 6},
+                meta=[label(name)],
+                hovertemplate="%{meta[0]}<br>without %{x}: %{y:.4g}<extra></extra>",
+            )
+        )
+        if intact and name in intact:
+            figure.add_hline(y=intact[name], line={"color": look.color, "width": 1.4, "dash": "dash"})
+    if intact:
+        figure.add_trace(legend_key("intact", mode="lines", line={"dash": "dash"}))
+    _mark_boundaries(figure, boundaries, count)
+    return fit_legend(figure)
+
+
+def series(values: Values, name: str) -> Numbers:
+    """`values` as one row of numbers.
+
+    Raises:
+        ShapeError: if they have not one dimension.
+    """
+    row = numbers(values, name)
+    if row.ndim != 1:
+        raise ShapeError(f"{name} has shape {row.shape}; a number per branch, length or draw is wanted. Flatten it.")
+    return row
+
+
+def stream_looks(kinds: Sequence[str]) -> dict[str, Look]:
+    """The look of each kind that occurs, in the table's order.
+
+    Raises:
+        ConfigError: for a kind that is not in KIND_LOOKS.
+    """
+    for kind in kinds:
+        if kind not in KIND_LOOKS:
+            raise ConfigError(unknown_name("kind", kind, KIND_LOOKS))
+    return {kind: look for kind, look in KIND_LOOKS.items() if kind in kinds}
+
+
+def _depth_axis(count: int, x_name: str) -> dict[str, object]:
+    axis: dict[str, object] = {"title": {"text": label(x_name)}, "range": [0.4, count + 0.6]}
+    return axis | ({"dtick": 1} if count <= 12 else {})
+
+
+def _mark_boundaries(figure: go.Figure, boundaries: Sequence[int], count: int) -> None:
+    for place in boundaries:
+        if not 0 <= place < count:
+            raise ConfigError(f"a stage begins at one of the branches 0 to {count - 1}, got {place}.")
+        figure.add_vline(x=place + 0.5, line={"color": GREY, "width": 1, "dash": "dot"})
+    if boundaries:
+        figure.add_trace(legend_key("new shape", mode="lines", line={"dash": "dot", "width": 1}))
+
+
+def _mark_intact(figure: go.Figure, lines: Sequence[tuple[str, float, str]]) -> None:
+    for name, value, color in lines:
+        figure.add_hline(y=value, line={"color": color, "width": 1.4, "dash": "dash"})
+        figure.add_trace(legend_key(name, mode="lines", line={"dash": "dash", "width": 1.4}))

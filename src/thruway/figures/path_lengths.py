@@ -1,0 +1,187 @@
+"""How long the paths through a residual net are, and which of them carry the gradient."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from thruway.errors import ConfigError
+from thruway.figures.given import Numbers, Values, increasing, like
+from thruway.figures.lesions import series
+from thruway.figures.look import BLOCK_LOOKS, GREY, label, log_axis, named
+from thruway.figures.panels import axes_of, empty_figure, fit_legend, legend_key, small_multiples
+from thruway.figures.scales import layer_color
+
+__all__ = ["path_lengths", "path_survival"]
+
+LENGTH = "path length (branches)"
+TITLES = ("how many paths", "gradient along a path", "gradient in all paths")
+
+
+def path_lengths(
+    lengths: Values,
+    share: Values,
+    gradient: Values,
+    contribution: Values,
+    *,
+    effective: tuple[float, float] | None = None,
+    gradient_low: Values | None = None,
+    gradient_high: Values | None = None,
+    unit: str = "",
+    contribution_name: str = "share of the gradient",
+    titles: Sequence[str] = TITLES,
+) -> go.Figure:
+    """Three panels in a row: how many paths of each length there are, what one carries, and what all carry together.
+
+    Args:
+        lengths: (lengths,), increasing: in how many branches a path goes through.
+        share: (lengths,), of all paths. NaN is a gap, here and below.
+        gradient: (lengths,), mean norm of the gradient along one path, in `unit`; 0 does not show on its
+            logarithmic axis.
+        contribution: (lengths,), of all paths of this length together.
+        effective: the shortest and longest of the effective paths, shaded in all panels.
+        gradient_low, gradient_high: (lengths,), the interval around `gradient`; both or neither.
+    Raises:
+        ShapeError: if the sequences differ in length.
+        ConfigError: if the lengths do not increase, or only one edge of an interval came.
+    Source:
+        Veit, Wilber & Belongie 2016, fig. 6 (a) to (c).
+
+    >>> figure = path_lengths([0, 1, 2], [0.25, 0.5, 0.25], [1, 0.1, 0.01], [0.8, 0.16, 0.04], effective=(0, 1))
+    >>> [figure.layout[axis].type for axis in ("yaxis", "yaxis2", "yaxis3")]
+    [None, 'log', None]
+    """
+    x = series(lengths, "lengths")
+    x = increasing(x, "lengths", len(x))
+    given = zip(("share", "gradient", "contribution"), (share, gradient, contribution), strict=True)
+    shares, gradients, contributions = (like(values, name, x, "lengths") for name, values in given)
+    if (gradient_low is None) != (gradient_high is None):
+        raise ConfigError("an interval has two edges, and one came. Give gradient_low and gradient_high, or neither.")
+    if x.size == 0:
+        return empty_figure("No paths: the net has no branches.")
+    figure = small_multiples(list(titles), [{"title": {"text": LENGTH}}] * 3, {})
+    positive = np.where(gradients > 0, gradients, np.nan)
+    y_axes = (
+        {"title": {"text": "share of the paths"}, "rangemode": "tozero"},
+        log_axis(named("gradient norm", unit), positive.tolist()),
+        {"title": {"text": label(contribution_name)}, "rangemode": "tozero"},
+    )
+    for number, axis in enumerate(y_axes):
+        # Three quantities, three scales.
+        figure.layout[f"yaxis{number + 1 if number else ''}"].update({**axis, "matches": None})
+    looks = (BLOCK_LOOKS["highway"], BLOCK_LOOKS["plain"], BLOCK_LOOKS["residual"])
+    for number, (values, look) in enumerate(zip((shares, positive, contributions), looks, strict=True)):
+        x_axis, y_axis = axes_of(number)
+        is_line = number == 1
+        trace: go.Scatter | go.Bar
+        if is_line:
+            trace = go.Scatter(mode="lines+markers", marker={"size": 5}, line={"color": look.color, "width": 1.8})
+            if gradient_low is not None and gradient_high is not None:
+                trace.error_y = _bars(positive, like(gradient_low, "gradient_low", x, "lengths"), gradient_high)
+        else:
+            trace = go.Bar(marker={"color": look.color, "line": {"width": 0}})
+        trace.update(
+            x=x,
+            y=values,
+            xaxis=x_axis,
+            yaxis=y_axis,
+            showlegend=False,
+            hovertemplate="%{x} branches: %{y:.3g}<extra></extra>",
+        )
+        figure.add_trace(trace)
+        if effective is not None:
+            _shade(figure, effective, x_axis, y_axis)
+    figure.update_layout(bargap=0.15)
+    if effective is not None:
+        figure.add_trace(_effective_key(effective))
+    return fit_legend(figure)
+
+
+def path_survival(
+    lengths: Values,
+    left: Mapping[int, Values],
+    *,
+    effective: tuple[float, float] | None = None,
+    title: str = "",
+) -> go.Figure:
+    """Which paths are left after some branches are gone: one line per number of branches left out.
+
+    Args:
+        lengths: (lengths,), increasing: in how many branches a path goes through.
+        left: number of branches left out to (lengths,), the share of the paths of each length that is left.
+        effective: the shortest and longest of the effective paths, shaded.
+    Raises:
+        ShapeError: if the sequences differ in length.
+        ConfigError: if the lengths do not increase.
+    Source:
+        Veit, Wilber & Belongie 2016, fig. 7: C(n - d, x) / C(n, x).
+
+    >>> figure = path_survival([0, 1, 2], {0: [1, 1, 1], 1: [1, 0.5, 0]})
+    >>> [(trace.name, trace.y.tolist()) for trace in figure.data]
+    [('0 left out', [1.0, 1.0, 1.0]), ('1 left out', [1.0, 0.5, 0.0])]
+    """
+    x = series(lengths, "lengths")
+    x = increasing(x, "lengths", len(x))
+    rows = {
+        count: like(values, f"left after {count}", x, "lengths") for count, values in sorted(left.items(), key=_count)
+    }
+    if x.size == 0 or not rows:
+        return empty_figure("No paths to count.")
+    figure = small_multiples(
+        [title], [{"title": {"text": LENGTH}}], {"title": {"text": "share of the paths left"}, "range": [-0.03, 1.03]}
+    )
+    for number, (count, values) in enumerate(rows.items()):
+        color = layer_color(number, len(rows))
+        figure.add_trace(
+            go.Scatter(
+                x=x,
+                y=values,
+                mode="lines",
+                name=label(f"{count} left out"),
+                line={"color": color, "width": 2.2},
+                meta=[count],
+                hovertemplate="without %{meta[0]}: %{y:.1%} of the paths through %{x}<extra></extra>",
+            )
+        )
+    if effective is not None:
+        _shade(figure, effective, "x", "y")
+        figure.add_trace(_effective_key(effective))
+    return fit_legend(figure)
+
+
+def _count(item: tuple[int, Values]) -> int:
+    return item[0]
+
+
+def _bars(values: Numbers, low: Numbers, high: Values) -> dict[str, object]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": like(high, "gradient_high", values, "lengths") - values,
+        "arrayminus": values - low,
+        "color": GREY,
+        "thickness": 1,
+        "width": 0,
+    }
+
+
+def _shade(figure: go.Figure, effective: tuple[float, float], x_axis: str, y_axis: str) -> None:
+    shortest, longest = effective
+    figure.add_shape(
+        type="rect",
+        xref=x_axis,
+        yref=f"{y_axis} domain",
+        x0=shortest - 0.5,
+        x1=longest + 0.5,
+        y0=0,
+        y1=1,
+        fillcolor=GREY,
+        opacity=0.16,
+        line={"width": 0},
+        layer="below",
+    )
+
+
+def _effective_key(effective: tuple[float, float]) -> go.Scatter:
+    name = f"effective paths ({effective[0]:g} to {effective[1]:g})"
+    return legend_key(name, mode="markers", marker={"symbol": "square", "size": 14, "opacity": 0.35})
