@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import shapeset, stack, watching
+from benchmarks import dissecting, shapeset, stack, watching
 
-BENCHMARKS = stack.BENCHMARKS | shapeset.BENCHMARKS | watching.BENCHMARKS
+BENCHMARKS = stack.BENCHMARKS | shapeset.BENCHMARKS | watching.BENCHMARKS | dissecting.BENCHMARKS
 
 HEAD = """\
 # Benchmarks

@@ -294,6 +294,36 @@ def test_a_pass_that_ends_before_the_join_gives_no_number():
         d.without(1)(x)
 
 
+def test_a_pass_that_gives_out_more_than_before_is_looked_at_anew():
+    class Tells(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f, self.tells = nn.Linear(WIDTH, WIDTH), False
+
+        def forward(self, x):
+            h = torch.tanh(self.f(x))
+            return (x + h, h) if self.tells else (x + h, None)
+
+    net, x = Tells(), torch.rand(2, WIDTH)
+    d = dissect(net, x)
+    net.tells = True
+    y, h = d.without(0)(x)
+    assert torch.equal(y, x)
+    assert torch.equal(h, torch.tanh(net.f(x)))
+
+
+def test_looking_anew_draws_no_random_numbers():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Dropout(0.5), Depends(lambda x: bool(x[0].max() > 4))).train()
+    small, large = torch.rand(2, WIDTH), 9 + torch.rand(2, WIDTH)
+    d = dissect(net, small)
+    torch.manual_seed(5)
+    y = d.without(0)(large)
+    torch.manual_seed(5)
+    h = F.dropout(large, 0.5).relu()
+    assert torch.equal(y, h + torch.tanh(net[1].g(h)))
+
+
 def test_the_shortcut_comes_out_in_the_type_of_the_sum():
     class Wide(nn.Module):
         def __init__(self):

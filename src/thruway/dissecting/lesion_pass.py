@@ -10,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 from thruway.dissecting.branches import Branch, Operand
 from thruway.dissecting.failing import DetourError
 from thruway.dissecting.functions import METADATA, SHAPED, name_of
+from thruway.dissecting.lesion_arguments import replaced
 from thruway.dissecting.lesion_plan import Plan, is_copied
 from thruway.dissecting.rerouting import Merge, Operands
 from thruway.dissecting.structure import Path, at, reachable, rebuilt, tensors_at
@@ -205,7 +206,7 @@ class _Resuming(TorchFunctionMode):
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a computed call: other weights, and what blanks stand for."""
         for path, number in self._plan.exchanges.get(call.number, ()):
-            args, kwargs = _replaced(args, kwargs, path, self._weights[number])
+            args, kwargs = replaced(args, kwargs, path, self._weights[number])
         for path, number in self._plan.patched.get(call.number, ()):
             held = at(args, kwargs, path)
             if id(held) not in self._blanks:
@@ -213,7 +214,7 @@ class _Resuming(TorchFunctionMode):
             real = self._from_store(number) if number in self._plan.needed else self._shown(held)
             if path in call.writes:
                 self._real[id(held)] = real
-            args, kwargs = _replaced(args, kwargs, path, real)
+            args, kwargs = replaced(args, kwargs, path, real)
         return args, kwargs
 
     def _join(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -289,24 +290,3 @@ class _Resuming(TorchFunctionMode):
             raise DetourError(f"the pass ended before {self._tape.describe(self._plan.last)}.")
         if self._blanks and any(id(tensor) in self._blanks for tensor in reachable(output)):
             raise DetourError("the pass gave out a tensor that was not computed.")
-
-
-def _replaced(
-    args: tuple[Any, ...], kwargs: dict[str, Any], path: Path, tensor: Tensor
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The same arguments with another tensor at one place."""
-    first, *rest = path
-    if isinstance(first, int):
-        return (*args[:first], _put(args[first], rest, tensor), *args[first + 1 :]), kwargs
-    return args, {**kwargs, first: _put(kwargs[first], rest, tensor)}
-
-
-def _put(value: Any, path: list[int | str], tensor: Tensor) -> Any:
-    if not path:
-        return tensor
-    key, *rest = path
-    if isinstance(value, dict):
-        return {**value, key: _put(value[key], rest, tensor)}
-    items = list(value)
-    items[int(key)] = _put(items[int(key)], rest, tensor)
-    return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)

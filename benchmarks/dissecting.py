@@ -1,0 +1,141 @@
+"""The bar of lesions: every module of a CIFAR ResNet-110 left out in turn, over 2,000 images.
+
+Against the textbook: forward hooks that give back what went in, so that each module is still computed and every
+lesion is a whole pass. The two take turns, batch by batch, and must agree in every single prediction.
+
+python -m benchmarks.dissecting --nnsight     against nnsight's .skip instead, where nnsight is installed:
+                                              in an environment of its own, 0.8.1 was the version compared
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.measure import ratio
+from benchmarks.stack import Row, verdict
+from thruway.dissecting import Dissection, Error, dissect
+from thruway.networks import ResNet, resnet
+
+DEPTH = 110
+IMAGES = 2_000
+BATCH = 125
+SIZE = 32
+BAR = 1.8
+
+
+def trained_like(depth: int = DEPTH) -> ResNet:
+    """A net of the published form; only its weights are random, which costs and saves no time."""
+    net = resnet(depth, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for module in net.modules():
+            # As after training: running statistics that are not 0 and 1.
+            if isinstance(module, nn.BatchNorm2d):
+                assert module.running_mean is not None
+                assert module.running_var is not None
+                module.running_mean.normal_(0, 0.1, generator=generator)
+                module.running_var.uniform_(0.5, 2.0, generator=generator)
+    return net.eval()
+
+
+def batches(images: int = IMAGES, batch: int = BATCH) -> Iterator[tuple[Tensor, Tensor]]:
+    """Noise in the form of CIFAR-10."""
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(images // batch):
+        x = torch.randn(batch, 3, SIZE, SIZE, generator=generator)
+        yield x, torch.randint(10, (batch,), generator=generator)
+
+
+@torch.no_grad()
+def with_hooks(net: ResNet, x: Tensor, target: Tensor) -> list[Tensor]:
+    """Which examples are wrong, with each module's output replaced by its shortcut."""
+    wrong = [net(x).argmax(1) != target]
+    for module in net.blocks:
+
+        def carry(block: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            carried: Tensor = block.shortcut(inputs[0])  # type: ignore[operator]
+            return carried
+
+        handle = module.register_forward_hook(carry)
+        try:
+            wrong.append(net(x).argmax(1) != target)
+        finally:
+            handle.remove()
+    return wrong
+
+
+def with_nnsight(net: ResNet) -> Callable[[Tensor, Tensor], list[Tensor]]:
+    """The same with nnsight: each module's computation is skipped."""
+    from nnsight import NNsight  # type: ignore[import-not-found, unused-ignore]
+
+    model = NNsight(net)
+
+    @torch.no_grad()
+    def wrong(x: Tensor, target: Tensor) -> list[Tensor]:
+        answers = [net(x).argmax(1) != target]
+        for index, block in enumerate(net.blocks):
+            with model.trace(x):
+                model.blocks[index].skip(block.shortcut(model.blocks[index].input))
+                output = model.output.save()
+            answers.append(output.argmax(1) != target)
+        return answers
+
+    return wrong
+
+
+def with_thruway(d: Dissection, x: Tensor, target: Tensor) -> list[Tensor]:
+    """The same by delete_each."""
+    found = d.delete_each(Error([(x, target)]), resamples=1)
+    assert found.scores is not None
+    assert found.intact_scores is not None
+    return [found.intact_scores.bool(), *found.scores.bool()]
+
+
+def compared(
+    rival: Callable[[Tensor, Tensor], list[Tensor]], d: Dissection, images: int
+) -> tuple[list[float], list[float], int]:
+    """Seconds per batch of the rival and of ours, and in how many predictions they differ."""
+    slow: list[float] = []
+    fast: list[float] = []
+    differ = 0
+    for x, target in batches(images):
+        answers: list[list[Tensor]] = []
+        for seconds, way in ((slow, rival), (fast, lambda x, target: with_thruway(d, x, target))):
+            started = time.perf_counter()
+            answers.append(way(x, target))
+            seconds.append(time.perf_counter() - started)
+        differ += sum(int((a != b).sum()) for a, b in zip(*answers, strict=True))
+    return slow, fast, differ
+
+
+def lesions(name: str = "forward hooks", images: int = IMAGES) -> Iterator[Row]:
+    """All single deletions against a rival."""
+    net = trained_like()
+    rival = with_nnsight(net) if name == "nnsight .skip" else lambda x, target: with_hooks(net, x, target)
+    x, _ = next(batches())
+    d = dissect(net, x)
+    d.without(0)(x[:1])  # both have run once
+    slow, fast, differ = compared(rival, d, images)
+    low, middle, high = ratio(slow, fast) if len(slow) > 1 else (slow[0] / fast[0],) * 3
+    total = sum(slow) / sum(fast)
+    yield (
+        f"deleting each of {len(d.branches)} modules of a ResNet-{DEPTH}, {images:,} images of {SIZE} x {SIZE} in "
+        f"batches of {BATCH}, against {name}; predictions that differ: {differ}",
+        f">= {BAR}x, 0 differ",
+        f"{middle:.2f}x ({low:.2f}-{high:.2f}), {sum(fast):.0f} s",
+        verdict(middle >= BAR and total >= BAR and differ == 0),
+    )
+
+
+BENCHMARKS: dict[str, Callable[[], Iterator[Any]]] = {"dissecting_lesions": lesions}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    shown = int(next((word for word in sys.argv[1:] if word.isdigit()), IMAGES))
+    for row in lesions("nnsight .skip" if "--nnsight" in sys.argv else "forward hooks", shown):
+        print("| " + " | ".join(row) + " |")
