@@ -49,6 +49,8 @@ def test_each_branch_hangs_on_the_sums_it_reads_and_carries():
 def test_only_outermost_branches_unravel():
     figure = dissect(Nested(), torch.ones(2, 4)).draw(unravelled=True)
     assert [note.text for note in figure.layout.annotations if note.text.isdigit()] == ["0", "1", "1", "2"]
+    boxes = {note.text for note in figure.layout.annotations if note.text.startswith("<b>")}
+    assert boxes == {"<b>1</b>", "<b>2</b>"}
 
 
 def test_the_stream_says_sizes():

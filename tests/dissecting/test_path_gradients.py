@@ -298,8 +298,9 @@ def test_token_ids_begin_at_the_first_stream():
         d.path_gradients(lambda y: y.sum(), where="input")
 
 
-def test_a_stream_can_be_chosen_where_the_input_is_floating():
-    net, x = built(("pre-norm", "highway"))
+@pytest.mark.parametrize("first", ["pre-norm", "projection", "nested"])
+def test_a_stream_can_be_chosen_where_the_input_is_floating(first):
+    net, x = built((first, "highway"))
     ours = dissect(net, x).path_gradients(loss, where="stream", keep=True)
     theirs = full_gradient(net[1:], net[0](x).detach())
     torch.testing.assert_close(ours.gradients.sum(0), theirs, rtol=1e-12, atol=1e-14)

@@ -57,13 +57,13 @@ def wires_of(dissection: "Dissection", branches: tuple[Branch, ...]) -> list[Wir
         Wire(
             name=branch.name,
             kind=branch.kind,
-            shortcut=_join_above(lineage, branch.shortcut.value, places, place),
-            source=None if branch.source is None else _join_above(lineage, _sum(lineage, branch.source), places, place),
+            shortcut=_join_above(lineage, branch.shortcut.value, places),
+            source=None if branch.source is None else _join_above(lineage, _sum(lineage, branch.source), places),
             said=f"{in_short(branch.parameters)} parameters, {in_short(branch.flops)} flops",
             depth=_depth(branch, dissection.branches),
             shape=" x ".join(map(str, branch.output_shape)),
         )
-        for place, branch in enumerate(branches)
+        for branch in branches
     ]
 
 
@@ -71,11 +71,11 @@ def _sum(lineage: Lineage, join: int) -> int:
     return lineage.tape.calls[join].values[0]
 
 
-def _join_above(lineage: Lineage, value: int, places: dict[int, int], before: int) -> int | None:
+def _join_above(lineage: Lineage, value: int, places: dict[int, int]) -> int | None:
     """The last of these joins that all of a value comes through."""
     while value != -1:
         place = places.get(call) if (call := lineage.tape.values[value].call) is not None else None
-        if place is not None and place < before:
+        if place is not None:
             return place
         value = lineage.above[value]
     return None

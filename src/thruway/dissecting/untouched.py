@@ -45,24 +45,18 @@ class Randomness:
     """Where torch's generators, and those the model holds, stand now; `restore` puts them back there."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._cpu = torch.random.get_rng_state()
-        has_cuda = any(parameter.is_cuda for parameter in model.parameters())
-        self._cuda = torch.cuda.get_rng_state_all() if has_cuda else []
-        self._held = [(generator, generator.get_state()) for generator in _generators(model)]
+        torchs = [torch.default_generator]
+        if any(parameter.is_cuda for parameter in model.parameters()):
+            torchs += torch.cuda.default_generators
+        self._stood = [(generator, generator.get_state()) for generator in (*torchs, *_generators(model))]
 
     def has_moved(self) -> bool:
         """Whether a random number has been drawn since."""
-        now = [torch.random.get_rng_state(), *(torch.cuda.get_rng_state_all() if self._cuda else [])]
-        then = [self._cpu, *self._cuda]
-        held = [(generator.get_state(), state) for generator, state in self._held]
-        return not all(torch.equal(a, b) for a, b in [*zip(now, then, strict=True), *held])
+        return not all(torch.equal(generator.get_state(), state) for generator, state in self._stood)
 
     def restore(self) -> None:
         """Back to where they stood."""
-        torch.random.set_rng_state(self._cpu)
-        if self._cuda:
-            torch.cuda.set_rng_state_all(self._cuda)
-        for generator, state in self._held:
+        for generator, state in self._stood:
             generator.set_state(state)
 
 

@@ -31,6 +31,7 @@ def deletion_bars(
     high: Values | None = None,
     kinds: Sequence[str] | None = None,
     boundaries: Sequence[int] = (),
+    first: int = 1,
     quantity: str,
     unit: str = "",
     title: str = "",
@@ -45,6 +46,7 @@ def deletion_bars(
         low, high: (branches,), the interval around each value; both or neither.
         kinds: of each branch, "identity", "projection", "gated" or "module": its colour.
         boundaries: numbers, from 0, of the branches where a stage with another shape begins.
+        first: the number of the first branch on the axis; 0 counts as a dissection does.
         quantity: the metric, such as "test error".
     Raises:
         ShapeError: if the sequences differ in length.
@@ -66,8 +68,8 @@ def deletion_bars(
     if len(sorts) != len(heights):
         raise ShapeError(f"{len(sorts)} kinds came for {len(heights)} values. Give one per branch.")
     colors = stream_looks(sorts)
-    figure = small_multiples([title], [_depth_axis(len(heights), x_name)], {"title": {"text": named(quantity, unit)}})
-    x = np.arange(1, len(heights) + 1)
+    figure = small_multiples([title], [_depth_axis(len(heights), x_name, first)], {"title": {"text": named(quantity, unit)}})
+    x = np.arange(first, first + len(heights))
     for kind, look in colors.items():
         at = np.array([sort == kind for sort in sorts])
         bar = go.Bar(
@@ -94,7 +96,7 @@ def deletion_bars(
             }
         figure.add_trace(bar)
     figure.update_layout(barmode="overlay")
-    _mark_boundaries(figure, boundaries, len(heights))
+    _mark_boundaries(figure, boundaries, len(heights), first)
     _mark_intact(figure, [(label("intact"), intact, GREY)])
     return fit_legend(figure)
 
@@ -136,7 +138,7 @@ def deletion_comparison(
         if name not in rows:
             raise ConfigError(unknown_name("net", name, rows))
     count = len(rows[first])
-    figure = small_multiples([title], [_depth_axis(count, x_name)], {"title": {"text": named(quantity, unit)}})
+    figure = small_multiples([title], [_depth_axis(count, x_name, 1)], {"title": {"text": named(quantity, unit)}})
     free = [BLOCK_LOOKS["plain"], BLOCK_LOOKS["highway"], BLOCK_LOOKS["residual"], *OTHER_LOOKS]
     for number, (name, values) in enumerate(rows.items()):
         look = free[number % len(free)]
@@ -156,7 +158,7 @@ def deletion_comparison(
             figure.add_hline(y=intact[name], line={"color": look.color, "width": 1.4, "dash": "dash"})
     if intact:
         figure.add_trace(legend_key("intact", mode="lines", line={"dash": "dash"}))
-    _mark_boundaries(figure, boundaries, count)
+    _mark_boundaries(figure, boundaries, count, 1)
     return fit_legend(figure)
 
 
@@ -184,16 +186,16 @@ def stream_looks(kinds: Sequence[str]) -> dict[str, Look]:
     return {kind: look for kind, look in KIND_LOOKS.items() if kind in kinds}
 
 
-def _depth_axis(count: int, x_name: str) -> dict[str, object]:
-    axis: dict[str, object] = {"title": {"text": label(x_name)}, "range": [0.4, count + 0.6]}
+def _depth_axis(count: int, x_name: str, first: int) -> dict[str, object]:
+    axis: dict[str, object] = {"title": {"text": label(x_name)}, "range": [first - 0.6, first + count - 0.4]}
     return axis | ({"dtick": 1} if count <= 12 else {})
 
 
-def _mark_boundaries(figure: go.Figure, boundaries: Sequence[int], count: int) -> None:
+def _mark_boundaries(figure: go.Figure, boundaries: Sequence[int], count: int, first: int) -> None:
     for place in boundaries:
         if not 0 <= place < count:
             raise ConfigError(f"a stage begins at one of the branches 0 to {count - 1}, got {place}.")
-        figure.add_vline(x=place + 0.5, line={"color": GREY, "width": 1, "dash": "dot"})
+        figure.add_vline(x=first + place - 0.5, line={"color": GREY, "width": 1, "dash": "dot"})
     if boundaries:
         figure.add_trace(legend_key("new shape", mode="lines", line={"dash": "dot", "width": 1}))
 

@@ -62,26 +62,25 @@ def residual_stream(wires: Sequence[Wire], *, title: str = "") -> go.Figure:
     if not wires:
         return empty_figure("Nothing to draw: the net has no branches.")
     bottom = len(wires) + 1
-    figure = _canvas(bottom * ROW["stream"], (-0.25, 2.6), (-0.6, bottom + 0.6), title)
-    _line(figure, [(0, 0), (0, bottom)])
-    _say(figure, 0.12, 0, "input", align="left")
-    _say(figure, 0.12, bottom, "output", align="left")
+    sheet = _Sheet()
+    sheet.line([(0, 0), (0, bottom)])
+    sheet.say(0.12, 0, "input", align="left")
+    sheet.say(0.12, bottom, "output", align="left")
     names = shortened([wire.name for wire in wires], 30)
     shape = wires[0].shape
+    pointer = []
     for row, (wire, name) in enumerate(zip(wires, names, strict=True), start=1):
         left = 0.35 + 0.12 * min(wire.depth, 6)
-        color = colors[wire.kind].color
-        _line(figure, [(0, row - 0.32), (left + 0.12, row - 0.32), (left + 0.12, row + 0.32), (0, row + 0.32)])
-        _rectangle(figure, (left, row - 0.2), (left + 0.24, row + 0.2), color)
-        _plus(figure, 0, row + 0.32)
-        _say(figure, left + 0.32, row, name, align="left")
+        sheet.line([(0, row - 0.32), (left + 0.12, row - 0.32), (left + 0.12, row + 0.32), (0, row + 0.32)])
+        sheet.box((left, row - 0.2), (left + 0.24, row + 0.2), colors[wire.kind].color)
+        sheet.plus(0, row + 0.32)
+        sheet.say(left + 0.32, row, name, align="left")
+        pointer.append(((left + 0.12, row), f"{label(wire.name)}<br>{label(wire.kind)}{_more(wire)}"))
         if wire.shape != shape:
             shape = wire.shape
-            _line(figure, [(-0.25, row - 0.5), (2.6, row - 0.5)], dash="dot", width=1)
-            _say(figure, 2.6, row - 0.34, label(shape), align="right", size=11)
-    middles = [(0.47 + 0.12 * min(wire.depth, 6), row) for row, wire in enumerate(wires, start=1)]
-    _pointer(figure, middles, [f"{label(wire.name)}<br>{label(wire.kind)}{_more(wire)}" for wire in wires])
-    return _keyed(figure, list(colors))
+            sheet.line([(-0.25, row - 0.5), (2.6, row - 0.5)], dash="dot", width=1)
+            sheet.say(2.6, row - 0.34, label(shape), align="right", size=11)
+    return sheet.figure(bottom * ROW["stream"], (-0.25, 2.6), (-0.6, bottom + 0.6), pointer, list(colors), title)
 
 
 def unravelled(wires: Sequence[Wire], *, title: str = "") -> go.Figure:
@@ -114,22 +113,23 @@ def unravelled(wires: Sequence[Wire], *, title: str = "") -> go.Figure:
             raise ConfigError(f"branch {number} ({wire.name}) is wired to one that does not come before it.")
     tree = _Tree(wires)
     root = tree.grow(len(wires) - 1)
-    figure = _canvas(tree.rows * ROW["tree"], (-0.4, len(wires) + 0.7), (-0.7, tree.rows - 0.3), title)
+    sheet = _Sheet()
     for points in tree.lines:
-        _line(figure, points)
-    _line(figure, [root, (len(wires) + 0.3, root[1])])
-    _say(figure, len(wires) + 0.65, root[1] - 0.45, "output", align="right")
+        sheet.line(points)
+    sheet.line([root, (len(wires) + 0.3, root[1])])
+    sheet.say(len(wires) + 0.65, root[1] - 0.45, "output", align="right")
+    pointer = []
     for number, x, y in tree.boxes:
         wire = wires[number]
-        _rectangle(figure, (x - BOX, y - 0.36), (x + BOX, y + 0.36), colors[wire.kind].color)
-        _say(figure, x, y, f"<b>{number + 1}</b>", color="#ffffff", size=12)
+        sheet.box((x - BOX, y - 0.36), (x + BOX, y + 0.36), colors[wire.kind].color)
+        sheet.say(x, y, f"<b>{number + 1}</b>", color="#ffffff", size=12)
+        pointer.append(((x, y), f"{number + 1}: {label(wire.name)}<br>{label(wire.kind)}{_more(wire)}"))
     for x, y in tree.sums:
-        _plus(figure, x, y)
+        sheet.plus(x, y)
     for row, passed in enumerate(tree.paths):
-        _say(figure, -0.1, row, str(len(passed)), align="right", size=12)
-    told = [f"{number + 1}: {label(wires[number].name)}<br>{label(wires[number].kind)}" for number, _, _ in tree.boxes]
-    _pointer(figure, [(x, y) for _, x, y in tree.boxes], told)
-    figure = _keyed(figure, list(colors))
+        sheet.say(-0.1, row, str(len(passed)), align="right", size=12)
+    x_range, y_range = (-0.4, len(wires) + 0.7), (-0.7, tree.rows - 0.3)
+    figure = sheet.figure(tree.rows * ROW["tree"], x_range, y_range, pointer, list(colors), title)
     return add_note(
         figure, [f"{tree.rows} paths: input left, its branches counted.", "Boxes of one number are one branch."]
     )
@@ -164,75 +164,68 @@ class _Tree:
         return x, y
 
 
-def _canvas(height: float, x: tuple[float, float], y: tuple[float, float], title: str) -> go.Figure:
-    figure = go.Figure(layout={"template": TEMPLATE})
-    hidden = {"visible": False, "fixedrange": True}
-    figure.update_layout(xaxis={**hidden, "range": list(x)}, yaxis={**hidden, "range": [y[1], y[0]]})
-    shape = {
-        "height": math.ceil(height) + BOTTOM,
-        "margin.b": BOTTOM,
-        "margin.t": 0,
-        "margin.l": 12,
-        "margin.r": 12,
-    }
-    figure.layout.meta = {"wide": dict(shape), "narrow": dict(shape)}
-    if title:
-        figure.add_annotation(
-            text=f"<b>{label(title)}</b>", xref="paper", yref="paper", x=0, y=1, yshift=20, showarrow=False
-        )
-    return figure
+class _Sheet:
+    """Lines, boxes and words, put into a figure all at once: Plotly checks all it has whenever one comes."""
+
+    def __init__(self) -> None:
+        self._shapes: list[dict[str, object]] = []
+        self._words: list[dict[str, object]] = []
+        self._sums: list[tuple[float, float]] = []
+
+    def line(self, points: Sequence[tuple[float, float]], **style: object) -> None:
+        path = "M " + " L ".join(f"{x:.4f},{y:.4f}" for x, y in points)
+        self._shapes.append({"type": "path", "path": path, "line": {**LINE, **style}, "layer": "below"})
+
+    def box(self, corner: tuple[float, float], other: tuple[float, float], color: str) -> None:
+        (x0, y0), (x1, y1) = corner, other
+        place = {"type": "rect", "x0": x0, "y0": y0, "x1": x1, "y1": y1}
+        self._shapes.append({**place, "fillcolor": color, "line": {"width": 0}, "layer": "below"})
+
+    def plus(self, x: float, y: float) -> None:
+        self._sums.append((x, y))
+
+    def say(
+        self, x: float, y: float, text: str, *, align: str = "center", color: str | None = None, size: int = 13
+    ) -> None:
+        font = {"size": size} | ({"color": color} if color else {})
+        place = {"x": x, "y": y, "xanchor": align, "yanchor": "middle"}
+        self._words.append({**place, "text": text, "showarrow": False, "font": font})
+
+    def figure(
+        self,
+        height: float,
+        x: tuple[float, float],
+        y: tuple[float, float],
+        pointer: Sequence[tuple[tuple[float, float], str]],
+        kinds: Sequence[str],
+        title: str,
+    ) -> go.Figure:
+        """All of it on axes from x[0] to x[1] and from y[0], above, to y[1], with what the pointer says where."""
+        hidden = {"visible": False, "fixedrange": True}
+        if title:
+            place = {"xref": "paper", "yref": "paper", "x": 0, "y": 1, "yshift": 20}
+            self._words.append({**place, "text": f"<b>{label(title)}</b>", "showarrow": False})
+        layout = {"shapes": self._shapes, "annotations": self._words, "template": TEMPLATE}
+        axes = {"xaxis": {**hidden, "range": list(x)}, "yaxis": {**hidden, "range": [y[1], y[0]]}}
+        plus = {"symbol": "circle-cross-open", "size": 11, "color": GREY, "line": {"width": 1.4}}
+        sums = _marks(self._sums, marker=plus, hoverinfo="skip")
+        told = [text for _, text in pointer]
+        spots = _marks([place for place, _ in pointer], marker={"size": 20, "opacity": 0}, customdata=told)
+        spots.hovertemplate = "%{customdata}<extra></extra>"
+        keys = [
+            legend_key(kind, mode="markers", marker={"symbol": "square", "size": 14, "color": KIND_LOOKS[kind].color})
+            for kind in kinds
+        ]
+        figure = go.Figure(data=[sums, spots, *keys], layout={**layout, **axes})
+        size = {"height": math.ceil(height) + BOTTOM, "margin.b": BOTTOM, "margin.t": 0, "margin.l": 12, "margin.r": 12}
+        figure.layout.meta = {"wide": dict(size), "narrow": dict(size)}
+        return fit_legend(figure)
 
 
-def _line(figure: go.Figure, points: Sequence[tuple[float, float]], **style: object) -> None:
-    path = "M " + " L ".join(f"{x:.4f},{y:.4f}" for x, y in points)
-    figure.add_shape(type="path", path=path, line={**LINE, **style}, layer="below")
-
-
-def _rectangle(figure: go.Figure, corner: tuple[float, float], other: tuple[float, float], color: str) -> None:
-    (x0, y0), (x1, y1) = corner, other
-    figure.add_shape(type="rect", x0=x0, y0=y0, x1=x1, y1=y1, fillcolor=color, line={"width": 0}, layer="below")
-
-
-def _plus(figure: go.Figure, x: float, y: float) -> None:
-    figure.add_trace(
-        go.Scatter(
-            x=[x],
-            y=[y],
-            mode="markers",
-            marker={"symbol": "circle-cross-open", "size": 11, "color": GREY, "line": {"width": 1.4}},
-            hoverinfo="skip",
-            showlegend=False,
-        )
-    )
-
-
-def _say(
-    figure: go.Figure, x: float, y: float, text: str, *, align: str = "center", color: str | None = None, size: int = 13
-) -> None:
-    font = {"size": size} | ({"color": color} if color else {})
-    figure.add_annotation(x=x, y=y, text=text, xanchor=align, yanchor="middle", showarrow=False, font=font)
-
-
-def _pointer(figure: go.Figure, places: Sequence[tuple[float, float]], told: Sequence[str]) -> None:
-    figure.add_trace(
-        go.Scatter(
-            x=[x for x, _ in places],
-            y=[y for _, y in places],
-            mode="markers",
-            marker={"size": 20, "opacity": 0},
-            customdata=list(told),
-            hovertemplate="%{customdata}<extra></extra>",
-            showlegend=False,
-        )
-    )
+def _marks(places: Sequence[tuple[float, float]], **style: object) -> go.Scatter:
+    x, y = [x for x, _ in places], [y for _, y in places]
+    return go.Scatter(x=x, y=y, mode="markers", showlegend=False, **style)
 
 
 def _more(wire: Wire) -> str:
     return f"<br>{label(wire.said)}" if wire.said else ""
-
-
-def _keyed(figure: go.Figure, kinds: Sequence[str]) -> go.Figure:
-    for kind in kinds:
-        marker = {"symbol": "square", "size": 14, "color": KIND_LOOKS[kind].color}
-        figure.add_trace(legend_key(kind, mode="markers", marker=marker))
-    return fit_legend(figure)
