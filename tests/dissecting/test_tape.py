@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from thruway.dissecting.functions import name_of
 from thruway.dissecting.lineage import Cut, Lineage, unneeded
@@ -133,6 +134,19 @@ def test_flops_are_those_of_the_textbook():
     conv, _, linear = (call.flops for call in tape.calls)
     assert conv == 2 * 3 * 4 * 25 * 2 * 9
     assert linear == 2 * 3 * 100 * 7
+
+
+def test_flops_are_those_of_torchs_own_counter():
+    net = nn.Sequential(
+        nn.Conv2d(4, 8, 3, stride=2, groups=2),
+        nn.ConvTranspose2d(8, 6, 3, groups=2, stride=2),
+        nn.Flatten(2),
+        nn.TransformerEncoderLayer(225, 5, 16, batch_first=True),
+    )
+    x = torch.rand(2, 4, 16, 16)
+    with FlopCounterMode(display=False) as counter:
+        net(x)
+    assert sum(call.flops for call in record(net, (x,), {}).calls) == counter.get_total_flops()
 
 
 def test_flops_of_attention_are_those_of_its_two_products():

@@ -31,6 +31,13 @@ def test_wrong_arguments_are_refused_at_the_call(arguments, message):
         tw.watch(_net(), **arguments)
 
 
+def test_what_takes_no_hooks_is_refused():
+    with pytest.raises(ConfigError, match=r"takes a torch\.nn\.Module, got function"):
+        tw.watch(lambda x: x)
+    with pytest.raises(ConfigError, match=r"a ScriptModule takes no hooks, got .*Watch the model it was made of"):
+        tw.watch(torch.jit.script(_net()))
+
+
 def test_two_watches_of_one_model_hear_the_same():
     model, x = _net(), torch.ones(5, 3)
     with tw.watch(model) as first, tw.watch(model) as second, tw.watch(model[0]) as part:
@@ -72,7 +79,9 @@ def test_saturation_is_at_the_activations_own_ends(module, low, high):
         model(SPREAD.clone().requires_grad_()).sum().backward()
     # Of 2,001 evenly spread values, one more or less.
     assert trace.series("saturation_low").values.item() == pytest.approx(low, abs=1e-3)
-    if high is not None:
+    if high is None:
+        assert "saturation_high" not in trace.quantities()
+    else:
         assert trace.series("saturation_high").values.item() == pytest.approx(high, abs=1e-3)
 
 

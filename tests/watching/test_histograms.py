@@ -122,7 +122,9 @@ def test_a_trace_gives_all_layers_at_one_step():
 
 
 def test_arrays_of_ones_own_are_read_as_they_were_measured():
-    ends = Quantity("ends", "", lambda rows: torch.stack([rows.low, rows.high, rows.mean], 1), ("output",), stride=2)
+    ends = Quantity(
+        "ends", "", lambda rows: torch.stack([rows.low, rows.high, rows.mean], 1), ("output",), stride=2, numbers=3
+    )
     net, x = nn.Sequential(nn.Linear(4, 3), nn.Tanh()), torch.ones(2, 4)
     with watch(net, quantities=["mean", ends]) as trace:
         for step in range(5):

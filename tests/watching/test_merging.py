@@ -17,11 +17,12 @@ from thruway.watching.merging import merge
 from thruway.watching.quantities import chosen
 from thruway.watching.sites import Site
 
+OF_TENSORS = [name for name, row in QUANTITIES.items() if row.of_model is None]
 OUTPUT, PARAMETER = Site("a", "output", "", "sigmoid"), Site("b", "parameter", "")
 EXACT = ("mean", "std", "rms", "abs_max", "zero_share", "saturation_low", "saturation_high", "nan", "inf")
 
 
-def measured(tensors: list[Tensor], site: Site = OUTPUT, names: Any = QUANTITIES) -> list[Measured]:
+def measured(tensors: list[Tensor], site: Site = OUTPUT, names: Any = OF_TENSORS) -> list[Measured]:
     collector = Collector(chosen(names), LastActive())
     site.group = None  # that of the collector before
     for tensor in tensors:

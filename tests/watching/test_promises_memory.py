@@ -84,7 +84,7 @@ def test_changing_shapes_leave_nothing_behind() -> None:
 
 
 def test_a_quantity_of_many_numbers_counts_in_full() -> None:
-    whole = Quantity("whole", "", lambda rows: rows.flat.clone(), ("output",))
+    whole = Quantity("whole", "", lambda rows: rows.flat.clone(), ("output",), numbers=64)
     net = Net()
     with watch(net, memory=LIMIT, quantities=["mean", whole]) as trace:
         for _ in range(300):

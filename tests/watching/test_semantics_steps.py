@@ -1,5 +1,6 @@
 """What one step is: accumulated micro-batches, closures, evaluation in between, scaled losses, recomputed blocks."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from thruway.watching import Trace, watch
+from thruway.watching import Quantity, Trace, watch
 from thruway.watching.sites import KINDS
 
 WIDTH, BATCH = 4, 12
@@ -186,3 +187,83 @@ def test_a_checkpointed_block_is_heard_once(use_reentrant: bool, gives_optimizer
         for name, values in zip(ours.names, ours.values, strict=True):
             if name in theirs.names:
                 np.testing.assert_allclose(values, theirs.values[theirs.names.index(name)], 1e-12, err_msg=name)
+
+
+# --- a forward pass that raises
+
+
+class Picky(Net):
+    """Refuses a batch of 3 half way, as what runs out of memory would."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.first(x))
+        if len(x) == 3:
+            raise MemoryError("a batch of 3")
+        return self.head(h + torch.tanh(self.second(h)))
+
+
+def picky(refused_before: tuple[int, ...], **options: Any) -> tuple[Trace, list[int]]:
+    """Six batches that come through, with refused ones before some of them; the steps that the reader saw meanwhile."""
+    model = Picky().double()
+    model.load_state_dict(net().state_dict())
+    read: list[int] = []
+    with watch(model, quantities=["mean", "std"], **options) as trace:
+        for step in range(6):
+            for _ in range(refused_before.count(step)):
+                with pytest.raises(MemoryError):
+                    model(batch(50 + step, 3))
+                read += trace.steps[-1:]
+            model(batch(step)).square().mean().backward()
+    return trace, read
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("refused_before", [(0,), (0, 0, 3), (2, 3, 3, 5)], ids=str)
+def test_a_call_that_raises_is_no_step(refused_before: tuple[int, ...], every: int) -> None:
+    probe = batch(7)
+    (trace, read), (whole, _) = picky(refused_before, every=every, probe=probe), picky((), every=every, probe=probe)
+    assert trace.failure is None
+    assert trace.steps == whole.steps == list(range(0, 6, every))
+    assert_alike(trace, whole, rtol=0, kinds=("output", "gradient"))
+    assert trace.probe is not None
+    assert whole.probe is not None
+    assert trace.probe.steps == whole.probe.steps
+    assert max(read, default=0) < 6  # whoever reads meanwhile sees whole steps alone
+    assert_alike(trace.probe, whole.probe, rtol=0, kinds=("output",))
+
+
+def test_strides_do_not_count_it() -> None:
+    seldom = Quantity("seldom", "", lambda rows: rows.mean, ("output",), stride=2)
+    model = Picky().double()
+    with watch(model, quantities=["mean", seldom]) as trace:
+        for step, size in enumerate([3, 12, 12, 3, 12, 12]):
+            with contextlib.suppress(MemoryError):
+                model(batch(step, size)).sum().backward()
+    assert trace.steps == [0, 1, 2, 3]
+    assert trace.series("seldom").steps.tolist() == [0, 2]
+
+
+def test_what_the_last_call_saw_before_it_raised_is_kept() -> None:
+    """A model that stops itself at a NaN is to show where it came from."""
+    model = Picky().double()
+    with contextlib.suppress(MemoryError), watch(model) as trace:
+        model(batch(0)).sum().backward()
+        model(torch.full((3, WIDTH), torch.nan, dtype=torch.float64))
+    assert trace.steps == [0, 1]
+    assert trace.first_bad is not None
+    assert (trace.first_bad.step, trace.first_bad.site.name) == (1, "first")
+
+
+def test_a_failing_evaluation_changes_nothing() -> None:
+    model = Picky().double()
+    with watch(model, quantities=["mean"]) as trace:
+        for step in range(3):
+            model(batch(step)).sum().backward()
+            with torch.no_grad(), pytest.raises(MemoryError):
+                model(batch(9, 3))
+            with pytest.raises(MemoryError):
+                model(batch(9, 3))
+            with torch.no_grad():
+                model(batch(9))
+    # The last refused call is kept, as the block ended before another one.
+    assert trace.steps == [0, 1, 2, 3]

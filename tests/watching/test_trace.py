@@ -84,7 +84,7 @@ def test_an_early_end_and_what_was_let_go_are_said() -> None:
     net = nn.Linear(1, 1)
 
     def train() -> Trace:
-        with watch(net, quantities=[Quantity("fails", "", fails, ("output",))], memory=8) as trace:
+        with watch(net, quantities=[Quantity("fails", "", fails, ("output",))], memory=16) as trace:
             for _ in range(10):
                 net(torch.ones(1, 1)).sum().backward()
         return trace
@@ -92,7 +92,7 @@ def test_an_early_end_and_what_was_let_go_are_said() -> None:
     with pytest.warns(WatchWarning, match="no more"):
         trace = train()
     assert repr(trace).splitlines()[1:] == [
-        f"  kept is every {trace.kept_every}th sampled step, to save memory",
+        "  every 2nd sampled step is kept, to save memory",
         "  watching ended early: ValueError: no more",
     ]
     assert "NaN and infinity not counted" in repr(trace)
@@ -106,7 +106,8 @@ def test_a_series_has_the_steps_at_which_it_was_taken() -> None:
     assert trace.series("mean").steps.tolist() == trace.steps == list(range(10, 17))
     seldom = trace.series("sometimes")
     assert seldom.steps.tolist() == [10, 13, 16]
-    np.testing.assert_array_equal(seldom.values, trace.series("mean").values[:, ::3])
+    # Single precision, summed in another order: the table's mean comes from a sweep of its own.
+    np.testing.assert_allclose(seldom.values, trace.series("mean").values[:, ::3], rtol=5e-6)
 
 
 def test_the_latest_of_a_series_are_its_last_columns() -> None:

@@ -35,7 +35,6 @@ from thruway.dissecting.summary import in_html, in_text, in_words
 from thruway.dissecting.tape import Tape
 from thruway.dissecting.untouched import Randomness, kept_buffers
 from thruway.errors import ConfigError, unknown_name
-from thruway.runs import Table
 
 __all__ = ["Dissection", "dissect"]
 

@@ -37,7 +37,10 @@ def start_of(model: nn.Module, tape: Tape, branches: Sequence[Branch], where: Wh
         raise ConfigError(f'paths begin at "input" or "stream", got {where!r}. None chooses by the kind of input.')
     if not branches:
         raise DissectError("no branch was found, so there are no paths to tell apart. See Dissection.refused.")
-    stream = _stream(tape, branches[0])
+    first = branches[0]
+    while first.parent is not None:  # what an inner branch reads is no stream yet
+        first = branches[first.parent]
+    stream = _stream(tape, first)
     source = min((v for v in _ancestors(tape, stream) if tape.values[v].call is None), default=None)
     if where == "stream" or (source is None and where is None):
         return Start(_single(tape, stream), None)

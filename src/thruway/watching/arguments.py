@@ -1,13 +1,15 @@
 """What `watch` accepts, told at the call and not at the first step."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
 from thruway.errors import ConfigError
+from thruway.watching.quantities import Quantity
 
-__all__ = ["check_arguments"]
+__all__ = ["check_arguments", "check_probe"]
 
 
 def check_arguments(
@@ -36,6 +38,20 @@ def check_arguments(
         )
     if optimizer is not None:
         _check_optimizer(model, optimizer)
+
+
+def check_probe(quantities: Iterable[Quantity], probe: Any) -> None:
+    """Refuse what is taken of a fixed batch if there is none.
+
+    Raises:
+        ConfigError: naming the quantity.
+    """
+    lacking = [quantity.name for quantity in quantities if quantity.of_model is not None and probe is None]
+    if lacking:
+        raise ConfigError(
+            f"{lacking[0]!r} is taken of a fixed batch, and none was given. Pass probe=, such as a few examples of the "
+            f"data, or leave {lacking[0]!r} out of quantities."
+        )
 
 
 def _check_optimizer(model: nn.Module, optimizer: Any) -> None:

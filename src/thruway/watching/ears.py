@@ -60,6 +60,12 @@ class Ears:
             self._attached = wanted
         wanted.attach(called)
 
+    def unlearn(self) -> None:
+        """The pass that was heard last broke off: what it taught is not the whole, so hear the next one in full."""
+        self._script.is_ready = False
+        self._registry.is_learnt = False
+        self.forget_gradients()
+
     def detach(self) -> None:
         """Leave no hook on a module, and hear no more of the graphs so far."""
         self._attached.detach()

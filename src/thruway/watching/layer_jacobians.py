@@ -1,7 +1,7 @@
 """The Jacobians between the named layers of a model, on a fixed batch."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError, ShapeError, unknown_name
+from thruway.nn.stack import GradientsTap, HighwayStack, StatesTap
+from thruway.watching.evaluation import as_it_is
 from thruway.watching.jacobian import LayerJacobian, mean_singular_value
 from thruway.watching.operations import ACTIVATION_MODULES
-from thruway.watching.probing import as_it_is
 
-__all__ = ["layer_jacobians"]
+__all__ = ["layer_jacobians", "layers_of", "outputs_kept"]
 
 
 def layer_jacobians(
@@ -29,16 +30,16 @@ def layer_jacobians(
 
         J_i = ∂z_{i+1} / ∂z_i
 
-    One pass of the model as it is now, in evaluation mode; nothing of it is changed and nothing remains. To watch the
-    Jacobians of a training run, call this on the same few examples at the steps of interest; they cost a backward
-    pass through one layer per unit of it.
+    One pass of the model as it is now, in evaluation mode; nothing of it is changed and nothing remains. They cost a
+    backward pass through one layer per unit of it. While a model trains, `watch` takes them if its quantities name
+    "jacobian".
 
     Args:
         model: any module; examples must not mix in it.
         x: (batch, ...) its input. 8 examples are enough for a mean over directions.
         layers: paths of modules, in the order they run; every Jacobian is that of a module's output with respect to
             the one before, of the first with respect to x. Left out: the activation modules, or where there are
-            none, all modules that contain no others.
+            none, all modules that contain no others; a HighwayStack counts as one.
         exact_up_to, directions, generator: as in layer_jacobian.
     Returns:
         By the later layer's path.
@@ -54,9 +55,8 @@ def layer_jacobians(
     >>> {name: j.mean_singular_value for name, j in layer_jacobians(net, torch.zeros(4, 3)).items()}
     {'1': 1.0, '3': 0.5}
     """
-    modules = _chosen(model, layers)
-    outputs: dict[str, Tensor] = {}
-    with _outputs_kept(modules, outputs), as_it_is(model), torch.enable_grad():
+    modules = layers_of(model) if layers is None else _named(model, layers)
+    with outputs_kept(modules) as outputs, as_it_is(model), torch.enable_grad():
         before = x.detach().clone()
         if before.is_floating_point():
             before.requires_grad_()
@@ -67,6 +67,11 @@ def layer_jacobians(
             if name not in outputs:
                 raise ConfigError(f"layer {name!r} did not run on this input. Leave it out of layers.")
             output = outputs[name]
+            if not isinstance(output, Tensor):
+                raise ShapeError(
+                    f"layer {name!r} returned {type(output).__name__}, and a Jacobian needs one tensor. "
+                    "Name other layers."
+                )
             if output.dim() < 2 or len(output) != len(x):
                 raise ShapeError(
                     f"layer {name!r} returned shape {tuple(output.shape)} for {len(x)} examples; a Jacobian example by "
@@ -83,35 +88,41 @@ def layer_jacobians(
     return found
 
 
-def _chosen(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.Module]:
+def layers_of(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers that nobody named: the activation modules, or where there are none, modules that contain no others."""
     every = dict(model.named_modules())
-    if layers is not None:
-        for name in layers:
-            if name not in every:
-                raise ConfigError(unknown_name("layer", name, every))
-        return {name: every[name] for name in layers}
     activations = {name: module for name, module in every.items() if type(module) in ACTIVATION_MODULES}
-    return activations or {name: module for name, module in every.items() if not module._modules}
+    return activations or {name: module for name, module in every.items() if _is_whole(module)}
+
+
+def _is_whole(module: nn.Module) -> bool:
+    # What a stack contains is there to be heard: its layers are tensors, not modules.
+    return isinstance(module, HighwayStack) or not (module._modules or isinstance(module, (StatesTap, GradientsTap)))
+
+
+def _named(model: nn.Module, layers: Sequence[str]) -> dict[str, nn.Module]:
+    every = dict(model.named_modules())
+    for name in layers:
+        if name not in every:
+            raise ConfigError(unknown_name("layer", name, every))
+    return {name: every[name] for name in layers}
 
 
 @contextlib.contextmanager
-def _outputs_kept(modules: dict[str, nn.Module], outputs: dict[str, Tensor]) -> Iterator[None]:
-    """Every module's first output, by name, in the order they ran."""
+def outputs_kept(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Any]]:
+    """Every module's first output in the block, by name, in the order they ran."""
+    outputs: dict[str, Any] = {}
     handles = [module.register_forward_hook(partial(_keep, name, outputs)) for name, module in modules.items()]
     try:
-        yield
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _keep(name: str, outputs: dict[str, Tensor], module: nn.Module, _inputs: Any, output: Any) -> Any:
-    if not isinstance(output, Tensor):
-        raise ShapeError(
-            f"layer {name!r} returned {type(output).__name__}, and a Jacobian needs one tensor. Name other layers."
-        )
+def _keep(name: str, outputs: dict[str, Any], _module: nn.Module, _inputs: Any, output: Any) -> Any:
     if name in outputs:
         return None
     outputs[name] = output
     # The model goes on with a copy, which it may overwrite.
-    return output.clone()
+    return output.clone() if isinstance(output, Tensor) else None

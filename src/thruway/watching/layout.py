@@ -24,6 +24,7 @@ class Layout:
 
     size: int
     places: Mapping[tuple[Kind, str], tuple[tuple[Site, ...], NDArray[np.int64]]]
+    has_parts: bool  # a site was measured more than once
 
     @classmethod
     def of(cls, key: Key) -> "Layout":
@@ -38,11 +39,7 @@ class Layout:
         for which, entries in found.items():
             entries.sort(key=lambda entry: entry[0])
             places[which] = tuple(s for _, s, _ in entries), np.array([p for _, _, p in entries], dtype=np.int64)
-        return cls(position, places)
-
-    def has_parts(self) -> bool:
-        """A site was measured more than once."""
-        return any(len(set(sites)) < len(sites) for sites, _ in self.places.values())
+        return cls(position, places, any(len(set(sites)) < len(sites) for sites, _ in places.values()))
 
     def position(self, kind: Kind, quantity: str) -> dict[str, int]:
         """Where each site's number lies, by the site's name."""

@@ -6,22 +6,28 @@
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from thruway.errors import ConfigError, unknown_name
 from thruway.watching.effective_rank import effective_rank
-from thruway.watching.histograms import histogram
+from thruway.watching.following import FOLLOWING
+from thruway.watching.histograms import BINS, histogram
 from thruway.watching.operations import ENDS
 from thruway.watching.percentiles import percentile
+from thruway.watching.probe_jacobians import probe_jacobians
 from thruway.watching.rows import Rows
 from thruway.watching.sites import KINDS, Kind
 
 __all__ = ["DEFAULT", "QUANTITIES", "Quantity", "chosen"]
+
+
+def _of_tensors(rows: Rows) -> Tensor:
+    raise ConfigError("this quantity is taken of the whole model, not of its tensors.")
 
 
 @dataclass(frozen=True)
@@ -31,25 +37,38 @@ class Quantity:
     Args:
         name: how tables and figures call it.
         unit: "" for the site's own unit, or in words.
-        measure: block of k tensors -> (k,), or (k, m) for m numbers per site, which `trace.arrays` reads.
+        measure: block of k tensors -> (k,).
         kinds: the kinds of site it is taken at.
         activations: only at outputs of these activations; None for every site.
         merge: how the parts of one step (micro-batches, shards) become one number.
         window: for a quantity per unit: `measure` gives (k, units) booleans, "did something", and the number is
             the share of units that did nothing over the last `window` sampled passes.
         stride: taken at every stride-th sampled step.
+        numbers: the most numbers that one site has; above 1, `measure` gives (k, m) with m of at most that many, and
+            `trace.arrays` reads them.
+        of_model: instead of `measure`, for what no single tensor tells: (model, probe batch) -> a number for each
+            layer, by its path. Taken of the probe alone.
         source: where it comes from.
     """
 
     name: str
     unit: str
-    measure: Callable[[Rows], Tensor]
+    measure: Callable[[Rows], Tensor] = _of_tensors
     kinds: tuple[Kind, ...] = KINDS
     activations: frozenset[str] | None = None
     merge: Literal["mean", "std", "rms", "max", "min", "sum", "last", "histogram"] = "mean"
     stride: int = 1
     window: int | None = None
+    numbers: int = 1
+    of_model: Callable[[nn.Module, Any], Mapping[str, float]] | None = None
     source: str = "Ours"
+
+    def __post_init__(self) -> None:
+        if self.measure is _of_tensors and self.of_model is None:
+            raise ConfigError(
+                f"the quantity {self.name!r} does not say what to measure. Pass measure=, a function of Rows, or "
+                "of_model=, a function of the model and the probe batch."
+            )
 
 
 _LOW = frozenset(name for name, ends in ENDS.items() if ends.low is not None)
@@ -147,7 +166,21 @@ QUANTITIES: dict[str, Quantity] = {
             source="Roy & Vetterli 2007 (The effective rank), definition 1",
         ),
         Quantity(
-            "histogram", "values", histogram, merge="histogram", stride=10, source="Glorot & Bengio 2010, figs. 4, 6-8"
+            "histogram",
+            "values",
+            histogram,
+            merge="histogram",
+            stride=10,
+            numbers=2 + BINS,
+            source="Glorot & Bengio 2010, figs. 4, 6-8",
+        ),
+        Quantity(
+            "jacobian",
+            "mean singular value",
+            kinds=("output",),
+            stride=50,  # as it costs as much as dozens of training steps
+            of_model=probe_jacobians,
+            source="Glorot & Bengio 2010, eq. 17",
         ),
     )
 }
@@ -169,7 +202,8 @@ def chosen(quantities: Iterable[str | Quantity]) -> tuple[Quantity, ...]:
     """The rows behind names, in order; a Quantity of the user's own stands for itself.
 
     Raises:
-        ConfigError: for an unknown name, two quantities of one name, or no quantity at all.
+        ConfigError: for an unknown name, one of a quantity that follows from others, two quantities of one name, or
+            no quantity at all.
 
     >>> [quantity.unit for quantity in chosen(["zeros"])]
     ['share of values']
@@ -177,8 +211,10 @@ def chosen(quantities: Iterable[str | Quantity]) -> tuple[Quantity, ...]:
     rows: dict[str, Quantity] = {}
     for quantity in [quantities] if isinstance(quantities, (str, Quantity)) else quantities:
         if not isinstance(quantity, Quantity):
+            if quantity in FOLLOWING:
+                raise ConfigError(FOLLOWING[quantity].instead_of_asking(quantity))
             if quantity not in QUANTITIES:
-                raise ConfigError(unknown_name("quantity", quantity, QUANTITIES))
+                raise ConfigError(unknown_name("quantity", quantity, [*QUANTITIES, *FOLLOWING]))
             quantity = QUANTITIES[quantity]
         if rows.setdefault(quantity.name, quantity) is not quantity:
             raise ConfigError(f"two quantities are called {quantity.name!r}: give one another name.")

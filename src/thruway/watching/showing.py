@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from thruway.errors import ConfigError, unknown_name
 from thruway.figures import heat_map, layer_histograms, mean_and_spread, percentile_bands, std_intervals
 from thruway.watching.choosing import Choice, choose
-from thruway.watching.quantities import QUANTITIES
+from thruway.watching.missing import measured_at, why_missing
 from thruway.watching.sites import KINDS, Kind, Site
 from thruway.watching.steps import Series
 
@@ -126,7 +126,7 @@ def show(trace: "Trace", what: str, kind: Kind | None, style: str | None, sites:
     if step is not None and name != "histograms":
         raise ConfigError(f"step={step} is for histograms; {name} shows every step. Leave it out.")
     kind = kind_of(trace, what, kind)
-    lacking = [each for each in chosen.needs if each not in _measured(trace, kind)]
+    lacking = [each for each in chosen.needs if each not in measured_at(trace, kind)]
     if lacking:
         raise ConfigError(
             f"{name} needs {', '.join(chosen.needs)}; at {SINGULAR[kind]}s {', '.join(lacking)} was not measured. "
@@ -143,23 +143,12 @@ def kind_of(trace: "Trace", what: str, kind: Kind | None) -> Kind:
     Raises:
         ConfigError: if it was not measured there, or nowhere.
     """
-    there = [each for each in KINDS if what in _measured(trace, each)]
+    there = [each for each in KINDS if what in measured_at(trace, each)]
     if kind is None and there:
         return there[0]
     if kind in there:
         return kind
-    if kind is not None and kind not in KINDS:
-        raise ConfigError(unknown_name("kind of site", kind, KINDS))
-    if there:
-        raise ConfigError(
-            f"{what!r} was not measured at {SINGULAR[kind or 'output']}s, but at {', '.join(map(repr, there))}. "
-            "Pass one of these as kind, or leave it out."
-        )
-    known = dict.fromkeys(name for each in KINDS for name in _measured(trace, each))
-    if not known:
-        raise ConfigError(f"nothing was watched yet, so there is no {what!r} to show. Train inside the with block.")
-    hint = f" QUANTITIES has it: watch with quantities=[*DEFAULT, {what!r}]." if what in QUANTITIES else ""
-    raise ConfigError(unknown_name("quantity", what, known) + hint)
+    raise ConfigError(why_missing(trace, what, kind))
 
 
 def spans_decades(values: NDArray[np.float64]) -> bool:
@@ -182,10 +171,6 @@ def what_of(quantity: str, kind: Kind) -> str:
 def site_name(site: Site, trace: "Trace") -> str:
     """The site's name; the model itself has none and goes by its class."""
     return site.name or trace.model
-
-
-def _measured(trace: "Trace", kind: Kind) -> list[str]:
-    return [*trace.quantities(kind), *trace.array_quantities(kind)]
 
 
 def _unit(view: View) -> str:

@@ -11,7 +11,7 @@ from thruway.watching.sites import Kind, Site
 if TYPE_CHECKING:
     from thruway.watching.trace import Trace
 
-__all__ = ["Glance", "glance", "in_words", "ratio_of"]
+__all__ = ["Glance", "glance", "in_words", "ordinal", "ratio_of"]
 
 MOST_SATURATED = 5  # layers in the table
 NOTABLE = 0.005  # share of values; below, it would read 0 %
@@ -70,7 +70,7 @@ def _notes(trace: "Trace") -> list[str]:
         where = f"the {bad.site.kind.replace('_', ' ')} of {bad.site.name or trace.model}"
         notes = [f"first bad value at step {bad.step:,} in {where}: {what}"]
     if trace.kept_every > 1:
-        notes.append(f"kept is every {trace.kept_every}th sampled step, to save memory")
+        notes.append(f"every {ordinal(trace.kept_every)} sampled step is kept, to save memory")
     if trace.failure is not None:
         notes.append(f"watching ended early: {_error(trace.failure)}")
     return notes
@@ -111,6 +111,16 @@ def ratio_of(first: float, last: float) -> str:
     ('first / last = 2e-06', 'none at the last')
     """
     return f"first / last = {first / last:.2g}" if last else "none at the last"
+
+
+def ordinal(number: int) -> str:
+    """A number that counts, as English writes it.
+
+    >>> [ordinal(n) for n in (2, 4, 11, 23, 32, 101, 112)]
+    ['2nd', '4th', '11th', '23rd', '32nd', '101st', '112th']
+    """
+    is_teen = number % 100 // 10 == 1
+    return f"{number:,}{'th' if is_teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
 def _newest(trace: "Trace", quantity: str, kind: Kind) -> dict[Site, float]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thruway.errors import ConfigError, unknown_name
+from thruway.errors import ConfigError
 from thruway.runs import Table
 from thruway.watching.arrays import (
     ArraySeries,
@@ -25,6 +25,7 @@ from thruway.watching.collector import Measured
 from thruway.watching.derived import DERIVED, Derivation
 from thruway.watching.layout import Key, Layout, layout_key, pack
 from thruway.watching.merging import merge
+from thruway.watching.missing import why_missing
 from thruway.watching.registry import Registry
 from thruway.watching.saving import Kept, load_kept, save_kept
 from thruway.watching.sites import Kind, Site
@@ -63,6 +64,7 @@ class Trace:
         self.units: dict[str, str] = {}
         self._steps: list[Step] = []
         self._layouts: dict[Key, Layout] = {}
+        self._latest: tuple[Key, Layout] | None = None
         self._derivations: dict[Layout, list[Derivation]] = {}
 
     # Growing
@@ -71,7 +73,7 @@ class Trace:
         """Take in the numbers of one sampled step."""
         single = [m for m in measured if m.values.ndim == 1]
         layout = self._layout(single)
-        if layout.has_parts() or has_parts([m for m in measured if m.values.ndim > 1]):
+        if layout.has_parts or has_parts([m for m in measured if m.values.ndim > 1]):
             measured = merge(measured)
             single = [m for m in measured if m.values.ndim == 1]
             layout = self._layout(single)
@@ -95,10 +97,14 @@ class Trace:
 
     def _layout(self, measured: Sequence[Measured]) -> Layout:
         key = layout_key(measured)
+        # Compared in no time, where hashing thousands of sites takes some.
+        if self._latest is not None and key == self._latest[0]:
+            return self._latest[1]
         layout = self._layouts.get(key)
         if layout is None:
             layout = self._layouts[key] = Layout.of(key)
             self.units |= {m.quantity.name: m.quantity.unit for m in measured}
+        self._latest = key, layout
         return layout
 
     def _derived(self, layout: Layout) -> list[Derivation]:
@@ -144,7 +150,7 @@ class Trace:
         """One quantity at every site, at every step that it was taken; with `last`, that many of the latest of them.
 
         Raises:
-            ConfigError: if it was not measured at sites of this kind.
+            ConfigError: if it was not measured at sites of this kind; it says how to get it.
         """
         taken = ((step.number, *self._read(step, quantity, kind)) for step in reversed(self._settled()))
         columns = list(islice((column for column in taken if column[1]), last))[::-1]
@@ -152,7 +158,7 @@ class Trace:
         if not found:
             if quantity in array_names(self._steps, kind):
                 raise ConfigError(f"{quantity} is many numbers per site: read it with trace.arrays({quantity!r}).")
-            raise ConfigError(unknown_name(f"{kind} quantity", quantity, self.quantities(kind)))
+            raise ConfigError(why_missing(self, quantity, kind))
         ordered = sorted(found, key=lambda site: site.order)
         row_of = {site: row for row, site in enumerate(ordered)}
         values = np.full((len(ordered), len(columns)), np.nan)

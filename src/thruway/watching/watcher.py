@@ -1,7 +1,6 @@
 """Watching a training run: `with watch(model) as trace:` round a loop that stays as it is."""
 
 import contextlib
-import functools
 import warnings
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -12,18 +11,19 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from thruway.errors import ConfigError
-from thruway.watching.arguments import check_arguments
+from thruway.watching.arguments import check_arguments, check_probe
 from thruway.watching.collector import Collector
 from thruway.watching.compiled import EagerSteps, refuse_compiled, refuse_inside_compiled
 from thruway.watching.dead import LastActive
 from thruway.watching.ears import Ears
-from thruway.watching.failing import WatchWarning, without_frames
+from thruway.watching.failing import WatchWarning, guarded, without_frames
 from thruway.watching.parameters import ParametersWatched, read_before_update
 from thruway.watching.passes import is_training_pass
 from thruway.watching.probing import Probe
 from thruway.watching.quantities import DEFAULT, Quantity, chosen
 from thruway.watching.registry import Registry
 from thruway.watching.scaling import Scaler, Unscaling, warn_of_unknown_scale
+from thruway.watching.sizes import held_to_its_size
 from thruway.watching.trace import SiteLog, Trace
 from thruway.watching.wrappers import module_names, unwrapped
 
@@ -54,12 +54,12 @@ def watch(
         quantities: names from QUANTITIES, or rows of your own.
         optimizer: the one whose `step()` ends a training step. Then any part of the model may be called, any
             number of times per step, as in accumulation. Without it, each call of `model` with gradients enabled is
-            one step, and parameters are not watched.
+            one step, if it does not raise, and parameters are not watched.
         run: where to write as well: an open Run, or anything with its `log_sites`.
         scaler: the GradScaler of mixed-precision training; gradients are reported unscaled. A step that it skips
             counts with the next one.
         probe: a fixed input (a tensor, a tuple of arguments or a dict of keywords): its activations at every
-            sampled step, in evaluation mode, are in `trace.probe`.
+            sampled step, in evaluation mode, are in `trace.probe`; so is "jacobian", if the quantities name it.
         first_step: the number of the first step, for a resumed training.
         memory: bytes of numbers kept in memory; when they are used up, every second step is let go.
     Returns:
@@ -77,7 +77,9 @@ def watch(
     check_arguments(model, every, optimizer, run, scaler, first_step, memory)
     refuse_compiled(model, has_optimizer=optimizer is not None)
     is_sampled = every if callable(every) else lambda step: (step - first_step) % every == 0
-    return Watcher(model, is_sampled, chosen(quantities), optimizer, run, scaler, probe, first_step, memory)
+    rows = tuple(map(held_to_its_size, chosen(quantities)))
+    check_probe(rows, probe)
+    return Watcher(model, is_sampled, rows, optimizer, run, scaler, probe, first_step, memory)
 
 
 class Watcher(contextlib.AbstractContextManager["Trace"]):
@@ -101,7 +103,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         self._unscaling = None if scaler is None else Unscaling(scaler)
         self._registry = Registry()
         self._trace = Trace(type(unwrapped(model)).__name__, self._registry, run, memory)
-        self._collector = Collector(quantities, LastActive())
+        self._collector = Collector([q for q in quantities if q.of_model is None], LastActive())
         names = module_names(model)
         self._listener = Ears(names, self._registry, self._collector, self._fail, self._unscaling)
         self._parameters = (
@@ -109,24 +111,19 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
             if optimizer is not None
             else None
         )
-        self._probe = self._probe_of(probe, names, quantities, memory) if probe is not None else None
+        self._probe = None
+        if probe is not None:
+            self._probe = Probe(unwrapped(model), probe, names, quantities, memory, self._fail)
+            self._trace.probe = self._probe.trace
         self._eager = EagerSteps()
         self._handles: list[RemovableHandle] = []
         self._step = first_step
-        self._calls = 0
+        self._came_through = False
         self._is_sampling = False
         self._is_open = False
         self._is_probing = False
         self._has_warned_of_scale = False
         self._failure: Exception | None = None
-
-    def _probe_of(
-        self, inputs: Any, names: dict[nn.Module, str], quantities: tuple[Quantity, ...], memory: int
-    ) -> Probe:
-        registry, collector = Registry(), Collector(quantities, LastActive())
-        listener = Ears(names, registry, collector, self._fail, taps_gradients=False)
-        self._trace.probe = Trace(self._trace.model, registry, None, memory)
-        return Probe(unwrapped(self._model), inputs, listener, collector, self._trace.probe)
 
     # The block
 
@@ -136,6 +133,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         self._is_open = True
         if self._optimizer is None:
             self._handles.append(self._model.register_forward_pre_hook(self._model_called, prepend=True))
+            self._handles.append(self._model.register_forward_hook(self._model_returned))
         else:
             self._handles.append(self._optimizer.register_step_pre_hook(self._before_update))
             self._handles.append(self._optimizer.register_step_post_hook(self._after_update))
@@ -146,9 +144,10 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        self._settle()
+        if self._optimizer is None and not self._listener.is_inside():
+            self._finish_if_sampling()  # also what the last call saw before it raised: it may tell why
         self._close()
-        if kind is None and not self._trace.steps and self._failure is None:
+        if kind is None and self._failure is None and not self._has_seen():
             how = "no step of its optimizer ended" if self._optimizer is not None else "it was not called"
             warnings.warn(
                 f"nothing was watched: {self._trace.model} has no sampled step; {how} with gradients enabled inside "
@@ -156,6 +155,9 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
                 WatchWarning,
                 stacklevel=2,
             )
+
+    def _has_seen(self) -> bool:
+        return bool(self._trace.steps or (self._trace.probe is not None and self._trace.probe.steps))
 
     def _close(self) -> None:
         """Leave no hook and no tensor behind."""
@@ -175,7 +177,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
     # Steps
 
     def _model_called(self, _module: nn.Module, _inputs: Any) -> None:
-        """Without an optimizer to tell, a call of the model begins a step."""
+        """Without an optimizer to tell, a call of the model begins a step; one that raised does not count."""
         refuse_inside_compiled(
             self._trace.model,
             "Watch what torch.compile returned, if that is the model; otherwise pass optimizer=, "
@@ -186,10 +188,22 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         if self._failure is not None:
             self._close()
             return
-        self._finish_if_sampling()
-        self._step += bool(self._calls)
-        self._calls += 1
+        if self._came_through:
+            self._finish_if_sampling()
+            self._step += 1
+        elif self._is_sampling:
+            self._forget_the_call()
+        self._came_through = False
         self._begin_if_sampled(called=self._model)
+
+    def _model_returned(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
+        if not self._is_probing and is_training_pass():
+            self._came_through = True
+
+    def _forget_the_call(self) -> None:
+        self._collector.finish()
+        self._collector.sampled -= 1
+        self._listener.unlearn()
 
     def _before_update(self, _optimizer: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         refuse_inside_compiled(
@@ -253,24 +267,13 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
 
     def _settle(self) -> None:
         """Whoever reads the trace wants the last step too, if its pass is over."""
-        if self._is_sampling and self._optimizer is None and not self._listener.is_inside() and self._calls:
+        if self._is_sampling and self._came_through and not self._listener.is_inside():
             self._finish_if_sampling()
 
     # What may go wrong
 
     def _guard(self, callback: Callable[..., None]) -> Callable[..., None]:
-        """`callback`, whose errors end the watching with a warning and never reach the training."""
-
-        @functools.wraps(callback)
-        def guarded(*arguments: Any, **keywords: Any) -> None:
-            if self._failure is not None:
-                return
-            try:
-                callback(*arguments, **keywords)
-            except Exception as error:
-                self._fail(error)
-
-        return guarded
+        return guarded(callback, self._fail, lambda: self._failure is not None)
 
     def _fail(self, error: Exception) -> None:
         """Hear nothing more. Hooks go at the next step: torch may be running through a list of them just now."""
@@ -284,7 +287,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         if self._probe is not None:
             self._probe.deafen()
         warnings.warn(
-            f"watching ended at step {self._step}: {type(error).__name__}: {error}. "
+            f"watching ended at step {self._step}: {type(error).__name__}: {str(error).rstrip('.')}. "
             "What was seen before is in the trace, and where it failed in trace.failure; training goes on.",
             WatchWarning,
             stacklevel=3,
