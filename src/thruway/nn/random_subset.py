@@ -1,5 +1,6 @@
 """Training on short paths only: in every batch exactly k of n residual blocks have a branch."""
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import cast
 
@@ -58,6 +59,7 @@ class RandomSubset(nn.Module):
             )
         self.rescale = rescale
         self.generator = generator
+        _keep_untraced()
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and self.use < len(self):
@@ -81,14 +83,20 @@ class RandomSubset(nn.Module):
     def extra_repr(self) -> str:
         return f"use={self.use}, rescale={self.rescale}"
 
-    # Traced, the loop over the blocks would be compiled anew for every subset.
-    @torch.compiler.disable(recursive=False)  # type: ignore[no-untyped-call, untyped-decorator]
     def _with_some(self, x: Tensor) -> Tensor:
         drawn = torch.randperm(len(self), device="cpu", generator=self.generator)[: self.use].tolist()
         for place, block in enumerate(self):
             # Not block(x, share=0): the compiler would find nothing to compile, and give up on every block.
             x = block(x, 1.0) if place in drawn else block.bypass(x)
         return x
+
+
+@functools.cache
+def _keep_untraced() -> None:
+    """Traced, the loop over the blocks would be compiled anew for every subset."""
+    # Told when the first one is built, not at import: the compiler takes seconds to load.
+    untraced = torch.compiler.disable(RandomSubset._with_some, recursive=False)  # type: ignore[no-untyped-call]
+    RandomSubset._with_some = untraced  # type: ignore[method-assign]
 
 
 def _accept_block(place: int, block: nn.Module) -> nn.Module:
