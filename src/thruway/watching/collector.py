@@ -46,6 +46,7 @@ class _Group:
 
     shape: torch.Size
     dtype: torch.dtype
+    is_cpu: bool
     activation: str | None
     unit_dim: int
     quantities: tuple[Quantity, ...]
@@ -86,7 +87,12 @@ class Collector:
     def add(self, site: Site, tensor: Tensor) -> None:
         """Measure this tensor at this site, now or a little later."""
         group: _Group | None = site.group
-        if group is None or tensor.shape != group.shape or tensor.dtype is not group.dtype:
+        if (
+            group is None
+            or tensor.shape != group.shape
+            or tensor.dtype is not group.dtype
+            or tensor.is_cpu is not group.is_cpu
+        ):
             group = site.group = self._group_of(site, tensor)
         if group.is_at_once and self._is_simple_now(group) and group.moments.take(site, tensor):  # type: ignore[union-attr]
             return
@@ -179,7 +185,9 @@ class Collector:
                 for q in self._quantities
                 if site.kind in q.kinds and (q.activations is None or site.activation in q.activations)
             )
-            group = _Group(tensor.shape, tensor.dtype, site.activation, site.unit_dim, quantities, capacity)
+            group = _Group(
+                tensor.shape, tensor.dtype, tensor.is_cpu, site.activation, site.unit_dim, quantities, capacity
+            )
             group.strided = tuple(q for q in quantities if q.stride > 1)
             simple = tuple(q for q in quantities if q.stride == 1)
             if self._is_simple(tensor, simple):

@@ -83,6 +83,10 @@ class Ears:
         """Hear no more of the graphs of the passes so far."""
         self._filing.forget_gradients()
 
+    def is_mine(self) -> bool:
+        """The calling thread is the one that is heard."""
+        return self._filing.is_mine()
+
     def is_inside(self) -> bool:
         """A forward pass is running."""
         return self._attached.is_inside()

@@ -1,6 +1,7 @@
 """Handing a tensor and the gradient with respect to it to the collector."""
 
 import itertools
+import threading
 from collections.abc import Callable
 from functools import partial
 
@@ -44,6 +45,13 @@ class Filing:
         self._taps_gradients = taps_gradients
         self._ears: dict[Site, Ear] = {}
         self._tapped: list[dict[int, Ear]] = []
+        self._thread: threading.Thread | None = None
+
+    def is_mine(self) -> bool:
+        """Passes of one thread are heard, the first that comes; what others do meanwhile is let go."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.current_thread()
+        return self._thread is threading.current_thread()
 
     def file(self, site: Site, gradient: Site, tensor: Tensor) -> None:
         """An output, and in the backward pass the gradient with respect to it."""

@@ -14,7 +14,8 @@ from torch.utils.hooks import RemovableHandle
 
 from thruway.watching.filing import Filing
 from thruway.watching.functions import ACTIONS, Action, action_of, operands_of, weight_of, written_by
-from thruway.watching.listener import named_outputs
+from thruway.watching.hooks import Hook
+from thruway.watching.outputs import named_outputs
 from thruway.watching.passes import is_training_pass
 from thruway.watching.registry import Registry
 from thruway.watching.script import Line, Script
@@ -32,7 +33,7 @@ class LeanListener:
         self._registry = registry
         self._filing = filing
         self._script = script
-        self._stacks = StackEars(names, registry, filing, self.is_inside)
+        self._stacks = StackEars(names, registry, filing, self._is_mine)
         self._handles: list[RemovableHandle] = []
         self._module_calls: dict[str, int] = {}
         self._depth = 0
@@ -43,14 +44,14 @@ class LeanListener:
         if self._handles:
             return
         for module in self._script.entered:
-            self._handles.append(module.register_forward_pre_hook(self._enter))
+            self._handles.append(module.register_forward_pre_hook(Hook(self._enter)))
         for module in self._script.hooked:
-            self._handles.append(module.register_forward_hook(self._hear_output))
+            self._handles.append(module.register_forward_hook(Hook(self._hear_output)))
         for module in self._script.claimed:
-            self._handles.append(module.register_forward_hook(self._check_output))
-        self._handles += [module.register_forward_hook(hook) for module, hook in self._stacks.hooks()]
+            self._handles.append(module.register_forward_hook(Hook(self._check_output)))
+        self._handles += [module.register_forward_hook(Hook(hook)) for module, hook in self._stacks.hooks()]
         for module in self._script.entered:
-            self._handles.append(module.register_forward_hook(self._leave, always_call=True))
+            self._handles.append(module.register_forward_hook(Hook(self._leave), always_call=True))
         if called in self._script.entered:
             self._enter(called, ())
 
@@ -66,16 +67,22 @@ class LeanListener:
         """A forward pass is running."""
         return self._depth > 0
 
+    def _is_mine(self) -> bool:
+        """A pass is heard, and it runs in this thread."""
+        return self._depth > 0 and self._filing.is_mine()
+
     def _enter(self, module: nn.Module | None, _inputs: Any) -> None:
         if self._depth == 0:
-            if self._filing.is_deaf or not self._handles or not is_training_pass():
+            if self._filing.is_deaf or not self._handles or not is_training_pass() or not self._filing.is_mine():
                 return
             self._mode = _Following(self._script, self._filing)
             self._mode.__enter__()  # type: ignore[no-untyped-call]
+        elif not self._is_mine():
+            return
         self._depth += 1
 
     def _leave(self, module: nn.Module, _inputs: Any, output: Any) -> None:
-        if self._depth == 0:
+        if not self._is_mine():
             return
         self._depth -= 1
         if self._depth == 0 and self._mode is not None:
@@ -84,12 +91,13 @@ class LeanListener:
 
     def _forget_pass(self) -> None:
         if self._mode is not None:
-            self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            if self._filing.is_mine():  # modes are each thread's own
+                self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self._mode = None
         self._module_calls.clear()
 
     def _hear_output(self, module: nn.Module, _inputs: Any, output: Any) -> None:
-        if self._mode is None or self._filing.is_deaf:
+        if self._filing.is_deaf or self._mode is None or not self._is_mine():
             return
         with torch._C.DisableTorchFunction():
             try:
@@ -108,7 +116,7 @@ class LeanListener:
     def _check_output(self, module: nn.Module, _inputs: Any, output: Any) -> None:
         """What went by the name of this module's output must be what it returns, in this pass too."""
         mode = self._mode
-        if mode is None or output is mode.result or self._filing.is_deaf:
+        if mode is None or self._filing.is_deaf or not self._is_mine() or output is mode.result:
             return
         if not any(tensor is mode.result for _, tensor in named_outputs(output)):
             self._filing.collector.doubt(self._registry.known_outputs.get(self._names[module], ()))

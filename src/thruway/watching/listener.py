@@ -8,7 +8,7 @@ tensor: unlike a module's full backward hook, that is right when the tensor is o
 
 import dataclasses
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,8 +18,10 @@ from torch.utils.hooks import RemovableHandle
 from thruway.nn.stack import GradientsTap, StatesTap
 from thruway.watching.filing import Filing
 from thruway.watching.functions import FunctionsHeard, Heard
+from thruway.watching.hooks import Hook
 from thruway.watching.lineage import Lineage
 from thruway.watching.operations import ACTIVATION_MODULES
+from thruway.watching.outputs import named_outputs
 from thruway.watching.passes import is_training_pass
 from thruway.watching.registry import Registry
 from thruway.watching.script import Line, Script
@@ -55,7 +57,7 @@ class Listener:
         self._registry = registry
         self._filing = filing
         self._script = script
-        self._stacks = StackEars(names, registry, filing, self.is_inside)
+        self._stacks = StackEars(names, registry, filing, self._is_mine)
         self._handles: list[RemovableHandle] = []
         self._frames: list[_Frame] = []
         self._module_calls: dict[str, int] = {}
@@ -81,11 +83,11 @@ class Listener:
             if isinstance(module, (StatesTap, GradientsTap)):
                 continue
             if _is_simple(module):
-                self._handles.append(module.register_forward_hook(self._leave_simple))
+                self._handles.append(module.register_forward_hook(Hook(self._leave_simple)))
             else:
-                self._handles.append(module.register_forward_pre_hook(self._enter))
-                self._handles.append(module.register_forward_hook(self._leave, always_call=True))
-        self._handles += [module.register_forward_hook(hook) for module, hook in self._stacks.hooks()]
+                self._handles.append(module.register_forward_pre_hook(Hook(self._enter)))
+                self._handles.append(module.register_forward_hook(Hook(self._leave), always_call=True))
+        self._handles += [module.register_forward_hook(Hook(hook)) for module, hook in self._stacks.hooks()]
         if called is not None and called in self._names and not _is_simple(called):
             self._enter(called, ())
 
@@ -101,6 +103,10 @@ class Listener:
         """A forward pass is running."""
         return bool(self._frames)
 
+    def _is_mine(self) -> bool:
+        """A pass is heard, and it runs in this thread."""
+        return bool(self._frames) and self._filing.is_mine()
+
     # Modules. While the mode is on, even reading a tensor's attribute is a call it hears: hence the guards.
 
     def _enter(self, module: nn.Module, _inputs: Any) -> None:
@@ -108,13 +114,15 @@ class Listener:
             if not self._begins():
                 return
             self._script.entered[module] = None
+        elif not self._is_mine():
+            return
         if self.heard is not None:
             with torch._C.DisableTorchFunction():
                 self.file_heard()
         self._frames.append(_Frame(self._call_name(module)))
 
     def _leave(self, module: nn.Module, _inputs: Any, output: Any) -> None:
-        if not self._frames:
+        if not self._is_mine():
             return
         name = self._frames[-1].name
         if output is not None:
@@ -126,8 +134,9 @@ class Listener:
 
     def _leave_simple(self, module: nn.Module, _inputs: Any, output: Any) -> None:
         if self._frames:
-            with torch._C.DisableTorchFunction():
-                self._file_outputs(self._call_name(module), module, output, is_simple=True)
+            if self._is_mine():
+                with torch._C.DisableTorchFunction():
+                    self._file_outputs(self._call_name(module), module, output, is_simple=True)
         elif self._begins():  # called by the training loop itself
             self._script.entered[module] = None
             with torch._C.DisableTorchFunction():
@@ -142,7 +151,7 @@ class Listener:
 
     def _begins(self) -> bool:
         """Begin a pass, if this is one: evaluation and the recomputation of checkpointed blocks are not."""
-        if self._filing.is_deaf or not self._handles or not is_training_pass():
+        if self._filing.is_deaf or not self._handles or not is_training_pass() or not self._filing.is_mine():
             return False
         self._last = None
         self._mode = FunctionsHeard(self, None if self._registry.is_learnt else Lineage())
@@ -165,7 +174,8 @@ class Listener:
 
     def _leave_mode(self) -> None:
         if self._mode is not None:
-            self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            if self._filing.is_mine():  # modes are each thread's own
+                self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self._mode = None
 
     # Functions: what FunctionsHeard calls
@@ -279,18 +289,3 @@ def _is_simple(module: nn.Module) -> bool:
 
 def _is_measurable(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and tensor.layout is torch.strided and not tensor.is_meta and tensor.numel() > 0
-
-
-def named_outputs(output: Any) -> Iterator[tuple[str, Tensor]]:
-    """The tensors in what a module returns, with what to add to its name."""
-    if isinstance(output, Tensor):
-        yield "", output
-    elif isinstance(output, Mapping):
-        for key, item in output.items():
-            yield from ((f".{key}{rest}", tensor) for rest, tensor in named_outputs(item))
-    elif isinstance(output, (tuple, list)):
-        for index, item in enumerate(output):
-            yield from ((f"[{index}]{rest}", tensor) for rest, tensor in named_outputs(item))
-    elif dataclasses.is_dataclass(output) and not isinstance(output, type):
-        for entry in dataclasses.fields(output):
-            yield from ((f".{entry.name}{rest}", tensor) for rest, tensor in named_outputs(getattr(output, entry.name)))

@@ -79,6 +79,7 @@ class Moments:
         if not (mean * mean < STEEP * variance).all():  # gates that hardly move: about their means, then
             centred = torch.sub(flat, means[:, None], out=self._memory(flat))
             variance = np.square(torch.linalg.vector_norm(centred, dim=1).numpy(), dtype=np.float64) / self.count
+            variance -= np.square(centred.mean(1).numpy(), dtype=np.float64)  # the mean it was centred at was rounded
             if not (mean * mean < _CONSTANT * variance).all():
                 return False
         self._sites += sites

@@ -208,6 +208,10 @@ def chosen(quantities: Iterable[str | Quantity]) -> tuple[Quantity, ...]:
     >>> [quantity.unit for quantity in chosen(["zeros"])]
     ['share of values']
     """
+    if not isinstance(quantities, (str, Quantity, Iterable)):
+        raise ConfigError(
+            f"quantities must be names or Quantity rows, got {quantities!r}. Leave it out for the usual ones."
+        )
     rows: dict[str, Quantity] = {}
     for quantity in [quantities] if isinstance(quantities, (str, Quantity)) else quantities:
         if not isinstance(quantity, Quantity):

@@ -212,10 +212,9 @@ class Rows:
         steep = mean_square >= STEEP * variance
         if steep.any():
             if self._is_tame:
-                spread = _norm(torch.sub(self.flat, self.mean[:, None], out=self._scratch)) / math.sqrt(self.count)
+                spread = _spread(torch.sub(self.flat, self.mean[:, None], out=self._scratch))
             else:  # over the scale first, so that differences do not underflow
-                centred = self._scaled - (self.mean / self._scale)[:, None]
-                spread = _norm(centred) / math.sqrt(self.count) * self._scale
+                spread = _spread(self._scaled - (self.mean / self._scale)[:, None]) * self._scale
             spread = torch.where(self.low == self.high, 0.0, spread)  # the mean of equal values is rounded
             std = torch.where(torch.from_numpy(steep), spread, std)
         return std
@@ -273,6 +272,13 @@ class Rows:
         if self.is_plain:
             return self._none
         return test(self.flat).sum(1).to(self.flat.dtype)
+
+
+def _spread(centred: Tensor) -> Tensor:
+    """Standard deviation of what lies nearly about 0: the mean it was centred at was itself rounded."""
+    count, offset = centred.shape[1], centred.mean(1).double()
+    square = _norm(centred).double().square() / count
+    return (square - offset.square()).clamp_min(0).sqrt().to(centred.dtype)
 
 
 def _norm(rows: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import platform
 import shlex
 import subprocess
 import tempfile
@@ -46,7 +47,8 @@ def native_sweep() -> Callable[[int, int, int, int, int], int] | None:
     try:
         # PyDLL keeps the interpreter's lock, whose handing over would cost more than the call.
         sweep = ctypes.PyDLL(str(_built())).sweep
-    except (OSError, RuntimeError, subprocess.SubprocessError):  # no compiler, no home, a home that runs no programs
+    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError):
+        # No compiler, no home, a home that runs no programs, a CC that is no command.
         return None
     sweep.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
     return sweep
@@ -56,7 +58,7 @@ def _built() -> Path:
     """The library, compiled unless it is there from before."""
     command = [*shlex.split(os.environ.get("CC", "cc")), *_FLAGS]
     source = _SOURCE.read_bytes()
-    told = hashlib.sha256(source + repr((command, os.uname().machine)).encode()).hexdigest()[:16]
+    told = hashlib.sha256(source + repr((command, platform.machine())).encode()).hexdigest()[:16]
     library = Path(_PLACE).expanduser() / f"sweep-{told}.so"
     if not library.exists():
         library.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from thruway.watching.operations import ENDS, Ends
 from thruway.watching.sites import Site
@@ -17,6 +17,7 @@ from thruway.watching.sweep import SUMS, Plan, native_sweep
 __all__ = ["Swept"]
 
 _ROW = SUMS * 8  # bytes that a row's sums take
+_PLAIN = (Tensor, nn.Parameter)
 
 
 class Swept:
@@ -49,6 +50,8 @@ class Swept:
 
     def take(self, site: Site, tensor: Tensor) -> bool:
         """Measure one tensor now, while it is still in the processor's cache; False if it needs more care."""
+        if not _is_plain(tensor):
+            return False
         if not tensor.is_contiguous() and not _is_channels_last(tensor):
             tensor = tensor.detach().contiguous()
         sites = self._sites
@@ -62,6 +65,8 @@ class Swept:
 
     def take_rows(self, sites: tuple[Site, ...], flat: Tensor) -> bool:
         """The same for (k, count), a row per site; all of them or none."""
+        if not _is_plain(flat):
+            return False
         if flat.stride(1) != 1:
             flat = flat.contiguous()
         taken, rows = len(self._sites), len(sites)
@@ -97,6 +102,11 @@ class Swept:
 
     def drop_memory(self) -> None:
         """Nothing of the model's is ever held."""
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Its numbers lie in memory as they are: no subclass of its own mind, no negated view, no symbol for zeros."""
+    return type(tensor) in _PLAIN and tensor.is_cpu and not tensor.is_neg() and tensor.data_ptr() != 0
 
 
 def _is_channels_last(tensor: Tensor) -> bool:

@@ -17,6 +17,7 @@ from thruway.watching.compiled import EagerSteps, refuse_compiled, refuse_inside
 from thruway.watching.dead import LastActive
 from thruway.watching.ears import Ears
 from thruway.watching.failing import WatchWarning, guarded, without_frames
+from thruway.watching.hooks import Hook
 from thruway.watching.parameters import ParametersWatched, read_before_update
 from thruway.watching.passes import is_training_pass
 from thruway.watching.probing import Probe
@@ -132,11 +133,11 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
             raise ConfigError("this watch has been used already: call watch(...) again for another block.")
         self._is_open = True
         if self._optimizer is None:
-            self._handles.append(self._model.register_forward_pre_hook(self._model_called, prepend=True))
-            self._handles.append(self._model.register_forward_hook(self._model_returned))
+            self._handles.append(self._model.register_forward_pre_hook(Hook(self._model_called), prepend=True))
+            self._handles.append(self._model.register_forward_hook(Hook(self._model_returned)))
         else:
-            self._handles.append(self._optimizer.register_step_pre_hook(self._before_update))
-            self._handles.append(self._optimizer.register_step_post_hook(self._after_update))
+            self._handles.append(self._optimizer.register_step_pre_hook(Hook(self._before_update)))
+            self._handles.append(self._optimizer.register_step_post_hook(Hook(self._after_update)))
             self._begin_if_sampled()
         self._trace.settle = self._settle
         return self._trace
@@ -183,7 +184,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
             "Watch what torch.compile returned, if that is the model; otherwise pass optimizer=, "
             "so that sampled steps can run eager.",
         )
-        if self._is_probing or self._listener.is_inside() or not is_training_pass():
+        if self._is_probing or self._listener.is_inside() or not is_training_pass() or not self._listener.is_mine():
             return
         if self._failure is not None:
             self._close()
@@ -197,7 +198,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         self._begin_if_sampled(called=self._model)
 
     def _model_returned(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
-        if not self._is_probing and is_training_pass():
+        if not self._is_probing and is_training_pass() and self._listener.is_mine():
             self._came_through = True
 
     def _forget_the_call(self) -> None:
