@@ -197,7 +197,7 @@ def test_the_report_is_the_numbers(folder):
     assert json.dumps("Tanh, normalized (fig. 10)")[1:-1] in page
 
 
-def test_figures_show_the_first_seed(folder):
+def test_figures_show_what_was_logged(folder):
     reader = open_run(folder)
     for seen in read_courses(reader, TINY)[:5]:
         lines = [trace for trace in over_time(seen).data if trace.name == "layer 2" and trace.fill is None]

@@ -13,7 +13,7 @@ from thruway.experiments.glorot2010.cost_surface import Config
 from thruway.experiments.glorot2010.cost_surface_claims import claims_for, shares
 from thruway.experiments.glorot2010.cost_surface_rows import read_rows, read_surfaces
 from thruway.experiments.glorot2010.cost_surface_run import axis_of
-from thruway.experiments.in_words import provenance_in_words
+from thruway.experiments.glorot2010.provenance import origin
 from thruway.figures import run_curves, surface
 from thruway.report import ClaimVerdict, Page, Section, TableData, write_page, write_summary
 from thruway.runs import RunReader
@@ -132,7 +132,6 @@ def _lead(rows: Rows, config: Config, status: str) -> str:
 
 
 def _provenance(reader: RunReader, config: Config) -> dict[str, str | Sequence[str]]:
-    meta = reader.meta
     seconds = sum(reader.table(site="draws", quantity="seconds")["value"].tolist())
     return {
         "scale": config.scale,
@@ -140,11 +139,4 @@ def _provenance(reader: RunReader, config: Config) -> dict[str, str | Sequence[s
         "net": f"{config.inputs} inputs, {config.hidden} tanh units, {config.classes} softmax outputs",
         "seeds": f"{config.seeds} sets of {config.draws} draws, from seed {config.seed} on",
         "grid": f"{config.points} x {config.points} points on each square",
-        "hardware": provenance_in_words(meta.get("hardware")),
-        "versions": provenance_in_words(meta.get("versions")),
-        "commit": provenance_in_words(meta.get("git")),
-        "command": " ".join(meta.get("command", ())),
-        "cost": f"{seconds / 60:.1f} minutes",
-        "status": reader.status,
-        "differs from the paper": _DIFFERENT,
-    }
+    } | origin(reader, cost=f"{seconds / 60:.1f} minutes", differs=_DIFFERENT)

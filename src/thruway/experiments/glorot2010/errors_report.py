@@ -18,7 +18,7 @@ from thruway.experiments.glorot2010.errors_rows import (
     read_search,
 )
 from thruway.experiments.glorot2010.errors_tables import PAPER, choice_table, error_table, errors_of, svm_table
-from thruway.experiments.in_words import provenance_in_words, setting_in_words
+from thruway.experiments.glorot2010.provenance import differences, image_data, origin
 from thruway.report import ClaimVerdict, Page, Section, TableData, write_page, write_summary
 from thruway.runs import RunReader
 
@@ -26,8 +26,6 @@ __all__ = ["write_report"]
 
 Rows = Sequence[Mapping[str, Any]]
 
-# Fields of the config that are no part of the protocol.
-_NOT_PROTOCOL = {"scale", "data_root", "download", "device", "seed", "seeds"}
 _ALWAYS_DIFFERENT = (
     "the grid of learning rates and the number of seeds are ours: the paper prints neither",
     "the rate and the depth are chosen once, by nets of one seed, and the tested nets are fresh ones of other weights "
@@ -122,28 +120,18 @@ def _reading(config: Config) -> str:
 
 
 def _provenance(reader: RunReader, config: Config, rows: Rows, search: Rows) -> dict[str, str | Sequence[str]]:
-    paper, meta = SCALES["paper"], reader.meta
-    differs = [
-        f"{field.replace('_', ' ')}: {setting_in_words(here)}; at paper scale: {setting_in_words(there)}"
-        for field in Config.model_fields
-        if field not in _NOT_PROTOCOL and (here := getattr(config, field)) != (there := getattr(paper, field))
-    ]
     seconds = sum(row["seconds"] or 0.0 for row in (*rows, *search))
-    shapeset = f"shapeset, {config.size}x{config.size} pixels, drawn without end"
     return {
         "scale": config.scale,
-        "data": shapeset if config.data == "shapeset" else config.data,
+        "data": image_data(config.data, config.size),
         "seeds": f"{config.seeds}, from {config.seed} to {config.seed + config.seeds - 1}",
         "search": f"{len(config.learning_rates)} learning rates at {len(config.depths)} depths, "
         f"{config.search_updates:,} updates of {config.batch} examples",
         "tested nets": f"{config.width} units per layer, {config.updates:,} updates of {config.batch} examples",
         "significance": "exact McNemar test on the test examples of each seed, the largest p of the seeds; and "
         "Student's paired t over seeds; the paper's level is 0.005, and it does not say which test it used",
-        "hardware": provenance_in_words(meta.get("hardware")),
-        "versions": provenance_in_words(meta.get("versions")),
-        "commit": provenance_in_words(meta.get("git")),
-        "command": " ".join(meta.get("command", ())),
-        "cost": f"{seconds / 60:.1f} minutes of training in all",
-        "status": reader.status,
-        "differs from the paper": [*differs, *_ALWAYS_DIFFERENT],
-    }
+    } | origin(
+        reader,
+        cost=f"{seconds / 60:.1f} minutes of training in all",
+        differs=[*differences(config, SCALES["paper"]), *_ALWAYS_DIFFERENT],
+    )

@@ -25,7 +25,7 @@ from thruway.experiments.glorot2010.initialization_tables import (
     stretch_table,
     training_table,
 )
-from thruway.experiments.in_words import provenance_in_words, setting_in_words
+from thruway.experiments.glorot2010.provenance import differences, image_data, origin
 from thruway.report import ClaimVerdict, Page, Section, TableData, write_page, write_summary
 from thruway.runs import RunReader
 
@@ -33,8 +33,6 @@ __all__ = ["write_report"]
 
 Rows = Sequence[Mapping[str, Any]]
 
-# Fields of the config that are no part of the protocol.
-_NOT_PROTOCOL = {"scale", "data_root", "download", "device", "seed", "seeds", "trained_seeds"}
 _ALWAYS_DIFFERENT = (
     "learning rate, number of updates and number of seeds are ours: the paper prints none of them",
     "both starts of a seed take the same random numbers, scaled, so that their differences are paired",
@@ -180,27 +178,17 @@ def _lead(start: Rows, training: Rows, config: Config, status: str) -> str:
 
 
 def _provenance(reader: RunReader, config: Config, training: Rows) -> dict[str, str | Sequence[str]]:
-    paper, meta = SCALES["paper"], reader.meta
-    differs = [
-        f"{field.replace('_', ' ')}: {setting_in_words(here)}; at paper scale: {setting_in_words(there)}"
-        for field in Config.model_fields
-        if field not in _NOT_PROTOCOL and (here := getattr(config, field)) != (there := getattr(paper, field))
-    ]
     measured = sum(reader.table(site="start", quantity="seconds")["value"].tolist())
     trained = sum({(row["scheme"], row["seed"]): row["seconds"] for row in training}.values())
-    shapeset = f"shapeset, {config.size}x{config.size} pixels, drawn without end"
     return {
         "scale": config.scale,
-        "data": shapeset if config.data == "shapeset" else config.data,
+        "data": image_data(config.data, config.size),
         "seeds": f"{config.seeds} starts, from {config.seed} on; {config.trained_seeds} of them trained",
         "start": f"{config.depth} hidden layers of {config.width:,} units, tanh, on {config.probe} held-out examples",
         "training": f"{config.trained_width:,} units per layer, {config.updates:,} updates of {config.batch} examples, "
         f"learning rate {config.learning_rate:g}",
-        "hardware": provenance_in_words(meta.get("hardware")),
-        "versions": provenance_in_words(meta.get("versions")),
-        "commit": provenance_in_words(meta.get("git")),
-        "command": " ".join(meta.get("command", ())),
-        "cost": f"{measured / 60:.1f} minutes of measuring, {trained / 60:.1f} of training",
-        "status": reader.status,
-        "differs from the paper": [*differs, *_ALWAYS_DIFFERENT],
-    }
+    } | origin(
+        reader,
+        cost=f"{measured / 60:.1f} minutes of measuring, {trained / 60:.1f} of training",
+        differs=[*differences(config, SCALES["paper"], {"trained_seeds"}), *_ALWAYS_DIFFERENT],
+    )

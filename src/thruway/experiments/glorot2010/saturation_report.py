@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from thruway.experiments.claims import judge
-from thruway.experiments.glorot2010.saturation import NETS, SCALES, Config
+from thruway.experiments.glorot2010.provenance import differences, image_data, origin
+from thruway.experiments.glorot2010.saturation import NETS, SCALES, Case, Config
 from thruway.experiments.glorot2010.saturation_claims import CLAIMS
 from thruway.experiments.glorot2010.saturation_courses import Course, read_courses
 from thruway.experiments.glorot2010.saturation_figures import end_histograms, over_time
 from thruway.experiments.glorot2010.saturation_rows import read_rows
+from thruway.experiments.glorot2010.saturation_shown import shown_seed
 from thruway.experiments.glorot2010.saturation_tables import beside_the_paper, layer_table, mean_of
-from thruway.experiments.in_words import provenance_in_words, setting_in_words
 from thruway.report import ClaimVerdict, Page, Section, TableData, write_page, write_summary
 from thruway.runs import RunReader
 
@@ -19,15 +20,13 @@ __all__ = ["write_report"]
 
 Rows = Sequence[Mapping[str, Any]]
 
-# Fields of the config that are no part of the protocol.
-_NOT_PROTOCOL = {"scale", "data_root", "download", "device", "seed", "seeds", "looks"}
 _ALWAYS_DIFFERENT = (
     "learning rates, numbers of updates and of seeds are ours: the paper prints none of them for these figures, and "
     "chooses each net's rate on validation examples",
     "rates, widths and numbers of updates of the demo and laptop scales were chosen in pilot runs, so that the escape "
     "of the sigmoid net of 4 hidden layers falls into the run",
     "all nets of a seed start from the same random numbers, scaled by their initialiser, and see the same examples",
-    "the figures show the first seed; the verdicts and the tables take all",
+    "the figures show one seed, which their captions name; the verdicts and the tables take all",
     "what counts as saturated is ours: |z| from 0.9 on for tanh and softsign, within 0.05 of an end for sigmoid",
     "Shapeset counts hidden pixels where the authors' generator estimates them",
 )
@@ -48,7 +47,10 @@ def write_report(reader: RunReader, folder: Path) -> tuple[TableData, tuple[Clai
     config = Config.model_validate(reader.config)
     rows, courses = read_rows(reader, config), read_courses(reader, config)
     verdicts = tuple(judge(claim, rows) for claim in CLAIMS) if rows else ()
-    first = {course.case.name: course for course in courses if course.case.member == 0}
+    seed, why = shown_seed(rows, [config.seed + member for member in range(config.seeds)])
+    # While a run goes on, the seed may have nets that nobody has looked at yet.
+    shown = {course.case.name: course for course in reversed(courses)}
+    shown |= {course.case.name: course for course in courses if course.case.seed == seed}
     table = layer_table(rows)
     provenance = _provenance(reader, config, rows)
     page = Page(
@@ -58,8 +60,8 @@ def write_report(reader: RunReader, folder: Path) -> tuple[TableData, tuple[Clai
         lead=_lead(rows, reader.status),
         claims=verdicts,
         sections=(
-            *(_over_time(first[name]) for name in NETS if name in first),
-            *_at_the_end(reader, first),
+            *(_over_time(shown[name], seed, why) for name in NETS if name in shown),
+            *_at_the_end(reader, shown),
             Section("Layer by layer", None, "Means over the seeds.", table),
             Section("Beside the paper", None, _reading(config), beside_the_paper(rows)),
         ),
@@ -70,20 +72,26 @@ def write_report(reader: RunReader, folder: Path) -> tuple[TableData, tuple[Clai
     return table, verdicts
 
 
-def _over_time(course: Course) -> Section:
+def _over_time(course: Course, seed: int, why: str) -> Section:
     net = course.case.net
-    return Section(f"{net.title} ({net.figure})", over_time(course), _READING[course.case.name])
+    told = why if course.case.seed == seed else f"Seed {course.case.seed}: {seed} has not come to this net yet."
+    return Section(f"{net.title} ({net.figure})", over_time(course), f"{_READING[course.case.name]} {told}")
 
 
-def _at_the_end(reader: RunReader, first: Mapping[str, Course]) -> tuple[Section, ...]:
-    figure = end_histograms(reader, [first[name].case for name in ("tanh", "softsign", "tanh-n") if name in first])
+def _at_the_end(reader: RunReader, shown: Mapping[str, Course]) -> tuple[Section, ...]:
+    cases = [shown[name].case for name in ("tanh", "softsign", "tanh-n") if name in shown]
+    figure = end_histograms(reader, cases)
     if figure is None:
         return ()
     reading = (
         "How the values of each layer are spread at the end of training. In the paper tanh's crowd at -1, 0 and 1, and "
-        "softsign's on two hills short of the ends, at 0.6 to 0.8 to either side."
+        f"softsign's on two hills short of the ends, at 0.6 to 0.8 to either side. Seed {_either(cases)}."
     )
     return (Section("Values at the end of training (fig. 4)", figure, reading),)
+
+
+def _either(cases: Sequence[Case]) -> str:
+    return " and ".join(str(seed) for seed in sorted({case.seed for case in cases}))
 
 
 def _lead(rows: Rows, status: str) -> str:
@@ -118,26 +126,16 @@ def _reading(config: Config) -> str:
 
 
 def _provenance(reader: RunReader, config: Config, rows: Rows) -> dict[str, str | Sequence[str]]:
-    paper, meta = SCALES["paper"], reader.meta
-    differs = [
-        f"{field.replace('_', ' ')}: {setting_in_words(here)}; at paper scale: {setting_in_words(there)}"
-        for field in Config.model_fields
-        if field not in _NOT_PROTOCOL and (here := getattr(config, field)) != (there := getattr(paper, field))
-    ]
     seconds = sum(row["seconds"] for row in rows)
-    shapeset = f"shapeset, {config.size}x{config.size} pixels, drawn without end"
     return {
         "scale": config.scale,
-        "data": shapeset if config.data == "shapeset" else config.data,
+        "data": image_data(config.data, config.size),
         "watched": f"every hidden layer on {config.probe} fixed test examples, {config.looks} times, by thruway.watch",
         "seeds": f"{config.seeds}, from {config.seed} to {config.seed + config.seeds - 1}",
         "nets": f"{config.width} units per layer, batches of {config.batch}; sigmoid: {config.sigmoid_updates:,} "
         f"updates at rate {config.sigmoid_rate:g}; others: {config.updates:,} at {config.rate:g}",
-        "hardware": provenance_in_words(meta.get("hardware")),
-        "versions": provenance_in_words(meta.get("versions")),
-        "commit": provenance_in_words(meta.get("git")),
-        "command": " ".join(meta.get("command", ())),
-        "cost": f"{seconds / 60:.1f} minutes of training in all",
-        "status": reader.status,
-        "differs from the paper": [*differs, *_ALWAYS_DIFFERENT],
-    }
+    } | origin(
+        reader,
+        cost=f"{seconds / 60:.1f} minutes of training in all",
+        differs=[*differences(config, SCALES["paper"], {"looks"}), *_ALWAYS_DIFFERENT],
+    )

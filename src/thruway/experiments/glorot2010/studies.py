@@ -1,0 +1,67 @@
+"""The paper's four studies, as the command line knows them."""
+
+from thruway.experiments.experiment import Experiment
+from thruway.experiments.glorot2010 import (
+    cost_surface,
+    cost_surface_report,
+    cost_surface_run,
+    errors,
+    errors_data,
+    errors_report,
+    errors_training,
+    initialization,
+    initialization_data,
+    initialization_report,
+    initialization_run,
+    saturation,
+    saturation_data,
+    saturation_report,
+    saturation_training,
+)
+
+__all__ = ["COST_SURFACE", "ERRORS", "INITIALIZATION", "SATURATION"]
+
+ERRORS = Experiment(
+    name="glorot2010.errors",
+    title="how far a deep net gets depends on its activation and on how its weights start",
+    source="Glorot & Bengio 2010, Table 1, figs. 11 and 12",
+    config=errors.Config,
+    scales=errors.SCALES,
+    prepare=errors_data.load_parts,
+    run=errors_training.run_study,
+    report=errors_report.write_report,
+    example="--scale demo --data digits --pairs tanh tanh-n --depths 1 3 --learning-rates 0.03 0.1",
+)
+INITIALIZATION = Experiment(
+    name="glorot2010.initialization",
+    title="the standard start makes signals shrink upwards and gradients downwards; the normalized one does not",
+    source="Glorot & Bengio 2010, figs. 6 to 9, eqs. 4 to 17",
+    config=initialization.Config,
+    scales=initialization.SCALES,
+    prepare=initialization_data.load_parts,
+    run=initialization_run.run_study,
+    report=initialization_report.write_report,
+    example="--scale demo --data digits --depth 8 --width 100 --trained-seeds 0",
+)
+COST_SURFACE = Experiment(
+    name="glorot2010.cost_surface",
+    title="the quadratic cost of a classifier has more plateaus than its cross-entropy",
+    source="Glorot & Bengio 2010, fig. 5",
+    config=cost_surface.Config,
+    scales=cost_surface.SCALES,
+    prepare=cost_surface_run.prepare,
+    run=cost_surface_run.run_study,
+    report=cost_surface_report.write_report,
+    example="--scale demo --reaches 2 8 --reach 8 --draws 5",
+)
+SATURATION = Experiment(
+    name="glorot2010.saturation",
+    title="which layers of a deep net saturate, and when: sigmoid, tanh, softsign, normalized tanh",
+    source="Glorot & Bengio 2010, figs. 2, 3, 4 and 10",
+    config=saturation.Config,
+    scales=saturation.SCALES,
+    prepare=saturation_data.load_parts,
+    run=saturation_training.run_study,
+    report=saturation_report.write_report,
+    example="--scale demo --data digits --nets tanh softsign --updates 3000",
+)
