@@ -52,7 +52,9 @@ def missing(entry: Entry, train: bool, root: str | os.PathLike[str] | None = Non
     ways = []
     if entry.remotes:
         megabytes = sum(remote.size for remote in entry.remotes) / 1e6
-        ways.append(f"download it with download=True ({megabytes:.0f} MB, to {download_root(root)})")
+        ways.append(
+            f"download it with download=True ({megabytes:.0f} MB, to {download_root(root)}), in a command --download"
+        )
     if entry.package:
         remark = "" if root is None else " and leave the data root out"
         ways.append(f"on Debian, apt install {entry.package}{remark}")

@@ -2,14 +2,26 @@
 
 from thruway.experiments.claims import Claim, judge
 from thruway.experiments.experiment import Experiment, Progress, Silent
-from thruway.experiments.glorot2010 import ERRORS
-from thruway.experiments.glorot2010.cost_surface_study import COST_SURFACE
-from thruway.experiments.glorot2010.initialization_study import INITIALIZATION
-from thruway.experiments.glorot2010.saturation_study import SATURATION
+from thruway.experiments.glorot2010 import COST_SURFACE, ERRORS, INITIALIZATION, SATURATION
 from thruway.experiments.highway2015 import DEPTH
+from thruway.experiments.highway2015 import LESION as HIGHWAY_LESION
+from thruway.experiments.veit2016 import EFFECTIVE_PATHS, LESION, PATH_SURVIVAL, PATHS, STOCHASTIC_DEPTH
 
 __all__ = ["EXPERIMENTS", "Claim", "Experiment", "Progress", "Silent", "judge"]
 
 EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment for experiment in (DEPTH, ERRORS, INITIALIZATION, COST_SURFACE, SATURATION)
+    experiment.name: experiment
+    for experiment in (
+        DEPTH,
+        HIGHWAY_LESION,
+        ERRORS,
+        INITIALIZATION,
+        COST_SURFACE,
+        SATURATION,
+        LESION,
+        PATHS,
+        EFFECTIVE_PATHS,
+        PATH_SURVIVAL,
+        STOCHASTIC_DEPTH,
+    )
 }

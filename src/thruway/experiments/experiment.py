@@ -41,7 +41,7 @@ class Experiment:
     `prepare(config)` loads what the run needs and refuses what cannot be run, before a run folder is made.
     `run(config, prepared, run, progress)` computes, writes into the run folder and can be called again on an
     interrupted one. `report(run folder)` reads the folder, writes report.html and summary.json there, and
-    returns the summary's tables for the console.
+    returns the summary's tables for the console. `example` are arguments that show how it is asked for something.
     """
 
     name: str
@@ -52,3 +52,4 @@ class Experiment:
     prepare: Callable[[Any], Any]
     run: Callable[[Any, Any, Run, Progress], None]
     report: Callable[[RunReader, Path], Any]
+    example: str = "--scale demo"

@@ -68,7 +68,9 @@ def deletion_bars(
     if len(sorts) != len(heights):
         raise ShapeError(f"{len(sorts)} kinds came for {len(heights)} values. Give one per branch.")
     colors = stream_looks(sorts)
-    figure = small_multiples([title], [_depth_axis(len(heights), x_name, first)], {"title": {"text": named(quantity, unit)}})
+    figure = small_multiples(
+        [title], [_depth_axis(len(heights), x_name, first)], {"title": {"text": named(quantity, unit)}}
+    )
     x = np.arange(first, first + len(heights))
     for kind, look in colors.items():
         at = np.array([sort == kind for sort in sorts])

@@ -117,7 +117,9 @@ def read_sealed(path: Path, *, newest: int) -> dict[str, Any]:
     except FileNotFoundError:
         raise RunError(f"{path} does not exist. Check the folder; a run folder holds run.json.") from None
     except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror or error}.") from error
+        raise RunError(
+            f"{path} cannot be read: {error.strerror or error}. Check the folder; a run folder holds run.json."
+        ) from error
     try:
         record = json.loads(text, parse_constant=_no_constant)
         if not isinstance(record, dict):

@@ -4,8 +4,9 @@ from thruway.experiments.experiment import Experiment
 from thruway.experiments.highway2015.depth import SCALES, Config
 from thruway.experiments.highway2015.depth_report import write_report
 from thruway.experiments.highway2015.depth_training import load_parts, run_search
+from thruway.experiments.highway2015.lesion_study import LESION
 
-__all__ = ["DEPTH"]
+__all__ = ["DEPTH", "LESION"]
 
 DEPTH = Experiment(
     name="highway2015.depth",
@@ -16,4 +17,5 @@ DEPTH = Experiment(
     prepare=load_parts,
     run=run_search,
     report=write_report,
+    example="--scale demo --data digits --trials 4 --learning-rate.high 0.1",
 )

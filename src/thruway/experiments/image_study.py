@@ -1,0 +1,71 @@
+"""What the configs of studies that train nets on images have in common: the data, and how a net learns it."""
+
+import abc
+import math
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["NOT_PROTOCOL", "ImageStudy"]
+
+NOT_PROTOCOL = frozenset(("scale", "data_root", "download", "device", "seed", "seeds", "nets_of"))
+"""Fields that say where and how often, and nothing of what is done."""
+
+
+class ImageStudy(BaseModel, abc.ABC):
+    """Data and training; a study adds its nets and what it measures on them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scale: Literal["demo", "laptop", "paper"] = "demo"
+    """demo: half a minute; laptop: half an hour on one core; paper: as published, needs a GPU. Sets the other
+    defaults."""
+    data: str = "digits"
+    data_root: Path | None = None
+    """Where the data lies; unset: the usual places."""
+    download: bool = False
+    """Get the data set if it is not there."""
+    pool: int = Field(default=1, ge=1)
+    """Images are averaged over squares of so many pixels a side; 1 leaves them as they are."""
+    examples: int | None = Field(default=None, ge=20)
+    """Training examples used, taken evenly over the set; unset: all."""
+    test_examples: int | None = Field(default=None, ge=20)
+    """Test examples used, taken evenly over the set; unset: all."""
+    augment: bool = False
+    """Whether training images are shifted by up to an eighth of their side and mirrored at random."""
+    epochs: int = Field(default=20, ge=1)
+    batch: int = Field(default=50, ge=2)
+    learning_rate: float = Field(default=0.1, gt=0, lt=math.inf)
+    warmup: int = Field(default=1, ge=0)
+    """First epochs, at a tenth of the learning rate."""
+    drops: tuple[float, ...] = (0.5, 0.75)
+    """Shares of the epochs after which the learning rate falls to a tenth of what it was."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=1e-4, ge=0, lt=math.inf)
+    clip: float | None = Field(default=None, gt=0)
+    """The largest norm that the gradient of all parameters together may have; unset: any."""
+    seed: int = Field(default=0, ge=0)
+    seeds: int = Field(default=1, ge=1)
+    """Independent nets, with seeds seed, seed + 1, ...; a verdict needs three."""
+    nets_of: Path | None = None
+    """The run folder of another study on the same kind of nets: those of its trained nets that are the very ones
+    wanted here are taken over."""
+    device: str = "cpu"
+
+    @model_validator(mode="after")
+    def _can_be_learnt(self) -> "ImageStudy":
+        if list(self.drops) != sorted(self.drops) or not all(0 < at < 1 for at in self.drops):
+            raise ValueError(f"drops are rising shares of the epochs between 0 and 1, got {self.drops}")
+        return self
+
+    @property
+    def all_seeds(self) -> range:
+        """seed, seed + 1, ..."""
+        return range(self.seed, self.seed + self.seeds)
+
+    def learning_rate_factor(self, epoch: float) -> float:
+        """What the learning rate is multiplied by in an epoch, counted from 0."""
+        if epoch < self.warmup:
+            return 0.1
+        return float(0.1 ** sum(epoch >= at * self.epochs for at in self.drops))

@@ -1,0 +1,139 @@
+"""The report of the study: answer, verdicts, fig. 6 twice, tables, provenance."""
+
+from pathlib import Path
+
+from thruway.experiments.measured_report import Told, write_measured_report
+from thruway.experiments.measuring import read_rows
+from thruway.experiments.veit2016.harm import Rows, mean_of, only
+from thruway.experiments.veit2016.paths import SCALES, Config
+from thruway.experiments.veit2016.paths_claims import claims_for, decay
+from thruway.experiments.veit2016.paths_run import measurements
+from thruway.experiments.veit2016.told import ALWAYS_DIFFERENT, net_in_words, over_seeds
+from thruway.figures import path_lengths
+from thruway.report import ClaimVerdict, Section, TableData, paper_comparison
+from thruway.runs import RunReader
+
+__all__ = ["write_report"]
+
+_DIFFERENT = (
+    "gradients are those of single test examples' losses, averaged over examples; the paper takes a batch's",
+    "how many paths the paper drew of each length is not known",
+    "the exact sum over all paths of a length stands beside the paper's estimate: it is a vector sum, in which paths "
+    "cancel, and the estimate is a mean norm times the number of paths, as if none did",
+)
+
+
+def write_report(reader: RunReader, folder: Path) -> tuple[TableData, tuple[ClaimVerdict, ...]]:
+    """Write report.html and summary.json into the run folder; hand back the table and the verdicts."""
+    config = Config.model_validate(reader.config)
+    rows = read_rows(reader, measurements(config))
+    table = seed_table(rows)
+    sections = [
+        *_figure_6(rows, "sampled", "Path by path, as published (fig. 6)", _SAMPLED),
+        *_figure_6(rows, "exact", "All paths of a length together, exactly", _EXACT),
+        Section("Seed by seed", None, _TABLE, table),
+        Section("Beside the paper", None, "The paper's numbers are of 54 modules.", beside_the_paper(rows, config)),
+    ]
+    told = Told(
+        title="How long are the paths that carry the gradient?",
+        subtitle="Fig. 6 of Residual Networks Behave Like Ensembles of Relatively Shallow Networks, Veit, Wilber & "
+        "Belongie 2016",
+        lead=_lead(rows, config),
+        sections=tuple(sections) if rows else (),
+        table=table,
+        nets=net_in_words(config),
+        differs=(*ALWAYS_DIFFERENT[:2], *ALWAYS_DIFFERENT[3:], *_DIFFERENT),
+    )
+    return write_measured_report(reader, folder, config, SCALES["paper"], rows, claims_for(config), told)
+
+
+_SAMPLED = (
+    "Left: how many of all paths have each length. Middle: the norm of the gradient along a single path, mean over "
+    "random ones; a straight line on this scale is exponential decay. Right: both multiplied, as shares. Means "
+    "over seeds."
+)
+_EXACT = (
+    "The same with the gradients of all paths of a length added up. In the middle the norm of that sum: it counts all "
+    "paths of the length, and what cancels among them is gone. Means over seeds."
+)
+_TABLE = (
+    "Depth: mean path length, each length weighted by what its paths carry. Effective: the fewest lengths in a row "
+    "that carry 95 %, and which share of all paths has them."
+)
+
+
+_TITLES = {
+    "sampled": ("how many paths", "gradient along a path", "gradient in all paths"),
+    "exact": ("how many paths", "gradient of all paths", "share of the norms"),
+}
+
+
+def seed_table(rows: Rows) -> TableData:
+    """A line per seed and way of counting."""
+    lines = []
+    for row in rows:
+        if row["what"] in ("sampled_whole", "exact_whole"):
+            way = "sampled" if row["what"] == "sampled_whole" else "exact"
+            factor, _ = decay(only(rows, seed=row["seed"])) if way == "sampled" else (None, None)
+            effective = f"{row['shortest']} to {row['longest']}"
+            lines.append((row["seed"], way, row["depth"], effective, row["effective_paths"], factor))
+    columns = ("seed", "gradients", "depth", "effective lengths", "share of paths", "factor per module")
+    return TableData(columns, tuple(lines), "Factor: on the gradient along a path, per further module.")
+
+
+def beside_the_paper(rows: Rows, config: Config) -> TableData:
+    """The paper's range beside ours."""
+    whole = only(rows, what="sampled_whole")
+    ours = [f"{mean_of(row[key] for row in whole):.1f}" if whole else None for key in ("shortest", "longest", "depth")]
+    n = config.depth
+    shortest, longest, depth = ours
+    entries = [
+        ("modules", 54, n, "sec. 3"),
+        ("shortest effective length", 5, shortest, "fig. 6c"),
+        ("longest effective length", 17, longest, "fig. 6c"),
+        ("mean length, weighted by contribution", "about 11", depth, "fig. 6c"),
+        (
+            "share of all paths that are effective (%)",
+            0.45,
+            100 * mean_of(row["effective_paths"] for row in whole) if whole else None,
+            "sec. 5",
+        ),
+    ]
+    return paper_comparison(entries, caption=f"Sampled estimate, means over seeds; ours of {n} modules.")
+
+
+def _figure_6(rows: Rows, what: str, title: str, reading: str) -> list[Section]:
+    mine = only(rows, what=what)
+    if not mine:
+        return []
+    columns = {key: over_seeds(mine, "length", key) for key in ("paths", "gradient", "contribution")}
+    whole = only(rows, what=f"{what}_whole")
+    effective = mean_of(row["shortest"] for row in whole), mean_of(row["longest"] for row in whole)
+    gradient = columns["gradient"].values()
+    has_range = len({row["seed"] for row in mine}) > 1
+    figure = path_lengths(
+        list(columns["paths"]),
+        *([mean for mean, _, _ in columns[key].values()] for key in columns),
+        effective=(round(effective[0]), round(effective[1])),
+        gradient_low=[low for _, low, _ in gradient] if has_range else None,
+        gradient_high=[high for _, _, high in gradient] if has_range else None,
+        unit="nats per input",
+        titles=_TITLES[what],
+    )
+    return [Section(title, figure, reading)]
+
+
+def _lead(rows: Rows, config: Config) -> str:
+    """The answer in plain words, from the numbers."""
+    sentences = []
+    for what, how in (("sampled_whole", "By the published estimate"), ("exact_whole", "Added up exactly")):
+        whole = only(rows, what=what)
+        if whole:
+            shortest, longest, depth = (mean_of(row[key] for row in whole) for key in ("shortest", "longest", "depth"))
+            sentences.append(
+                f"{how}, 95 % of the gradient comes along paths through {shortest:.0f} to {longest:.0f} of "
+                f"{config.depth} modules, {depth:.1f} on average."
+            )
+    if sentences:
+        sentences.append(f"The average path goes through {config.depth / 2:g}.")
+    return " ".join(sentences)

@@ -1,0 +1,165 @@
+"""One net trained as a study trains it, against plain loops; its data; and what a config refuses."""
+
+import itertools
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch.nn import functional as F
+from veit_tiny import TINY, TINY_NETS, complete, create
+
+from thruway.data import batches, load
+from thruway.errors import ConfigError
+from thruway.experiments import EXPERIMENTS, Silent
+from thruway.experiments.highway2015 import lesion as highway
+from thruway.experiments.image_parts import load_parts, pooled, shifted_and_mirrored
+from thruway.experiments.image_study import ImageStudy
+from thruway.experiments.net_training import error_rate, train_net, trained
+from thruway.experiments.veit2016 import effective_paths, lesion, paths, stochastic_depth
+from thruway.experiments.veit2016.nets import residual_net, stochastic_net, subset_net
+from thruway.networks import resnet
+from thruway.runs import open_run
+from thruway.seeding import generator
+
+CONFIG = paths.Config(**{**TINY_NETS, "epochs": 4}, warmup=1, drops=(0.5, 0.75), learning_rate=0.05)
+
+
+def by_hand(config, epochs, **how):
+    """The net after so many epochs of torch's own SGD."""
+    parts, coins = load_parts(config), torch.Generator()
+    weights = generator(config.seed, "weights", "resnet")
+    net = resnet((3, 3, 3), 1, 10, widths=(2, 3, 4), coins=coins, generator=weights, **how)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
+    factors = [0.1, 1.0, 0.1, 0.01]  # a warm-up of one epoch, drops after two and three of four
+    kind = "subset" if "subset" in how else "stochastic" if "survival" in how else "resnet"
+    for epoch in range(epochs):
+        coins.set_state(generator(config.seed, "coins", kind, epoch).get_state())
+        optimizer.param_groups[0]["lr"] = 0.05 * factors[epoch]
+        net.train()
+        for indices in batches(len(parts.train), config.batch, config.seed, epoch):
+            optimizer.zero_grad()
+            F.cross_entropy(net(parts.train.images[indices]), parts.train.labels[indices]).backward()
+            optimizer.step()
+    return net.eval()
+
+
+@pytest.mark.parametrize(
+    ("net", "how"),
+    [
+        (residual_net(CONFIG, 0), {}),
+        (subset_net(CONFIG, 0, 4), {"subset": 4}),
+        (stochastic_net(CONFIG, 0, 0.5), {"survival": 0.5}),
+    ],
+    ids=["all", "subset", "stochastic"],
+)
+def test_a_net_is_the_one_that_plain_loops_train(net, how, tmp_path):
+    parts, twin = load_parts(CONFIG), by_hand(CONFIG, 4, **how)
+    with create(tmp_path / "run", "veit2016.paths", CONFIG) as run:
+        train_net(CONFIG, net, parts, run, Silent())
+        mine = trained(CONFIG, net, parts, run)
+    assert not mine.training
+    for (name, tensor), (_, other) in zip(mine.state_dict().items(), twin.state_dict().items(), strict=True):
+        assert torch.equal(tensor, other), name
+    logged = open_run(tmp_path / "run").table(quantity="test_error")["value"].tolist()
+    wrong = (twin(parts.test.images).argmax(1) != parts.test.labels).float().mean().item()
+    assert logged == pytest.approx([wrong], rel=1e-6)  # float32 in the series
+    assert error_rate(mine, parts.test.images, parts.test.labels) == pytest.approx(wrong, rel=1e-6)
+
+
+def test_learning_rates_follow_the_recipe():
+    config = paths.SCALES["paper"]
+    factors = [round(config.learning_rate_factor(epoch), 12) for epoch in range(config.epochs)]
+    runs = [(factor, len(list(group))) for factor, group in itertools.groupby(factors)]
+    assert runs == [(0.1, 1), (1.0, 81), (0.1, 41), (0.01, 41)]
+
+
+def test_pooling_averages_squares():
+    images = load("digits", limit=3)
+    by_loops = torch.stack(
+        [images.images[:, :, 2 * r : 2 * r + 2, 2 * c : 2 * c + 2].mean((2, 3)) for r in range(4) for c in range(4)], -1
+    )
+    # Four float32 sums of 4 numbers up to 1, ordered either way
+    torch.testing.assert_close(pooled(images, 2).images.flatten(2), by_loops, rtol=0, atol=1e-6)
+    with pytest.raises(ConfigError, match=r"pool: got 3, but digits has images of 8 x 8 pixels"):
+        pooled(images, 3)
+
+
+def test_shifted_images_are_shifted_images():
+    """Every one is one of the nine shifts of the original, or of its mirror image; and all eighteen occur."""
+    image = torch.arange(2 * 8 * 8.0).view(1, 2, 8, 8)
+    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    allowed = {}
+    for down, right, mirrored in itertools.product(range(3), range(3), (False, True)):
+        crop = (padded.flip(-1) if mirrored else padded)[0, :, down : down + 8, right : right + 8]
+        allowed[(down, right, mirrored)] = crop
+    drawn = shifted_and_mirrored(image.expand(300, -1, -1, -1), torch.Generator().manual_seed(0))
+    met = [[key for key, crop in allowed.items() if torch.equal(crop, each)] for each in drawn]
+    assert all(len(found) == 1 for found in met)
+    assert {found[0] for found in met} == set(allowed)  # each is missed with probability (17/18)^300, 4e-8
+
+
+def test_augmentation_changes_what_is_learnt(tmp_path):
+    name, losses = "highway2015.lesion", []
+    for augment in (False, True):
+        config = TINY[name].model_copy(update={"augment": augment, "seeds": 1})
+        folder = complete(tmp_path / str(augment), name, config)
+        losses.append(open_run(folder).table(quantity="train_loss")["value"].tolist())
+    assert losses[0] != losses[1]
+
+
+def test_seeds_are_independent_nets(tmp_path):
+    folder = complete(tmp_path / "run", "veit2016.effective_paths", TINY["veit2016.effective_paths"])
+    losses = open_run(folder).table(site="resnet", quantity="train_loss")["value"].tolist()
+    assert len(losses) == len(set(losses)) == 4
+
+
+def test_twins_see_the_same_and_start_the_same():
+    built = [
+        net.build(load_parts(CONFIG), generator(0, "weights", net.weights or net.name), torch.Generator())
+        for net in (residual_net(CONFIG, 0), subset_net(CONFIG, 0, 4), stochastic_net(CONFIG, 0, 0.5))
+    ]
+    first, *others = (list(each.state_dict().values()) for each in built)
+    for other in others:
+        assert all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("scale", ["demo", "laptop", "paper"])
+def test_scales_know_their_names(name, scale):
+    config = EXPERIMENTS[name].scales[scale]
+    assert isinstance(config, ImageStudy)
+    assert config.scale == scale
+    assert config.seeds == (1 if scale == "demo" else 3)
+
+
+def test_the_paper_s_numbers():
+    assert paths.SCALES["paper"].depth == 54
+    assert effective_paths.SCALES["paper"].used == 23
+    assert lesion.SCALES["paper"].ks == list(range(1, 21))
+    assert stochastic_depth.SCALES["paper"].survival == 0.5
+    assert (highway.SCALES["paper"].depth, highway.SCALES["paper"].gate_bias) == (50, -2.0)
+
+
+@pytest.mark.parametrize(
+    ("config", "change", "told"),
+    [
+        (lesion.Config, {"modules": 2}, "in a stage of fewer than 3"),
+        (lesion.Config, {"deleted": (55,)}, "deleted counts 1 to 54 of 54 modules"),
+        (lesion.Config, {"swaps": (0,)}, "swaps counts pairs"),
+        (lesion.Config, {"plain": ("vgg", "vgg")}, "names each net once"),
+        (effective_paths.Config, {"use": 16}, "use: got 16, and the net has 15 modules"),
+        (paths.Config, {"drops": (0.7, 0.5)}, "rising shares"),
+        (paths.Config, {"drops": (1.0,)}, "rising shares"),
+        (stochastic_depth.Config, {"survival": 1.0}, "less than 1"),
+        (highway.Config, {"activation": "relo"}, "'relu' or 'tanh'"),
+        (paths.Config, {"nonsense": 1}, "Extra inputs"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(config, change, told):
+    with pytest.raises(ValidationError, match=told):
+        config(**change)
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    with pytest.raises(ConfigError, match="batch: got 101, but digits has 100 training examples"):
+        load_parts(paths.Config(examples=100, batch=101))
