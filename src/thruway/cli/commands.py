@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from thruway.cli.console_table import as_rich
 from thruway.cli.progress import console_progress
 from thruway.data import DATASETS
 from thruway.errors import ConfigError, unknown_name
 from thruway.experiments import EXPERIMENTS, Experiment
-from thruway.report import ClaimVerdict, TableData
-from thruway.report.content import Cell
+from thruway.report import ClaimVerdict
 from thruway.runs import Run, open_run
 
 __all__ = ["list_command", "report_command", "run_command"]
@@ -33,8 +33,6 @@ out = Console(highlight=False)
 class RunOptions:
     """Run an experiment into a run folder, and write its report there."""
 
-    experiment: tyro.conf.Positional[str]
-    """Its name, from `thruway list`."""
     config: Path | None = None
     """A TOML file with fields of the experiment; flags go before it."""
     out: Path | None = None
@@ -94,10 +92,13 @@ def run_command(arguments: Sequence[str]) -> int:
             f"which experiment? Known: {', '.join(EXPERIMENTS)}. Example: thruway run {next(iter(EXPERIMENTS))}"
         )
     experiment = _experiment(name or next(iter(EXPERIMENTS)))
-    options, config = _parse(experiment, _base(experiment, known.scale, known.config), arguments)
-    folder = options.out or _free(Path("runs") / f"{experiment.name}-{getattr(config, 'scale', 'demo')}")
-    _check_threads(options.threads)
-    _check_device(getattr(config, "device", "cpu"))
+    rest = [*arguments]
+    if name is not None:
+        rest.remove(name)
+    options, config = _parse(experiment, _base(experiment, known.scale, known.config), rest, is_named=name is not None)
+    folder = options.out or free_folder(Path("runs") / f"{experiment.name}-{getattr(config, 'scale', 'demo')}")
+    check_threads(options.threads)
+    check_device(getattr(config, "device", "cpu"))
     prepared = experiment.prepare(config)
     run = Run.create(
         folder,
@@ -110,8 +111,10 @@ def run_command(arguments: Sequence[str]) -> int:
     return _execute(experiment, config, prepared, run, options.threads)
 
 
-def _parse(experiment: Experiment, base: BaseModel, arguments: Sequence[str]) -> tuple[RunOptions, BaseModel]:
-    """The command line over the defaults of the chosen scale."""
+def _parse(
+    experiment: Experiment, base: BaseModel, arguments: Sequence[str], *, is_named: bool
+) -> tuple[RunOptions, BaseModel]:
+    """The command line, less the experiment's name, over the defaults of the chosen scale."""
     whole = dataclasses.make_dataclass(
         "run",
         [
@@ -119,10 +122,14 @@ def _parse(experiment: Experiment, base: BaseModel, arguments: Sequence[str]) ->
             ("settings", Annotated[experiment.config, tyro.conf.arg(name="")], dataclasses.field(default=base)),
         ],
     )
-    example = f"example: thruway run {experiment.name} --scale demo --data digits --trials 4 --learning-rate.high 0.1"
-    parsed: Any = tyro.cli(
-        whole, prog="thruway run", args=list(arguments), description=f"{RunOptions.__doc__}\n\n{example}"
-    )
+    program = f"thruway run {experiment.name}"
+    told = f"{RunOptions.__doc__}\n\nexample: {program} {experiment.example}"
+    if not is_named:
+        told += (
+            f"\n\nEvery experiment has options of its own; these are those of {experiment.name}. "
+            f"Others: {', '.join(name for name in EXPERIMENTS if name != experiment.name)}."
+        )
+    parsed: Any = tyro.cli(whole, prog=program, args=list(arguments), description=told)
     return parsed.options, parsed.settings
 
 
@@ -135,19 +142,26 @@ def _resume(folder: Path, arguments: Sequence[str]) -> int:
     parser.add_argument("experiment", nargs="?", help="may be left out: the folder knows")
     options, changed = parser.parse_known_args(arguments)
     if changed:
+        if options.experiment is not None and options.experiment not in EXPERIMENTS:  # an option's value
+            changed = [argument for argument in arguments if argument in {*changed, options.experiment}]
         raise ConfigError(
             f"a resumed run keeps its config, but {' '.join(changed)} was given. "
             "Leave it out, or start a new run without --resume."
         )
-    _check_threads(options.threads)
+    check_threads(options.threads)
     reader = open_run(folder)
     experiment = _experiment(reader.name)
+    if options.experiment not in (None, experiment.name):
+        raise ConfigError(
+            f"{folder} holds a run of {experiment.name}, and {options.experiment} was asked for. "
+            "Leave the experiment out, or give the folder of the other run."
+        )
     config = experiment.config.model_validate(reader.config)
     if reader.status == "done":
         out.print(f"{escape(str(folder))} is finished already; writing its report again.", soft_wrap=True)
         _report(folder)
         return 0
-    _check_device(getattr(config, "device", "cpu"))
+    check_device(getattr(config, "device", "cpu"))
     prepared = experiment.prepare(config)
     return _execute(experiment, config, prepared, Run.resume(folder), options.threads)
 
@@ -168,7 +182,7 @@ def _execute(experiment: Experiment, config: BaseModel, prepared: Any, run: Run,
         )
         return 1
     _report(folder)
-    out.print(f"done in {_duration(time.monotonic() - started)}")
+    out.print(f"done in {duration(time.monotonic() - started)}")
     return 0
 
 
@@ -176,29 +190,13 @@ def _report(folder: Path) -> None:
     """Write the report of a folder and show its table and verdicts."""
     reader = open_run(folder)
     table, verdicts = _experiment(reader.name).report(reader, folder)
-    out.print(_as_rich(table))
+    out.print(as_rich(table))
     for verdict in verdicts:
         out.print(_verdict_line(verdict), soft_wrap=True)
     out.print(
         f"\nreport   {escape(str(folder / 'report.html'))}\nsummary  {escape(str(folder / 'summary.json'))}",
         soft_wrap=True,
     )
-
-
-def _as_rich(table: TableData) -> Table:
-    shown = Table(*table.columns, box=None, padding=(0, 2, 0, 0))
-    for row in table.rows:
-        shown.add_row(*(_entry(value) for value in row))
-    return shown
-
-
-def _entry(value: Any) -> str:
-    if isinstance(value, Cell):
-        style = {"best": "bold green", "diverged": "red"}.get(value.mark, "")
-        return f"[{style}]{_entry(value.value)}[/]" if style else _entry(value.value)
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))
 
 
 def _verdict_line(verdict: ClaimVerdict) -> str:
@@ -246,21 +244,23 @@ def _fields_of(experiment: Experiment, file: str) -> dict[str, Any]:
     return fields
 
 
-def _check_threads(threads: int | None) -> None:
+def check_threads(threads: int | None) -> None:
     if threads is not None and threads < 1:
         raise ConfigError(f"--threads must be at least 1, got {threads}.")
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
     try:
         torch.zeros((), device=device).item()  # read back, since the meta device gives tensors but no numbers
     except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0].split(". ")[0][:120]
+        if reason.startswith("Expected one of"):  # every kind that torch was ever built for
+            reason = "torch knows no such kind"
         allowed = "cpu, cuda" if torch.cuda.is_available() else "cpu"
         raise ConfigError(f"device {device!r} is not there ({reason}). Allowed here: {allowed}.") from error
 
 
-def _free(folder: Path) -> Path:
+def free_folder(folder: Path) -> Path:
     """`folder`, or the first of folder-2, folder-3, ... that is not there."""
     number, free = 1, folder
     while free.exists():
@@ -269,6 +269,6 @@ def _free(folder: Path) -> Path:
     return free
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"

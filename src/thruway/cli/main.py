@@ -1,6 +1,7 @@
 """Which command, and how it ends: 0 done, 1 it went wrong or was interrupted, 2 it was asked wrongly."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from thruway.cli.commands import list_command, report_command, run_command
+from thruway.cli.dissect import dissect_command
 from thruway.errors import ConfigError, ThruwayError, unknown_name
 
 __all__ = ["COMMANDS", "main"]
@@ -16,6 +18,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "list": (list_command, "the experiments, their scales and the data sets"),
     "run": (run_command, "run an experiment, or go on with an interrupted one"),
     "report": (report_command, "write the report of a run again, or open what a running one has so far"),
+    "dissect": (dissect_command, "which layers of a trained net do the work: a run, a Hugging Face folder, your own"),
 }
 
 _USAGE = """\
@@ -28,6 +31,7 @@ Build, watch and dissect very deep networks.
 examples:
   thruway run highway2015.depth --scale demo
   thruway run --resume runs/highway2015.depth-demo
+  thruway dissect mypackage.models:resnet --data digits
   thruway COMMAND --help
 """
 
@@ -74,8 +78,9 @@ def _fields(wrong: ValidationError) -> str:
     """Pydantic's findings in one line each: the field, what came, what is allowed."""
     lines = []
     for error in wrong.errors():
-        field = ".".join(str(part) for part in error["loc"]) or "config"
-        message = error["msg"].removeprefix("Value error, ")
+        field = ".".join(str(part) for part in error["loc"])
+        message = re.sub(" after validation, not [0-9]+$", "", error["msg"].removeprefix("Value error, "))
         came = "" if isinstance(error["input"], dict) else f"got {error['input']!r}: "
-        lines.append(f"{field}: {came}{message[0].lower()}{message[1:]}")
+        where = f"{field}: " if field else ""  # what is wrong with several fields together names them itself
+        lines.append(f"{where}{came}{message[0].lower()}{message[1:]}")
     return "\n      ".join(lines)

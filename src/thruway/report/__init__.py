@@ -4,6 +4,7 @@
     tables   final_loss_table · paper_comparison
     page     Page of ClaimVerdict, Section, TableData -> write_page
     summary  write_summary
+    dissection  DissectionFindings -> write_dissection
 
 Everything here takes plain data: a report knows no experiment and no run folder.
 """
@@ -11,6 +12,8 @@ Everything here takes plain data: a report knows no experiment and no run folder
 from thruway.report.by_depth import final_loss_by_depth
 from thruway.report.content import Cell, ClaimVerdict, Page, Section, TableData
 from thruway.report.curves import loss_curves
+from thruway.report.dissection import dissection_json, dissection_page, write_dissection
+from thruway.report.dissection_findings import DissectionFindings
 from thruway.report.page import render_page, write_page
 from thruway.report.search import HYPERPARAMETERS, Hyperparameter, search_scatter
 from thruway.report.summary import ROW_KEYS, write_summary
@@ -21,16 +24,20 @@ __all__ = [
     "ROW_KEYS",
     "Cell",
     "ClaimVerdict",
+    "DissectionFindings",
     "Hyperparameter",
     "Page",
     "Section",
     "TableData",
+    "dissection_json",
+    "dissection_page",
     "final_loss_by_depth",
     "final_loss_table",
     "loss_curves",
     "paper_comparison",
     "render_page",
     "search_scatter",
+    "write_dissection",
     "write_page",
     "write_summary",
 ]

@@ -25,7 +25,7 @@ from thruway.errors import ConfigError
 from thruway.report.atomic import write_atomically
 from thruway.report.content import ClaimVerdict
 
-__all__ = ["ROW_KEYS", "write_summary"]
+__all__ = ["ROW_KEYS", "plain_data", "write_summary"]
 
 # Columns with the same meaning in every experiment. A row may have others.
 ROW_KEYS = {
@@ -82,16 +82,23 @@ def write_summary(
     summary = {
         "schema": 1,
         "experiment": experiment,
-        "rows": [_plain(row, f"rows[{number}]") for number, row in enumerate(rows)],
-        "claims": [_plain(claim, f"claims[{number}]") for number, claim in enumerate(claims)],
-        "meta": _plain(meta, "meta"),
+        "rows": [plain_data(row, f"rows[{number}]") for number, row in enumerate(rows)],
+        "claims": [plain_data(claim, f"claims[{number}]") for number, claim in enumerate(claims)],
+        "meta": plain_data(meta, "meta"),
         "keys": {key: text for key, text in ROW_KEYS.items() if key in used},
     }
     return write_atomically(Path(path), (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
 
 
-def _plain(value: Any, where: str) -> Any:
-    """`value` in JSON's own types."""
+def plain_data(value: Any, where: str) -> Any:
+    """`value` in JSON's own types; what is no finite number is null.
+
+    Raises:
+        ConfigError: if it is not data, naming the place below `where`.
+
+    >>> plain_data({"loss": np.float32("nan"), "depths": (10, 20)}, "rows")
+    {'loss': None, 'depths': [10, 20]}
+    """
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, np.bool_):
@@ -104,14 +111,15 @@ def _plain(value: Any, where: str) -> Any:
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            each.name: _plain(getattr(value, each.name), f"{where}.{each.name}") for each in dataclasses.fields(value)
+            each.name: plain_data(getattr(value, each.name), f"{where}.{each.name}")
+            for each in dataclasses.fields(value)
         }
     if isinstance(value, Mapping):
-        return {str(key): _plain(each, f"{where}.{key}") for key, each in value.items()}
+        return {str(key): plain_data(each, f"{where}.{key}") for key, each in value.items()}
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist(), where)
+        return plain_data(value.tolist(), where)
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return [_plain(each, f"{where}[{number}]") for number, each in enumerate(value)]
+        return [plain_data(each, f"{where}[{number}]") for number, each in enumerate(value)]
     raise ConfigError(
         f"a summary holds data only: {where} is a {type(value).__name__}, which JSON cannot say. "
         "Give numbers, text, None, and lists or mappings of these."

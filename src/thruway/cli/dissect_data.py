@@ -1,0 +1,202 @@
+"""What the model is to work on: data that the user names, that came with the model, or random numbers of its form."""
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from thruway import data
+from thruway.cli.dissect_options import DissectOptions
+from thruway.cli.dissect_target import Batches, Target
+from thruway.cli.dissect_weights import read_tensors
+from thruway.dissecting.structure import placed, rebuilt
+from thruway.errors import ConfigError
+from thruway.integrations.hugging_face import example_inputs
+from thruway.seeding import generator
+
+__all__ = ["Material", "batched", "first_examples", "material_for"]
+
+_TOKENS, _SIDE = 12, 32  # of random inputs
+
+
+class Material(NamedTuple):
+    """What is worked on.
+
+    Attributes:
+        example: a small input, to follow through the model.
+        example_about: what that is, in words.
+        batches: pairs (inputs, targets); empty where there is no data.
+        about: what the data is, in words.
+    """
+
+    example: Any
+    example_about: str
+    batches: Batches
+    about: str
+
+
+def material_for(target: Target, options: DissectOptions) -> Material:
+    """The data for a model, or an input of its form where there is none.
+
+    Raises:
+        ConfigError: if a file or data set is not known or does not fit, or the form of the input cannot be told.
+        DatasetError: if the data set is not there.
+    """
+    batches, about = _data(target, options)
+    device = torch.device(options.device)
+    batches = [_moved(batch, device) for batch in batches]
+    count = sum(_count(inputs) for inputs, _ in batches)
+    if batches:
+        return Material(
+            first_examples(batches[0][0], 2),
+            f"the first examples of {about.removeprefix('the examples of ')}",
+            batches,
+            f"{about} ({count} example{'s' if count != 1 else ''})",
+        )
+    if target.example is not None:
+        return Material(_moved(target.example, device), "the example that came with the model", (), "")
+    example, told = _random(target.model, options)
+    return Material(_moved(example, device), told, (), "")
+
+
+def batched(inputs: Any, targets: Any, at_once: int, most: int) -> list[tuple[Any, Any]]:
+    """Inputs and targets of many examples as pairs of few; what is not one per example goes with every pair.
+
+    >>> [(x.tolist(), y.tolist()) for x, y in batched(torch.arange(5), torch.arange(5), 2, 3)]
+    [([0, 1], [0, 1]), ([2], [2])]
+    """
+    count = min(_count(inputs), most)
+    starts = range(0, count, at_once)
+    return [
+        (_part(inputs, start, min(start + at_once, count)), _part(targets, start, min(start + at_once, count)))
+        for start in starts
+    ]
+
+
+def first_examples(inputs: Any, count: int) -> Any:
+    """The first examples of a batch."""
+    return _part(inputs, 0, count)
+
+
+def _data(target: Target, options: DissectOptions) -> tuple[Batches, str]:
+    if options.structure:
+        return (), ""
+    if options.data is not None:
+        return _named(options)
+    if options.inputs is not None:
+        return _from_file(options.inputs, options)
+    if options.text is not None:
+        return _sentences(target, options.text, options)
+    return _at_most(target.batches or (), options.examples), target.data
+
+
+def _named(options: DissectOptions) -> tuple[Batches, str]:
+    name = str(options.data)
+    test = data.load(name, options.data_root, train=False, limit=options.examples, download=options.download)
+    if options.pixels == "standardised":
+        test = test.standardised(*data.load(name, options.data_root).moments())
+    return batched(
+        test.images, test.labels, options.batch, options.examples
+    ), f"the test part of {name}, {options.pixels}"
+
+
+def _from_file(path: Path, options: DissectOptions) -> tuple[Batches, str]:
+    held = read_tensors(path)
+    targets = None
+    if isinstance(held, dict):
+        targets = held.pop("targets", None)
+        held = held["inputs"] if set(held) == {"inputs"} else held
+    if isinstance(held, list):
+        held = tuple(held)
+    sizes = {name: len(leaf) for name, leaf in placed((held, targets)) if leaf.dim()}
+    if not sizes or not sum(1 for _ in placed(held)):
+        raise ConfigError(f"{path} holds no inputs: tensors with an example in each row are wanted.")
+    if len(set(sizes.values())) > 1:
+        raise ConfigError(
+            f"{path} holds tensors of {', '.join(map(str, sorted(set(sizes.values()))))} rows. Inputs and targets have "
+            "a row for each example."
+        )
+    return batched(held, targets, options.batch, options.examples), f"the examples of {path.name}"
+
+
+def _sentences(target: Target, path: Path, options: DissectOptions) -> tuple[Batches, str]:
+    if target.folder is None:
+        raise ConfigError(
+            "--text needs the words of a Hugging Face model folder, and the target is none. Give the folder, or "
+            "inputs that the model takes as they are: --inputs FILE."
+        )
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise ConfigError(f"--text {path} cannot be read: {error.strerror}. Give a file with a sentence a line.") from (
+            error
+        )
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--text {path} is no UTF-8 text. Give a file with a sentence a line.") from error
+    if not lines:
+        raise ConfigError(f"--text {path} has no sentence in it. Give a file with a sentence a line.")
+    tokens = target.folder.tokens(lines[: options.examples], options.batch)
+    return [(inputs, None) for inputs in tokens], f"the sentences of {path.name}"
+
+
+def _at_most(batches: Batches, most: int) -> Batches:
+    kept: list[tuple[Any, Any]] = []
+    for inputs, targets in batches:
+        count = min(_count(inputs), most)
+        if count:
+            kept.append(
+                (_part(inputs, 0, count), _part(targets, 0, count)) if count < _count(inputs) else (inputs, targets)
+            )
+        most -= count
+    return kept
+
+
+def _random(model: nn.Module, options: DissectOptions) -> tuple[Any, str]:
+    coins = generator(options.seed, "example")
+    if options.shape:
+        shape = (2, *options.shape)
+        return torch.randn(shape, generator=coins), f"random numbers of the shape {shape} that was asked for"
+    given = example_inputs(model, coins)
+    if given is not None:
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in given.items())
+        return given, f"random numbers of the form that the model's config names: {shapes}"
+    for name, module in model.named_modules():
+        guessed = _guess(module, coins)
+        if guessed is not None:
+            shape = tuple(guessed.shape)
+            return guessed, f"random numbers of shape {shape}, guessed from the first layer, {name or 'the model'}"
+        if next(module.parameters(recurse=False), None) is not None:
+            break
+    raise ConfigError(
+        f"which inputs {type(model).__name__} takes cannot be told from its layers. Let the function return "
+        "(model, example_inputs), or give --shape 3 32 32, --inputs FILE or --data NAME."
+    )
+
+
+def _guess(module: nn.Module, coins: torch.Generator) -> Tensor | None:
+    if isinstance(module, nn.Embedding):
+        return torch.randint(module.num_embeddings, (2, _TOKENS), generator=coins)
+    if isinstance(module, nn.Linear):
+        return torch.randn(2, module.in_features, generator=coins)
+    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        return torch.randn(2, module.in_channels, *[_SIDE] * (module.weight.dim() - 2), generator=coins)
+    return None
+
+
+def _count(inputs: Any) -> int:
+    return next((len(leaf) for _, leaf in placed(inputs) if leaf.dim()), 0)
+
+
+def _part(structure: Any, start: int, stop: int) -> Any:
+    count = max((len(leaf) for _, leaf in placed(structure) if leaf.dim()), default=math.inf)
+
+    def cut(leaf: Any) -> Any:
+        return leaf[start:stop] if isinstance(leaf, Tensor) and leaf.dim() and len(leaf) == count else leaf
+
+    return rebuilt(structure, cut)
+
+
+def _moved(structure: Any, device: torch.device) -> Any:
+    return rebuilt(structure, lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf)

@@ -1,0 +1,142 @@
+"""What is dissected: a net of a run folder, a Hugging Face folder, or what a function of the user's builds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from thruway.cli.dissect_factory import build
+from thruway.cli.dissect_options import DissectOptions
+from thruway.cli.dissect_weights import load_weights
+from thruway.dissecting import Dissection
+from thruway.errors import ConfigError
+from thruway.experiments.reopening import chosen_net, kept_nets
+from thruway.integrations.hugging_face import HuggingFaceFolder, is_model_folder, open_folder
+from thruway.runs import RunReader, open_run
+
+__all__ = ["Batches", "Target", "open_target"]
+
+# Pairs (inputs, targets); targets are None where nothing is labelled.
+Batches = Sequence[tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model, and what came with it.
+
+    Attributes:
+        name: short, for a title and a folder.
+        about: what it is, in a line.
+        model: in evaluation mode.
+        example: inputs to follow through it; None if none came.
+        batches: data that came along; None if none did.
+        data: what that data is, in words.
+        dissection: where whoever knows the net has dissected it already.
+        has_shortcuts: False where somebody knows that there are no paths to tell apart.
+        folder: of a Hugging Face model, which can read text.
+    """
+
+    name: str
+    about: str
+    model: nn.Module
+    example: Any = None
+    batches: Batches | None = None
+    data: str = ""
+    dissection: Dissection | None = None
+    has_shortcuts: bool = True
+    folder: HuggingFaceFolder | None = None
+
+
+def open_target(options: DissectOptions) -> Target:
+    """The model that the user means.
+
+    Raises:
+        ConfigError, RunError, CheckpointError, DatasetError: saying what is missing and what to give.
+    """
+    path = Path(options.target)
+    # A name with a colon is no path, unless there is one of that name.
+    is_function = ":" in options.target and not path.exists()
+    if options.weights is not None and not is_function:
+        raise ConfigError("--weights are for the model of a function, package.module:function. Leave them out.")
+    if is_function:
+        target = _of_function(options)
+    elif not path.exists():
+        raise ConfigError(
+            f"there is no {options.target}. Give a run folder or a checkpoint in it, a Hugging Face model folder, or "
+            "package.module:function."
+        )
+    elif is_model_folder(path):
+        folder = open_folder(path)
+        kind = type(folder.model).__name__
+        target = Target(_name_of(path), f"{kind} from a Hugging Face folder", folder.model, folder=folder)
+    else:
+        target = _of_run(path, options)
+    if options.net is not None and (is_function or is_model_folder(path)):
+        raise ConfigError(f"--net chooses among the nets of a run folder, and {options.target} is none. Leave it out.")
+    target.model.to(options.device).eval()
+    return target
+
+
+def _of_function(options: DissectOptions) -> Target:
+    built = build(options.target)
+    about = f"{type(built.model).__name__}, built by {options.target}"
+    if options.weights is not None:
+        load_weights(built.model, options.weights)
+        about += f", with the weights of {options.weights.name}"
+    name = options.target.replace(":", ".")
+    return Target(name, about, built.model, built.example, built.batches, f"the batches that {options.target} returns")
+
+
+def _of_run(path: Path, options: DissectOptions) -> Target:
+    folder, named = _run_of(path)
+    if named is not None and options.net is not None and options.net.partition("/")[0] != named:
+        raise ConfigError(f"{path} is the checkpoint {named!r}, and --net {options.net} was asked for. Give one.")
+    reader = open_run(folder)
+    kept = chosen_net(reader, options.net or _only_net(reader, named))
+    dissection, test, has_shortcuts = kept.open(options.data_root, options.download)
+    images, labels = test.images[: options.examples], test.labels[: options.examples]
+    batches = list(zip(torch.split(images, options.batch), torch.split(labels, options.batch), strict=True))
+    return Target(
+        name=f"{_name_of(folder)}-{kept.name.replace('/', '-')}",
+        about=f"{kept.about}, of the run {reader.name}",
+        model=dissection.model,
+        example=images[:2],
+        batches=batches,
+        data=f"the test part of {test.name} as the run prepared it",
+        dissection=dissection,
+        has_shortcuts=has_shortcuts,
+    )
+
+
+def _run_of(path: Path) -> tuple[Path, str | None]:
+    """The run folder of a path inside it, and the checkpoint that the path names.
+
+    Raises:
+        ConfigError: for a file or folder that is of no run.
+    """
+    for folder in (path, *path.absolute().parents[:3]):
+        if (folder / "run.json").is_file():
+            is_checkpoint = path.is_file() and path.parent.name == "checkpoints"
+            return folder, path.name.split(".safetensors")[0].removesuffix(".json") if is_checkpoint else None
+    what = "folder has neither run.json nor config.json" if path.is_dir() else "file lies in no run folder"
+    raise ConfigError(
+        f"{path}: this {what}, so that nothing says which net it is. Give a run folder, a Hugging Face model folder, "
+        "or a function that builds the net, and its weights beside: package.module:function --weights FILE."
+    )
+
+
+def _only_net(reader: RunReader, checkpoint: str | None) -> str | None:
+    """The net of a checkpoint that the path named; with several nets in it, that is left to --net."""
+    if checkpoint is None:
+        return None
+    names = [name for name in kept_nets(reader) if name == checkpoint or name.startswith(f"{checkpoint}/")]
+    if len(names) > 1:
+        raise ConfigError(f"{checkpoint} holds {len(names)} nets: {', '.join(names)}. Choose one: --net {names[0]}.")
+    return names[0] if names else checkpoint
+
+
+def _name_of(path: Path) -> str:
+    return path.resolve().name or "model"

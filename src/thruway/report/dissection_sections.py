@@ -1,0 +1,166 @@
+"""The sections of a dissection's report: each figure with its sentence and its table."""
+
+from collections.abc import Iterator
+
+import plotly.graph_objects as go
+import torch
+
+from thruway.dissecting import Dissection, DrawnLesions
+from thruway.dissecting.path_lengths import PathLengths
+from thruway.dissecting.path_results import PathGradients, SampledPaths
+from thruway.figures import BLOCK_LOOKS, deletion_bars, deletion_boxes, order_scatter, path_lengths
+from thruway.figures.panels import fit_legend, small_multiples
+from thruway.figures.path_lengths import LENGTH
+from thruway.report import dissection_readings as readings
+from thruway.report.content import Section, TableData
+from thruway.report.dissection_findings import DissectionFindings
+from thruway.report.dissection_tables import (
+    agreement_table,
+    branches_table,
+    deletions_table,
+    paths_table,
+    refused_table,
+)
+
+__all__ = ["sections"]
+
+DRAWN = 40  # branches at most in a drawing
+
+
+def sections(found: DissectionFindings) -> Iterator[Section]:
+    """What there is to show, findings first."""
+    if found.is_measured:
+        yield from _lesions(found)
+    yield from _paths(found)
+    if found.rankings is not None and found.is_measured:
+        told = agreement_table(found)
+        if told is not None:
+            yield Section("Can it be told without deleting?", None, readings.agreement_reading(found), told)
+    is_drawn = 0 < len(found.dissection.branches) <= DRAWN
+    drawing = found.dissection.draw() if is_drawn else None
+    yield Section("The branches", drawing, _structure_reading(found), branches_table(found.dissection))
+    refused = refused_table(found.dissection)
+    if refused is not None:
+        yield Section("What is no branch", None, "Adds, blends and layers that were looked at, and why not.", refused)
+    if found.notes:
+        yield Section("What was left out", None, " ".join(found.notes))
+
+
+def _lesions(found: DissectionFindings) -> Iterator[Section]:
+    table: TableData | None = deletions_table(found)
+    for each in found.deletions:
+        figure = deletion_bars(
+            [row.value for row in each],
+            [row.name for row in each],
+            intact=each.intact,
+            low=[each.intact + row.low for row in each],
+            high=[each.intact + row.high for row in each],
+            kinds=[row.kind for row in each],
+            first=0,
+            boundaries=_boundaries(found.dissection),
+            quantity=each.metric,
+            unit=found.units.get(each.metric, ""),
+        )
+        yield Section(f"Without one branch: {each.metric}", figure, readings.deletions_reading(each), table)
+        table = None  # all metrics are in it
+    unit = found.units.get(found.deletions[0].metric, "")
+    if found.drawn is not None:
+        boxes = deletion_boxes(_by_k(found.drawn), intact=found.drawn.intact, quantity=found.drawn.metric, unit=unit)
+        yield Section("Without several branches", boxes, readings.drawn_reading(found.drawn))
+    if found.reordered is not None:
+        orders = found.reordered
+        scatter = order_scatter(
+            [row.tau for row in orders],
+            [row.value for row in orders],
+            swaps=[row.k for row in orders],
+            intact=orders.intact,
+            quantity=orders.metric,
+            unit=unit,
+        )
+        yield Section("In another order", scatter, readings.reordered_reading(orders))
+
+
+def _paths(found: DissectionFindings) -> Iterator[Section]:
+    if found.paths is not None and found.gradients is None:
+        yield Section("How long the paths are", _lengths_figure(found.paths), readings.lengths_reading(found.paths))
+    loss = f" Of {found.path_loss}."
+    table = paths_table(found)
+    if found.sampled is not None:
+        figure = _published_figure(found.sampled)
+        lengths = "" if found.paths is None else readings.lengths_reading(found.paths) + " "
+        reading = lengths + readings.paths_reading(found.sampled) + loss
+        yield Section("Paths, as published: single ones, drawn at random", figure, reading)
+    if found.gradients is not None:
+        figure = _exact_figure(found.gradients)
+        yield Section(
+            "Paths, exactly: all of a length together", figure, readings.exact_reading(found.gradients) + loss, table
+        )
+
+
+def _published_figure(found: SampledPaths) -> go.Figure:
+    by_path = found.norms.mean(2)
+    return path_lengths(
+        list(found.lengths),
+        _shares(found.paths),
+        found.mean,
+        found.contribution,
+        effective=_effective(found),
+        gradient_low=by_path.amin(1),
+        gradient_high=by_path.amax(1),
+        titles=("how many paths", f"along one path (range of {by_path.shape[1]})", "times how many there are"),
+    )
+
+
+def _exact_figure(found: PathGradients) -> go.Figure:
+    return path_lengths(
+        list(found.lengths),
+        _shares(found.paths),
+        found.mean,
+        found.contribution,
+        effective=_effective(found),
+        titles=("how many paths", "all paths of a length", "their part in the sum"),
+    )
+
+
+def _lengths_figure(paths: PathLengths) -> go.Figure:
+    axis = {"title": {"text": "share of the paths"}, "rangemode": "tozero"}
+    figure = small_multiples([""], [{"title": {"text": LENGTH}}], axis)
+    figure.add_trace(
+        go.Bar(
+            x=list(range(len(paths.counts))),
+            y=list(paths.shares),
+            marker={"color": BLOCK_LOOKS["highway"].color, "line": {"width": 0}},
+            showlegend=False,
+            hovertemplate="%{x} branches: %{y:.3g}<extra></extra>",
+        )
+    )
+    return fit_legend(figure)
+
+
+def _effective(found: SampledPaths | PathGradients) -> tuple[float, float] | None:
+    if not found.weights.sum() > 0:
+        return None
+    effective = found.effective_paths()
+    return effective.shortest, effective.longest
+
+
+def _shares(paths: tuple[int, ...]) -> torch.Tensor:
+    whole = sum(paths)
+    return torch.tensor([count / whole for count in paths], dtype=torch.float64)
+
+
+def _by_k(drawn: DrawnLesions) -> dict[int, list[float]]:
+    values: dict[int, list[float]] = {}
+    for row in drawn:
+        values.setdefault(row.k, []).append(row.value)
+    return values
+
+
+def _boundaries(dissection: Dissection) -> list[int]:
+    """Where a stage with another shape begins."""
+    shapes = [branch.output_shape for branch in dissection.branches]
+    return [place for place in range(1, len(shapes)) if shapes[place] != shapes[place - 1]]
+
+
+def _structure_reading(found: DissectionFindings) -> str:
+    return f"Found by following an example ({found.example}) through the model."

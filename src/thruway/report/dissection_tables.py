@@ -1,0 +1,147 @@
+"""The tables of a dissection: branches, what leaving them out does, lengths of paths, rankings."""
+
+import math
+
+from thruway.dissecting import Dissection
+from thruway.report.content import Cell, TableData
+from thruway.report.dissection_findings import RANKINGS, DissectionFindings
+
+__all__ = ["agreement_table", "branches_table", "deletions_table", "paths_table", "refused_table"]
+
+REASONS = 12  # rows at most about what is no branch
+
+
+def branches_table(dissection: Dissection) -> TableData:
+    """Every branch: kind, shapes, parameters, work.
+
+    >>> from torch import nn, ones
+    >>> from thruway.dissecting import dissect
+    >>> from thruway.nn import Residual
+    >>> branches_table(dissect(Residual(nn.Linear(2, 2)), ones(1, 2))).rows
+    ((0, 'Residual', 'identity', '1 × 2', 6, '100.0%', 8, None),)
+    """
+    total = sum(dissection.tape.parameters) or 1
+    rows = tuple(
+        (
+            branch.index,
+            branch.name,
+            branch.kind,
+            _shape(branch.input_shape, branch.output_shape),
+            branch.parameters,
+            f"{branch.parameters / total:.1%}",
+            branch.flops,
+            branch.parent,
+        )
+        for branch in dissection.branches
+    )
+    columns = ("branch", "name", "kind", "shape", "parameters", "share of all", "FLOPs", "inside")
+    return TableData(
+        columns,
+        rows,
+        "Shapes with the batch that was sent through; FLOPs of that pass, a multiply-add counted as two; share of the "
+        "model's parameters; inside: the branch that this one lies within.",
+    )
+
+
+def deletions_table(found: DissectionFindings) -> TableData:
+    """What leaving each branch out does, beside what was foretold."""
+    rankings = found.rankings
+    names = [] if rankings is None else [name for name in rankings.scores if name != "measured"]
+    columns = ["branch", "name", "kind"]
+    for each in found.deletions:
+        columns += [f"{each.metric} without it", f"change ({each.level:.0%} interval)"]
+    worst = [each.ranked()[0].index if each.rows else None for each in found.deletions]
+    rows = []
+    for place, branch in enumerate(found.dissection.branches):
+        row: list[object] = [branch.index, branch.name, branch.kind]
+        for each, missed_most in zip(found.deletions, worst, strict=True):
+            one = each.rows[place]
+            ends = "" if math.isnan(one.low) else f" ({one.low:+.3g} to {one.high:+.3g})"
+            # In one line, since the table scrolls sideways.
+            change = f"{one.change:+.3g}{ends}".replace(" ", "\N{NO-BREAK SPACE}")
+            row += [Cell(one.value, "best" if one.index == missed_most else ""), change]
+        rows.append((*row, *(_known(rankings.scores[name][place]) for name in names if rankings is not None)))
+    return TableData(
+        (*columns, *(RANKINGS.get(name, name) for name in names)),
+        tuple(rows),
+        "★ marks the branch that is missed most. Intervals of the change: bootstrap over the examples.",
+    )
+
+
+def agreement_table(found: DissectionFindings) -> TableData | None:
+    """Each ranking's rank correlation with the measured deletions."""
+    if found.rankings is None or "measured" not in found.rankings.scores:
+        return None
+    table = found.rankings.agreement()
+    rows = tuple(
+        (RANKINGS.get(str(name), str(name)), _known(rho), _known(low), _known(high), _known(chance))
+        for name, rho, low, high, chance in zip(*(table[key] for key in _AGREEMENT), strict=True)
+    )
+    return TableData(
+        ("ranking", "Spearman's rho", "95% low", "95% high", "chance"),
+        rows,
+        f"Agreement with {found.rankings_agree_with}; bootstrap over the branches. Chance: the share of shuffled "
+        "orders that agree as well.",
+    )
+
+
+def paths_table(found: DissectionFindings) -> TableData | None:
+    """What paths of each length are and carry."""
+    exact, sampled = found.gradients, found.sampled
+    if exact is None:
+        return None
+    count = sum(exact.paths)
+    rows = tuple(
+        (
+            length,
+            paths / count,
+            *(() if sampled is None else (_at(sampled.mean, length), _at(sampled.contribution, length))),
+            _at(exact.mean, length),
+            _at(exact.contribution, length),
+            _at(exact.share, length),
+        )
+        for length, paths in enumerate(exact.paths)
+    )
+    columns = (
+        "length",
+        "share of the paths",
+        *(() if sampled is None else ("gradient along one path", "contribution as published")),
+        "gradient of all paths",
+        "contribution",
+        "signed share",
+    )
+    return TableData(
+        columns,
+        rows,
+        "Signed share: the part of the whole gradient, negative where a length works against the rest. Norms are "
+        "averaged over the examples.",
+    )
+
+
+def refused_table(dissection: Dissection) -> TableData | None:
+    """What looked like a branch and is none, by reason."""
+    by_reason: dict[str, list[str]] = {}
+    for refusal in dissection.refused:
+        by_reason.setdefault(refusal.reason, []).append(refusal.name)
+    if not by_reason:
+        return None
+    most = sorted(by_reason.items(), key=lambda item: -len(item[1]))[:REASONS]
+    rows = tuple((reason, len(names), names[0]) for reason, names in most)
+    more = len(by_reason) - len(rows)
+    return TableData(("reason", "count", "first"), rows, f"And {more} other reasons." if more else "")
+
+
+_AGREEMENT = ("ranking", "rho", "low", "high", "chance")
+
+
+def _shape(before: tuple[int, ...], after: tuple[int, ...]) -> str:
+    told = [" × ".join(map(str, shape)) for shape in (before, after)]
+    return told[1] if before == after else " → ".join(told)
+
+
+def _known(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _at(values: object, length: int) -> float | None:
+    return _known(float(values[length]))  # type: ignore[index]  # a tensor, (lengths,)

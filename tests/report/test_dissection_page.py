@@ -1,0 +1,257 @@
+"""The report of a dissection: sentences and figures say what the numbers say, and no more."""
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from browser import CHROMIUM, chromium
+from sample_report import HOSTILE
+from torch import nn
+
+from thruway.dissecting import Deletion, Deletions, DrawnLesion, DrawnLesions, Error, Loss, dissect
+from thruway.dissecting.path_results import PathGradients, SampledPaths
+from thruway.nn import Residual
+from thruway.report import DissectionFindings, dissection_json, dissection_page, render_page, write_dissection
+from thruway.report.dissection_readings import (
+    agreement_reading,
+    decay_per_branch,
+    deletions_reading,
+    drawn_reading,
+    exact_reading,
+    headline,
+    lengths_reading,
+    paths_reading,
+    reordered_reading,
+)
+from thruway.seeding import generator
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Everything that can be measured, on a small untrained net with a change of shape in it."""
+    coins = generator(0, "net")
+
+    def linear(before, after):
+        layer = nn.Linear(before, after)
+        with torch.no_grad():
+            for parameter in layer.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=coins) / before)
+        return layer
+
+    blocks = [Residual(linear(4, 4)) for _ in range(4)]
+    net = nn.Sequential(*blocks[:2], linear(4, 6), *(Residual(linear(6, 6)) for _ in range(4)), linear(6, 3)).eval()
+    x, y = torch.randn(30, 4, generator=coins), torch.arange(30) % 3
+    d, batches = dissect(net, x[:2]), [(x, y)]
+
+    def loss(output, targets=y[:8]):
+        return nn.functional.cross_entropy(output, targets, reduction="none")
+
+    metrics = (Error(batches), Loss(batches))
+    deletions = tuple(d.delete_each(metric) for metric in metrics)
+    return DissectionFindings(
+        d,
+        "net",
+        "a net of the test",
+        "two rows of numbers",
+        data="thirty rows",
+        units={"error": "share of wrong answers", "loss": "nats"},
+        paths=d.path_lengths(),
+        deletions=deletions,
+        drawn=d.delete([1, 3], 5, metrics[0], coins),
+        reordered=d.permute_pairs([1, 4], 5, metrics[0], coins),
+        rankings=d.rankings(batches, loss=loss, measured=deletions[1]),
+        rankings_agree_with="the measured change of the loss",
+        gradients=d.path_gradients(loss, x[:8]),
+        sampled=d.sampled_paths(loss, x[:8], draws=3),
+        path_loss="the cross-entropy",
+        provenance={"seed": "0"},
+    )
+
+
+def sections_of(found):
+    return {section.title: section for section in dissection_page(found).sections}
+
+
+# --- figures: the numbers given
+
+
+def test_bars_and_lines_are_the_lesions(found):
+    sections = sections_of(found)
+    for deletions in found.deletions:
+        figure = sections[f"Without one branch: {deletions.metric}"].figure
+        bar = next(trace for trace in figure.data if trace.type == "bar")
+        assert list(bar.x) == [row.index for row in deletions]
+        assert np.allclose(np.array(bar.y) + bar.base, [row.value for row in deletions], rtol=1e-12, atol=0)
+        assert bar.base == deletions.intact
+        tops = np.array(bar.y) + bar.base + np.array(bar.error_y.array)
+        assert np.allclose(tops, [deletions.intact + row.high for row in deletions], rtol=1e-12, atol=0)
+        assert 1.5 in [shape.x0 for shape in figure.layout.shapes]  # where 4 numbers become 6
+    boxes = [trace for trace in sections["Without several branches"].figure.data if trace.type == "box"]
+    assert {trace.x[0]: sorted(trace.y) for trace in boxes} == {
+        k: sorted(row.value for row in found.drawn if row.k == k) for k in (1, 3)
+    }
+    points = [trace for trace in sections["In another order"].figure.data if trace.x is not None and trace.x[0]]
+    drawn = {(x, y) for trace in points for x, y in zip(trace.x, trace.y, strict=True)}
+    assert drawn == {(row.tau, row.value) for row in found.reordered}
+
+
+@pytest.mark.parametrize("kind", ["published", "exact"])
+def test_three_panels_are_the_paths(found, kind):
+    title = "Paths, as published: single ones, drawn at random"
+    title, paths = (title, found.sampled) if kind == "published" else (_EXACT, found.gradients)
+    share, gradient, contribution = sections_of(found)[title].figure.data[:3]
+    assert np.allclose(share.y, [math.comb(6, k) / 2**6 for k in range(7)], rtol=1e-12, atol=0)
+    assert np.allclose(gradient.y, paths.mean, rtol=1e-6, atol=0)  # float32
+    assert np.allclose(contribution.y, paths.contribution, rtol=1e-6, atol=0)
+
+
+_EXACT = "Paths, exactly: all of a length together"
+
+
+def test_every_axis_has_a_name(found):
+    for section in dissection_page(found).sections:
+        if section.figure is not None and section.title != "The branches":  # a drawing
+            axes = [section.figure.layout[key] for key in section.figure.layout if re.match(r"[xy]axis\d*$", key)]
+            assert axes
+            assert all(axis.title.text for axis in axes), section.title
+
+
+# --- sentences: from numbers that are known
+
+
+def deletions(*changes, higher=False, width=0.01, intact=0.1):
+    rows = tuple(
+        Deletion(index, f"b{index}", "identity", intact + change, change, change - width, change + width)
+        for index, change in enumerate(changes)
+    )
+    return Deletions(rows, intact, "accuracy" if higher else "error", 0.95, 100, higher)
+
+
+def test_who_is_missed_most_and_who_is_not():
+    told = deletions_reading(deletions(0.0, 0.3, 0.05))
+    assert told.startswith("With one branch left out the error is 0.1 to 0.4, with all of them 0.1.")
+    assert "Branch 1 (b1) is missed most: without it the error is 0.4 (+0.3, 95% interval +0.29 to +0.31)" in told
+    assert "1 of 3 can go alone" in told
+    assert "None can go alone" in deletions_reading(deletions(0.2, 0.3))
+
+
+def test_no_branch_is_missed_where_none_is():
+    for told in (deletions(0.0, -0.1), deletions(0.0, 0.1, higher=True)):
+        assert f"No branch is missed: the {told.metric} is no worse" in deletions_reading(told)
+        assert "2 of 2 can go alone" in deletions_reading(told)
+
+
+def test_less_accuracy_is_worse():
+    told = deletions_reading(deletions(-0.3, 0.2, higher=True, intact=0.5))
+    assert "Branch 0 (b0) is missed most: without it the accuracy is 0.2" in told
+    assert "1 of 2 can go alone" in told
+
+
+def test_nan_is_not_read_as_harmless():
+    told = deletions_reading(deletions(math.nan, 0.3))
+    assert "None can go alone" in told
+    assert "NaN" not in told
+    assert "is a number" in deletions_reading(deletions(math.nan))
+
+
+def test_spreads_are_medians():
+    rows = tuple(
+        DrawnLesion(k, draw, (), tau, value)
+        for k, tau, values in ((1, 0.9, (0.1, 0.2, 0.9)), (5, 0.5, (0.3, 0.4, 0.5)))
+        for draw, value in enumerate(values)
+    )
+    lesions = DrawnLesions(rows, 0.05, "error", 10, "branches left out")
+    assert drawn_reading(lesions) == (
+        "The median error goes from 0.05 with all branches to 0.2 without 1 and 0.4 without 5 drawn at random."
+    )
+    assert "after 1 swap (tau 0.90 on average) 0.2 in the median, and after 5 swaps (tau 0.50 on average) 0.4" in (
+        reordered_reading(lesions)
+    )
+    assert drawn_reading(DrawnLesions(rows[:3], 0.05, "error", 10, "")).startswith("Without 1 random branch the")
+
+
+def test_a_law_of_decay_is_found_again():
+    norms = torch.tensor([3 * 0.4**k for k in range(6)], dtype=torch.float64)[:, None, None]
+    paths = tuple(math.comb(5, k) for k in range(6))
+    assert decay_per_branch(SampledPaths(paths, norms)) == pytest.approx(0.4, rel=1e-12)
+    assert "is 0.40 times as large with each further branch" in paths_reading(SampledPaths(paths, norms))
+    assert math.isnan(decay_per_branch(SampledPaths((1, 1), norms[:2])))
+    assert paths_reading(SampledPaths(paths, norms * 0)) == "No gradient arrives along any path."
+
+
+def test_gradients_are_read_as_shares_of_all_paths():
+    norms = torch.tensor([[0.0], [1.0], [0.0]], dtype=torch.float64)
+    one = PathGradients((1, 2, 1), norms, norms, torch.ones(1))
+    assert exact_reading(one) == (
+        "100% of the gradient is on paths of 1 branch, 50.0% of all paths. Weighted by what they carry, paths are 1.00 "
+        "branches long (95% interval 1.00 to 1.00); counted alike, 1.0."
+    )
+    none = PathGradients((1, 2, 1), norms * 0, norms, torch.ones(1))
+    assert exact_reading(none) == "No gradient arrives."
+
+
+def test_counts_of_any_size_can_be_said():
+    class Deep:
+        counts = tuple(math.comb(2000, k) for k in range(2001))
+
+    from thruway.dissecting.path_lengths import PathLengths
+
+    assert "10^602 paths" in lengths_reading(PathLengths(Deep.counts))
+
+
+def test_the_best_ranking_is_named(found):
+    table = found.rankings.agreement()
+    best = max(float(rho) for rho in table["rho"])
+    assert f"with a rank correlation of {best:.2f}" in agreement_reading(found)
+
+
+def test_without_data_nothing_is_claimed(found):
+    bare = DissectionFindings(found.dissection, "net", "a net", "random numbers of shape (2, 4)", paths=found.paths)
+    assert "nothing here says which of them matter" in headline(bare)
+    titles = [section.title for section in dissection_page(bare).sections]
+    assert titles[:2] == ["How long the paths are", "The branches"]
+    text = render_page(dissection_page(bare))
+    for word in ("missed", "interval", "Effective depth", "contribution"):
+        assert word not in re.sub(r"<script.*?</script>", "", text, flags=re.S)
+    told = json.loads(dissection_json(bare))
+    assert not {"lesions", "rankings", "path_gradients"} & set(told)
+
+
+# --- files
+
+
+def test_json_is_strict_and_whole(found, tmp_path):
+    page, data = write_dissection(found, tmp_path / "new" / "folder")
+    told = json.loads(data.read_text(), parse_constant=pytest.fail)
+    assert [row["change"] for row in told["lesions"][0]["without"]] == [row.change for row in found.deletions[0]]
+    assert told["paths"]["counts"] == ["1", "6", "15", "20", "15", "6", "1"]
+    assert sum(row["contribution"] for row in told["path_gradients"]) == pytest.approx(1, rel=1e-6)
+    assert len(told["branches"]) == 6
+    assert page.stat().st_size < 3_000_000
+
+
+def test_hostile_names_are_text(found):
+    hostile = DissectionFindings(
+        **{**vars(found), "name": HOSTILE, "about": HOSTILE, "data": HOSTILE, "notes": (HOSTILE,)}
+    )
+    text = render_page(dissection_page(hostile))
+    assert "<img" not in text
+    assert json.loads(dissection_json(hostile))["name"] == HOSTILE
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_opens_quietly_and_fits(found, tmp_path, width):
+    page, _ = write_dissection(found, tmp_path)
+    with chromium() as tab:
+        tab.shape("light", width, 900)
+        tab.open(page)
+        tab.wait("Number(document.documentElement.dataset.drawn ?? 0) > 0 || document.querySelector('.problem')")
+        assert tab.complaints == []
+        assert tab.requests == [page.resolve().as_uri()]
+        assert tab.evaluate("document.documentElement.scrollWidth") == width
+        assert tab.evaluate("document.querySelectorAll('.plot .main-svg').length") > 0
