@@ -9,9 +9,9 @@ import torch
 from torch.nn import functional as F
 
 from thruway.dissecting import Accuracy, Error, Loss, kendall_tau
-from thruway.dissecting.bootstrap import interval_of_means
-from thruway.dissecting.metrics import batches_of, checked_scores, logits_of
-from thruway.dissecting.progress import _lines, progressing
+from thruway.dissecting.lesions.bootstrap import interval_of_means
+from thruway.dissecting.lesions.metrics import batches_of, checked_scores, logits_of
+from thruway.dissecting.lesions.progress import _lines, progressing
 from thruway.errors import ConfigError, ShapeError
 
 DOUBLE = torch.float64
@@ -106,7 +106,7 @@ def test_an_interval_is_that_of_the_slow_bootstrap():
 def test_intervals_in_parts_are_intervals_at_once(monkeypatch):
     scores = torch.rand(2, 10, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
     at_once = torch.stack(interval_of_means(scores))
-    monkeypatch.setattr("thruway.dissecting.bootstrap._CHUNK", 35)  # three resamples at a time
+    monkeypatch.setattr("thruway.dissecting.lesions.bootstrap._CHUNK", 35)  # three resamples at a time
     torch.testing.assert_close(torch.stack(interval_of_means(scores)), at_once, rtol=0, atol=1e-15)
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from thruway.dissecting import DissectError, Error, Loss, dissect
-from thruway.dissecting.lesion_pass import resume, store
-from thruway.dissecting.lesion_plan import Facts, bytes_of, planned
-from thruway.dissecting.lesion_sweep import INTACT, Lesion, Sweep
+from thruway.dissecting.lesions.passes import resume, store
+from thruway.dissecting.lesions.plans import Facts, bytes_of, planned
+from thruway.dissecting.lesions.sweeps import INTACT, Lesion, Sweep
 from thruway.networks import resnet
 from thruway.nn import Residual
 
@@ -97,7 +97,7 @@ def test_no_more_is_kept_than_allowed(monkeypatch):
         kept.append((sum(storages.values()), bytes_of(Facts(tape), wanted), len(stored)))
         return output, stored
 
-    monkeypatch.setattr("thruway.dissecting.lesion_sweep.store", noted)
+    monkeypatch.setattr("thruway.dissecting.lesions.sweeps.store", noted)
     d = dissect(net, x)
     lesions = [Lesion({index: None}) for index in range(6)]
     results = {}

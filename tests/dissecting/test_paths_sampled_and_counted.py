@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from thruway.dissecting import dissect
-from thruway.dissecting.effective_depth import depth_with_interval
+from thruway.dissecting.paths.effective_depth import depth_with_interval
 from thruway.errors import CheckpointError, ConfigError
 from thruway.nn import HighwayLinear, Residual, Resize
 

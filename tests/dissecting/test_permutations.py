@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from thruway.dissecting import Error, Loss, dissect, kendall_tau
-from thruway.dissecting.permutation_match import groups_of
+from thruway.dissecting.lesions.permutation_match import groups_of
 from thruway.errors import ConfigError
 from thruway.networks import mlp, resnet
 from thruway.nn import HighwayLinear, Learnt, Residual

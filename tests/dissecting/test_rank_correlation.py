@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from thruway.dissecting.rank_correlation import average_ranks, rank_correlation, spearman
+from thruway.dissecting.ranking.rank_correlation import average_ranks, rank_correlation, spearman
 from thruway.errors import ConfigError, ShapeError
 
 CASES = {

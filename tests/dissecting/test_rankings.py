@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from thruway.dissecting import dissect
-from thruway.dissecting.influence import MEASURES, moved
+from thruway.dissecting.ranking.influence import MEASURES, moved
 from thruway.errors import ConfigError, ShapeError
 from thruway.nn import HighwayLinear, Residual
 

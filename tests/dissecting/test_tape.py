@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from thruway.dissecting.functions import name_of
-from thruway.dissecting.lineage import Cut, Lineage, unneeded
-from thruway.dissecting.memory import overlap
-from thruway.dissecting.recording import record
+from thruway.dissecting.tracing.functions import name_of
+from thruway.dissecting.tracing.lineage import Cut, Lineage, unneeded
+from thruway.dissecting.tracing.memory import overlap
+from thruway.dissecting.tracing.recording import record
 
 
 class Called(nn.Module):

@@ -12,7 +12,7 @@ from sample_report import HOSTILE
 from torch import nn
 
 from thruway.dissecting import Deletion, Deletions, DrawnLesion, DrawnLesions, Error, Loss, dissect
-from thruway.dissecting.path_results import PathGradients, SampledPaths
+from thruway.dissecting.paths.results import PathGradients, SampledPaths
 from thruway.nn import Residual
 from thruway.report import DissectionFindings, dissection_json, dissection_page, render_page, write_dissection
 from thruway.report.dissection_readings import (
@@ -197,7 +197,7 @@ def test_counts_of_any_size_can_be_said():
     class Deep:
         counts = tuple(math.comb(2000, k) for k in range(2001))
 
-    from thruway.dissecting.path_lengths import PathLengths
+    from thruway.dissecting.paths.lengths import PathLengths
 
     assert "10^602 paths" in lengths_reading(PathLengths(Deep.counts))
 

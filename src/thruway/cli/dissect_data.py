@@ -11,7 +11,7 @@ from thruway import data
 from thruway.cli.dissect_options import DissectOptions
 from thruway.cli.dissect_target import Batches, Target
 from thruway.cli.dissect_weights import read_tensors
-from thruway.dissecting.structure import placed, rebuilt
+from thruway.dissecting.tracing.structure import placed, rebuilt
 from thruway.errors import ConfigError
 from thruway.integrations.hugging_face import example_inputs
 from thruway.seeding import generator

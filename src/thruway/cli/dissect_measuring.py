@@ -10,9 +10,9 @@ from thruway.cli.dissect_options import DissectOptions
 from thruway.cli.dissect_target import Target
 from thruway.cli.dissect_task import Task, task_for
 from thruway.dissecting import DissectError, Dissection, DrawnLesions, dissect
-from thruway.dissecting.path_lengths import PathLengths
-from thruway.dissecting.path_results import PathGradients, SampledPaths
-from thruway.dissecting.rankings import Rankings
+from thruway.dissecting.paths.lengths import PathLengths
+from thruway.dissecting.paths.results import PathGradients, SampledPaths
+from thruway.dissecting.ranking.rankings import Rankings
 from thruway.errors import ConfigError, ThruwayError
 from thruway.report import DissectionFindings
 from thruway.seeding import generator

@@ -12,7 +12,7 @@ from thruway.cli.dissect_data import Material, first_examples
 from thruway.cli.dissect_options import DissectOptions
 from thruway.cli.dissect_target import Batches
 from thruway.dissecting import Dissection, Error, Loss, Metric
-from thruway.dissecting.structure import placed
+from thruway.dissecting.tracing.structure import placed
 from thruway.errors import ConfigError
 from thruway.seeding import generator
 

@@ -10,30 +10,30 @@ import plotly.graph_objects as go
 import torch
 from torch import nn
 
-from thruway.dissecting import lesions, permutations
-from thruway.dissecting.arguments import as_call, check_model, signature
-from thruway.dissecting.branches import Branch, Refusal
-from thruway.dissecting.discovery import Discovery, discover
 from thruway.dissecting.drawing import draw
 from thruway.dissecting.failing import DetourError, DissectError
-from thruway.dissecting.hearing import Whole
-from thruway.dissecting.influence import Per
-from thruway.dissecting.lesion_table import Deletions, DrawnLesions
-from thruway.dissecting.lesioned import Lesioned
-from thruway.dissecting.metrics import Evaluate
-from thruway.dissecting.path_gradients import path_gradients as _path_gradients
-from thruway.dissecting.path_lengths import path_lengths as _path_lengths
-from thruway.dissecting.path_lengths import path_survival as _path_survival
-from thruway.dissecting.path_sampling import sampled_paths as _sampled_paths
-from thruway.dissecting.path_training import effective_depth as _effective_depth
-from thruway.dissecting.path_training import effective_depth_over_training as _effective_depth_over_training
-from thruway.dissecting.predictions import Predictions, predict_deletions
-from thruway.dissecting.rankings import Rankings, rankings
-from thruway.dissecting.recording import record
-from thruway.dissecting.rerouting import Merge, Route, route, run_along
+from thruway.dissecting.finding.branches import Branch, Refusal
+from thruway.dissecting.finding.discovery import Discovery, discover
+from thruway.dissecting.lesions import deletions, permutations
+from thruway.dissecting.lesions.metrics import Evaluate
+from thruway.dissecting.lesions.table import Deletions, DrawnLesions
+from thruway.dissecting.paths.gradients import path_gradients as _path_gradients
+from thruway.dissecting.paths.lengths import path_lengths as _path_lengths
+from thruway.dissecting.paths.lengths import path_survival as _path_survival
+from thruway.dissecting.paths.sampling import sampled_paths as _sampled_paths
+from thruway.dissecting.paths.training import effective_depth as _effective_depth
+from thruway.dissecting.paths.training import effective_depth_over_training as _effective_depth_over_training
+from thruway.dissecting.ranking.influence import Per
+from thruway.dissecting.ranking.predictions import Predictions, predict_deletions
+from thruway.dissecting.ranking.rankings import Rankings, rankings
+from thruway.dissecting.running.hearing import Whole
+from thruway.dissecting.running.lesioned import Lesioned
+from thruway.dissecting.running.rerouting import Merge, Route, route, run_along
 from thruway.dissecting.summary import in_html, in_text, in_words
-from thruway.dissecting.tape import Tape
-from thruway.dissecting.untouched import Randomness, kept_buffers
+from thruway.dissecting.tracing.arguments import as_call, check_model, signature
+from thruway.dissecting.tracing.recording import record
+from thruway.dissecting.tracing.tape import Tape
+from thruway.dissecting.tracing.untouched import Randomness, kept_buffers
 from thruway.errors import ConfigError, unknown_name
 
 __all__ = ["Dissection", "dissect"]
@@ -198,14 +198,14 @@ class Dissection:
     # --- lesions
 
     def delete_each(self, evaluate: Evaluate, **settings: Any) -> Deletions:
-        """The metric without each branch in turn; see `lesions.delete_each`."""
-        return lesions.delete_each(self, evaluate, **settings)
+        """The metric without each branch in turn; see `deletions.delete_each`."""
+        return deletions.delete_each(self, evaluate, **settings)
 
     def delete(
         self, k: int | Iterable[int], draws: int, evaluate: Evaluate, generator: torch.Generator, **settings: Any
     ) -> DrawnLesions:
-        """The metric without k random branches, `draws` times; see `lesions.delete`."""
-        return lesions.delete(self, k, draws, evaluate, generator=generator, **settings)
+        """The metric without k random branches, `draws` times; see `deletions.delete`."""
+        return deletions.delete(self, k, draws, evaluate, generator=generator, **settings)
 
     def swap(self, first: Which, second: Which) -> Lesioned:
         """The model with two branches in each other's places; see `permutations.swap`."""

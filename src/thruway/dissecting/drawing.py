@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
-from thruway.dissecting.branches import Branch
-from thruway.dissecting.lineage import Lineage
+from thruway.dissecting.finding.branches import Branch
 from thruway.dissecting.summary import in_short
+from thruway.dissecting.tracing.lineage import Lineage
 from thruway.errors import ConfigError
 from thruway.figures.wiring import MOST_UNRAVELLED, Wire, residual_stream
 from thruway.figures.wiring import unravelled as unravelled_figure

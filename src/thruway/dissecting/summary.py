@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from thruway.dissecting.branches import Branch
+from thruway.dissecting.finding.branches import Branch
 
 if TYPE_CHECKING:
     from thruway.dissecting.dissection import Dissection

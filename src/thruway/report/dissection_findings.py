@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from thruway.dissecting import Deletions, Dissection, DrawnLesions
-from thruway.dissecting.path_lengths import PathLengths
-from thruway.dissecting.path_results import PathGradients, SampledPaths
-from thruway.dissecting.rankings import Rankings
+from thruway.dissecting.paths.lengths import PathLengths
+from thruway.dissecting.paths.results import PathGradients, SampledPaths
+from thruway.dissecting.ranking.rankings import Rankings
 
 __all__ = ["RANKINGS", "DissectionFindings"]
 

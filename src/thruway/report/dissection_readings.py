@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from thruway.dissecting import Deletion, Deletions, DrawnLesions
-from thruway.dissecting.path_lengths import LengthRange, PathLengths
-from thruway.dissecting.path_results import ByLength, PathGradients, SampledPaths
+from thruway.dissecting.paths.lengths import LengthRange, PathLengths
+from thruway.dissecting.paths.results import ByLength, PathGradients, SampledPaths
 from thruway.report.dissection_findings import RANKINGS, DissectionFindings
 from thruway.report.numbers import shown
 

@@ -6,8 +6,8 @@ import plotly.graph_objects as go
 import torch
 
 from thruway.dissecting import Dissection, DrawnLesions
-from thruway.dissecting.path_lengths import PathLengths
-from thruway.dissecting.path_results import PathGradients, SampledPaths
+from thruway.dissecting.paths.lengths import PathLengths
+from thruway.dissecting.paths.results import PathGradients, SampledPaths
 from thruway.figures import BLOCK_LOOKS, deletion_bars, deletion_boxes, order_scatter, path_lengths
 from thruway.figures.panels import fit_legend, small_multiples
 from thruway.figures.path_lengths import LENGTH

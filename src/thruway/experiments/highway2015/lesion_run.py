@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from thruway.dissecting import dissect
-from thruway.dissecting.metrics import Error
+from thruway.dissecting.lesions.metrics import Error
 from thruway.experiments.experiment import Progress
 from thruway.experiments.highway2015.lesion import Config
 from thruway.experiments.image_parts import Parts

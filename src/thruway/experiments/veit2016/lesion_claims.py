@@ -5,7 +5,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from statistics import median
 
-from thruway.dissecting.rank_correlation import spearman
+from thruway.dissecting.ranking.rank_correlation import spearman
 from thruway.experiments.claims import Claim
 from thruway.experiments.veit2016.harm import Rows, harm, mean_of, only
 from thruway.experiments.veit2016.lesion import Config

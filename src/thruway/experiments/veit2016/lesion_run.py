@@ -4,7 +4,7 @@ from functools import partial
 
 from torch import nn
 
-from thruway.dissecting.metrics import Error
+from thruway.dissecting.lesions.metrics import Error
 from thruway.experiments.experiment import Progress
 from thruway.experiments.image_parts import Parts
 from thruway.experiments.measuring import Measurement, run_measurements

@@ -2,7 +2,7 @@
 
 import math
 
-from thruway.dissecting.rank_correlation import spearman
+from thruway.dissecting.ranking.rank_correlation import spearman
 from thruway.experiments.claims import Claim
 from thruway.experiments.veit2016.harm import Rows, only
 from thruway.experiments.veit2016.lesion_claims import harm_by_k

@@ -5,7 +5,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from thruway.dissecting.path_results import PathGradients, SampledPaths
+from thruway.dissecting.paths.results import PathGradients, SampledPaths
 from thruway.experiments.experiment import Progress
 from thruway.experiments.image_parts import Parts
 from thruway.experiments.measuring import Measurement, run_measurements

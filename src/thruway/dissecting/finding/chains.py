@@ -1,0 +1,82 @@
+"""A net without shortcuts: the layers that everything goes through, one by one."""
+
+import itertools
+
+from thruway.dissecting.finding.branches import Operand
+from thruway.dissecting.finding.joins import Found
+from thruway.dissecting.finding.shortcuts import role_of
+from thruway.dissecting.tracing.lineage import Cut, Lineage, unneeded
+from thruway.dissecting.tracing.tape import Tape
+
+__all__ = ["layers_of", "read_of"]
+
+
+def layers_of(lineage: Lineage) -> tuple[list[Found], list[tuple[int, str]]]:
+    """The layers that can be left out, and those that cannot with the reason.
+
+    A layer begins with a map that has weights and goes on through norm and activation, up to the next map or to
+    whatever changes the shape.
+    """
+    found: list[Found] = []
+    refused: list[tuple[int, str]] = []
+    for start, end in _layers(lineage):
+        tape = lineage.tape
+        x, y = tape.values[start], tape.values[end]
+        join = y.call
+        assert join is not None
+        if x.shape != y.shape:
+            heavy = min(n for n in _calls(lineage, start, end) if tape.weights_of(tape.calls[n]))
+            refused.append((heavy, f"without it {x.shape} would meet what expects {y.shape}"))
+            continue
+        calls = unneeded(tape, [Cut(join, start)])
+        shortcut = read_of(tape, start, last=join)
+        assert shortcut is not None
+        found.append(Found("module", join, shortcut, None, None, False, None, start, end, calls))
+    return found, refused
+
+
+def _layers(lineage: Lineage) -> list[tuple[int, int]]:
+    """The first and last value of each layer."""
+    tape = lineage.tape
+    layers: list[tuple[int, int]] = []
+    is_open = False
+    chain = _chain(lineage)
+    for before, after in itertools.pairwise(chain):
+        steps = [tape.calls[number] for number in _calls(lineage, before, after)]
+        if any(tape.weights_of(call) and role_of(tape, call) in ("linear", "other") for call in steps):
+            layers.append((before, after))
+            is_open = True
+        elif is_open and tape.values[before].shape == tape.values[after].shape:
+            layers[-1] = layers[-1][0], after
+        else:
+            is_open = False
+    return layers
+
+
+def _calls(lineage: Lineage, start: int, end: int) -> set[int]:
+    numbers = {lineage.tape.values[value].call for value in lineage.between(start, end)}
+    return {number for number in numbers if number is not None}
+
+
+def _chain(lineage: Lineage) -> list[int]:
+    """The values that all of the output comes through, from the input on."""
+    if not lineage.tape.outputs:
+        return []
+    at, *others = lineage.tape.outputs
+    for other in others:
+        at = lineage.meet(at, other)
+    chain: list[int] = []
+    while at != -1:
+        chain.append(at)
+        at = lineage.above[at]
+    return chain[::-1]
+
+
+def read_of(tape: Tape, value: int, first: int = 0, last: int | None = None) -> Operand | None:
+    """Where a value is first read, from one call to another."""
+    stop = len(tape.calls) if last is None else last + 1
+    for call in tape.calls[max(first, (tape.values[value].call or 0)) : stop]:
+        for read in call.reads:
+            if read.value == value:
+                return Operand(value, call.number, read.path)
+    return None

@@ -1,0 +1,211 @@
+"""Whether an add or a blend joins a branch with its shortcut, and which operand is which."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from thruway.dissecting.finding.branches import Kind, Operand
+from thruway.dissecting.finding.gates import Blend, blend_of
+from thruway.dissecting.finding.shortcuts import Link, links, role_of
+from thruway.dissecting.tracing.functions import ADDS, FUSED_ADDS
+from thruway.dissecting.tracing.lineage import Cut, Lineage, unneeded
+from thruway.dissecting.tracing.tape import Call, Read, Tape
+
+__all__ = ["Found", "frontier", "joins_in", "judge"]
+
+_NO_WEIGHTS = "nothing with parameters lies between the two operands"
+_BOTH_MAPPED = "two maps of one signal are added; neither operand is a shortcut"
+_UNRELATED = "neither operand is what the other was computed from: parts of one branch, or of none"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A join and its operands; see Branch."""
+
+    kind: Kind
+    join: int
+    shortcut: Operand
+    branch: Operand | None
+    gate: Operand | None
+    gate_carries: bool
+    carry: Operand | None
+    link: int  # the value that shortcut and branch both come from
+    end: int  # the last value of the branch
+    calls: frozenset[int]
+    cost: tuple[int, int, int] = (0, 0, 0)
+
+
+class _Trial(NamedTuple):
+    """Which operand may be the shortcut, and where the branch ends."""
+
+    shortcut: Operand
+    branch: Operand | None
+    ends: tuple[int, ...]
+    gate: Operand | None = None
+    gate_carries: bool = False
+    carry: Operand | None = None
+    is_gated: bool = False
+
+
+def joins_in(lineage: Lineage) -> tuple[list[Found], list[tuple[int, str]]]:
+    """All joins of a pass, and the calls that looked like one with the reason why they are none."""
+    found: list[Found] = []
+    refused: list[tuple[int, str]] = []
+    shortcuts: dict[int, int] = {}
+    for call in lineage.tape.calls:
+        verdict = judge(lineage, shortcuts, call)
+        if isinstance(verdict, Found):
+            found.append(verdict)
+            shortcuts[call.number] = verdict.shortcut.value
+        elif verdict is not None:
+            refused.append((call.number, verdict))
+    return found, refused
+
+
+def judge(lineage: Lineage, joins: Mapping[int, int], call: Call) -> Found | str | None:
+    """The join that a call is, or why it is none; None where nothing speaks for one."""
+    tape = lineage.tape
+    if not call.values or len(tape.values[call.values[0]].shape) == 0:
+        return None
+    blend = blend_of(tape, call)
+    reasons: list[str] = []
+    for trials in (_blended(blend), _added(tape, call)):
+        verdicts = [_tried(lineage, joins, call, trial) for trial in trials]
+        fits = sorted((v for v in verdicts if isinstance(v, Found)), key=lambda found: found.cost)
+        if len(fits) > 1 and fits[0].cost == fits[1].cost:
+            return "either operand could be the shortcut of the other"
+        if fits:
+            return fits[0]
+        reasons += [verdict for verdict in verdicts if isinstance(verdict, str)]
+    return max(reasons, key=_weight) if reasons else None
+
+
+def _weight(reason: str) -> int:
+    """The most telling of several reasons: that of the nearest miss."""
+    return 1 if reason == _UNRELATED else 2
+
+
+def _blended(blend: Blend | None) -> Iterator[_Trial]:
+    if blend is None:
+        return
+    first, second = blend.first, blend.second
+    gate, other = blend.gate, blend.other_gate
+    yield _Trial(first, second, (second.value,), gate, False, other, is_gated=True)
+    yield _Trial(second, first, (first.value,), other or gate, other is None, gate if other else None, is_gated=True)
+
+
+def _added(tape: Tape, call: Call) -> Iterator[_Trial]:
+    data = tape.reads_data(call)
+    if call.name in FUSED_ADDS:
+        yield from _added_fused(call, data)
+    if call.name not in ADDS or len(data) != 2 or data[0].value == data[1].value:
+        return
+    a, b = (_operand(call, read) for read in data)
+    yield _Trial(a, b, (b.value,))
+    yield _Trial(b, a, (a.value,))
+
+
+def _added_fused(call: Call, data: list[Read]) -> Iterator[_Trial]:
+    """shortcut + product, in one call: only what is added can be the shortcut."""
+    base = [read for read in data if read.path in ((0,), ("input",))]
+    factors = [read for read in data if read not in base]
+    if base and factors and call.constants[1].get("beta", 1) == 1:
+        yield _Trial(_operand(call, base[0]), None, tuple(read.value for read in factors))
+
+
+def _operand(call: Call, read: Read) -> Operand:
+    alpha = call.constants[1].get("alpha", 1)
+    is_scaled = read.path in ((1,), ("other",)) and isinstance(alpha, (int, float))
+    return Operand(read.value, call.number, read.path, float(alpha) if is_scaled else 1.0)
+
+
+def _tried(lineage: Lineage, joins: Mapping[int, int], call: Call, trial: _Trial) -> Found | str | None:
+    tape = lineage.tape
+    x, y = tape.values[trial.shortcut.value], tape.values[call.values[0]]
+    if x.origin != "data" or not all(tape.values[end].origin == "data" for end in trial.ends):
+        return None
+    sizes = {x.shape, y.shape} | ({tape.values[trial.branch.value].shape} if trial.branch is not None else set())
+    if len(sizes) > 1:
+        related = any(lineage.are_related(x.number, end) for end in trial.ends)
+        return "its operands differ in shape: a bias, a mask or a mean" if related else None
+    calls = unneeded(tape, [Cut(call.number, x.number)])
+    edge = frontier(tape, trial.ends, calls)
+    link = _nearest(lineage, links(tape, joins, x.number), edge)
+    if link is None:
+        return _UNRELATED if any(lineage.are_related(x.number, end) for end in trial.ends) else None
+    end = max(trial.ends)
+    reason = _reason_against(lineage, call, link, trial, edge)
+    if reason is not None:
+        return reason
+    kind: Kind = "gated" if trial.is_gated else "identity" if link.is_identity else "projection"
+    return Found(
+        kind,
+        call.number,
+        trial.shortcut,
+        trial.branch,
+        trial.gate,
+        trial.gate_carries,
+        trial.carry,
+        link.value,
+        call.values[0] if trial.is_gated or trial.branch is None else end,
+        calls,
+        link.cost,
+    )
+
+
+def frontier(tape: Tape, ends: tuple[int, ...], calls: frozenset[int]) -> set[int]:
+    """The data that a branch reads: where the calls it has for itself begin."""
+    edge, seen, waiting = set[int](), set[int](), list(ends)
+    while waiting:
+        at = waiting.pop()
+        value = tape.values[at]
+        if value.call is None or value.call not in calls:
+            edge.add(at)
+            continue
+        for parent in value.parents:
+            if parent not in seen:
+                seen.add(parent)
+                waiting.append(parent)
+    return edge
+
+
+def _nearest(lineage: Lineage, candidates: Iterator[Link], edge: set[int]) -> Link | None:
+    """The first of these that some value on the edge comes from altogether."""
+    places = list(edge)
+    for link in candidates:
+        for index, place in enumerate(places):
+            while place > link.value:
+                place = lineage.above[place]
+            places[index] = place
+            if place == link.value:
+                return link
+        if all(place == -1 for place in places):
+            return None
+    return None
+
+
+def _reason_against(lineage: Lineage, call: Call, link: Link, trial: _Trial, edge: set[int]) -> str | None:
+    tape = lineage.tape
+    inside = {
+        number
+        for end in trial.ends
+        for value in lineage.between(link.value, end)
+        if (number := tape.values[value].call) is not None
+    }
+    if trial.branch is None:
+        inside.add(call.number)
+    weighted = {role_of(tape, tape.calls[number]) for number in inside if tape.weights_of(tape.calls[number])}
+    if not weighted:
+        return _NO_WEIGHTS
+    if weighted <= {"light", "piece", "scale"}:
+        return "its parameters only scale and shift: a norm by hand, or a mix of positions"
+    roles = {role_of(tape, tape.calls[number]) for number in inside}
+    if link.linear and not {"linear", "other"} <= roles:
+        return _BOTH_MAPPED
+    if link.pieces and any(
+        role_of(tape, tape.calls[number]) == "piece" and read.value == link.value
+        for number in inside
+        for read in tape.calls[number].reads
+    ):
+        return "the operands come from different pieces of one signal"
+    return None

@@ -1,0 +1,88 @@
+"""How far back a value is still the signal that came in: seen otherwise, resized, or mapped once."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from thruway.dissecting.tracing.functions import LIGHT, LINEAR, NORMS, PIECES, RESIZES, SCALINGS
+from thruway.dissecting.tracing.tape import Call, Tape
+
+__all__ = ["Link", "Role", "links", "role_of"]
+
+Role = Literal["light", "piece", "resize", "norm", "scale", "linear", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A value that a shortcut comes from, and what lies on the way."""
+
+    value: int
+    linear: int = 0  # maps with weights
+    other: int = 0  # norms, pooling, padding
+    pieces: int = 0  # parts taken of it
+    joins: int = 0  # earlier branches added on the way
+
+    @property
+    def cost(self) -> tuple[int, int, int]:
+        """What makes it less of a shortcut, gravest first."""
+        return self.linear, self.other + self.pieces, self.joins
+
+    @property
+    def is_identity(self) -> bool:
+        return self.linear == self.other == self.pieces == 0
+
+
+def role_of(tape: Tape, call: Call) -> Role:
+    """What a call does to the data that goes in."""
+    data = {read.value for read in call.reads if tape.values[read.value].origin == "data"}
+    if tape.frames[call.frame].kind.endswith(("Norm", "Norm1d", "Norm2d", "Norm3d")):
+        return "norm"
+    if call.name in LIGHT:
+        return "light"
+    if call.name in PIECES:
+        return "piece"
+    if call.name in NORMS:
+        return "norm"
+    if len(data) == 1 and call.name in RESIZES:
+        return "resize"
+    if len(data) == 1 and call.name in SCALINGS:
+        sizes = [tape.values[read.value] for read in call.reads if tape.values[read.value].origin == "weight"]
+        return "scale" if any(len(value.shape) > 0 and max(value.shape) > 1 for value in sizes) else "light"
+    if call.name in LINEAR and tape.weights_of(call):
+        return "linear"
+    return "other"
+
+
+def links(tape: Tape, joins: Mapping[int, int], value: int) -> Iterator[Link]:
+    """`value` itself and what it comes from, nearest first, as long as it can be told for a shortcut.
+
+    `joins` holds the joins found so far, each with the value of its shortcut: the way goes on along that,
+    since x + attention(x) + mlp(x) is one stream with two branches.
+    """
+    link: Link | None = Link(value)
+    while link is not None:
+        yield link
+        link = _next(tape, joins, link)
+
+
+def _next(tape: Tape, joins: Mapping[int, int], link: Link) -> Link | None:
+    value = tape.values[link.value]
+    if value.call is None:
+        return replace(link, value=value.parents[0]) if len(value.parents) == 1 else None
+    call = tape.calls[value.call]
+    if call.number in joins:
+        return replace(link, value=joins[call.number], joins=link.joins + 1)
+    frame = tape.frames[call.frame]
+    role = role_of(tape, call)
+    if role == "norm" and frame.output == link.value and frame.input is not None and frame.input < link.value:
+        return replace(link, value=frame.input, other=link.other + 1)
+    if len(value.parents) != 1:
+        return None
+    onward = replace(link, value=value.parents[0])
+    if role == "light":
+        return onward
+    if role == "piece":
+        return replace(onward, pieces=link.pieces + 1)
+    if role == "linear":
+        return replace(onward, linear=1) if link.linear == 0 else None
+    return replace(onward, other=link.other + 1) if role in ("norm", "resize") else None

@@ -1,0 +1,164 @@
+"""Branches of a trained model in each other's places."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from thruway.dissecting.finding.branches import Branch
+from thruway.dissecting.finding.discovery import Discovery
+from thruway.dissecting.lesions.deletions import ks_of
+from thruway.dissecting.lesions.kendall import kendall_tau
+from thruway.dissecting.lesions.metrics import Evaluate
+from thruway.dissecting.lesions.permutation_match import groups_of, match
+from thruway.dissecting.lesions.plans import Exchanges
+from thruway.dissecting.lesions.runs import measured
+from thruway.dissecting.lesions.sweeps import MEMORY, Lesion, run_exchanged
+from thruway.dissecting.lesions.table import DrawnLesion, DrawnLesions
+from thruway.dissecting.running.lesioned import Lesioned
+from thruway.dissecting.tracing.structure import Path
+from thruway.dissecting.tracing.tape import Tape
+from thruway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from thruway.dissecting.dissection import Dissection
+
+__all__ = ["permute", "permute_pairs", "swap"]
+
+
+def swap(dissection: "Dissection", first: int | str | Branch, second: int | str | Branch) -> Lesioned:
+    """The model with two branches in each other's places: f and its gates move, shortcuts stay.
+
+    Raises:
+        ConfigError: if the two do not do the same with other weights, with the reason.
+
+    >>> from thruway.dissecting import dissect
+    >>> from thruway.nn import Residual
+    >>> a, b = Residual(torch.nn.Linear(2, 2)), Residual(torch.nn.Linear(2, 2))
+    >>> x = torch.ones(1, 2)
+    >>> torch.equal(dissect(torch.nn.Sequential(a, b), x).swap(0, 1)(x), torch.nn.Sequential(b, a)(x))
+    True
+    """
+    i, j = (branch.index for branch in dissection._chosen([first, second]))
+    order = list(range(len(dissection.branches)))
+    order[i], order[j] = j, i
+    return permute(dissection, order)
+
+
+def permute(dissection: "Dissection", order: Sequence[int]) -> Lesioned:
+    """The model with branch `order[place]` at each place; call it as you would the model.
+
+    The model's own code runs, and is handed the weights of the branch that now stands there. So two branches can
+    change places if they make the same calls with the same settings, on weights of the same shapes.
+
+    Raises:
+        ConfigError: if `order` is no permutation of the branches, or moves one to where it does not fit.
+    Source:
+        Veit, Wilber & Belongie 2016, sec. 4.3.
+    """
+    order = tuple(order)
+    n = len(dissection.branches)
+    if sorted(order) != list(range(n)):
+        raise ConfigError(f"an order of these branches has each of 0 ... {n - 1} once, got {list(order)}.")
+    lesion = Lesion(exchanged=_exchanging(dissection, order))
+    lesion.exchanges(dissection.tape, Discovery(dissection.branches, dissection.refused))
+    moved = [f"{dissection.branches[j].name} at {dissection.branches[i].name}" for i, j in enumerate(order) if i != j]
+
+    def passing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return run_exchanged(dissection, lesion, args, kwargs)
+
+    return Lesioned(dissection, {}, passing, "with " + ", ".join(moved) if moved else "")
+
+
+def permute_pairs(
+    dissection: "Dissection",
+    k: int | Iterable[int],
+    draws: int,
+    evaluate: Evaluate,
+    *,
+    generator: torch.Generator,
+    memory: int = MEMORY,
+    progress: bool = False,
+) -> DrawnLesions:
+    """The metric after k random swaps of branches that fit into each other's places, against Kendall's tau.
+
+    Each swap takes two places at random, all pairs that fit equally likely, and exchanges what stands there by then;
+    so a later swap may undo an earlier one, and tau says how far the order is from the original.
+
+    Args:
+        k: swaps one after the other, or several such numbers.
+        draws: random orders for each k.
+        evaluate: as for `delete_each`, as are `memory`, `progress` and how the model is treated.
+        generator: of the draws, on the CPU.
+    Raises:
+        ConfigError: if no two branches fit into each other's places, with the reason for the first two.
+    Source:
+        Veit, Wilber & Belongie 2016, sec. 4.3, fig. 5b.
+
+    >>> from thruway.dissecting import Error, dissect
+    >>> from thruway.networks import mlp
+    >>> net = mlp("residual", depth=6, width=4, inputs=3, classes=2, generator=torch.Generator().manual_seed(0))
+    >>> x = torch.rand(8, 3, generator=torch.Generator().manual_seed(1))
+    >>> metric = Error([(x, net(x).argmax(1))])
+    >>> found = dissect(net, x).permute_pairs([0, 2], 3, metric, generator=torch.Generator().manual_seed(2))
+    >>> [(row.k, row.tau, row.value) for row in found][:3]
+    [(0, 1.0, 0.0), (0, 1.0, 0.0), (0, 1.0, 0.0)]
+    """
+    pairs = _pairs(dissection)
+    ks = ks_of(k, None, "it counts swaps", draws)
+    n = len(dissection.branches)
+    chosen = [(each, draw, _shuffled(n, pairs, each, generator)) for each in ks for draw in range(draws)]
+    lesions = [Lesion(exchanged=_exchanging(dissection, order)) for _, _, order in chosen]
+    orders = {id(lesion): order for lesion, (_, _, order) in zip(lesions, chosen, strict=True)}
+    found = measured(
+        dissection, lesions, lambda each: permute(dissection, orders[id(each)]), evaluate, memory, progress
+    )
+    rows = tuple(
+        DrawnLesion(each, draw, order, kendall_tau(order), value)
+        for (each, draw, order), value in zip(chosen, found.values, strict=True)
+    )
+    return DrawnLesions(rows, found.intact, found.name, found.examples, "pairs swapped")
+
+
+def _exchanging(dissection: "Dissection", order: Sequence[int]) -> Callable[[Tape, Discovery], Exchanges]:
+    moved = [(place, guest) for place, guest in enumerate(order) if place != guest]
+
+    def exchanged(tape: Tape, found: Discovery) -> Exchanges:
+        exchanges: dict[int, tuple[tuple[Path, int], ...]] = {}
+        held = _held(dissection)
+        for place, guest in moved:
+            matched = match(tape, found.branches[place], found.branches[guest], held)
+            if matched.obstacle:
+                raise ConfigError(f"branch {guest} cannot stand at the place of {place}: {matched.obstacle}.")
+            if exchanges.keys() & matched.exchanges.keys():
+                raise ConfigError(f"branch {place} lies within another that moves too. Move one of them.")
+            exchanges |= matched.exchanges
+        return exchanges
+
+    return exchanged
+
+
+def _held(dissection: "Dissection") -> int:
+    model = dissection.model
+    return sum(1 for _ in model.parameters()) + sum(1 for _ in model.buffers())
+
+
+def _pairs(dissection: "Dissection") -> list[tuple[int, int]]:
+    """Every two places whose branches fit into each other's."""
+    held, branches = _held(dissection), dissection.branches
+    groups = groups_of(dissection.tape, branches, held)
+    pairs = [(i, j) for group in groups for at, i in enumerate(group) for j in group[at + 1 :]]
+    if not pairs:
+        reason = "there are not two"
+        if len(branches) > 1:
+            reason = match(dissection.tape, branches[0], branches[1], held).obstacle or "one lies within the other"
+        raise ConfigError(f"no two branches can change places: {reason}.")
+    return pairs
+
+
+def _shuffled(n: int, pairs: Sequence[tuple[int, int]], k: int, generator: torch.Generator) -> tuple[int, ...]:
+    order = list(range(n))
+    for number in torch.randint(len(pairs), (k,), generator=generator).tolist():
+        i, j = pairs[number]
+        order[i], order[j] = order[j], order[i]
+    return tuple(order)

@@ -1,0 +1,118 @@
+"""A metric of the intact model and of many lesioned ones."""
+
+from collections.abc import Callable, Sequence, Sized
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from thruway.dissecting.lesions.metrics import Evaluate, Metric, batches_of, checked_scores
+from thruway.dissecting.lesions.progress import progressing
+from thruway.dissecting.lesions.sweeps import INTACT, Lesion, Sweep, evaluating
+from thruway.dissecting.running.lesioned import Lesioned
+from thruway.dissecting.tracing.arguments import as_call
+from thruway.dissecting.tracing.untouched import Randomness, kept_buffers
+from thruway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from thruway.dissecting.dissection import Dissection
+
+__all__ = ["Measured", "measured"]
+
+
+class Measured(NamedTuple):
+    """A metric of many models."""
+
+    intact: float
+    values: list[float]
+    name: str
+    higher_is_better: bool | None
+    intact_scores: Tensor | None  # (examples,)
+    scores: Tensor | None  # (lesions, examples)
+
+    @property
+    def examples(self) -> int:
+        """How many the metric was averaged over; 0 where unknown."""
+        return 0 if self.intact_scores is None else len(self.intact_scores)
+
+
+def measured(
+    dissection: "Dissection",
+    lesions: Sequence[Lesion],
+    models: Callable[[Lesion], Lesioned],
+    evaluate: Evaluate,
+    memory: int,
+    progress: bool,
+) -> Measured:
+    """The metric of the intact model and after each lesion.
+
+    A metric of ours goes through the data once; a function of a model is called once for each. Evaluation mode and
+    no gradients in either case; modes, buffers and random numbers come out as they went in.
+
+    Raises:
+        ConfigError: for something that is no metric, or a function that gives no number.
+    """
+    if memory < 0:
+        raise ConfigError(f"memory={memory} bytes: at least 0, which keeps nothing of the intact pass.")
+    if isinstance(evaluate, Metric):
+        return _by_batches(dissection, lesions, evaluate, memory, progress)
+    if isinstance(evaluate, nn.Module) or not callable(evaluate):
+        raise ConfigError(
+            f"evaluate is a metric, such as Error(batches), or a function of a model that gives a number; got "
+            f"{type(evaluate).__name__}."
+        )
+    return _by_calls(dissection, lesions, models, evaluate, progress)
+
+
+def _by_batches(
+    dissection: "Dissection", lesions: Sequence[Lesion], metric: Metric, memory: int, progress: bool
+) -> Measured:
+    sweep = Sweep(dissection, lesions, memory)
+    batches = len(metric.batches) if isinstance(metric.batches, Sized) else None
+    total = None if batches is None else batches * (len(lesions) + 1)
+    columns: list[Tensor] = []
+    with evaluating(dissection.model), progressing("lesions", total, progress) as advance:
+        for inputs, target in batches_of(metric):
+            args, kwargs = as_call(inputs)
+            found: dict[int, Tensor] = {}
+            for index, output in sweep.outputs(args, kwargs):
+                found[index] = checked_scores(metric, output, target)
+                advance(1)
+            columns.append(torch.stack([found[index] for index in range(INTACT, len(lesions))]))
+    scores = torch.cat(columns, 1)
+    means = scores.mean(1).tolist()
+    return Measured(means[0], means[1:], metric.name, metric.higher_is_better, scores[0], scores[1:])
+
+
+def _by_calls(
+    dissection: "Dissection",
+    lesions: Sequence[Lesion],
+    models: Callable[[Lesion], Lesioned],
+    evaluate: Callable[[object], float],
+    progress: bool,
+) -> Measured:
+    values: list[float] = []
+    model = dissection.model
+    with evaluating(model), progressing("lesions", len(lesions) + 1, progress) as advance:
+        randomness = Randomness(model)
+        for subject in (model, *map(models, lesions)):
+            # What the function draws, say to shuffle, it draws for every model alike.
+            randomness.restore()
+            with kept_buffers(model):
+                values.append(_number(evaluate(subject)))
+            model.eval()
+            advance(1)
+    name = getattr(evaluate, "__name__", type(evaluate).__name__)
+    name = "metric" if name == "<lambda>" else name
+    return Measured(values[0], values[1:], name, None, None, None)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return float(value.item())
+    try:
+        return float(value)  # type: ignore[arg-type]  # whatever gives one is a number
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"evaluate should give one number for a model, and gave {type(value).__name__}. Return a float."
+        ) from None

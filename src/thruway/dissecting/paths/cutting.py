@@ -1,0 +1,180 @@
+"""One pass of the model, cut at every join, so that each branch and each shortcut can be gone back through alone."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from thruway.dissecting.failing import DissectError
+from thruway.dissecting.finding.branches import Branch
+from thruway.dissecting.paths.routes import START, Joint, Routes
+from thruway.dissecting.paths.segments import Segment, edge_of, segment
+from thruway.dissecting.paths.start import Where, start_of, stream_branch
+from thruway.dissecting.running.rerouting import Merge, Operands
+from thruway.dissecting.tracing.functions import PRODUCTS
+from thruway.dissecting.tracing.structure import reachable, rebuilt
+from thruway.dissecting.tracing.tape import Tape
+from thruway.errors import ConfigError, ShapeError
+
+if TYPE_CHECKING:
+    from thruway.dissecting.dissection import Dissection
+
+__all__ = ["CutJoin", "CutPass", "cut_pass"]
+
+
+@dataclass(frozen=True)
+class CutJoin:
+    """A join and the two ways back from it; None where a way leads nowhere."""
+
+    index: int
+    skip: Segment | None
+    through: Segment | None
+
+
+@dataclass
+class CutPass:
+    """A pass in pieces.
+
+    Attributes:
+        joins: in the order in which they ran.
+        end: from the last joins to the loss.
+        start: what gradients are taken with respect to, (batch, ...).
+        per_example: whether the loss gave one number for each example.
+    """
+
+    joins: list[CutJoin]
+    end: Segment | None
+    start: Tensor
+    loss_form: Tensor
+    per_example: bool
+
+    def routes(self) -> Routes:
+        """The ways through the pieces, as autograd sees them."""
+
+        def names(piece: Segment | None) -> frozenset[int]:
+            return frozenset(piece.leaves if piece is not None else ())
+
+        joints = (Joint(join.index, names(join.skip), names(join.through)) for join in self.joins)
+        return Routes(tuple(joints), names(self.end))
+
+
+class _Cuts:
+    """What the joins leave behind while the model runs."""
+
+    def __init__(self) -> None:
+        self.leaves: dict[int, Tensor] = {}
+        self.edges: dict[int, tuple[GradientEdge | None, GradientEdge | None]] = {}
+
+    def leaf(self, index: int, value: Tensor) -> Tensor:
+        self.leaves[index] = value.detach().requires_grad_()
+        # The model may write into what it gets, and a leaf must not be written to.
+        return self.leaves[index].clone()
+
+    def merge(self, branch: Branch, tape: Tape) -> Merge:
+        """A function for the join that notes both sides and lets the value go on, cut off from them."""
+        number = _gate_number(tape, branch)
+
+        def cut(at: Operands) -> Tensor:
+            if branch.kind == "module":
+                skip, through, value = None, at.branch, at.branch
+            elif branch.kind == "gated":
+                skip, through = _blended(at, number)
+                value = through
+            else:
+                skip, through, value = at.shortcut, at.branch, at.shortcut + at.branch
+            self.edges[branch.index] = None if skip is None else edge_of(skip), edge_of(through)
+            return self.leaf(branch.index, value)
+
+        return cut
+
+
+def cut_pass(
+    dissection: "Dissection",
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    loss: Callable[[Any], Tensor],
+    where: Where | None,
+) -> CutPass:
+    """Run the model and the loss, cut at every join and at the start.
+
+    Raises:
+        DissectError: if the loss does not depend on where the paths begin.
+        ShapeError: if the loss is neither one number nor one for each example.
+    """
+    start = start_of(dissection.model, dissection.tape, dissection.branches, where)
+    cuts = _Cuts()
+    if start.argument is not None:
+        tensor = list(reachable((args, kwargs)))[start.argument]
+        with torch.inference_mode(False), torch.enable_grad():
+            replaced = cuts.leaf(START, tensor)
+        args, kwargs = rebuilt((args, kwargs), lambda leaf: replaced if leaf is tensor else leaf)
+
+    def merges(tape: Tape, branches: Sequence[Branch]) -> list[tuple[Branch, Merge | None]]:
+        pairs: list[tuple[Branch, Merge | None]] = [(branch, cuts.merge(branch, tape)) for branch in branches]
+        if start.argument is not None:
+            return pairs
+        value = start_of(dissection.model, tape, branches, "stream").value
+        return [(stream_branch(tape, branches[0], value), lambda at: cuts.leaf(START, at.branch)), *pairs]
+
+    with torch.inference_mode(False), torch.enable_grad():
+        output = dissection.run(merges, args, kwargs)
+        total = loss(output)
+        _check_loss(total, cuts.leaves[START].shape[0] if cuts.leaves[START].dim() else 1)
+        end = segment(edge_of(total), cuts.leaves)
+    joins = [
+        CutJoin(index, segment(skip, cuts.leaves), segment(through, cuts.leaves))
+        for index, (skip, through) in sorted(cuts.edges.items())
+    ]
+    cut = CutPass(joins, end, cuts.leaves[START], torch.ones_like(total), total.dim() == 1)
+    if not any(cut.routes().counts()):
+        raise DissectError(
+            "no path leads from where paths begin to the loss: the loss does not depend on it, or something detaches "
+            'on the way. Try where="stream", or a loss of another part of the output.'
+        )
+    return cut
+
+
+def _blended(at: Operands, number: float | None) -> tuple[Tensor, Tensor]:
+    """The two sides of y = T·h + C·x: C held for x; all else as through the branch. The second has y's value."""
+    x, h = at.shortcut, at.branch
+    gate = number if at.gate is None else at.gate
+    if gate is None:
+        raise DissectError("a blend by a number that is not on the tape. Pass the branch to dissect's `ignore`.")
+    carry = 1 - gate if at.carry is None else at.carry
+    # Copies: what autograd keeps for a product must not be written over by the join itself.
+    kept = x.detach().clone()
+    held = carry.detach().clone() if isinstance(carry, Tensor) else carry
+    return held * x, (gate.clone() if isinstance(gate, Tensor) else gate) * h.clone() + carry * kept
+
+
+def _gate_number(tape: Tape, branch: Branch) -> float | None:
+    """T of a blend by a plain number: lerp(x, h, T), or x + T·(h - x)."""
+    if branch.kind != "gated" or branch.gate is not None or branch.branch is None:
+        return None
+    join = tape.calls[branch.join]
+    if join.name == "lerp":
+        args, kwargs = join.constants
+        weight = kwargs.get("weight", args[-1] if args else None)
+        backwards = branch.branch.path[0] in (0, "input")
+        return None if not isinstance(weight, (int, float)) else 1 - weight if backwards else float(weight)
+    step = tape.calls[branch.branch.call].values[0]
+    for call in tape.calls[branch.branch.call : branch.join]:
+        if call.name in PRODUCTS and any(read.value == step for read in call.reads):
+            args, kwargs = call.constants
+            return next((float(v) for v in (*args, *kwargs.values()) if isinstance(v, (int, float))), None)
+    return None
+
+
+def _check_loss(total: object, examples: int) -> None:
+    if not isinstance(total, Tensor) or not total.is_floating_point():
+        raise ConfigError(f"the loss must give a floating tensor, got {type(total).__name__}. Return the loss itself.")
+    if total.dim() > 1 or (total.dim() == 1 and len(total) != examples):
+        raise ShapeError(
+            f"the loss must give one number, or one for each of {examples} examples, got {tuple(total.shape)}. "
+            'Use reduction="sum", or flatten all but the first axis and sum.'
+        )
+    if not total.requires_grad:
+        raise DissectError("the loss does not depend on the model's output by any gradient. Leave out detach().")

@@ -1,0 +1,168 @@
+"""The gradient by path length, exactly: the backward pass of a product of (I + t·J), kept as a polynomial in t."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from thruway.dissecting.paths.cutting import CutPass, cut_pass
+from thruway.dissecting.paths.results import PathGradients
+from thruway.dissecting.paths.routes import START, Counts
+from thruway.dissecting.paths.segments import vjp
+from thruway.dissecting.paths.start import Where
+from thruway.dissecting.tracing.arguments import as_call
+from thruway.dissecting.tracing.structure import reachable, rebuilt
+from thruway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from thruway.dissecting.dissection import Dissection
+
+__all__ = ["Loss", "cut_passes", "gradients_by_length", "path_gradients"]
+
+Loss = Callable[..., Tensor]
+
+AT_ONCE = 8  # lengths that go back together; their memory is that of so many gradients within one branch
+
+
+def path_gradients(
+    dissection: "Dissection",
+    loss: Loss,
+    inputs: Any = None,
+    targets: Any = None,
+    *,
+    where: Where | None = None,
+    examples: int | None = None,
+    at_once: int = AT_ONCE,
+    keep: bool = False,
+) -> PathGradients:
+    """The gradient of the loss with respect to the input, taken apart by the number of branches crossed.
+
+        dL/dx = g_0 + g_1 + ... + g_n,     g_k = sum over all paths through exactly k branches
+
+    Nothing is sampled and nothing left out: the g_k are sums of vectors, with whatever cancels in them, and add
+    up to autograd's gradient. A projection counts as skip; in a gated block the path along C·x with C held
+    counts as skip, all else, also how the gates depend on x, as through the branch.
+
+    Args:
+        loss: of the model's output (and the targets, where given): one number, or one for each example.
+        inputs: what the model is called with, as in `dissect`; None takes the example it was dissected with.
+        targets: a tensor, or a structure of them, given to the loss as its second argument.
+        where: "input" or "stream", what the first branch reads; None takes the input if it is floating.
+        examples: at most so many in one pass, which bounds memory. The loss must then give one number for each.
+        at_once: so many lengths go back together; less memory, more calls.
+        keep: whether the result holds the g_k themselves, (lengths, batch, ...), and not their norms only.
+    Returns:
+        Norms of g_k for each length and example; shares, effective paths and depth from them.
+    Raises:
+        ConfigError: for `examples` with a loss that gives one number for all, or with batch statistics.
+        DissectError: if the model takes another way with these inputs, or the loss has no gradient.
+        ShapeError: if the loss is neither one number nor one for each example.
+    Source:
+        After Veit, Wilber & Belongie 2016, sec. 4.2-4.3, who sample single paths; the exact sum is ours.
+
+    >>> from torch import nn
+    >>> from thruway.dissecting import dissect
+    >>> from thruway.nn import Residual
+    >>> branch = nn.Linear(1, 1, bias=False)
+    >>> _ = nn.init.constant_(branch.weight, 0.5)
+    >>> net = nn.Sequential(Residual(branch), Residual(branch))           # y = (1 + a)^2·x with a = 1/2
+    >>> d = dissect(net, torch.ones(1, 1))
+    >>> path_gradients(d, lambda y: y.sum()).mean                         # 1, 2a, a^2
+    tensor([1.0000, 1.0000, 0.2500])
+    """
+    parts = [_of_pass(cut, at_once, keep) for cut in cut_passes(dissection, loss, inputs, targets, where, examples)]
+    norms, along = torch.cat([part.norms for part in parts], 1), torch.cat([part.along for part in parts], 1)
+    full = torch.cat([part.full for part in parts])
+    gradients = torch.cat([part.gradients for part in parts if part.gradients is not None], dim=1) if keep else None
+    return PathGradients(parts[0].counts, norms, along, full, gradients)
+
+
+class _Part(NamedTuple):
+    counts: Counts
+    norms: Tensor
+    along: Tensor
+    full: Tensor
+    gradients: Tensor | None
+
+
+def _of_pass(cut: CutPass, at_once: int, keep: bool) -> _Part:
+    counts = cut.routes().counts()
+    start = cut.start
+    by_length = gradients_by_length(cut, at_once)
+    whole = torch.zeros_like(start)
+    for gradient in by_length.values():
+        whole += gradient
+    zero = torch.zeros_like(start)
+    each = [by_length.get(length, zero) for length in range(len(counts))]
+    norms = torch.stack([_flat(gradient).norm(dim=1) for gradient in each])
+    along = torch.stack([(_flat(gradient) * _flat(whole)).sum(1) for gradient in each])
+    return _Part(counts, norms, along, _flat(whole).norm(dim=1), torch.stack(each) if keep else None)
+
+
+def gradients_by_length(cut: CutPass, at_once: int = AT_ONCE) -> dict[int, Tensor]:
+    """Each g_k at the start of a cut pass; lengths that no path has are missing. The pieces are used up.
+
+    From the loss backwards, every join hands its coefficients on: along the shortcut as they are, through the
+    branch one length up. n joins in a row take n(n+1)/2 vector-Jacobian products through branches.
+    """
+    at: dict[int, dict[int, Tensor]] = {place: {} for place in (START, *(join.index for join in cut.joins))}
+
+    def hand_on(length: int, gradients: dict[int, Tensor]) -> None:
+        for leaf, gradient in gradients.items():
+            so_far = at[leaf].get(length)
+            at[leaf][length] = gradient if so_far is None else so_far + gradient
+
+    if cut.end is not None:
+        for gradients in vjp(cut.end, [cut.loss_form], 1):
+            hand_on(0, gradients)
+    while cut.joins:
+        join = cut.joins.pop()  # with its graph, which nobody needs any more afterwards
+        lengths = at.pop(join.index)
+        for piece, step in ((join.skip, 0), (join.through, 1)):
+            if piece is not None:
+                for length, gradients in zip(lengths, vjp(piece, list(lengths.values()), at_once), strict=True):
+                    hand_on(length + step, gradients)
+    return dict(sorted(at[START].items()))
+
+
+def cut_passes(
+    dissection: "Dissection", loss: Loss, inputs: Any, targets: Any, where: Where | None, examples: int | None
+) -> Iterator[CutPass]:
+    """The inputs run through the model in passes of at most so many examples, each cut at its joins."""
+    args, kwargs = as_call(dissection.example_inputs if inputs is None else inputs)
+    first = next((len(t) for t in reachable((args, kwargs)) if t.dim()), 1)
+    if examples is None or examples >= first:
+        yield cut_pass(dissection, args, kwargs, _with_targets(loss, targets), where)
+        return
+    if examples < 1:
+        raise ConfigError(f"examples is how many go through the model in one pass, got {examples}. Give 1 or more.")
+    if dissection.tape.writes_state:
+        raise ConfigError(
+            "in this mode the model takes statistics over the batch, so that a part of it gives other numbers. "
+            "Call model.eval() and dissect it anew, or leave `examples` out."
+        )
+    for begin in range(0, first, examples):
+
+        def part(leaf: Any, begin: int = begin) -> Any:
+            is_batched = isinstance(leaf, Tensor) and leaf.dim() > 0 and len(leaf) == first
+            return leaf[begin : begin + examples] if is_batched else leaf
+
+        few_args, few_kwargs = rebuilt((args, kwargs), part)
+        cut = cut_pass(dissection, few_args, few_kwargs, _with_targets(loss, rebuilt(targets, part)), where)
+        if not cut.per_example:
+            raise ConfigError(
+                "with `examples`, the loss must give one number for each example: what one number for a part means "
+                'cannot be told. Use reduction="none".'
+            )
+        yield cut
+
+
+def _with_targets(loss: Loss, targets: Any) -> Callable[[Any], Tensor]:
+    return loss if targets is None else lambda output: loss(output, targets)
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """(batch, numbers), in a type that sums well."""
+    wide = tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+    return wide.reshape(len(wide), -1) if wide.dim() else wide.reshape(1, 1)

@@ -1,0 +1,175 @@
+"""How long the paths of a model are: counted, exactly, before any gradient is taken."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from thruway.dissecting.paths.routes import routes_on
+from thruway.dissecting.paths.start import Where, start_of
+from thruway.errors import ConfigError
+from thruway.runs import Table
+
+if TYPE_CHECKING:
+    from thruway.dissecting.dissection import Dissection
+
+__all__ = ["LengthRange", "PathLengths", "path_lengths", "path_survival", "shortest_range"]
+
+
+class LengthRange(NamedTuple):
+    """Lengths from `shortest` to `longest`, which carry `share` and are `paths` of all paths (both fractions)."""
+
+    shortest: int
+    longest: int
+    share: float
+    paths: float
+
+
+@dataclass(frozen=True)
+class PathLengths:
+    """How many paths there are of each length; of n identity branches in a row, n over k.
+
+    Attributes:
+        counts: exact, by length from 0.
+    """
+
+    counts: tuple[int, ...]
+
+    @property
+    def total(self) -> int:
+        """All paths: 2^n for n branches in a row."""
+        return sum(self.counts)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The same as fractions of all paths."""
+        return tuple(count / self.total for count in self.counts)
+
+    @property
+    def mean(self) -> float:
+        """Mean length."""
+        return sum(length * count for length, count in enumerate(self.counts)) / self.total
+
+    def range(self, share: float = 0.95) -> LengthRange:
+        """The shortest run of lengths that holds this share of all paths."""
+        return shortest_range(self.shares, self.counts, share)
+
+    def table(self) -> Table:
+        """A row for each length."""
+        counts = list(map(float, self.counts))
+        return Table({"length": list(range(len(counts))), "paths": counts, "share": list(self.shares)})
+
+    def __repr__(self) -> str:
+        if not self.total:
+            return "no path leads from the start to the output"
+        most = self.range()
+        return (
+            f"{self.total:,} paths, of length 0 to {len(self.counts) - 1}, {self.mean:.1f} on average; "
+            f"{most.share:.1%} of them have {most.shortest} to {most.longest}"
+        )
+
+
+def path_lengths(dissection: "Dissection", *, without: Iterable[int] = (), where: Where | None = None) -> PathLengths:
+    """How many paths of each length lead through the branches, from the start to the model's outputs.
+
+    A path's length is the number of branches on it. Every shortcut, also a projection, adds nothing. A branch
+    within a branch counts on the paths that take both. Counts are exact integers, whatever the depth.
+
+    Args:
+        without: indices of branches that are left out.
+        where: see `path_gradients`.
+    Raises:
+        DissectError: if the model has no branch.
+    Source:
+        Veit, Wilber & Belongie 2016, sec. 4.1 (a chain of n: binomial). Counting any graph is ours.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from thruway.dissecting import dissect
+    >>> from thruway.nn import Residual
+    >>> net = nn.Sequential(*(Residual(nn.Linear(2, 2)) for _ in range(4)))
+    >>> path_lengths(dissect(net, torch.ones(1, 2))).counts
+    (1, 4, 6, 4, 1)
+    """
+    start = start_of(dissection.model, dissection.tape, dissection.branches, where)
+    routes = routes_on(dissection.tape, dissection.branches, start.value)
+    return PathLengths(routes.counts(_known(dissection, without)))
+
+
+def path_survival(
+    dissection: "Dissection", deleted: int | Iterable[int], *, where: Where | None = None
+) -> tuple[float, ...]:
+    """Of the paths of each length, the share that is left when branches are deleted.
+
+    With a number d: on average over all ways to delete d of the n branches, C(n-d, x) / C(n, x) at length x. That
+    holds in any graph, since no path takes a branch twice. With indices: those branches, recounted.
+
+    Args:
+        deleted: how many, or which.
+        where: see `path_gradients`.
+    Returns:
+        By length; NaN at a length that no path has.
+    Raises:
+        ConfigError: for more branches than there are, or ones that do not exist.
+    Source:
+        Veit, Wilber & Belongie 2016, sec. 4.3, fig. 7.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from thruway.dissecting import dissect
+    >>> from thruway.nn import Residual
+    >>> d = dissect(nn.Sequential(*(Residual(nn.Linear(2, 2)) for _ in range(4))), torch.ones(1, 2))
+    >>> path_survival(d, 2), path_survival(d, [0, 3])
+    ((1.0, 0.5, 0.166..., 0.0, 0.0), (1.0, 0.5, 0.166..., 0.0, 0.0))
+    """
+    intact = path_lengths(dissection, where=where).counts
+    if isinstance(deleted, int):
+        return tuple(
+            _share(left, whole)
+            for length, count in enumerate(intact)
+            for left, whole in [_left(len(dissection.branches), length, deleted) if count else (0, 0)]
+        )
+    left_over = path_lengths(dissection, without=deleted, where=where).counts
+    padded = (*left_over, *(0 for _ in range(len(intact) - len(left_over))))
+    return tuple(_share(left, whole) for left, whole in zip(padded, intact, strict=True))
+
+
+def shortest_range(weights: Sequence[float], counts: Sequence[int], share: float) -> LengthRange:
+    """The shortest run of lengths with at least this share of the weight; of several the heaviest.
+
+    Raises:
+        ConfigError: for a share that is not above 0 and at most 1, or weights that are all 0.
+
+    >>> shortest_range([0.1, 0.6, 0.2, 0.1], [1, 3, 3, 1], 0.75)
+    LengthRange(shortest=1, longest=2, share=0.8..., paths=0.75)
+    """
+    if not 0 < share <= 1:
+        raise ConfigError(f"a share lies above 0 and is at most 1, got {share!r}. Give 0.95 for 95 %.")
+    whole = sum(weights)
+    if not whole > 0:
+        raise ConfigError("no length carries anything: the gradient is 0 or not a number. Look at the loss.")
+    slack = 1e-12  # of sums of fractions
+    for width in range(1, len(weights) + 1):
+        sums = [sum(weights[low : low + width]) / whole for low in range(len(weights) - width + 1)]
+        best = max(range(len(sums)), key=sums.__getitem__)
+        if sums[best] >= share - slack:
+            return LengthRange(best, best + width - 1, sums[best], sum(counts[best : best + width]) / sum(counts))
+    return LengthRange(0, len(weights) - 1, 1.0, 1.0)
+
+
+def _left(branches: int, length: int, deleted: int) -> tuple[int, int]:
+    if not 0 <= deleted <= branches:
+        raise ConfigError(f"{deleted} of {branches} branches cannot be deleted. Give 0 to {branches}.")
+    return math.comb(branches - deleted, length), math.comb(branches, length)
+
+
+def _share(left: int, whole: int) -> float:
+    return left / whole if whole else float("nan")
+
+
+def _known(dissection: "Dissection", without: Iterable[int]) -> frozenset[int]:
+    indices = frozenset(without)
+    unknown = sorted(index for index in indices if not 0 <= index < len(dissection.branches))
+    if unknown:
+        raise ConfigError(f"there are branches 0 to {len(dissection.branches) - 1}, got {unknown}. See summary().")
+    return indices

@@ -1,0 +1,144 @@
+"""The gradient along single paths, drawn at random: the published estimate of what paths of each length carry."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from thruway import seeding
+from thruway.dissecting.paths.cutting import CutPass
+from thruway.dissecting.paths.gradients import AT_ONCE, Loss, cut_passes
+from thruway.dissecting.paths.results import SampledPaths
+from thruway.dissecting.paths.routes import START, Counts
+from thruway.dissecting.paths.segments import Segment, vjp
+from thruway.dissecting.paths.start import Where
+from thruway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from thruway.dissecting.dissection import Dissection
+
+__all__ = ["sampled_paths"]
+
+
+def sampled_paths(
+    dissection: "Dissection",
+    loss: Loss,
+    inputs: Any = None,
+    targets: Any = None,
+    *,
+    draws: int = 10,
+    generator: torch.Generator | None = None,
+    where: Where | None = None,
+    examples: int | None = None,
+    at_once: int = AT_ONCE,
+) -> SampledPaths:
+    """The norm of the gradient along single random paths of each length, as published.
+
+    One forward pass, then for every length k `draws` paths, all paths of that length equally likely: backwards
+    through k branches, and along the shortcut past all others. In a chain that is a random choice of k branches.
+    Norms know no sign: times the number of paths they count what the paths would carry if none cancelled.
+    `path_gradients` gives what they do carry.
+
+    Args:
+        draws: paths of each length.
+        generator: draws them; a fixed one of ours where none is given.
+        loss, inputs, targets, where, examples, at_once: see `path_gradients`.
+    Raises:
+        ConfigError, DissectError, ShapeError: as `path_gradients`; ConfigError for no draws.
+    Source:
+        Veit, Wilber & Belongie 2016, sec. 4.2, fig. 6.
+
+    >>> from torch import nn
+    >>> from thruway.dissecting import dissect
+    >>> from thruway.nn import Residual
+    >>> branch = nn.Linear(1, 1, bias=False)
+    >>> _ = nn.init.constant_(branch.weight, 0.5)
+    >>> d = dissect(nn.Sequential(Residual(branch), Residual(branch)), torch.ones(1, 1))
+    >>> sampled_paths(d, lambda y: y.sum(), draws=2).mean                     # 1, a, a^2
+    tensor([1.0000, 0.5000, 0.2500])
+    """
+    if draws < 1:
+        raise ConfigError(f"draws is how many paths of each length are followed, got {draws}. Give 1 or more.")
+    coins = generator if generator is not None else seeding.generator(0, "paths")
+    seed = int(torch.randint(2**62, (), generator=coins, device=coins.device))
+    norms: list[Tensor] = []
+    counts: Counts = ()
+    for cut in cut_passes(dissection, loss, inputs, targets, where, examples):
+        # Every pass follows the same paths, so that a mean over examples is one over whole paths.
+        same = torch.Generator().manual_seed(seed)
+        at = cut.routes().counts_at()
+        counts = cut.routes().counts()
+        norms.append(torch.stack([_of_length(cut, at, k, draws, same, at_once) for k in range(len(counts))]))
+    return SampledPaths(counts, torch.cat(norms, dim=-1))
+
+
+def _of_length(
+    cut: CutPass, at: dict[int, Counts], length: int, draws: int, coins: torch.Generator, at_once: int
+) -> Tensor:
+    """(draws, examples)"""
+    examples = cut.start.shape[0] if cut.start.dim() else 1
+    routes = [_route(cut, at, length, coins) for _ in range(draws)]
+    if cut.end is None or routes[0] is None:
+        return torch.zeros(draws, examples, dtype=cut.start.dtype, device=cut.start.device)
+    steps = [dict(route) for route in routes if route is not None]
+    carried: list[Tensor] = [torch.empty(0)] * draws
+    places = [0] * draws
+
+    def follow(piece: Segment, which: Sequence[int], cotangents: Sequence[Tensor], come_from: int) -> None:
+        for draw, gradients in zip(which, vjp(piece, cotangents, at_once), strict=True):
+            places[draw] = steps[draw][come_from][1]
+            onward = gradients.get(places[draw])
+            carried[draw] = torch.zeros_like(piece.leaves[places[draw]]) if onward is None else onward
+
+    follow(cut.end, range(draws), [cut.loss_form] * draws, _END)
+    for join in reversed(cut.joins):
+        for piece, is_through in ((join.skip, False), (join.through, True)):
+            here = [d for d in range(draws) if places[d] == join.index and steps[d][join.index][0] == is_through]
+            if piece is not None and here:
+                follow(piece, here, [carried[draw] for draw in here], join.index)
+    return torch.stack([_norms(gradient) for gradient in carried])
+
+
+_END = -2  # where a route read backwards begins
+
+Step = tuple[bool, int]  # whether through the branch, and which join's output is met next
+
+
+def _route(cut: CutPass, at: dict[int, Counts], length: int, coins: torch.Generator) -> list[tuple[int, Step]] | None:
+    """A path of this length, all equally likely, from the end back to the start; None if there is none."""
+    joins = {join.index: join for join in cut.joins}
+    place, left, route = _END, length, list[tuple[int, Step]]()
+    while place != START:
+        if place == _END:
+            options = [(False, leaf) for leaf in (cut.end.leaves if cut.end else ())]
+        else:
+            join = joins[place]
+            options = [(False, leaf) for leaf in (join.skip.leaves if join.skip else ())]
+            options += [(True, leaf) for leaf in (join.through.leaves if join.through else ())]
+        weights = [_count(at[leaf], left - is_through) for is_through, leaf in options]
+        if not any(weights):
+            return None
+        step = options[_pick(weights, coins)]
+        route.append((place, step))
+        place, left = step[1], left - step[0]
+    return route
+
+
+def _pick(weights: Sequence[int], coins: torch.Generator) -> int:
+    whole = sum(weights)
+    rest = float(torch.rand((), generator=coins, dtype=torch.float64))
+    for place, weight in enumerate(weights):
+        rest -= weight / whole
+        if rest < 0:
+            return place
+    return max(place for place, weight in enumerate(weights) if weight)
+
+
+def _count(counts: Counts, length: int) -> int:
+    return counts[length] if 0 <= length < len(counts) else 0
+
+
+def _norms(gradient: Tensor) -> Tensor:
+    wide = gradient if gradient.dtype in (torch.float32, torch.float64) else gradient.float()
+    return wide.reshape(len(wide), -1).norm(dim=1) if wide.dim() else wide.abs().reshape(1)

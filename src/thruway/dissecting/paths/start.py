@@ -1,0 +1,98 @@
+"""Where paths begin: the floating input of the model, or the first stream that a branch reads."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, NamedTuple
+
+from torch import nn
+
+from thruway.dissecting.failing import DissectError
+from thruway.dissecting.finding.branches import Branch, Operand
+from thruway.dissecting.tracing.lineage import Lineage
+from thruway.dissecting.tracing.tape import Tape
+from thruway.errors import ConfigError
+
+__all__ = ["Start", "Where", "start_of", "stream_branch"]
+
+Where = Literal["input", "stream"]
+
+
+class Start(NamedTuple):
+    """The value on the tape; and, if it is an input, the how manieth tensor among the arguments."""
+
+    value: int
+    argument: int | None
+
+
+def start_of(model: nn.Module, tape: Tape, branches: Sequence[Branch], where: Where | None = None) -> Start:
+    """Where the paths through these branches begin.
+
+    None means the floating input that the first branch comes from, and for token ids the first stream.
+
+    Raises:
+        ConfigError: for a place that is none, or "input" where the model has no floating one.
+        DissectError: if the model has no branch, or its first stream cannot be told.
+    """
+    if where not in (None, "input", "stream"):
+        raise ConfigError(f'paths begin at "input" or "stream", got {where!r}. None chooses by the kind of input.')
+    if not branches:
+        raise DissectError("no branch was found, so there are no paths to tell apart. See Dissection.refused.")
+    first = branches[0]
+    while first.parent is not None:  # what an inner branch reads is no stream yet
+        first = branches[first.parent]
+    stream = _stream(tape, first)
+    source = min((v for v in _ancestors(tape, stream) if tape.values[v].call is None), default=None)
+    if where == "stream" or (source is None and where is None):
+        return Start(_single(tape, stream), None)
+    if source is None:
+        raise ConfigError(
+            'this model has no floating input that its branches come from: it looks up indices. Use where="stream", '
+            "which is what the first branch reads."
+        )
+    # A tape names parameters and buffers first, then the tensors among the arguments.
+    return Start(source, source - sum(1 for _ in model.parameters()) - sum(1 for _ in model.buffers()))
+
+
+def stream_branch(tape: Tape, first: Branch, value: int) -> Branch:
+    """A stand-in for a branch, whose join is the call that makes `value`."""
+    call = tape.calls[tape.values[value].call or 0]
+    read = call.reads[0]
+    shortcut = Operand(read.value, call.number, read.path)
+    return replace(first, kind="module", join=call.number, shortcut=shortcut, branch=None, gate=None, carry=None)
+
+
+def _stream(tape: Tape, branch: Branch) -> int:
+    """The nearest value that shortcut and branch both come from."""
+    if branch.kind == "module":
+        return branch.shortcut.value
+    ends = [branch.branch.value] if branch.branch else [r.value for r in tape.reads_data(tape.calls[branch.join])]
+    others = frozenset[int]().union(*(_ancestors(tape, end) for end in ends if end != branch.shortcut.value))
+    above = Lineage(tape).above
+    at = branch.shortcut.value
+    while at != -1 and others and at not in others:
+        at = above[at]
+    return branch.shortcut.value if at == -1 else at
+
+
+def _single(tape: Tape, value: int) -> int:
+    """The value, or the nearest before it that a call gives as its only result."""
+    above = Lineage(tape).above
+    while value != -1:
+        number = tape.values[value].call
+        if number is not None and tape.calls[number].reads and tape.calls[number].values[0] == value:
+            return value
+        value = above[value]
+    raise DissectError(
+        "the first stream is not made by a call of its own, so that no path can begin there. Pass floating inputs, "
+        'and where="input".'
+    )
+
+
+def _ancestors(tape: Tape, value: int) -> frozenset[int]:
+    found, waiting = {value}, [value]
+    while waiting:
+        for parent in tape.values[waiting.pop()].parents:
+            if parent not in found:
+                found.add(parent)
+                waiting.append(parent)
+    return frozenset(found)

@@ -1,0 +1,193 @@
+"""The rankings of layers that people use, beside each other and beside what deletion really does."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from thruway.dissecting.finding.branches import Branch
+from thruway.dissecting.ranking.influence import MEASURES, Per, moved
+from thruway.dissecting.ranking.predictions import LossFunction, check_loss, measured_changes, slopes
+from thruway.dissecting.ranking.rank_correlation import rank_correlation
+from thruway.dissecting.running.hearing import Ear, batch_size, hear, pairs
+from thruway.errors import ConfigError, unknown_name
+from thruway.runs import Table
+
+if TYPE_CHECKING:
+    from thruway.dissecting.dissection import Dissection
+
+__all__ = ["Rankings", "rankings"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, repr=False)
+class Rankings:
+    """What each ranking says of each branch: the higher, the more it takes the branch to do.
+
+    Attributes:
+        branches: those of the dissection.
+        scores: ranking to (branches,): "measured" (change of the loss by deletion), "predicted" (the same to first
+            order), "curved" (and to second), "influence" (1 - cosine), "angle" (share of a half turn),
+            "ratio" (|f| / |x|), "norm" (|f|). NaN where a ranking has no number.
+        vectors: over how many vectors of the stream the means go, (branches,).
+    """
+
+    branches: tuple[Branch, ...]
+    scores: dict[str, Floats]
+    vectors: NDArray[np.int64]
+
+    def table(self) -> Table:
+        """A row per branch: index, name, kind, and a column for each ranking."""
+        return Table(
+            {
+                "index": [branch.index for branch in self.branches],
+                "name": [branch.name for branch in self.branches],
+                "kind": [branch.kind for branch in self.branches],
+                **self.scores,
+            }
+        )
+
+    def order(self, ranking: str) -> list[int]:
+        """Indices of the branches, the one that can go first in front; those without a number come last.
+
+        Raises:
+            ConfigError: for a ranking that is not in `scores`.
+        """
+        if ranking not in self.scores:
+            raise ConfigError(unknown_name("ranking", ranking, self.scores))
+        # Of equal ones the deeper goes first: what it does, fewer layers have learnt to build upon.
+        depth = -np.arange(len(self.branches))
+        return [self.branches[place].index for place in np.lexsort((depth, self.scores[ranking]))]
+
+    def agreement(self, with_: str = "measured", *, level: float = 0.95, draws: int = 2000) -> Table:
+        """Each ranking's Spearman correlation with one of them, with a bootstrap interval over the branches.
+
+        Columns: ranking, rho, low, high, chance (of a shuffled order to agree as well), count.
+
+        Raises:
+            ConfigError: where that one is missing; `measured` must have been given to `rankings`.
+        """
+        if with_ not in self.scores:
+            missing = unknown_name("ranking", with_, self.scores)
+            raise ConfigError(f"{missing} Give rankings(..., measured=...) for 'measured', a loss for 'predicted'.")
+        others = [name for name in self.scores if name != with_]
+        found = [rank_correlation(self.scores[name], self.scores[with_], level=level, draws=draws) for name in others]
+        return Table(
+            {
+                "ranking": others,
+                **{name: [getattr(each, name) for each in found] for name in ("rho", "low", "high", "chance", "count")},
+            }
+        )
+
+    def __repr__(self) -> str:
+        return f"Rankings of {len(self.branches)} branches\n{self.table()!r}"
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+
+def rankings(
+    dissection: "Dissection", batches: Any = None, *, loss: Any = None, measured: Any = None, per: Per = "auto"
+) -> Rankings:
+    """Every ranking of the branches, from one pass per batch; a backward pass too where there is a loss.
+
+    x is the stream at the join without the branch, y with it, f = y - x: of a projection block x is the projection, of
+    a gated one f is T·(H - x), of a layer without a shortcut what it makes of its input, less the input.
+
+        influence = mean of 1 - cos(x, y)       angle = mean of arccos(cos(x, y)) / π
+        ratio = mean of |f| / |x|               norm = mean of |f|
+
+    The means go over all vectors of all batches, those of padding included. Only sums are kept, a few
+    numbers per branch. The model runs in evaluation mode and stays as it is.
+
+    Args:
+        dissection: of the model.
+        batches: pairs (inputs, targets); targets may be None where no loss needs them.
+        loss: as in `predict_deletions`: adds "predicted" and "curved".
+        measured: changes by deletion, one per branch, or a table with a column `change`: adds "measured".
+        per: one vector per "token" or per "example"; "auto" is per token for (batch, tokens, features) and
+            per example otherwise.
+    Raises:
+        ConfigError: without batches; for a loss that is neither a mean nor one per example.
+        ShapeError: if `measured` has not a number per branch.
+    Source:
+        Men et al. 2024 (ShortGPT), Block Influence; Gromov et al. 2024, angular distance (there of the last token
+        of a text, here of all); Jastrzębski et al. 2018, ratio.
+
+    >>> from thruway.dissecting import dissect
+    >>> from thruway.nn import Residual
+    >>> turn = torch.nn.Linear(2, 2, bias=False)
+    >>> _ = turn.weight.data.copy_(torch.tensor([[-1.0, -1.0], [1.0, -1.0]]))  # x + f(x) is x turned by 90 degrees
+    >>> found = rankings(dissect(Residual(turn), torch.ones(1, 2)), [(torch.tensor([[3.0, 0.0]]), None)])
+    >>> [round(float(found.scores[name][0]), 6) for name in ("influence", "angle", "norm")]
+    [1.0, 0.5, 4.242641]
+    """
+    loss_fn: LossFunction | None = None
+    if loss is not None:
+        loss_fn, batches = check_loss(loss, batches)
+    sums = _Sums(len(dissection.branches), per)
+    orders, examples = np.zeros((2, len(dissection.branches))), 0
+    for inputs, targets in pairs(() if batches is None else batches):
+        count = batch_size(inputs)
+        if loss_fn is None:
+            _pass(dissection, inputs, sums)
+        else:
+            orders += slopes(dissection, loss_fn, inputs, targets, count, sums.note)[1]
+        sums.close()
+        examples += count
+    if examples == 0:
+        raise ConfigError(
+            "there is no example in the batches. Pass pairs (inputs, targets), targets None where nothing needs "
+            "them; an iterator is empty once it was read."
+        )
+    scores: dict[str, Floats] = {}
+    if measured is not None:
+        scores["measured"] = measured_changes(measured, len(dissection.branches))
+    if loss_fn is not None:
+        scores["predicted"], scores["curved"] = orders[0] / examples, orders.sum(axis=0) / examples
+    return Rankings(dissection.branches, scores | sums.means(), sums.vectors)
+
+
+class _Sums:
+    """The measures of one pass, added up once it is over: a pass that met a detour is run again."""
+
+    def __init__(self, branches: int, per: Per) -> None:
+        self._per: Per = per
+        self._sums = np.zeros((len(MEASURES), branches))
+        self._counts = np.zeros((len(MEASURES), branches), dtype=np.int64)
+        self._latest: dict[int, tuple[Tensor, Tensor]] = {}
+        self.vectors = np.zeros(branches, dtype=np.int64)
+
+    def note(self, index: int, x: Tensor, y: Tensor) -> None:
+        at = moved(x, y, self._per)
+        numbers = torch.stack([measure.of(at) for measure in MEASURES])
+        known = numbers.isfinite()
+        self._latest[index] = numbers.where(known, 0.0).sum(dim=1), known.sum(dim=1)
+
+    def close(self) -> None:
+        for index, (total, known) in self._latest.items():
+            self._sums[:, index] += total.cpu().numpy()
+            self._counts[:, index] += known.cpu().numpy()
+            self.vectors[index] = self._counts[:, index].max()
+        self._latest.clear()
+
+    def means(self) -> dict[str, Floats]:
+        empty = np.full_like(self._sums, np.nan)
+        means = np.divide(self._sums, self._counts, out=empty, where=self._counts > 0)
+        return {measure.name: row for measure, row in zip(MEASURES, means, strict=True)}
+
+
+def _pass(dissection: "Dissection", inputs: Any, sums: _Sums) -> None:
+    def ear(index: int) -> Ear:
+        def listen(x: Tensor, y: Tensor) -> Tensor:
+            sums.note(index, x, y)
+            return y
+
+        return listen
+
+    with torch.no_grad():
+        hear(dissection, {branch.index: ear(branch.index) for branch in dissection.branches}, inputs)

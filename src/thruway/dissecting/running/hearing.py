@@ -1,0 +1,80 @@
+"""What goes into every join and what comes out, in passes that compute what the model computes."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from thruway.dissecting.finding.branches import Branch
+from thruway.dissecting.running.lesioned import Lesioned
+from thruway.dissecting.running.rerouting import Operands
+from thruway.dissecting.tracing.arguments import as_call
+from thruway.dissecting.tracing.structure import reachable
+from thruway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from thruway.dissecting.dissection import Dissection
+
+__all__ = ["Ear", "Whole", "batch_size", "hear", "pairs"]
+
+# Gets what the join gives without the branch, x, and with it, y; what it returns takes the place of y.
+Ear = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A join that the model computes itself, and somebody hears."""
+
+    ear: Ear
+
+    def __call__(self, at: Operands) -> Tensor:
+        return self.ear(at.shortcut, at.branch)
+
+    @staticmethod
+    def seen(branch: Branch) -> Branch:
+        """The branch as one call that has x and gives y, whatever meets in it."""
+        return replace(branch, kind="module", branch=None, gate=None, carry=None)
+
+
+def hear(dissection: "Dissection", ears: Mapping[int, Ear], inputs: Any) -> Any:
+    """The model's output for `inputs`, with an ear at the joins of these branches.
+
+    The pass is in evaluation mode; afterwards the model is in the mode it was in. Should it run into a
+    detour and be repeated, ears hear it again from the start.
+
+    Raises:
+        DissectError: if the model's code takes another way with these inputs.
+    """
+    model = Lesioned(dissection, {index: Whole(ear) for index, ear in ears.items()}).eval()
+    args, kwargs = as_call(inputs)
+    return model(*args, **kwargs)
+
+
+def pairs(batches: Any) -> Iterator[tuple[Any, Any]]:
+    """Each batch as inputs and targets.
+
+    Raises:
+        ConfigError: for a batch that is no such pair.
+
+    >>> list(pairs([(1, 2)]))
+    [(1, 2)]
+    """
+    for batch in batches:
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise ConfigError(
+                f"a batch is a pair (inputs, targets), got {type(batch).__name__}. Inputs are a tensor, a tuple of "
+                "arguments or a dict of keywords; targets may be None where nothing needs them."
+            )
+        yield batch[0], batch[1]
+
+
+def batch_size(inputs: Any) -> int:
+    """How many examples: the first size of the first tensor.
+
+    >>> import torch
+    >>> batch_size({"ids": torch.zeros(3, 7)})
+    3
+    """
+    first = next(reachable(inputs), None)
+    return int(first.shape[0]) if first is not None and first.ndim else 1

@@ -1,0 +1,68 @@
+"""What `dissect` accepts, and when two calls are of one form."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thruway.dissecting.tracing.structure import reachable
+from thruway.errors import ConfigError
+
+__all__ = ["as_call", "check_model", "signature"]
+
+
+def check_model(model: Any) -> None:
+    """Refuse what no pass can be followed through.
+
+    Raises:
+        ConfigError: saying what came and what to do.
+    """
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"dissect takes a torch.nn.Module, got {type(model).__name__}. Pass the model itself.")
+    for path, module in model.named_modules():
+        name = path or type(module).__name__
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ConfigError(f"{name} is a ScriptModule, whose calls nobody sees. Dissect the model it was made of.")
+        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+            raise ConfigError(
+                f"{name} was compiled, and compiled calls cannot be told apart. Dissect the model as it was before "
+                "torch.compile: the weights are the same."
+            )
+
+
+def as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A tensor, a tuple of arguments or a dict of keywords, as arguments and keywords.
+
+    >>> as_call((1, 2)), as_call({"a": 1}), as_call([3])
+    (((1, 2), {}), ((), {'a': 1}), (([3],), {}))
+    """
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
+
+
+def signature(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What decides the way through a model, if the data does not: shapes, flags, modes."""
+    modes = tuple(module.training for module in model.modules())
+    device = next((tensor.device.type for tensor in reachable((args, dict(kwargs)))), "cpu")
+    autocast = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    return (
+        hash(modes),
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        autocast,
+        _form((args, dict(kwargs))),
+    )
+
+
+def _form(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.shape, value.dtype, value.device
+    if isinstance(value, Mapping):
+        return tuple((key, _form(item)) for key, item in value.items())
+    if isinstance(value, (tuple, list)):
+        return type(value), tuple(_form(item) for item in value)
+    if isinstance(value, (str, int, float, bool, type(None))):
+        return value
+    return type(value), tuple(_form(tensor) for tensor in reachable(value))

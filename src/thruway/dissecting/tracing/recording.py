@@ -1,0 +1,270 @@
+"""Writing a forward pass down while the model's own Python runs, unchanged."""
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from thruway.dissecting.tracing.flops import FlopsCounted
+from thruway.dissecting.tracing.functions import METADATA, SHAPED, name_of
+from thruway.dissecting.tracing.memory import Memory
+from thruway.dissecting.tracing.opening import opened
+from thruway.dissecting.tracing.structure import Path, placed, reachable, rebuilt, tensors_at
+from thruway.dissecting.tracing.tape import Call, Frame, Made, Origin, Read, Same, Tape, Value
+from thruway.dissecting.tracing.untouched import Randomness, kept_buffers
+from thruway.watching.functions import action_of, written_by
+
+__all__ = ["record"]
+
+
+def record(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tape:
+    """One pass of the model on these arguments as a Tape; buffers and random numbers come out as they went in.
+
+    The pass runs in the modes it finds: training or evaluation, with or without gradients, autocast.
+
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    >>> tape = record(net, (torch.ones(1, 2),), {})
+    >>> [tape.describe(call.number) for call in tape.calls], tape.calls[0].flops
+    (['call 0, linear in 0', 'call 1, relu in 1'], 12)
+    """
+    randomness = Randomness(model)
+    writer = _Writer(model, args, kwargs)
+    try:
+        with kept_buffers(model) as changed, opened(model), _framed(model, writer), writer.flops, writer:
+            output = model(*args, **kwargs)
+        writer.finish(model, output)
+        writer.tape.draws = randomness.has_moved()
+        writer.tape.writes_state = any(changed)
+    finally:
+        randomness.restore()
+    return writer.tape
+
+
+@contextlib.contextmanager
+def _framed(model: nn.Module, writer: "_Writer") -> Iterator[None]:
+    """For the block, `writer` is told which module runs."""
+    handles = []
+    try:
+        for path, module in model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
+            handles.append(module.register_forward_pre_hook(writer.entering(path), with_kwargs=True, prepend=True))
+            handles.append(module.register_forward_hook(writer.leaving, with_kwargs=True, always_call=True))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Writer(TorchFunctionMode):
+    """While entered, writes every call down."""
+
+    def __init__(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.tape = Tape()
+        self.flops = FlopsCounted()
+        self._known: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+        self._memory = Memory()
+        self._stack: list[int] = []
+        self._outside: list[Tensor] = []  # the model, or whoever called it, holds these
+        for index, parameter in enumerate(model.parameters()):
+            self.tape.parameters.append(parameter.numel())
+            self._name(parameter, None, "weight", weights=frozenset((index,)))
+            self._outside.append(parameter)
+        for buffer in model.buffers():
+            self._name(buffer, None, "constant")
+        for tensor in reachable((args, dict(kwargs))):
+            self._name(tensor, None, "data" if _is_signal(tensor) else "index")
+            self._outside.append(tensor)
+
+    # --- which module runs
+
+    def entering(self, path: str) -> Callable[..., None]:
+        def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            parent = self._stack[-1] if self._stack else None
+            frame = Frame(len(self.tape.frames), parent, path, type(module).__name__, len(self.tape.calls))
+            frame.input = self._signal((args, kwargs))
+            self.tape.frames.append(frame)
+            self._stack.append(frame.number)
+
+        return enter
+
+    def leaving(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        frame = self.tape.frames[self._stack.pop()]
+        frame.last = len(self.tape.calls) - 1
+        frame.output = self._signal(output)
+
+    def _signal(self, held: Any) -> int | None:
+        """The first value in there that is data."""
+        for tensor in reachable(held):
+            if _is_signal(tensor):
+                return self._value_of(tensor)
+        return None
+
+    # --- what is called
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        given = list(tensors_at(args, kwargs))
+        name = name_of(func)
+        reads = [] if name in SHAPED else [Read(path, self._value_of(tensor)) for path, tensor in given]
+        constants = _constants(args, kwargs, given, reads)
+        versions, flops = [_version(tensor) for _, tensor in given], self.flops.total
+        result = func(*args, **kwargs)
+        written = _written(
+            func, args, kwargs, [t for (_, t), v in zip(given, versions, strict=True) if v != _version(t)]
+        )
+        if not written and not any(True for _ in placed(result)):
+            self.tape.silent.add(func)
+            for read in () if name in METADATA else reads:
+                self._keep(read.value)  # Python saw what it holds
+            return result
+        self._write(func, name, given, reads, constants, result, written, self.flops.total - flops)
+        return result
+
+    def _write(
+        self,
+        func: Callable[..., Any],
+        name: str,
+        given: list[tuple[Path, Tensor]],
+        reads: list[Read],
+        constants: Any,
+        result: Any,
+        written: list[Tensor],
+        flops: int,
+    ) -> None:
+        number = len(self.tape.calls)
+        places = {id(tensor): path for path, tensor in reversed(given)}
+        made: list[int] = []
+        for tensor in written:
+            for changed in (tensor, *self._memory.sharing(tensor)):
+                earlier = self._value_of(changed)
+                made.append(self._name(changed, number, *self._origin([earlier, *(read.value for read in reads)])))
+                self.tape.written.setdefault(self.tape.values[made[-1]].storage, []).append(number)
+
+        def form(leaf: Any) -> Any:
+            if not isinstance(leaf, Tensor):
+                return leaf
+            if id(leaf) in places:
+                return Same(places[id(leaf)])
+            made.append(self._name(leaf, number, *self._origin([read.value for read in reads])))
+            return Made(made[-1])
+
+        pattern = rebuilt(result, form)
+        passes = not made
+        if not passes:
+            self.tape.uses.update(read.value for read in reads)
+        paths = tuple(path for path, tensor in given if any(tensor is w for w in written))
+        frame = self._stack[-1] if self._stack else 0
+        kept = () if passes else tuple(reads)
+        self.tape.calls.append(
+            Call(number, func, name, frame, kept, tuple(dict.fromkeys(made)), constants, pattern, paths, passes, flops)
+        )
+
+    # --- values
+
+    def _value_of(self, tensor: Tensor) -> int:
+        known = self._known.get(id(tensor))
+        if known is not None and known[0]() is tensor:
+            return known[1]
+        # Another name for memory that is known: a view made where no function is seen.
+        self._memory.note(tensor)
+        shared = [self._known[id(other)][1] for other in self._memory.sharing(tensor) if id(other) in self._known]
+        return self._name(tensor, None, *(self._origin([max(shared)]) if shared else ("constant",)))
+
+    def _name(
+        self,
+        tensor: Tensor,
+        call: int | None,
+        origin: Origin,
+        parents: tuple[int, ...] = (),
+        weights: frozenset[int] = frozenset(),
+    ) -> int:
+        if origin == "data" and not _is_signal(tensor):
+            origin, parents = "index", ()
+        number = len(self.tape.values)
+        stride = tuple(tensor.stride()) if tensor.layout == torch.strided else ()
+        shape, storage = tuple(tensor.shape), self._memory.note(tensor)
+        self.tape.values.append(
+            Value(number, call, origin, shape, stride, tensor.dtype, tensor.device, storage, parents, weights)
+        )
+        self._known[id(tensor)] = weakref.ref(tensor), number
+        return number
+
+    def _origin(self, sources: list[int]) -> tuple[Origin, tuple[int, ...], frozenset[int]]:
+        """What comes of these: its origin, the data it descends from, the parameters it is made of."""
+        values = [self.tape.values[number] for number in dict.fromkeys(sources)]
+        data = tuple(value.number for value in values if value.origin == "data")
+        weights = frozenset[int]().union(*(value.weights for value in values))
+        origins = {value.origin for value in values}
+        # A boolean that becomes a float is a mask; an integer may be an image, or a count.
+        is_counted = any(value.origin == "index" and value.dtype != torch.bool for value in values)
+        if data or is_counted:
+            return "data", data, frozenset()
+        if "index" in origins:
+            return "index", (), frozenset()
+        return ("weight", (), weights) if weights else ("constant", (), frozenset())
+
+    def _keep(self, value: int) -> None:
+        self.tape.uses[value] += 1
+
+    def finish(self, model: nn.Module, output: Any) -> None:
+        """The pass is over: what can be got at from outside is needed, whatever becomes of the branches."""
+        outputs = [self._value_of(tensor) for tensor in reachable(output)]
+        self.tape.outputs = tuple(sorted({v for v in outputs if self.tape.values[v].origin == "data"}))
+        for value in outputs:
+            self._keep(value)
+        for tensor in self._outside:
+            self._keep(self._value_of(tensor))
+        for module in model.modules():
+            for name, held in vars(module).items():
+                if name not in ("_parameters", "_buffers", "_modules"):
+                    for tensor in reachable(held):
+                        self._keep(self._value_of(tensor))
+        self.tape.silent -= {call.function for call in self.tape.calls}
+        self._known.clear()
+        self._outside.clear()
+
+
+def _is_signal(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _constants(
+    args: tuple[Any, ...], kwargs: dict[str, Any], given: list[tuple[Path, Tensor]], reads: list[Read]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments without their tensors, which would be kept alive."""
+    numbers = {id(tensor): read for (_, tensor), read in zip(given, reads, strict=bool(reads))}
+
+    def form(leaf: Any) -> Any:
+        return numbers.get(id(leaf), ...) if isinstance(leaf, Tensor) else leaf
+
+    return tuple(rebuilt(value, form) for value in args), {key: rebuilt(value, form) for key, value in kwargs.items()}
+
+
+def _version(tensor: Tensor) -> int:
+    try:
+        return tensor._version
+    except RuntimeError:  # made in inference mode, where nothing is counted
+        return 0
+
+
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], bumped: list[Tensor]) -> list[Tensor]:
+    """The arguments that were written to; views of what was written have its version, but need not meet it."""
+    target = written_by(action_of(func), args, kwargs)
+    if target is None:
+        return bumped
+    if target.is_inference() or any(target is tensor for tensor in bumped):
+        return [target, *(t for t in bumped if t is not target and not _share(t, target))]
+    return bumped
+
+
+def _share(a: Tensor, b: Tensor) -> bool:
+    """Views of one storage: the overlap of what is written is looked at elsewhere."""
+    return bool(a.untyped_storage()._cdata == b.untyped_storage()._cdata)

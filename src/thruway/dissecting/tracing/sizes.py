@@ -1,0 +1,43 @@
+"""How many parameters some calls work with."""
+
+import math
+from collections.abc import Iterable
+
+from thruway.dissecting.tracing.functions import LIGHT, PIECES
+from thruway.dissecting.tracing.tape import Tape
+
+__all__ = ["count_parameters"]
+
+
+def count_parameters(tape: Tape, calls: Iterable[int]) -> int:
+    """Numbers in the distinct parameters that these calls read; of a parameter read in pieces, those pieces."""
+    pieces: dict[int, set[int]] = {}
+    whole: set[int] = set()
+    for number in calls:
+        for read in tape.calls[number].reads:
+            value = tape.values[read.value]
+            if value.origin != "weight" or _derives(tape, number):
+                continue
+            if len(value.weights) == 1 and _is_piece(tape, read.value):
+                pieces.setdefault(min(value.weights), set()).add(read.value)
+            else:
+                whole |= value.weights
+    total = sum(tape.parameters[weight] for weight in whole)
+    for weight, values in pieces.items():
+        if weight not in whole:
+            total += min(tape.parameters[weight], sum(math.prod(tape.values[value].shape) for value in values))
+    return total
+
+
+def _derives(tape: Tape, call: int) -> bool:
+    """Whether a call only makes another weight of weights: what reads that one counts."""
+    return all(tape.values[value].origin == "weight" for value in tape.calls[call].values)
+
+
+def _is_piece(tape: Tape, value: int) -> bool:
+    while (number := tape.values[value].call) is not None:
+        call = tape.calls[number]
+        if call.name not in LIGHT | PIECES or len(call.reads) != 1:
+            return False
+        value = call.reads[0].value
+    return True
