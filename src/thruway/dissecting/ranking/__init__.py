@@ -1,3 +1,3 @@
-"""Layers ranked without deleting them, and whether the ranking agrees with what deletion does. Its door is `thruway.dissecting`."""
+"""Layers ranked without deleting them, and how far that agrees with deletion. Its door is `thruway.dissecting`."""
 
 __all__: list[str] = []
