@@ -1,6 +1,6 @@
 """What `watch` accepts, told at the call and not at the first step."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -41,11 +41,17 @@ def check_arguments(
 
 
 def check_probe(quantities: Iterable[Quantity], probe: Any) -> None:
-    """Refuse what is taken of a fixed batch if there is none.
+    """Refuse a fixed batch of no examples, and what is taken of one if there is none.
 
     Raises:
-        ConfigError: naming the quantity.
+        ConfigError: naming the quantity, or the empty shape.
     """
+    parts = probe.values() if isinstance(probe, Mapping) else probe if isinstance(probe, tuple) else (probe,)
+    empty = [each for each in parts if isinstance(each, torch.Tensor) and not each.numel()]
+    if empty:
+        raise ConfigError(
+            f"probe= has a tensor of shape {tuple(empty[0].shape)}, without a number in it. Pass a batch of examples."
+        )
     lacking = [quantity.name for quantity in quantities if quantity.of_model is not None and probe is None]
     if lacking:
         raise ConfigError(

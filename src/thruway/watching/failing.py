@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["WatchWarning", "guarded", "without_frames"]
+__all__ = ["WatchWarning", "guarded", "why_nothing", "without_frames"]
 
 
 class WatchWarning(UserWarning):
@@ -34,3 +34,19 @@ def guarded(
             fail(error)
 
     return call
+
+
+def why_nothing(model: str, steps: range, sampled: int, has_optimizer: bool) -> str:
+    """Why a watched block has nothing to show: of `steps` that came through, `sampled` were listened to."""
+    if not steps:
+        how = "no step of its optimizer ended" if has_optimizer else "it was not called"
+        return (
+            f"{model} has no sampled step; {how} with gradients enabled inside the block. Watch the module that your "
+            "loop calls, or pass optimizer=."
+        )
+    if not sampled:
+        return (
+            f"every= chose none of the {len(steps):,} steps from {steps.start}. Pass a number, or a function of the "
+            "step that is true for some."
+        )
+    return f"no layer of {model} gave a dense tensor of real numbers, and other things are not measured."

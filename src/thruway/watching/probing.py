@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from thruway.errors import ConfigError
 from thruway.watching.collector import Collector, Measured
 from thruway.watching.dead import LastActive
 from thruway.watching.ears import Ears
@@ -58,12 +59,22 @@ class Probe:
         self._listener.attach()
         try:
             with as_it_is(self._model), torch.enable_grad():
-                call(self._model, self._inputs)
+                self._show()
         finally:
             self._listener.detach()
         measured = self._collector.finish()
         self.trace.add(step, [*measured, *self._take_of_model()])
         self._runs += 1
+
+    def _show(self) -> None:
+        try:
+            call(self._model, self._inputs)
+        except Exception as error:
+            raise ConfigError(
+                f"the probe did not go through {type(self._model).__name__} ({type(error).__name__}: "
+                f"{str(error).rstrip('.')}). Pass as probe= what the model is called with: a tensor, a tuple of "
+                "arguments, or a dict of keywords."
+            ) from error
 
     def deafen(self) -> None:
         """Hear nothing more and hold no activation, though hooks may still be there."""

@@ -38,6 +38,8 @@ def glance(trace: "Trace") -> Glance:
 
 def in_words(trace: "Trace") -> str:
     """One to five lines of text."""
+    if not trace.steps and trace.probe is not None and trace.probe.steps:
+        return f"Of the probe alone: {in_words(trace.probe)}" + _why(trace)
     if not trace.steps:
         return f"Trace of {trace.model}: nothing seen yet" + _why(trace)
     found = glance(trace)

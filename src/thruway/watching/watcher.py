@@ -16,7 +16,7 @@ from thruway.watching.collector import Collector
 from thruway.watching.compiled import EagerSteps, refuse_compiled, refuse_inside_compiled
 from thruway.watching.dead import LastActive
 from thruway.watching.ears import Ears
-from thruway.watching.failing import WatchWarning, guarded, without_frames
+from thruway.watching.failing import WatchWarning, guarded, why_nothing, without_frames
 from thruway.watching.hooks import Hook
 from thruway.watching.parameters import ParametersWatched, read_before_update
 from thruway.watching.passes import is_training_pass
@@ -118,7 +118,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
             self._trace.probe = self._probe.trace
         self._eager = EagerSteps()
         self._handles: list[RemovableHandle] = []
-        self._step = first_step
+        self._first_step = self._step = first_step
         self._came_through = False
         self._is_sampling = False
         self._is_open = False
@@ -149,13 +149,9 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
             self._finish_if_sampling()  # also what the last call saw before it raised: it may tell why
         self._close()
         if kind is None and self._failure is None and not self._has_seen():
-            how = "no step of its optimizer ended" if self._optimizer is not None else "it was not called"
-            warnings.warn(
-                f"nothing was watched: {self._trace.model} has no sampled step; {how} with gradients enabled inside "
-                "the block. Watch the module that your loop calls, or pass optimizer=.",
-                WatchWarning,
-                stacklevel=2,
-            )
+            steps = range(self._first_step, self._step + self._came_through)
+            why = why_nothing(self._trace.model, steps, self._collector.sampled, self._optimizer is not None)
+            warnings.warn(f"nothing was watched: {why}", WatchWarning, stacklevel=2)
 
     def _has_seen(self) -> bool:
         return bool(self._trace.steps or (self._trace.probe is not None and self._trace.probe.steps))

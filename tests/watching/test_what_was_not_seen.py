@@ -1,0 +1,77 @@
+"""A block that saw nothing says why, and a probe that cannot be shown says what to pass."""
+
+import pytest
+import torch
+from torch import nn
+
+import thruway as tw
+from thruway.errors import ConfigError
+from thruway.watching import WatchWarning
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2))
+
+
+def train(model: nn.Module, steps: int = 3) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.randn(3, 4)).sum().backward()
+        optimizer.step()
+
+
+def test_a_schedule_that_chooses_nothing_is_named():
+    model = net()
+    told = r"nothing was watched: every= chose none of the 3 steps from 7\."
+    with pytest.warns(WatchWarning, match=told), tw.watch(model, every=lambda step: step < 7, first_step=7):
+        train(model)
+
+
+class Ragged(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)
+
+
+def test_ragged_tensors_are_said_not_to_be_measured():
+    model = Ragged()
+    ragged = torch.nested.nested_tensor([torch.randn(2, 4), torch.randn(3, 4)], layout=torch.jagged)
+    told = "nothing was watched: no layer of Ragged gave a dense tensor"
+    with pytest.warns(WatchWarning, match=told), tw.watch(model) as trace:
+        model(ragged).values().sum().backward()
+    assert trace.steps == []
+
+
+@pytest.mark.parametrize(
+    ("probe", "of_torch"),
+    [
+        (torch.randn(3, 7), "RuntimeError: mat1 and mat2"),
+        ("a word", "TypeError"),
+        ({"y": torch.ones(3, 4)}, "TypeError"),
+    ],
+    ids=["another width", "no tensor", "another keyword"],
+)
+def test_a_probe_that_does_not_go_through_says_what_to_pass(probe, of_torch):
+    model = net()
+    told = rf"the probe did not go through Sequential \({of_torch}.*Pass as probe= what the model is called with"
+    with pytest.warns(WatchWarning, match=told), tw.watch(model, probe=probe) as trace:
+        train(model)
+    assert isinstance(trace.failure, ConfigError)
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: (x,), lambda x: {"input": x}], ids=["tensor", "tuple", "dict"])
+def test_a_probe_without_examples_is_refused_at_once(wrap):
+    with pytest.raises(ConfigError, match=r"shape \(0, 4\), without a number"):
+        tw.watch(net(), probe=wrap(torch.empty(0, 4)))
+
+
+def test_a_trace_of_the_probe_alone_says_so():
+    model = net()
+    with tw.watch(model, quantities=["jacobian"], probe=torch.randn(3, 4)) as trace:
+        train(model)
+    assert repr(trace).startswith("Of the probe alone: Trace of Sequential: ")
+    assert "nothing seen" not in repr(trace)
