@@ -4,7 +4,7 @@ import itertools
 
 from thruway.dissecting.finding.branches import Operand
 from thruway.dissecting.finding.joins import Found
-from thruway.dissecting.finding.shortcuts import role_of
+from thruway.dissecting.finding.shortcuts import MAPS, role_of
 from thruway.dissecting.tracing.lineage import Cut, Lineage, unneeded
 from thruway.dissecting.tracing.tape import Tape
 
@@ -43,7 +43,7 @@ def _layers(lineage: Lineage) -> list[tuple[int, int]]:
     chain = _chain(lineage)
     for before, after in itertools.pairwise(chain):
         steps = [tape.calls[number] for number in _calls(lineage, before, after)]
-        if any(tape.weights_of(call) and role_of(tape, call) in ("linear", "other") for call in steps):
+        if any(tape.weights_of(call) and role_of(tape, call) in MAPS for call in steps):
             layers.append((before, after))
             is_open = True
         elif is_open and tape.values[before].shape == tape.values[after].shape:

@@ -7,6 +7,7 @@ from thruway.dissecting.finding.branches import Branch, Operand, Refusal, unique
 from thruway.dissecting.finding.chains import layers_of
 from thruway.dissecting.finding.declared import check_paths, declared_in, is_within
 from thruway.dissecting.finding.joins import Found, joins_in
+from thruway.dissecting.finding.shortcuts import MAPS, role_of
 from thruway.dissecting.tracing.lineage import Lineage
 from thruway.dissecting.tracing.sizes import count_parameters
 from thruway.dissecting.tracing.tape import Tape
@@ -103,21 +104,35 @@ def _inside(lineage: Lineage, found: Found) -> frozenset[int]:
 def _holder(tape: Tape, found: Found, inside: frozenset[int]) -> tuple[str, str]:
     """The innermost module that holds branch and join, and of its children the one with most of the parameters."""
     if found.kind == "module":
-        heavy = next(n for n in sorted(inside) if tape.weights_of(tape.calls[n]))
-        return tape.frames[tape.calls[heavy].frame].path, ""
-    paths = {number: tape.path_of(tape.calls[number].frame) for number in {*inside, found.join}}
-    common = list(paths[found.join])
-    for path in paths.values():
-        while common != list(path[: len(common)]):
-            common.pop()
+        maps = [n for n in inside if tape.weights_of(tape.calls[n]) and role_of(tape, tape.calls[n]) in MAPS]
+        return _innermost(tape, [tape.path_of(tape.calls[number].frame) for number in maps]), ""
+    # What only prepares a mask or positions for the branch may have been computed far away.
+    ours = {number for number in inside if any(tape.values[v].origin == "data" for v in tape.calls[number].values)}
+    paths = {number: tape.path_of(tape.calls[number].frame) for number in {*ours, found.join}}
+    common = _common(list(paths.values()))
     shares: dict[str, int] = {}
-    for number in inside:
+    for number in sorted(ours):
         below = paths[number][len(common) :]
         if below:
             child = tape.frames[below[0]].path
             size = sum(tape.parameters[weight] for weight in tape.weights_of(tape.calls[number]))
             shares[child] = shares.get(child, 0) + size
-    return tape.frames[common[-1]].path if common else "", max(shares, key=lambda child: shares[child], default="")
+    return _innermost(tape, [common]), max(shares, key=lambda child: shares[child], default="")
+
+
+def _common(paths: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The module calls around all of these."""
+    common = paths[0]
+    for path in paths[1:]:
+        while common != path[: len(common)]:
+            common = common[:-1]
+    return common
+
+
+def _innermost(tape: Tape, paths: Sequence[tuple[int, ...]]) -> str:
+    """The path of the last module call around all of these."""
+    common = _common(paths)
+    return tape.frames[common[-1]].path if common else ""
 
 
 def _is_in_danger(tape: Tape, found: Found) -> bool:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from thruway.dissecting.finding.branches import Operand
 from thruway.dissecting.tracing.functions import COMPLEMENTS, LIGHT, PIECES, PRODUCTS, SQUASHES
+from thruway.dissecting.tracing.lineage import Lineage
 from thruway.dissecting.tracing.tape import Call, Read, Tape
 
-__all__ = ["Blend", "blend_of"]
+__all__ = ["Blend", "blend_of", "only_weighs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,30 @@ def blend_of(tape: Tape, call: Call) -> Blend | None:
     if len(operands) != 2 or "alpha" in call.constants[1]:
         return None
     return _moved(tape, call, *operands) or _weighed(tape, *operands)
+
+
+def only_weighs(lineage: Lineage, value: int) -> bool:
+    """Whether a value does nothing but to open gates: all that comes of it is squashed, and then a factor."""
+    tape = lineage.tape
+    # Whether it was squashed on the way here
+    waiting, seen = [(value, False)], {(value, False)}
+    while waiting:
+        at, is_share = waiting.pop()
+        readers = lineage.readers.get(at, [])
+        if tape.uses[at] > len(readers) or not readers:
+            return False  # it leaves the model, or is looked at
+        for number in readers:
+            call = tape.calls[number]
+            if is_share and call.name in PRODUCTS | {"lerp", "addcmul"}:
+                continue
+            if is_share and call.name not in LIGHT | PIECES | COMPLEMENTS | {"sub", "subtract"}:
+                return False
+            for made in call.values:
+                onward = made, is_share or call.name in SQUASHES
+                if tape.uses[made] > 0 and onward not in seen:
+                    seen.add(onward)
+                    waiting.append(onward)
+    return True
 
 
 def _lerp(call: Call) -> Blend | None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from thruway.dissecting.finding.branches import Kind, Operand
-from thruway.dissecting.finding.gates import Blend, blend_of
+from thruway.dissecting.finding.gates import Blend, blend_of, only_weighs
 from thruway.dissecting.finding.shortcuts import Link, links, role_of
-from thruway.dissecting.tracing.functions import ADDS, FUSED_ADDS
+from thruway.dissecting.tracing.functions import ADDS, FUSED_ADDS, SPECTRA
 from thruway.dissecting.tracing.lineage import Cut, Lineage, unneeded
 from thruway.dissecting.tracing.tape import Call, Read, Tape
 
@@ -195,17 +195,25 @@ def _reason_against(lineage: Lineage, call: Call, link: Link, trial: _Trial, edg
     if trial.branch is None:
         inside.add(call.number)
     weighted = {role_of(tape, tape.calls[number]) for number in inside if tape.weights_of(tape.calls[number])}
-    if not weighted:
+    mixes = any(tape.calls[number].name in SPECTRA for number in inside)
+    if not weighted and not mixes:
         return _NO_WEIGHTS
-    if weighted <= {"light", "piece", "scale"}:
+    if not mixes and weighted <= {"light", "piece", "scale"}:
         return "its parameters only scale and shift: a norm by hand, or a mix of positions"
     roles = {role_of(tape, tape.calls[number]) for number in inside}
     if link.linear and not {"linear", "other"} <= roles:
         return _BOTH_MAPPED
-    if link.pieces and any(
-        role_of(tape, tape.calls[number]) == "piece" and read.value == link.value
-        for number in inside
-        for read in tape.calls[number].reads
+    if link.linear and only_weighs(lineage, call.values[0]):
+        return "all that comes of it is a gate, which weighs another signal"
+    is_coupling = link.linear == link.other == 0 and all(lineage.comes_through(link.value, end) for end in trial.ends)
+    if (
+        link.pieces
+        and not is_coupling
+        and any(
+            role_of(tape, tape.calls[number]) == "piece" and read.value == link.value
+            for number in inside
+            for read in tape.calls[number].reads
+        )
     ):
         return "the operands come from different pieces of one signal"
     return None

@@ -7,9 +7,12 @@ from typing import Literal
 from thruway.dissecting.tracing.functions import LIGHT, LINEAR, NORMS, PIECES, RESIZES, SCALINGS
 from thruway.dissecting.tracing.tape import Call, Tape
 
-__all__ = ["Link", "Role", "links", "role_of"]
+__all__ = ["MAPS", "Link", "Role", "links", "role_of"]
 
 Role = Literal["light", "piece", "resize", "norm", "scale", "linear", "other"]
+
+# What makes a layer one, if it has weights
+MAPS: frozenset[Role] = frozenset({"linear", "other"})
 
 
 @dataclass(frozen=True, slots=True)

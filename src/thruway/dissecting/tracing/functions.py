@@ -16,6 +16,7 @@ __all__ = [
     "RESIZES",
     "SCALINGS",
     "SHAPED",
+    "SPECTRA",
     "SQUASHES",
     "name_of",
 ]
@@ -54,6 +55,11 @@ NORMS = _words("batch_norm layer_norm group_norm instance_norm rms_norm local_re
 LINEAR = _words(
     "linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul mm bmm mv addmm "
     "baddbmm addbmm einsum tensordot"
+)
+# Maps that mix all positions or channels without a weight: what they give is a branch of its own
+SPECTRA = _words(
+    "fft_fft fft_fft2 fft_fftn fft_ifft fft_ifft2 fft_ifftn fft_rfft fft_rfft2 fft_rfftn fft_irfft fft_irfft2 "
+    "fft_irfftn fft_hfft fft_ihfft stft istft"
 )
 # With one signal, and numbers, constants or weights: its elements scaled or shifted
 SCALINGS = _words("mul multiply div divide true_divide add sub subtract neg")

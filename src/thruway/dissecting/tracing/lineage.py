@@ -71,6 +71,10 @@ class Lineage:
                 for parent in value.parents[1:]:
                     above = self.meet(above, parent)
             self.above.append(above)
+        self.readers: dict[int, list[int]] = {}  # data -> the calls that read it
+        for call in tape.calls:
+            for read in tape.reads_data(call):
+                self.readers.setdefault(read.value, []).append(call.number)
 
     def meet(self, a: int, b: int) -> int:
         """The nearest value that everything in both comes through; -1 where there is none."""
@@ -80,6 +84,12 @@ class Lineage:
             else:
                 b = self.above[b]
         return a
+
+    def comes_through(self, link: int, value: int) -> bool:
+        """Whether all of `value` is computed from `link`."""
+        while value > link:
+            value = self.above[value]
+        return value == link
 
     def between(self, link: int, value: int) -> frozenset[int]:
         """The data that `value` is computed from after `link`, itself included."""
