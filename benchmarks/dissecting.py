@@ -1,7 +1,8 @@
-"""The bar of lesions: every module of a CIFAR ResNet-110 left out in turn, over 2,000 images.
+"""The bars of the dissection, on a CIFAR ResNet-110: lesions, the gradient by path length, the intact pass.
 
-Against the textbook: forward hooks that give back what went in, so that each module is still computed and every
-lesion is a whole pass. The two take turns, batch by batch, and must agree in every single prediction.
+Lesions: every module left out in turn, over 2,000 images, against the textbook: forward hooks that give back what
+went in, so that each module is still computed and every lesion is a whole pass. The two take turns, batch by batch,
+and must agree in every single prediction.
 
 python -m benchmarks.dissecting --nnsight     against nnsight's .skip instead, where nnsight is installed:
                                               in an environment of its own, 0.8.1 was the version compared
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measure import ratio
+from benchmarks.measure import interleaved, ratio
 from benchmarks.stack import Row, verdict
 from thruway.dissecting import Dissection, Error, dissect
 from thruway.networks import ResNet, resnet
@@ -25,6 +26,8 @@ IMAGES = 2_000
 BATCH = 125
 SIZE = 32
 BAR = 1.8
+PATH_BAR = 60
+INTACT_BAR = 1.05
 
 
 def trained_like(depth: int = DEPTH) -> ResNet:
@@ -131,7 +134,58 @@ def lesions(name: str = "forward hooks", images: int = IMAGES) -> Iterator[Row]:
     )
 
 
-BENCHMARKS: dict[str, Callable[[], Iterator[Any]]] = {"dissecting_lesions": lesions}
+def paths(images: int = 8, rounds: int = 4) -> Iterator[Row]:
+    """The exact gradient by path length, against autograd's backward pass to the input."""
+    net = trained_like().requires_grad_(False)
+    x, target = (each[:images] for each in next(batches()))
+    d = dissect(net, x)
+    backward: list[float] = []
+    exact: list[float] = []
+    for number in range(1 + rounds):
+        seen = x.clone().requires_grad_()
+        loss = nn.functional.cross_entropy(net(seen), target)
+        started = time.perf_counter()
+        (full,) = torch.autograd.grad(loss, seen)
+        between = time.perf_counter()
+        found = d.path_gradients(nn.functional.cross_entropy, x, target, where="input")
+        if number:
+            backward.append(between - started)
+            exact.append(time.perf_counter() - between)
+    error = float((found.full - full.flatten(1).norm(dim=1)).norm() / found.full.norm())
+    low, middle, high = ratio(exact, backward)
+    yield (
+        f"exact gradient by path length, ResNet-{DEPTH}, {images} images of {SIZE} x {SIZE}, all its forward and "
+        f"backward work, in plain backward passes to the input; its sum against autograd's gradient: {error:.0e}",
+        f"<= {PATH_BAR}, error <= 1e-5",
+        f"{middle:.1f} ({low:.1f}-{high:.1f})",
+        verdict(middle <= PATH_BAR and error <= 1e-5),
+    )
+
+
+@torch.no_grad()
+def intact(images: int = 8, rounds: int = 30) -> Iterator[Row]:
+    """A pass through the dissection with nothing left out, against the bare model's."""
+    net = trained_like()
+    x, _ = (each[:images] for each in next(batches()))
+    whole = dissect(net, x).without()
+    if not torch.equal(whole(x), net(x)):
+        raise RuntimeError("the dissection with nothing left out gave other numbers than the model.")
+    seconds = interleaved({"bare": lambda: net(x), "intact": lambda: whole(x)}, rounds)
+    low, middle, high = ratio(seconds["intact"], seconds["bare"])
+    yield (
+        f"a pass through the dissection with nothing left out / the bare ResNet-{DEPTH}, {images} images of "
+        f"{SIZE} x {SIZE}",
+        f"<= {INTACT_BAR}x",
+        f"{middle:.3f}x ({low:.3f}-{high:.3f})",
+        verdict(middle <= INTACT_BAR),
+    )
+
+
+BENCHMARKS: dict[str, Callable[[], Iterator[Any]]] = {
+    "dissecting_lesions": lesions,
+    "dissecting_paths": paths,
+    "dissecting_intact": intact,
+}
 
 
 if __name__ == "__main__":

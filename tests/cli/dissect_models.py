@@ -56,6 +56,46 @@ def too_many_classes(): return planted(), torch.eye(2), [(torch.eye(2), torch.te
 def fails_on_its_example(): return planted(), torch.ones(2, 3)
 
 
+def endless():
+    def ever():
+        while True:
+            yield labelled()[0]
+    return planted(), torch.eye(2), ever()
+
+
+def breaks_off():
+    def some():
+        yield labelled()[0]
+        raise OSError("the disk has gone")
+    return planted(), torch.eye(2), some()
+
+
+def no_iterable(): return planted(), torch.eye(2), 3
+
+
+def without_numbers():
+    with torch.device("meta"):
+        return nn.Linear(2, 2)
+
+
+def sick():
+    net = planted()
+    net[0].branch.weight.data.fill_(float("nan"))
+    return net, torch.eye(2), labelled()
+
+
+def bare(): return nn.Identity(), torch.eye(2), labelled()
+
+
+def wants_more(size): return planted()
+
+
+def deep_inside():
+    net = nn.Sequential()
+    net.add_module("a_name_that_is_longer_than_a_line_of_a_narrow_console_has_room_for", planted())
+    return net, torch.eye(2), labelled()
+
+
 class Odd(nn.Module):
     def __init__(self):
         super().__init__()

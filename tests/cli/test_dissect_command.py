@@ -1,6 +1,7 @@
 """`thruway dissect` from the outside: numbers that are known by hand, and what is left behind when it is refused."""
 
 import importlib
+import itertools
 import json
 import math
 import sys
@@ -12,7 +13,7 @@ from command import call
 from dissect_models import SOURCE, labelled, planted
 from safetensors.torch import save_file
 
-from thruway.cli.dissect_data import batched
+from thruway.cli.dissect_batches import batched
 from thruway.cli.dissect_measuring import default_counts
 from thruway.dissecting import Error, dissect
 
@@ -187,9 +188,49 @@ def test_weights_are_put_into_the_model(capsys):
     assert [row["change"] for row in told["lesions"][0]["without"]] == [0.0, 0.0]
 
 
-def test_examples_are_a_limit(capsys):
-    told = found(capsys, "mynets:with_batches", "--examples", "3", "--draws", "2")
+@pytest.mark.parametrize("function", ["with_batches", "endless"])
+def test_examples_are_a_limit(capsys, function):
+    told = found(capsys, f"mynets:{function}", "--examples", "3", "--draws", "2")
     assert told["lesions"][0]["examples"] == 3
+
+
+def test_numbers_of_any_width_are_read(capsys):
+    """NumPy's own float64 and a file's int32 are not the user's concern."""
+    inputs, targets = torch.cat([x for x, _ in labelled()]), torch.cat([y for _, y in labelled()])
+    np.savez("wide.npz", inputs=inputs.double().numpy(), targets=targets.int().numpy())
+    told = found(capsys, "mynets:model", "--inputs", "wide.npz", "--draws", "2")
+    assert [row["change"] for row in told["lesions"][0]["without"]] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("function", ["with_batches", "towards", "unlabelled"])
+def test_paths_may_be_left_alone(capsys, function):
+    told = found(capsys, f"mynets:{function}", "--path-examples", "0", "--draws", "2")
+    assert "path_gradients" not in told
+    assert any("--path-examples is 0" in note for note in told["notes"])
+
+
+def test_a_net_that_gives_no_numbers_is_called_so(capsys):
+    said = call(capsys, "dissect", "mynets:sick", "--draws", "2")
+    assert said.code == 0, said.all
+    assert "The intact net's loss is no number" in " ".join(said.all.split())
+
+
+def test_a_net_without_branches_is_not_blamed_on_missing_data(capsys):
+    told = found(capsys, "mynets:bare")
+    assert told["summary"].startswith("No branches were found")
+    assert "No data was given" not in told["summary"]
+
+
+@pytest.mark.parametrize("options", [(), ("--structure",)])
+def test_names_are_never_cut_short(capsys, options, monkeypatch):
+    """A long one goes on in the next lines, alone in them."""
+    monkeypatch.setenv("COLUMNS", "80")
+    said = call(capsys, "dissect", "mynets:deep_inside", "--draws", "2", *options)
+    lines = [line.split() for line in said.out.splitlines()]
+    first = next(number for number, line in enumerate(lines) if line[:1] == ["0"])
+    rest = itertools.takewhile(lambda line: len(line) == 1, lines[first + 1 :])
+    name = lines[first][1] + "".join(piece for (piece,) in rest)
+    assert name == "a_name_that_is_longer_than_a_line_of_a_narrow_console_has_room_for.0"
 
 
 def test_splitting_loses_no_example():
@@ -223,6 +264,38 @@ def test_report_and_numbers_are_written_where_it_says(capsys, empty_place):
         assert path in said.all
     assert "Branch 0 (0) is missed most" in said.all
     assert "+1" in said.out
+
+
+@pytest.mark.parametrize("older", ["dissection.html", "dissection.json"])
+def test_an_older_report_is_not_replaced(capsys, empty_place, older):
+    (empty_place / "mine").mkdir()
+    (empty_place / "mine" / older).write_text("precious")
+    said = call(capsys, "dissect", "mynets:model", "--out", "mine")
+    assert said.code == 2
+    assert "mine has a dissection in it already. Choose another --out" in said.all
+    assert [path.read_text() for path in (empty_place / "mine").iterdir()] == ["precious"]
+
+
+def test_an_interruption_is_told_and_leaves_nothing(capsys, empty_place, monkeypatch):
+    from thruway.dissecting import Dissection
+
+    def stopped(*_args, **_settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Dissection, "delete", stopped)
+    said = call(capsys, "dissect", "mynets:with_batches", "--out", "mine")
+    assert said.code == 1
+    assert "interrupted: no report was written" in said.err
+    assert left_behind(empty_place) == []
+
+
+@pytest.mark.parametrize("file", ["x.npy", "x.npz", "x.pt"])
+def test_a_damaged_file_is_no_reason_to_trust_it(capsys, empty_place, file):
+    (empty_place / file).write_text("nonsense")
+    said = call(capsys, "dissect", "mynets:model", "--inputs", file)
+    assert said.code == 2
+    assert "file of numbers" in said.all or "is damaged" in said.all
+    assert "allow_pickle" not in said.all
 
 
 def test_folders_without_a_name_are_numbered(capsys, empty_place):
@@ -269,6 +342,12 @@ REFUSED = {
     "no module came": (["mynets:text"], 2, "returned str, which is no torch.nn.Module"),
     "too much came": (["mynets:four"], 2, "a tuple of 4"),
     "no pairs": (["mynets:bad_batches"], 2, "batch 0 of mynets:bad_batches is Tensor"),
+    "batches that break off": (["mynets:breaks_off"], 2, "failed: OSError: the disk has gone (mynets.py, line"),
+    "no iterable": (["mynets:no_iterable"], 2, "the batches of mynets:no_iterable are int"),
+    "no numbers": (["mynets:without_numbers"], 2, "Linear cannot be put on 'cpu'"),
+    "wants arguments": (["mynets:wants_more"], 2, "missing 1 required positional argument: 'size'. It is called"),
+    "too large": (["mynets:model", "--shape", "999999999999"], 2, "do not fit into memory"),
+    "json for a folder": (["mynets:model", "--json", "."], 2, "is a folder. Name a file"),
     "no batches": (["mynets:no_batches"], 2, "returned no batches"),
     "strange targets": (["mynets:strange_targets"], 2, "targets are str"),
     "too many classes": (["mynets:too_many_classes"], 2, "classes 0 to 7, and the model tells 2 apart"),

@@ -14,17 +14,16 @@ from rich.console import Console
 from rich.markup import escape
 
 from thruway.cli.commands import check_device, check_threads, duration, free_folder, out
-from thruway.cli.console_table import as_rich
+from thruway.cli.dissect_console import branches_on_console
 from thruway.cli.dissect_data import material_for
 from thruway.cli.dissect_measuring import find_out
 from thruway.cli.dissect_options import EXAMPLES, DissectOptions, check_options
 from thruway.cli.dissect_target import open_target
 from thruway.errors import ConfigError, RunError
-from thruway.report import DissectionFindings, TableData, dissection_json, write_dissection
+from thruway.report import DissectionFindings, dissection_json, write_dissection
 from thruway.report.atomic import write_atomically
-from thruway.report.content import Cell
+from thruway.report.dissection import DATA, PAGE
 from thruway.report.dissection_readings import headline, reading_lines
-from thruway.report.dissection_tables import branches_table
 from thruway.runs.provenance import hardware, versions
 
 __all__ = ["dissect_command"]
@@ -45,11 +44,17 @@ def dissect_command(arguments: Sequence[str]) -> int:
     check_options(options)
     check_threads(options.threads)
     check_device(options.device)
+    _check_places(options)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    for path in (options.out, None if options.json in (None, STDOUT) else options.json.parent):
-        if path is not None:
-            _check_writable(path)
+    try:
+        return _dissected(arguments, options)
+    except KeyboardInterrupt:
+        Console(stderr=True, highlight=False).print("interrupted: no report was written")
+        return 1
+
+
+def _dissected(arguments: Sequence[str], options: DissectOptions) -> int:
     started = time.monotonic()
     to_stdout = options.json == STDOUT
     console = Console(stderr=True, highlight=False) if to_stdout else out
@@ -75,9 +80,9 @@ def dissect_command(arguments: Sequence[str]) -> int:
 
 def _show(found: DissectionFindings) -> None:
     """The table and what it says, for a console."""
-    out.print(as_rich(_table(found)))
+    out.print(branches_on_console(found))
     out.print()
-    out.print(escape(headline(found) if not found.is_measured else f"Measured on {found.data}."))
+    out.print(escape(headline(found) if not found.is_measured else _measured(found)))
     for line in reading_lines(found):
         out.print(f"· {escape(line)}")
     for note in found.notes:
@@ -85,23 +90,10 @@ def _show(found: DissectionFindings) -> None:
     out.print()
 
 
-def _table(found: DissectionFindings) -> TableData:
-    """Of every branch what fits on a line."""
-    if not found.is_measured:
-        return branches_table(found.dissection)
-    predicted = found.rankings.scores.get("predicted") if found.rankings is not None else None
-    influence = found.rankings.scores["influence"] if found.rankings is not None else None
-    worst = [each.ranked()[0].index for each in found.deletions]
-    rows = []
-    for place, branch in enumerate(found.dissection.branches):
-        row: list[Any] = [branch.index, branch.name, branch.kind, branch.parameters]
-        for each, missed_most in zip(found.deletions, worst, strict=True):
-            change = f"{each.rows[place].change:+.3g}"
-            row.append(Cell(change, "best" if branch.index == missed_most else ""))
-        row += [None if scores is None else f"{scores[place]:.3g}" for scores in (predicted, influence)]
-        rows.append(tuple(row))
-    metrics = [f"{each.metric} {each.intact:.4g}" for each in found.deletions]
-    return TableData(("", "without", "kind", "parameters", *metrics, "predicted", "1 - cos"), tuple(rows))
+def _measured(found: DissectionFindings) -> str:
+    """What the columns of numbers are."""
+    intact = " and ".join(f"{each.metric} {each.intact:.4g}" for each in found.deletions)
+    return f"Measured on {found.data}. The intact net has {intact}; each row shows the change without that branch."
 
 
 def _saying(console: Console) -> Any:
@@ -120,12 +112,27 @@ def _provenance(arguments: Sequence[str], options: DissectOptions, seconds: floa
     }
 
 
-def _check_writable(folder: Path) -> None:
-    """Refuse at once what could not be written at the end.
+def _check_places(options: DissectOptions) -> None:
+    """Refuse at once what could not be written at the end, or would replace an older report.
 
     Raises:
-        RunError: if the folder is a file, lies in one, or may not be written to.
+        RunError: if a folder is a file, lies in one, or may not be written to.
+        ConfigError: if the folder has a dissection in it already, or the file is a folder.
     """
+    if options.out is not None:
+        _check_writable(options.out)
+        if any((options.out / name).exists() for name in (PAGE, DATA)):
+            raise ConfigError(
+                f"{options.out} has a dissection in it already. Choose another --out, or leave it out for a folder "
+                "with a number."
+            )
+    if options.json is not None and options.json != STDOUT:
+        if options.json.is_dir():
+            raise ConfigError(f"--json {options.json} is a folder. Name a file, such as {options.json / DATA}.")
+        _check_writable(options.json.parent)
+
+
+def _check_writable(folder: Path) -> None:
     there = folder.absolute()
     while not there.exists() and there != there.parent:
         there = there.parent

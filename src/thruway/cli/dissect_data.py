@@ -1,6 +1,5 @@
 """What the model is to work on: data that the user names, that came with the model, or random numbers of its form."""
 
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from thruway import data
+from thruway.cli.dissect_batches import batched, count_of, first_examples, part_of
 from thruway.cli.dissect_options import DissectOptions
 from thruway.cli.dissect_target import Batches, Target
 from thruway.cli.dissect_weights import read_tensors
@@ -16,7 +16,7 @@ from thruway.errors import ConfigError
 from thruway.integrations.hugging_face import example_inputs
 from thruway.seeding import generator
 
-__all__ = ["Material", "batched", "first_examples", "material_for"]
+__all__ = ["Material", "material_for"]
 
 _TOKENS, _SIDE = 12, 32  # of random inputs
 
@@ -46,8 +46,8 @@ def material_for(target: Target, options: DissectOptions) -> Material:
     """
     batches, about = _data(target, options)
     device = torch.device(options.device)
-    batches = [_moved(batch, device) for batch in batches]
-    count = sum(_count(inputs) for inputs, _ in batches)
+    batches = [(_moved(inputs, device), _whole(_moved(targets, device))) for inputs, targets in batches]
+    count = sum(count_of(inputs) for inputs, _ in batches)
     if batches:
         return Material(
             first_examples(batches[0][0], 2),
@@ -61,32 +61,13 @@ def material_for(target: Target, options: DissectOptions) -> Material:
     return Material(_moved(example, device), told, (), "")
 
 
-def batched(inputs: Any, targets: Any, at_once: int, most: int) -> list[tuple[Any, Any]]:
-    """Inputs and targets of many examples as pairs of few; what is not one per example goes with every pair.
-
-    >>> [(x.tolist(), y.tolist()) for x, y in batched(torch.arange(5), torch.arange(5), 2, 3)]
-    [([0, 1], [0, 1]), ([2], [2])]
-    """
-    count = min(_count(inputs), most)
-    starts = range(0, count, at_once)
-    return [
-        (_part(inputs, start, min(start + at_once, count)), _part(targets, start, min(start + at_once, count)))
-        for start in starts
-    ]
-
-
-def first_examples(inputs: Any, count: int) -> Any:
-    """The first examples of a batch."""
-    return _part(inputs, 0, count)
-
-
 def _data(target: Target, options: DissectOptions) -> tuple[Batches, str]:
     if options.structure:
         return (), ""
     if options.data is not None:
         return _named(options)
     if options.inputs is not None:
-        return _from_file(options.inputs, options)
+        return _from_file(target.model, options.inputs, options)
     if options.text is not None:
         return _sentences(target, options.text, options)
     return _at_most(target.batches or (), options.examples), target.data
@@ -102,7 +83,7 @@ def _named(options: DissectOptions) -> tuple[Batches, str]:
     ), f"the test part of {name}, {options.pixels}"
 
 
-def _from_file(path: Path, options: DissectOptions) -> tuple[Batches, str]:
+def _from_file(model: nn.Module, path: Path, options: DissectOptions) -> tuple[Batches, str]:
     held = read_tensors(path)
     targets = None
     if isinstance(held, dict):
@@ -111,14 +92,23 @@ def _from_file(path: Path, options: DissectOptions) -> tuple[Batches, str]:
     if isinstance(held, list):
         held = tuple(held)
     sizes = {name: len(leaf) for name, leaf in placed((held, targets)) if leaf.dim()}
-    if not sizes or not sum(1 for _ in placed(held)):
+    if not sizes or not count_of(held):
         raise ConfigError(f"{path} holds no inputs: tensors with an example in each row are wanted.")
     if len(set(sizes.values())) > 1:
         raise ConfigError(
             f"{path} holds tensors of {', '.join(map(str, sorted(set(sizes.values()))))} rows. Inputs and targets have "
             "a row for each example."
         )
+    wanted = _precision_of(model)
+    held = rebuilt(
+        held, lambda leaf: leaf.to(wanted) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+    )
     return batched(held, targets, options.batch, options.examples), f"the examples of {path.name}"
+
+
+def _precision_of(model: nn.Module) -> torch.dtype:
+    """Of the model's numbers: files from NumPy are in float64 where nobody thought of it."""
+    return next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float32)
 
 
 def _sentences(target: Target, path: Path, options: DissectOptions) -> tuple[Batches, str]:
@@ -144,10 +134,12 @@ def _sentences(target: Target, path: Path, options: DissectOptions) -> tuple[Bat
 def _at_most(batches: Batches, most: int) -> Batches:
     kept: list[tuple[Any, Any]] = []
     for inputs, targets in batches:
-        count = min(_count(inputs), most)
+        count = min(count_of(inputs), most)
         if count:
             kept.append(
-                (_part(inputs, 0, count), _part(targets, 0, count)) if count < _count(inputs) else (inputs, targets)
+                (part_of(inputs, 0, count), part_of(targets, 0, count))
+                if count < count_of(inputs)
+                else (inputs, targets)
             )
         most -= count
     return kept
@@ -157,7 +149,10 @@ def _random(model: nn.Module, options: DissectOptions) -> tuple[Any, str]:
     coins = generator(options.seed, "example")
     if options.shape:
         shape = (2, *options.shape)
-        return torch.randn(shape, generator=coins), f"random numbers of the shape {shape} that was asked for"
+        try:
+            return torch.randn(shape, generator=coins), f"random numbers of the shape {shape} that was asked for"
+        except RuntimeError as error:
+            raise ConfigError(f"--shape: two inputs of shape {options.shape} do not fit into memory.") from error
     given = example_inputs(model, coins)
     if given is not None:
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in given.items())
@@ -185,17 +180,10 @@ def _guess(module: nn.Module, coins: torch.Generator) -> Tensor | None:
     return None
 
 
-def _count(inputs: Any) -> int:
-    return next((len(leaf) for _, leaf in placed(inputs) if leaf.dim()), 0)
-
-
-def _part(structure: Any, start: int, stop: int) -> Any:
-    count = max((len(leaf) for _, leaf in placed(structure) if leaf.dim()), default=math.inf)
-
-    def cut(leaf: Any) -> Any:
-        return leaf[start:stop] if isinstance(leaf, Tensor) and leaf.dim() and len(leaf) == count else leaf
-
-    return rebuilt(structure, cut)
+def _whole(targets: Any) -> Any:
+    """Class numbers of any width as torch wants them."""
+    is_number = isinstance(targets, Tensor) and not (targets.is_floating_point() or targets.is_complex())
+    return targets.long() if is_number and targets.dtype != torch.bool else targets
 
 
 def _moved(structure: Any, device: torch.device) -> Any:

@@ -3,13 +3,14 @@
 import importlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
-from thruway.errors import ConfigError, unknown_name
+from thruway.cli.dissect_batches import count_of
+from thruway.errors import ConfigError, ThruwayError, unknown_name
 
 __all__ = ["Built", "build"]
 
@@ -24,15 +25,18 @@ class Built(NamedTuple):
     batches: list[Any] | None = None
 
 
-def build(name: str) -> Built:
+def build(name: str, examples: int) -> Built:
     """Call `package.module:function` without arguments.
 
     Modules of the working folder are found too.
 
+    Args:
+        name: package.module:function.
+        examples: of the batches, after which no more are asked for: they may be many, or without end.
     Raises:
         ConfigError: if there is no such module or function, it raises, or gives something else than a model.
 
-    >>> build("torch.nn:Identity").model
+    >>> build("torch.nn:Identity", 1).model
     Identity()
     """
     module, _, function = name.partition(":")
@@ -49,7 +53,7 @@ def build(name: str) -> Built:
             f"{name} returned {type(parts[0]).__name__}, which is no torch.nn.Module. A function gives {_GIVES}."
         )
     model, example, batches = (*parts, None, None)[:3]
-    return Built(model, example, None if batches is None else _pairs(name, batches))
+    return Built(model, example, None if batches is None else _pairs(name, batches, examples))
 
 
 def _found(module: str, function: str) -> Callable[[], Any]:
@@ -85,24 +89,38 @@ def _called(name: str, function: Callable[[], Any]) -> Any:
         raise ConfigError(f"{name} failed: {_told(error)} It is called without arguments.") from error
 
 
-def _pairs(name: str, batches: Any) -> list[Any]:
-    try:
-        found = list(batches)
-    except TypeError:
+def _pairs(name: str, batches: Any, examples: int) -> list[Any]:
+    if not isinstance(batches, Iterable) or isinstance(batches, (Tensor, str)):
         raise ConfigError(
             f"the batches of {name} are {type(batches).__name__}. Give a list of pairs (inputs, targets)."
-        ) from None
-    for number, batch in enumerate(found):
-        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-            raise ConfigError(f"batch {number} of {name} is {type(batch).__name__}. Give pairs (inputs, targets).")
+        )
+    found: list[Any] = []
+    try:
+        for number, batch in enumerate(batches):
+            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                raise ConfigError(f"batch {number} of {name} is {type(batch).__name__}. Give pairs (inputs, targets).")
+            found.append(tuple(batch))
+            examples -= count_of(batch[0])
+            if examples <= 0:
+                break
+    except ThruwayError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever reads the user's data
+        raise ConfigError(f"reading the batches of {name} failed: {_told(error)}") from error
     if not found:
         raise ConfigError(f"{name} returned no batches. Give pairs (inputs, targets), or leave them out.")
-    return [tuple(batch) for batch in found]
+    return found
 
 
 def _told(error: BaseException) -> str:
-    """The error in a line, and where it was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    """The error in a line, and where in the user's code it was raised."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_machinery(frame.filename)]
+    # A syntax error says itself where it is.
+    is_placed = bool(frames) and not isinstance(error, SyntaxError)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if is_placed else ""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}{': ' + lines[0][:300] if lines else ''}{where}."
+
+
+def _is_machinery(file: str) -> bool:
+    return file == __file__ or file.startswith("<frozen")

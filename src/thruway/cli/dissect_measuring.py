@@ -111,6 +111,7 @@ def _measured(
         gradients=gradients,
         sampled=sampled,
         path_loss=task.path_loss_about,
+        path_unit=task.path_unit,
         notes=tuple(notes),
     )
 
@@ -187,7 +188,7 @@ def _coins(options: DissectOptions, name: str) -> torch.Generator:
 
 def _failed(target: Target, what: str, error: Exception) -> ConfigError:
     lines = str(error).strip().splitlines()
-    reason = f"{type(error).__name__}{': ' + lines[0][:300] if lines else ''}"
+    reason = f"{type(error).__name__}{': ' + lines[0][:300].rstrip('.') if lines else ''}"
     return ConfigError(
         f"{type(target.model).__name__} cannot be run on {what}: {reason}. Give inputs of its form: --data NAME, "
         "--inputs FILE, --shape 3 32 32, or a function that returns (model, example_inputs)."

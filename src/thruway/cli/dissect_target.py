@@ -76,12 +76,16 @@ def open_target(options: DissectOptions) -> Target:
         target = _of_run(path, options)
     if options.net is not None and (is_function or is_model_folder(path)):
         raise ConfigError(f"--net chooses among the nets of a run folder, and {options.target} is none. Leave it out.")
-    target.model.to(options.device).eval()
+    try:
+        target.model.to(options.device).eval()
+    except (RuntimeError, NotImplementedError) as error:  # no memory there, or a model without numbers
+        reason = str(error).strip().splitlines()[0][:300]
+        raise ConfigError(f"{type(target.model).__name__} cannot be put on {options.device!r}: {reason}") from error
     return target
 
 
 def _of_function(options: DissectOptions) -> Target:
-    built = build(options.target)
+    built = build(options.target, options.examples)
     about = f"{type(built.model).__name__}, built by {options.target}"
     if options.weights is not None:
         load_weights(built.model, options.weights)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from thruway.cli.dissect_data import Material, first_examples
+from thruway.cli.dissect_batches import first_examples
+from thruway.cli.dissect_data import Material
 from thruway.cli.dissect_options import DissectOptions
 from thruway.cli.dissect_target import Batches
 from thruway.dissecting import Dissection, Error, Loss, Metric
@@ -30,6 +31,7 @@ class Task:
         batches: pairs for that loss.
         path_loss: one number per example, of the output, on which the gradient is taken apart.
         path_loss_about: what it is, in words.
+        path_unit: of its gradient's norm.
         path_inputs: those examples.
     """
 
@@ -39,6 +41,7 @@ class Task:
     batches: Batches
     path_loss: Callable[[Any], Tensor]
     path_loss_about: str
+    path_unit: str
     path_inputs: Any
 
 
@@ -49,7 +52,8 @@ def task_for(dissection: Dissection, material: Material, options: DissectOptions
         ConfigError: for targets that are none of the three.
     """
     inputs, targets = material.batches[0]
-    few, their = first_examples(inputs, options.path_examples), first_examples(targets, options.path_examples)
+    count = max(1, options.path_examples)  # one shows the output's form, where no paths are wanted
+    few, their = first_examples(inputs, count), first_examples(targets, count)
     if targets is None:
         return _unlabelled(dissection, material.batches, few, options.seed)
     if not isinstance(targets, Tensor):
@@ -70,7 +74,8 @@ def task_for(dissection: Dissection, material: Material, options: DissectOptions
             _squared,
             material.batches,
             lambda y: _squared(y, their),
-            "the mean squared error of an example",
+            f"the mean squared error of an example, with respect to {_x_of(few)}",
+            "squared error per unit of x",
             few,
         )
     _check_classes(their, output)
@@ -80,7 +85,8 @@ def task_for(dissection: Dissection, material: Material, options: DissectOptions
         _cross_entropy,
         material.batches,
         lambda y: _cross_entropy(y, their),
-        "the cross-entropy of an example, in nats",
+        f"the cross-entropy of an example with respect to {_x_of(few)}",
+        "nats per unit of x",
         few,
     )
 
@@ -169,9 +175,17 @@ def _unlabelled(dissection: Dissection, batches: Batches, few: Any, seed: int) -
         None,
         batches,
         projected,
-        f"the {what}, along one random direction of length 1: without labels there is no loss",
+        f"the {what}, along one random direction of length 1 (without labels there is no loss), "
+        f"with respect to {_x_of(few)}",
+        "units of h per unit of x",
         few,
     )
+
+
+def _x_of(inputs: Any) -> str:
+    """With respect to what gradients are taken: whole numbers, such as tokens, have none."""
+    is_floating = any(leaf.is_floating_point() for _, leaf in placed(inputs))
+    return "x, the input" if is_floating else "x, what the first branch reads"
 
 
 def _called(dissection: Dissection, inputs: Any) -> Any:

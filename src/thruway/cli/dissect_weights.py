@@ -47,19 +47,28 @@ def read_tensors(path: Path) -> Any:
         raise ConfigError(f"{path} cannot be read: {_first_line(error)}") from error
     except safetensors.SafetensorError as error:
         raise ConfigError(f"{path} is no safetensors file: {_first_line(error)}") from error
-    except Exception as error:  # torch's own refusal to run what a pickle says
-        raise ConfigError(f"{path} holds other things than tensors and plain containers, which are not read.") from (
-            error
-        )
+    except Exception as error:  # torch's own refusal to run what a pickle says, and what is no pickle either
+        raise ConfigError(
+            f"{path} is damaged, or holds other things than tensors and plain containers, which are not read."
+        ) from error
 
 
 def _npy(path: Path) -> Tensor:
-    return torch.from_numpy(np.load(path, allow_pickle=False))
+    return torch.from_numpy(_load(path))
 
 
 def _npz(path: Path) -> dict[str, Tensor]:
-    with np.load(path, allow_pickle=False) as held:
+    with _load(path) as held:
         return {name: torch.from_numpy(held[name]) for name in held.files}
+
+
+def _load(path: Path) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except ValueError as error:  # whose words are advice to allow what may run code
+        if "pickle" not in str(error):
+            raise
+        raise ValueError(f"it is no {path.suffix} file of numbers") from error
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:

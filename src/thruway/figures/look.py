@@ -99,8 +99,8 @@ def log_axis(title: str, values: Iterable[float]) -> dict[str, Any]:
     span = max(logs, default=0.0) - min(logs, default=0.0)
     axis: dict[str, Any] = {"type": "log", "title": {"text": label(title)}}
     if span <= 2.5:
-        # "D2" labels 1, 2 and 5; less than a decade is Plotly's to divide.
-        return axis | {"dtick": "D2" if span > 0.7 else None}
+        # "D2" labels 1, 2 and 5, without a format by the digit alone; less than a decade is Plotly's to divide.
+        return axis | ({"dtick": "D2", "tickformat": "~g"} if span > 0.7 else {"dtick": None})
     # Past ten decades every label would touch the next. Plotly draws powers a quarter larger than asked.
     return axis | {"dtick": 1 + int(span) // 10, "exponentformat": "power", "tickfont": {"size": 10}}
 

@@ -79,7 +79,7 @@ def residual_stream(wires: Sequence[Wire], *, title: str = "") -> go.Figure:
         if wire.shape != shape:
             shape = wire.shape
             sheet.line([(-0.25, row - 0.5), (2.6, row - 0.5)], dash="dot", width=1)
-            sheet.say(2.6, row - 0.34, label(shape), align="right", size=11)
+            sheet.say(2.6, row - 0.2, label(shape), align="right", size=11)
     return sheet.figure(bottom * ROW["stream"], (-0.25, 2.6), (-0.6, bottom + 0.6), pointer, list(colors), title)
 
 

@@ -41,6 +41,7 @@ class DissectionFindings:
         gradients: exactly, by path length.
         sampled: along single random paths, as published.
         path_loss: of which the gradients are, in words.
+        path_unit: of those gradients' norms.
         notes: what was not measured, and why.
         provenance: how it was made, as on every page.
     """
@@ -60,6 +61,7 @@ class DissectionFindings:
     gradients: PathGradients | None = None
     sampled: SampledPaths | None = None
     path_loss: str = ""
+    path_unit: str = ""
     notes: tuple[str, ...] = ()
     provenance: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
 

@@ -21,6 +21,7 @@ __all__ = [
     "paths_reading",
     "reading_lines",
     "reordered_reading",
+    "without_dust",
 ]
 
 FEWEST_RANKED = 5  # branches, below which any order agrees with any other
@@ -29,21 +30,24 @@ FEWEST_RANKED = 5  # branches, below which any order agrees with any other
 def headline(found: DissectionFindings) -> str:
     """The answer in a paragraph; without data, that there is none."""
     branches = found.dissection.branches
+    if not branches:
+        return (
+            f"No branches were found by following an example through the model: {found.example}. There is nothing to "
+            "leave out."
+        )
     if not found.is_measured:
         return (
             f"{_counted(len(branches))} found, by following an example through the model: {found.example}. No data was "
             "given, so nothing here says which of them matter: this is the structure only."
         )
-    sentences = [f"{_counted(len(branches))} found, and lesions measured on {found.data}."]
-    if branches:
-        sentences.append(_worst(found.deletions[0]))
+    sentences = [f"{_counted(len(branches))} found, and lesions measured on {found.data}.", _worst(found.deletions[0])]
     if found.gradients is not None and _carries(found.gradients):
         depth = found.gradients.effective_depth()
         sentences.append(
             f"Effective depth: {depth.value:.1f} of {len(branches)} branches ({depth.level:.0%} interval "
             f"{depth.low:.1f} to {depth.high:.1f})."
         )
-    return " ".join(sentences)
+    return " ".join(filter(None, sentences))
 
 
 def reading_lines(found: DissectionFindings) -> list[str]:
@@ -62,6 +66,8 @@ def deletions_reading(found: Deletions) -> str:
     """How much single deletions cost, whose most, and how many cost nothing that can be told."""
     if not found.rows:
         return "There is nothing to leave out."
+    if not math.isfinite(found.intact):
+        return f"The intact net's {found.metric} is no number, so that lesions have nothing to be held against."
     values = [row.value for row in found if math.isfinite(row.value)]
     if not values:
         return f"No {found.metric} is a number once a branch is missing."
@@ -74,10 +80,8 @@ def deletions_reading(found: Deletions) -> str:
         if harmless
         else "None can go alone without a change that shows."
     )
-    return (
-        f"With one branch left out the {found.metric} is {spread}, with all of them {shown(found.intact)}. "
-        f"{_worst(found)} {can_go}"
-    )
+    first = f"With one branch left out the {found.metric} is {spread}, with all of them {shown(found.intact)}."
+    return " ".join(filter(None, (first, _worst(found), can_go)))
 
 
 def drawn_reading(found: DrawnLesions) -> str:
@@ -189,7 +193,8 @@ def _worst(found: Deletions) -> str:
         return ""
     if found.higher_is_better is not None and worst.change * (-1 if found.higher_is_better else 1) <= 0:
         return f"No branch is missed: the {found.metric} is no worse without any one of them."
-    ends = f", {found.level:.0%} interval {worst.low:+.3g} to {worst.high:+.3g}" if math.isfinite(worst.low) else ""
+    low, high = (without_dust(end, found) for end in (worst.low, worst.high))
+    ends = f", {found.level:.0%} interval {low:+.3g} to {high:+.3g}" if math.isfinite(low) else ""
     return (
         f"Branch {worst.index} ({worst.name}) is missed most: without it the {found.metric} is {shown(worst.value)} "
         f"({worst.change:+.3g}{ends})."
@@ -199,9 +204,15 @@ def _worst(found: Deletions) -> str:
 def _is_harmless(row: Deletion, found: Deletions) -> bool:
     # A change that is no number is smaller than nothing.
     if not _has_ends(found):
-        largest = max(abs(each.change) for each in found if math.isfinite(each.change))
+        largest = max((abs(each.change) for each in found if math.isfinite(each.change)), default=0.0)
         return abs(row.change) < largest / 10
-    return row.low <= 0 if not found.higher_is_better else row.high >= 0
+    return without_dust(row.low, found) <= 0 if not found.higher_is_better else without_dust(row.high, found) >= 0
+
+
+def without_dust(change: float, found: Deletions) -> float:
+    """The end of an interval, 0 where only rounding keeps it from 0: a mean of zeros and ones has such ends often."""
+    size = max((abs(each.value) for each in found if math.isfinite(each.value)), default=0.0)
+    return 0.0 if abs(change) < 1e-12 * max(size, abs(found.intact)) else change
 
 
 def _has_ends(found: Deletions) -> bool:

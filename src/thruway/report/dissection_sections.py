@@ -83,21 +83,21 @@ def _lesions(found: DissectionFindings) -> Iterator[Section]:
 def _paths(found: DissectionFindings) -> Iterator[Section]:
     if found.paths is not None and found.gradients is None:
         yield Section("How long the paths are", _lengths_figure(found.paths), readings.lengths_reading(found.paths))
-    loss = f" Of {found.path_loss}."
+    loss = f" Taken apart is the gradient of {found.path_loss}."
     table = paths_table(found)
     if found.sampled is not None:
-        figure = _published_figure(found.sampled)
+        figure = _published_figure(found.sampled, found.path_unit)
         lengths = "" if found.paths is None else readings.lengths_reading(found.paths) + " "
         reading = lengths + readings.paths_reading(found.sampled) + loss
         yield Section("Paths, as published: single ones, drawn at random", figure, reading)
     if found.gradients is not None:
-        figure = _exact_figure(found.gradients)
+        figure = _exact_figure(found.gradients, found.path_unit)
         yield Section(
             "Paths, exactly: all of a length together", figure, readings.exact_reading(found.gradients) + loss, table
         )
 
 
-def _published_figure(found: SampledPaths) -> go.Figure:
+def _published_figure(found: SampledPaths, unit: str) -> go.Figure:
     by_path = found.norms.mean(2)
     return path_lengths(
         list(found.lengths),
@@ -105,19 +105,21 @@ def _published_figure(found: SampledPaths) -> go.Figure:
         found.mean,
         found.contribution,
         effective=_effective(found),
+        unit=unit,
         gradient_low=by_path.amin(1),
         gradient_high=by_path.amax(1),
-        titles=("how many paths", f"along one path (range of {by_path.shape[1]})", "times how many there are"),
+        titles=("how many paths", f"along one path ({by_path.shape[1]}: mean, range)", "times how many there are"),
     )
 
 
-def _exact_figure(found: PathGradients) -> go.Figure:
+def _exact_figure(found: PathGradients, unit: str) -> go.Figure:
     return path_lengths(
         list(found.lengths),
         _shares(found.paths),
         found.mean,
         found.contribution,
         effective=_effective(found),
+        unit=unit,
         titles=("how many paths", "all paths of a length", "their part in the sum"),
     )
 

@@ -5,6 +5,7 @@ import math
 from thruway.dissecting import Dissection
 from thruway.report.content import Cell, TableData
 from thruway.report.dissection_findings import RANKINGS, DissectionFindings
+from thruway.report.dissection_readings import without_dust
 
 __all__ = ["agreement_table", "branches_table", "deletions_table", "paths_table", "refused_table"]
 
@@ -12,13 +13,13 @@ REASONS = 12  # rows at most about what is no branch
 
 
 def branches_table(dissection: Dissection) -> TableData:
-    """Every branch: kind, shapes, parameters, work.
+    r"""Every branch: kind, shapes, parameters, work.
 
     >>> from torch import nn, ones
     >>> from thruway.dissecting import dissect
     >>> from thruway.nn import Residual
-    >>> branches_table(dissect(Residual(nn.Linear(2, 2)), ones(1, 2))).rows
-    ((0, 'Residual', 'identity', '1 × 2', 6, '100.0%', 8, None),)
+    >>> branches_table(dissect(nn.Sequential(Residual(nn.Linear(2, 2))), ones(1, 2))).rows
+    ((0, '0', 'identity', '1\xa0×\xa02', 6, '100.0%', 8, None),)
     """
     total = sum(dissection.tape.parameters) or 1
     rows = tuple(
@@ -56,7 +57,8 @@ def deletions_table(found: DissectionFindings) -> TableData:
         row: list[object] = [branch.index, branch.name, branch.kind]
         for each, missed_most in zip(found.deletions, worst, strict=True):
             one = each.rows[place]
-            ends = "" if math.isnan(one.low) else f" ({one.low:+.3g} to {one.high:+.3g})"
+            low, high = (without_dust(end, each) for end in (one.low, one.high))
+            ends = "" if math.isnan(low) else f" ({low:+.3g} to {high:+.3g})"
             # In one line, since the table scrolls sideways.
             change = f"{one.change:+.3g}{ends}".replace(" ", "\N{NO-BREAK SPACE}")
             row += [Cell(one.value, "best" if one.index == missed_most else ""), change]
@@ -135,7 +137,8 @@ _AGREEMENT = ("ranking", "rho", "low", "high", "chance")
 
 
 def _shape(before: tuple[int, ...], after: tuple[int, ...]) -> str:
-    told = [" × ".join(map(str, shape)) for shape in (before, after)]
+    # A line ends between two shapes, not within one.
+    told = ["\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}".join(map(str, shape)) for shape in (before, after)]
     return told[1] if before == after else " → ".join(told)
 
 
