@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from thruway.dissecting import DissectError, Error, Loss, dissect
-from thruway.dissecting.lesions.passes import resume, store
 from thruway.dissecting.lesions.plans import Facts, bytes_of, planned
+from thruway.dissecting.lesions.resuming import resume
+from thruway.dissecting.lesions.storing import store
 from thruway.dissecting.lesions.sweeps import INTACT, Lesion, Sweep
 from thruway.networks import resnet
 from thruway.nn import Residual
@@ -86,6 +87,33 @@ def test_numbers_do_not_depend_on_what_is_kept(order):
         assert torch.equal(found[0][index], whole)
 
 
+class CarryGate(nn.Module):
+    """y = C·x + (1 - C)·H"""
+
+    def __init__(self):
+        super().__init__()
+        self.h, self.c = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        c = torch.sigmoid(self.c(x))
+        return (1 - c) * torch.tanh(self.h(x)) + c * x
+
+
+def test_a_join_of_ones_own_gets_the_same_operands_from_stored_values():
+    def half(at):
+        return at.shortcut + 0.5 * at.gate * (at.branch - at.shortcut)
+
+    net, x = nn.Sequential(nn.Linear(WIDTH, WIDTH), CarryGate(), CarryGate()).double(), torch.rand(3, WIDTH).double()
+    d = dissect(net, x)
+    with torch.no_grad():
+        outputs = dict(Sweep(d, [Lesion({index: half}) for index in range(2)]).outputs((x,), {}))
+        z = net[1](net[0](x))
+        share = 1 - torch.sigmoid(net[2].c(z))
+        assert torch.equal(outputs[1], z + 0.5 * share * (torch.tanh(net[2].h(z)) - z))
+        for index in range(2):
+            assert torch.equal(outputs[index], d.merged({index: half})(x))
+
+
 def test_no_more_is_kept_than_allowed(monkeypatch):
     net, x = counted(6), torch.rand(5, WIDTH, dtype=torch.float64)
     one = x.numel() * 8  # each lesion reads one stream
@@ -110,6 +138,45 @@ def test_no_more_is_kept_than_allowed(monkeypatch):
         assert [count for *_, count in kept] == {100 * one: [5], 2 * one: [2, 2], 0: [0]}[memory]
     for found in results.values():
         assert all(torch.equal(found[index], results[100 * one][index]) for index in range(INTACT, 6))
+
+
+class Grown(nn.Module):
+    """One tensor that every block adds to: what it held in between is kept as a copy"""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(WIDTH, WIDTH, dtype=torch.float64) for _ in range(4))
+
+    def forward(self, x):
+        x = x * 1.0
+        for layer in self.layers:
+            x += torch.tanh(layer(x))
+        return x
+
+
+def test_copies_are_counted_each_and_views_once():
+    net, x = Grown().double(), torch.rand(5, WIDTH, dtype=torch.float64)
+    with torch.no_grad():
+        tape, found = dissect(net, x).reading((x,), {})
+        facts = Facts(tape)
+        wanted = frozenset[int]().union(*(planned(facts, [(branch, None)], {}).needed for branch in found.branches))
+        _, stored = store(net, tape, wanted, (x,), {})
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in stored.values()}
+    assert len(storages) == len(stored) == 4
+    assert bytes_of(facts, wanted) == sum(storages.values())
+    stacked = nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), Halves(), nn.Linear(WIDTH, WIDTH)).double()
+    with torch.no_grad():
+        tape, found = dissect(stacked, x).reading((x,), {})
+        facts, (whole,) = Facts(tape), [call for call in tape.calls if call.name == "chunk"]
+        _, stored = store(stacked, tape, whole.values, (x,), {})
+    assert len(stored) == 2
+    assert bytes_of(facts, whole.values) == next(iter(stored.values())).untyped_storage().nbytes()
+
+
+class Halves(nn.Module):
+    def forward(self, x):
+        a, b = x.chunk(2, -1)
+        return a + torch.tanh(b)
 
 
 class Asking(nn.Module):
@@ -160,6 +227,60 @@ def test_a_model_that_draws_draws_the_same_for_every_lesion():
     assert not torch.equal(found.intact_scores[:3], found.intact_scores[3:])  # other noise in the next batch
 
 
+class DrawingWithin(nn.Module):
+    """Draws within a branch: without it, fewer numbers are drawn"""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        x = x + torch.tanh(self.one(x + torch.rand(x.shape)))
+        return x + torch.tanh(self.two(x + torch.rand(x.shape)))
+
+
+def test_lesions_that_draw_less_do_not_change_what_the_next_batch_draws():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net, x, y = DrawingWithin(), torch.rand(3, WIDTH), torch.tensor([0, 1, 2])
+        d = dissect(net, x)
+        start = torch.get_rng_state()
+        intact = torch.cat([Loss([]).scores(net(x), y) for _ in range(3)])
+        torch.set_rng_state(start)
+        found = d.delete_each(Loss([(x, y)] * 3))
+    assert torch.equal(found.intact_scores, intact)
+
+
+class Turning(nn.Module):
+    """Goes another way when told to, though its inputs are the same"""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.three = (Residual(nn.Linear(WIDTH, WIDTH)) for _ in "abc")
+        self.way = "as recorded"
+
+    def forward(self, given):
+        x = torch.tanh(self.one(given))
+        if self.way == "ends":
+            return given
+        if self.way == "turns":
+            x = torch.relu(given)
+        return self.three(self.two(torch.sigmoid(x)))
+
+
+@pytest.mark.parametrize(("way", "said"), [("ends", "the pass ended before"), ("turns", "the pass called relu")])
+def test_a_resumed_pass_that_goes_another_way_gives_no_number(way, said):
+    net, x = Turning(), torch.rand(3, WIDTH)
+    with torch.no_grad():
+        tape, found = dissect(net, x).reading((x,), {})
+        plan = planned(Facts(tape), [(found.branches[2], None)], {})
+        _, stored = store(net, tape, plan.needed, (x,), {})
+        assert torch.equal(resume(net, plan, stored, (x,), {}), net.two(net.one(x).tanh().sigmoid()))
+        net.way = way
+        with pytest.raises(DissectError, match=said):
+            resume(net, plan, stored, (x,), {})
+
+
 def state_of(net):
     return [t.clone() for t in (*net.parameters(), *net.buffers())]
 
@@ -194,6 +315,28 @@ def test_all_is_as_it_was_also_when_the_metric_fails():
         assert torch.equal(torch.get_rng_state(), rng)
         assert torch.is_grad_enabled()
         assert not any("forward" in vars(module) for module in net.modules())
+
+
+def test_a_function_finds_every_model_as_the_first_one_was():
+    generator = torch.Generator().manual_seed(0)
+    net = resnet((1, 1, 1), widths=(4, 4, 4), generator=generator)
+    x = torch.randn(4, 3, 8, 8, generator=generator)
+    found = []
+
+    def careless(model):
+        """Draws numbers, and leaves the model in another mode, with other statistics"""
+        found.append(
+            (torch.rand(1).item(), model.training, net.training, *(buffer.sum().item() for buffer in net.buffers()))
+        )
+        model.train()
+        model(x)
+        return float(len(found))
+
+    dissect(net.eval(), x).delete_each(careless)
+    assert len(found) == 4
+    assert len(set(found)) == 1
+    net.train()(x)
+    assert found[0][3:] != tuple(buffer.sum().item() for buffer in net.buffers())  # what is summed does change
 
 
 def test_a_model_in_training_mode_is_evaluated_as_after_eval():

@@ -212,6 +212,34 @@ def test_a_gate_at_its_mean_is_the_model_written_so():
         d.delete_each(Loss(iter(batches)), gate="mean")
 
 
+class CarryGate(nn.Module):
+    """y = C·x + (1 - C)·H: the gate says what is carried, and 1 minus it is T"""
+
+    def __init__(self):
+        super().__init__()
+        self.h, self.c = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x):
+        c = torch.sigmoid(self.c(x))
+        return (1 - c) * torch.tanh(self.h(x)) + c * x
+
+
+@pytest.mark.parametrize("memory", [0, 2**30])
+def test_a_gate_that_carries_has_its_mean_on_the_right_side(memory):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(WIDTH, WIDTH), CarryGate(), nn.Linear(WIDTH, CLASSES)).double()
+        x, y = torch.randn(9, WIDTH, dtype=torch.float64), torch.arange(9) % CLASSES
+    d = dissect(net, x)
+    assert [branch.gate_carries for branch in d.branches] == [True]
+    found = d.delete_each(Loss([(x, y)]), gate="mean", memory=memory)
+    first, block, head = net
+    z = first(x)
+    share = torch.sigmoid(block.c(z)).mean(0)
+    losses = F.cross_entropy(head(share * z + (1 - share) * torch.tanh(block.h(z))), y, reduction="none")
+    torch.testing.assert_close(found.scores[0], losses, rtol=1e-12, atol=1e-12)  # other roundings, in float64
+
+
 def test_results_can_be_read_in_every_way():
     net, batches = planted()
     d = dissect(net, batches[0][0])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from thruway.dissecting import DissectError, dissect
+from thruway.dissecting import DissectError, Loss, dissect
 from thruway.errors import ConfigError
 from thruway.nn import Residual
 
@@ -187,6 +187,58 @@ def test_nothing_is_left_when_the_model_raises():
         assert torch.overrides._get_current_function_mode() is None
     net.limit = 9
     assert torch.equal(d.without(0)(many), many)
+
+
+class Noisy(nn.Module):
+    """Dropout, noise in evaluation too, and, where asked, an error once all that was drawn"""
+
+    def __init__(self):
+        super().__init__()
+        self.f, self.g, self.drop = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH), nn.Dropout(0.5)
+        self.generator, self.fails = torch.Generator().manual_seed(1), False
+
+    def forward(self, x):
+        x = x + self.drop(torch.tanh(self.f(x)))
+        x = x + 0.1 * torch.randn(x.shape) + 0.1 * torch.rand(x.shape, generator=self.generator)
+        x = x + self.drop(torch.tanh(self.g(x)))
+        if self.fails:
+            raise ArithmeticError("on purpose")
+        return x
+
+
+WAYS_TO_LOOK = {
+    "dissect": lambda net, d, x, y: dissect(net, x),
+    "another form": lambda net, d, x, y: d.reading((x[:1],), {}, anew=True),
+    "delete each": lambda net, d, x, y: d.delete_each(Loss([(x, y), (x, y)])),
+    "delete each, nothing kept": lambda net, d, x, y: d.delete_each(Loss([(x, y)]), memory=0),
+    "delete each by a function": lambda net, d, x, y: d.delete_each(lambda m: F.cross_entropy(m(x), y).item()),
+    "delete some": lambda net, d, x, y: d.delete(1, 3, Loss([(x, y)]), torch.Generator().manual_seed(0)),
+    "swap pairs": lambda net, d, x, y: d.permute_pairs(1, 3, Loss([(x, y)]), torch.Generator().manual_seed(0)),
+}
+
+
+@pytest.mark.parametrize("is_training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("name", WAYS_TO_LOOK)
+def test_all_random_numbers_come_after_it_as_they_would_have_without(name, is_training):
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        torch.randn(3)  # an odd count: half a pair of normals is kept for the next draw
+        net, x, y = Noisy().train(is_training), torch.rand(3, WIDTH), torch.tensor([0, 1, 2])
+        d = dissect(net, x)
+        for net.fails in (False, True):
+            before, own = torch.get_rng_state(), net.generator.get_state()
+            if net.fails:
+                with pytest.raises(ArithmeticError, match="on purpose"):
+                    WAYS_TO_LOOK[name](net, d, x, y)
+            else:
+                WAYS_TO_LOOK[name](net, d, x, y)
+            assert torch.equal(torch.get_rng_state(), before)
+            assert torch.equal(net.generator.get_state(), own)
+            assert net.training == net.drop.training == is_training
+        net.fails = False
+        net(x)
+        assert not torch.equal(torch.get_rng_state(), before)  # the alarm works
+        assert not torch.equal(net.generator.get_state(), own)
 
 
 def test_the_intact_model_is_the_model():

@@ -93,7 +93,7 @@ class Blend(nn.Module):
         self.h, self.t, self.c, self.blend = linear(), linear(), linear(), blend
 
     def forward(self, x):
-        return self.blend(x, torch.tanh(self.h(x)), torch.sigmoid(self.t(x)), torch.sigmoid(self.c(x)))
+        return self.blend(x * 1.0, torch.tanh(self.h(x)), torch.sigmoid(self.t(x)), torch.sigmoid(self.c(x)))
 
 
 BLENDS = {
@@ -102,6 +102,9 @@ BLENDS = {
     "carry gate": lambda x, h, t, c: (1 - t) * h + t * x,
     "moved": lambda x, h, t, c: x + t * (h - x),
     "two gates": lambda x, h, t, c: h * t + x * c,
+    "moved in place": lambda x, h, t, c: (x * 1.0).add_(t * (h - x)),
+    "added to a product": lambda x, h, t, c: (t * h).add_((1 - t) * x),
+    "added to the carry": lambda x, h, t, c: (x * c).add_(h * t),
     "lerp by a number": lambda x, h, t, c: torch.lerp(x, h, 0.3),
     "lerp back by a number": lambda x, h, t, c: torch.lerp(h, x, 0.3),
     "moved by a number": lambda x, h, t, c: x + (h - x) * 0.3,
@@ -248,6 +251,18 @@ def test_chunks_change_nothing(at_once, examples):
     )
     torch.testing.assert_close(parts.gradients, whole.gradients, rtol=1e-12, atol=1e-14)  # other orders of sums
     torch.testing.assert_close(parts.along, whole.along, rtol=1e-11, atol=1e-14)
+
+
+def test_what_is_no_batch_is_not_cut():
+    class Weighed(PreNorm):
+        def forward(self, x, shares):
+            return x + torch.tanh(self.f(self.norm(x))) * shares
+
+    net, x = Weighed().double(), torch.randn(5, WIDTH).double()
+    d = dissect(net, (x, torch.rand(WIDTH).double()))
+    torch.testing.assert_close(
+        d.path_gradients(loss, examples=2).norms, d.path_gradients(loss).norms, rtol=1e-12, atol=0
+    )
 
 
 def test_targets_are_cut_with_the_examples():

@@ -10,6 +10,7 @@ from torch import nn
 
 from thruway.dissecting import dissect
 from thruway.dissecting.paths.effective_depth import depth_with_interval
+from thruway.dissecting.paths.lengths import shortest_range
 from thruway.errors import CheckpointError, ConfigError
 from thruway.nn import HighwayLinear, Residual, Resize
 
@@ -240,6 +241,11 @@ def test_effective_paths_are_the_shortest_range_that_carries_the_share():
         assert found.paths == pytest.approx(counted / 2**54, rel=1e-12)
     with pytest.raises(ConfigError, match=r"got 0\.0"):
         exact.effective_paths(0.0)
+
+
+def test_of_several_shortest_ranges_it_is_the_heaviest():
+    found = shortest_range([0.2, 0.3, 0.4, 0.1], [1, 3, 3, 1], 0.15)
+    assert (found.shortest, found.longest, found.share) == (2, 2, pytest.approx(0.4))
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():

@@ -10,9 +10,10 @@ from torch.nn import functional as F
 
 from thruway.dissecting import Error, Loss, dissect, kendall_tau
 from thruway.dissecting.lesions.permutation_match import groups_of
+from thruway.dissecting.tracing.opening import opened
 from thruway.errors import ConfigError
 from thruway.networks import mlp, resnet
-from thruway.nn import HighwayLinear, Learnt, Residual
+from thruway.nn import HighwayLinear, HighwayStack, Learnt, Residual
 
 WIDTH = 6
 DOUBLE = torch.float64
@@ -133,9 +134,22 @@ def test_the_identity_is_exact_and_gradients_flow():
     assert all(torch.equal(a, p.grad) for a, p in zip(ours, net.parameters(), strict=True))
 
 
+def test_statistics_of_a_model_in_training_are_not_touched():
+    def build():
+        return nn.Sequential(*(Residual(nn.Sequential(nn.BatchNorm1d(WIDTH), nn.Linear(WIDTH, WIDTH))) for _ in "ab"))
+
+    net, x = seeded(lambda: stirred(build()))
+    d = dissect(net.train(), x)
+    before = [buffer.clone() for buffer in net.buffers()]
+    ours = d.swap(0, 1)(x)
+    assert all(torch.equal(a, b) for a, b in zip(before, net.buffers(), strict=True))
+    assert torch.equal(ours, nn.Sequential(net[1], net[0])(x))
+    assert not all(torch.equal(a, b) for a, b in zip(before, net.buffers(), strict=True))  # the twin's do move
+
+
 def test_branches_that_do_something_else_stay_where_they_are():
     blocks = {
-        "other calls": (nn.Tanh(), nn.ReLU()),
+        "other calls": (nn.Tanh(), nn.Sigmoid()),
         "other settings": (nn.LeakyReLU(0.1), nn.LeakyReLU(0.2)),
         "another number of calls": (nn.Tanh(), nn.Sequential(nn.Tanh(), nn.Tanh())),
     }
@@ -151,6 +165,201 @@ def test_branches_that_do_something_else_stay_where_they_are():
             dissect(net, x).permute_pairs(1, 1, Error([]), torch.Generator())
     with pytest.raises(ConfigError, match=r"each of 0 \.\.\. 1 once"):
         dissect(net, x).permute([0, 0])
+
+
+class Conditioned(nn.Module):
+    """Branches that read a second signal, each its own or only one of them"""
+
+    def __init__(self, reads_both):
+        super().__init__()
+        self.a, self.b, self.reads_both = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH), reads_both
+
+    def forward(self, x, one, two):
+        x = x + torch.tanh(self.a(x * (one if self.reads_both else x)))
+        return x + torch.tanh(self.b(x * two))
+
+
+@pytest.mark.parametrize(("reads_both", "said"), [(True, "reads 2 signals"), (False, "in different ways")], ids=str)
+def test_a_branch_that_reads_more_than_the_stream_stays(reads_both, said):
+    net, x = seeded(lambda: Conditioned(reads_both))
+    d = dissect(net, (x, x.clone(), -x))
+    assert len(d.branches) == 2
+    with pytest.raises(ConfigError, match=said):
+        d.swap(0, 1)
+
+
+class Crossed(nn.Module):
+    """H and T of one product, the second time the other way round"""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(WIDTH, 2 * WIDTH), nn.Linear(WIDTH, 2 * WIDTH)
+
+    def forward(self, x):
+        h, t = self.a(x).chunk(2, -1)
+        x = torch.lerp(x, torch.tanh(h), torch.sigmoid(t))
+        t, h = self.b(x).chunk(2, -1)
+        return torch.lerp(x, torch.tanh(h), torch.sigmoid(t))
+
+
+def test_blocks_with_their_parts_the_other_way_round_stay():
+    net, x = seeded(Crossed)
+    with pytest.raises(ConfigError, match="read results of different calls"):
+        dissect(net, x).swap(0, 1)
+
+
+# --- layers whose weights are slices of one tensor
+
+
+def fused(activation="tanh"):
+    return HighwayStack(WIDTH, 5, activation, gate_bias=-1.0)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "gelu"])
+def test_layers_of_a_fused_stack_change_places(activation):
+    net, x = seeded(lambda: stirred(fused(activation)))
+    y = torch.tensor([0, 1, 2, 3, 4])
+    d = dissect(net, x)
+    before, layers = net(x), net.to_layers()
+    for order in ((4, 1, 2, 3, 0), (1, 2, 3, 4, 0), (3, 4, 0, 2, 1)):
+        ours = d.permute(order)(x)
+        # The layers run one by one; the twin's blend rounds otherwise.
+        twin = nn.Sequential(*(layers[place] for place in order))(x)
+        torch.testing.assert_close(ours, twin, rtol=1e-12, atol=1e-14)
+        assert not torch.allclose(twin, before)
+        with torch.no_grad():
+            moved = fused(activation).double()
+            moved.weight.copy_(net.weight[list(order)])
+            moved.bias.copy_(net.bias[list(order)])
+        with opened(moved):
+            assert torch.equal(ours, moved(x))
+    assert torch.equal(d.permute(range(5))(x), before)  # the fused function's own bits
+    found = d.permute_pairs([0, 1, 2], 3, Loss([(x, y)]), torch.Generator().manual_seed(0))
+    again = d.permute_pairs([0, 1, 2], 3, Loss([(x, y)]), torch.Generator().manual_seed(0), memory=0)
+    boxed = d.permute_pairs(
+        [0, 1, 2], 3, lambda model: F.cross_entropy(model(x), y).item(), torch.Generator().manual_seed(0)
+    )
+    for row, whole, other in zip(found, again, boxed, strict=True):
+        losses = F.cross_entropy(d.permute(row.branches)(x), y, reduction="none")
+        assert row.value == whole.value
+        assert row.value == pytest.approx(losses.mean().item(), rel=1e-14)
+        assert other.value == pytest.approx(row.value, rel=1e-14)
+        if row.k == 0:
+            assert (row.value, whole.value) == (found.intact, again.intact)  # to the bit: all run layer by layer
+
+
+def test_lesions_of_a_fused_stack_differ_from_it_by_the_lesion_and_by_no_rounding():
+    net = HighwayStack(16, 8, gate_bias=-1.0, generator=torch.Generator().manual_seed(0))
+    x, y = torch.randn(20, 16, generator=torch.Generator().manual_seed(1)), torch.arange(20) % 16
+    with torch.no_grad():
+        net.bias[3, 16:] = -1e4  # T = 0: the layer carries its input on
+    d = dissect(net, x)
+    with opened(net):
+        in_layers = net(x)
+    assert not torch.equal(in_layers, net(x))  # there is a rounding to be seen
+    for found in (
+        d.delete_each(Loss([(x, y)])),
+        d.delete_each(Loss([(x, y)]), memory=0),
+        d.delete_each(lambda model: F.cross_entropy(model(x), y).item()),
+    ):
+        assert found[3].change == 0.0
+        assert all(row.change != 0.0 for row in found if row.index != 3)
+
+
+def test_gradients_reach_the_slices_that_were_used():
+    net, x = seeded(lambda: stirred(fused()))
+    order = [2, 1, 0, 4, 3]
+    dissect(net, x).permute(order)(x).square().sum().backward()
+    ours = net.weight.grad.clone()
+    twin, _ = seeded(fused)
+    with torch.no_grad():
+        twin.weight.copy_(net.weight[order])
+        twin.bias.copy_(net.bias[order])
+    twin(x).square().sum().backward()
+    torch.testing.assert_close(ours[order], twin.weight.grad, rtol=1e-11, atol=1e-13)  # sums in another order
+
+
+class Stacked(nn.Module):
+    """Weights of all blocks in one parameter, each block's taken out by its index and scaled by another one"""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.size = nn.Parameter(torch.randn(4, WIDTH, WIDTH)), nn.Parameter(torch.rand(4, 1, 1))
+        self.places = (0, 1, 2, 3)
+
+    def forward(self, x):
+        for place in self.places:
+            x = x + torch.tanh(x @ (self.weight[place] * self.size[place]).T)
+        return x
+
+
+def test_blocks_that_index_one_tensor_change_places():
+    net, x = seeded(Stacked)
+    d = dissect(net, x)
+    for order in itertools.permutations(range(4)):
+        net.places = order
+        twin = net(x)
+        net.places = (0, 1, 2, 3)
+        assert torch.equal(d.permute(order)(x), twin)
+
+
+def test_parametrized_weights_go_along():
+    def build():
+        layers = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
+        return nn.Sequential(*(Residual(nn.utils.parametrizations.weight_norm(layer)) for layer in layers))
+
+    net, x = seeded(lambda: stirred(build()))
+    assert torch.equal(dissect(net, x).permute([2, 0, 1])(x), nn.Sequential(net[2], net[0], net[1])(x))
+
+
+class Masked(nn.Module):
+    """What the weights are multiplied with is no parameter and no buffer: nothing says that it is the same later on"""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.masks = nn.Parameter(torch.randn(2, WIDTH, WIDTH)), torch.ones(2, WIDTH, WIDTH).double()
+
+    def forward(self, x):
+        for weight in (self.weight * self.masks).unbind():
+            x = x + torch.tanh(x @ weight)
+        return x
+
+
+class Renewed(nn.Module):
+    """A weight that is written to after it was made"""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(2, WIDTH, WIDTH))
+
+    def forward(self, x):
+        weights = self.weight * 2
+        weights.mul_(0.5)
+        for weight in weights.unbind():
+            x = x + torch.tanh(x @ weight)
+        return x
+
+
+class Thinned(nn.Module):
+    """Weights of which some are dropped at random: made again, they would be others"""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(2, WIDTH, WIDTH))
+
+    def forward(self, x):
+        for weight in F.dropout(self.weight, 0.5, self.training).unbind():
+            x = x + torch.tanh(x @ weight)
+        return x
+
+
+@pytest.mark.parametrize("kind", [Masked, Renewed, Thinned])
+def test_weights_that_cannot_be_made_again_stay_where_they_are(kind):
+    net, x = seeded(kind)
+    d = dissect(net.train(kind is Thinned), x)
+    assert len(d.branches) == 2
+    with pytest.raises(ConfigError, match="are not made of parameters alone"):
+        d.swap(0, 1)
 
 
 class SharedNorm(nn.Module):
@@ -172,6 +381,29 @@ def test_a_norm_that_serves_two_branches_moves_with_neither():
     assert len(d.branches) == 3
     with pytest.raises(ConfigError, match="layer_norm in norm serves a and others too"):
         d.swap(0, 2)
+
+
+class Nested(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.inner = nn.Linear(WIDTH, WIDTH), Residual(nn.Linear(WIDTH, WIDTH))
+
+    def forward(self, x):
+        return x + torch.tanh(self.inner(torch.relu(self.a(x))))
+
+
+def test_a_branch_and_what_lies_within_it_move_one_at_a_time():
+    net, x = seeded(lambda: nn.Sequential(Nested(), Nested()))
+    d = dissect(net, x)
+    (inner, outer), (other_inner, other_outer) = ((0, 1), (2, 3))
+    assert [branch.parent for branch in d.branches] == [outer, None, other_outer, None]
+    assert torch.equal(d.swap(outer, other_outer)(x), nn.Sequential(net[1], net[0])(x))
+    ours = d.swap(inner, other_inner)(x)
+    net[0].inner, net[1].inner = net[1].inner, net[0].inner
+    assert torch.equal(ours, net(x))
+    net[0].inner, net[1].inner = net[1].inner, net[0].inner
+    with pytest.raises(ConfigError, match="lies within another that moves too"):
+        d.permute([other_inner, other_outer, inner, outer])
 
 
 def test_random_orders_are_those_of_the_twin():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from thruway.dissecting import dissect
+from thruway.dissecting import Loss, dissect
 from thruway.dissecting.ranking.influence import MEASURES, moved
 from thruway.errors import ConfigError, ShapeError
 from thruway.nn import HighwayLinear, Residual
@@ -101,6 +101,47 @@ def test_a_useless_branch_is_first_to_go_and_an_essential_one_last():
         order = found.order(name)
         assert (order[0], order[-1]) == (1, 2)
     assert [found.scores[m.name][1] for m in MEASURES] == [0.0] * 4
+
+
+class Summed(nn.Module):
+    """Each branch adds its share of the mean input to all units, so that every one of them helps"""
+
+    def __init__(self, shares):
+        super().__init__()
+        self.parts = nn.ModuleList(nn.Linear(4, 4, bias=False, dtype=torch.float64) for _ in shares)
+        with torch.no_grad():
+            for part, share in zip(self.parts, shares, strict=True):
+                part.weight.fill_(share / 4)
+
+    def forward(self, x):
+        for part in self.parts:
+            x = x + part(x)
+        return x
+
+
+def reward(output, _):
+    return -output.sum(dim=1)  # lower is better, as of any loss
+
+
+@pytest.mark.parametrize(("useless", "essential"), [(0, 4), (4, 0), (2, 3), (3, 2), (1, 0)])
+def test_in_every_ranking_the_useless_branch_goes_first_and_the_essential_one_last(useless, essential):
+    shares = [0.3, 0.1, 0.2, 0.15, 0.25]
+    shares[useless], shares[essential] = 0.0, 3.0
+    # A stream that points elsewhere than what is added, so that every branch turns it.
+    x = torch.rand(30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) * torch.tensor([9, 1, 1, 1])
+    net = Summed(shares)
+    d = dissect(net, x)
+    measured = d.delete_each(Loss([(x, torch.zeros(30))], reward))
+    found = d.rankings([(x, torch.zeros(30))], loss=reward, measured=measured)
+    assert list(found.scores) == ["measured", "predicted", "curved", "influence", "angle", "ratio", "norm"]
+    for name, scores in found.scores.items():
+        order = found.order(name)
+        assert (order[0], order[-1]) == (useless, essential), name
+        # y - x of a branch that adds nothing is 0, and so is all that is made of it.
+        assert scores[useless] == 0, name
+        assert (np.delete(scores, useless) > 0).all(), name
+    ranked = [row.index for row in measured.ranked()]
+    assert (ranked[0], ranked[-1]) == (essential, useless)
 
 
 def test_equal_branches_go_from_the_last_and_unknown_ones_stay():

@@ -48,8 +48,9 @@ def delete_each(
 
     Args:
         evaluate: `Error(batches)`, or a function of a model (or what behaves like it) to a number.
-        gate: of gated branches: "closed" is T = 0; "mean" puts T's mean over the data in its place, unit by unit,
-            and asks whether what the gate learnt to tell apart matters. Other branches are left out either way.
+        gate: of gated branches: "closed" is T = 0 and carries x on, also where the carry has a gate of its own; "mean"
+            puts T's mean over the data in its place, unit by unit, and asks whether what the gate learnt to tell apart
+            matters. Other branches are left out either way.
         level: of the intervals.
         resamples: of the bootstrap.
         generator: of the bootstrap's draws, on the CPU; None for a fixed one.

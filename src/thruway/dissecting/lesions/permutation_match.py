@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from thruway.dissecting.finding.branches import Branch
 from thruway.dissecting.lesions.plans import Exchanges
+from thruway.dissecting.lesions.weights import is_remade
 from thruway.dissecting.tracing.structure import Path
 from thruway.dissecting.tracing.tape import Read, Tape
 
@@ -29,7 +30,7 @@ def match(tape: Tape, host: Branch, guest: Branch, held: int) -> Match:
     Args:
         held: how many parameters and buffers the model has: the first values of the tape.
     """
-    ours, theirs = sorted(host.inside), sorted(guest.inside)
+    ours, theirs = _working(tape, host, held), _working(tape, guest, held)
     if host.kind != guest.kind or host.output_shape != guest.output_shape or host.input_shape != guest.input_shape:
         return _no(
             f"{host.name} is {host.kind} and makes {host.output_shape} of {host.input_shape}, {guest.name} is "
@@ -53,7 +54,7 @@ def match(tape: Tape, host: Branch, guest: Branch, held: int) -> Match:
             if x.call in places[0]:
                 if places[0][x.call] != places[1].get(y.call or 0) or _rank(tape, x.number) != _rank(tape, y.number):
                     return _no(f"{tape.describe(mine)} and {tape.describe(other)} read results of different calls")
-            elif x.number < held and y.number < held:
+            elif is_remade(tape, x.number, held) and is_remade(tape, y.number, held):
                 if (x.shape, x.dtype) != (y.shape, y.dtype):
                     return _no(f"{tape.describe(mine)} has a weight of {x.shape}, {tape.describe(other)} of {y.shape}")
                 if x.number != y.number:
@@ -63,11 +64,21 @@ def match(tape: Tape, host: Branch, guest: Branch, held: int) -> Match:
     return _checked(tape, host, guest, outside, {call: tuple(places) for call, places in exchanges.items()})
 
 
+def _working(tape: Tape, branch: Branch, held: int) -> list[int]:
+    """Its calls, without those that only turn parameters into weights: these are exchanged where they are used."""
+
+    def makes_weights(number: int) -> bool:
+        values = tape.calls[number].values
+        return bool(values) and all(is_remade(tape, value, held) for value in values)
+
+    return [number for number in sorted(branch.inside) if not makes_weights(number)]
+
+
 def _checked(tape: Tape, host: Branch, guest: Branch, outside: dict[int, int], exchanges: Exchanges) -> Match:
     streams = [(x, y) for x, y in outside.items() if x != y]
     for x, y in streams:
         if tape.values[x].origin != "data":
-            return _no(f"{host.name} and {guest.name} read weights that are made elsewhere")
+            return _no(f"weights of {host.name} and {guest.name} are not made of parameters alone, or are written to")
         if tape.values[x].shape != tape.values[y].shape:
             return _no(f"{host.name} reads {tape.values[x].shape}, {guest.name} {tape.values[y].shape}")
     if len(streams) > 1:

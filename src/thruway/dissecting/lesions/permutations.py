@@ -49,7 +49,8 @@ def permute(dissection: "Dissection", order: Sequence[int]) -> Lesioned:
     """The model with branch `order[place]` at each place; call it as you would the model.
 
     The model's own code runs, and is handed the weights of the branch that now stands there. So two branches can
-    change places if they make the same calls with the same settings, on weights of the same shapes.
+    change places if they make the same calls with the same settings, on weights of the same shapes; layers of one
+    stacked tensor, as in HighwayStack, can as well.
 
     Raises:
         ConfigError: if `order` is no permutation of the branches, or moves one to where it does not fit.
@@ -67,7 +68,7 @@ def permute(dissection: "Dissection", order: Sequence[int]) -> Lesioned:
     def passing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return run_exchanged(dissection, lesion, args, kwargs)
 
-    return Lesioned(dissection, {}, passing, "with " + ", ".join(moved) if moved else "")
+    return Lesioned(dissection, {}, passing, "with " + ", ".join(moved)) if moved else Lesioned(dissection, {})
 
 
 def permute_pairs(
@@ -129,7 +130,10 @@ def _exchanging(dissection: "Dissection", order: Sequence[int]) -> Callable[[Tap
         for place, guest in moved:
             matched = match(tape, found.branches[place], found.branches[guest], held)
             if matched.obstacle:
-                raise ConfigError(f"branch {guest} cannot stand at the place of {place}: {matched.obstacle}.")
+                raise ConfigError(
+                    f"branch {guest} cannot stand at the place of {place}: {matched.obstacle}. Branches can change "
+                    "places that make the same calls, with weights of their own of the same shapes."
+                )
             if exchanges.keys() & matched.exchanges.keys():
                 raise ConfigError(f"branch {place} lies within another that moves too. Move one of them.")
             exchanges |= matched.exchanges

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from thruway.dissecting.finding.branches import Branch, Operand
+from thruway.dissecting.lesions.weights import place_of
 from thruway.dissecting.running.rerouting import Merge, Route, route
 from thruway.dissecting.tracing.structure import Path
-from thruway.dissecting.tracing.tape import Call, Made, Tape
+from thruway.dissecting.tracing.tape import Call, Tape
 
 __all__ = ["Exchanges", "Facts", "Plan", "bytes_of", "is_copied", "planned", "planned_whole"]
 
-# By call: arguments that hold a parameter or buffer, and the number of the one to put there.
+# By call: arguments that hold a weight, and the value to put there; see weights.remade.
 Exchanges = Mapping[int, tuple[tuple[Path, int], ...]]
 
 
@@ -167,15 +168,7 @@ def _recomputes(branch: Branch, merge: Merge | None) -> bool:
 def _is_written(tape: Tape, number: int) -> bool:
     """Whether a value came about by writing to a tensor that was there."""
     call = tape.values[number].call
-    return call is not None and Made(number) not in _leaves(tape.calls[call].result)
-
-
-def _leaves(pattern: object) -> list[object]:
-    if isinstance(pattern, (tuple, list)):
-        return [leaf for item in pattern for leaf in _leaves(item)]
-    if isinstance(pattern, dict):
-        return [leaf for item in pattern.values() for leaf in _leaves(item)]
-    return [pattern]
+    return call is not None and place_of(tape.calls[call].result, number) is None
 
 
 def _obstacle(facts: Facts, way: Route, computed: set[int], changed: set[int], needed: set[int]) -> str:

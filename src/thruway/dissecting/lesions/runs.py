@@ -11,6 +11,7 @@ from thruway.dissecting.lesions.progress import progressing
 from thruway.dissecting.lesions.sweeps import INTACT, Lesion, Sweep, evaluating
 from thruway.dissecting.running.lesioned import Lesioned
 from thruway.dissecting.tracing.arguments import as_call
+from thruway.dissecting.tracing.opening import opened
 from thruway.dissecting.tracing.untouched import Randomness, kept_buffers
 from thruway.errors import ConfigError
 
@@ -93,7 +94,8 @@ def _by_calls(
 ) -> Measured:
     values: list[float] = []
     model = dissection.model
-    with evaluating(model), progressing("lesions", len(lesions) + 1, progress) as advance:
+    # Opened, so that the intact model differs from the others by the lesion and by no rounding.
+    with evaluating(model), opened(model), progressing("lesions", len(lesions) + 1, progress) as advance:
         randomness = Randomness(model)
         for subject in (model, *map(models, lesions)):
             # What the function draws, say to shuffle, it draws for every model alike.

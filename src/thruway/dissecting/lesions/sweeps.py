@@ -14,8 +14,9 @@ from torch import nn
 
 from thruway.dissecting.failing import DetourError
 from thruway.dissecting.finding.discovery import Discovery
-from thruway.dissecting.lesions.passes import resume, store
 from thruway.dissecting.lesions.plans import Exchanges, Facts, Plan, bytes_of, planned, planned_whole
+from thruway.dissecting.lesions.resuming import resume
+from thruway.dissecting.lesions.storing import store
 from thruway.dissecting.running.rerouting import Merge
 from thruway.dissecting.tracing.opening import OPENED, opened
 from thruway.dissecting.tracing.tape import Tape
@@ -80,7 +81,8 @@ class Sweep:
             # This batch goes another way than the recorded one of its form: every pass looks for itself.
             first, others, stored = [], [], {}
         if not first:
-            output = self._dissection.run({}, args, kwargs)
+            with self._opened():  # as for the lesions, so that they differ by nothing else
+                output = self._dissection.run({}, args, kwargs)
         after = Randomness(model) if tape.draws else None
         yield INTACT, output
         del output

@@ -1,5 +1,6 @@
 """The model's own code run again, with branches left out or joined otherwise, call by call along a tape."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -89,14 +90,14 @@ def _creation(tape: Tape, branch: Branch) -> int:
 
 
 def run_along(model: nn.Module, way: Route, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """One pass of the model along `way`.
+    """One pass of the model along `way`; where that changes nothing, the model's own pass, to the bit.
 
     Raises:
         DetourError: where the pass makes another call than the tape has, or something that was left out
             turns out to be needed. It gives no number then.
     """
     mode = _Rerouting(way)
-    with opened(model), mode:
+    with opened(model) if way.merges else contextlib.nullcontext(), mode:
         output = model(*args, **kwargs)
     mode.check_arrival(output)
     return output

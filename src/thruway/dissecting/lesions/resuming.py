@@ -1,6 +1,6 @@
-"""The intact pass that stores what lesioned passes need, and the lesioned pass that computes only the rest."""
+"""The lesioned pass that computes only what the lesion changes; the rest is stored, or not looked at."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,31 +11,14 @@ from thruway.dissecting.failing import DetourError
 from thruway.dissecting.finding.branches import Branch, Operand
 from thruway.dissecting.lesions.arguments import replaced
 from thruway.dissecting.lesions.plans import Plan, is_copied
+from thruway.dissecting.lesions.storing import copied, made
+from thruway.dissecting.lesions.weights import remade
 from thruway.dissecting.running.rerouting import Merge, Operands
 from thruway.dissecting.tracing.functions import METADATA, SHAPED, name_of
 from thruway.dissecting.tracing.structure import Path, at, reachable, rebuilt, tensors_at
-from thruway.dissecting.tracing.tape import Call, Made, Same, Tape
+from thruway.dissecting.tracing.tape import Call, Made, Same
 
-__all__ = ["Store", "resume", "store"]
-
-Store = dict[int, Tensor]
-
-
-def store(
-    model: nn.Module, tape: Tape, wanted: Iterable[int], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[Any, Store]:
-    """One intact pass of an `opened` model: what it gives, and the values wanted as they were when made.
-
-    Raises:
-        DetourError: where the pass makes another call than the tape has.
-    """
-    mode = _Storing(tape, frozenset(wanted))
-    with mode:
-        output = model(*args, **kwargs)
-    missing = mode.wanted - set(mode.store)
-    if missing:
-        raise DetourError(f"the pass ended before {tape.describe(tape.values[min(missing)].call or 0)}.")
-    return output, mode.store
+__all__ = ["resume"]
 
 
 def resume(
@@ -53,72 +36,6 @@ def resume(
     return output
 
 
-class _Storing(TorchFunctionMode):
-    """While entered, keeps some values."""
-
-    def __init__(self, tape: Tape, wanted: frozenset[int]) -> None:
-        super().__init__()
-        self.wanted = wanted
-        self.store: Store = {}
-        self._tape = tape
-        self._at = 0
-        self._calls = {tape.values[number].call for number in wanted}
-        self._last = max((number for number in self._calls if number is not None), default=-1)
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        if self._at > self._last or func in self._tape.silent:
-            return result
-        call = self._tape.calls[self._at]
-        if call.function != func:
-            if any(True for _ in reachable(result)):
-                raise DetourError(
-                    f"the pass called {name_of(func)}, where the tape has {self._tape.describe(self._at)}."
-                )
-            return result
-        if self._at in self._calls:
-            for number in call.values:
-                if number in self.wanted:
-                    self._keep(number, _made(call, number, result, args, kwargs))
-        self._at += 1
-        return result
-
-    def _keep(self, number: int, tensor: Tensor) -> None:
-        self.store[number] = _copied(tensor) if is_copied(self._tape, number) else tensor.detach()
-
-
-def _made(call: Call, number: int, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    """The tensor that holds a value just made."""
-    place = _place_of(call.result, number)
-    if place is None:
-        return at(args, kwargs, call.writes[0])  # type: ignore[no-any-return]
-    for key in place:
-        result = result[key]
-    return result  # type: ignore[no-any-return]
-
-
-def _place_of(pattern: Any, number: int) -> Path | None:
-    if isinstance(pattern, (tuple, list, dict)):
-        for key, item in pattern.items() if isinstance(pattern, dict) else enumerate(pattern):
-            inside = _place_of(item, number)
-            if inside is not None:
-                return (key, *inside)
-        return None
-    return () if pattern == Made(number) else None
-
-
-def _copied(tensor: Tensor) -> Tensor:
-    """A copy that lies in memory as the tensor does: kernels may choose by that."""
-    tensor = tensor.detach()
-    if 0 in tensor.stride() or tensor.layout != torch.strided:
-        return tensor.clone()
-    copy = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device)
-    return copy.copy_(tensor)
-
-
 class _Resuming(TorchFunctionMode):
     """While entered, follows a plan."""
 
@@ -127,7 +44,7 @@ class _Resuming(TorchFunctionMode):
         self._plan = plan
         self._tape = plan.way.tape
         self._stored = stored
-        self._weights = [*model.parameters(), *model.buffers()] if plan.exchanges else []
+        self._held = [*model.parameters(), *model.buffers()] if plan.exchanges else []
         self._at = 0
         self._blanks: dict[int, Tensor] = {}  # stand for what was not computed
         self._real: dict[int, Tensor] = {}  # by id of a blank: what was written to it
@@ -147,10 +64,10 @@ class _Resuming(TorchFunctionMode):
         self._at += 1
         if type(call.result) is Made and number in plan.untouched:  # most of the prefix: the short way
             return self._value(call.result.value)
-        for path, is_copied_ in plan.way.catches.get(number, ()):
+        for path, is_written_over in plan.way.catches.get(number, ()):
             tensor = self._shown(at(args, kwargs, path))
             is_blank = id(tensor) in self._blanks
-            self._caught[number, path] = _copied(tensor) if is_copied_ and not is_blank else tensor
+            self._caught[number, path] = copied(tensor) if is_written_over and not is_blank else tensor
         if number in plan.way.merges:
             return self._join(call, args, kwargs)
         if number not in plan.computed:
@@ -186,7 +103,7 @@ class _Resuming(TorchFunctionMode):
 
     def _from_store(self, number: int) -> Tensor:
         tensor = self._stored[number]
-        return _copied(tensor) if number in self._plan.fresh else tensor
+        return copied(tensor) if number in self._plan.fresh else tensor
 
     def _shown(self, tensor: Any) -> Any:
         """What a tensor stands for by now."""
@@ -206,7 +123,7 @@ class _Resuming(TorchFunctionMode):
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a computed call: other weights, and what blanks stand for."""
         for path, number in self._plan.exchanges.get(call.number, ()):
-            args, kwargs = replaced(args, kwargs, path, self._weights[number])
+            args, kwargs = replaced(args, kwargs, path, remade(self._tape, number, self._held))
         for path, number in self._plan.patched.get(call.number, ()):
             held = at(args, kwargs, path)
             if id(held) not in self._blanks:
@@ -226,13 +143,13 @@ class _Resuming(TorchFunctionMode):
         if call.writes:
             held = at(args, kwargs, call.writes[0])
             if id(held) in self._blanks:
-                joined = _copied(joined)
+                joined = copied(joined)
                 self._real[id(held)] = joined
             else:
                 joined = held if held is joined else held.copy_(joined)
         else:
-            is_free = branch.shortcut.value not in self._plan.fresh and not self._is_written(call.values[0])
-            joined = joined.to(target.dtype) if is_free else _copied(joined.to(target.dtype))
+            is_free = branch.shortcut.value not in self._plan.fresh and not is_copied(self._tape, call.values[0])
+            joined = joined.to(target.dtype) if is_free else copied(joined.to(target.dtype))
 
         def form(leaf: Any) -> Any:
             if isinstance(leaf, Same):
@@ -242,9 +159,6 @@ class _Resuming(TorchFunctionMode):
             return leaf
 
         return rebuilt(call.result, form)
-
-    def _is_written(self, number: int) -> bool:
-        return is_copied(self._tape, number)
 
     def _merged(
         self, call: Call, branch: Branch, merge: Merge, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -258,7 +172,7 @@ class _Resuming(TorchFunctionMode):
         args, kwargs = self._arguments(call, args, kwargs)
         self._refuse_blanks(call.function, args, kwargs)
         result = call.function(*args, **kwargs)
-        whole = _made(call, call.values[0], result, args, kwargs)
+        whole = made(call, call.values[0], result, args, kwargs)
         return merge(Operands(before, whole if branch.kind == "module" else whole - before, gate, carry))
 
     def _taken_or_none(self, operand: Operand | None) -> Any:

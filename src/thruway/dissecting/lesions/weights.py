@@ -1,0 +1,66 @@
+"""A branch's weights, made of the model's parameters anew: layers of a stack are slices of one tensor."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from thruway.dissecting.lesions.arguments import replaced
+from thruway.dissecting.tracing.structure import Path
+from thruway.dissecting.tracing.tape import Call, Made, Tape
+
+__all__ = ["is_remade", "place_of", "remade"]
+
+
+def is_remade(tape: Tape, number: int, held: int) -> bool:
+    """Whether a value is a parameter or a buffer, or made of nothing else by calls that can be made again.
+
+    One that was written into a tensor is not: nothing says what else the tensor held.
+
+    Args:
+        held: how many parameters and buffers the model has: the first values of the tape.
+    """
+    if number < held:
+        return True
+    value = tape.values[number]
+    if value.origin != "weight" or value.call is None or tape.draws:
+        return False
+    call = tape.calls[value.call]
+    return place_of(call.result, number) is not None and all(is_remade(tape, r.value, held) for r in call.reads)
+
+
+def remade(tape: Tape, number: int, held: Sequence[Tensor]) -> Tensor:
+    """The tensor that such a value is, of the parameters and buffers as they stand now; gradients flow to them."""
+    if number < len(held):
+        return held[number]
+    call = _maker(tape, number)
+    args, kwargs = call.constants
+    for read in call.reads:
+        args, kwargs = replaced(args, kwargs, read.path, remade(tape, read.value, held))
+    place = place_of(call.result, number)
+    assert place is not None
+    result: Any = call.function(*args, **kwargs)
+    for key in place:
+        result = result[key]
+    return result  # type: ignore[no-any-return]
+
+
+def place_of(pattern: Any, number: int) -> Path | None:
+    """Where in a call's result a value lies; None for one that was written into an argument.
+
+    >>> place_of((Made(3), [Made(4)]), 4)
+    (1, 0)
+    """
+    if isinstance(pattern, (tuple, list, dict)):
+        for key, item in pattern.items() if isinstance(pattern, dict) else enumerate(pattern):
+            inside = place_of(item, number)
+            if inside is not None:
+                return (key, *inside)
+        return None
+    return () if pattern == Made(number) else None
+
+
+def _maker(tape: Tape, number: int) -> Call:
+    call = tape.values[number].call
+    assert call is not None
+    return tape.calls[call]
