@@ -57,4 +57,6 @@ def interval_of_means(
         means.append((scores - centre) @ counts.T / examples)
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
     low, high = centre.T + torch.quantile(torch.cat(means, 1), ends, dim=1)
-    return low, high
+    # An end at 0 is to be 0, and no rest of the rounding to one side of it.
+    rounding = 1e-14 * scores.abs().amax(1)
+    return low.where(low.abs() > rounding, 0.0), high.where(high.abs() > rounding, 0.0)

@@ -32,7 +32,7 @@ class Rankings:
         branches: those of the dissection.
         scores: ranking to (branches,): "measured" (change of the loss by deletion), "predicted" (the same to first
             order), "curved" (and to second), "influence" (1 - cosine), "angle" (share of a half turn),
-            "ratio" (|f| / |x|), "norm" (|f|). NaN where a ranking has no number.
+            "ratio" (``|f| / |x|``), "norm" (``|f|``). NaN where a ranking has no number.
         vectors: over how many vectors of the stream the means go, (branches,).
     """
 

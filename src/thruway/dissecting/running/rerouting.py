@@ -1,6 +1,5 @@
 """The model's own code run again, with branches left out or joined otherwise, call by call along a tape."""
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -96,8 +95,10 @@ def run_along(model: nn.Module, way: Route, args: tuple[Any, ...], kwargs: Mappi
         DetourError: where the pass makes another call than the tape has, or something that was left out
             turns out to be needed. It gives no number then.
     """
+    if not way.merges:
+        return model(*args, **kwargs)
     mode = _Rerouting(way)
-    with opened(model) if way.merges else contextlib.nullcontext(), mode:
+    with opened(model), mode:
         output = model(*args, **kwargs)
     mode.check_arrival(output)
     return output
