@@ -7,7 +7,7 @@ from thruway.dissecting.lesions.kendall import kendall_tau
 from thruway.dissecting.lesions.metrics import Accuracy, Error, Loss, Metric
 from thruway.dissecting.lesions.table import Deletion, Deletions, DrawnLesion, DrawnLesions
 from thruway.dissecting.paths.effective_depth import EffectiveDepth
-from thruway.dissecting.paths.lengths import LengthRange, PathLengths
+from thruway.dissecting.paths.lengths import LengthRange, PathLengths, shortest_range
 from thruway.dissecting.paths.results import PathGradients, SampledPaths
 from thruway.dissecting.ranking.predictions import Predictions
 from thruway.dissecting.ranking.rank_correlation import RankCorrelation, rank_correlation
@@ -42,4 +42,5 @@ __all__ = [
     "dissect",
     "kendall_tau",
     "rank_correlation",
+    "shortest_range",
 ]

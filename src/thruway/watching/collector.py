@@ -28,6 +28,7 @@ __all__ = ["Collector", "Measured"]
 _BLOCK = 4 << 20
 _DIRECT = _BLOCK // 4  # a tensor from this size on is reduced where it lies, without a copy
 _AT_ONCE = 64 << 10  # and from this size on measured at once, where its moments are all that is wanted
+_SWEPT = 512 << 10  # smaller ones wait for each other, as long as they lie in the cache together
 
 
 @dataclass(slots=True)
@@ -53,6 +54,7 @@ class _Group:
     capacity: int
     moments: Moments | Swept | None = None  # for those of which no more is wanted
     is_at_once: bool = False
+    takes_now: bool = False  # at once, and in this step
     strided: tuple[Quantity, ...] = ()  # for which Rows are needed now and then
     sites: list[Site] = field(default_factory=list)
     tensors: list[Tensor] = field(default_factory=list)
@@ -94,7 +96,7 @@ class Collector:
             or tensor.is_cpu is not group.is_cpu
         ):
             group = site.group = self._group_of(site, tensor)
-        if group.is_at_once and self._is_simple_now(group) and group.moments.take(site, tensor):  # type: ignore[union-attr]
+        if group.takes_now and group.moments.take(site, tensor):  # type: ignore[union-attr]
             return
         if site in self._written_to:
             tensor = tensor.detach().clone()
@@ -147,6 +149,8 @@ class Collector:
         self.flush()
         results, self._results = self._results, []
         self.sampled += 1
+        for group in self._groups.values():
+            group.takes_now = group.is_at_once and self._is_simple_now(group)
         by_device: dict[torch.device, list[int]] = {}
         for index, (_, _, _, values) in enumerate(results):
             by_device.setdefault(values.device, []).append(index)
@@ -197,7 +201,10 @@ class Collector:
                     group.moments = Swept(tensor.numel(), site.activation, shares)
                 else:
                     group.moments = Moments(tensor.dtype, tensor.numel(), site.activation, shares)
-                group.is_at_once = is_swept or size >= _AT_ONCE
+                group.is_at_once = size >= _AT_ONCE
+                group.takes_now = group.is_at_once and self._is_simple_now(group)
+                if is_swept and not group.is_at_once:
+                    group.capacity = _SWEPT // max(size, 1024)
             self._groups[key] = group
         return group
 
@@ -222,6 +229,8 @@ class Collector:
             self._written_to.update(s for s, good in zip(sites, intact, strict=True) if not good)
             tensors = [t for t, good in zip(tensors, intact, strict=True) if good]
             sites = [s for s, good in zip(sites, intact, strict=True) if good]
+        if isinstance(group.moments, Swept) and self._is_simple_now(group) and group.moments.take_each(sites, tensors):
+            return
         if tensors:
             with torch.no_grad():
                 self._reduce(group, tuple(sites), self._stack(tensors))

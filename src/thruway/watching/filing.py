@@ -56,11 +56,11 @@ class Filing:
     def file(self, site: Site, gradient: Site, tensor: Tensor) -> None:
         """An output, and in the backward pass the gradient with respect to it."""
         self.collector.add(site, tensor)
-        if self._taps_gradients and tensor.grad_fn is not None:
+        if self._taps_gradients and (node := tensor.grad_fn) is not None:
             ear = self._ears.get(gradient)
             if ear is None:
                 ear = self._ears[gradient] = partial(self.file_gradient, gradient)
-            self._tapped.append(tap(tensor, ear, self._key))
+            self._tapped.append(tap(tensor, node, ear, self._key))
 
     def file_gradient(self, site: Site, gradient: Tensor) -> None:
         """Called from the backward pass."""

@@ -157,8 +157,8 @@ class _Following(TorchFunctionMode):
             if action.is_add and operands_of(args, kwargs) is None:
                 return
             self.result = result
-            key = Script.key(self.last, str(action.operation), weight_of(action, args, kwargs))
-            line: Line | None = self._script.find(key)
+            weight = None if action.weight_at is None else weight_of(action, args, kwargs)
+            line: Line | None = self._script.find(Script.key(self.last, action.operation, weight))
             if line is None:
                 return
             for index, site, gradient in line.operands:

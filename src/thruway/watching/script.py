@@ -13,7 +13,7 @@ from thruway.watching.sites import Site
 
 __all__ = ["Line", "Script"]
 
-Key = tuple[int | Site | None, str]
+Key = tuple[int | Site | None, str | None]
 
 # So many surprises, and the model is not one that follows a script.
 _PATIENCE = 3
@@ -40,7 +40,7 @@ class Script:
         self._surprises = 0
 
     @staticmethod
-    def key(before: Site | None, operation: str, weight: Tensor | None) -> Key:
+    def key(before: Site | None, operation: str | None, weight: Tensor | None) -> Key:
         """What announces a function's result."""
         return (id(weight) if type(weight) is nn.Parameter else before), operation
 

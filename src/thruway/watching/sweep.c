@@ -61,18 +61,31 @@ CLONES static void count(const float *x, int64_t n, float low, float high, doubl
     sums[4] = (double)at_high;
 }
 
-/* `rows` rows, each `stride` numbers after the one before; 1 if these sums tell mean and spread, 0 if a row needs more care. */
+/* 1 if the sums of these numbers tell mean and spread, 0 if they need more care. */
+static int add_up_row(const Plan *plan, const float *x, double *sums) {
+    add_up(x, plan->count, sums);
+    double n = (double)plan->count, mean = sums[0] / n, mean_square = sums[1] / n;
+    /* A NaN, of which a row of no numbers makes one too, fails every comparison. */
+    int is_tame = mean * mean < STEEP * (mean_square - mean * mean) && sums[1] < 1e300;
+    if (!is_tame && !(sums[1] == 0 && n > 0))
+        return 0;
+    if (plan->counts)
+        count(x, plan->count, plan->low, plan->high, sums);
+    return 1;
+}
+
+/* `rows` rows, each `stride` numbers after the one before; 0 if one of them needs more care. */
 int sweep(const Plan *plan, const float *x, int64_t rows, int64_t stride, double *sums) {
-    double n = (double)plan->count;
-    for (int64_t row = 0; row < rows; row++, x += stride, sums += SUMS) {
-        add_up(x, plan->count, sums);
-        double mean = sums[0] / n, mean_square = sums[1] / n;
-        /* A NaN, of which a row of no numbers makes one too, fails every comparison. */
-        int is_tame = mean * mean < STEEP * (mean_square - mean * mean) && sums[1] < 1e300;
-        if (!is_tame && !(sums[1] == 0 && n > 0))
+    for (int64_t row = 0; row < rows; row++, x += stride, sums += SUMS)
+        if (!add_up_row(plan, x, sums))
             return 0;
-        if (plan->counts)
-            count(x, plan->count, plan->low, plan->high, sums);
-    }
+    return 1;
+}
+
+/* The same for rows that lie anywhere. */
+int sweep_each(const Plan *plan, const float *const *x, int64_t rows, double *sums) {
+    for (int64_t row = 0; row < rows; row++, sums += SUMS)
+        if (!add_up_row(plan, x[row], sums))
+            return 0;
     return 1;
 }

@@ -13,8 +13,9 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["SUMS", "Plan", "native_sweep"]
+__all__ = ["SUMS", "NativeSweep", "Plan", "native_sweep"]
 
 SUMS = 5  # numbers per row: sum, sum of squares, zeros, values at or below low, at or above high
 
@@ -35,23 +36,34 @@ class Plan(ctypes.Structure):
     )
 
 
-@functools.cache
-def native_sweep() -> Callable[[int, int, int, int, int], int] | None:
-    """`sweep(plan, numbers, rows, stride, sums)`, or None where it cannot be had.
+class NativeSweep(NamedTuple):
+    """The two functions of sweep.c. All but `rows` and `stride` are addresses; 0 says that a row needs more care."""
 
-    `plan`, `numbers` and `sums` are addresses; from row to row lie `stride` numbers. It gives 0 where a row needs
-    more care. THRUWAY_NATIVE=0 in the environment does without; CC names the compiler.
+    rows: Callable[[int, int, int, int, int], int]
+    """(plan, numbers, rows, stride, sums): from row to row lie `stride` numbers."""
+    each: Callable[[int, int, int, int], int]
+    """(plan, addresses of the rows, rows, sums)."""
+
+
+@functools.cache
+def native_sweep() -> NativeSweep | None:
+    """The compiled loops, or None where they cannot be had.
+
+    THRUWAY_NATIVE=0 in the environment does without; CC names the compiler.
     """
     if os.environ.get("THRUWAY_NATIVE") == "0":
         return None
     try:
         # PyDLL keeps the interpreter's lock, whose handing over would cost more than the call.
-        sweep = ctypes.PyDLL(str(_built())).sweep
+        library = ctypes.PyDLL(str(_built()))
+        found = NativeSweep(library.sweep, library.sweep_each)
     except (OSError, RuntimeError, ValueError, subprocess.SubprocessError):
         # No compiler, no home, a home that runs no programs, a CC that is no command.
         return None
-    sweep.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
-    return sweep
+    address, number = ctypes.c_void_p, ctypes.c_int64
+    library.sweep.argtypes = (address, address, number, number, address)
+    library.sweep_each.argtypes = (address, address, number, address)
+    return found
 
 
 def _built() -> Path:

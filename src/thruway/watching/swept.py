@@ -38,6 +38,7 @@ class Swept:
         self._sites: list[Site] = []
         self._latest: tuple[Site, ...] = ()
         self._sums = np.zeros((0, SUMS))
+        self._rows_at = np.zeros(0, dtype=np.int64)
         self._reserve(16)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -47,6 +48,8 @@ class Swept:
         sums = np.zeros((rows, SUMS))
         sums[: len(self._sums)] = self._sums
         self._sums, self._sums_at = sums, sums.ctypes.data
+        self._rows_at = np.zeros(rows, dtype=np.int64)
+        self._rows_at_at = self._rows_at.ctypes.data
 
     def take(self, site: Site, tensor: Tensor) -> bool:
         """Measure one tensor now, while it is still in the processor's cache; False if it needs more care."""
@@ -58,9 +61,23 @@ class Swept:
         taken = len(sites)
         if taken == len(self._sums):
             self._reserve(2 * taken)
-        if not self._sweep(self._plan_at, tensor.data_ptr(), 1, 0, self._sums_at + taken * _ROW):
+        if not self._sweep.rows(self._plan_at, tensor.data_ptr(), 1, 0, self._sums_at + taken * _ROW):
             return False
         sites.append(site)
+        return True
+
+    def take_each(self, sites: list[Site], tensors: list[Tensor]) -> bool:
+        """The same for several in one call, which for small ones costs more than its work; all of them or none."""
+        if not all(map(_is_plain, tensors)):
+            return False
+        whole = [t if t.is_contiguous() or _is_channels_last(t) else t.detach().contiguous() for t in tensors]
+        taken, rows = len(self._sites), len(sites)
+        if taken + rows > len(self._sums):
+            self._reserve(2 * (taken + rows))
+        self._rows_at[:rows] = [tensor.data_ptr() for tensor in whole]
+        if not self._sweep.each(self._plan_at, self._rows_at_at, rows, self._sums_at + taken * _ROW):
+            return False
+        self._sites += sites
         return True
 
     def take_rows(self, sites: tuple[Site, ...], flat: Tensor) -> bool:
@@ -72,7 +89,7 @@ class Swept:
         taken, rows = len(self._sites), len(sites)
         if taken + rows > len(self._sums):
             self._reserve(2 * (taken + rows))
-        if not self._sweep(self._plan_at, flat.data_ptr(), rows, flat.stride(0), self._sums_at + taken * _ROW):
+        if not self._sweep.rows(self._plan_at, flat.data_ptr(), rows, flat.stride(0), self._sums_at + taken * _ROW):
             return False
         self._sites += sites
         return True

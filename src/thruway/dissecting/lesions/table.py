@@ -79,7 +79,7 @@ class Deletions(Sequence[Deletion]):
         return iter(self.rows)
 
     def ranked(self) -> list[Deletion]:
-        """The branches that are missed most first; where the metric does not say which way is good, by the size of the change."""
+        """The branches that are missed most first; of a metric that has no good side, by the size of the change."""
         signs = {None: 0, True: -1, False: 1}
         sign = signs[self.higher_is_better]
         return sorted(self.rows, key=lambda row: _last_if_nan(sign * row.change if sign else abs(row.change)))

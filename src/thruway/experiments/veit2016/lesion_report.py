@@ -1,5 +1,6 @@
 """The report of the study: answer, verdicts, figs. 3 and 5, tables, provenance."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
@@ -79,8 +80,18 @@ def several_deleted(rows: Rows, net: str = "resnet") -> list[Section]:
         return []
     draws = {k: [row["error"] for row in only(drawn, k=k)] for k in sorted({row["k"] for row in drawn})}
     figure = deletion_boxes(draws, intact=mean_of(row["intact"] for row in drawn), quantity="test error", unit="share")
-    reading = "Random modules deleted together; every draw of every seed. In the paper the error grows smoothly."
+    means = {k: mean_of(errors) for k, errors in draws.items()}
+    reading = (
+        f"Random modules deleted together; every draw of every seed. {_from_to(means, 'deleted')} In the paper the "
+        "error grows smoothly."
+    )
     return [Section("Several modules deleted (fig. 5a)", figure, reading)]
+
+
+def _from_to(means: Mapping[int, float], done: str) -> str:
+    """What the ends of a curve say, from number -> mean error."""
+    few, many = min(means), max(means)
+    return f"With {few} {done} {means[few]:.1%} are wrong on average, with {many} {means[many]:.1%}."
 
 
 def beside_the_paper(rows: Rows, config: Config) -> TableData:
@@ -109,6 +120,7 @@ def _error(rows: Rows) -> float | None:
 
 
 def _one_deleted(rows: Rows, net: str, config: Config) -> Section:
+    what = "module" if net == "resnet" else "layer"
     mine = only(rows, net=net, what="delete_one")
     errors = over_seeds(mine, "index")
     first = {row["index"]: row for row in reversed(mine)}
@@ -123,11 +135,13 @@ def _one_deleted(rows: Rows, net: str, config: Config) -> Section:
         boundaries=boundaries(config) if net == "resnet" else (),
         quantity="test error",
         unit="share",
+        x_name=f"left-out {what}, in order of depth",
     )
-    what = "module" if net == "resnet" else "layer"
+    worst = max(errors, key=lambda index: errors[index][0])
     reading = (
         f"The test error without each {what} in turn, mean over seeds; thin lines: {interval_in_words(config)}. "
-        f"Guessing is wrong in {mean_of(row['guessing'] for row in mine):.0%}."
+        f"{median(mean):.1%} are wrong without the median {what}, {errors[worst][0]:.1%} without number {worst + 1}; "
+        f"intact {mean_of(row['intact'] for row in mine):.1%}, guessing {mean_of(row['guessing'] for row in mine):.0%}."
     )
     return Section(f"{_capital(NAMES[net])}: one {what} deleted (fig. 3)", figure, reading)
 
@@ -154,8 +168,8 @@ def _reordered(rows: Rows) -> list[Section]:
     )
     reading = (
         "Pairs of modules of one shape swapped at random, every draw of every seed. To the right, less of the order "
+        f"is left. {_from_to(mean_by(drawn, 'k', 'error'), 'swapped')} In the paper the error grows smoothly."
     )
-    reading += "is left. In the paper the error grows smoothly."
     return [Section("Modules in another order (fig. 5b)", figure, reading)]
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from thruway.dissecting import shortest_range
 from thruway.experiments.measured_report import Told, write_measured_report
 from thruway.experiments.measuring import read_rows
 from thruway.experiments.veit2016.harm import Rows, harm, mean_by, mean_of, only
@@ -59,11 +60,15 @@ def _figure_7(rows: Rows) -> list[Section]:
         return []
     of_one = {row["k"]: row["left"] for row in left}  # the same for every seed
     contribution = mean_by(only(rows, what="length"), "length", "contribution")
-    weighty = [length for length, share in contribution.items() if share >= 0.01]
-    figure = path_survival(list(contribution), of_one, effective=(min(weighty), max(weighty)))
+    effective = shortest_range(list(contribution.values()), [1] * len(contribution), 0.95)
+    shortest, longest = effective.shortest, effective.longest
+    figure = path_survival(list(contribution), of_one, effective=(shortest, longest))
+    most = max(of_one)
     reading = (
-        "Each line: of the paths of a length, the share that is left on average. Shaded: lengths that carry at least 1 "
-        "% of the gradient each. The longer a path, the likelier it met a deleted module."
+        "Each line: of the paths of a length, the share that is left on average. The longer a path, the likelier it "
+        f"met a deleted module: without {most} {of_one[most][shortest]:.1%} of those of length {shortest} are left, "
+        f"and {of_one[most][longest]:.1%} of those of length {longest}. Shaded: the fewest lengths in a row that "
+        "carry 95 % of the gradient."
     )
     return [Section("Paths left, by length (fig. 7)", figure, reading)]
 
