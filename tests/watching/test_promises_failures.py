@@ -135,7 +135,9 @@ def test_a_schedule_that_fails_ends_the_watching_only() -> None:
 
 
 def test_a_probe_that_does_not_fit_ends_the_watching_only() -> None:
-    with pytest.warns(WatchWarning, match="watching ended at step 0: ConfigError: the probe did not go through .*mat1 and mat2"):
+    with pytest.warns(
+        WatchWarning, match="watching ended at step 0: ConfigError: the probe did not go through .*mat1 and mat2"
+    ):
         state, trace = train(probe=torch.ones(2, 5), gives_optimizer=False)
     bare, _ = train()
     assert all(map(torch.equal, state, bare))

@@ -119,6 +119,44 @@ def test_rows_may_lie_apart():
     np.testing.assert_allclose(numbers["std"], exact.std(1), rtol=ROUNDING)
 
 
+def test_several_at_once_are_those_one_by_one():
+    """Wherever they lie, without gaps or with."""
+    tensors = [_random(4, 6, 8, 3, seed=seed) for seed in range(40)]
+    tensors[3] = _random(3, 8, 6, 4).permute(3, 2, 1, 0)
+    tensors[5] = tensors[5].contiguous(memory_format=torch.channels_last)
+    tensors[7] = _random(8, 6, 8, 3)[::2]
+    sites = [_site(str(index)) for index in range(40)]
+    together, alone = Swept(576, "relu", SHARES), Swept(576, "relu", SHARES)
+    assert together.take(sites[0], tensors[0])
+    assert together.take_each(sites[1:], tensors[1:])
+    assert all(map(alone.take, sites, tensors))
+    (taken, numbers), (_, expected) = together.drain(), alone.drain()
+    assert list(taken) == sites
+    assert {name: values.tolist() for name, values in numbers.items()} == {n: v.tolist() for n, v in expected.items()}
+
+
+@pytest.mark.parametrize("bad", [torch.full((50,), torch.inf), torch._neg_view(_random(50))], ids=["inf", "negated"])
+def test_one_that_needs_care_sends_back_all(bad):
+    swept = Swept(50)
+    assert not swept.take_each([_site("a"), _site("b")], [_random(50), bad])
+    assert swept.drain()[0] == ()
+
+
+def test_small_tensors_wait_for_each_other_but_not_beyond_a_write():
+    """Measured are the numbers that were handed in, though most are measured later, and some overwritten before."""
+    collector, tensors = Collector(chosen(["mean"])), [_random(50, seed=seed) for seed in range(9)]
+    exact = [float(tensor.double().mean()) for tensor in tensors]
+    for index, tensor in enumerate(tensors):
+        collector.add(_site(str(index)), tensor)
+        if index % 2:
+            collector.about_to_write(tensor)
+            tensor.add_(100)
+    (measured,) = collector.finish()
+    assert {site.name: float(value) for site, value in zip(measured.sites, measured.values, strict=True)} == {
+        str(index): pytest.approx(mean, rel=ROUNDING, abs=ROUNDING) for index, mean in enumerate(exact)
+    }
+
+
 def test_one_bad_row_sends_back_all_and_leaves_no_trace():
     rows = _random(3, 50)
     rows[2, 7] = torch.nan
