@@ -91,7 +91,7 @@ def several_deleted(rows: Rows, net: str = "resnet") -> list[Section]:
 def _from_to(means: Mapping[int, float], done: str) -> str:
     """What the ends of a curve say, from number -> mean error."""
     few, many = min(means), max(means)
-    return f"With {few} {done} {means[few]:.1%} are wrong on average, with {many} {means[many]:.1%}."
+    return f"With {few} {done}, {means[few]:.1%} are wrong on average; with {many}, {means[many]:.1%}."
 
 
 def beside_the_paper(rows: Rows, config: Config) -> TableData:

@@ -66,7 +66,7 @@ def _figure_7(rows: Rows) -> list[Section]:
     most = max(of_one)
     reading = (
         "Each line: of the paths of a length, the share that is left on average. The longer a path, the likelier it "
-        f"met a deleted module: without {most} {of_one[most][shortest]:.1%} of those of length {shortest} are left, "
+        f"met a deleted module: without {most}, {of_one[most][shortest]:.1%} of those of length {shortest} are left, "
         f"and {of_one[most][longest]:.1%} of those of length {longest}. Shaded: the fewest lengths in a row that "
         "carry 95 % of the gradient."
     )
