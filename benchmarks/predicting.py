@@ -49,7 +49,7 @@ def rows(folder: Path) -> Iterator[Row]:
         batches = list(zip(x.split(BATCH), y.split(BATCH), strict=True))
         measured = d.delete_each(Loss(batches), resamples=2)
         predicted = d.predict_deletions(Loss(batches))
-        first, curved = (predicted.agreement(measured, curved=order).value for order in (False, True))
+        first, curved = (predicted.agreement(measured, curved=order).rho for order in (False, True))
         yield (
             f"{kept.about}: rank correlation of {len(d.branches)} predicted and measured changes of the loss on "
             f"{len(x):,} test images, to first order; with the curvature that the same pass shows",

@@ -43,6 +43,20 @@ class PostNorm(Net):
         return self.norm2(x + torch.relu(self.b(x)) if 1 not in gone else x)
 
 
+class Subtracted(Net):
+    """x - f(x), also in place and scaled: what is taken away is a branch; what is taken away from is none"""
+
+    kinds = ("identity", "identity", "identity")
+
+    def forward(self, x, gone=()):
+        x = x - torch.tanh(self.a(x)) if 0 not in gone else x
+        y = x.clone()
+        if 1 not in gone:
+            y -= torch.relu(self.b(x))
+        y = torch.sub(y, self.c(y), alpha=0.5) if 2 not in gone else y
+        return self.norm1(y) - y
+
+
 class ParallelLeft(Net):
     """x + f(n(x)) + g(n(x)), one norm for both"""
 
@@ -352,7 +366,7 @@ VECTORS = (3, WIDTH)
 MAPS = (2, 2, 8, 8)
 
 CASES = {
-    **{net.__name__: (net, VECTORS) for net in (PreNorm, PostNorm, ParallelLeft, ParallelSummed, InPlace)},
+    **{net.__name__: (net, VECTORS) for net in (PreNorm, PostNorm, Subtracted, ParallelLeft, ParallelSummed, InPlace)},
     **{net.__name__: (net, VECTORS) for net in (WrittenLater, Scaled, ScaledShortcut, Viewed, Pieces, Fused, Nested)},
     **{net.__name__: (net, VECTORS) for net in (SharedBlock, LongSkip, TwoGates, OneNumberGate)},
     **{net.__name__: (net, MAPS) for net in (Projected, SharedPreactivation)},

@@ -74,7 +74,11 @@ def deletions_reading(found: Deletions) -> str:
     low, high = shown(min(values)), shown(max(values))
     spread = low if low == high else f"{low} to {high}"
     harmless = sum(_is_harmless(row, found) for row in found)
-    why = "the interval of the change reaches 0" if _has_ends(found) else "the change is below a tenth of the largest"
+    why = (
+        "the interval of the change reaches 0 or the better side"
+        if _has_ends(found)
+        else "the change is below a tenth of the largest"
+    )
     can_go = (
         f"{harmless} of {len(found)} can go alone ({why}), but may be needed once others are gone."
         if harmless
@@ -165,6 +169,11 @@ def agreement_reading(found: DissectionFindings) -> str:
     if not known or len(found.dissection.branches) < FEWEST_RANKED:
         return "There are too few branches to compare orders."
     best_rho, best = max(known)
+    if best_rho <= 0:
+        return (
+            f"No ranking finds the order of {found.rankings_agree_with}: the closest, by {best}, has a rank "
+            f"correlation of {best_rho:.2f}."
+        )
     told = {name: rho for rho, name in known}
     first_order = RANKINGS["predicted"]
     predicted = f" The {first_order} reaches {told[first_order]:.2f}." if first_order in told else ""

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from thruway.dissecting.finding.branches import Operand
-from thruway.dissecting.tracing.functions import COMPLEMENTS, LIGHT, PIECES, PRODUCTS, SQUASHES
+from thruway.dissecting.tracing.functions import COMPLEMENTS, LIGHT, MAGNITUDES, PIECES, PRODUCTS, SQUASHES
 from thruway.dissecting.tracing.lineage import Lineage
 from thruway.dissecting.tracing.tape import Call, Read, Tape
 
-__all__ = ["Blend", "blend_of", "only_weighs"]
+__all__ = ["Blend", "blend_of", "is_weighed", "only_weighs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,12 @@ def blend_of(tape: Tape, call: Call) -> Blend | None:
     if len(operands) != 2 or "alpha" in call.constants[1]:
         return None
     return _moved(tape, call, *operands) or _weighed(tape, *operands)
+
+
+def is_weighed(lineage: Lineage, value: int) -> bool:
+    """Whether all that reads a value weighs it, as x - h in h + t·(x - h), or asks how large it is."""
+    readers = {lineage.tape.calls[number].name for number in lineage.readers.get(value, [])}
+    return len(readers) > 0 and readers <= PRODUCTS | MAGNITUDES | {"addcmul"}
 
 
 def only_weighs(lineage: Lineage, value: int) -> bool:

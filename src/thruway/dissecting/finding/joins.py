@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from thruway.dissecting.finding.branches import Kind, Operand
-from thruway.dissecting.finding.gates import Blend, blend_of, only_weighs
+from thruway.dissecting.finding.gates import Blend, blend_of, is_weighed, only_weighs
 from thruway.dissecting.finding.shortcuts import Link, links, role_of
-from thruway.dissecting.tracing.functions import ADDS, FUSED_ADDS, SPECTRA
+from thruway.dissecting.tracing.functions import ADDS, FUSED_ADDS, SPECTRA, SUBTRACTIONS
 from thruway.dissecting.tracing.lineage import Cut, Lineage, unneeded
 from thruway.dissecting.tracing.tape import Call, Read, Tape
 
@@ -98,11 +98,12 @@ def _added(tape: Tape, call: Call) -> Iterator[_Trial]:
     data = tape.reads_data(call)
     if call.name in FUSED_ADDS:
         yield from _added_fused(call, data)
-    if call.name not in ADDS or len(data) != 2 or data[0].value == data[1].value:
+    if call.name not in ADDS | SUBTRACTIONS or len(data) != 2 or data[0].value == data[1].value:
         return
     a, b = (_operand(call, read) for read in data)
     yield _Trial(a, b, (b.value,))
-    yield _Trial(b, a, (a.value,))
+    if call.name in ADDS:
+        yield _Trial(b, a, (a.value,))
 
 
 def _added_fused(call: Call, data: list[Read]) -> Iterator[_Trial]:
@@ -116,7 +117,8 @@ def _added_fused(call: Call, data: list[Read]) -> Iterator[_Trial]:
 def _operand(call: Call, read: Read) -> Operand:
     alpha = call.constants[1].get("alpha", 1)
     is_scaled = read.path in ((1,), ("other",)) and isinstance(alpha, (int, float))
-    return Operand(read.value, call.number, read.path, float(alpha) if is_scaled else 1.0)
+    sign = -1 if call.name in SUBTRACTIONS and read.path in ((1,), ("other",)) else 1
+    return Operand(read.value, call.number, read.path, sign * float(alpha) if is_scaled else 1.0)
 
 
 def _tried(lineage: Lineage, joins: Mapping[int, int], call: Call, trial: _Trial) -> Found | str | None:
@@ -127,7 +129,8 @@ def _tried(lineage: Lineage, joins: Mapping[int, int], call: Call, trial: _Trial
     sizes = {x.shape, y.shape} | ({tape.values[trial.branch.value].shape} if trial.branch is not None else set())
     if len(sizes) > 1:
         related = any(lineage.are_related(x.number, end) for end in trial.ends)
-        return "its operands differ in shape: a bias, a mask or a mean" if related else None
+        is_add = call.name not in SUBTRACTIONS  # a mean taken away is no near miss
+        return "its operands differ in shape: a bias, a mask or a mean" if related and is_add else None
     calls = unneeded(tape, [Cut(call.number, x.number)])
     edge = frontier(tape, trial.ends, calls)
     link = _nearest(lineage, links(tape, joins, x.number), edge)
@@ -137,6 +140,8 @@ def _tried(lineage: Lineage, joins: Mapping[int, int], call: Call, trial: _Trial
     reason = _reason_against(lineage, call, link, trial, edge)
     if reason is not None:
         return reason
+    if call.name in SUBTRACTIONS and (not link.is_identity or is_weighed(lineage, call.values[0])):
+        return None  # a difference of two maps, or one that a gate weighs
     kind: Kind = "gated" if trial.is_gated else "identity" if link.is_identity else "projection"
     return Found(
         kind,

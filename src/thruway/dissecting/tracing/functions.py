@@ -9,6 +9,7 @@ __all__ = [
     "FUSED_ADDS",
     "LIGHT",
     "LINEAR",
+    "MAGNITUDES",
     "METADATA",
     "NORMS",
     "PIECES",
@@ -18,6 +19,7 @@ __all__ = [
     "SHAPED",
     "SPECTRA",
     "SQUASHES",
+    "SUBTRACTIONS",
     "name_of",
 ]
 
@@ -27,10 +29,14 @@ def _words(names: str) -> frozenset[str]:
 
 
 ADDS = _words("add")
+# x - f(x): only what is taken away can be the branch
+SUBTRACTIONS = _words("sub subtract")
 # shortcut + something of two tensors, in one call
 FUSED_ADDS = _words("addcmul addmm addbmm baddbmm addmv")
 PRODUCTS = _words("mul multiply")
 COMPLEMENTS = _words("rsub")
+# How large a difference is
+MAGNITUDES = _words("exp exp2 abs pow square")
 SQUASHES = _words("sigmoid softmax hardsigmoid expit")
 
 # Signal as it was, seen otherwise. Dropout is no part of a trained net's function.

@@ -62,7 +62,7 @@ def claims_for(config: Config) -> tuple[Claim, ...]:
     return (
         Claim(
             id="one-module-is-spared",
-            text="Deleting any one module of a residual net that keeps its size hardly changes the error.",
+            text="Deleting a typical module of a residual net that keeps its size hardly changes the error.",
             source=f"{_PAPER}, sec. 4.1, fig. 3",
             statistic="harm of deleting the median module that keeps its size (0 none, 1 as bad as guessing)",
             measure=_spared,
@@ -71,7 +71,7 @@ def claims_for(config: Config) -> tuple[Claim, ...]:
         ),
         Claim(
             id="resizing-modules-matter",
-            text="Only those that change the size have a modest effect.",
+            text="Modules that change the size matter more than the others on average.",
             source=f"{_PAPER}, sec. 4.1, fig. 3",
             statistic="mean harm of deleting a module that changes the size, less that of the others",
             measure=_resizing_over_others,
@@ -81,7 +81,7 @@ def claims_for(config: Config) -> tuple[Claim, ...]:
         *(
             Claim(
                 id=f"one-layer-is-all-{name}",
-                text=f"Deleting any one layer of {plain[name]} leaves it about as good as guessing.",
+                text=f"Deleting a typical layer of {plain[name]} leaves it about as good as guessing.",
                 source=f"{_PAPER}, sec. 4.1, fig. 3",
                 statistic="harm of deleting the median layer",
                 measure=_layers_of(name),

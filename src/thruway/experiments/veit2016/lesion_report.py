@@ -180,10 +180,11 @@ def _lead(rows: Rows, config: Config) -> str:
         mine = only(rows, net=net, what="delete_one")
         if mine:
             what = "module" if net == "resnet" else "layer"
-            intact, worst = mean_of(row["intact"] for row in mine), max(row["error"] for row in mine)
+            intact, worst = mean_of(row["intact"] for row in mine), max(mine, key=lambda row: float(row["error"]))
             sentences.append(
                 f"{_capital(NAMES[net])}: intact {intact:.1%} wrong, without one {what} "
-                f"{median(row['error'] for row in mine):.1%} in the median and {worst:.1%} at worst."
+                f"{median(row['error'] for row in mine):.1%} in the median and {worst['error']:.1%} "
+                f"at worst ({worst['branch']})."
             )
     harms, ten = harm_by_k(rows), config.as_many_as(10)
     if ten in harms:

@@ -32,7 +32,7 @@ CLAIMS = (
     ),
     Claim(
         id="only-slightly",
-        text="But only a little less.",
+        text="If it does, then only a little.",
         source=_SOURCE,
         statistic=_STATISTIC,
         measure=advantage,
