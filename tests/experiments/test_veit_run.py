@@ -9,6 +9,7 @@ from veit_tiny import TINY, StopsAt, complete, create, measurements, rows_of
 from thruway.errors import ConfigError, RunError
 from thruway.experiments import EXPERIMENTS, Silent
 from thruway.runs import Run, open_run
+from thruway.runs.checkpoints import save_checkpoint
 
 
 @pytest.fixture(scope="module", params=TINY)
@@ -159,6 +160,19 @@ def test_nets_that_were_trained_otherwise_are_refused(giver, tmp_path):
     config = TINY["veit2016.paths"].model_copy(update={"nets_of": giver, "learning_rate": 0.05, "widths": (2, 3, 5)})
     with pytest.raises(ConfigError, match=r"resnet of seed 0 in .*giver was trained otherwise; learning_rate, net"):
         complete(tmp_path / "run", "veit2016.paths", config)
+
+
+def test_nets_from_before_a_setting_was_there_had_its_default(tmp_path):
+    config = TINY["veit2016.paths"].model_copy(update={"seeds": 1})
+    giver = complete(tmp_path / "giver", "veit2016.paths", config)
+    kept = open_run(giver).load("net-resnet-0")
+    recipe = {key: value for key, value in kept.state["recipe"].items() if key not in ("contrast", "nesterov")}
+    save_checkpoint(giver, "net-resnet-0", kept.tensors, {**kept.state, "recipe": recipe})
+    taken = complete(tmp_path / "taken", "veit2016.paths", config.model_copy(update={"nets_of": giver}))
+    assert open_run(taken).table(site="resnet", quantity="seconds")["value"].tolist() == [0.0]
+    with pytest.raises(ConfigError, match="trained otherwise; nesterov differ"):
+        update = {"nets_of": giver, "nesterov": True}
+        complete(tmp_path / "other", "veit2016.paths", config.model_copy(update=update))
 
 
 def test_nets_of_no_run_are_refused_before_anything_is_made(tmp_path):

@@ -12,7 +12,7 @@ from thruway.data import batches, load
 from thruway.errors import ConfigError
 from thruway.experiments import EXPERIMENTS, Silent
 from thruway.experiments.highway2015 import lesion as highway
-from thruway.experiments.image_parts import load_parts, pooled, shifted_and_mirrored
+from thruway.experiments.image_parts import load_parts, pooled
 from thruway.experiments.image_study import ImageStudy
 from thruway.experiments.net_training import error_rate, train_net, trained
 from thruway.experiments.veit2016 import effective_paths, lesion, paths, stochastic_depth
@@ -82,20 +82,6 @@ def test_pooling_averages_squares():
     torch.testing.assert_close(pooled(images, 2).images.flatten(2), by_loops, rtol=0, atol=1e-6)
     with pytest.raises(ConfigError, match=r"pool: got 3, but digits has images of 8 x 8 pixels"):
         pooled(images, 3)
-
-
-def test_shifted_images_are_shifted_images():
-    """Every one is one of the nine shifts of the original, or of its mirror image; and all eighteen occur."""
-    image = torch.arange(2 * 8 * 8.0).view(1, 2, 8, 8)
-    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
-    allowed = {}
-    for down, right, mirrored in itertools.product(range(3), range(3), (False, True)):
-        crop = (padded.flip(-1) if mirrored else padded)[0, :, down : down + 8, right : right + 8]
-        allowed[(down, right, mirrored)] = crop
-    drawn = shifted_and_mirrored(image.expand(300, -1, -1, -1), torch.Generator().manual_seed(0))
-    met = [[key for key, crop in allowed.items() if torch.equal(crop, each)] for each in drawn]
-    assert all(len(found) == 1 for found in met)
-    assert {found[0] for found in met} == set(allowed)  # each is missed with probability (17/18)^300, 4e-8
 
 
 def test_augmentation_changes_what_is_learnt(tmp_path):

@@ -1,5 +1,6 @@
 """Data sets: real ones, read and checked here, and drawn ones, in memory and in an order that a seed fixes."""
 
+from thruway.data.augment import contrast_normalised, shifted_and_mirrored
 from thruway.data.cifar import read_cifar_binary
 from thruway.data.download import fetch
 from thruway.data.entry import Entry, Raw, Remote
@@ -32,6 +33,7 @@ __all__ = [
     "Shapeset",
     "TensorSet",
     "batches",
+    "contrast_normalised",
     "dataset",
     "fetch",
     "load",
@@ -42,5 +44,6 @@ __all__ = [
     "read_idx",
     "search_roots",
     "shape_classes",
+    "shifted_and_mirrored",
     "steps_per_epoch",
 ]

@@ -32,6 +32,8 @@ class ImageStudy(BaseModel, abc.ABC):
     """Training examples used, taken evenly over the set; unset: all."""
     test_examples: int | None = Field(default=None, ge=20)
     """Test examples used, taken evenly over the set; unset: all."""
+    contrast: bool = False
+    """Whether every image is brought to the same brightness and contrast."""
     augment: bool = False
     """Whether training images are shifted by up to an eighth of their side and mirrored at random."""
     epochs: int = Field(default=20, ge=1)
@@ -42,6 +44,8 @@ class ImageStudy(BaseModel, abc.ABC):
     drops: tuple[float, ...] = (0.5, 0.75)
     """Shares of the epochs after which the learning rate falls to a tenth of what it was."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+    """Whether the momentum is Nesterov's."""
     weight_decay: float = Field(default=1e-4, ge=0, lt=math.inf)
     clip: float | None = Field(default=None, gt=0)
     """The largest norm that the gradient of all parameters together may have; unset: any."""
@@ -55,6 +59,8 @@ class ImageStudy(BaseModel, abc.ABC):
 
     @model_validator(mode="after")
     def _can_be_learnt(self) -> "ImageStudy":
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0, got momentum=0")
         if list(self.drops) != sorted(self.drops) or not all(0 < at < 1 for at in self.drops):
             raise ValueError(f"drops are rising shares of the epochs between 0 and 1, got {self.drops}")
         return self

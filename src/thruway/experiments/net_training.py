@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thruway.data import batches
+from thruway.data import batches, shifted_and_mirrored
 from thruway.errors import CheckpointError, ConfigError
 from thruway.experiments.experiment import Progress
-from thruway.experiments.image_parts import Parts, shifted_and_mirrored
+from thruway.experiments.image_parts import Parts
 from thruway.experiments.image_study import NOT_PROTOCOL, ImageStudy
 from thruway.runs import Run, RunReader, open_run
 from thruway.seeding import generator
@@ -68,7 +68,9 @@ def train_net(config: ImageStudy, net: Net, parts: Parts, run: Run, progress: Pr
     coins, draws = torch.Generator(), torch.Generator()
     model = _built(net, parts, coins).to(config.device)
     rate = config.learning_rate if net.learning_rate is None else net.learning_rate
-    optimizer = torch.optim.SGD(model.parameters(), rate, config.momentum, weight_decay=config.weight_decay)
+    optimizer = torch.optim.SGD(
+        model.parameters(), rate, config.momentum, weight_decay=config.weight_decay, nesterov=config.nesterov
+    )
     epoch, seconds = int(state["epoch"]), float(state["seconds"])
     if epoch:
         model.load_state_dict(run.load(net.checkpoint).tensors)
@@ -203,7 +205,9 @@ def _taken_over(config: ImageStudy, net: Net, parts: Parts, run: Run) -> bool:
     there = other.load(net.checkpoint)
     state, wanted = there.state or {}, _recipe(config, net, parts)
     found = state.get("recipe", {})
-    if different := sorted(key for key in wanted if found.get(key) != wanted[key]):
+    # A run from before a setting was there had its default.
+    defaults = {key: field.default for key, field in ImageStudy.model_fields.items()}
+    if different := sorted(key for key in wanted if found.get(key, defaults.get(key)) != wanted[key]):
         raise ConfigError(
             f"nets_of: the {net.name} of seed {net.seed} in {config.nets_of} was trained otherwise; "
             f"{', '.join(different)} differ. Give the folder of a run with the same, or leave nets_of out."

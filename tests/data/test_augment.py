@@ -1,0 +1,93 @@
+"""Contrast and augmentation against slow twins, and what their coins depend on."""
+
+import itertools
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from thruway.data import contrast_normalised, load, shifted_and_mirrored
+from thruway.errors import ConfigError, ShapeError
+
+
+def coins(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_contrast_is_that_of_each_image():
+    images = load("digits", limit=20).images * torch.linspace(0.1, 3, 20).view(-1, 1, 1, 1) + 0.7
+    by_hand = []
+    for image in images.double():
+        mean = image.sum() / image.numel()
+        by_hand.append((image - mean) / ((image - mean).square().sum() / image.numel()).sqrt())
+    # Rounded to float32 once: 6e-8 of numbers up to 4.
+    torch.testing.assert_close(contrast_normalised(images).double(), torch.stack(by_hand), rtol=2e-7, atol=2e-7)
+
+
+def test_brightness_and_contrast_do_not_matter():
+    images = load("digits", limit=20).images.double()
+    torch.testing.assert_close(contrast_normalised(3 * images + 2), contrast_normalised(images), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("colour", [0.0, 0.1, 1 / 3, 1e30])
+def test_an_image_of_one_colour_is_zero(colour):
+    grey = torch.full((2, 3, 7, 5), colour)
+    assert torch.equal(contrast_normalised(grey), torch.zeros_like(grey))
+
+
+def by_loops(image, reach, fill):
+    """{(down, right, is mirrored): what the image then is}"""
+    height, width = image.shape[-2:]
+    padded = F.pad(image[None], (reach,) * 4, mode="replicate" if fill == "edge" else "constant")[0]
+    found = {}
+    for down, right, mirrored in itertools.product(range(2 * reach + 1), range(2 * reach + 1), (False, True)):
+        crop = padded[:, down : down + height, right : right + width]
+        found[(down, right, mirrored)] = crop.flip(-1) if mirrored else crop
+    return found
+
+
+@pytest.mark.parametrize("fill", ["edge", "zeros"])
+def test_shifted_images_are_shifted_images(fill):
+    """Every one is one of the nine shifts of the original, or its mirror image; and all eighteen occur."""
+    image = torch.arange(1, 1 + 2 * 8 * 6.0).view(2, 8, 6)
+    allowed = by_loops(image, 1, fill)
+    drawn = shifted_and_mirrored(image.expand(300, -1, -1, -1), coins(), fill=fill)
+    met = [[key for key, crop in allowed.items() if torch.equal(crop, each)] for each in drawn]
+    assert all(len(found) == 1 for found in met)
+    assert {found[0] for found in met} == set(allowed)  # each is missed with probability (17/18)^300, 4e-8
+
+
+def test_without_mirroring_and_reach_nothing_changes():
+    images = load("digits", limit=50).images
+    assert torch.equal(shifted_and_mirrored(images, coins(), reach=0, mirror=False), images)
+
+
+def test_half_the_images_are_mirrored():
+    image = torch.tensor([[[0.0, 1.0]]]).expand(10_000, 1, 1, 2)
+    share = shifted_and_mirrored(image, coins(), reach=0)[:, 0, 0, 0].mean().item()
+    assert abs(share - 0.5) < 0.025  # five standard deviations of 0.005
+
+
+def test_coins_are_those_of_the_seed_and_of_nothing_else():
+    images = load("digits", limit=50).images
+    grey, coloured = (
+        shifted_and_mirrored(images, coins(3)),
+        shifted_and_mirrored(images.expand(-1, 3, -1, -1), coins(3)),
+    )
+    assert torch.equal(grey.expand(-1, 3, -1, -1), coloured)
+    assert not torch.equal(grey, shifted_and_mirrored(images, coins(4)))
+    before = torch.get_rng_state()
+    shifted_and_mirrored(images, coins())
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_wrong_input_is_told():
+    images = torch.zeros(2, 1, 4, 4)
+    with pytest.raises(ShapeError, match=r"got \(4,\)"):
+        contrast_normalised(torch.zeros(4))
+    with pytest.raises(ShapeError, match=r"got \(1, 4, 4\)"):
+        shifted_and_mirrored(images[0], coins())
+    with pytest.raises(ConfigError, match="reach is a number of pixels, 0 or more, got -1"):
+        shifted_and_mirrored(images, coins(), reach=-1)
+    with pytest.raises(ConfigError, match="fill"):
+        shifted_and_mirrored(images, coins(), fill="mirror")
