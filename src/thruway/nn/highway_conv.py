@@ -10,6 +10,7 @@ from thruway.activations import activation_module
 from thruway.errors import ShapeError
 from thruway.init.parts import Part
 from thruway.nn.accepts import CARRIES, accept_carry, accept_gate_bias
+from thruway.nn.conv_autograd import highway_conv, is_fusible, unheard_activation
 from thruway.nn.fused import activation_name, draw_parts_, highway_parts
 from thruway.nn.gates import CarryGate, TransformGate, mix
 from thruway.nn.same_conv import SameConv, same_conv
@@ -62,6 +63,10 @@ class _HighwayConv(nn.Module, abc.ABC):
                 f"{type(self).__name__} works on (batch, {conv.channels}, {conv.dims} axes of the map) or one such "
                 f"sample, got {tuple(x.shape)}. It carries its input; put a Resize or a convolution before it."
             )
+        if self.carry_gate is None:
+            act = unheard_activation(self.activation, self.transform_gate)
+            if act is not None and is_fusible(conv, x, self.weight, self.bias):
+                return highway_conv(conv, x, self.weight, self.bias, act)
         h, t, *c = conv(x, self.weight, self.bias)
         carried = self.carry_gate(c[0]) if self.carry_gate is not None else None
         return mix(x, self.activation(h), self.transform_gate(t), carried)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,6 +30,27 @@ class SameConv:
     groups: int
     padding_mode: str
 
+    @property
+    def padding(self) -> list[int]:
+        """Pixels beyond the edge that the middle of the kernel needs, for each axis."""
+        return [step * (size // 2) for step, size in zip(self.dilation, self.kernel_size, strict=True)]
+
+    def joint(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """All maps in one output, zeros beyond the edge: (..., maps * channels, *map)."""
+        return _CONVOLUTIONS[self.dims](
+            x, weight, bias, padding=self.padding, dilation=self.dilation, groups=self.groups
+        )
+
+    def joint_backward(
+        self, g: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """(dL/dx, dL/dweight, dL/dbias) of `joint` on a batch, from dL/dz; None for what is not wanted."""
+        ones, zeros = [1] * self.dims, [0] * self.dims
+        found: tuple[Tensor | None, Tensor | None, Tensor | None] = torch.ops.aten.convolution_backward(
+            g, x, weight, [len(weight)], ones, self.padding, self.dilation, False, zeros, self.groups, wanted
+        )
+        return found
+
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
         """One output per map in `weight` (maps * channels, channels / groups, *kernel), in order."""
         maps, each = len(weight) // self.channels, self.channels // self.groups
@@ -37,12 +59,12 @@ class SameConv:
             together = (maps, self.groups, each)
             weight = weight.reshape(*together, *weight.shape[1:]).transpose(0, 1).flatten(0, 2)
             bias = bias.reshape(together).transpose(0, 1).flatten()
-        padding = [step * (size // 2) for step, size in zip(self.dilation, self.kernel_size, strict=True)]
-        if self.padding_mode != "zeros":
+        if self.padding_mode == "zeros":
+            z = self.joint(x, weight, bias)
+        else:
             # F.pad counts from the last axis, two numbers for each.
-            x = F.pad(x, [side for side in reversed(padding) for _ in range(2)], mode=self.padding_mode)
-            padding = [0] * self.dims
-        z = _CONVOLUTIONS[self.dims](x, weight, bias, padding=padding, dilation=self.dilation, groups=self.groups)
+            x = F.pad(x, [side for side in reversed(self.padding) for _ in range(2)], mode=self.padding_mode)
+            z = _CONVOLUTIONS[self.dims](x, weight, bias, dilation=self.dilation, groups=self.groups)
         channel = z.ndim - self.dims - 1
         shape = (*z.shape[:channel], self.groups, maps, each, *z.shape[channel + 1 :])
         pieces = split_maps(z.view(shape), maps, dim=channel + 1)

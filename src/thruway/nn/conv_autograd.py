@@ -1,0 +1,117 @@
+"""A convolutional highway layer as one differentiable call, with the backward pass written by hand.
+
+    z = W * x + b        H = act(z_H)        T = sigmoid(z_T)        y = x + T (H - x)
+
+and back, with g = dL/dy:
+
+    dL/dz_H = g T act'(H)    dL/dz_T = g (H - x) T (1 - T)    dL/dx = g (1 - T) + (dL/dz through the convolution)
+
+Autograd keeps H and T in memory of their own and joins the gradients of z_H and z_T by copying them into one. Here H
+and T lie where z was, and both gradients are written where they belong. Everything is computed by the calls that
+autograd itself would make: the numbers are the same to the last bit, so that a layer that is watched, and then runs
+in single calls, trains as one that is not.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.modules.module import _has_any_global_hook
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from thruway.activations import activation
+from thruway.nn.gates import TransformGate
+from thruway.nn.same_conv import SameConv
+from thruway.nn.stack_kernel import FUSED_ACTIVATIONS
+
+__all__ = ["highway_conv", "is_fusible", "unheard_activation"]
+
+aten = torch.ops.aten
+
+_BY_MODULE: dict[type[nn.Module], str] = {
+    nn.Identity: "linear",
+    nn.ReLU: "relu",
+    nn.Tanh: "tanh",
+    nn.Sigmoid: "sigmoid",
+}
+
+
+def highway_conv(conv: SameConv, x: Tensor, weight: Tensor, bias: Tensor, act: str) -> Tensor:
+    """y of a coupled highway layer, where `is_fusible` says so.
+
+    Args:
+        x: (batch, channels, *map).
+        weight: (2 channels, channels, *kernel), H first.
+        bias: (2 channels,).
+        act: a key of FUSED_ACTIVATIONS.
+    """
+    return cast("Tensor", _HighwayConv.apply(conv, x, weight, bias, act))  # type: ignore[no-untyped-call]
+
+
+def unheard_activation(activation: nn.Module, transform_gate: nn.Module) -> str | None:
+    """The name of the activation, if it is a known one and no hook waits for H or T; else None."""
+    is_heard = _has_any_global_hook() or any(  # type: ignore[no-untyped-call]
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        for module in (activation, transform_gate)
+    )
+    return _BY_MODULE.get(type(activation)) if type(transform_gate) is TransformGate and not is_heard else None
+
+
+def is_fusible(conv: SameConv, *tensors: Tensor) -> bool:
+    """Whether this convolution is one of those here, and nobody watches, traces or transforms the single calls."""
+    x = tensors[0]
+    return (
+        conv.groups == 1
+        and conv.padding_mode == "zeros"
+        and x.ndim == conv.dims + 2
+        and all(type(t) in (Tensor, nn.Parameter) and t.dtype == x.dtype for t in tensors)
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled(x.device.type)
+        and not torch._C._len_torch_function_stack()
+        and not is_in_torch_dispatch_mode()
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and forward_ad._current_level < 0
+    )
+
+
+class _HighwayConv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, conv: SameConv, x: Tensor, weight: Tensor, bias: Tensor, act: str) -> Tensor:
+        z = conv.joint(x, weight, bias)
+        h, t = z.chunk(2, dim=1)
+        FUSED_ACTIVATIONS[act].apply_(h)
+        t.sigmoid_()
+        ctx.conv, ctx.act = conv, act
+        ctx.save_for_backward(x, weight, bias, z)
+        return torch.lerp(x, h, t)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias, z = ctx.saved_tensors
+        if torch.is_grad_enabled():  # derivatives of derivatives are rare, and autograd's own
+            gx, gw, gb = torch.func.vjp(_plain(ctx.conv, ctx.act), x, weight, bias)[1](g)
+            return None, gx, gw, gb, None
+        gz = torch.empty_like(z)
+        (h, t), (gh, gt) = z.chunk(2, dim=1), gz.chunk(2, dim=1)
+        torch.mul(g, t, out=gh)
+        FUSED_ACTIVATIONS[ctx.act].backward(gh, h, gh)
+        torch.sub(h, x, out=gt)
+        gt.mul_(g)
+        aten.sigmoid_backward.grad_input(gt, t, grad_input=gt)
+        _, needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        gx, gw, gb = ctx.conv.joint_backward(gz, x, weight, (needs_x, needs_weight, needs_bias))
+        if needs_x:
+            gx = torch.sub(1.0, t).mul_(g).add_(gx)
+        return None, gx, gw, gb, None
+
+
+def _plain(conv: SameConv, act: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """(x, weight, bias) -> y in single calls."""
+
+    def run(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        h, t = conv.joint(x, weight, bias).chunk(2, dim=1)
+        return torch.lerp(x, activation(act).function(h), torch.sigmoid(t))
+
+    return run
