@@ -14,7 +14,11 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 def start_(
-    net: Net, device: torch.device | str | None, dtype: torch.dtype | None, generator: torch.Generator | None
+    net: Net,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+    generator: torch.Generator | None,
+    scheme: str = "he_normal",
 ) -> Net:
     """Give a net that was built on the meta device memory and its first numbers: He's weights, norms as the identity.
 
@@ -29,7 +33,7 @@ def start_(
     for module in net.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.reset_running_stats()
-    initialize(net, "he_normal", generator=generator)
+    initialize(net, scheme, generator=generator)
     return net
 
 

@@ -1,9 +1,11 @@
 """Blocks of very deep networks: highway, residual and plain, and what joins them."""
 
+from thruway.nn.dropout import Dropout
 from thruway.nn.gates import CarryGate, TransformGate, gate_bias_for_depth
 from thruway.nn.highway import HighwayLinear
 from thruway.nn.highway_conv import HighwayConv1d, HighwayConv2d, HighwayConv3d
 from thruway.nn.highway_wrap import Highway
+from thruway.nn.maxout import Maxout
 from thruway.nn.plain import Plain
 from thruway.nn.random_subset import RandomSubset
 from thruway.nn.residual import Learnt, Residual
@@ -13,6 +15,7 @@ from thruway.nn.stochastic_depth import survival_probabilities
 
 __all__ = [
     "CarryGate",
+    "Dropout",
     "Highway",
     "HighwayConv1d",
     "HighwayConv2d",
@@ -20,6 +23,7 @@ __all__ = [
     "HighwayLinear",
     "HighwayStack",
     "Learnt",
+    "Maxout",
     "Plain",
     "RandomSubset",
     "Residual",

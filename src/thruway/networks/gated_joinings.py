@@ -1,0 +1,111 @@
+"""The ways in which a residual module's branch and shortcut were joined: those of He et al.'s test, and the reply's.
+
+One row each in JOININGS; to add one, write its function and its row. F is conv-BN-relu-conv-BN throughout, x stands
+for what the shortcut passes on, and g = sigmoid(1x1 conv(x)).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from thruway.networks.gated_modules import Blend, Gate, GatedShortcut, Scaled
+from thruway.networks.resnet_modules import BRANCHES, ORDERS, SHORTCUTS, Convolution
+from thruway.nn import Dropout, Residual
+
+__all__ = ["JOININGS", "Joining", "Place"]
+
+_ORDER = ORDERS["post"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a module stands, and what it may be built from."""
+
+    inputs: int
+    width: int
+    stride: int
+    resize: str  # a key of SHORTCUTS: what passes where sizes change
+    gate_bias: float
+    coins: torch.Generator | None
+
+    def branch(self) -> nn.Sequential:
+        """conv-BN-relu-conv-BN"""
+        return _ORDER.branch(self.inputs, BRANCHES["basic"].convolutions(self.width, self.stride))
+
+    def shortcut(self) -> nn.Module:
+        """x itself wherever sizes allow"""
+        if self.inputs == self.width and self.stride == 1:
+            return nn.Identity()
+        return SHORTCUTS[self.resize](_ORDER, self.inputs, self.width, self.stride)
+
+    def projection(self) -> nn.Module:
+        """1x1 conv-BN, also where sizes stay"""
+        return _ORDER.projection(Convolution(1, self.width, self.stride), self.inputs)
+
+    def point_gate(self) -> Gate:
+        """g = sigmoid(1x1 conv)"""
+        return Gate(nn.Sequential(nn.Conv2d(self.inputs, self.width, 1, self.stride)), self.gate_bias)
+
+
+def _identity(place: Place) -> nn.Module:
+    """y = relu(F + x)"""
+    return Residual(place.branch(), place.shortcut(), after="relu")
+
+
+def _exclusive(place: Place) -> nn.Module:
+    """y = relu(g·F + (1 - g)·x)"""
+    return Blend(place.branch(), place.point_gate(), place.shortcut(), after="relu")
+
+
+def _shortcut(place: Place) -> nn.Module:
+    """y = relu(F + (1 - g)·x)"""
+    return Residual(place.branch(), GatedShortcut(place.shortcut(), place.point_gate()), after="relu")
+
+
+def _scaled(place: Place) -> nn.Module:
+    """y = relu(0.5·F + 0.5·x)"""
+    return Residual(place.branch(), Scaled(place.shortcut(), 0.5), scale=0.5, after="relu")
+
+
+def _scaled_shortcut(place: Place) -> nn.Module:
+    """y = relu(F + 0.5·x)"""
+    return Residual(place.branch(), Scaled(place.shortcut(), 0.5), after="relu")
+
+
+def _project(place: Place) -> nn.Module:
+    """y = relu(F + BN(1x1 conv(x)))"""
+    return Residual(place.branch(), place.projection(), after="relu")
+
+
+def _dropout(place: Place) -> nn.Module:
+    """y = relu(F + dropout(x))"""
+    return Residual(place.branch(), nn.Sequential(place.shortcut(), Dropout(0.5, place.coins)), after="relu")
+
+
+def _highway(place: Place) -> nn.Module:
+    """y = T·relu(F) + (1 - T)·x,  T = sigmoid(conv-BN-relu-conv-BN(x))"""
+    transform = nn.Sequential(*place.branch(), nn.ReLU())
+    return Blend(transform, Gate(place.branch(), place.gate_bias), place.shortcut())
+
+
+@dataclass(frozen=True)
+class Joining:
+    """How a module is built, and what a network of such modules was published with."""
+
+    module: Callable[[Place], nn.Module]
+    widths: tuple[int, ...] = (16, 32, 64)
+    resize: str = "pad"
+
+
+JOININGS: dict[str, Joining] = {
+    "identity": Joining(_identity),
+    "exclusive": Joining(_exclusive),
+    "shortcut": Joining(_shortcut),
+    "scaled": Joining(_scaled),
+    "scaled-shortcut": Joining(_scaled_shortcut),
+    "project": Joining(_project),
+    "dropout": Joining(_dropout),
+    "highway": Joining(_highway, widths=(14, 28, 56), resize="project"),
+}

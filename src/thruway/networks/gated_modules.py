@@ -1,0 +1,94 @@
+"""What the gated residual modules are made of: a gate, and the three places where gates and factors stand."""
+
+from collections.abc import Callable, Iterator
+
+from torch import Tensor, nn
+
+from thruway.activations import activation_module
+from thruway.init.layers import parts_of
+from thruway.init.parts import Part
+from thruway.nn import TransformGate
+from thruway.nn.accepts import accept_gate_bias
+from thruway.nn.gates import mix
+
+__all__ = ["Blend", "Gate", "GatedShortcut", "Scaled"]
+
+
+class Gate(nn.Module):
+    """g(x) = sigmoid(layers(x)), where the bias of the last layer starts at `gate_bias`, and stays there.
+
+    >>> gate = Gate(nn.Sequential(nn.Conv2d(1, 2, 1)), gate_bias=-6.0)
+    >>> gate.layers[-1].bias
+    Parameter containing:
+    tensor([-6., -6.], requires_grad=True)
+    """
+
+    def __init__(self, layers: nn.Sequential, gate_bias: float) -> None:
+        super().__init__()
+        self.layers = layers
+        self.transform_gate = TransformGate()  # where a hook reads g
+        self.gate_bias = accept_gate_bias(gate_bias)
+        nn.init.constant_(layers[-1].get_parameter("bias"), self.gate_bias)
+
+    def init_parts(self) -> Iterator[Part]:
+        """The last layer, so that an initialiser keeps its bias."""
+        for part in parts_of(self.layers[-1], self.gate_bias) or ():
+            yield part._replace(name="gate", bias_value=self.gate_bias, activation="sigmoid")
+
+    def forward(self, x: Tensor) -> Tensor:
+        g: Tensor = self.transform_gate(self.layers(x))
+        return g
+
+
+class GatedShortcut(nn.Module):
+    """(1 - g(x))·shortcut(x)"""
+
+    def __init__(self, shortcut: nn.Module, gate: Gate) -> None:
+        super().__init__()
+        self.shortcut = shortcut
+        self.gate = gate
+
+    def forward(self, x: Tensor) -> Tensor:
+        carried: Tensor = (1 - self.gate(x)) * self.shortcut(x)
+        return carried
+
+
+class Blend(nn.Module):
+    """y = after(g(x)·transform(x) + (1 - g(x))·shortcut(x)): a highway layer that may change sizes.
+
+    Gate and transform put out what the shortcut does, so that where sizes change g blends the new maps with
+    the resized old ones.
+    """
+
+    def __init__(
+        self,
+        transform: nn.Module,
+        gate: Gate,
+        shortcut: nn.Module,
+        after: str | Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.transform = transform
+        self.gate = gate
+        self.shortcut = shortcut
+        self.after = nn.Identity() if after is None else activation_module(after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.after(mix(self.shortcut(x), self.transform(x), self.gate(x)))
+        return y
+
+
+class Scaled(nn.Module):
+    """factor·module(x)"""
+
+    def __init__(self, module: nn.Module, factor: float) -> None:
+        super().__init__()
+        self.module = module
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.factor * self.module(x)
+        return y
+
+    def extra_repr(self) -> str:
+        return f"factor={self.factor}"
