@@ -170,9 +170,9 @@ def test_nets_from_before_a_setting_was_there_had_its_default(tmp_path):
     save_checkpoint(giver, "net-resnet-0", kept.tensors, {**kept.state, "recipe": recipe})
     taken = complete(tmp_path / "taken", "veit2016.paths", config.model_copy(update={"nets_of": giver}))
     assert open_run(taken).table(site="resnet", quantity="seconds")["value"].tolist() == [0.0]
+    other = config.model_copy(update={"nets_of": giver, "nesterov": True})
     with pytest.raises(ConfigError, match="trained otherwise; nesterov differ"):
-        update = {"nets_of": giver, "nesterov": True}
-        complete(tmp_path / "other", "veit2016.paths", config.model_copy(update=update))
+        complete(tmp_path / "other", "veit2016.paths", other)
 
 
 def test_nets_of_no_run_are_refused_before_anything_is_made(tmp_path):

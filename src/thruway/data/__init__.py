@@ -14,6 +14,7 @@ from thruway.data.shapes_classes import SHAPE_CLASSES, shape_classes
 from thruway.data.shapeset import SHAPESET_STARTS, Shapeset
 from thruway.data.table import DATASETS, dataset
 from thruway.data.tensors import TensorSet, load
+from thruway.data.text import TextSet, python_docs, split_text
 from thruway.data.vision import CIFAR10, CIFAR100, EMNIST, KMNIST, MNIST, FashionMNIST
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Remote",
     "Shapeset",
     "TensorSet",
+    "TextSet",
     "batches",
     "contrast_normalised",
     "dataset",
@@ -39,11 +41,13 @@ __all__ = [
     "load",
     "obtain",
     "permutation",
+    "python_docs",
     "read",
     "read_cifar_binary",
     "read_idx",
     "search_roots",
     "shape_classes",
     "shifted_and_mirrored",
+    "split_text",
     "steps_per_epoch",
 ]

@@ -5,6 +5,7 @@ from thruway.experiments.experiment import Experiment, Progress, Silent
 from thruway.experiments.glorot2010 import COST_SURFACE, ERRORS, INITIALIZATION, SATURATION
 from thruway.experiments.highway2015 import DEPTH
 from thruway.experiments.highway2015 import LESION as HIGHWAY_LESION
+from thruway.experiments.rhn2017 import DEPTH as RHN_DEPTH
 from thruway.experiments.veit2016 import EFFECTIVE_PATHS, LESION, PATH_SURVIVAL, PATHS, STOCHASTIC_DEPTH
 
 __all__ = ["EXPERIMENTS", "Claim", "Experiment", "Progress", "Silent", "judge"]
@@ -23,5 +24,6 @@ EXPERIMENTS: dict[str, Experiment] = {
         EFFECTIVE_PATHS,
         PATH_SURVIVAL,
         STOCHASTIC_DEPTH,
+        RHN_DEPTH,
     )
 }

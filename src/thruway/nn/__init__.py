@@ -8,6 +8,8 @@ from thruway.nn.highway_wrap import Highway
 from thruway.nn.maxout import Maxout
 from thruway.nn.plain import Plain
 from thruway.nn.random_subset import RandomSubset
+from thruway.nn.recurrent import RecurrentHighway
+from thruway.nn.recurrent_cell import DropoutMasks, RecurrentHighwayCell
 from thruway.nn.residual import Learnt, Residual
 from thruway.nn.resize import Resize
 from thruway.nn.stack import HighwayStack
@@ -16,6 +18,7 @@ from thruway.nn.stochastic_depth import survival_probabilities
 __all__ = [
     "CarryGate",
     "Dropout",
+    "DropoutMasks",
     "Highway",
     "HighwayConv1d",
     "HighwayConv2d",
@@ -26,6 +29,8 @@ __all__ = [
     "Maxout",
     "Plain",
     "RandomSubset",
+    "RecurrentHighway",
+    "RecurrentHighwayCell",
     "Residual",
     "Resize",
     "TransformGate",

@@ -1,0 +1,92 @@
+"""The language model of the study, and how wide it is for its number of parameters."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from thruway.errors import ConfigError
+from thruway.init import initialize
+from thruway.nn.recurrent import RecurrentHighway
+
+__all__ = ["LanguageModel", "parameters_of", "width_for"]
+
+
+class LanguageModel(nn.Module):
+    """Characters in, logits of the next character out; its state is handed in and out.
+
+    Args:
+        symbols: characters of the alphabet.
+        embedding: features that a character is looked up as.
+        width, depth, gate_bias: of the recurrent highway.
+        drops: probabilities of dropping features of input, state and output; one mask a sequence and call.
+        weights: where the first weights are drawn from.
+        coins: where the masks are drawn from.
+    """
+
+    def __init__(
+        self,
+        symbols: int,
+        embedding: int,
+        width: int,
+        depth: int,
+        gate_bias: float,
+        drops: tuple[float, float, float],
+        weights: torch.Generator,
+        coins: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding.from_pretrained(torch.empty(symbols, embedding), freeze=False)  # type: ignore[no-untyped-call]
+        self.recurrent = RecurrentHighway(
+            embedding, width, depth, gate_bias, dropout=drops[:2], generator=weights, coins=coins
+        )
+        self.head = nn.utils.skip_init(nn.Linear, width, symbols)  # type: ignore[no-untyped-call]
+        self.drop, self.coins = drops[2], coins
+        # Nothing adds up in a row that is looked up: its features need no scale of a fan.
+        self.embedding.weight.data.normal_(generator=weights)
+        initialize(self.head, "glorot_uniform", generator=weights)
+
+    def forward(self, codes: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(logits (time, batch, symbols), state after the last step) of codes (time, batch)."""
+        output, state = self.recurrent(self.embedding(codes), state)
+        if self.training and self.drop > 0:
+            kept = torch.rand(output.shape[1:], generator=self.coins) >= self.drop
+            output = output * kept.to(output) / (1 - self.drop)
+        return self.head(output), state
+
+
+def parameters_of(symbols: int, embedding: int, width: int, depth: int) -> int:
+    """Weights and biases of a LanguageModel.
+
+    >>> parameters_of(symbols=103, embedding=32, width=80, depth=1)
+    29719
+    """
+    looked_up = symbols * embedding
+    recurrent = 2 * width * (embedding + depth * (width + 1))
+    return looked_up + recurrent + symbols * (width + 1)
+
+
+def width_for(parameters: int, symbols: int, embedding: int, depth: int) -> int:
+    """The width whose net comes nearest to that many parameters.
+
+    Raises:
+        ConfigError: if it cannot come within a twentieth of them.
+
+    >>> [width_for(30_000, 103, 32, depth) for depth in (1, 2, 10)]
+    [81, 63, 32]
+    """
+    # The positive root of parameters_of(width) = parameters, a parabola in the width.
+    linear = 2 * (embedding + depth) + symbols
+    constant = symbols * (embedding + 1) - parameters
+    root = (-linear + math.sqrt(max(0.0, linear**2 - 8 * depth * constant))) / (4 * depth)
+    nearest = min(
+        (max(1, math.floor(root)), math.floor(root) + 1),
+        key=lambda width: abs(parameters_of(symbols, embedding, max(1, width), depth) - parameters),
+    )
+    found = parameters_of(symbols, embedding, nearest, depth)
+    if abs(found - parameters) > parameters / 20:
+        raise ConfigError(
+            f"parameters: got {parameters}, but a net of depth {depth} with an alphabet of {symbols} comes no nearer "
+            f"than {found}. Ask for more parameters, or for a smaller embedding."
+        )
+    return nearest

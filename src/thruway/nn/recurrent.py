@@ -1,0 +1,184 @@
+"""The recurrent highway layer: the cell over whole sequences."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.utils.rnn import PackedSequence
+
+from thruway.errors import ShapeError
+from thruway.nn.recurrent_autograd import recurrent_highway
+from thruway.nn.recurrent_cell import DropoutMasks, RecurrentHighwayCell
+from thruway.nn.recurrent_kernel import plain_sequence
+from thruway.nn.stack_kernel import FUSED_ACTIVATIONS
+
+__all__ = ["RecurrentHighway"]
+
+
+class RecurrentHighway(nn.Module):
+    """A recurrent layer whose every time step is `depth` highway layers deep; used like torch.nn.GRU.
+
+        output, state = layer(x, state)
+
+    The equations, the weights and the gates to hook are those of `cell`, a RecurrentHighwayCell. `output` is the state
+    after every time step, `state` the one after the last step of each sequence: pass it on to continue the sequences.
+
+    The maps of the input are one GEMM for all time steps, H and T of a micro-step one more. Coupled gates and
+    activations whose slope can be told from their value (linear, relu, tanh, sigmoid, elu) have a backward pass
+    written by hand. A pass in which one of the cell's gates or its activation has a hook runs step by step
+    instead, as it does under autocast, torch.func, forward mode and torch.compile: the same numbers up to rounding.
+
+    In training with `dropout` each call draws one mask per sequence, of the input and of the state, and keeps it
+    over all time steps and micro-steps; a long text that is cut into calls gets new masks with each, as published.
+
+    Args:
+        inputs, width, depth, gate_bias, activation, carry, dropout, generator, coins: as in RecurrentHighwayCell.
+        batch_first: whether batched sequences are (batch, time, features) instead of (time, batch, features).
+    Raises:
+        ConfigError: as RecurrentHighwayCell.
+        ShapeError: when called on a tensor that is neither 2- nor 3-dimensional, has other features, or comes
+            with a state of another shape.
+    Source:
+        Zilly, Srivastava, Koutník & Schmidhuber 2017 (Recurrent Highway Networks), sec. 4.
+
+    >>> layer = RecurrentHighway(3, 4, depth=5, generator=torch.Generator().manual_seed(0))
+    >>> x = torch.ones(7, 2, 3)                           # 7 time steps of 2 sequences
+    >>> output, state = layer(x)
+    >>> output.shape, torch.equal(output[-1], state)
+    (torch.Size([7, 2, 4]), True)
+    >>> first, handed_on = layer(x[:3])
+    >>> torch.allclose(layer(x[3:], handed_on)[0], output[3:])
+    True
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        depth: int,
+        gate_bias: float = -2.0,
+        activation: str | Callable[[Tensor], Tensor] = "tanh",
+        carry: str = "coupled",
+        *,
+        batch_first: bool = False,
+        dropout: float | tuple[float, float] = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        generator: torch.Generator | None = None,
+        coins: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.batch_first = batch_first
+        self.cell = RecurrentHighwayCell(
+            inputs,
+            width,
+            depth,
+            gate_bias,
+            activation,
+            carry,
+            dropout=dropout,
+            device=device,
+            dtype=dtype,
+            generator=generator,
+            coins=coins,
+        )
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw all weights afresh and put the biases back to their start."""
+        self.cell.reset_parameters(generator)
+
+    def forward(
+        self, x: Tensor | PackedSequence, state: Tensor | None = None
+    ) -> tuple[Tensor | PackedSequence, Tensor]:
+        """(output, state) after the sequences.
+
+        Args:
+            x: (time, batch, inputs), (batch, time, inputs) with `batch_first`, (time, inputs) for a single sequence,
+                or a PackedSequence of sequences of different lengths.
+            state: before the first step, (batch, width), or (width,) for a single sequence; None for zeros.
+        Returns:
+            The output, packed or shaped as x, with `width` features; and the state, (batch, width) or (width,), of
+            packed sequences each after its own last step, in the order in which they were packed.
+        """
+        if isinstance(x, PackedSequence):
+            return self._packed(x, state)
+        if x.ndim not in (2, 3) or x.shape[-1] != self.cell.inputs:
+            order = "batch, time" if self.batch_first else "time, batch"
+            raise ShapeError(
+                f"RecurrentHighway takes ({order}, {self.cell.inputs}), (time, {self.cell.inputs}) or a "
+                f"PackedSequence, got {tuple(x.shape)}. One time step is the cell's: layer.cell(x, state)."
+            )
+        batch = x.shape[0] if self.batch_first else x.shape[1]
+        if x.ndim == 2:
+            begin = self.cell.accept_state(state, ()).unsqueeze(0)
+            output, end = self._run(x, begin, self.cell.draw_masks(1), (1,) * len(x))
+            return output, end.squeeze(0)
+        rows = x.transpose(0, 1) if self.batch_first else x
+        begin, masks = self.cell.accept_state(state, (batch,)), self.cell.draw_masks(batch)
+        output, end = self._run(rows.reshape(-1, self.cell.inputs), begin, masks, (batch,) * len(rows))
+        output = output.view(*rows.shape[:2], self.cell.width)
+        return output.transpose(0, 1) if self.batch_first else output, end
+
+    def extra_repr(self) -> str:
+        return f"batch_first={self.batch_first}"
+
+    def _packed(self, x: PackedSequence, state: Tensor | None) -> tuple[PackedSequence, Tensor]:
+        data, batch_sizes, by_length, as_given = x
+        if data.ndim != 2 or data.shape[-1] != self.cell.inputs:
+            raise ShapeError(
+                f"RecurrentHighway takes packed sequences of {self.cell.inputs} features, got {tuple(data.shape[1:])}. "
+                "Pack sequences of (time, features), or build the layer with that many inputs."
+            )
+        sizes = tuple(batch_sizes.tolist())
+        begin, masks = self.cell.accept_state(state, (sizes[0],)), self.cell.draw_masks(sizes[0])
+        if by_length is not None:
+            begin = begin[by_length]
+            masks = DropoutMasks(*(None if mask is None else mask[by_length] for mask in masks))
+        output, end = self._run(data, begin, masks, sizes)
+        return PackedSequence(output, batch_sizes, by_length, as_given), end if as_given is None else end[as_given]
+
+    def _run(self, x: Tensor, state: Tensor, masks: DropoutMasks, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """(output, packed; state of each sequence after its last step) of packed rows, longest sequence first."""
+        if not sizes:
+            return state[:0], state
+        kept = None if masks.input is None else torch.cat([masks.input[:size] for size in sizes])
+        z, cell = self.cell.project(x, kept), self.cell
+        if self._is_for_the_kernel(z, state):
+            name = str(cell.activation_name)
+            output = recurrent_highway(z, state, cell.weight, cell.bias, masks.state, sizes, name)
+        else:
+            output = plain_sequence(z, state, masks.state, sizes, cell.transition)
+        if sizes[0] == sizes[-1]:
+            return output, output[len(output) - sizes[0] :]
+        return output, output[_last_rows(sizes).to(output.device)]
+
+    def _is_for_the_kernel(self, z: Tensor, state: Tensor) -> bool:
+        cell = self.cell
+        is_plain = (
+            cell.carry == "independent"
+            or cell.activation_name not in FUSED_ACTIVATIONS
+            or not z.dtype == state.dtype == cell.weight.dtype  # autocast has narrowed the GEMM
+            or any(map(_is_watched, cell.modules()))
+            or torch.compiler.is_compiling()
+            or torch._C._are_functorch_transforms_active()
+            or forward_ad._current_level >= 0
+        )
+        return not is_plain
+
+
+def _is_watched(module: nn.Module) -> bool:
+    """Whether someone wants to be called when the module is."""
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return any(hooks)
+
+
+def _last_rows(sizes: Sequence[int]) -> Tensor:
+    """Where the last step of each sequence lies in the packed rows.
+
+    >>> _last_rows([3, 1])   # rows 0 to 2 are the first step, row 3 is the second step of the longest
+    tensor([3, 1, 2])
+    """
+    places, starts = torch.arange(sizes[0]), torch.tensor([0, *sizes]).cumsum(0)
+    lengths = (torch.tensor(sizes).unsqueeze(1) > places).sum(0)
+    return starts[lengths - 1] + places

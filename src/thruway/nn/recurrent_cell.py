@@ -1,0 +1,198 @@
+"""The recurrent highway cell: one time step that is deep."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from thruway.activations import activation_module
+from thruway.errors import ConfigError, ShapeError
+from thruway.init.parts import Part
+from thruway.nn.accepts import CARRIES, accept_carry, accept_gate_bias, accept_probability, accept_size
+from thruway.nn.fused import activation_name, draw_parts_, highway_parts
+from thruway.nn.gates import CarryGate, TransformGate
+from thruway.nn.recurrent_kernel import plain_transition
+
+__all__ = ["DropoutMasks", "RecurrentHighwayCell"]
+
+
+class DropoutMasks(NamedTuple):
+    """What a sequence's input and state are multiplied by at all its time steps; None where nothing is dropped."""
+
+    input: Tensor | None = None  # (batch, inputs), 0 or 1/(1 - p)
+    state: Tensor | None = None  # (batch, width), 0 or 1/(1 - p)
+
+
+class RecurrentHighwayCell(nn.Module):
+    """One time step of a recurrent net that is `depth` highway layers deep; used like torch.nn.GRUCell.
+
+        s_l = h_l·t_l + s_{l-1}·(1 - t_l),     l = 1 ... depth
+        h_l = activation(W_H x·[l = 1] + R_H^l s_{l-1} + b_H^l),    t_l = sigmoid(W_T x·[l = 1] + R_T^l s_{l-1} + b_T^l)
+
+    s_0 is the state that the step before left, s_depth the one that this step leaves, which is also its output. The
+    input x enters the first micro-step only.
+
+    `input_weight` (2·width, inputs) holds W_H, then W_T; `weight` (depth, 2·width, width) and `bias` (depth, 2·width)
+    hold R and b of each micro-step likewise. With carry="independent" there is a third map for the carry gate, and
+    s_l = h_l·t_l + s_{l-1}·c_l. A forward hook on `transform_gates[l]` reads t_{l+1}, one on `carry_gates[l]` c_{l+1},
+    one on `activation` h of one micro-step after the other.
+
+    Every map is drawn as in HighwayLinear; biases start at 0, those of the gates at `gate_bias`, in every micro-step.
+
+    Dropout keeps one mask for a whole sequence, of what the maps read of the input and of the state; the carried state
+    is never dropped. The cell cannot know where a sequence begins: draw the masks there, `masks = cell.draw_masks(n)`,
+    and pass them at each of its steps. `RecurrentHighway` does so by itself.
+
+    Args:
+        inputs: features of x.
+        width: units of the state.
+        depth: micro-steps in a time step.
+        gate_bias: what b_T starts at. The authors took -2 for words and -4 for characters.
+        activation: a name from thruway.activations.ACTIVATIONS, a module, or any callable on tensors.
+        carry: "coupled" (c = 1 - t) or "independent".
+        dropout: probability of dropping, of the input's features and of the state's units alike, or one for each.
+        generator: where the weights are drawn from; None draws from torch's global generator, as torch's layers do.
+        coins: where the masks are drawn from; None takes torch's global generator, as torch's dropout does.
+    Raises:
+        ConfigError: for a size below 1, an unknown activation or carry, a gate bias that is no number, a dropout
+            outside [0, 1); when called in training with dropout and without masks.
+        ShapeError: when called on tensors of other shapes.
+    Source:
+        Zilly, Srivastava, Koutník & Schmidhuber 2017 (Recurrent Highway Networks), sec. 4; masks after Gal &
+        Ghahramani 2016, used as in the former's code.
+
+    >>> cell = RecurrentHighwayCell(3, 4, depth=5, gate_bias=float("-inf"), generator=torch.Generator().manual_seed(0))
+    >>> state = torch.ones(2, 4)
+    >>> torch.equal(cell(torch.zeros(2, 3), state), state)   # gates that never open
+    True
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        depth: int,
+        gate_bias: float = -2.0,
+        activation: str | Callable[[Tensor], Tensor] = "tanh",
+        carry: str = "coupled",
+        *,
+        dropout: float | tuple[float, float] = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        generator: torch.Generator | None = None,
+        coins: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.inputs, self.width = accept_size("inputs", inputs), accept_size("width", width)
+        self.depth = accept_size("depth", depth)
+        self.gate_bias = accept_gate_bias(gate_bias)
+        self.carry = accept_carry(carry)
+        self.dropout = _accept_dropout(dropout)
+        self.coins = coins
+        self.activation = activation_module(activation)
+        self.activation_name = activation_name(activation)
+        self.transform_gates = nn.ModuleList(TransformGate() for _ in range(self.depth))
+        is_independent = carry == "independent"
+        self.carry_gates = nn.ModuleList(CarryGate() for _ in range(self.depth)) if is_independent else None
+        rows = len(CARRIES[carry]) * self.width
+        self.input_weight = nn.Parameter(torch.empty(rows, self.inputs, device=device, dtype=dtype))
+        self.weight = nn.Parameter(torch.empty(self.depth, rows, self.width, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(self.depth, rows, device=device, dtype=dtype))
+        self.reset_parameters(generator)
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Draw all weights afresh and put the biases back to their start."""
+        draw_parts_(self.init_parts(), generator)
+
+    def init_parts(self) -> Iterator[Part]:
+        """The maps of the input and of every micro-step, for an initialiser."""
+        about = self.carry, self.gate_bias, self.activation_name
+        for part in highway_parts(self.input_weight, self.bias[0], *about):
+            yield part._replace(name=f"input.{part.name}", bias=None)
+        for step in range(self.depth):
+            for part in highway_parts(self.weight[step], self.bias[step], *about):
+                yield part._replace(name=f"{step}.{part.name}")
+
+    def draw_masks(self, batch: int | None = None) -> DropoutMasks:
+        """Masks for `batch` sequences, or for a single one without a batch axis; none in evaluation mode.
+
+        >>> cell = RecurrentHighwayCell(3, 4, depth=2, dropout=(0.5, 0.0), coins=torch.Generator().manual_seed(0))
+        >>> cell.draw_masks(2)
+        DropoutMasks(input=tensor([[0., 2., 0.],
+                [0., 0., 2.]]), state=None)
+        """
+        of_input, of_state = self.dropout if self.training else (0.0, 0.0)
+        axes = () if batch is None else (batch,)
+        return DropoutMasks(self._mask((*axes, self.inputs), of_input), self._mask((*axes, self.width), of_state))
+
+    def forward(self, x: Tensor, state: Tensor | None = None, masks: DropoutMasks | None = None) -> Tensor:
+        """The state after the step.
+
+        Args:
+            x: (batch, inputs), or (inputs,).
+            state: before the step, (batch, width), or (width,); None for zeros.
+            masks: of these sequences, from `draw_masks`.
+        """
+        if x.ndim not in (1, 2) or x.shape[-1] != self.inputs:
+            raise ShapeError(
+                f"RecurrentHighwayCell takes one time step, (batch, {self.inputs}) or ({self.inputs},), got "
+                f"{tuple(x.shape)}. For whole sequences use RecurrentHighway."
+            )
+        if masks is None and self.training and any(self.dropout):
+            raise ConfigError(
+                f"this cell drops out {self.dropout} of input and state, by masks that a sequence keeps, and got none. "
+                "Draw them where the sequences begin, masks = cell.draw_masks(batch), and pass them at every step."
+            )
+        masks = masks or DropoutMasks()
+        return self.transition(self.project(x, masks.input), self.accept_state(state, x.shape[:-1]), masks.state)
+
+    def project(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """W x of all maps, (..., maps·width), for any number of time steps at once."""
+        return F.linear(x if mask is None else x * mask, self.input_weight)
+
+    def transition(self, z: Tensor, state: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The micro-steps, from z = `project(x)` and the state."""
+        columns = (self.transform_gates,) if self.carry_gates is None else (self.transform_gates, self.carry_gates)
+        gates = list(zip(*columns, strict=True))
+        return plain_transition(z, state, self.weight.unbind(0), self.bias.unbind(0), mask, self.activation, gates)
+
+    def accept_state(self, state: Tensor | None, batch: tuple[int, ...]) -> Tensor:
+        """The state to begin with: zeros for None, else `state` if it fits.
+
+        Raises:
+            ShapeError: if it has another shape or type.
+        """
+        wanted = (*batch, self.width)
+        if state is None:
+            return self.weight.new_zeros(wanted)
+        if state.shape != wanted or state.dtype != self.weight.dtype:
+            raise ShapeError(
+                f"the state before the first step is {wanted} of {self.weight.dtype} here, one row per sequence, got "
+                f"{tuple(state.shape)} of {state.dtype}. Reshape or convert it, or pass None for zeros."
+            )
+        return state
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.inputs}, {self.width}, depth={self.depth}, gate_bias={self.gate_bias}, carry={self.carry!r}, "
+            f"dropout={self.dropout}"
+        )
+
+    def _mask(self, shape: tuple[int, ...], drop: float) -> Tensor | None:
+        if drop == 0.0:
+            return None
+        device = self.weight.device if self.coins is None else self.coins.device
+        # Drawn in float32 whatever the weights are, so that one generator gives one mask.
+        kept = torch.rand(shape, generator=self.coins, device=device, dtype=torch.float32) >= drop
+        return kept.to(self.weight.device, self.weight.dtype) / (1.0 - drop)
+
+
+def _accept_dropout(dropout: float | tuple[float, float]) -> tuple[float, float]:
+    """(of the input, of the state)."""
+    pair = tuple(dropout) if isinstance(dropout, tuple | list) else (dropout, dropout)
+    if len(pair) != 2:
+        raise ConfigError(f"dropout is one probability, or two, of the input and of the state, got {dropout!r}.")
+    of_input, of_state = (accept_probability("dropout", each) for each in pair)
+    return of_input, of_state
