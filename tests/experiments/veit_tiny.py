@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from thruway.experiments import EXPERIMENTS, Progress, Silent
+from thruway.experiments.highway2015 import gates
 from thruway.experiments.highway2015 import lesion as highway
 from thruway.experiments.image_study import ImageStudy
 from thruway.experiments.measuring import read_rows
@@ -28,6 +29,7 @@ TINY: dict[str, ImageStudy] = {
     "highway2015.lesion": highway.Config(
         depth=10, width=6, examples=100, test_examples=40, epochs=2, batch=25, seeds=2
     ),
+    "highway2015.gates": gates.Config(depth=10, width=6, examples=100, test_examples=40, epochs=2, batch=25, seeds=2),
 }
 
 

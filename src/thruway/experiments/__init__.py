@@ -3,7 +3,7 @@
 from thruway.experiments.claims import Claim, judge
 from thruway.experiments.experiment import Experiment, Progress, Silent
 from thruway.experiments.glorot2010 import COST_SURFACE, ERRORS, INITIALIZATION, SATURATION
-from thruway.experiments.highway2015 import DEPTH
+from thruway.experiments.highway2015 import CONVERGENCE, DEPTH, GATES, VERY_DEEP
 from thruway.experiments.highway2015 import LESION as HIGHWAY_LESION
 from thruway.experiments.rhn2017 import DEPTH as RHN_DEPTH
 from thruway.experiments.veit2016 import EFFECTIVE_PATHS, LESION, PATH_SURVIVAL, PATHS, STOCHASTIC_DEPTH
@@ -15,6 +15,9 @@ EXPERIMENTS: dict[str, Experiment] = {
     for experiment in (
         DEPTH,
         HIGHWAY_LESION,
+        GATES,
+        VERY_DEEP,
+        CONVERGENCE,
         ERRORS,
         INITIALIZATION,
         COST_SURFACE,

@@ -15,7 +15,7 @@ from thruway.data import TensorSet
 from thruway.dissecting import Dissection, dissect
 from thruway.errors import CheckpointError, ConfigError, unknown_name
 from thruway.experiments import image_parts, measuring, net_training
-from thruway.experiments.highway2015 import depth, depth_training
+from thruway.experiments.highway2015 import depth, depth_training, gates, gates_run, very_deep, very_deep_run
 from thruway.experiments.highway2015 import lesion as highway_lesion
 from thruway.experiments.highway2015 import lesion_run as highway_lesion_run
 from thruway.experiments.image_study import ImageStudy
@@ -166,7 +166,9 @@ def _open_measured(
     here = _here(config, root, download)
     parts = image_parts.load_parts(here)
     dissection = opened(net_training.trained(here, net, parts, reader), parts)
-    return Reopened(dissection, parts.test, not isinstance(dissection.model, VGG))
+    # The layers of a VGG are declared, and what is declared counts as a branch.
+    has_shortcuts = any(each.kind != "module" for each in dissection.branches)
+    return Reopened(dissection, parts.test, has_shortcuts and not isinstance(dissection.model, VGG))
 
 
 def _here(config: Any, root: Path | None, download: bool) -> Any:
@@ -181,6 +183,9 @@ def _plainly(model: nn.Module, parts: image_parts.Parts) -> Dissection:
 
 KEEPERS: dict[str, Callable[[RunReader], list[KeptNet]]] = {
     "highway2015.depth": _searched,
+    "highway2015.convergence": _searched,
+    "highway2015.gates": _measured(gates.Config, gates_run.measurements, _plainly),
+    "highway2015.very_deep": _measured(very_deep.Config, very_deep_run.measurements, _plainly),
     "highway2015.lesion": _measured(highway_lesion.Config, highway_lesion_run.measurements, _plainly),
     "veit2016.lesion": _measured(lesion.Config, lesion_run.measurements, nets.opened),
     "veit2016.paths": _measured(paths.Config, paths_run.measurements, nets.opened),

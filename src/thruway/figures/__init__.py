@@ -1,6 +1,7 @@
 """Figures of what happens in the layers of a network: plain numbers in, Plotly out.
 
     layers x steps   heat_map                                             every layer at every step
+    layers x units   gate_maps                                            every unit, several numbers side by side
     over time        percentile_bands · mean_and_spread · std_intervals   a few layers, evenly chosen
     at one moment    layer_histograms
     of two weights   surface
@@ -14,6 +15,7 @@ Layers are told apart by one ordered scale of colours, from the first (blue) to 
 figure. Each is the same in a report and in a notebook, and reads on a light and on a dark ground.
 """
 
+from thruway.figures.gate_maps import gate_maps
 from thruway.figures.heat import heat_map
 from thruway.figures.histograms import layer_histograms
 from thruway.figures.lesion_spread import deletion_boxes, order_scatter
@@ -32,6 +34,7 @@ __all__ = [
     "deletion_bars",
     "deletion_boxes",
     "deletion_comparison",
+    "gate_maps",
     "heat_map",
     "layer_histograms",
     "mean_and_spread",

@@ -1,12 +1,15 @@
 """Highway Networks and Training Very Deep Networks, Srivastava, Greff & Schmidhuber 2015."""
 
 from thruway.experiments.experiment import Experiment
+from thruway.experiments.highway2015.convergence_study import CONVERGENCE
 from thruway.experiments.highway2015.depth import SCALES, Config
 from thruway.experiments.highway2015.depth_report import write_report
 from thruway.experiments.highway2015.depth_training import load_parts, run_search
+from thruway.experiments.highway2015.gates_study import GATES
 from thruway.experiments.highway2015.lesion_study import LESION
+from thruway.experiments.highway2015.very_deep_study import VERY_DEEP
 
-__all__ = ["DEPTH", "LESION"]
+__all__ = ["CONVERGENCE", "DEPTH", "GATES", "LESION", "VERY_DEEP"]
 
 DEPTH = Experiment(
     name="highway2015.depth",

@@ -1,0 +1,211 @@
+"""Several numbers of every unit of every layer, as maps beside one another."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from thruway.errors import ConfigError, ShapeError, unknown_name
+from thruway.figures.given import Numbers, Values, by_layer, layer_names
+from thruway.figures.look import label
+from thruway.figures.panels import RIGHT, add_note, axes_of, empty_figure, make_room, small_multiples
+from thruway.figures.scales import DIVERGING, SEQUENTIAL
+from thruway.figures.thinning import evenly, group_starts, join
+from thruway.figures.ticks import shortened
+
+__all__ = ["gate_maps"]
+
+MOST_MAPS = 4  # in one row; a fifth would leave each too narrow to be read
+MOST_COLUMNS = 600  # of all maps together, about what a page is wide
+MOST_ROWS = 1000
+GAP = "rgba(128, 134, 145, 0.5)"  # the ground behind the cells; no scale has this grey
+COLUMN_GAP = 0.025  # share of the width: the maps share their layers, so only the first has their names
+BAR_ROOM = 34  # pixels between a map's name and the map
+NARROW_GAP = 120  # pixels: tick labels and axis name above, the next map's name and bar below
+
+Limits = tuple[float, float]
+
+
+def gate_maps(
+    maps: Mapping[str, Values],
+    layers: Sequence[object] | None = None,
+    *,
+    diverging: Collection[str] = (),
+    limits: Mapping[str, Limits] | None = None,
+    x_name: str = "unit",
+) -> go.Figure:
+    """Up to four maps of layers x units in one row, the first layer at the bottom, each with its own bar of colours.
+
+    Where maps together have more than 600 units across, or more than 1,000 layers, neighbours share a cell, which
+    shows the number farthest from 0; the figure says so. A cell without a finite number is grey.
+
+    Args:
+        maps: name to (layers, units), such as the bias of every gate; all of one shape.
+        layers: names of the layers, the first layer first; without them they are numbered from 1.
+        diverging: the maps that are coloured by sign, with 0 in the middle of the scale.
+        limits: name to (lowest, highest) of the scale, for maps to be read against one another; without them a scale
+            reaches from the lowest to the highest number of its map.
+        x_name: what the columns are.
+    Raises:
+        ShapeError: if the maps differ in shape, or `layers` does not fit them.
+        ConfigError: for more than four maps, limits that do not rise, or a name in `diverging` or `limits` that is
+            no map.
+    Source:
+        Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), figs. 2 and 3.
+
+    >>> figure = gate_maps({"gate bias": [[-2, -3], [-2.5, -4]], "mean gate": [[0.1, 0], [0, 0.3]]})
+    >>> [each.z.shape for each in figure.data], figure.layout.coloraxis.cmin, figure.layout.coloraxis2.cmax
+    ([(2, 2), (2, 2)], -4.0, 0.30000001192092896)
+    """
+    limits = limits or {}
+    if len(maps) > MOST_MAPS:
+        raise ConfigError(f"{len(maps)} maps came, and at most {MOST_MAPS} fit in a row. Draw several figures.")
+    for name in (*diverging, *limits):
+        if name not in maps:
+            raise ConfigError(unknown_name("map", name, maps))
+    tables = {name: by_layer(each, f"the map of {name!r}", "units") for name, each in maps.items()}
+    if not tables or not all(table.size for table in tables.values()):
+        return empty_figure("Nothing to draw: there is no unit of any layer yet.")
+    shape = _one_shape(tables)
+    rows, layers_per_cell = group_starts(shape[0], MOST_ROWS)
+    columns, units_per_cell = group_starts(shape[1], MOST_COLUMNS // len(tables))
+    names = [_whole(name) for name in np.array(layer_names(layers, shape[0]), dtype=object)[rows]]
+    height = _height(len(names))
+    figure = _panels(len(tables), x_name, _layer_axis(names), height)
+    for number, (name, table) in enumerate(tables.items()):
+        cells = join(join(table, columns, "farthest from 0", axis=1), rows, "farthest from 0", axis=0)
+        cells = cells.astype(np.float32)
+        _draw(figure, number, name, cells, columns, names)
+        low, high = _limits(name, cells, name in diverging, limits.get(name))
+        scale = list(DIVERGING if name in diverging else SEQUENTIAL)
+        bar = _bar(label(name, longest=30))
+        figure.layout[_coloraxis(number)] = {"cmin": low, "cmax": high, "colorscale": scale, "colorbar": bar}
+    figure.update_layout(plot_bgcolor=GAP)
+    notes = []
+    if units_per_cell > 1:
+        notes.append(f"Each column: {units_per_cell} units, the number farthest from 0.")
+    if layers_per_cell > 1:
+        notes.append(f"Each row: {layers_per_cell} layers, the number farthest from 0.")
+    if any(np.isnan(table).any() for table in tables.values()):
+        notes.append("Grey: no finite number.")
+    _arrange(figure, len(tables), height)
+    return add_note(figure, notes)
+
+
+def _one_shape(tables: Mapping[str, Numbers]) -> tuple[int, int]:
+    first, *others = tables
+    for other in others:
+        if tables[other].shape != tables[first].shape:
+            raise ShapeError(
+                f"the map of {first!r} has shape {tables[first].shape} and that of {other!r} {tables[other].shape}. "
+                "Give all maps for the same layers and units; NaN where a number is missing."
+            )
+    return tables[first].shape[0], tables[first].shape[1]
+
+
+def _limits(name: str, cells: Numbers, is_diverging: bool, given: Limits | None) -> Limits:
+    if given is not None:
+        if not given[0] < given[1]:
+            raise ConfigError(f"the limits of {name!r} must rise from the lowest to the highest, got {given}.")
+        return given
+    known = cells[np.isfinite(cells)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    if is_diverging:
+        high = max(-low, high) or 1.0
+        return -high, high
+    return (low, high) if low < high else (low - 0.5, high + 0.5)
+
+
+def _height(rows: int) -> int:
+    """Pixels of a map: a whole number per row, or the browser would leave some rows out."""
+    return rows * max(1, round(400 / rows))
+
+
+def _whole(name: str) -> str:
+    """The name as the axis knows it: uncut, for two that ended in one ellipsis would share a row."""
+    return label(name, longest=len(name))
+
+
+def _layer_axis(names: Sequence[str]) -> dict[str, Any]:
+    shown = [names[row] for row in evenly(len(names), 12)]
+    return {
+        "title": {"text": "layer (first at the bottom)"},
+        "type": "category",
+        "range": [-0.5, len(names) - 0.5],
+        "tickvals": shown,
+        "ticktext": shortened(shown, 12),
+        "showgrid": False,
+    }
+
+
+def _draw(
+    figure: go.Figure, number: int, name: str, cells: Numbers, columns: np.ndarray[Any, Any], names: Sequence[str]
+) -> None:
+    x, y = axes_of(number)
+    figure.add_trace(
+        go.Heatmap(
+            x=columns + 1,
+            y=names,
+            z=cells,
+            coloraxis=_coloraxis(number),
+            xaxis=x,
+            yaxis=y,
+            hoverongaps=False,
+            meta=label(name),
+            hovertemplate="%{meta}<br>layer %{y}, unit %{x}<br>%{z:.4g}<extra></extra>",
+        )
+    )
+
+
+def _coloraxis(number: int) -> str:
+    return "coloraxis" if number == 0 else f"coloraxis{number + 1}"
+
+
+def _bar(name: str) -> dict[str, Any]:
+    """What the colours of a map mean, above it and as wide; `_arrange` says where."""
+    return {
+        "orientation": "h",
+        "title": {"text": f"<b>{name}</b>", "side": "top"},
+        "xanchor": "left",
+        "yanchor": "bottom",
+        "thickness": 8,
+        "outlinewidth": 0,
+        "xpad": 0,
+        "ypad": 4,
+        "nticks": 4,
+        "ticks": "outside",
+        "ticklen": 3,
+        "tickangle": 0,
+        "tickfont": {"size": 11},
+    }
+
+
+def _panels(count: int, x_name: str, y_axis: dict[str, Any], height: int) -> go.Figure:
+    x_axis = {"title": {"text": label(x_name)}, "showgrid": False, "nticks": 6}
+    return small_multiples([""] * count, [x_axis] * count, y_axis, height=height)
+
+
+def _arrange(figure: go.Figure, count: int, height: int) -> None:
+    """All maps in one row on a desk, one below the other on a phone, with room for the bars either way."""
+    meta = dict(figure.layout.meta)
+    for kind, per_row, gap in (("wide", count, 0), ("narrow", 1, NARROW_GAP)):
+        rows = count // per_row
+        inner = rows * height + (rows - 1) * gap
+        width = (1 - (per_row - 1) * COLUMN_GAP) / per_row
+        paths = {**meta[kind], "height": inner + meta[kind]["margin.t"] + meta[kind]["margin.b"]}
+        paths["margin.r"] = RIGHT[kind]
+        for number in range(count):
+            row, column = divmod(number, per_row)
+            left, top = column * (width + COLUMN_GAP), 1 - row * (height + gap) / inner
+            x, y = (f"{axis[0]}axis{axis[1:]}" for axis in axes_of(number))
+            paths[f"{x}.domain"] = [left, min(1.0, left + width)]
+            paths[f"{y}.domain"] = [max(0.0, top - height / inner), top]
+            # What all maps of a row share is said once, beside the first.
+            paths[f"{y}.showticklabels"] = column == 0
+            paths[f"{y}.title.text"] = figure.layout.yaxis.title.text if column == 0 else ""
+            bar = f"{_coloraxis(number)}.colorbar"
+            paths |= {f"{bar}.x": left, f"{bar}.y": top, f"{bar}.len": width}
+        meta[kind] = paths
+    figure.layout.meta = meta
+    make_room(figure, above=BAR_ROOM)

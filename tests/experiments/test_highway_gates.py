@@ -1,0 +1,239 @@
+"""The study of gates: its rows against nets taken apart, its claims both ways, its nets those of the lesion study."""
+
+import html
+import json
+import math
+
+import pytest
+import torch
+from veit_tiny import StopsAt, complete, create, measurements, rows_of
+
+from thruway.errors import ConfigError
+from thruway.experiments import Silent, judge
+from thruway.experiments.highway2015 import gates, lesion
+from thruway.experiments.highway2015.gates_claims import claims_for
+from thruway.experiments.highway2015.gates_heard import hear
+from thruway.experiments.highway2015.gates_run import highway_net
+from thruway.experiments.highway2015.gates_study import GATES
+from thruway.experiments.image_parts import load_parts
+from thruway.experiments.net_training import trained
+from thruway.runs import Run, open_run
+
+NAME = "highway2015.gates"
+CONFIG = gates.Config(
+    depth=10,
+    width=6,
+    examples=100,
+    test_examples=40,
+    epochs=2,
+    batch=25,
+    gate_bias=-1.0,
+    looked_at=80,
+    example=3,
+    classes=(2, 5),
+)
+
+
+def run_into(folder, config, progress=None):
+    with create(folder, NAME, config) as run:
+        GATES.run(config, GATES.prepare(config), run, progress or Silent())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return run_into(tmp_path_factory.mktemp("runs") / "gates", CONFIG)
+
+
+@pytest.fixture(scope="module")
+def heard(folder):
+    parts = load_parts(CONFIG)
+    net = trained(CONFIG, highway_net(CONFIG, 0), parts, open_run(folder))
+    return net, hear(net, parts.train.images[:80]), parts.train.labels[:80]
+
+
+def test_a_row_per_layer_is_what_its_units_say(folder, heard):
+    net, (inputs, gates_, outputs, logits), labels = heard
+    rows = [row for row in rows_of(folder, NAME, CONFIG) if row["what"] == "layer"]
+    assert [row["layer"] for row in rows] == list(range(2, 11))  # the first layer is a plain one
+    gates_, inputs, outputs = gates_.double(), inputs.double(), outputs.double()
+    for layer, row in enumerate(rows):
+        bias = net.blocks.bias[layer, 6:].detach().double()
+        mean = gates_[layer].mean(0)
+        away = [gates_[layer][labels == number].mean(0) - mean for number in CONFIG.classes]
+        wanted = {
+            "bias": bias.mean(),
+            "fallen": (bias < -1).double().mean(),
+            "gate": mean.mean(),
+            "change": (outputs[layer] - inputs[layer]).norm() / inputs[layer].norm(),
+            "difference": (away[0].abs().mean() + away[1].abs().mean()) / 2,
+            "error": (logits.argmax(1) != labels).double().mean(),
+        }
+        for key, value in wanted.items():
+            assert row[key] == pytest.approx(float(value), rel=1e-10), key  # float64 sums in another order
+    assert 0 < sum(row["fallen"] for row in rows) < len(rows)
+
+
+def test_the_whole_net_has_its_sparseness(folder, heard):
+    _, (_, gates_, _, _), _ = heard
+    (row,) = [row for row in rows_of(folder, NAME, CONFIG) if row["what"] == "whole"]
+    each = gates_.double().transpose(0, 1).flatten(1)
+    assert row["sparseness"] == pytest.approx(float((each.mean(1) ** 2 / (each**2).mean(1)).mean()), rel=1e-10)
+
+
+def test_maps_are_the_units_of_one_example_and_of_all(folder, heard):
+    net, (_, gates_, outputs, _), labels = heard
+    rows = [row for row in rows_of(folder, NAME, CONFIG) if row["what"] == "map"]
+    assert len(rows) == 9
+    for layer, row in enumerate(rows):
+        mean = gates_[layer].double().mean(0)
+        wanted = {
+            "bias": net.blocks.bias[layer, 6:].detach(),
+            "gate": mean,
+            "gate_of_one": gates_[layer, 3],
+            "output_of_one": outputs[layer, 3],
+        }
+        for kind, values in wanted.items():
+            # Four digits are kept.
+            torch.testing.assert_close(torch.tensor(row[kind]).double(), values.double(), rtol=6e-4, atol=1e-9)
+        for number, found in zip(CONFIG.classes, row["differences"], strict=True):
+            away = gates_[layer][labels == number].double().mean(0) - mean
+            torch.testing.assert_close(torch.tensor(found).double(), away, rtol=6e-4, atol=1e-9)
+        assert (row["classes"], row["class_of_one"]) == (["2", "5"], str(labels[3].item()))
+
+
+def test_the_nets_are_those_of_the_lesion_study(tmp_path):
+    config = CONFIG.model_copy(update={"epochs": 1})
+    shared = {key: value for key, value in config.model_dump().items() if key in lesion.Config.model_fields}
+    giver = complete(tmp_path / "lesion", "highway2015.lesion", lesion.Config(**shared, lesioned_examples=20))
+    taken = run_into(tmp_path / "taken", config.model_copy(update={"nets_of": giver}))
+    own = run_into(tmp_path / "own", config)
+    assert rows_of(taken, NAME, config) == rows_of(own, NAME, config)
+    assert open_run(taken).table(site="highway", quantity="seconds")["value"].tolist() == [0.0]  # nobody trained it
+    assert {name: scale.model_dump(exclude={"lesioned_examples"}) for name, scale in lesion.SCALES.items()} == {
+        name: scale.model_dump(exclude={"looked_at", "example", "classes"}) for name, scale in gates.SCALES.items()
+    }
+
+
+@pytest.mark.slow
+def test_the_report_says_what_the_rows_say_at_every_step(folder, tmp_path):
+    run, sittings = create(tmp_path / "run", NAME, CONFIG), 0
+    with run:
+        pass
+    while open_run(tmp_path / "run").status != "done" or not sittings:
+        table, verdicts = GATES.report(open_run(tmp_path / "run"), tmp_path / "run")
+        assert bool(verdicts) == bool(table.rows)
+        try:
+            with Run.resume(tmp_path / "run") as run:
+                GATES.run(CONFIG, GATES.prepare(CONFIG), run, StopsAt(1))
+        except KeyboardInterrupt:
+            pass
+        sittings += 1
+        assert sittings < 9
+    assert sittings == 4 + 1  # two epochs and two measurements, and a last look
+    assert rows_of(tmp_path / "run", NAME, CONFIG) == rows_of(folder, NAME, CONFIG)
+    _, verdicts = GATES.report(open_run(tmp_path / "run"), tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["rows"] == json.loads(json.dumps(rows_of(folder, NAME, CONFIG)))
+    assert len(verdicts) == 6
+    page = html.unescape((tmp_path / "run" / "report.html").read_text())
+    for said in ("gates of a deep highway net", "fig. 2", "fig. 3", *(verdict.text for verdict in verdicts)):
+        assert said in page
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"example": 100}, "example: got 100, but there are 100 training examples"),
+        ({"classes": (0, 10)}, r"classes: got 10, but none of the 80 examples .* It has: 0 0, 1 1, .*9 9"),
+    ],
+    ids=["example", "class"],
+)
+def test_what_the_data_does_not_have_is_refused_before_a_run_is_made(options, message):
+    with pytest.raises(ConfigError, match=message):
+        GATES.prepare(CONFIG.model_copy(update=options))
+
+
+@pytest.mark.parametrize("classes", [(3, 3), (-1, 2)], ids=["twice", "negative"])
+def test_two_classes_are_two_classes(classes):
+    with pytest.raises(ValueError, match="two different numbers from 0 on"):
+        gates.Config(classes=classes)
+
+
+def test_measurements_cost_less_than_training():
+    """Progress must not jump: looking at a net is a forward pass, twice."""
+    found = measurements(NAME, CONFIG)
+    assert [(each.name, each.net.seed) for each in found] == [("layers", 0), ("maps", 0)]
+    assert all(0 < each.cost <= each.net.cost for each in found)
+
+
+# --- claims
+
+CLAIMS = {claim.id: claim for claim in claims_for(gates.Config())}
+
+
+def rows_with(early, late, sparseness=0.05, error=0.02):
+    """49 highway layers of 50: the first 14 as `early`, the others as `late`; biases and gates run with depth."""
+    layers = []
+    for layer in range(2, 51):
+        given = early if layer <= 15 else late
+        rise = {"bias": given["bias"] + layer * given["slope"] / 100, "gate": given["gate"] - layer * 1e-4}
+        layers.append({"seed": 0, "what": "layer", "layer": layer, **given, **rise, "error": error, "guessing": 0.9})
+    return [*layers, {"seed": 0, "what": "whole", "sparseness": sparseness, "error": error, "guessing": 0.9}]
+
+
+LOW = {"bias": -4.0, "slope": 1.0, "fallen": 0.8, "gate": 0.2, "change": 0.4, "difference": 0.2}
+# As the paper has it: biases fall and rise with depth, the gates go the other way, what happens is early.
+PAPER = rows_with(LOW, {**LOW, "bias": -2.5, "gate": 0.1, "change": 0.04, "difference": 0.01})
+OTHERWISE = rows_with(
+    {**LOW, "slope": -1.0, "fallen": 0.1, "gate": 0.9, "change": 0.1, "difference": 0.01},
+    {**LOW, "slope": -1.0, "fallen": 0.1, "gate": 0.8, "change": 0.4, "difference": 0.2, "bias": -4.5},
+    sparseness=0.9,
+)
+
+
+def mean_gate(early, late):
+    return (14 * early + 35 * late - 1e-4 * sum(range(2, 51))) / 49
+
+
+@pytest.mark.parametrize(
+    ("claim", "rows", "value", "verdict"),
+    [
+        ("biases-fall", PAPER, 0.8, "holds"),
+        ("biases-fall", OTHERWISE, 0.1, "fails"),
+        ("gates-low", PAPER, mean_gate(0.2, 0.1), "holds"),
+        ("gates-low", OTHERWISE, mean_gate(0.9, 0.8), "fails"),
+        ("one-example-opens-few", PAPER, 0.05, "holds"),
+        ("one-example-opens-few", OTHERWISE, 0.9, "fails"),
+        ("low-bias-selects", PAPER, -1, "holds"),
+        ("low-bias-selects", OTHERWISE, 1, "fails"),
+        ("outputs-stay", PAPER, 0.1, "holds"),
+        ("outputs-stay", OTHERWISE, 4.0, "fails"),
+        ("classes-differ-early", PAPER, 14 * 0.2 / (14 * 0.2 + 35 * 0.01), "holds"),
+        ("classes-differ-early", OTHERWISE, 14 * 0.01 / (14 * 0.01 + 35 * 0.2), "fails"),
+    ],
+)
+def test_claims(claim, rows, value, verdict):
+    judged = judge(CLAIMS[claim], rows)
+    assert judged.value == pytest.approx([value], rel=1e-9)
+    assert judged.verdict == verdict
+
+
+def test_every_claim_is_tested_above():
+    assert set(CLAIMS) == {"biases-fall", "gates-low", "one-example-opens-few", "low-bias-selects", "outputs-stay",
+                           "classes-differ-early"}  # fmt: skip
+
+
+def test_claims_are_about_the_paper_s_share_of_the_depth():
+    claims = {claim.id: claim for claim in claims_for(gates.Config(depth=10))}
+    layers = [row for row in PAPER if row["what"] == "layer" and row["layer"] <= 10]
+    rows = [{**row, "change": 1.0 if row["layer"] <= 3 else 0.25} for row in layers]
+    assert claims["outputs-stay"].measure(rows) == pytest.approx(0.25, rel=1e-12)
+    assert "after 3" in claims["outputs-stay"].statistic
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
+def test_a_net_that_has_hardly_learnt_is_no_answer(claim):
+    assert math.isnan(claim.measure(rows_with(LOW, LOW, error=0.45)))
+    assert not math.isnan(claim.measure(rows_with(LOW, LOW, error=0.44)))
+    assert math.isnan(claim.measure([]))
