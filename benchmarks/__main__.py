@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import dissecting, shapeset, stack, watching
+from benchmarks import conv, dissecting, shapeset, stack, watching
 
-BENCHMARKS = stack.BENCHMARKS | shapeset.BENCHMARKS | watching.BENCHMARKS | dissecting.BENCHMARKS
+BENCHMARKS = stack.BENCHMARKS | conv.BENCHMARKS | shapeset.BENCHMARKS | watching.BENCHMARKS | dissecting.BENCHMARKS
 
 HEAD = """\
 # Benchmarks
