@@ -26,4 +26,4 @@ def test_the_code_on_the_page_runs(page, capsys):
 
 
 def test_the_pages_with_code_are_found():
-    assert {"README.md", "guide.md"} <= {page.name for page in PAGES}
+    assert {"README.md", "guide.md", "migrating.md"} <= {page.name for page in PAGES}

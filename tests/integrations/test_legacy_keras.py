@@ -1,0 +1,99 @@
+"""A converted Highway of Keras 0.3 to 2 computes what it did: its equations, written out here, are the slow twin."""
+
+import numpy as np
+import pytest
+import torch
+
+from thruway.errors import CheckpointError
+from thruway.integrations.legacy_keras import from_legacy_keras
+
+WIDTH = 5
+ACTIVATIONS = {"linear": lambda z: z, "relu": lambda z: np.maximum(z, 0), "tanh": np.tanh}
+
+
+def trained() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    shapes = {"W": (WIDTH, WIDTH), "W_carry": (WIDTH, WIDTH), "b": (WIDTH,), "b_carry": (WIDTH,)}
+    return {name: random.normal(size=shape) for name, shape in shapes.items()}
+
+
+def theirs(weights: dict[str, np.ndarray], x: np.ndarray, activation: str = "linear") -> np.ndarray:
+    """The share of what is new is the sigmoid of what the "carry" weights make of x; kernels are (in, out)."""
+    y = np.empty_like(x)
+    for row, unit in np.ndindex(x.shape):
+        z = sum(x[row, i] * weights["W"][i, unit] for i in range(WIDTH)) + weights["b"][unit]
+        gate = sum(x[row, i] * weights["W_carry"][i, unit] for i in range(WIDTH)) + weights["b_carry"][unit]
+        share = 1 / (1 + np.exp(-gate))
+        y[row, unit] = ACTIVATIONS[activation](z) * share + (1 - share) * x[row, unit]
+    return y
+
+
+ORDERS = {
+    "Keras 1 and 2": ("W", "W_carry", "b", "b_carry"),
+    "Keras 0.3": ("W", "b", "W_carry", "b_carry"),
+}
+X = np.random.default_rng(1).normal(size=(7, WIDTH))
+# float64, sums of 5 products: some roundings of 1e-16.
+EXACT = 1e-14
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_it_computes_what_it_did(order, activation):
+    weights = trained()
+    layer = from_legacy_keras([weights[name] for name in ORDERS[order]], activation)
+    y = layer(torch.from_numpy(X)).detach().numpy()
+    np.testing.assert_allclose(y, theirs(weights, X, activation), rtol=0, atol=EXACT)
+
+
+def test_linear_is_what_it_has_unless_told():
+    weights = trained()
+    layer = from_legacy_keras(list(weights.values()))
+    np.testing.assert_allclose(layer(torch.from_numpy(X)).detach().numpy(), theirs(weights, X), rtol=0, atol=EXACT)
+
+
+def test_without_biases_they_are_0():
+    weights = trained() | {"b": np.zeros(WIDTH), "b_carry": np.zeros(WIDTH)}
+    layer = from_legacy_keras([weights["W"], weights["W_carry"]])
+    np.testing.assert_allclose(layer(torch.from_numpy(X)).detach().numpy(), theirs(weights, X), rtol=0, atol=EXACT)
+
+
+def test_arrays_come_as_a_file_gives_them():
+    weights = list(trained().values())
+    foreign = [np.asfortranarray(array.astype(">f4")) for array in weights]
+    for array in foreign:
+        array.flags.writeable = False
+    layer = from_legacy_keras(foreign)
+    assert layer.weight.dtype == torch.float32
+    assert torch.equal(layer.weight[:WIDTH], torch.from_numpy(weights[0].astype("float32").T.copy()))
+    with torch.no_grad():
+        layer.weight.zero_()
+    assert foreign[0].any()
+
+
+def test_a_fresh_start_is_the_papers():
+    layer = from_legacy_keras(list(trained().values()))
+    layer.reset_parameters(torch.Generator().manual_seed(0))
+    assert layer.bias.tolist() == [0.0] * WIDTH + [-2.0] * WIDTH
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [],
+        [(5, 5), (5,)],
+        [(5, 4), (5, 4), (4,), (4,)],
+        [(5, 5), (4, 4), (5,), (5,)],
+        [(5, 5), (5, 5), (5,)],
+        [(5, 5), (5, 5), (5,), (4,)],
+        [(5, 5), (5, 5), (5,), (5,), (3, 5, 5)],
+        [(0, 0), (0, 0)],
+    ],
+    ids=["nothing", "a Dense", "not square", "two widths", "one bias", "a narrow bias", "one too many", "empty"],
+)
+def test_what_is_no_highway_is_refused(shapes):
+    with pytest.raises(
+        CheckpointError, match=r"(?s)two kernels \(d, d\).*got arrays of shape.*get_weights\(\)"
+    ) as told:
+        from_legacy_keras([np.zeros(shape) for shape in shapes])
+    assert ", ".join(map(str, shapes)) in str(told.value)
