@@ -15,10 +15,25 @@ from thruway.data import TensorSet
 from thruway.dissecting import Dissection, dissect
 from thruway.errors import CheckpointError, ConfigError, unknown_name
 from thruway.experiments import image_parts, measuring, net_training
-from thruway.experiments.highway2015 import depth, depth_training, gates, gates_run, very_deep, very_deep_run
+from thruway.experiments.he2016 import gates as he_gates
+from thruway.experiments.he2016 import gates_run as he_gates_run
+from thruway.experiments.highway2015 import (
+    cifar,
+    cifar_opening,
+    cifar_run,
+    depth,
+    depth_training,
+    gates,
+    gates_run,
+    mnist_conv,
+    mnist_conv_run,
+    very_deep,
+    very_deep_run,
+)
 from thruway.experiments.highway2015 import lesion as highway_lesion
 from thruway.experiments.highway2015 import lesion_run as highway_lesion_run
 from thruway.experiments.image_study import ImageStudy
+from thruway.experiments.srivastava2025 import reply, reply_run
 from thruway.experiments.veit2016 import (
     effective_paths,
     effective_paths_run,
@@ -32,7 +47,8 @@ from thruway.experiments.veit2016 import (
     stochastic_depth,
     stochastic_depth_run,
 )
-from thruway.networks.vgg import VGG
+from thruway.networks import VGG, ConvNet
+from thruway.nn import HighwayConv2d
 from thruway.runs import RunReader
 
 __all__ = ["KEEPERS", "KeptNet", "Reopened", "chosen_net", "kept_nets"]
@@ -166,9 +182,15 @@ def _open_measured(
     here = _here(config, root, download)
     parts = image_parts.load_parts(here)
     dissection = opened(net_training.trained(here, net, parts, reader), parts)
-    # The layers of a VGG are declared, and what is declared counts as a branch.
-    has_shortcuts = any(each.kind != "module" for each in dissection.branches)
-    return Reopened(dissection, parts.test, has_shortcuts and not isinstance(dissection.model, VGG))
+    return Reopened(dissection, parts.test, _has_shortcuts(dissection))
+
+
+def _has_shortcuts(dissection: Dissection) -> bool:
+    # The layers of these are declared, and what is declared counts as a branch.
+    is_declared = isinstance(dissection.model, VGG | ConvNet)
+    has_highways = any(isinstance(module, HighwayConv2d) for module in dissection.model.modules())
+    is_found = any(each.kind != "module" for each in dissection.branches)
+    return has_highways or (is_found and not is_declared)
 
 
 def _here(config: Any, root: Path | None, download: bool) -> Any:
@@ -186,6 +208,10 @@ KEEPERS: dict[str, Callable[[RunReader], list[KeptNet]]] = {
     "highway2015.convergence": _searched,
     "highway2015.gates": _measured(gates.Config, gates_run.measurements, _plainly),
     "highway2015.very_deep": _measured(very_deep.Config, very_deep_run.measurements, _plainly),
+    "highway2015.mnist_conv": _measured(mnist_conv.Config, mnist_conv_run.measurements, _plainly),
+    "highway2015.cifar": _measured(cifar.Config, cifar_run.measurements, cifar_opening.opened),
+    "srivastava2025.reply": _measured(reply.Config, reply_run.measurements, _plainly),
+    "he2016.gates": _measured(he_gates.Config, he_gates_run.measurements, _plainly),
     "highway2015.lesion": _measured(highway_lesion.Config, highway_lesion_run.measurements, _plainly),
     "veit2016.lesion": _measured(lesion.Config, lesion_run.measurements, nets.opened),
     "veit2016.paths": _measured(paths.Config, paths_run.measurements, nets.opened),

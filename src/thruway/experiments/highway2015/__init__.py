@@ -1,6 +1,7 @@
 """Highway Networks and Training Very Deep Networks, Srivastava, Greff & Schmidhuber 2015."""
 
 from thruway.experiments.experiment import Experiment
+from thruway.experiments.highway2015.conv_studies import CIFAR, MNIST_CONV
 from thruway.experiments.highway2015.convergence_study import CONVERGENCE
 from thruway.experiments.highway2015.depth import SCALES, Config
 from thruway.experiments.highway2015.depth_report import write_report
@@ -9,7 +10,7 @@ from thruway.experiments.highway2015.gates_study import GATES
 from thruway.experiments.highway2015.lesion_study import LESION
 from thruway.experiments.highway2015.very_deep_study import VERY_DEEP
 
-__all__ = ["CONVERGENCE", "DEPTH", "GATES", "LESION", "VERY_DEEP"]
+__all__ = ["CIFAR", "CONVERGENCE", "DEPTH", "GATES", "LESION", "MNIST_CONV", "VERY_DEEP"]
 
 DEPTH = Experiment(
     name="highway2015.depth",

@@ -1,0 +1,5 @@
+"""Identity Mappings in Deep Residual Networks, He, Zhang, Ren & Sun 2016."""
+
+from thruway.experiments.he2016.studies import GATES
+
+__all__ = ["GATES"]
