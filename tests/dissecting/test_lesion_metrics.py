@@ -6,13 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
-from thruway.dissecting import Accuracy, Error, Loss, kendall_tau
+from thruway.dissecting import Accuracy, Error, Loss, dissect, kendall_tau
 from thruway.dissecting.lesions.bootstrap import interval_of_means
 from thruway.dissecting.lesions.metrics import batches_of, checked_scores, logits_of
 from thruway.dissecting.lesions.progress import _lines, progressing
 from thruway.errors import ConfigError, ShapeError
+from thruway.nn import Residual
 
 DOUBLE = torch.float64
 
@@ -173,3 +175,26 @@ def test_a_long_sweep_says_twenty_lines_and_one_of_unknown_length_a_few():
     for _ in range(1000):
         advance(1)
     assert [line.split()[1] for line in said] == ["2", "4", "8", "16", "32", "64", "128", "256", "512"]
+
+
+def test_a_loss_in_the_place_of_a_metric_is_told():
+    d = dissect(nn.Sequential(Residual(nn.Linear(2, 2))), torch.ones(1, 2))
+    with pytest.raises(
+        ConfigError, match=r"called with a model alone, and cross_entropy wants other.* Loss\(batches\)"
+    ):
+        d.delete_each(F.cross_entropy)
+
+
+@pytest.mark.parametrize(
+    ("loss", "targets", "told"),
+    [
+        (3, None, "called with the model's output, which int does not take"),
+        (F.cross_entropy, None, "cross_entropy does not take. .*or give `targets`"),
+        (lambda output: output.sum(), torch.ones(1), "or leave `targets` out"),
+    ],
+    ids=["number", "no targets", "targets"],
+)
+def test_a_loss_that_cannot_be_called_is_told(loss, targets, told):
+    d = dissect(nn.Sequential(Residual(nn.Linear(2, 2))), torch.ones(1, 2))
+    with pytest.raises(ConfigError, match=told):
+        d.path_gradients(loss, torch.ones(1, 2), targets)

@@ -10,7 +10,7 @@ from thruway.dissecting.lesions.metrics import Evaluate, Metric, batches_of, che
 from thruway.dissecting.lesions.progress import progressing
 from thruway.dissecting.lesions.sweeps import INTACT, Lesion, Sweep, evaluating
 from thruway.dissecting.running.lesioned import Lesioned
-from thruway.dissecting.tracing.arguments import as_call
+from thruway.dissecting.tracing.arguments import as_call, takes
 from thruway.dissecting.tracing.opening import opened
 from thruway.dissecting.tracing.untouched import Randomness, kept_buffers
 from thruway.errors import ConfigError
@@ -61,6 +61,12 @@ def measured(
         raise ConfigError(
             f"evaluate is a metric, such as Error(batches), or a function of a model that gives a number; got "
             f"{type(evaluate).__name__}."
+        )
+    if not takes(evaluate, 1):
+        name = getattr(evaluate, "__name__", type(evaluate).__name__)
+        raise ConfigError(
+            f"evaluate is called with a model alone, and {name} wants other arguments. For a loss over data pass "
+            "Loss(batches); for a metric of your own, a function of the model."
         )
     return _by_calls(dissection, lesions, models, evaluate, progress)
 

@@ -11,7 +11,7 @@ from thruway.dissecting.paths.results import PathGradients
 from thruway.dissecting.paths.routes import START, Counts
 from thruway.dissecting.paths.segments import vjp
 from thruway.dissecting.paths.start import Where
-from thruway.dissecting.tracing.arguments import as_call
+from thruway.dissecting.tracing.arguments import as_call, takes
 from thruway.dissecting.tracing.structure import reachable, rebuilt
 from thruway.errors import ConfigError
 
@@ -159,6 +159,13 @@ def cut_passes(
 
 
 def _with_targets(loss: Loss, targets: Any) -> Callable[[Any], Tensor]:
+    if not takes(loss, 1 if targets is None else 2):
+        name = getattr(loss, "__name__", type(loss).__name__)
+        wanted = "the model's output" if targets is None else "the model's output and the targets"
+        raise ConfigError(
+            f"the loss is called with {wanted}, which {name} does not take. Pass such a function, "
+            + ("or give `targets`." if targets is None else "or leave `targets` out.")
+        )
     return loss if targets is None else lambda output: loss(output, targets)
 
 

@@ -1,5 +1,6 @@
 """What `dissect` accepts, and when two calls are of one form."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from thruway.dissecting.tracing.structure import reachable
 from thruway.errors import ConfigError
 
-__all__ = ["as_call", "check_model", "signature"]
+__all__ = ["as_call", "check_model", "signature", "takes"]
 
 
 def check_model(model: Any) -> None:
@@ -40,6 +41,23 @@ def as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(inputs, Mapping):
         return (), dict(inputs)
     return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
+
+
+def takes(function: Any, arguments: int) -> bool:
+    """Whether it can be called with so many arguments; yes where it does not tell.
+
+    >>> takes(len, 1), takes(torch.nn.functional.cross_entropy, 1), takes(3, 1)
+    (True, False, False)
+    """
+    if not callable(function):
+        return False
+    try:
+        inspect.signature(function).bind(*range(arguments))
+    except TypeError:
+        return False
+    except ValueError:  # some functions in C have no signature
+        return True
+    return True
 
 
 def signature(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
