@@ -22,6 +22,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from thruway.activations import activation
+from thruway.nn.autocast import is_autocast
 from thruway.nn.gates import TransformGate
 from thruway.nn.same_conv import SameConv
 from thruway.nn.stack_kernel import FUSED_ACTIVATIONS
@@ -68,7 +69,7 @@ def is_fusible(conv: SameConv, *tensors: Tensor) -> bool:
         and x.ndim == conv.dims + 2
         and all(type(t) in (Tensor, nn.Parameter) and t.dtype == x.dtype for t in tensors)
         and not torch.compiler.is_compiling()
-        and not torch.is_autocast_enabled(x.device.type)
+        and not is_autocast(x)
         and not torch._C._len_torch_function_stack()
         and not is_in_torch_dispatch_mode()
         and torch._C._functorch.peek_interpreter_stack() is None

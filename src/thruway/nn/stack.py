@@ -11,6 +11,7 @@ from thruway.activations import activation_module
 from thruway.errors import ConfigError, ShapeError
 from thruway.init.parts import Part
 from thruway.nn.accepts import accept_size, refuse_features
+from thruway.nn.autocast import is_autocast
 from thruway.nn.fused import draw_parts_, highway_parts
 from thruway.nn.gates import resolve_gate_bias
 from thruway.nn.highway import HighwayLinear
@@ -136,7 +137,7 @@ class HighwayStack(nn.Module):
                 y, states = self._run_keeping_states(x)
             self.states(states)
             return y
-        if torch.is_autocast_enabled(x.device.type):
+        if is_autocast(x):
             return self._run_one_by_one(x)
         features, weight, bias = self._feature_major(x), self.weight.unsqueeze(0), self.bias.unsqueeze(0)
         if self.activation in FUSED_ACTIVATIONS:
@@ -229,9 +230,9 @@ class HighwayStack(nn.Module):
 
     def _run_keeping_states(self, x: Tensor) -> tuple[Tensor, LayerStates]:
         """y and the states of every layer, all of them in memory at once."""
-        is_autocast = torch.is_autocast_enabled(x.device.type)
-        features = x if is_autocast else self._feature_major(x)
-        if is_autocast or self.activation not in FUSED_ACTIVATIONS:
+        chooses = is_autocast(x)
+        features = x if chooses else self._feature_major(x)
+        if chooses or self.activation not in FUSED_ACTIVATIONS:
             seen: list[LayerStates] = []
             y = self._run_one_by_one(x, seen)
             return y, LayerStates(*(torch.stack(states) for states in zip(*seen, strict=True)))
