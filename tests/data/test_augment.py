@@ -81,6 +81,36 @@ def test_coins_are_those_of_the_seed_and_of_nothing_else():
     assert torch.equal(before, torch.get_rng_state())
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool], ids=str)
+def test_contrast_of_whole_numbers_is_refused(dtype):
+    with pytest.raises(ShapeError, match=rf"cannot be written in {dtype}.*contrast_normalised\(images.float"):
+        contrast_normalised(torch.ones(2, 1, 4, 4).to(dtype))
+
+
+@pytest.mark.parametrize("reach", [0, 2])
+@pytest.mark.parametrize("mirror", [True, False])
+def test_what_is_contiguous_stays_so(reach, mirror):
+    images = torch.randn(5, 3, 8, 6, generator=coins(1))
+    drawn = shifted_and_mirrored(images, coins(), reach, mirror=mirror)
+    assert drawn.is_contiguous()
+    last = shifted_and_mirrored(images.contiguous(memory_format=torch.channels_last), coins(), reach, mirror=mirror)
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(drawn, last)
+
+
+def test_without_a_generator_nothing_is_drawn():
+    before = torch.get_rng_state()
+    with pytest.raises(ConfigError, match=r"(?s)generator is a torch\.Generator on the CPU, got None.*manual_seed"):
+        shifted_and_mirrored(torch.zeros(2, 1, 4, 4), None)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("reach", [1.5, "2", True])
+def test_a_reach_that_is_no_number_of_pixels_is_refused(reach):
+    with pytest.raises(ConfigError, match=f"reach is a number of pixels, 0 or more, got {reach!r}"):
+        shifted_and_mirrored(torch.zeros(2, 1, 4, 4), coins(), reach)
+
+
 def test_wrong_input_is_told():
     images = torch.zeros(2, 1, 4, 4)
     with pytest.raises(ShapeError, match=r"got \(4,\)"):

@@ -1,5 +1,7 @@
 """A converted AllenNLP Highway computes what it did: its equations, written out here, are the slow twin."""
 
+import re
+
 import pytest
 import torch
 from torch import Tensor
@@ -92,4 +94,21 @@ def without(state: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 )
 def test_what_is_no_highway_is_refused(state, said):
     with pytest.raises(CheckpointError, match=f"(?s){said}"):
+        from_allennlp(state)
+
+
+@pytest.mark.parametrize(
+    ("convert", "kind"), [(Tensor.numpy, "ndarray"), (Tensor.long, r"torch\.int64")], ids=["NumPy", "whole numbers"]
+)
+@pytest.mark.parametrize("which", ["_layers.0.weight", "_layers.1.bias"])
+def test_what_is_no_tensor_of_floating_point_is_refused_with_advice(convert, kind, which):
+    state = trained(2)
+    state[which] = convert(state[which])
+    with pytest.raises(CheckpointError, match=rf"{re.escape(which)} is of {kind}; .*torch\.from_numpy.*\.float"):
+        from_allennlp(state)
+
+
+def test_numpy_under_another_prefix_is_no_suggestion():
+    state = {name: tensor.numpy() for name, tensor in trained(1, "a.").items()}
+    with pytest.raises(CheckpointError, match="Give the state dict of a Highway"):
         from_allennlp(state)

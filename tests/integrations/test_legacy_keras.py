@@ -97,3 +97,20 @@ def test_what_is_no_highway_is_refused(shapes):
     ) as told:
         from_legacy_keras([np.zeros(shape) for shape in shapes])
     assert ", ".join(map(str, shapes)) in str(told.value)
+
+
+GIVEN = {
+    "a ragged list": ([[1.0, 2.0], [3.0]], r"got a list that makes none.*get_weights"),
+    "what learns": (torch.nn.Parameter(torch.ones(5, 5)), r"got a Parameter that makes none.*detach\(\)\.cpu"),
+    "bfloat16": (torch.ones(5, 5, dtype=torch.bfloat16), "got a Tensor that makes none"),
+    "whole numbers": (np.ones((5, 5), int), r'got int64.*np\.asarray\(weight, "float32"\)'),
+    "text": (["a", "b"], "got <U1"),
+}
+
+
+@pytest.mark.parametrize("case", GIVEN)
+def test_what_is_no_array_of_floating_point_is_refused_with_advice(case):
+    weights: list[object] = list(trained().values())
+    weights[1], said = GIVEN[case]
+    with pytest.raises(CheckpointError, match=f"(?s){said}"):
+        from_legacy_keras(weights)

@@ -186,6 +186,8 @@ def test_a_fitnet_trains() -> None:
         ({"number": True}, "got number=True"),
         ({"widths": [[4], []]}, "a stage without a convolution"),
         ({"widths": []}, "a stage without a convolution"),
+        ({"widths": [3, 4]}, r"one list for each stage, got \[3, 4\].*\[\[16\], \[32\], \[64\]\]"),
+        ({"widths": 16}, "one list for each stage, got 16"),
         ({"widths": [[0]]}, "a width must be a whole number of at least 1, got 0"),
         ({"hidden": 0}, "hidden must be"),
         ({"pieces": 1}, "pieces must be a whole number of at least 2, got 1"),

@@ -265,3 +265,46 @@ def test_what_is_not_allowed_is_refused_with_its_value(build: object, says: str)
 def test_tensors_that_do_not_fit_are_refused(call: object, says: str) -> None:
     with pytest.raises(ShapeError, match=says):
         call(RecurrentHighway(3, 4, 2))
+
+
+def test_the_state_has_memory_of_its_own() -> None:
+    layer = layer_of()
+    for x, begin in ((sample(6, 2, 3), None), (sample(6, 3), None), (sample(0, 2, 3), sample(2, 4))):
+        with torch.no_grad():
+            output, end = layer(x, begin)
+        kept = [each.clone() for each in (output, end) if each.numel()]
+        end += 1.0
+        others = [output] if begin is None else [begin]
+        assert_close(others, kept[:1] if begin is None else [sample(2, 4)], rtol=0, atol=0)
+
+
+def test_hooks_on_all_modules_hear_every_gate() -> None:
+    layer, x, heard = layer_of(depth=3), sample(6, 2, 3), []
+    expected = layer(x)[0]
+    handle = nn.modules.module.register_module_forward_hook(lambda module, *_: heard.append(type(module).__name__))
+    try:
+        output = layer(x)[0]
+    finally:
+        handle.remove()
+    assert heard.count("TransformGate") == 3 * 6
+    assert_close(output, expected, **EXACT)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64], ids=str)
+def test_an_input_of_another_type_is_refused_with_advice(dtype: torch.dtype) -> None:
+    layer, x = layer_of(), sample(6, 2, 3).to(dtype)
+    said = rf"torch\.float64 parameters, got a {dtype} input\. Convert one with \.to"
+    with pytest.raises(ShapeError, match=said):
+        layer(x)
+    with pytest.raises(ShapeError, match=said):
+        layer.cell(x[0])
+
+
+@pytest.mark.parametrize("rows", [1, 3])  # one mask for two sequences would be spread over both without a word
+def test_masks_of_other_sequences_are_refused(rows: int) -> None:
+    cell = layer_of(dropout=0.5, coins=seeded()).cell
+    masks = cell.draw_masks(rows)
+    for which in ("input", "state"):
+        only = DropoutMasks(**{which: getattr(masks, which)})
+        with pytest.raises(ShapeError, match=rf"mask of the {which} is \(2, .*got \({rows}, .*draw_masks\(2\)"):
+            cell(sample(2, 3), None, only)

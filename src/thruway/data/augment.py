@@ -4,6 +4,7 @@ Everything works on whole batches, on the device the images lie on. Only the coi
 image, so that a seed gives the same pictures everywhere.
 """
 
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -23,9 +24,9 @@ def contrast_normalised(images: Tensor) -> Tensor:
     Brightness and contrast of an image then say nothing; an image of one colour becomes 0.
 
     Args:
-        images: (batch, channels, height, width), or any shape with the images along its first axis.
+        images: (batch, channels, height, width), or any shape with the images along its first axis; floating point.
     Raises:
-        ShapeError: for an input without a batch axis and at least one more.
+        ShapeError: for an input without a batch axis and at least one more, or of whole numbers.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), sec. 3.4 and the authors' settings, where
         it goes before the translations. They do not print their scale; 1 is ours.
@@ -36,6 +37,11 @@ def contrast_normalised(images: Tensor) -> Tensor:
     """
     if images.ndim < 2:
         raise ShapeError(f"contrast is that of each image in a batch, (batch, ...), got {tuple(images.shape)}.")
+    if not images.is_floating_point():
+        raise ShapeError(
+            f"what has mean 0 and standard deviation 1 cannot be written in {images.dtype}. Convert the images first: "
+            "contrast_normalised(images.float())."
+        )
     over = tuple(range(1, images.ndim))
     # In double the mean of one colour is that colour to the last bit: what is left is 0, not a speck to blow up.
     std, mean = torch.std_mean(images.double(), dim=over, keepdim=True, correction=0)
@@ -58,8 +64,10 @@ def shifted_and_mirrored(
         reach: pixels an image moves at most, up, down, left and right; None for an eighth of its height.
         fill: what lies beyond the edge, the "edge" repeated or "zeros".
         mirror: whether every second image, by a coin, is turned left to right.
+    Returns:
+        As many images as large, contiguous if the given ones are.
     Raises:
-        ConfigError: for a negative reach or an unknown fill.
+        ConfigError: for a reach that is no number of pixels, an unknown fill, or no generator.
         ShapeError: for an input that is no batch of images.
     Source:
         He, Zhang, Ren & Sun 2015 (Deep Residual Learning), sec. 4.2: 4 of 32 pixels and zeros; Srivastava, Greff &
@@ -72,8 +80,13 @@ def shifted_and_mirrored(
         raise ShapeError(f"images are a batch (batch, channels, height, width), got {tuple(images.shape)}.")
     count, _, height, width = images.shape
     reach = height // 8 if reach is None else reach
-    if reach < 0:
-        raise ConfigError(f"reach is a number of pixels, 0 or more, got {reach}.")
+    if isinstance(reach, bool) or not isinstance(reach, Integral) or reach < 0:
+        raise ConfigError(f"reach is a number of pixels, 0 or more, got {reach!r}. Take a whole one, or None.")
+    if not isinstance(generator, torch.Generator):
+        raise ConfigError(
+            f"generator is a torch.Generator on the CPU, got {generator!r}. Pass torch.Generator().manual_seed(0): the "
+            "coins never come from torch's global one."
+        )
     if fill not in _FILLS:
         raise ConfigError(unknown_name("fill", fill, _FILLS))
     padded = F.pad(images, (reach,) * 4, mode=_FILLS[fill]) if reach else images
@@ -86,4 +99,5 @@ def shifted_and_mirrored(
     columns = columns + right[:, None]
     which = torch.arange(count, device=images.device)[:, None, None]
     # Indices around a slice put the slice last.
-    return padded[which, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
+    cut = padded[which, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
+    return cut.contiguous() if images.is_contiguous() else cut

@@ -34,7 +34,8 @@ def from_allennlp(
         One layer for each of theirs, in order, in the type of the weights. A fresh start (`reset_parameters`) puts
         b_T at -1, as there.
     Raises:
-        CheckpointError: if no Highway lies under the prefix, or only a part of one.
+        CheckpointError: if no Highway lies under the prefix, or only a part of one, or weights that are no tensors of
+            floating point.
     Source:
         allenai/allennlp, modules/highway.py. The layer: Srivastava, Greff & Schmidhuber 2015, eq. 3.
 
@@ -72,6 +73,14 @@ def _linears(state_dict: Mapping[str, Tensor], prefix: str) -> list[tuple[Tensor
     if missing:
         raise CheckpointError(f"a layer of this Highway is not whole: {', '.join(missing)} missing. Save it anew.")
     linears = [(state_dict[weight], state_dict[bias]) for weight, bias in wanted]
+    for each in (each for pair in wanted for each in pair):
+        tensor = state_dict[each]
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise CheckpointError(
+                f"{each} is of {kind}; a Highway's weights are tensors of floating point. Convert it: an array with "
+                "torch.from_numpy, whole numbers with .float()."
+            )
     width = linears[0][0].shape[-1]
     for (weight_name, _), (weight, bias) in zip(wanted, linears, strict=True):
         if weight.shape != (2 * width, width) or bias.shape != (2 * width,):
@@ -88,7 +97,10 @@ def _elsewhere(state_dict: Mapping[str, Tensor]) -> str:
     near = [
         name.removesuffix(first)
         for name, tensor in state_dict.items()
-        if name.endswith(first) and tensor.ndim == 2 and len(tensor) == 2 * tensor.shape[1]
+        if name.endswith(first)
+        and isinstance(tensor, Tensor)
+        and tensor.ndim == 2
+        and len(tensor) == 2 * tensor.shape[1]
     ]
     if near:
         return f"One lies under {' or '.join(f'prefix={each!r}' for each in near)}."

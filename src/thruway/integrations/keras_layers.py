@@ -9,6 +9,7 @@ from thruway.integrations.keras_parts import (
     activation_name,
     import_keras,
     map_starts,
+    refuse_habits,
 )
 from thruway.nn.accepts import accept_carry, accept_gate_bias
 from thruway.nn.same_conv import SameConv, same_conv
@@ -36,6 +37,7 @@ def layers() -> dict[str, Any]:
 
         conv: SameConv | None = None
         data_format = "channels_last"
+        like = 'HighwayDense(activation="relu")'
 
         def __init__(
             self,
@@ -51,6 +53,7 @@ def layers() -> dict[str, Any]:
             bias_constraint: Any = None,
             **arguments: Any,
         ) -> None:
+            refuse_habits(type(self).__name__, self.like, activation, arguments)
             super().__init__(**arguments)
             self.activation = keras.activations.get(activation)
             self.gate_bias, self.carry = accept_gate_bias(gate_bias), accept_carry(carry)
@@ -160,7 +163,7 @@ def layers() -> dict[str, Any]:
             bias_regularizer, bias_constraint: of each map's bias; weight decay there opens the gates.
             activity_regularizer, name, dtype, trainable: as in every layer of Keras.
         Raises:
-            ConfigError: for an unknown carry, or a gate bias that is no number.
+            ConfigError: for an unknown carry, a gate bias that is no number, or arguments of Dense, such as units.
             ShapeError: for an input whose width is not known, or is not that of the first.
         Source:
             Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), eqs. 2-3, sec. 2.2.
@@ -201,18 +204,21 @@ def layers() -> dict[str, Any]:
             data_format: "channels_last", (batch, steps, channels), or "channels_first"; None is Keras's own default.
             activation, gate_bias, carry, ...: as in HighwayDense.
         Raises:
-            ConfigError: for an even kernel, and for what HighwayDense refuses.
+            ConfigError: for an even kernel, for arguments of Conv1D, such as filters or strides, and for what
+                HighwayDense refuses.
             ShapeError: as there.
         Source:
             Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), secs. 2.1-2.2.
         """
 
         dims = 1
+        like = 'HighwayConv1D(3, activation="relu"), with the size of the kernel first'
 
     class HighwayConv2D(_HighwayConv):
         """A highway layer on images: HighwayConv1D, with kernel_size and dilation_rate per axis or for both."""
 
         dims = 2
+        like = 'HighwayConv2D(3, activation="relu"), with the size of the kernel first'
 
     found = {kind.__name__: kind for kind in (HighwayDense, HighwayConv1D, HighwayConv2D)}
     for name, kind in found.items():

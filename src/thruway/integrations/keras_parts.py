@@ -1,16 +1,24 @@
 """What the Keras layers need to know before there is a Keras layer: Keras itself, and how the maps start."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from thruway.activations import ACTIVATIONS
 from thruway.errors import ConfigError, ShapeError, unknown_name
 from thruway.nn.accepts import CARRIES
 
-__all__ = ["accept_data_format", "accept_width", "activation_name", "import_keras", "map_starts"]
+__all__ = ["accept_data_format", "accept_width", "activation_name", "import_keras", "map_starts", "refuse_habits"]
 
 DATA_FORMATS = ("channels_first", "channels_last")
+
+# What Keras's own layers are told, and why it is not said here.
+_HABITS = {
+    "units": "the width comes from the input, which is carried",
+    "filters": "the width comes from the input, which is carried",
+    "strides": "the output is as large as the input, which is carried: strides are always 1",
+    "padding": 'the output is as large as the input, which is carried: padding is always "same"',
+}
 
 
 def import_keras() -> Any:
@@ -33,6 +41,28 @@ def import_keras() -> Any:
             "For weights of the old Highway layer there is thruway.integrations.legacy_keras.from_legacy_keras."
         )
     return keras
+
+
+def refuse_habits(layer: str, like: str, activation: object, arguments: Mapping[str, object]) -> None:
+    """Refuse what Keras's own layers take and a highway layer does not.
+
+    Args:
+        like: how the layer is called instead.
+
+    Raises:
+        ConfigError: for a number, or a kernel size, where the activation stands, or an argument of those layers.
+    """
+    habit = next((name for name in _HABITS if name in arguments), None)
+    if habit is not None:
+        raise ConfigError(
+            f"{layer} takes no {habit}= (got {arguments[habit]!r}): {_HABITS[habit]}. Write {like}; to change the "
+            "width or the size, put a Dense or a convolution before it."
+        )
+    if isinstance(activation, int | float | tuple | list):
+        raise ConfigError(
+            f"{layer} got {activation!r} as its activation, which comes where Keras's own layers have a number: the "
+            f"width is not among the arguments, it comes from the input, which is carried. Write {like}."
+        )
 
 
 def activation_name(keras: Any, activation: Any) -> str | None:

@@ -33,7 +33,7 @@ def from_legacy_keras(
     Returns:
         The layer, in the type of the weights. A fresh start (`reset_parameters`) puts b_T at -2, as in the paper.
     Raises:
-        CheckpointError: if these are no weights of a Highway.
+        CheckpointError: if these are no weights of a Highway, or no arrays of floating point.
     Source:
         keras-team/keras, keras/legacy/layers.py of version 2. The layer: Srivastava, Greff & Schmidhuber 2015, eq. 3.
 
@@ -41,7 +41,7 @@ def from_legacy_keras(
     >>> layer(torch.tensor([[1.0]], dtype=layer.weight.dtype)).item()
     2.5
     """
-    arrays = [np.asarray(each) for each in weights]
+    arrays = [_array(each) for each in weights]
     # Both orders agree within each kind: the map's own comes before the gate's.
     kernels = [array for array in arrays if array.ndim == 2]
     biases = [array for array in arrays if array.ndim == 1]
@@ -56,6 +56,22 @@ def from_legacy_keras(
     biases = biases or [np.zeros(width, kernel.dtype) for kernel in kernels]
     layer = HighwayLinear(width, activation, device="meta")
     return with_maps(layer, [_tensor(kernel.T) for kernel in kernels], [_tensor(bias) for bias in biases])
+
+
+def _array(given: ArrayLike) -> np.ndarray:
+    try:
+        array = np.asarray(given)
+    except (RuntimeError, TypeError, ValueError) as error:  # a ragged list; a tensor that learns, or on a GPU
+        raise CheckpointError(
+            f"the weights of a Keras Highway are arrays of numbers, got a {type(given).__name__} that makes none "
+            f"({error}). Give what its get_weights() returned; of a tensor, tensor.detach().cpu().numpy()."
+        ) from error
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        raise CheckpointError(
+            f"the weights of a Keras Highway are float16, float32 or float64, got {array.dtype}. Convert them with "
+            'np.asarray(weight, "float32").'
+        )
+    return array
 
 
 def _tensor(array: np.ndarray) -> Tensor:

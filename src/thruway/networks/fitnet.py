@@ -64,7 +64,8 @@ def fitnet(
         coins: generator of the dropout, see `nn.Dropout`; None uses torch's global one.
         generator: where all weights are drawn from; None draws from torch's global generator, as torch's layers do.
     Raises:
-        ConfigError: for an unknown number, a size below 1, fewer than 2 pieces, or a stage without a convolution.
+        ConfigError: for an unknown number, a size below 1, fewer than 2 pieces, a stage without a convolution, or
+            widths that are no stages.
         ShapeError: when called on something that is no batch of images with `inputs` channels.
     Source:
         Romero, Ballas, Ebrahimi Kahou, Chassang, Gatta & Bengio 2015 (FitNets), sec. 3.1, and the authors' published
@@ -78,6 +79,11 @@ def fitnet(
         known = " and ".join(map(str, FITNETS))
         raise ConfigError(f"the FitNets here are {known}, got number={number!r}. For other layers pass widths=.")
     given = FITNETS[number] if widths is None else widths
+    if not isinstance(given, Sequence) or any(not isinstance(stage, Sequence) for stage in given):
+        raise ConfigError(
+            f"widths are lists of units, one list for each stage, got {widths!r}. Three stages of one convolution: "
+            "widths=[[16], [32], [64]]."
+        )
     stages = [[accept_size("a width", width) for width in stage] for stage in given]
     if not all(stages) or not stages:
         raise ConfigError(f"widths={widths!r} has a stage without a convolution: pass at least one width for each.")

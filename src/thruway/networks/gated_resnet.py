@@ -66,8 +66,8 @@ def gated_resnet(
         coins: generator of joining="dropout", see `nn.Dropout`; None uses torch's global one.
         generator: where all weights are drawn from; None draws from torch's global generator, as torch's layers do.
     Raises:
-        ConfigError: for a depth that no such network has, an unknown name, a size below 1, or a gate bias that is no
-            number.
+        ConfigError: for a depth that no such network has, an unknown name, a size below 1, widths that are no list,
+            or a gate bias that is no number.
         ShapeError: when called on something that is no batch of images with `inputs` channels.
     Source:
         He, Zhang, Ren & Sun 2016 (Identity Mappings), sec. 3 and table 1; Srivastava 2025, the published code of
@@ -83,6 +83,8 @@ def gated_resnet(
     resize = row.resize if resize is None else resize
     if not isinstance(resize, str) or resize not in SHORTCUTS:
         raise ConfigError(unknown_name("resize", resize, SHORTCUTS))
+    if widths is not None and not isinstance(widths, Sequence):
+        raise ConfigError(f"widths are the channels of each stage, such as widths={row.widths}, got {widths!r}.")
     channels = row.widths if widths is None else tuple(accept_size("a width", width) for width in widths)
     stages, _ = stages_of(STYLES["cifar"], depth, "basic", channels)
     first = _FIRST if widths is None else channels[0]

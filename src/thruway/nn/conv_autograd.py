@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from thruway.activations import activation
 from thruway.nn.autocast import is_autocast
+from thruway.nn.batched import is_batched
 from thruway.nn.gates import TransformGate
 from thruway.nn.same_conv import SameConv
 from thruway.nn.stack_kernel import FUSED_ACTIVATIONS
@@ -91,7 +92,8 @@ class _HighwayConv(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, z = ctx.saved_tensors
-        if torch.is_grad_enabled():  # derivatives of derivatives are rare, and autograd's own
+        # Derivatives of derivatives and batches of gradients are rare, and autograd's own.
+        if torch.is_grad_enabled() or is_batched(g):
             gx, gw, gb = torch.func.vjp(_plain(ctx.conv, ctx.act), x, weight, bias)[1](g)
             return None, gx, gw, gb, None
         gz = torch.empty_like(z)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from thruway.nn.accepts import accept_probability
+from thruway.nn.recomputed import refuse_recomputation
 
 __all__ = ["Dropout"]
 
@@ -27,7 +28,8 @@ class Dropout(nn.Dropout):
         p: probability of dropping a number, at least 0 and below 1.
         generator: where the coins come from; None uses torch's global one.
     Raises:
-        ConfigError: if p is no such probability.
+        ConfigError: if p is no such probability; when torch.utils.checkpoint computes a layer with a generator again,
+            which would draw other coins than before.
     Source:
         Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov 2014, sec. 4, scaled in training instead of after it.
 
@@ -45,6 +47,7 @@ class Dropout(nn.Dropout):
             return x
         if self.generator is None:
             return F.dropout(x, self.p)
+        refuse_recomputation("Dropout", "generator")
         # In float32 whatever x is: half precision would round the probability, and other dtypes draw other coins.
         place = self.generator.device
         kept = torch.rand(x.shape, device=place, dtype=torch.float32, generator=self.generator) >= self.p

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from thruway.errors import ConfigError
 from thruway.nn.accepts import accept_size
+from thruway.nn.recomputed import refuse_recomputation
 from thruway.nn.residual import Residual
 
 __all__ = ["RandomSubset"]
@@ -37,7 +38,8 @@ class RandomSubset(nn.Module):
         rescale: whether evaluation counts each branch use/n times.
         generator: CPU generator of the draws; None uses torch's global one, as torch's dropout does.
     Raises:
-        ConfigError: for a block that is no Residual or has a drop of its own, or a `use` outside 0 ... n.
+        ConfigError: for a block that is no Residual or has a drop of its own, or a `use` outside 0 ... n; under
+            torch.utils.checkpoint, if a generator of its own would draw a second time.
     Source:
         Veit, Wilber & Belongie 2016, sec. 5 (23 of 54); evaluation: ours.
 
@@ -84,6 +86,8 @@ class RandomSubset(nn.Module):
         return f"use={self.use}, rescale={self.rescale}"
 
     def _with_some(self, x: Tensor) -> Tensor:
+        if self.generator is not None:
+            refuse_recomputation("RandomSubset", "generator")
         drawn = torch.randperm(len(self), device="cpu", generator=self.generator)[: self.use].tolist()
         for place, block in enumerate(self):
             # Not block(x, share=0): the compiler would find nothing to compile, and give up on every block.

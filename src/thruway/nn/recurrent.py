@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn.modules.module import _has_any_global_hook
 from torch.nn.utils.rnn import PackedSequence
 
 from thruway.errors import ShapeError
@@ -26,8 +27,9 @@ class RecurrentHighway(nn.Module):
 
     The maps of the input are one GEMM for all time steps, H and T of a micro-step one more. Coupled gates and
     activations whose slope can be told from their value (linear, relu, tanh, sigmoid, elu) have a backward pass
-    written by hand. A pass in which one of the cell's gates or its activation has a hook runs step by step
-    instead, as it does under autocast, torch.func, forward mode and torch.compile: the same numbers up to rounding.
+    written by hand. A pass in which one of the cell's gates or its activation has a hook, or all modules have, runs
+    step by step instead, as it does under autocast, torch.func, forward mode and torch.compile: the same numbers up to
+    rounding.
 
     In training with `dropout` each call draws one mask per sequence, of the input and of the state, and keeps it
     over all time steps and micro-steps; a long text that is cut into calls gets new masks with each, as published.
@@ -36,9 +38,9 @@ class RecurrentHighway(nn.Module):
         inputs, width, depth, gate_bias, activation, carry, dropout, generator, coins: as in RecurrentHighwayCell.
         batch_first: whether batched sequences are (batch, time, features) instead of (time, batch, features).
     Raises:
-        ConfigError: as RecurrentHighwayCell.
-        ShapeError: when called on a tensor that is neither 2- nor 3-dimensional, has other features, or comes
-            with a state of another shape.
+        ConfigError: as RecurrentHighwayCell; so with `coins` it cannot be checkpointed in training with dropout.
+        ShapeError: when called on a tensor that is neither 2- nor 3-dimensional, has other features or another type
+            than the weights, or comes with a state of another shape.
     Source:
         Zilly, Srivastava, Koutník & Schmidhuber 2017 (Recurrent Highway Networks), sec. 4.
 
@@ -141,7 +143,7 @@ class RecurrentHighway(nn.Module):
     def _run(self, x: Tensor, state: Tensor, masks: DropoutMasks, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
         """(output, packed; state of each sequence after its last step) of packed rows, longest sequence first."""
         if not sizes:
-            return state[:0], state
+            return state[:0], state.clone()
         kept = None if masks.input is None else torch.cat([masks.input[:size] for size in sizes])
         z, cell = self.cell.project(x, kept), self.cell
         if self._is_for_the_kernel(z, state):
@@ -150,7 +152,8 @@ class RecurrentHighway(nn.Module):
         else:
             output = plain_sequence(z, state, masks.state, sizes, cell.transition)
         if sizes[0] == sizes[-1]:
-            return output, output[len(output) - sizes[0] :]
+            # In memory of its own: whoever writes into one of the two does not mean the other.
+            return output, output[len(output) - sizes[0] :].clone()
         return output, output[_last_rows(sizes).to(output.device)]
 
     def _is_for_the_kernel(self, z: Tensor, state: Tensor) -> bool:
@@ -159,6 +162,7 @@ class RecurrentHighway(nn.Module):
             cell.carry == "independent"
             or cell.activation_name not in FUSED_ACTIVATIONS
             or not z.dtype == state.dtype == cell.weight.dtype  # autocast has narrowed the GEMM
+            or _has_any_global_hook()  # type: ignore[no-untyped-call]
             or any(map(_is_watched, cell.modules()))
             or torch.compiler.is_compiling()
             or torch._C._are_functorch_transforms_active()

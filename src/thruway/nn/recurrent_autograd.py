@@ -1,6 +1,7 @@
 """The recurrent highway over whole sequences as a differentiable function.
 
-First derivatives take the kernel; derivatives of derivatives are rare, and go through the plain twin.
+First derivatives take the kernel; derivatives of derivatives and batches of gradients are rare, and go through the
+plain twin.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from thruway.activations import activation
+from thruway.nn.batched import is_batched
 from thruway.nn.recurrent_kernel import plain_sequence, plain_transition, run_sequence, unrun_sequence
 
 __all__ = ["recurrent_highway"]
@@ -59,11 +61,13 @@ class _Sequence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         z, state, weight, bias, mask, S, Z = ctx.saved_tensors
-        if torch.is_grad_enabled():  # the gradient itself is to be differentiated
+        is_differentiated = torch.is_grad_enabled()  # the gradient itself
+        if is_differentiated or is_batched(grads[0]):
             inputs = z, state, weight, bias
-            y = _plain(*inputs, mask, ctx.sizes, ctx.act)
+            with torch.enable_grad():
+                y = _plain(*inputs, mask, ctx.sizes, ctx.act)
             wanted = [each for each, is_wanted in zip(inputs, ctx.needs_input_grad, strict=False) if is_wanted]
-            found = iter(torch.autograd.grad(y, wanted, grads, create_graph=True))
+            found = iter(torch.autograd.grad(y, wanted, grads, create_graph=is_differentiated))
             return *(next(found) if is_wanted else None for is_wanted in ctx.needs_input_grad[:4]), None, None, None
         # Made here: what is made inside the kernel's inference mode could not be added to later.
         g, gw, dZ = torch.zeros_like(state), torch.empty_like(weight), torch.empty_like(Z)

@@ -11,8 +11,10 @@ from thruway.activations import activation_module
 from thruway.errors import ConfigError, ShapeError
 from thruway.init.parts import Part
 from thruway.nn.accepts import CARRIES, accept_carry, accept_gate_bias, accept_probability, accept_size
+from thruway.nn.autocast import is_autocast
 from thruway.nn.fused import activation_name, draw_parts_, highway_parts
 from thruway.nn.gates import CarryGate, TransformGate
+from thruway.nn.recomputed import refuse_recomputation
 from thruway.nn.recurrent_kernel import plain_transition
 
 __all__ = ["DropoutMasks", "RecurrentHighwayCell"]
@@ -57,8 +59,9 @@ class RecurrentHighwayCell(nn.Module):
         coins: where the masks are drawn from; None takes torch's global generator, as torch's dropout does.
     Raises:
         ConfigError: for a size below 1, an unknown activation or carry, a gate bias that is no number, a dropout
-            outside [0, 1); when called in training with dropout and without masks.
-        ShapeError: when called on tensors of other shapes.
+            outside [0, 1); when called in training with dropout and without masks; when torch.utils.checkpoint has it
+            draw masks from `coins` again, which would be others than before.
+        ShapeError: when called on tensors or masks of other shapes, or on an input of another type than the weights.
     Source:
         Zilly, Srivastava, Koutník & Schmidhuber 2017 (Recurrent Highway Networks), sec. 4; masks after Gal &
         Ghahramani 2016, used as in the former's code.
@@ -146,10 +149,20 @@ class RecurrentHighwayCell(nn.Module):
                 "Draw them where the sequences begin, masks = cell.draw_masks(batch), and pass them at every step."
             )
         masks = masks or DropoutMasks()
+        self._check_masks(masks, x.shape[:-1])
         return self.transition(self.project(x, masks.input), self.accept_state(state, x.shape[:-1]), masks.state)
 
     def project(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """W x of all maps, (..., maps·width), for any number of time steps at once."""
+        """W x of all maps, (..., maps·width), for any number of time steps at once.
+
+        Raises:
+            ShapeError: if x is of another type than the weights, and autocast does not choose the types.
+        """
+        if x.dtype != self.input_weight.dtype and not is_autocast(x):
+            raise ShapeError(
+                f"this recurrent highway has {self.input_weight.dtype} parameters, got a {x.dtype} input. Convert one "
+                "with .to()."
+            )
         return F.linear(x if mask is None else x * mask, self.input_weight)
 
     def transition(self, z: Tensor, state: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -180,9 +193,20 @@ class RecurrentHighwayCell(nn.Module):
             f"dropout={self.dropout}"
         )
 
+    def _check_masks(self, masks: DropoutMasks, batch: tuple[int, ...]) -> None:
+        wanted = (*batch, self.inputs), (*batch, self.width)
+        for what, mask, shape in zip(DropoutMasks._fields, masks, wanted, strict=True):
+            if mask is not None and mask.shape != shape:
+                raise ShapeError(
+                    f"the mask of the {what} is {shape} here, one row per sequence, got {tuple(mask.shape)}. Draw "
+                    f"masks for these sequences: cell.draw_masks({', '.join(map(str, batch))})."
+                )
+
     def _mask(self, shape: tuple[int, ...], drop: float) -> Tensor | None:
         if drop == 0.0:
             return None
+        if self.coins is not None:
+            refuse_recomputation("a recurrent highway", "coins")
         device = self.weight.device if self.coins is None else self.coins.device
         # Drawn in float32 whatever the weights are, so that one generator gives one mask.
         kept = torch.rand(shape, generator=self.coins, device=device, dtype=torch.float32) >= drop

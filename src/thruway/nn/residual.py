@@ -12,6 +12,7 @@ from thruway.activations import activation_module
 from thruway.errors import ConfigError, ShapeError
 from thruway.init.parts import Part
 from thruway.nn.accepts import accept_probability, accept_reader
+from thruway.nn.recomputed import refuse_recomputation
 
 __all__ = ["Learnt", "Residual"]
 
@@ -55,7 +56,8 @@ class Residual(nn.Module):
         generator: CPU generator of the coin; None uses torch's global one, as torch's dropout does.
     Raises:
         ConfigError: if scale is no finite number, drop no such probability, after unknown, or the branch
-            begins with a layer that works in place, such as nn.ReLU(inplace=True).
+            begins with a layer that works in place, such as nn.ReLU(inplace=True). Under torch.utils.checkpoint, if a
+            generator of its own would toss the coin a second time.
         ShapeError: when called, if branch and shortcut differ in shape.
     Source:
         He et al. 2015 and 2016; Huang et al. 2016, sec. 3 (stochastic depth); Bachlechner et al. 2020
@@ -114,6 +116,8 @@ class Residual(nn.Module):
     def _share(self) -> float:
         if not self.training or self.drop == 0.0:
             return 1.0 - self.drop
+        if self.generator is not None:
+            refuse_recomputation("Residual", "generator")
         coin = torch.rand((), device="cpu", dtype=torch.float64, generator=self.generator)
         return 0.0 if coin.item() < self.drop else 1.0
 

@@ -1,7 +1,8 @@
 """The fused highway stack as a differentiable function: autograd, double backward, forward mode, vmap.
 
 First derivatives take the kernel. Derivatives of derivatives and forward mode are rare; they are
-taken by autograd through the plain twin. vmap folds the mapped axis into the kernel's member axis.
+taken by autograd through the plain twin. vmap folds the mapped axis into the kernel's member axis; the older
+kind of batched gradients, those of is_grads_batched=True, knows no such rule and takes the plain twin, too.
 """
 
 from collections.abc import Callable
@@ -85,6 +86,8 @@ class _Forward(torch.autograd.Function):
         x, weight, bias, X, A = ctx.saved_tensors
         if grads[0] is None:
             return (None,) * 6
+        if torch._C._functorch.is_legacy_batchedtensor(grads[0]):  # nobody hears these: they are of no one loss
+            return *torch.func.vjp(_plain_forward(ctx.act), x, weight, bias)[1](grads[0]), None, None, None
         return *_backward(grads[0], x, weight, bias, X, A, ctx.act, ctx.segment, ctx.hear), None, None, None
 
     @staticmethod
