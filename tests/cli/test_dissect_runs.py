@@ -33,7 +33,9 @@ def found(capsys, *arguments):
 
 def test_every_study_that_keeps_nets_is_one():
     assert set(KEEPERS) <= set(EXPERIMENTS)
-    assert {name for name in EXPERIMENTS if name.startswith(("veit2016", "highway2015"))} == set(KEEPERS)
+    assert {
+        name for name in EXPERIMENTS if name.startswith(("veit2016", "highway2015", "he2016", "srivastava2025"))
+    } == set(KEEPERS)
 
 
 def test_the_intact_net_has_the_error_that_its_run_logged(capsys, runs):

@@ -97,6 +97,7 @@ def test_the_recipe_is_the_authors():
     rates = [round(config.learning_rate * config.learning_rate_factor(epoch), 9) for epoch in (0, 200, 300, 350)]
     assert rates == [0.025, 0.0025, 0.00025, 0.000025]
     assert (config.nesterov, config.weight_decay, config.contrast, config.augment) == (True, 0.001, True, True)
+    assert config.reach == 8
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,11 @@ def test_the_report_is_the_rows(folder):
     assert "trials: 3; at paper scale: 100" in differs
     assert "searches" not in differs.replace("all searches", "")
     page = html.unescape((folder / "report.html").read_text())
-    for said in ("Do highway nets converge faster", "best 2 of 3 settings", *(verdict.text for verdict in verdicts)):
+    for said in (
+        "Do highway nets converge faster",
+        "losses over the best 2 of 3 settings, in nats",
+        *(verdict.text for verdict in verdicts),
+    ):
         assert said in page
 
 

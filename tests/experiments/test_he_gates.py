@@ -70,12 +70,23 @@ def test_biases_and_others_can_be_chosen():
 
 @pytest.mark.parametrize(
     "change",
-    [{"exclusive": (0.0, -0.0)}, {"highway": (-6.0, -6.0)}, {"others": ("scaled", "scaled")}, {"others": ("halved",)}],
-    ids=["zeros", "biases", "others", "unknown"],
+    [
+        {"exclusive": (0.0, -0.0)},
+        {"highway": (-6.0, -6.0)},
+        {"others": ("scaled", "scaled")},
+        {"others": ("halved",)},
+        {"exclusive": (math.nan,)},
+    ],
+    ids=["zeros", "biases", "others", "unknown", "nan"],
 )
 def test_what_cannot_be_run_is_refused(change):
     with pytest.raises(ValidationError, match=next(iter(change))):
         gates.Config(**change)
+
+
+def test_images_move_over_zeros_as_published():
+    config = gates.SCALES["paper"]
+    assert (config.augment, config.reach, config.fill) == (True, None, "zeros")  # None: 4 of 32
 
 
 # --- its report, of errors made up by hand

@@ -4,6 +4,7 @@ import pytest
 from compared_tiny import TINY, blank, built, complete, contenders, count
 from pydantic import ValidationError
 
+from thruway.errors import ConfigError
 from thruway.experiments.highway2015 import mnist_conv
 from thruway.experiments.highway2015.conv_studies import MNIST_CONV
 from thruway.nn import Dropout, HighwayConv2d
@@ -61,6 +62,22 @@ def test_the_answer_names_errors_and_sizes(tmp_path):
         parameters, error = lines[label][2], lines[label][3]
         assert f"{parameters:,}" in page
         assert f"{getattr(error, 'value', error):.2%}" in page
+
+
+def test_images_pooled_too_small_are_refused_before_a_run_is_made():
+    """5x5 without padding, and three poolings, leave nothing of digits at 4 x 4."""
+    config = TINY[NAME].model_copy(update={"pool": 2})
+    with pytest.raises(
+        ConfigError, match=r"pool: got 2, which leaves 4 x 4 pixels of the images of digits, but .* 8 x 8"
+    ):
+        MNIST_CONV.prepare(config)
+    for side, is_enough in ((7, False), (8, True)):
+        try:
+            built(NAME, TINY[NAME], blank(1, side))
+        except ConfigError:
+            assert not is_enough
+        else:
+            assert is_enough
 
 
 @pytest.mark.parametrize("widths", [(), (0,), (16, 16), (32, 16)], ids=["none", "zero", "twice", "falling"])

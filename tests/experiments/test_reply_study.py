@@ -1,10 +1,11 @@
 """The nets of the reply: those of its published logs at paper scale."""
 
 import pytest
-from compared_tiny import blank, built, contenders, count
+from compared_tiny import TINY, blank, built, complete, contenders, count
 from torch import nn
 
-from thruway.experiments.srivastava2025 import reply
+from thruway.experiments.srivastava2025 import REPLY, reply
+from thruway.runs import open_run
 
 NAME = "srivastava2025.reply"
 
@@ -47,3 +48,25 @@ def test_the_recipe_is_the_published_one():
     rates = [round(config.learning_rate * config.learning_rate_factor(epoch), 9) for epoch in (0, 99, 100, 150, 199)]
     assert rates == [0.1, 0.1, 0.01, 0.001, 0.001]
     assert (config.epochs, config.batch, config.momentum, config.weight_decay) == (200, 128, 0.9, 1e-4)
+
+
+@pytest.mark.parametrize(("asked", "resnet"), [(0, 1), (1, 1), (2, 2)])
+def test_the_residual_net_alone_warms_up(asked, resnet):
+    """As in the author's trainer, unless more is asked for."""
+    found = {each.name: each.warmup for each in contenders(NAME, reply.Config(warmup=asked))}
+    assert found == {"resnet": resnet, "highway": None}
+    assert {config.warmup for config in reply.SCALES.values()} == {0}
+
+
+def test_a_run_trains_and_tells_so(tmp_path):
+    config = TINY[NAME].model_copy(update={"seeds": 1, "warmup": 0})
+    folder = complete(tmp_path / "run", NAME, config)
+    warmups = {net: open_run(folder).load(f"net-{net}-0").state["recipe"]["warmup"] for net in ("resnet", "highway")}
+    assert warmups == {"resnet": 1, "highway": 0}
+    REPLY.report(open_run(folder), folder)
+    assert "its first epoch at a tenth of the rate as published" in (folder / "report.html").read_text()
+
+
+def test_images_move_over_zeros_as_published():
+    config = reply.SCALES["paper"]
+    assert (config.augment, config.reach, config.fill) == (True, None, "zeros")  # None: 4 of 32

@@ -1,6 +1,9 @@
 """One net trained as a study trains it, against plain loops; its data; and what a config refuses."""
 
+import dataclasses
 import itertools
+import json
+import math
 
 import pytest
 import torch
@@ -15,6 +18,7 @@ from thruway.experiments.highway2015 import lesion as highway
 from thruway.experiments.image_parts import load_parts, pooled
 from thruway.experiments.image_study import ImageStudy
 from thruway.experiments.net_training import error_rate, train_net, trained
+from thruway.experiments.rhn2017 import depth as rhn
 from thruway.experiments.veit2016 import effective_paths, lesion, paths, stochastic_depth
 from thruway.experiments.veit2016.nets import residual_net, stochastic_net, subset_net
 from thruway.networks import resnet
@@ -66,6 +70,15 @@ def test_a_net_is_the_one_that_plain_loops_train(net, how, tmp_path):
     assert error_rate(mine, parts.test.images, parts.test.labels) == pytest.approx(wrong, rel=1e-6)
 
 
+def test_a_net_may_have_a_warmup_of_its_own(tmp_path):
+    config, parts = CONFIG.model_copy(update={"warmup": 0}), load_parts(CONFIG)
+    net = dataclasses.replace(residual_net(config, 0), warmup=1)
+    with create(tmp_path / "run", "veit2016.paths", config) as run:
+        train_net(config, net, parts, run, Silent())
+        mine = trained(config, net, parts, run).state_dict()
+    assert all(torch.equal(mine[name], tensor) for name, tensor in by_hand(CONFIG, 4).state_dict().items())
+
+
 def test_learning_rates_follow_the_recipe():
     config = paths.SCALES["paper"]
     factors = [round(config.learning_rate_factor(epoch), 12) for epoch in range(config.epochs)]
@@ -85,12 +98,38 @@ def test_pooling_averages_squares():
 
 
 def test_augmentation_changes_what_is_learnt(tmp_path):
-    name, losses = "highway2015.lesion", []
-    for augment in (False, True):
-        config = TINY[name].model_copy(update={"augment": augment, "seeds": 1})
-        folder = complete(tmp_path / str(augment), name, config)
-        losses.append(open_run(folder).table(quantity="train_loss")["value"].tolist())
-    assert losses[0] != losses[1]
+    """So do the reach of the shifts and what they bring in; unset, the reach is an eighth of 8 pixels."""
+    name, losses = "highway2015.lesion", {}
+    kinds = {
+        "none": {},
+        "unset": {"augment": True},
+        "one": {"augment": True, "reach": 1},
+        "three": {"augment": True, "reach": 3},
+        "zeros": {"augment": True, "reach": 1, "fill": "zeros"},
+    }
+    for kind, how in kinds.items():
+        folder = complete(tmp_path / kind, name, TINY[name].model_copy(update={**how, "seeds": 1}))
+        losses[kind] = tuple(open_run(folder).table(quantity="train_loss")["value"].tolist())
+    assert losses.pop("one") == losses["unset"]
+    assert len(set(losses.values())) == len(losses)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, set()),
+        ({"augment": True}, {"fill: edge; at paper scale: zeros"}),
+        ({"augment": True, "reach": 2}, {"fill: edge; at paper scale: zeros", "reach: 2; at paper scale: an eighth"}),
+    ],
+    ids=["still", "moved", "further"],
+)
+def test_how_images_move_is_told_where_they_do(change, told, tmp_path):
+    name = "veit2016.paths"
+    config = TINY[name].model_copy(update={"seeds": 1, "epochs": 1, **change})
+    folder = complete(tmp_path / "run", name, config)
+    EXPERIMENTS[name].report(open_run(folder), folder)
+    differs = json.loads((folder / "summary.json").read_text())["meta"]["differs from the paper"]
+    assert {each.removesuffix(" of the side") for each in differs if each.startswith(("reach", "fill"))} == told
 
 
 def test_seeds_are_independent_nets(tmp_path):
@@ -139,6 +178,11 @@ def test_the_paper_s_numbers():
         (stochastic_depth.Config, {"survival": 1.0}, "less than 1"),
         (highway.Config, {"activation": "relo"}, "'relu' or 'tanh'"),
         (paths.Config, {"nonsense": 1}, "Extra inputs"),
+        (paths.Config, {"reach": -1}, "greater than or equal to 0"),
+        (paths.Config, {"fill": "mirror"}, "'edge' or 'zeros'"),
+        (highway.Config, {"gate_bias": math.nan}, "finite number"),
+        (highway.Config, {"gate_bias": -math.inf}, "finite number"),
+        (rhn.Config, {"gate_bias": math.nan}, "finite number"),
     ],
 )
 def test_what_cannot_be_run_is_refused(config, change, told):

@@ -128,6 +128,26 @@ def test_the_report_says_what_the_rows_say(folder, rows):
         assert said in page
 
 
+def test_the_answer_says_how_many_layers_are_at_work(folder, rows):
+    """All gates of a net added up, the mean of both seeds; and, beside the claim, what they began as."""
+    _, verdicts = VERY_DEEP.report(open_run(folder), folder)
+    gates = [sum(row["gates"]) for row in rows if row["block"] == "highway"]
+    page = html.unescape((folder / "report.html").read_text())
+    assert f"All its gates together come to {sum(gates) / 2:.1f} open layers" in page
+    began = 1 + 9 / (1 + math.e)
+    (learns,) = [verdict for verdict in verdicts if verdict.id == "highway-learns"]
+    assert f"begin at a bias of -1 all of them together begin as {began:.1f} open ones" in learns.statistic
+
+
+def test_gates_may_begin_as_shut_as_can_be(tmp_path):
+    """exp(800) is no float."""
+    config = CONFIG.model_copy(update={"gate_bias": -800.0, "seeds": 1, "epochs": 1, "plain_rates": (0.1,)})
+    folder = run_into(tmp_path / "run", config)
+    VERY_DEEP.report(open_run(folder), folder)
+    page = html.unescape((folder / "report.html").read_text())
+    assert "they started near 0. Added up they come to 0.0" in page
+
+
 @pytest.mark.slow
 def test_a_thousand_layers_learn_digits():
     """The claim itself, on a third of the demo: to half of the loss of guessing in forty steps."""
@@ -154,8 +174,12 @@ def test_a_thousand_layers_learn_digits():
         ({"plain_rates": (0.1, 0.0)}, "learning rates above 0"),
         ({"plain_rates": (0.1, 0.1)}, "plain_rates names each once"),
         ({"plain_activations": ("relu", "relu")}, "plain_activations names each once"),
+        ({"plain_rates": (0.1, math.nan)}, "finite number"),
+        ({"plain_rates": (math.inf,)}, "finite number"),
+        ({"gate_bias": math.nan}, "finite number"),
+        ({"gate_bias": -math.inf}, "finite number"),
     ],
-    ids=["rate of 0", "rate twice", "activation twice"],
+    ids=["rate of 0", "rate twice", "activation twice", "rate nan", "rate inf", "bias nan", "bias inf"],
 )
 def test_configs_that_make_no_sense_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
@@ -177,6 +201,7 @@ def rows_with(highway, plain, error=0.1, seed=0):
 
 NAN = math.nan
 PAPER = rows_with([2.0, 1.0, 0.5, 0.6], [[2.0, 1.98], [2.1, NAN]])
+PLAIN_TOO = rows_with([2.0, 1.0], [[2.0, 1.9], [2.1, 0.4, 3.0]])
 OTHERWISE = rows_with([2.0, 1.0, 1.5, 2.0], [[2.0, 1.9], [2.1, 0.4, 3.0]], error=0.7)
 
 
@@ -189,7 +214,7 @@ OTHERWISE = rows_with([2.0, 1.0, 1.5, 2.0], [[2.0, 1.9], [2.1, 0.4, 3.0]], error
         ("without-trouble", OTHERWISE, 1.0 / CHANCE, "fails"),
         ("without-trouble", rows_with([2.0, 1.0, NAN], []), math.inf, "fails"),
         ("plain-does-not", PAPER, 1.98 / CHANCE, "holds"),
-        ("plain-does-not", OTHERWISE, 0.4 / CHANCE, "fails"),  # the best of all, though it ended badly
+        ("plain-does-not", PLAIN_TOO, 0.4 / CHANCE, "fails"),  # the best of all, though it ended badly
         ("plain-does-not", rows_with([1.0], [[NAN, NAN]]), math.inf, "holds"),
     ],
 )
@@ -208,6 +233,13 @@ def test_no_rows_are_no_answer(claim):
     assert math.isnan(claim.measure([]))
     block = "highway" if claim.id == "plain-does-not" else "plain"
     assert math.isnan(claim.measure([row for row in PAPER if row["block"] == block]))
+
+
+@pytest.mark.parametrize(("error", "is_answer"), [(0.41, False), (0.40, True)])
+def test_plain_nets_are_judged_beside_a_highway_net_that_has_learnt(error, is_answer):
+    """Guessing gets 0.8 wrong: where the highway net does not start either, nothing is said of plain nets."""
+    found = CLAIMS["plain-does-not"].measure(rows_with([2.0, 1.9], [[2.0, 1.98]], error=error))
+    assert math.isnan(found) != is_answer
 
 
 def test_one_epoch_says_nothing_of_setbacks():

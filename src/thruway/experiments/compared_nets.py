@@ -32,6 +32,7 @@ class Contender:
         layers: with weights on the main road, as the papers count them.
         build: (data, weights, coins) -> the net, see `Net`.
         cost: the time an example takes in training, in a unit that the study's nets share.
+        warmup: as in `Net`.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Contender:
     layers: int
     build: Callable[[Parts, torch.Generator, torch.Generator], nn.Module]
     cost: float = 1.0
+    warmup: int | None = None
 
 
 def run_comparison(
@@ -55,7 +57,12 @@ def measurements_of(config: ImageStudy, contenders: Iterable[Contender], example
     """
     return [
         # Forwards only is a third of the work.
-        Measurement("tested", Net(each.name, seed, each.build, cost=each.cost), _outcome, each.cost * examples / 3)
+        Measurement(
+            "tested",
+            Net(each.name, seed, each.build, warmup=each.warmup, cost=each.cost),
+            _outcome,
+            each.cost * examples / 3,
+        )
         for seed in config.all_seeds
         for each in contenders
     ]

@@ -16,11 +16,11 @@ NOT_PROTOCOL = frozenset(("scale", "data_root", "download", "device", "seed", "s
 class ImageStudy(BaseModel, abc.ABC):
     """Data and training; a study adds its nets and what it measures on them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     scale: Literal["demo", "laptop", "paper"] = "demo"
-    """demo: half a minute; laptop: half an hour on one core; paper: as published, needs a GPU. Sets the other
-    defaults."""
+    """demo: half a minute; laptop: half an hour on one core; paper: size, data and rates as published, where they
+    are, needs a GPU; the report lists what differs. Sets the other defaults."""
     data: str = "digits"
     data_root: Path | None = None
     """Where the data lies; unset: the usual places."""
@@ -35,7 +35,11 @@ class ImageStudy(BaseModel, abc.ABC):
     contrast: bool = False
     """Whether every image is brought to the same brightness and contrast."""
     augment: bool = False
-    """Whether training images are shifted by up to an eighth of their side and mirrored at random."""
+    """Whether training images are shifted and mirrored at random."""
+    reach: int | None = Field(default=None, ge=0)
+    """Pixels that an augmented image moves at most, up, down, left and right; unset: an eighth of its height."""
+    fill: Literal["edge", "zeros"] = "edge"
+    """What lies beyond the edge of an augmented image: the edge repeated, or zeros, the mean of all pixels."""
     epochs: int = Field(default=20, ge=1)
     batch: int = Field(default=50, ge=2)
     learning_rate: float = Field(default=0.1, gt=0, lt=math.inf)
@@ -70,8 +74,8 @@ class ImageStudy(BaseModel, abc.ABC):
         """seed, seed + 1, ..."""
         return range(self.seed, self.seed + self.seeds)
 
-    def learning_rate_factor(self, epoch: float) -> float:
-        """What the learning rate is multiplied by in an epoch, counted from 0."""
-        if epoch < self.warmup:
+    def learning_rate_factor(self, epoch: float, warmup: int | None = None) -> float:
+        """What the learning rate is multiplied by in an epoch, counted from 0; a net may have a `warmup` of its own."""
+        if epoch < (self.warmup if warmup is None else warmup):
             return 0.1
         return float(0.1 ** sum(epoch >= at * self.epochs for at in self.drops))

@@ -89,10 +89,20 @@ def _provenance(reader: RunReader, config: ImageStudy, paper: ImageStudy, told: 
     )
 
 
+# What an unset field means, where it is not "all".
+_UNSET = {"reach": "an eighth of the side", "clip": "any"}
+
+
 def _differences(config: ImageStudy, paper: ImageStudy) -> list[str]:
     """The settings that are not those of the paper's scale, a sentence each."""
+    # How far images move says nothing where they stay.
+    left_out = NOT_PROTOCOL if config.augment else NOT_PROTOCOL | {"reach", "fill"}
     return [
-        f"{field.replace('_', ' ')}: {setting_in_words(here)}; at paper scale: {setting_in_words(there)}"
+        f"{field.replace('_', ' ')}: {_setting(field, here)}; at paper scale: {_setting(field, there)}"
         for field in type(config).model_fields
-        if field not in NOT_PROTOCOL and (here := getattr(config, field)) != (there := getattr(paper, field))
+        if field not in left_out and (here := getattr(config, field)) != (there := getattr(paper, field))
     ]
+
+
+def _setting(field: str, value: Any) -> str:
+    return _UNSET.get(field, "all") if value is None else setting_in_words(value)

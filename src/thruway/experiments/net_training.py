@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ class Net:
         build: (data, weights, coins) -> the net: what it learns from, and generators for its first weights and for
             what it draws while it learns.
         learning_rate: None takes the config's.
+        warmup: first epochs, at a tenth of the rate; None takes the config's.
         weights: nets of one seed with the same name here start from the same draws; "" takes `name`.
         cost: work on one example, forwards and backwards, in any unit that all nets of the study share.
     """
@@ -42,6 +44,7 @@ class Net:
     seed: int
     build: Callable[[Parts, torch.Generator, torch.Generator], nn.Module]
     learning_rate: float | None = None
+    warmup: int | None = None
     weights: str = ""
     cost: float = 1.0
 
@@ -75,6 +78,7 @@ def train_net(config: ImageStudy, net: Net, parts: Parts, run: Run, progress: Pr
     if epoch:
         model.load_state_dict(run.load(net.checkpoint).tensors)
         optimizer.load_state_dict(state["optimizer"])
+    schedule = partial(config.learning_rate_factor, warmup=net.warmup)
     saved_at = time.monotonic()
     while epoch < config.epochs:
         started = time.monotonic()
@@ -83,9 +87,7 @@ def train_net(config: ImageStudy, net: Net, parts: Parts, run: Run, progress: Pr
         draws.set_state(generator(net.seed, "images", epoch).get_state())
         model.train()
         seen = [_epoch(config, net, parts, epoch, draws)]
-        learning = train(
-            model, seen, optimizer, schedule=config.learning_rate_factor, clip=config.clip, first_epoch=epoch
-        )
+        learning = train(model, seen, optimizer, schedule=schedule, clip=config.clip, first_epoch=epoch)
         loss = torch.stack([step.loss for step in learning]).double().mean().item()
         epoch, seconds = epoch + 1, seconds + time.monotonic() - started
         run.log(epoch, {"train_loss": loss}, site=net.name, member=net.seed)
@@ -150,7 +152,9 @@ def _epoch(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     for indices in batches(len(parts.train), config.batch, net.seed, epoch):
         images, labels = parts.train.batch(indices)
-        yield (shifted_and_mirrored(images, draws) if config.augment else images), labels
+        if config.augment:
+            images = shifted_and_mirrored(images, draws, config.reach, config.fill)
+        yield images, labels
 
 
 # --- its checkpoint
@@ -188,6 +192,8 @@ def _recipe(config: ImageStudy, net: Net, parts: Parts) -> dict[str, Any]:
     """Everything of data and training that decides the net's numbers."""
     fields = set(ImageStudy.model_fields) - NOT_PROTOCOL
     recipe = config.model_dump(mode="json", include=fields)
+    if net.warmup is not None:
+        recipe["warmup"] = net.warmup
     return recipe | {"seed": net.seed, "rate": net.learning_rate, "net": str(_built(net, parts, torch.Generator()))}
 
 

@@ -39,6 +39,9 @@ class Gate(nn.Module):
         g: Tensor = self.transform_gate(self.layers(x))
         return g
 
+    def extra_repr(self) -> str:
+        return f"gate_bias={self.gate_bias}"
+
 
 class GatedShortcut(nn.Module):
     """(1 - g(x))·shortcut(x)"""

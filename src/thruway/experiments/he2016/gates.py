@@ -85,6 +85,7 @@ SCALES: dict[str, Config] = {
         scale="paper",
         data="cifar10",
         augment=True,
+        fill="zeros",
         modules=18,
         widths=(16, 32, 64),
         exclusive=(0.0, -3.0, -5.0, -6.0, -7.0),

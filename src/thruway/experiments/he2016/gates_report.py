@@ -31,6 +31,8 @@ _DIFFERENT = (
     "the net with the reply's gates has seven eighths of the width, and more parameters",
     "where sizes change, shortcuts take every second point and pad new channels with zeros, but for those of the 1x1 "
     "convolutions and of the reply's net, which are normed 1x1 layers",
+    "images are standardised by one mean and one deviation; the authors subtract each pixel's mean",
+    "the first epoch has a tenth of the rate, which at paper scale is the authors' 400 updates but for nine",
     "where the paper prints two errors, a claim holds with half their distance: its nets learn another data set, and "
     "for longer",
 )

@@ -48,7 +48,7 @@ _DIFFERENT = (
     "even fit the training examples with dropout",
     "one weight decay and one learning rate for all parameters; the authors spare the biases, double their rate, and "
     "decay the last layer's weights ten times as much",
-    "they pad by 8 of 32 pixels before the crop; augmented images here move by 4, their edges repeated",
+    "they pad by 8 of 32 pixels before the crop, as the paper scale does; here the edges of the images are repeated",
 )
 
 

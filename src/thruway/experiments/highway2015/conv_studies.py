@@ -19,7 +19,7 @@ MNIST_CONV = Experiment(
     source="Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), table 1",
     config=mnist_conv.Config,
     scales=mnist_conv.SCALES,
-    prepare=load_parts,
+    prepare=mnist_conv_run.load_large_enough,
     run=mnist_conv_run.run_study,
     report=mnist_conv_report.write_report,
 )

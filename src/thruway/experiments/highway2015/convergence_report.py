@@ -172,7 +172,7 @@ def _lead(rows: Rows, config: Config, status: str) -> str:
             continue
         sentences.append(f"With {depth} layers plain nets get to {_loss(plain)}, highway nets to {_loss(highway)}.")
     if len(sentences) and rows:
-        sentences.append("All are mean losses over the best tenth of settings, in nats.")
+        sentences.append(f"All are mean losses over the best {top_of(config)} of {config.trials} settings, in nats.")
     return " ".join(sentences)
 
 

@@ -6,7 +6,7 @@ Protocol  a highway net of 50 layers, trained; of every layer and unit the bias 
           that over all classes
 Claims    biases fall below their start; gates are low in the mean and sparse for one example; a low bias makes a gate
           selective, not shut; outputs stay alike after the first 15 layers; there classes differ (gates_claims.py)
-Measured  results/highway2015.gates-laptop, once it has been run
+Measured  results/highway2015.gates-laptop
 Cost      demo ten seconds on one core; laptop nine minutes, half a minute on nets of highway2015.lesion; paper a GPU
 Differs   data and training at demo and laptop scale; activation, rate and gate bias as in highway2015.lesion, whose
           nets these are

@@ -1,4 +1,9 @@
-"""What figs. 2 and 3 claim about gates, as statistics of the rows. The thresholds were set before any run."""
+"""What figs. 2 and 3 claim about gates, as statistics of the rows. The thresholds were set before any run.
+
+But for one: that gates are low was a mean gate of 0.25 at most, which the start (0.12 from a bias of -2) fulfils before
+anything has been learnt. After the run at laptop scale had been seen, it was measured against the start instead, which
+is stricter at every scale of this study.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,8 +13,9 @@ from typing import Any
 from thruway.dissecting.ranking.rank_correlation import spearman
 from thruway.experiments.claims import Claim
 from thruway.experiments.highway2015.gates import Config
+from thruway.experiments.highway2015.gates_heard import gate_at
 
-__all__ = ["claims_for", "early_end", "layers_of"]
+__all__ = ["bias_against_gate", "claims_for", "early_end", "layers_of", "mean_gate"]
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -42,7 +48,18 @@ def _sparseness(rows: Rows) -> float:
     return fmean(found) if found else math.nan
 
 
-def _bias_against_gate(rows: Rows) -> float:
+def mean_gate(rows: Rows) -> float:
+    """The transform gate, the mean over examples, layers and units; NaN of a net that has hardly learnt."""
+    return _mean(rows, "gate")
+
+
+def _gate_over_start(rows: Rows, gate_bias: float) -> float:
+    start = gate_at(gate_bias)
+    return mean_gate(rows) / start if start else math.nan
+
+
+def bias_against_gate(rows: Rows) -> float:
+    """Rank correlation over layers of the mean gate bias with the mean gate; NaN of a net that has hardly learnt."""
     found = layers_of(rows)
     return spearman([row["bias"] for row in found], [row["gate"] for row in found]) if found else math.nan
 
@@ -60,8 +77,18 @@ def _early_share(rows: Rows, end: int) -> float:
 
 
 def claims_for(config: Config) -> tuple[Claim, ...]:
-    """The claims, about the early layers at the paper's share of this net's depth."""
+    """The claims, about the early layers at the paper's share of this net's depth; one is about CIFAR-100 only."""
     end = early_end(config)
+    selective = Claim(
+        id="low-bias-selects",
+        text="A low bias does not shut a gate but makes it selective: biases rise with depth while the mean gate "
+        "falls.",
+        source=f"{_SECOND}, fig. 2 (CIFAR-100)",
+        statistic="rank correlation over layers of the mean gate bias with the mean gate",
+        measure=bias_against_gate,
+        holds_if="<=",
+        threshold=0,
+    )
     return (
         Claim(
             id="biases-fall",
@@ -74,12 +101,13 @@ def claims_for(config: Config) -> tuple[Claim, ...]:
         ),
         Claim(
             id="gates-low",
-            text="In the mean over the data gates are nearly shut.",
+            text="In the mean over the data gates are low: no wider open than they began.",
             source=_FIRST,
-            statistic="mean transform gate over examples, layers and units",
-            measure=lambda rows: _mean(rows, "gate"),
+            statistic="mean transform gate over examples, layers and units / that of the bias it starts from, "
+            f"sigmoid({config.gate_bias:g}) = {gate_at(config.gate_bias):.2g}",
+            measure=lambda rows: _gate_over_start(rows, config.gate_bias),
             holds_if="<=",
-            threshold=0.25,
+            threshold=1,
         ),
         Claim(
             id="one-example-opens-few",
@@ -91,16 +119,7 @@ def claims_for(config: Config) -> tuple[Claim, ...]:
             holds_if="<=",
             threshold=0.25,
         ),
-        Claim(
-            id="low-bias-selects",
-            text="A low bias does not shut a gate but makes it selective: on CIFAR-100 biases rise with depth while "
-            "the mean gate falls.",
-            source=f"{_SECOND}, fig. 2",
-            statistic="rank correlation over layers of the mean gate bias with the mean gate",
-            measure=_bias_against_gate,
-            holds_if="<=",
-            threshold=0,
-        ),
+        *((selective,) if config.data == "cifar100" else ()),
         Claim(
             id="outputs-stay",
             text="Outputs change in the first 15 of 50 layers, and then hardly.",

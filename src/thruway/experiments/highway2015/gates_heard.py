@@ -10,7 +10,16 @@ from torch import Tensor, nn
 from thruway.errors import ConfigError
 from thruway.nn import HighwayStack
 
-__all__ = ["Heard", "Sums", "hear", "stack_of", "sum_over"]
+__all__ = ["Heard", "Sums", "gate_at", "hear", "stack_of", "sum_over"]
+
+
+def gate_at(gate_bias: float) -> float:
+    """How far a gate is open that gets nothing but its bias.
+
+    >>> gate_at(-2.0), gate_at(-800.0)
+    (0.11920292202211755, 0.0)
+    """
+    return torch.tensor(gate_bias, dtype=torch.float64).sigmoid().item()
 
 
 class Heard(NamedTuple):

@@ -1,13 +1,19 @@
 """The report of the study: answer, verdicts, figs. 2 and 3 as maps, where in the net things happen, provenance."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from thruway.experiments.highway2015.gates import SCALES, Config
-from thruway.experiments.highway2015.gates_claims import claims_for, early_end, layers_of
+from thruway.experiments.highway2015.gates_claims import (
+    bias_against_gate,
+    claims_for,
+    early_end,
+    layers_of,
+    mean_gate,
+)
 from thruway.experiments.highway2015.gates_run import measurements
 from thruway.experiments.measured_report import Told, write_measured_report
 from thruway.experiments.measuring import read_rows
@@ -15,7 +21,7 @@ from thruway.figures import gate_maps, run_curves
 from thruway.report import ClaimVerdict, Section, TableData, paper_comparison
 from thruway.runs import RunReader
 
-__all__ = ["write_report"]
+__all__ = ["lead", "seed_table", "write_report"]
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -25,7 +31,8 @@ _DIFFERENT = (
     "the workshop paper takes means over 10,000 examples, the other over the whole training set, as here",
     "on CIFAR-100, which is not used here, the papers start from a bias of -4",
     "sparseness, the rank correlation and both halves at layer 15 are our ways to put a figure into a number",
-    "thresholds are ours, set before any run",
+    "thresholds are ours, set before any run, but for that of the mean gate: at first 0.25, which the start fulfils; "
+    "once the laptop scale had been seen, what the gates start from, which is stricter",
 )
 
 
@@ -55,7 +62,7 @@ def write_report(reader: RunReader, folder: Path) -> tuple[TableData, tuple[Clai
         title="What do the gates of a deep highway net do?",
         subtitle="Fig. 2 of Highway Networks, figs. 2 and 3 of Training Very Deep Networks, Srivastava, Greff & "
         "Schmidhuber 2015",
-        lead=_lead(rows, config),
+        lead=lead(rows, config),
         sections=tuple(sections) if rows else (),
         table=table,
         nets=f"a highway net of {config.depth} layers of {config.width} {config.activation} units, the first a plain "
@@ -67,18 +74,19 @@ def write_report(reader: RunReader, folder: Path) -> tuple[TableData, tuple[Clai
 
 def seed_table(rows: Rows, config: Config) -> TableData:
     """A line per seed: the error, and the statistic of every claim."""
-    claims = claims_for(config)
+    measures = _measures(config)
     lines = []
     for seed in sorted({row["seed"] for row in rows}):
         mine = [row for row in rows if row["seed"] == seed]
         whole = [row for row in mine if row["what"] == "whole"]
-        values = [claim.measure(mine) for claim in claims]
+        values = [measure(mine) for measure in measures.values()]
         lines.append((seed, whole[0]["error"] if whole else None, *(None if math.isnan(v) else v for v in values)))
     columns = (
         "seed",
         "training error",
         "biases fallen",
         "mean gate",
+        "mean gate / start",
         "sparseness",
         "bias with gate",
         "late / early change",
@@ -87,8 +95,23 @@ def seed_table(rows: Rows, config: Config) -> TableData:
     return TableData(
         columns,
         tuple(lines),
-        "The statistics of the claims: shares and ratios, and the rank correlation of bias with gate.",
+        "The statistics of the claims: shares and ratios; and the rank correlation of bias with gate, about which the "
+        "paper has a claim on CIFAR-100.",
     )
+
+
+def _measures(config: Config) -> dict[str, Callable[[Rows], float]]:
+    """What each column is, in their order: the statistics of the claims, and what is told beside them."""
+    claimed = {claim.id: claim.measure for claim in claims_for(config)}
+    return {
+        "biases-fall": claimed["biases-fall"],
+        "mean-gate": mean_gate,
+        "gates-low": claimed["gates-low"],
+        "one-example-opens-few": claimed["one-example-opens-few"],
+        "bias-with-gate": bias_against_gate,
+        "outputs-stay": claimed["outputs-stay"],
+        "classes-differ-early": claimed["classes-differ-early"],
+    }
 
 
 def _layer_names(found: Rows) -> list[int]:
@@ -173,10 +196,10 @@ def _by_layer(rows: Rows, config: Config) -> list[Section]:
 
 
 def _paper(config: Config, rows: Rows) -> TableData:
-    ours = {claim.id: _over_seeds(claim.measure, rows) for claim in claims_for(config)}
+    ours = {name: _over_seeds(measure, rows) for name, measure in _measures(config).items()}
     entries = [
         ("share of the gate biases below their start", "most (MNIST)", ours["biases-fall"], "Highway Networks, fig. 2"),
-        ("mean transform gate", "low", ours["gates-low"], "Highway Networks, fig. 2"),
+        ("mean transform gate", "low", ours["mean-gate"], "Highway Networks, fig. 2"),
         (
             "sparseness of the gates for one example",
             "sparse",
@@ -186,7 +209,7 @@ def _paper(config: Config, rows: Rows) -> TableData:
         (
             "rank correlation of bias with gate over layers",
             "below 0 (CIFAR-100)",
-            ours["low-bias-selects"],
+            ours["bias-with-gate"],
             "Training Very Deep Networks, fig. 2",
         ),
         (
@@ -205,21 +228,22 @@ def _paper(config: Config, rows: Rows) -> TableData:
     return paper_comparison(entries, caption="Means over the seeds that have learnt.")
 
 
-def _over_seeds(measure: Any, rows: Rows) -> float | None:
+def _over_seeds(measure: Callable[[Rows], float], rows: Rows) -> float | None:
     values = [measure([row for row in rows if row["seed"] == seed]) for seed in sorted({row["seed"] for row in rows})]
     known = [value for value in values if not math.isnan(value)]
     return fmean(known) if known else None
 
 
-def _lead(rows: Rows, config: Config) -> str:
+def lead(rows: Rows, config: Config) -> str:
     """The answer in plain words, from the numbers."""
-    ours = {claim.id: _over_seeds(claim.measure, rows) for claim in claims_for(config)}
+    ours = {name: _over_seeds(measure, rows) for name, measure in _measures(config).items()}
     if any(value is None for value in ours.values()):
         return "No net has learnt enough for its gates to say anything." if rows else ""
     end = early_end(config)
     return (
-        f"In the mean over the data a gate is {ours['gates-low']:.0%} open, and one example uses gates as if "
-        f"{ours['one-example-opens-few']:.0%} of them were open and all others shut. "
+        f"In the mean over the data a gate is {ours['mean-gate']:.0%} open, {ours['gates-low']:.2g} times as far as it "
+        f"began. The sparseness of one example's gates is {ours['one-example-opens-few']:.2f}, where 1 is all open "
+        "alike, however little: it tells how alike they are, not how many are open. "
         f"{ours['biases-fall']:.0%} of the biases ended below their start. A layer after the {end}th changes what it "
         f"hands on {ours['outputs-stay']:.2g} times as much as one up to it, and {ours['classes-differ-early']:.0%} of "
         f"the difference that a class makes to the gates lies in the layers up to {end}."

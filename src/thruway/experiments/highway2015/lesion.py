@@ -5,7 +5,7 @@ Protocol  a highway net of 50 layers, trained; then, layer by layer, the error o
           transform gate shut, T = 0, so that it hands on what it got
 Claims    layers 15 to 45 have almost no effect, and more than half of all layers have none; up to layer 45,
           what there is comes from the first 15 (lesion_claims.py)
-Measured  results/highway2015.lesion-laptop, once it has been run
+Measured  results/highway2015.lesion-laptop
 Cost      demo a quarter of a minute on one core; laptop six minutes; paper a GPU
 Differs   data and training at demo and laptop scale; activation, rate and gate bias are from pilot runs (the paper's
           from a search that it does not print); beside T = 0 the gate held at its mean, unit by unit

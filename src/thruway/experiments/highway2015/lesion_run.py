@@ -2,17 +2,16 @@
 
 from functools import partial
 
-import torch
 from torch import nn
 
 from thruway.dissecting import dissect
 from thruway.dissecting.lesions.metrics import Error
 from thruway.experiments.experiment import Progress
+from thruway.experiments.highway2015.gates_run import highway_net
 from thruway.experiments.highway2015.lesion import Config
 from thruway.experiments.image_parts import Parts
 from thruway.experiments.measuring import Measurement, Row, run_measurements
-from thruway.experiments.net_training import Net, guessing_error, passes
-from thruway.networks import mlp
+from thruway.experiments.net_training import guessing_error, passes
 from thruway.runs import Run
 
 __all__ = ["GATES", "measurements", "run_study"]
@@ -32,27 +31,10 @@ def measurements(config: Config, examples: int = 1) -> list[Measurement]:
     """What is measured on which net; `examples` are those of the training part, for the costs."""
     cost = min(config.lesioned_examples or examples, examples) * config.depth / 6
     return [
-        Measurement(f"lesion_{gate}", _net(config, seed), partial(_lesions, config, gate), cost)
+        Measurement(f"lesion_{gate}", highway_net(config, seed), partial(_lesions, config, gate), cost)
         for seed in config.all_seeds
         for gate in GATES
     ]
-
-
-def _net(config: Config, seed: int) -> Net:
-    def build(parts: Parts, weights: torch.Generator, _coins: torch.Generator) -> nn.Module:
-        return mlp(
-            "highway",
-            config.depth,
-            config.width,
-            parts.inputs,
-            parts.classes,
-            config.activation,
-            config.gate_bias,
-            fused=True,
-            generator=weights,
-        )
-
-    return Net("highway", seed, build)
 
 
 def _lesions(config: Config, gate: str, model: nn.Module, parts: Parts) -> list[Row]:

@@ -5,7 +5,7 @@ Paper     Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), se
 Protocol  the 10-layer highway net of each width, and beside it a plain net of the same layers with as many parameters,
           trained alike; test accuracy of each seed
 Claims    the small net reaches 99.4 % (judged on MNIST only), and twice the width a little more (where both are
-          trained); no worse than the plain net, in the test and on the training examples (mnist_conv_claims.py)
+          trained); hardly worse than the plain net, in the test and on the training examples (mnist_conv_claims.py)
 Measured  results/highway2015.mnist_conv-laptop, once it has been run
 Cost      demo a quarter of a minute on one core; laptop 28 minutes; paper a GPU
 Differs   the plain net is ours; data, updates, learning rate and no dropout at demo and laptop scale; one weight decay

@@ -1,4 +1,7 @@
-"""What table 1 claims about small convolutional highway nets. Thresholds were set before any run."""
+"""What table 1 claims about small convolutional highway nets. Thresholds were set before any result was seen.
+
+So was the tolerance of the two claims about the plain net, while the first run at laptop scale was in training.
+"""
 
 from thruway.experiments.claims import Claim
 from thruway.experiments.compared_nets import Rows, error_of, excess
@@ -7,7 +10,10 @@ from thruway.experiments.highway2015.mnist_conv import Config
 __all__ = ["claims_for"]
 
 _PAPER = "Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), table 1"
-_CONTROL = "ours: table 1 has no plain net; by fig. 1 plain nets of 10 layers train about as well as highway ones"
+_CONTROL = "ours, no paper says so: table 1 has no plain net"
+# Of two nets that are equally good, either is ahead by a coin; this is about what seeds differ by, as in the study
+# of CIFAR and that of the reply.
+_AS_GOOD = 0.005
 
 # Width to the mean accuracy less its deviation, as printed.
 _PUBLISHED = {16: 0.9937, 32: 0.9952}
@@ -55,20 +61,20 @@ def _beside_plain(width: int) -> tuple[Claim, ...]:
     return (
         Claim(
             id=f"no-worse-than-plain-{width}",
-            text="Its gates cost a net of 10 layers nothing: a plain net with as many parameters is no better.",
+            text="Its gates cost a net of 10 layers nothing: a plain net with as many parameters is hardly better.",
             source=_CONTROL,
             statistic=f"test error of the highway net of width {width}, less that of the plain net",
             measure=excess(highway, plain),
             holds_if="<=",
-            threshold=0.0,
+            threshold=_AS_GOOD,
         ),
         Claim(
             id=f"learns-as-well-as-plain-{width}",
-            text="Nor does the plain net fit the training examples better.",
+            text="Nor does the plain net fit the training examples much better.",
             source=_CONTROL,
             statistic="the same of the training error",
             measure=excess(highway, plain, "train_error"),
             holds_if="<=",
-            threshold=0.0,
+            threshold=_AS_GOOD,
         ),
     )

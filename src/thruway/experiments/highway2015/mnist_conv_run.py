@@ -5,17 +5,37 @@ from functools import partial
 import torch
 from torch import nn
 
+from thruway.errors import ConfigError
 from thruway.experiments.compared_nets import Contender, measurements_of, run_comparison
 from thruway.experiments.experiment import Progress
 from thruway.experiments.highway2015.mnist_conv import Config
-from thruway.experiments.image_parts import Parts
+from thruway.experiments.image_parts import Parts, load_parts
 from thruway.experiments.measuring import Measurement
 from thruway.networks import highway_conv, plain_twin_width
 from thruway.runs import Run
 
-__all__ = ["contenders", "measurements", "run_study"]
+__all__ = ["contenders", "load_large_enough", "measurements", "run_study"]
 
 _LAYERS = 10
+_SMALLEST = 8  # pixels a side: less is nothing after a 5x5 convolution and three poolings
+
+
+def load_large_enough(config: Config) -> Parts:
+    """Both parts of the data set on the device that trains.
+
+    Raises:
+        ConfigError: for images that are too small for the net once they are pooled, or as `load_parts`.
+        DatasetError: if the data is not there, or damaged.
+        RunError: if `nets_of` is no run folder.
+    """
+    parts = load_parts(config)
+    height, width = parts.train.images.shape[-2:]
+    if min(height, width) < _SMALLEST:
+        raise ConfigError(
+            f"pool: got {config.pool}, which leaves {height} x {width} pixels of the images of {config.data}, but the "
+            f"net of table 1 needs {_SMALLEST} x {_SMALLEST}. Take a smaller pool, or larger images."
+        )
+    return parts
 
 
 def run_study(config: Config, parts: Parts, run: Run, progress: Progress) -> None:

@@ -5,8 +5,8 @@ Paper     Srivastava, Greff & Schmidhuber 2015: Highway Networks, sec. 3 (900 la
 Protocol  a highway net of 1,000 layers, and plain ones of the same depth and layers of as many parameters, trained by
           SGD with momentum; training loss against epoch. The papers show no curve
 Claims    the highway net learns, without setbacks; the plain ones do not (very_deep_claims.py)
-Measured  results/highway2015.very_deep-laptop, once it has been run
-Cost      demo 40 seconds on one busy core; laptop about 17 minutes, from the time of single steps; paper a GPU
+Measured  results/highway2015.very_deep-laptop
+Cost      demo 40 seconds on one busy core; laptop 28 minutes on a busy one (26 of training); paper a GPU
 Differs   data, width and recipe, which the papers do not print for this net; its gate bias of -7 is from pilots;
           plain nets beside, which the papers have only up to 100 layers
 """

@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thruway.experiments.claims import Claim
+from thruway.experiments.highway2015.gates_heard import gate_at
 from thruway.experiments.highway2015.very_deep import Config
 
-__all__ = ["best_plain", "claims_for", "setback"]
+__all__ = ["best_plain", "claims_for", "lowest_plain", "setback"]
 
 Rows = Sequence[Mapping[str, Any]]
 
+_LEARNT = 0.5  # of the error of guessing
 _FIRST = "Srivastava, Greff & Schmidhuber 2015 (Highway Networks), sec. 3"
 
 
@@ -30,7 +32,7 @@ def setback(losses: Sequence[float]) -> float:
     return most
 
 
-def best_plain(rows: Rows) -> float:
+def lowest_plain(rows: Rows) -> float:
     """The lowest mean training loss that any plain net had in any epoch, over the loss of guessing.
 
     Infinite if none was ever a number; NaN without a plain net.
@@ -39,6 +41,14 @@ def best_plain(rows: Rows) -> float:
     if not found:
         return math.nan
     return min((each for each in found if math.isfinite(each)), default=math.inf)
+
+
+def best_plain(rows: Rows) -> float:
+    """`lowest_plain` of one seed; NaN unless its highway net is down to half of the error of guessing.
+
+    Where that has not learnt either, plain nets that do not tell nothing about plain nets.
+    """
+    return lowest_plain(rows) if _error_over_guessing(rows) <= _LEARNT else math.nan
 
 
 def _highway(rows: Rows) -> Mapping[str, Any] | None:
@@ -58,15 +68,18 @@ def _setback_over_guessing(rows: Rows) -> float:
 def claims_for(config: Config) -> tuple[Claim, ...]:
     """The claims, about nets of this depth."""
     depth = f"{config.depth:,}"
+    open_at_first = 1 + (config.depth - 1) * gate_at(config.gate_bias)
     return (
         Claim(
             id="highway-learns",
             text=f"A highway net of {depth} layers learns.",
             source=f"{_FIRST} (900 layers, CIFAR-100)",
-            statistic="training error at the end / that of always saying the most frequent class",
+            statistic="training error at the end / that of always saying the most frequent class; it does not tell how "
+            f"many layers work: with gates that begin at a bias of {config.gate_bias:g} all of them together begin as "
+            f"{open_at_first:.1f} open ones, and a net that stays nearly so shallow can pass",
             measure=_error_over_guessing,
             holds_if="<=",
-            threshold=0.5,
+            threshold=_LEARNT,
         ),
         Claim(
             id="without-trouble",

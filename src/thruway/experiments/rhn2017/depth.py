@@ -5,8 +5,8 @@ Paper     Zilly, Srivastava, Koutník & Schmidhuber 2017 (Recurrent Highway Netw
 Protocol  language models with recurrence depths from 1 to 10 and one number of parameters, so that deeper ones are
           narrower; the test loss where the validation loss was lowest
 Claims    deeper is better, at every step; most of it comes with the first (depth_claims.py, set before any run)
-Measured  results/rhn2017.depth-laptop, once it has been run
-Cost      demo half a minute on one thread; laptop an estimated 17 to 20 minutes on one; paper a GPU
+Measured  results/rhn2017.depth-laptop
+Cost      demo half a minute on one thread; laptop 43 minutes on one of a busy machine; paper a GPU
 Differs   characters of Python's documentation instead of the words of the Penn Treebank; nets a few hundred times
           smaller, trained for a few epochs with Adam and without dropout, which nets this small do not need
 """
@@ -21,11 +21,11 @@ __all__ = ["SCALES", "Config"]
 class Config(BaseModel):
     """Everything that decides the numbers of a run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     scale: Literal["demo", "laptop", "paper"] = "demo"
-    """demo: a minute; laptop: under half an hour on one core; paper: the authors' settings for characters, needs a
-    GPU. Sets the other defaults."""
+    """demo: a minute; laptop: three quarters of an hour on one busy core; paper: the authors' settings for characters,
+    needs a GPU. Sets the other defaults."""
     characters: int | None = Field(default=100_000, ge=1000)
     """The text's first so many; unset: all."""
     depths: tuple[int, ...] = Field(default=(1, 3, 10), min_length=1)

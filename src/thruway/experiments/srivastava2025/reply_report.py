@@ -38,7 +38,8 @@ def write_report(reader: RunReader, folder: Path) -> tuple[TableData, tuple[Clai
         published=_PUBLISHED,
         paper_saw="The published nets had 110 layers and learnt CIFAR-10, each once; these have "
         f"{config.layers} and learnt {config.data}.",
-        nets=f"ResNet-{config.layers} of {', '.join(map(str, config.widths))} channels; Highway-{config.layers} of "
+        nets=f"ResNet-{config.layers} of {', '.join(map(str, config.widths))} channels, its first epoch at a tenth of "
+        f"the rate as published; Highway-{config.layers} of "
         f"{', '.join(map(str, config.highway_widths))}, gate bias {config.gate_bias:g} at the start",
         differs=_DIFFERENT,
     )

@@ -15,6 +15,8 @@ from thruway.runs import Run
 
 __all__ = ["contenders", "measurements", "run_study"]
 
+_RESNET_WARMUP = 1  # first epochs at a tenth of the rate: the author's trainer has them for resnet110 only
+
 
 def run_study(config: Config, parts: Parts, run: Run, progress: Progress) -> None:
     """Train and test both nets of every seed, or what is left of it, into the run folder."""
@@ -30,7 +32,13 @@ def contenders(config: Config) -> tuple[Contender, ...]:
     """The residual net and the highway net."""
     layers = config.layers
     return (
-        Contender("resnet", f"ResNet-{layers}", layers, partial(_build, config, "identity", config.widths)),
+        Contender(
+            "resnet",
+            f"ResNet-{layers}",
+            layers,
+            partial(_build, config, "identity", config.widths),
+            warmup=max(_RESNET_WARMUP, config.warmup),
+        ),
         # A gate has as many layers as a branch.
         Contender(
             "highway", f"Highway-{layers}", layers, partial(_build, config, "highway", config.highway_widths), cost=1.9

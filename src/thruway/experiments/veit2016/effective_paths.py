@@ -4,7 +4,7 @@ Paper     Veit, Wilber & Belongie 2016, sec. 5
 Protocol  two residual nets from the same start, on the same examples in the same order: one trained as usual, one with
           exactly k of n modules in each batch, drawn at random (23 of 54), so that no path is longer than k
 Claims    the errors hardly differ (effective_paths_claims.py)
-Measured  results/veit2016.effective_paths-laptop, once it has been run
+Measured  results/veit2016.effective_paths-laptop
 Cost      demo half a minute on one core; laptop about 22 minutes, 6 on the nets of veit2016.lesion; paper a GPU
 Differs   data, size and training of the nets at demo and laptop scale; in the test each module counts k/n times, on
           which the paper is silent (the table has the other way as well); the report lists all

@@ -6,7 +6,7 @@ Protocol  a residual net and a VGG, trained; then, without training again, the t
           shape swapped
 Claims    one module is not missed, but where the size changes; any layer of VGG is; the error grows smoothly with the
           number of modules deleted, and with the distance from their order (lesion_claims.py)
-Measured  results/veit2016.lesion-laptop, once it has been run
+Measured  results/veit2016.lesion-laptop
 Cost      demo half a minute on one core; laptop about 25 minutes; paper a GPU
 Differs   data, size and training of the nets at demo and laptop scale; VGG with and without batch norm, since the
           paper does not say which it had; the report lists all

@@ -4,7 +4,7 @@ Paper     Veit, Wilber & Belongie 2016, sec. 5, fig. 7
 Protocol  of the paths of each length, the share that is left when d modules are deleted at random; weighted by what
           the paths of that length carry in a trained net; beside the error of the net without d modules
 Claims    of what paths carry, far more is left than of the paths; the error follows it (path_survival_claims.py)
-Measured  results/veit2016.path_survival-laptop, once it has been run
+Measured  results/veit2016.path_survival-laptop
 Cost      demo a quarter of a minute on one core; laptop about 20 minutes, 4 on the nets of veit2016.lesion; paper a GPU
 Differs   data, size and training of the nets at demo and laptop scale; weights and errors, which the paper leaves to
           the reader; the report lists all

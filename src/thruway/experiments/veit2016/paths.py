@@ -5,7 +5,7 @@ Protocol  a residual net, trained; how many of its paths have each length; the g
           single random paths of each length, as published, and the exact sum over all paths of a length
 Claims    lengths are binomial; a path's gradient falls exponentially with its length; short paths contribute nearly
           everything (paths_claims.py)
-Measured  results/veit2016.paths-laptop, once it has been run
+Measured  results/veit2016.paths-laptop
 Cost      demo a quarter of a minute on one core; laptop about 20 minutes, 4 on the nets of veit2016.lesion; paper a GPU
 Differs   data, size and training of the nets at demo and laptop scale; the exact decomposition beside the published
           estimate; the report lists all

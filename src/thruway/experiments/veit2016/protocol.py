@@ -28,6 +28,7 @@ PAPER: dict[str, Any] = {
     "scale": "paper",
     "data": "cifar10",
     "augment": True,
+    "fill": "zeros",
     "modules": 18,
     "widths": (16, 32, 64),
     "epochs": 164,

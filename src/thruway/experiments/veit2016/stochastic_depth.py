@@ -4,7 +4,7 @@ Paper     Veit, Wilber & Belongie 2016, fig. 8; Huang, Sun, Liu, Sedra & Weinber
 Protocol  two residual nets from the same start, on the same examples in the same order: one trained as usual, one with
           stochastic depth (p_L = 0.5, linear rule); the error of both without k random modules
 Claims    the net trained with stochastic depth is more robust, but only slightly (stochastic_depth_claims.py)
-Measured  results/veit2016.stochastic_depth-laptop, once it has been run
+Measured  results/veit2016.stochastic_depth-laptop
 Cost      demo half a minute on one core; laptop about 33 minutes, 17 on the nets of veit2016.lesion; paper a GPU
 Differs   data, size and training of the nets at demo and laptop scale; what the figure shows is known at second hand
           only; the report lists all
