@@ -55,7 +55,7 @@ def single_layer() -> Iterator[Row]:
             "textbook": step_of(TextbookHighwayConv(CHANNELS), memory_format),
             "layer": step_of(HighwayConv2d(CHANNELS, 3), memory_format),
         }
-        seconds = interleaved(steps, rounds=60, warm_up=8)
+        seconds = interleaved(steps, rounds=150, warm_up=10)
         found = ratio(seconds["textbook"], seconds["layer"])
         name = f"`HighwayConv2d` step, {CHANNELS} channels, {SIDE}x{SIDE}, batch {BATCH}, against the textbook{said}"
         middle = 1e3 * statistics.median(seconds["layer"])

@@ -6,7 +6,7 @@ Protocol  for plain and highway nets of each depth 100 random settings as in hig
 Claims    over the epochs the loss of highway nets is lower than that of plain ones, at every depth; at the deepest it
           ends an order of magnitude lower; nets of 50 layers and more end like shallow ones (convergence_claims.py)
 Measured  results/highway2015.convergence-laptop
-Cost      demo 50 seconds on one busy core; laptop about 25 minutes, from the time of one epoch; paper a GPU
+Cost      demo 50 seconds on one busy core; laptop 41 minutes on a busy one; paper a GPU
 Differs   as highway2015.depth, whose search this is: the ranges of the search, and data, trials and epochs at demo and
           laptop scale; the mean of at least two settings where a tenth of them is less
 """

@@ -6,8 +6,8 @@ Protocol  the 10-layer highway net of each width, and beside it a plain net of t
           trained alike; test accuracy of each seed
 Claims    the small net reaches 99.4 % (judged on MNIST only), and twice the width a little more (where both are
           trained); hardly worse than the plain net, in the test and on the training examples (mnist_conv_claims.py)
-Measured  results/highway2015.mnist_conv-laptop, once it has been run
-Cost      demo a quarter of a minute on one core; laptop 28 minutes; paper a GPU
+Measured  results/highway2015.mnist_conv-laptop
+Cost      demo a quarter of a minute on one core; laptop 46 minutes on a busy one; paper a GPU
 Differs   the plain net is ours; data, updates, learning rate and no dropout at demo and laptop scale; one weight decay
           and one rate for all parameters; the report lists all
 """
