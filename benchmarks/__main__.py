@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import conv, dissecting, shapeset, stack, watching
+from benchmarks.measure import cpu
 
 BENCHMARKS = stack.BENCHMARKS | conv.BENCHMARKS | shapeset.BENCHMARKS | watching.BENCHMARKS | dissecting.BENCHMARKS
 
@@ -26,14 +27,6 @@ with momentum. "Watched" rows compare a step inside `watch(model)` with default 
 | what | bar | measured | |
 | --- | --- | --- | --- |
 """
-
-
-def cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown CPU"
 
 
 def main(names: list[str]) -> None:

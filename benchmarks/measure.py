@@ -1,6 +1,7 @@
-"""Measuring: interleaved timings, live bytes, import time."""
+"""Measuring: interleaved timings, live bytes, import time; on which machine."""
 
 import json
+import platform
 import statistics
 import subprocess
 import sys
@@ -54,3 +55,12 @@ def import_seconds(statement: str, runs: int = 7) -> float:
         float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
         for _ in range(runs)
     )
+
+
+def cpu() -> str:
+    """What the processor calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown CPU"

@@ -9,7 +9,8 @@ and back, with g = dL/dy:
 Autograd keeps H and T in memory of their own and joins the gradients of z_H and z_T by copying them into one. Here H
 and T lie where z was, and both gradients are written where they belong. Everything is computed by the calls that
 autograd itself would make: the numbers are the same to the last bit, so that a layer that is watched, and then runs
-in single calls, trains as one that is not.
+in single calls, trains as one that is not. On a GPU with kernels of our own (gpu.py) all that is pointwise is one
+launch forward and one back, and the last bits are the kernel's.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from thruway.activations import activation
 from thruway.nn.autocast import is_autocast
 from thruway.nn.batched import is_batched
 from thruway.nn.gates import TransformGate
+from thruway.nn.gpu import gpu_kernels
 from thruway.nn.same_conv import SameConv
 from thruway.nn.stack_kernel import FUSED_ACTIVATIONS
 
@@ -82,11 +84,15 @@ class _HighwayConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, conv: SameConv, x: Tensor, weight: Tensor, bias: Tensor, act: str) -> Tensor:
         z = conv.joint(x, weight, bias)
+        ctx.conv, ctx.act = conv, act
+        ctx.save_for_backward(x, weight, bias, z)
+        if (gpu := gpu_kernels(x)) is not None and (inner := _inner(z, x)) is not None:
+            y = torch.empty_like(x)
+            gpu.gate_(z, x, act, y, inner)
+            return y
         h, t = z.chunk(2, dim=1)
         FUSED_ACTIVATIONS[act].apply_(h)
         t.sigmoid_()
-        ctx.conv, ctx.act = conv, act
-        ctx.save_for_backward(x, weight, bias, z)
         return torch.lerp(x, h, t)
 
     @staticmethod
@@ -97,17 +103,37 @@ class _HighwayConv(torch.autograd.Function):
             gx, gw, gb = torch.func.vjp(_plain(ctx.conv, ctx.act), x, weight, bias)[1](g)
             return None, gx, gw, gb, None
         gz = torch.empty_like(z)
+        needs_x, needs = ctx.needs_input_grad[1], ctx.needs_input_grad[1:4]
+        if (gpu := gpu_kernels(x)) is not None and (inner := _inner(z, x)) is not None:
+            carry = torch.empty_like(x)
+            gpu.ungate(_laid_out_as(x, g), x, z, ctx.act, gz, carry, inner)
+            gx, gw, gb = ctx.conv.joint_backward(gz, x, weight, needs)
+            return None, carry.add_(gx) if needs_x else None, gw, gb, None
         (h, t), (gh, gt) = z.chunk(2, dim=1), gz.chunk(2, dim=1)
         torch.mul(g, t, out=gh)
         FUSED_ACTIVATIONS[ctx.act].backward(gh, h, gh)
         torch.sub(h, x, out=gt)
         gt.mul_(g)
         aten.sigmoid_backward.grad_input(gt, t, grad_input=gt)
-        _, needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
-        gx, gw, gb = ctx.conv.joint_backward(gz, x, weight, (needs_x, needs_weight, needs_bias))
+        gx, gw, gb = ctx.conv.joint_backward(gz, x, weight, needs)
         if needs_x:
             gx.add_(torch.sub(1.0, t, out=gt).mul_(g))  # in the memory of dL/dz_T, which nobody reads any more
         return None, gx, gw, gb, None
+
+
+def _inner(z: Tensor, x: Tensor) -> int | None:
+    """Elements in a row that belong to H before as many of T, if both tensors lie in memory without gaps; else None."""
+    if z.is_contiguous() and x.is_contiguous():
+        return x[0].numel()
+    format_ = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim)
+    if format_ and z.is_contiguous(memory_format=format_) and x.is_contiguous(memory_format=format_):
+        return x.shape[1]
+    return None
+
+
+def _laid_out_as(x: Tensor, g: Tensor) -> Tensor:
+    """g, or a copy of it that lies in memory as x does."""
+    return g if g.stride() == x.stride() else torch.empty_like(x).copy_(g)
 
 
 def _plain(conv: SameConv, act: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:

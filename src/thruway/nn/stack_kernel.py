@@ -15,6 +15,8 @@ Narrow deep nets are bound by the number of calls, not by arithmetic, so this fi
 4 forward and 7 backward per layer, all into preallocated memory; dL/dW of a whole segment of layers
 is one batched GEMM. Feature-major storage makes the H rows and the T rows of A each one contiguous block.
 
+On a GPU the kernels of triton_kernels.py take a narrow stack in one launch, where that GPU can run them (gpu.py).
+
 Every tensor has a leading member axis M: many stacks of one shape are trained at once, and vmap over a
 stack lands here with M as the mapped axis.
 """
@@ -24,6 +26,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from thruway.nn.gpu import gpu_kernels
 
 __all__ = ["FUSED_ACTIVATIONS", "plain_highway_stack", "run_layers", "segments", "unrun_layers"]
 
@@ -86,6 +90,9 @@ def _single(members: int, *stacks: Tensor) -> tuple[bool, tuple[Tensor, ...]]:
 @torch.inference_mode()  # every call here writes into given memory; this spares each of them autograd's bookkeeping
 def run_layers(weight: Tensor, bias: Tensor, act: str, X: Tensor, A: Tensor, y: Tensor) -> None:
     """Fill X[1:], A and y from X[0] for the layers in `weight` (depth, members, 2 width, width)."""
+    if (gpu := gpu_kernels(X)) is not None:
+        gpu.run_layers(weight, bias, act, X, A, y)
+        return
     is_single, (weight, bias, X, A) = _single(weight.shape[1], weight, bias, X, A)
     affine, act_ = torch.addmm if is_single else torch.baddbmm, FUSED_ACTIVATIONS[act].apply_
     inputs = (*X.unbind(0), y.squeeze(0) if is_single else y)
@@ -121,6 +128,9 @@ def unrun_layers(
 
         dA_H = P g        dA_T = Q g        g <- R g        g <- g + W^T dA
     """
+    if (gpu := gpu_kernels(X)) is not None:
+        gpu.unrun_layers(g, weight, act, X, A, gw, gb, G)
+        return
     if G is not None:
         G[-1] = g
         G = G.squeeze(1) if weight.shape[1] == 1 else G

@@ -1,0 +1,102 @@
+"""Launches of the GPU kernels: on which grid, and what torch still does around them.
+
+`run_layers` and `unrun_layers` do what the functions of these names in stack_kernel.py do. A narrow stack is one launch
+forward; back, it is one launch and one batched GEMM for all weights. A wide one is, for each layer, the GEMM and one
+launch for all that is pointwise. Nothing here waits for the GPU or allocates by what it finds there: a CUDA graph can
+record it.
+"""
+
+import torch
+from torch import Tensor
+
+from thruway.nn import triton_kernels as kernels
+
+__all__ = ["NARROW", "gate_", "run_layers", "ungate", "unrun_layers"]
+
+# Widths up to which a whole stack is one launch: with both maps of a layer the compiled kernel takes 45 KB of the 48 KB
+# of fast memory that every GPU gives a program, and spills next to nothing (at 128 it needs 152 KB and spills).
+NARROW = 64
+_COLUMNS = (
+    16  # of the batch in one program: the least that a matrix product takes there, for as many programs as can be
+)
+_STACK = {"num_warps": 8, "num_stages": 1}  # of all that compile for compute capability 7.5 to 9.0, what spills least
+_ELEMENTS = 1024  # of one pointwise program
+
+
+def run_layers(weight: Tensor, bias: Tensor, act: str, X: Tensor, A: Tensor, y: Tensor) -> None:
+    """Fill X[1:], A and y from X[0]."""
+    depth, members, width, batch = X.shape
+    weight, bias = _dense_maps(weight), _dense_maps(bias)
+    with _on_device_of(X):
+        if width > NARROW:
+            for k, (w, b) in enumerate(zip(weight.unbind(0), bias.unsqueeze(-1).unbind(0), strict=True)):
+                torch.baddbmm(b, w, X[k], out=A[k])
+                gate_(A[k], X[k], act, X[k + 1] if k + 1 < depth else y, width * batch)
+            return
+        tiles = -(-batch // _COLUMNS)
+        kernels.stack_forward[(members * tiles,)](
+            weight, bias, X, A, y, depth, width, batch, tiles,
+            weight.stride(0), weight.stride(1), bias.stride(0), bias.stride(1), X.stride(0), A.stride(0),
+            act=act, precision=_precision(), ROWS=_rows(width), COLUMNS=_COLUMNS, **_STACK,
+        )  # fmt: skip
+
+
+def unrun_layers(
+    g: Tensor, weight: Tensor, act: str, X: Tensor, A: Tensor, gw: Tensor, gb: Tensor, G: Tensor | None = None
+) -> None:
+    """Turn g = dL/dy of the last layer into dL/dx of the first, in place; fill gw and gb, and G if given."""
+    depth, members, width, batch = X.shape
+    weight, dA = _dense_maps(weight), torch.empty_like(A)
+    with _on_device_of(X):
+        if width > NARROW:
+            for k in reversed(range(depth)):
+                if G is not None:
+                    G[k] = g
+                ungate(g, X[k], A[k], act, dA[k], g, width * batch)
+                torch.baddbmm(g, weight[k].mT, dA[k], out=g)
+        else:
+            tiles = -(-batch // _COLUMNS)
+            kernels.stack_backward[(members * tiles,)](
+                g, weight[-1], X[-1], A[-1], dA[-1], X[-1] if G is None else G[-1], depth, width, batch, tiles,
+                weight.stride(0), weight.stride(1), X.stride(0), A.stride(0),
+                act=act, precision=_precision(), keeps_G=G is not None, ROWS=_rows(width), COLUMNS=_COLUMNS, **_STACK,
+            )  # fmt: skip
+        torch.bmm(dA.flatten(0, 1), X.flatten(0, 1).mT, out=gw.view(-1, *gw.shape[2:]))
+        torch.sum(dA, dim=-1, out=gb)
+
+
+def gate_(z: Tensor, x: Tensor, act: str, y: Tensor, inner: int) -> None:
+    """H = act(z_H) and T = sigmoid(z_T) in the place of z, and y = x + T (H - x).
+
+    z lies in memory as (outer, 2, inner), x and y as (outer, inner), all without gaps.
+    """
+    count = x.numel()
+    with _on_device_of(x):
+        kernels.gate[(-(-count // _ELEMENTS),)](z, x, y, count, inner, act=act, ELEMENTS=_ELEMENTS)
+
+
+def ungate(g: Tensor, x: Tensor, z: Tensor, act: str, dz: Tensor, carry: Tensor, inner: int) -> None:
+    """dL/dz and carry = g (1 - T) from g = dL/dy and the H and T in z; `carry` may be g itself. Layouts as in gate_."""
+    count = x.numel()
+    with _on_device_of(x):
+        kernels.ungate[(-(-count // _ELEMENTS),)](g, x, z, dz, carry, count, inner, act=act, ELEMENTS=_ELEMENTS)
+
+
+def _on_device_of(x: Tensor) -> torch.cuda.device:
+    """Triton launches on the current device, whichever the tensors are on; for a CPU's nothing changes."""
+    return torch.cuda.device_of(x)  # type: ignore[no-untyped-call]
+
+
+def _dense_maps(stack: Tensor) -> Tensor:
+    """(depth, members, ...) whose maps lie without gaps; the first two axes may have any stride."""
+    return stack if stack[0, 0].is_contiguous() else stack.contiguous()
+
+
+def _rows(width: int) -> int:
+    """The width as the kernels have it: a power of two, at least 16."""
+    return max(16, 1 << (width - 1).bit_length())
+
+
+def _precision() -> str:
+    """How float32 products are rounded: as the user has told torch."""
+    return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"

@@ -1,0 +1,288 @@
+"""The GPU kernels, run by Triton's interpreter on the CPU against the loops of stack_kernel.py and against autograd."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import vmap
+from torch.utils.flop_counter import FlopCounterMode
+
+import thruway.nn
+from thruway.nn import HighwayConv1d, HighwayConv2d, HighwayStack, conv_autograd, gpu, stack_kernel
+from thruway.nn.gpu import gpu_kernels
+from thruway.nn.stack_kernel import FUSED_ACTIVATIONS
+
+pytest.importorskip("triton", reason="Triton has no build for this platform")
+
+# Both branches of a `where` are computed, and the one not taken may overflow.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning"),
+]
+
+SINGLE = {"rtol": 2e-5, "atol": 2e-6}  # float32: sums of up to 100 terms in another order
+HALF = {"rtol": 4e-3, "atol": 4e-3}  # float16 keeps 11 bits: four layers' roundings of 5e-4
+
+
+@pytest.fixture(scope="module")
+def launches():
+    """The launches with kernels that Triton's interpreter runs; whether it does is decided on import."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        names = "triton_kernels", "triton_launch"
+        for name in names:  # another test may have imported them to be compiled
+            patch.delitem(sys.modules, f"thruway.nn.{name}", raising=False)
+            patch.delattr(thruway.nn, name, raising=False)
+        return [importlib.import_module(f"thruway.nn.{name}") for name in names][-1]
+
+
+@pytest.fixture
+def as_if_on_a_gpu(launches, monkeypatch):
+    for room in (stack_kernel, conv_autograd):
+        monkeypatch.setattr(room, "gpu_kernels", lambda x: launches)
+
+
+def draw(*shape, seed=1):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def forward_and_back(run_layers, unrun_layers, act, shape, dtype=torch.float32, keeps_G=False):
+    members, depth, width, batch = shape
+    # As a stack holds them: members before layers in memory.
+    weight = (draw(members, depth, 2 * width, width) / width**0.5).to(dtype).transpose(0, 1)
+    bias = draw(members, depth, 2 * width, seed=2).to(dtype).transpose(0, 1)
+    X, A = (torch.full((depth, members, rows, batch), torch.nan, dtype=dtype) for rows in (width, 2 * width))
+    X[0] = draw(members, width, batch, seed=3)
+    y, gw, gb = torch.empty_like(X[0]), torch.empty_like(weight).contiguous(), torch.empty_like(bias).contiguous()
+    run_layers(weight, bias, act, X, A, y)
+    g, G = draw(members, width, batch, seed=4).to(dtype), torch.full_like(X, torch.nan) if keeps_G else None
+    unrun_layers(g, weight, act, X, A, gw, gb, G)
+    return {"X": X, "A": A, "y": y, "dL/dx": g, "dL/dW": gw, "dL/db": gb} | ({} if G is None else {"G": G})
+
+
+# members, depth, width, batch: less than a tile, several tiles with a rest, one layer of one unit, more than NARROW
+SHAPES = [(1, 3, 5, 7), (2, 4, 20, 33), (1, 1, 1, 1), (3, 2, 64, 16), (2, 3, 70, 5)]
+
+
+@pytest.mark.parametrize("keeps_G", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("act", FUSED_ACTIVATIONS)
+def test_the_stack_kernels_are_the_loops_of_torch_calls(launches, act, shape, keeps_G):
+    ours = forward_and_back(launches.run_layers, launches.unrun_layers, act, shape, keeps_G=keeps_G)
+    wanted = forward_and_back(stack_kernel.run_layers, stack_kernel.unrun_layers, act, shape, keeps_G=keeps_G)
+    for name, value in wanted.items():
+        torch.testing.assert_close(ours[name], value, **SINGLE, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 20, 33), (2, 3, 70, 5)])
+def test_half_precision_is_rounded_where_it_is_stored(launches, shape):
+    # float16, since the interpreter multiplies the bits of a bfloat16 as an integer's.
+    ours = forward_and_back(launches.run_layers, launches.unrun_layers, "tanh", shape, torch.float16)
+    wanted = forward_and_back(stack_kernel.run_layers, stack_kernel.unrun_layers, "tanh", shape)
+    for name, value in wanted.items():
+        assert ours[name].dtype == torch.float16
+        scale = value.abs().max()
+        torch.testing.assert_close(ours[name].float() / scale, value / scale, **HALF)
+
+
+def test_small_activations_keep_their_digits(launches):
+    # 1 - 2/(exp(2a) + 1) and exp(a) - 1 have lost all of a number near 1e-8; torch's own have not.
+    a = torch.logspace(-8, 1.5, 400).repeat(2) * torch.tensor([1.0, -1.0]).repeat_interleave(400)
+    for act in ("tanh", "elu"):
+        z = torch.stack([a, torch.full_like(a, -torch.inf)]).unsqueeze(0)  # a closed gate
+        launches.gate_(z, torch.zeros_like(a), act, torch.empty_like(a), a.numel())
+        exact = torch.tanh(a.double()) if act == "tanh" else nn.functional.elu(a.double())
+        torch.testing.assert_close(z[0, 0].double(), exact, rtol=1e-6, atol=0)
+
+
+def test_not_a_number_stays_one(launches):
+    for act in FUSED_ACTIVATIONS:
+        z, y = torch.tensor([[[torch.nan, 1.0], [0.0, 0.0]]]), torch.empty(2)
+        launches.gate_(z, torch.zeros(2), act, y, 2)
+        assert y.isnan().tolist() == [True, False], act
+
+
+@pytest.mark.usefixtures("as_if_on_a_gpu")
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_stack_trains_as_its_layers_do(recompute):
+    stack = HighwayStack(6, 5, "tanh", recompute=recompute, generator=torch.Generator().manual_seed(0))
+    layers, x = stack.to_layers(), draw(2, 9, 6)
+    one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+    y, wanted = stack(one), layers(other)
+    torch.testing.assert_close(y, wanted, **SINGLE)
+    y.square().sum().backward()
+    wanted.square().sum().backward()
+    torch.testing.assert_close(one.grad, other.grad, **SINGLE)
+    torch.testing.assert_close(stack.weight.grad, torch.stack([layer.weight.grad for layer in layers]), **SINGLE)
+
+
+@pytest.mark.usefixtures("as_if_on_a_gpu")
+def test_a_population_is_its_members():
+    stacks = [HighwayStack(6, 4, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    x, weight, bias = (
+        draw(9, 6),
+        torch.stack([s.weight for s in stacks]).detach(),
+        torch.stack([s.bias for s in stacks]).detach(),
+    )
+
+    def run(weight, bias):
+        return torch.func.functional_call(stacks[0], {"weight": weight, "bias": bias}, (x,))
+
+    torch.testing.assert_close(vmap(run)(weight, bias), torch.stack([s(x) for s in stacks]).detach(), **SINGLE)
+
+
+@pytest.mark.usefixtures("as_if_on_a_gpu")
+def test_who_listens_hears_every_state_and_gradient():
+    stack, heard = HighwayStack(6, 4, "tanh", generator=torch.Generator().manual_seed(0)), {}
+    stack.states.register_forward_hook(lambda module, args, states: heard.update(states=states))
+    stack.gradients.register_forward_hook(lambda module, args, gradients: heard.update(G=gradients))
+    layers, x, outputs = stack.to_layers(), draw(9, 6), []
+    stack(x).sum().backward()
+    y = x
+    for layer in layers:
+        y = layer(y)
+        y.retain_grad()
+        outputs.append(y)
+    y.sum().backward()
+    torch.testing.assert_close(heard["states"].x, torch.stack([x, *outputs[:-1]]), **SINGLE)
+    torch.testing.assert_close(heard["G"], torch.stack([y.grad for y in outputs]), **SINGLE)
+
+
+CONVS = {
+    "2d": lambda: (HighwayConv2d(3, 3, "tanh"), draw(2, 3, 5, 4), True),
+    "2d, channels last": lambda: (
+        HighwayConv2d(3, 3, "relu").to(memory_format=torch.channels_last),
+        draw(2, 3, 5, 4).contiguous(memory_format=torch.channels_last),
+        True,
+    ),
+    "1d": lambda: (HighwayConv1d(3, 3, "sigmoid"), draw(2, 3, 7), True),
+    "2d, with gaps in memory": lambda: (HighwayConv2d(3, 3, "relu"), draw(2, 3, 5, 8)[..., ::2], False),
+}
+
+
+@pytest.mark.parametrize("name", CONVS)
+def test_a_convolution_is_the_same_with_and_without(name, launches, monkeypatch):
+    layer, x, is_taken = CONVS[name]()
+    called = []
+    monkeypatch.setattr(launches, "ungate", lambda *args, of=launches.ungate: called.append(1) or of(*args))
+    results = {}
+    for kernels in (None, launches):
+        monkeypatch.setattr(conv_autograd, "gpu_kernels", lambda x, kernels=kernels: kernels)
+        entered = x.detach().requires_grad_()
+        y = layer(entered)
+        results[kernels] = y, *torch.autograd.grad(y, (entered, *layer.parameters()), draw(*y.shape, seed=5))
+    for one, other in zip(*results.values(), strict=True):
+        torch.testing.assert_close(one, other, **SINGLE)
+    assert bool(called) == is_taken
+
+
+@pytest.fixture
+def a_gpu(launches, monkeypatch):
+    """What torch would say of a GPU, for the CPU in its place."""
+    monkeypatch.setattr(gpu, "_FOUND", {})
+    monkeypatch.setitem(sys.modules, "thruway.nn.triton_launch", launches)
+    monkeypatch.setattr(thruway.nn, "triton_launch", launches, raising=False)
+    said = {"get_device_capability": (9, 0), "get_device_name": "A GPU", "is_current_stream_capturing": False}
+    for name, value in said.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *args, value=value: value)
+    return torch.device("cpu")
+
+
+def test_the_trial_passes_what_is_right(a_gpu, launches):
+    assert gpu._find(a_gpu) is launches
+
+
+def test_wrong_numbers_are_found_and_named(a_gpu, launches, monkeypatch):
+    monkeypatch.setattr(launches, "ungate", lambda g, x, z, act, dz, carry, inner: dz.zero_())
+    with pytest.warns(UserWarning, match=r"A GPU cannot run .*dL/dx of 1 layers of width 70 is off"):
+        assert gpu._find(a_gpu) is None
+
+
+def test_a_compiler_that_fails_leaves_torchs_calls(a_gpu, launches, monkeypatch):
+    def no_compiler(*args):
+        raise RuntimeError("Failed to find C compiler")
+
+    monkeypatch.setattr(launches, "run_layers", no_compiler)
+    with pytest.warns(UserWarning, match="RuntimeError: Failed to find C compiler"):
+        assert gpu._find(a_gpu) is None
+
+
+def test_old_gpus_and_missing_triton_are_no_news(a_gpu, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
+    assert gpu._find(a_gpu) is None
+    monkeypatch.setitem(sys.modules, "triton", None)
+    assert gpu._find(a_gpu) is None
+
+
+def test_only_tensors_that_the_kernels_can_take(a_gpu, launches, monkeypatch):
+    monkeypatch.setattr(Tensor, "is_cuda", True)
+    assert gpu_kernels(torch.ones(2)) is launches
+    assert gpu_kernels(torch.ones(2, dtype=torch.float64)) is None
+    assert gpu_kernels(torch.ones(0, 2)) is None
+    with FakeTensorMode():
+        assert gpu_kernels(torch.ones(2)) is None
+    with FlopCounterMode(display=False):
+        assert gpu_kernels(torch.ones(2)) is None
+
+
+def test_a_recording_never_pays_for_the_trial(a_gpu, launches, monkeypatch):
+    monkeypatch.setattr(Tensor, "is_cuda", True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert gpu_kernels(torch.ones(2)) is None
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    assert gpu_kernels(torch.ones(2)) is launches
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert gpu_kernels(torch.ones(2)) is launches
+
+
+@pytest.mark.slow
+def test_every_kernel_compiles_for_real_gpus():
+    """To the machine's own code, which needs no GPU; in a process of its own, where kernels are not interpreted."""
+    script = Path(__file__).with_name("compiled_kernels.py")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    compiled = json.loads(done.stdout)
+    assert {each["kernel"] for each in compiled} == {"gate", "ungate", "stack_forward", "stack_backward"}
+    for each in compiled:
+        assert each["fast_memory"] <= 48 * 1024, each  # what every GPU gives a program without being asked
+        assert each["spilled"] <= 256, each  # bytes a thread keeps in slow memory for want of registers
+
+
+@pytest.fixture
+def real_gpu():
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("width", [50, 200])
+def test_a_real_gpu_takes_the_kernels_and_gives_the_numbers(real_gpu, width, dtype):
+    assert gpu_kernels(torch.ones(1, device=real_gpu)) is not None
+    stack = HighwayStack(width, 6, "tanh", generator=torch.Generator().manual_seed(0))
+    layers, x = stack.to_layers().double(), draw(30, width)
+    layers(x.double()).square().sum().backward()
+    stack = stack.to(real_gpu, dtype)
+    stack(x.to(real_gpu, dtype)).square().sum().backward()
+    wanted = torch.stack([layer.weight.grad for layer in layers]).float()
+    scale = wanted.abs().max()
+    tolerance = 1e-4 if dtype == torch.float32 else 5e-2  # bfloat16: a few roundings of 4e-3 in each of six layers
+    torch.testing.assert_close(stack.weight.grad.float().cpu() / scale, wanted / scale, rtol=0, atol=tolerance)
+
+
+@pytest.mark.gpu
+def test_a_cuda_graph_records_a_training_step(real_gpu):
+    stack = HighwayStack(50, 20, generator=torch.Generator().manual_seed(0)).to(real_gpu)
+    x = draw(100, 50).to(real_gpu)
+    wanted = torch.autograd.grad(stack(x).square().sum(), list(stack.parameters()))
+    graphed = torch.cuda.make_graphed_callables(stack, (x.clone(),))
+    graphed(x).square().sum().backward()
+    for one, other in zip((stack.weight.grad, stack.bias.grad), wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
