@@ -80,6 +80,20 @@ def test_the_stack_kernels_are_the_loops_of_torch_calls(launches, act, shape, ke
         torch.testing.assert_close(ours[name], value, **SINGLE, msg=lambda text, name=name: f"{name}: {text}")
 
 
+def test_a_weight_turned_in_memory(launches):
+    def turned(run):
+        return lambda weight, *rest: run(weight.mT.contiguous().mT, *rest)
+
+    def unturned(run):
+        return lambda g, weight, *rest: run(g, weight.mT.contiguous().mT, *rest)
+
+    shape = (2, 4, 20, 33)
+    ours = forward_and_back(turned(launches.run_layers), unturned(launches.unrun_layers), "tanh", shape)
+    wanted = forward_and_back(launches.run_layers, launches.unrun_layers, "tanh", shape)
+    for name, value in wanted.items():
+        assert torch.equal(ours[name], value), name
+
+
 @pytest.mark.parametrize("shape", [(2, 4, 20, 33), (2, 3, 70, 5)])
 def test_half_precision_is_rounded_where_it_is_stored(launches, shape):
     # float16, since the interpreter multiplies the bits of a bfloat16 as an integer's.

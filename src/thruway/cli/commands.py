@@ -23,6 +23,7 @@ from thruway.errors import ConfigError, unknown_name
 from thruway.experiments import EXPERIMENTS, Experiment
 from thruway.report import ClaimVerdict
 from thruway.runs import Run, open_run
+from thruway.train import keep_freed_memory
 
 __all__ = ["list_command", "report_command", "run_command"]
 
@@ -169,6 +170,7 @@ def _resume(folder: Path, arguments: Sequence[str]) -> int:
 def _execute(experiment: Experiment, config: BaseModel, prepared: Any, run: Run, threads: int | None) -> int:
     if threads is not None:
         torch.set_num_threads(threads)
+    keep_freed_memory()
     folder, started = run.folder, time.monotonic()
     head = f"[bold]{experiment.name}[/]  {escape(experiment.title)}\nrun folder  {escape(str(folder))}"
     try:

@@ -25,6 +25,7 @@ from thruway.report.atomic import write_atomically
 from thruway.report.dissection import DATA, PAGE
 from thruway.report.dissection_readings import headline, reading_lines
 from thruway.runs.provenance import hardware, versions
+from thruway.train import keep_freed_memory
 
 __all__ = ["dissect_command"]
 
@@ -47,6 +48,7 @@ def dissect_command(arguments: Sequence[str]) -> int:
     _check_places(options)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    keep_freed_memory()
     try:
         return _dissected(arguments, options)
     except KeyboardInterrupt:
