@@ -7,8 +7,8 @@ Protocol  one residual net, its sum replaced: gated both ways or only on the sho
           normalised convolutions, with the reply's bias and with 0
 Claims    the table's: which fail, which are worse, by how much at least (gates_claims.py); and the reply's two: its
           gate fails with a bias of 0, and is as good as the identity with -6
-Measured  results/he2016.gates-laptop, once it has been run
-Cost      demo a minute on one core; laptop 40 minutes; paper a GPU
+Measured  results/he2016.gates-laptop
+Cost      demo a minute on one core; laptop 48 minutes; paper a GPU
 Differs   data, size and updates at demo and laptop scale, 56 layers instead of 110; that the reply's gate fails from 0
           is our reading of what it says about the bias; the report lists all
 """
