@@ -334,6 +334,17 @@ class TwoGates(Net):
         return x
 
 
+class CarryAlone(Net):
+    """Only the shortcut has a gate"""
+
+    kinds = ("gated", "gated", "gated")
+
+    def forward(self, x, gone=()):
+        x = torch.tanh(self.a(x)) + (1 - torch.sigmoid(self.b(x))) * x if 0 not in gone else x
+        x = x * torch.sigmoid(self.c(x)) + torch.relu(self.a(x)) if 1 not in gone else x
+        return (x * torch.sigmoid(self.b(x))).add_(torch.tanh(self.c(x))) if 2 not in gone else x
+
+
 class OneNumberGate(Net):
     """A gate that is one learnt number"""
 
@@ -368,7 +379,7 @@ MAPS = (2, 2, 8, 8)
 CASES = {
     **{net.__name__: (net, VECTORS) for net in (PreNorm, PostNorm, Subtracted, ParallelLeft, ParallelSummed, InPlace)},
     **{net.__name__: (net, VECTORS) for net in (WrittenLater, Scaled, ScaledShortcut, Viewed, Pieces, Fused, Nested)},
-    **{net.__name__: (net, VECTORS) for net in (SharedBlock, LongSkip, TwoGates, OneNumberGate)},
+    **{net.__name__: (net, VECTORS) for net in (SharedBlock, LongSkip, TwoGates, CarryAlone, OneNumberGate)},
     **{net.__name__: (net, MAPS) for net in (Projected, SharedPreactivation)},
     **{name: (lambda blend=blend: Gated(blend), VECTORS) for name, blend in GATES.items()},
     "HighwayLinear": (lambda: Blocks(HighwayLinear(WIDTH), HighwayLinear(WIDTH, "sigmoid")), VECTORS),
@@ -439,7 +450,7 @@ def test_joins_put_together_again_are_the_model(name):
 
     def put_together(at):
         if at.carry is not None:
-            return at.carry * at.shortcut + at.gate * at.branch
+            return at.carry * at.shortcut + (1.0 if at.gate is None else at.gate) * at.branch
         if at.gate is None:
             return at.shortcut + (0.3 if name == "lerp by a number" else 1.0) * at.branch
         return (1 - at.gate) * at.shortcut + at.gate * at.branch

@@ -105,6 +105,8 @@ BLENDS = {
     "moved in place": lambda x, h, t, c: (x * 1.0).add_(t * (h - x)),
     "added to a product": lambda x, h, t, c: (t * h).add_((1 - t) * x),
     "added to the carry": lambda x, h, t, c: (x * c).add_(h * t),
+    "carry gate alone": lambda x, h, t, c: h + c * x,
+    "its complement alone": lambda x, h, t, c: (1 - c) * x + h,
     "lerp by a number": lambda x, h, t, c: torch.lerp(x, h, 0.3),
     "lerp back by a number": lambda x, h, t, c: torch.lerp(h, x, 0.3),
     "moved by a number": lambda x, h, t, c: x + (h - x) * 0.3,
@@ -184,7 +186,13 @@ MIXES = [
 def test_exact_gradients_are_those_of_all_paths_one_by_one(names):
     net, x = built(names)
     d = dissect(net, x)
-    fixed = {"lerp by a number": 0.3, "lerp back by a number": 0.7, "moved by a number": 0.3}
+    fixed = {
+        "carry gate alone": 1.0,
+        "its complement alone": 1.0,
+        "lerp by a number": 0.3,
+        "lerp back by a number": 0.7,
+        "moved by a number": 0.3,
+    }
     numbers = dict(enumerate(fixed.get(names[0]) for _ in d.branches)) if names[0] == names[-1] else {}
     ours = d.path_gradients(loss, keep=True)
     assert ours.paths == d.path_lengths().counts  # as autograd sees the graph, and as the tape does

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from thruway.networks import mlp, resnet, vgg
+from thruway.networks import gated_resnet, mlp, resnet, vgg
 from thruway.nn import HighwayConv2d, HighwayLinear
 
 from .zoo_images import (
@@ -185,6 +185,11 @@ OWN: dict[str, Case] = {
         lambda: chain(CarryGate(), CarryGate(), HighwayLinear(WIDTH)),
         sequences,
         each((1, 2, 3), gated("{}", "{}")),
+    ),
+    "ResNet with gated shortcuts": Case(  # the gate weighs the shortcut alone
+        lambda: gated_resnet((3,), "shortcut", -1.0, widths=(4,)),
+        image,
+        each(range(3), gated("blocks.{}", "blocks.{}")),
     ),
     "gated transformer": Case(  # what a gate weighs holds attention as well; without it the stream passes
         lambda: chain(GatedTransformer(), GatedTransformer()),

@@ -14,7 +14,8 @@ __all__ = ["Blend", "blend_of", "is_weighed", "only_weighs"]
 class Blend:
     """y = (1 - g)·first + g·second, or c·first + g·second.
 
-    `gate` is g, the share of `second`, None where it is a plain number; `other_gate` is c, None where it is 1 - g.
+    `gate` is g, the share of `second`, None where it is a plain number (1 where c has a gate); `other_gate` is c,
+    None where it is 1 - g.
     """
 
     first: Operand
@@ -34,7 +35,7 @@ def blend_of(tape: Tape, call: Call) -> Blend | None:
     operands = [read for read in call.reads if tape.values[read.value].origin == "data"]
     if len(operands) != 2 or "alpha" in call.constants[1]:
         return None
-    return _moved(tape, call, *operands) or _weighed(tape, *operands)
+    return _moved(tape, call, *operands) or _weighed(tape, *operands) or _carried(tape, call, *operands)
 
 
 def is_weighed(lineage: Lineage, value: int) -> bool:
@@ -132,6 +133,26 @@ def _weighed(tape: Tape, a: Read, b: Read) -> Blend | None:
         return None
     (v, u), (z, w) = gates
     return Blend(_operand(ours, v), _operand(theirs, z), _operand(theirs, w), _operand(ours, u))
+
+
+def _carried(tape: Tape, call: Call, a: Read, b: Read) -> Blend | None:
+    """v + c·u, where c alone is a gate: squashed, or 1 less what was squashed"""
+    for weighed, added in ((a, b), (b, a)):
+        product = _maker(tape, weighed.value, PRODUCTS)
+        if product is None or len(product.reads) != 2:
+            continue
+        signal, gate = sorted(product.reads, key=lambda read: _share_likeness(tape, read.value))
+        if _share_likeness(tape, gate.value) > _share_likeness(tape, signal.value):
+            return Blend(_operand(product, signal), _operand(call, added), None, _operand(product, gate))
+    return None
+
+
+def _share_likeness(tape: Tape, value: int) -> int:
+    """As _gate_likeness, also of 1 less a gate."""
+    call = _maker(tape, value, COMPLEMENTS | {"sub", "subtract"})
+    if call is not None and any(_is_complement(tape, value, read.value) for read in call.reads):
+        return max(_gate_likeness(tape, read.value) for read in call.reads)
+    return _gate_likeness(tape, value)
 
 
 def _factors(product: Call, gate: int) -> tuple[Read, Read]:

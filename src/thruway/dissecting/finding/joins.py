@@ -91,6 +91,8 @@ def _blended(blend: Blend | None) -> Iterator[_Trial]:
     first, second = blend.first, blend.second
     gate, other = blend.gate, blend.other_gate
     yield _Trial(first, second, (second.value,), gate, False, other, is_gated=True)
+    if gate is None and other is not None:
+        return  # what has the only gate is the shortcut: a gate on the branch alone is a part of the branch
     yield _Trial(second, first, (first.value,), other or gate, other is None, gate if other else None, is_gated=True)
 
 
@@ -137,6 +139,9 @@ def _tried(lineage: Lineage, joins: Mapping[int, int], call: Call, trial: _Trial
     if link is None:
         return _UNRELATED if any(lineage.are_related(x.number, end) for end in trial.ends) else None
     end = max(trial.ends)
+    carry_alone = trial.carry if trial.gate is None else None
+    if carry_alone is not None and (link.linear or not lineage.comes_through(link.value, carry_alone.value)):
+        return None  # a map, or a signal weighed by what another says
     reason = _reason_against(lineage, call, link, trial, edge)
     if reason is not None:
         return reason

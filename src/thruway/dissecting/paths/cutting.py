@@ -151,9 +151,11 @@ def _blended(at: Operands, number: float | None) -> tuple[Tensor, Tensor]:
 
 
 def _gate_number(tape: Tape, branch: Branch) -> float | None:
-    """T of a blend by a plain number: lerp(x, h, T), or x + T·(h - x)."""
+    """T of a blend by a plain number: lerp(x, h, T), x + T·(h - x), or h + C·x, where it is 1."""
     if branch.kind != "gated" or branch.gate is not None or branch.branch is None:
         return None
+    if branch.carry is not None:
+        return 1.0
     join = tape.calls[branch.join]
     if join.name == "lerp":
         args, kwargs = join.constants
