@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from thruway.dissecting import dissect
-from thruway.nn import Highway, HighwayConv2d, HighwayLinear, HighwayStack, Residual, Resize
+from thruway.nn import Highway, HighwayConv2d, HighwayLinear, HighwayStack, RecurrentHighway, Residual, Resize
 
 WIDTH = 6
 
@@ -486,6 +486,31 @@ def test_a_highway_stack_is_opened_into_its_layers():
         torch.testing.assert_close(d.without(index)(x), twin(x), rtol=1e-12, atol=1e-12)  # other order of sums
     assert "forward" not in vars(stack)
     torch.testing.assert_close(stack(x), layers(x), rtol=1e-12, atol=1e-12)
+
+
+def test_a_recurrent_highway_is_opened_into_its_micro_steps():
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rec = RecurrentHighway(3, 4, depth=2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+        def forward(self, x, gone=None):
+            if gone is None:
+                return self.rec(x)[0][-1]
+            cell, state = self.rec.cell, x.new_zeros(x.shape[1], 4)
+            for number in range(2 * len(x)):
+                z = F.linear(state, cell.weight[number % 2], cell.bias[number % 2])
+                h, t = (z if number % 2 else z + cell.project(x[number // 2], None)).chunk(2, -1)
+                state = torch.lerp(state, torch.tanh(h), torch.sigmoid(t)) if number not in gone else state
+            return state
+
+    net, x = Reader(), torch.randn(3, 5, 3, dtype=torch.float64)
+    d = dissect(net, x)
+    gated = [branch for branch in d.branches if branch.kind == "gated"]
+    assert len(gated) == 5  # the very first blends with a state of zeros, which comes from no input
+    for number, branch in enumerate(gated, start=1):
+        torch.testing.assert_close(d.without(branch)(x), net(x, {number}), rtol=1e-12, atol=1e-12)
+    assert not net.rec.cell._forward_hooks
 
 
 def test_torchs_own_transformer_layers():

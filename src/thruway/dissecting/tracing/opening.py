@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from thruway.activations import activation
-from thruway.nn import HighwayStack
+from thruway.nn import HighwayStack, RecurrentHighway
 from thruway.nn.gates import mix
 
 __all__ = ["OPENED", "opened"]
@@ -29,6 +29,10 @@ OPENED: dict[type[nn.Module], Callable[..., Tensor]] = {HighwayStack: _highway_l
 def opened(model: nn.Module) -> Iterator[None]:
     """For the block, modules of OPENED run layer by layer: their numbers differ by rounding, no more."""
     closed = [module for module in model.modules() if type(module) in OPENED and "forward" not in vars(module)]
+    # Where someone listens in the cell, the layer runs step by step by itself.
+    heard = [
+        module.cell.register_forward_hook(_listen) for module in model.modules() if isinstance(module, RecurrentHighway)
+    ]
     try:
         for module in closed:
             _open(module)
@@ -36,6 +40,12 @@ def opened(model: nn.Module) -> Iterator[None]:
     finally:
         for module in closed:
             vars(module).pop("forward", None)
+        for handle in heard:
+            handle.remove()
+
+
+def _listen(*_: object) -> None:
+    """A hook that hears and does nothing."""
 
 
 def _open(module: nn.Module) -> None:
