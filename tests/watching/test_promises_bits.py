@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from thruway.nn import HighwayStack
+from thruway.nn import HighwayStack, RecurrentHighway
 from thruway.watching import Quantity, Trace, watch
 
 STEPS = 50
 
 
 class Everything(nn.Module):
-    """Dropout, BatchNorm, ReLU in place, x += skip, a HighwayStack and functional activations in one small net."""
+    """Dropout, BatchNorm, ReLU in place, x += skip, highway layers of two kinds and functional activations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,6 +25,7 @@ class Everything(nn.Module):
         self.branch = nn.Conv2d(4, 4, 3, padding=1)
         self.drop = nn.Dropout(0.3, inplace=True)
         self.stack = HighwayStack(4, 3)
+        self.recurrent = RecurrentHighway(4, 4, 3, dropout=0.2)
         self.head = nn.Linear(4, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -33,7 +34,8 @@ class Everything(nn.Module):
         x += skip
         x = self.drop(F.relu_(x).mean((2, 3)))
         x = x + 0.01 * torch.randn_like(x)  # in evaluation too
-        return self.head(F.dropout(torch.tanh(self.stack(x)), 0.1, self.training))
+        x = self.recurrent(self.stack(x).view(-1, 2, 4))[0].reshape(-1, 4)  # of 8 pictures, 2 sequences of 4 steps
+        return self.head(F.dropout(torch.tanh(x), 0.1, self.training))
 
 
 Optimizer = Callable[[Any], torch.optim.Optimizer]

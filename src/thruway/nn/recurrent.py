@@ -1,6 +1,8 @@
 """The recurrent highway layer: the cell over whole sequences."""
 
+import contextlib
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +11,10 @@ from torch.nn.modules.module import _has_any_global_hook
 from torch.nn.utils.rnn import PackedSequence
 
 from thruway.errors import ShapeError
-from thruway.nn.recurrent_autograd import recurrent_highway
+from thruway.nn.recurrent_autograd import recurrent_highway_states
 from thruway.nn.recurrent_cell import DropoutMasks, RecurrentHighwayCell
 from thruway.nn.recurrent_kernel import plain_sequence
+from thruway.nn.stack import GradientsTap, LayerStates, StatesTap
 from thruway.nn.stack_kernel import FUSED_ACTIVATIONS
 
 __all__ = ["RecurrentHighway"]
@@ -30,6 +33,14 @@ class RecurrentHighway(nn.Module):
     written by hand. A pass in which one of the cell's gates or its activation has a hook, or all modules have, runs
     step by step instead, as it does under autocast, torch.func, forward mode and torch.compile: the same numbers up to
     rounding.
+
+    A forward hook on the submodule `states` receives the LayerStates of each pass, (depth, rows, width) each: for every
+    micro-step the state that enters it (before a mask), its H and its T. The rows are all time steps one after the
+    other, time · batch of them; of packed sequences they lie as in the PackedSequence. One on `gradients` receives, in
+    the backward pass, the gradient of the loss with respect to the state after every micro-step, (depth, rows, width),
+    along all ways, later time steps included; only where the backward pass written by hand runs. Neither changes a bit
+    of the numbers. The first costs no arithmetic, and memory only where the layer runs step by step; the second costs
+    memory. A carry gate that is learnt apart is read at the cell.
 
     In training with `dropout` each call draws one mask per sequence, of the input and of the state, and keeps it
     over all time steps and micro-steps; a long text that is cut into calls gets new masks with each, as published.
@@ -85,6 +96,8 @@ class RecurrentHighway(nn.Module):
             generator=generator,
             coins=coins,
         )
+        self.states = StatesTap()
+        self.gradients = GradientsTap()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw all weights afresh and put the biases back to their start."""
@@ -144,17 +157,33 @@ class RecurrentHighway(nn.Module):
         """(output, packed; state of each sequence after its last step) of packed rows, longest sequence first."""
         if not sizes:
             return state[:0], state.clone()
-        kept = None if masks.input is None else torch.cat([masks.input[:size] for size in sizes])
-        z, cell = self.cell.project(x, kept), self.cell
-        if self._is_for_the_kernel(z, state):
-            name = str(cell.activation_name)
-            output = recurrent_highway(z, state, cell.weight, cell.bias, masks.state, sizes, name)
+        if _is_tapped(self.states):
+            # Whoever listens here need not be told of the calls in between, unless someone listens in the cell.
+            is_quiet = not any(map(_is_watched, self.cell.modules()))
+            with torch._C.DisableTorchFunction() if is_quiet else contextlib.nullcontext():
+                output, states = self._run_steps(x, state, masks, sizes, keeps_states=True)
+            self.states(states)
         else:
-            output = plain_sequence(z, state, masks.state, sizes, cell.transition)
+            output, _ = self._run_steps(x, state, masks, sizes, keeps_states=False)
         if sizes[0] == sizes[-1]:
             # In memory of its own: whoever writes into one of the two does not mean the other.
             return output, output[len(output) - sizes[0] :].clone()
         return output, output[_last_rows(sizes).to(output.device)]
+
+    def _run_steps(
+        self, x: Tensor, state: Tensor, masks: DropoutMasks, sizes: Sequence[int], *, keeps_states: bool
+    ) -> tuple[Tensor, LayerStates | None]:
+        """(the state after each time step, the states of every micro-step), packed."""
+        cell = self.cell
+        z = cell.project(x, None if masks.input is None else torch.cat([masks.input[:size] for size in sizes]))
+        if self._is_for_the_kernel(z, state):
+            hear = self.gradients if _is_tapped(self.gradients) else None
+            given = z, state, cell.weight, cell.bias, masks.state, sizes, str(cell.activation_name)
+            output, S, Z = recurrent_highway_states(*given, hear)
+            return output, LayerStates(S, *Z.chunk(2, dim=-1)) if keeps_states else None
+        seen: list[tuple[Tensor, Tensor, Tensor]] | None = [] if keeps_states else None
+        output = plain_sequence(z, state, masks.state, sizes, partial(cell.transition, seen=seen))
+        return output, None if seen is None else _by_micro_step(seen, cell.depth)
 
     def _is_for_the_kernel(self, z: Tensor, state: Tensor) -> bool:
         cell = self.cell
@@ -175,6 +204,18 @@ def _is_watched(module: nn.Module) -> bool:
     """Whether someone wants to be called when the module is."""
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
     return any(hooks)
+
+
+def _is_tapped(tap: nn.Module) -> bool:
+    """Whether someone reads what goes through it."""
+    return bool(tap._forward_hooks or tap._forward_pre_hooks)
+
+
+def _by_micro_step(seen: Sequence[tuple[Tensor, Tensor, Tensor]], depth: int) -> LayerStates:
+    """What was seen of one micro-step after the other, as (depth, rows, width)."""
+    with torch._C.DisableTorchFunction():
+        rows = ([torch.cat(values[step::depth]) for step in range(depth)] for values in zip(*seen, strict=True))
+        return LayerStates(*map(torch.stack, rows))
 
 
 def _last_rows(sizes: Sequence[int]) -> Tensor:

@@ -4,7 +4,7 @@ First derivatives take the kernel; derivatives of derivatives and batches of gra
 plain twin.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -14,7 +14,7 @@ from thruway.activations import activation
 from thruway.nn.batched import is_batched
 from thruway.nn.recurrent_kernel import plain_sequence, plain_transition, run_sequence, unrun_sequence
 
-__all__ = ["recurrent_highway"]
+__all__ = ["recurrent_highway", "recurrent_highway_states"]
 
 
 def recurrent_highway(
@@ -31,11 +31,30 @@ def recurrent_highway(
         sizes: rows of each time step, not growing; at least one step.
         act: a key of FUSED_ACTIVATIONS.
     """
-    return cast("Tensor", _Sequence.apply(z, state, weight, bias, mask, tuple(sizes), act))  # type: ignore[no-untyped-call]
+    return recurrent_highway_states(z, state, weight, bias, mask, sizes, act)[0]
+
+
+def recurrent_highway_states(
+    z: Tensor,
+    state: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mask: Tensor | None,
+    sizes: Sequence[int],
+    act: str,
+    hear: Callable[[Tensor], object] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(y, S, Z): S (depth, rows, width) what enters each micro-step; Z (depth, rows, 2 width) its H beside its T.
+
+    S and Z carry no gradient: they are the very memory that the backward pass reads. `hear` is called in the
+    backward pass with dL/ds after every micro-step, (depth, rows, width).
+    """
+    inputs = z, state, weight, bias, mask, tuple(sizes), act, hear
+    return cast("tuple[Tensor, Tensor, Tensor]", _Sequence.apply(*inputs))  # type: ignore[no-untyped-call]
 
 
 class _Sequence(torch.autograd.Function):
-    """(z, state, weight, bias) -> y."""
+    """(z, state, weight, bias) -> (y, S, Z)."""
 
     @staticmethod
     def forward(
@@ -47,32 +66,42 @@ class _Sequence(torch.autograd.Function):
         mask: Tensor | None,
         sizes: tuple[int, ...],
         act: str,
-    ) -> Tensor:
+        hear: Any,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         depth, _, width = weight.shape
         S, Z = z.new_empty(depth, len(z), width), z.new_empty(depth, *z.shape)
         y = z.new_empty(len(z), width)
         Z.copy_(bias.unsqueeze(1).expand_as(Z))
         Z[0] += z
         run_sequence(state, weight, mask, sizes, act, S, Z, y)
-        ctx.sizes, ctx.act = sizes, act
+        ctx.sizes, ctx.act, ctx.hear = sizes, act, hear
+        ctx.mark_non_differentiable(S, Z)
+        ctx.set_materialize_grads(False)  # zeros for S and Z would be as large as they are
         ctx.save_for_backward(z, state, weight, bias, mask, S, Z)
-        return y
+        return y, S, Z
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        gy = grads[0]
+        if gy is None:
+            return (None,) * 8
         z, state, weight, bias, mask, S, Z = ctx.saved_tensors
         is_differentiated = torch.is_grad_enabled()  # the gradient itself
-        if is_differentiated or is_batched(grads[0]):
+        if is_differentiated or is_batched(gy):
             inputs = z, state, weight, bias
             with torch.enable_grad():
                 y = _plain(*inputs, mask, ctx.sizes, ctx.act)
             wanted = [each for each, is_wanted in zip(inputs, ctx.needs_input_grad, strict=False) if is_wanted]
-            found = iter(torch.autograd.grad(y, wanted, grads, create_graph=is_differentiated))
-            return *(next(found) if is_wanted else None for is_wanted in ctx.needs_input_grad[:4]), None, None, None
+            found = iter(torch.autograd.grad(y, wanted, gy, create_graph=is_differentiated))
+            of_inputs = (next(found) if is_wanted else None for is_wanted in ctx.needs_input_grad[:4])
+            return *of_inputs, None, None, None, None
         # Made here: what is made inside the kernel's inference mode could not be added to later.
         g, gw, dZ = torch.zeros_like(state), torch.empty_like(weight), torch.empty_like(Z)
-        unrun_sequence(g, grads[0], weight, mask, ctx.sizes, ctx.act, S, Z, gw, dZ)
-        return dZ[0], g, gw, dZ.sum(dim=1), None, None, None
+        G = None if ctx.hear is None else torch.empty_like(S)
+        unrun_sequence(g, gy, weight, mask, ctx.sizes, ctx.act, S, Z, gw, dZ, G)
+        if G is not None:
+            ctx.hear(G)
+        return dZ[0], g, gw, dZ.sum(dim=1), None, None, None, None
 
 
 def _plain(

@@ -165,11 +165,18 @@ class RecurrentHighwayCell(nn.Module):
             )
         return F.linear(x if mask is None else x * mask, self.input_weight)
 
-    def transition(self, z: Tensor, state: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The micro-steps, from z = `project(x)` and the state."""
+    def transition(
+        self,
+        z: Tensor,
+        state: Tensor,
+        mask: Tensor | None = None,
+        seen: list[tuple[Tensor, Tensor, Tensor]] | None = None,
+    ) -> Tensor:
+        """The micro-steps, from z = `project(x)` and the state; `seen` is given s, H and T of each."""
         columns = (self.transform_gates,) if self.carry_gates is None else (self.transform_gates, self.carry_gates)
         gates = list(zip(*columns, strict=True))
-        return plain_transition(z, state, self.weight.unbind(0), self.bias.unbind(0), mask, self.activation, gates)
+        weights, biases = self.weight.unbind(0), self.bias.unbind(0)
+        return plain_transition(z, state, weights, biases, mask, self.activation, gates, seen)
 
     def accept_state(self, state: Tensor | None, batch: tuple[int, ...]) -> Tensor:
         """The state to begin with: zeros for None, else `state` if it fits.

@@ -42,6 +42,7 @@ def plain_transition(
     mask: Tensor | None,
     activation: Function,
     gates: Sequence[Sequence[Function]],
+    seen: list[tuple[Tensor, Tensor, Tensor]] | None = None,
 ) -> Tensor:
     """The micro-steps of one time step, in plain differentiable calls.
 
@@ -53,12 +54,17 @@ def plain_transition(
         mask: what the state is multiplied by before it is read, shaped as the state; None for nothing.
         activation: of H.
         gates: for each micro-step its transform gate and, where it is learnt apart, its carry gate.
+        seen: is given s, H and T of each micro-step, without gradient.
     """
     for number, (weight, bias, squash) in enumerate(zip(weights, biases, gates, strict=True)):
         read = state if mask is None else state * mask
         a = torch.nn.functional.linear(read, weight, bias)
         h, *shares = split_maps(a if number else a + z, 1 + len(squash), dim=-1)
-        state = mix(state, activation(h), *(gate(share) for gate, share in zip(squash, shares, strict=True)))
+        h, shares = activation(h), [gate(share) for gate, share in zip(squash, shares, strict=True)]
+        if seen is not None:
+            with torch._C.DisableTorchFunction():  # whoever listens to functions wants those of the layer
+                seen.append((state.detach(), h.detach(), shares[0].detach()))
+        state = mix(state, h, *shares)
     return state
 
 
@@ -134,8 +140,12 @@ def unrun_sequence(
     Z: Tensor,
     gw: Tensor,
     dZ: Tensor,
+    G: Tensor | None = None,
 ) -> None:
-    """Turn g from zeros into dL/dstate before the first step; fill gw = dL/dR and dZ, from gy = dL/dy (rows, width)."""
+    """Turn g from zeros into dL/dstate before the first step; fill gw = dL/dR and dZ, from gy = dL/dy (rows, width).
+
+    G (depth, rows, width), if given, keeps dL/ds after every micro-step: the same calls, with other places for g.
+    """
     width = S.shape[-1]
     H, T, slope_T = Z[..., :width], Z[..., width:], dZ[..., width:]
     FUSED_ACTIVATIONS[act].backward(T, H, dZ[..., :width])
@@ -146,14 +156,16 @@ def unrun_sequence(
     with torch._C.DisableTorchFunction():
         for rows, size in reversed(list(zip(row_blocks(sizes), sizes, strict=True))):
             # Sequences that have ended by then wait in the rows below, with no gradient yet.
-            G, kept = g[:size], None if mask is None else mask[:size]
-            G += gy[rows]
-            steps = zip(weights, dZ[:, rows].unbind(0), both[:, rows].unbind(0), T[:, rows].unbind(0), strict=True)
-            for w, dz, h_and_t, t in reversed(list(steps)):
-                h_and_t.mul_(G.unsqueeze(1))
-                G.addcmul_(G, t, value=-1.0)
+            running, kept = g[:size], None if mask is None else mask[:size]
+            after = (running,) * len(weights) if G is None else G[:, rows].unbind(0)  # where dL/ds lies
+            torch.add(running, gy[rows], out=after[-1])
+            maps = dZ[:, rows].unbind(0), both[:, rows].unbind(0), T[:, rows].unbind(0)
+            steps = zip(weights, *maps, after, (running, *after[:-1]), strict=True)
+            for w, dz, h_and_t, t, above, below in reversed(list(steps)):
+                h_and_t.mul_(above.unsqueeze(1))
+                torch.addcmul(above, above, t, value=-1.0, out=below)
                 if kept is None or read is None:
-                    G.addmm_(dz, w)
+                    below.addmm_(dz, w)
                 else:
-                    G.addcmul_(torch.mm(dz, w, out=read[:size]), kept)
+                    below.addcmul_(torch.mm(dz, w, out=read[:size]), kept)
     torch.bmm(dZ.mT, S if mask is None else S * torch.cat([mask[:size] for size in sizes]), out=gw)

@@ -108,11 +108,9 @@ class Collector:
 
     def add_block(self, sites: Sequence[Site], values: Tensor) -> None:
         """Measure (k, ...) values that lie in one tensor already, a row per site."""
-        first = sites[0]
-        if first.group is None:
-            first.group = self._group_of(first, values[0])
+        group = self._group_of(sites[0], values[0])  # of this shape: the next batch may have fewer rows
         with torch.no_grad():
-            self._reduce(first.group, tuple(sites), values.detach())
+            self._reduce(group, tuple(sites), values.detach())
 
     def about_to_write(self, tensor: Tensor) -> None:
         """Someone will overwrite this tensor: if it waits here, keep its values until they are measured."""

@@ -98,6 +98,11 @@ class FunctionsHeard(TorchFunctionMode):
             return self._learn(self._lineage, action, func, args, kwargs or {})
         return self._run(action, func, args, kwargs or {})
 
+    def note(self, inputs: Any, outputs: Any) -> None:
+        """These came of those, by calls that were not heard."""
+        if self._lineage is not None:
+            self._lineage.note(_tensors(inputs), _tensors(outputs))
+
     def _run(
         self,
         action: Action,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError, ShapeError, unknown_name
+from thruway.nn.recurrent import RecurrentHighway
 from thruway.nn.stack import GradientsTap, HighwayStack, StatesTap
 from thruway.watching.evaluation import as_it_is
 from thruway.watching.jacobian import LayerJacobian, mean_singular_value
@@ -39,7 +40,7 @@ def layer_jacobians(
         x: (batch, ...) its input. 8 examples are enough for a mean over directions.
         layers: paths of modules, in the order they run; every Jacobian is that of a module's output with respect to
             the one before, of the first with respect to x. Left out: the activation modules, or where there are
-            none, all modules that contain no others; a HighwayStack counts as one.
+            none, all modules that contain no others; a HighwayStack or a RecurrentHighway counts as one.
         exact_up_to, directions, generator: as in layer_jacobian.
     Returns:
         By the later layer's path.
@@ -90,14 +91,18 @@ def layer_jacobians(
 
 def layers_of(model: nn.Module) -> dict[str, nn.Module]:
     """The layers that nobody named: the activation modules, or where there are none, modules that contain no others."""
-    every = dict(model.named_modules())
+    # A recurrent highway calls what it contains at every micro-step.
+    recurrent = [module for module in model.modules() if isinstance(module, RecurrentHighway)]
+    inner = {part for layer in recurrent for part in layer.cell.modules()}
+    every = {name: module for name, module in model.named_modules() if module not in inner}
     activations = {name: module for name, module in every.items() if type(module) in ACTIVATION_MODULES}
     return activations or {name: module for name, module in every.items() if _is_whole(module)}
 
 
 def _is_whole(module: nn.Module) -> bool:
     # What a stack contains is there to be heard: its layers are tensors, not modules.
-    return isinstance(module, HighwayStack) or not (module._modules or isinstance(module, (StatesTap, GradientsTap)))
+    is_stack = isinstance(module, (HighwayStack, RecurrentHighway))
+    return is_stack or not (module._modules or isinstance(module, (StatesTap, GradientsTap)))
 
 
 def _named(model: nn.Module, layers: Sequence[str]) -> dict[str, nn.Module]:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from thruway.nn.stack import GradientsTap, StatesTap
 from thruway.watching.filing import Filing
 from thruway.watching.functions import FunctionsHeard, Heard
 from thruway.watching.hooks import Hook
@@ -38,6 +37,7 @@ class _Frame:
     """A module whose forward is running, and how often it has called each operation."""
 
     name: str
+    is_stack: bool = False  # heard through its taps
     calls: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
@@ -78,9 +78,7 @@ class Listener:
         if self._handles:
             return
         for module in self._names:
-            if isinstance(module, torch.jit.ScriptModule):
-                continue
-            if isinstance(module, (StatesTap, GradientsTap)):
+            if isinstance(module, torch.jit.ScriptModule) or module in self._stacks.inner:
                 continue
             if _is_simple(module):
                 self._handles.append(module.register_forward_hook(Hook(self._leave_simple)))
@@ -119,14 +117,16 @@ class Listener:
         if self.heard is not None:
             with torch._C.DisableTorchFunction():
                 self.file_heard()
-        self._frames.append(_Frame(self._call_name(module)))
+        self._frames.append(_Frame(self._call_name(module), module in self._stacks.stacks))
 
-    def _leave(self, module: nn.Module, _inputs: Any, output: Any) -> None:
+    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if not self._is_mine():
             return
         name = self._frames[-1].name
         if output is not None:
             with torch._C.DisableTorchFunction():
+                if self._frames[-1].is_stack and self._mode is not None:
+                    self._mode.note((inputs, [*module.parameters()]), output)
                 self._file_outputs(name, module, output, is_simple=False)
         self._frames.pop()
         if not self._frames:
@@ -210,6 +210,8 @@ class Listener:
             return
         self.heard = None
         frame = self._frames[-1] if self._frames else _Frame("")
+        if frame.is_stack:  # it runs in calls that are heard if somebody has a hook inside
+            return
         calls = frame.calls.get(heard.operation, 0) + 1
         frame.calls[heard.operation] = calls
         name = f"{frame.name}.{heard.operation}" if frame.name else heard.operation

@@ -11,10 +11,10 @@ __all__ = ["Registry"]
 
 
 class StackLayers(NamedTuple):
-    """The layers of a HighwayStack; the last one's output is the stack's own, and not among these."""
+    """The layers of a stack; the last one's output is the stack's own, and not among these."""
 
     outputs: tuple[tuple[Site, ...], ...]  # transform, transform gate, output
-    gradients: tuple[Site, ...]  # with respect to the outputs
+    gradients: tuple[Site, ...]  # with respect to the outputs, the last one's where it is not the stack's own
 
 
 @dataclass
@@ -46,8 +46,11 @@ class Registry:
         """The site of a parameter, its gradient or its update."""
         return self.sites.get((kind, name)) or self._enter(Site(name, kind, "parameter", unit_dim=0))
 
-    def stack_layers(self, path: str, depth: int, activation: str | None) -> StackLayers:
-        """The sites of a stack's layers, named as HighwayLinear names its parts."""
+    def stack_layers(self, path: str, depth: int, activation: str | None, *, is_recurrent: bool = False) -> StackLayers:
+        """The sites of a stack's layers, named as HighwayLinear names its parts.
+
+        In a recurrent stack more comes of the last layer's output than of the stack's: the next time step.
+        """
         known = self.stacks.get(path)
         if known is None:
             before = f"{path}." if path else ""
@@ -59,7 +62,8 @@ class Registry:
                 y = self._enter(Site(name, "output", "highway layer"))
                 found.append((h, t, y, self._enter(Site(name, "gradient", "highway layer"))))
             transforms, gates, outputs, gradients = zip(*found, strict=True)
-            known = self.stacks[path] = StackLayers((transforms, gates, outputs[:-1]), gradients[:-1])
+            heard = gradients if is_recurrent else gradients[:-1]
+            known = self.stacks[path] = StackLayers((transforms, gates, outputs[:-1]), heard)
         return known
 
     def _enter(self, site: Site) -> Site:
