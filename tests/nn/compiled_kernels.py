@@ -17,7 +17,7 @@ STACK = {"precision": "ieee", "ROWS": NARROW, "COLUMNS": _COLUMNS}
 KERNELS = {
     "stack_forward": (("W", "b", "X", "A", "Y"), STACK, _STACK),
     "stack_backward": (("g_in_out", "W", "X", "A", "dA", "G"), STACK | {"keeps_G": True}, _STACK),
-    "gate": (("z", "x", "y"), {"ELEMENTS": _ELEMENTS}, {}),
+    "gate": (("z", "x", "y", "b"), {"ELEMENTS": _ELEMENTS, "adds_bias": True}, {}),
     "ungate": (("g", "x", "z", "dz", "carry"), {"ELEMENTS": _ELEMENTS}, {}),
 }
 # compute capability, type, activation: together all of each

@@ -1,19 +1,24 @@
 """The GPU kernels, run by Triton's interpreter on the CPU against the loops of stack_kernel.py and against autograd."""
 
+import contextlib
 import importlib
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.func import vmap
+from torch.func import jacrev, vmap
+from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 import thruway.nn
+from thruway.errors import ShapeError
 from thruway.nn import HighwayConv1d, HighwayConv2d, HighwayStack, conv_autograd, gpu, stack_kernel
 from thruway.nn.gpu import gpu_kernels
 from thruway.nn.stack_kernel import FUSED_ACTIVATIONS
@@ -205,17 +210,20 @@ def a_gpu(launches, monkeypatch):
     said = {"get_device_capability": (9, 0), "get_device_name": "A GPU", "is_current_stream_capturing": False}
     for name, value in said.items():
         monkeypatch.setattr(torch.cuda, name, lambda *args, value=value: value)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(Tensor, "is_cuda", True)
     return torch.device("cpu")
 
 
-def test_the_trial_passes_what_is_right(a_gpu, launches):
-    assert gpu._find(a_gpu) is launches
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
+def test_the_trial_passes_what_is_right(a_gpu, launches, dtype):
+    assert gpu._find(a_gpu, dtype) is launches
 
 
 def test_wrong_numbers_are_found_and_named(a_gpu, launches, monkeypatch):
     monkeypatch.setattr(launches, "ungate", lambda g, x, z, act, dz, carry, inner: dz.zero_())
     with pytest.warns(UserWarning, match=r"A GPU cannot run .*dL/dx of 1 layers of width 70 is off"):
-        assert gpu._find(a_gpu) is None
+        assert gpu._find(a_gpu, torch.float32) is None
 
 
 def test_a_compiler_that_fails_leaves_torchs_calls(a_gpu, launches, monkeypatch):
@@ -224,18 +232,29 @@ def test_a_compiler_that_fails_leaves_torchs_calls(a_gpu, launches, monkeypatch)
 
     monkeypatch.setattr(launches, "run_layers", no_compiler)
     with pytest.warns(UserWarning, match="RuntimeError: Failed to find C compiler"):
-        assert gpu._find(a_gpu) is None
+        assert gpu_kernels(torch.ones(2)) is None
+    assert gpu_kernels(torch.ones(2)) is None  # said once
+
+
+def test_too_little_memory_for_the_trial_is_no_verdict(a_gpu, launches, monkeypatch):
+    def no_memory(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(launches, "run_layers", no_memory)
+        assert gpu_kernels(torch.ones(2)) is None
+    assert gpu_kernels(torch.ones(2)) is launches
 
 
 def test_old_gpus_and_missing_triton_are_no_news(a_gpu, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
-    assert gpu._find(a_gpu) is None
+    assert gpu._find(a_gpu, torch.float32) is None
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setitem(sys.modules, "triton", None)
-    assert gpu._find(a_gpu) is None
+    assert gpu._find(a_gpu, torch.float32) is None
 
 
-def test_only_tensors_that_the_kernels_can_take(a_gpu, launches, monkeypatch):
-    monkeypatch.setattr(Tensor, "is_cuda", True)
+def test_only_tensors_that_the_kernels_can_take(a_gpu, launches):
     assert gpu_kernels(torch.ones(2)) is launches
     assert gpu_kernels(torch.ones(2, dtype=torch.float64)) is None
     assert gpu_kernels(torch.ones(0, 2)) is None
@@ -246,13 +265,98 @@ def test_only_tensors_that_the_kernels_can_take(a_gpu, launches, monkeypatch):
 
 
 def test_a_recording_never_pays_for_the_trial(a_gpu, launches, monkeypatch):
-    monkeypatch.setattr(Tensor, "is_cuda", True)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     assert gpu_kernels(torch.ones(2)) is None
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     assert gpu_kernels(torch.ones(2)) is launches
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     assert gpu_kernels(torch.ones(2)) is launches
+
+
+SURROUNDINGS = {
+    "nothing special": contextlib.nullcontext,
+    "inference": torch.inference_mode,
+    "no gradient": torch.no_grad,
+    "another default device": lambda: torch.device("meta"),
+    "what is saved goes elsewhere": torch.autograd.graph.save_on_cpu,
+}
+
+
+@pytest.mark.parametrize("name", SURROUNDINGS)
+def test_the_first_use_may_come_anywhere(a_gpu, launches, name):
+    stack, x = HighwayStack(5, 3, "tanh", generator=torch.Generator().manual_seed(0)), draw(4, 5)
+    with SURROUNDINGS[name]():
+        y = stack(x)
+    assert list(gpu._FOUND.values()) == [launches]
+    torch.testing.assert_close(y, stack.to_layers()(x), **SINGLE)
+
+
+def test_the_first_use_may_be_in_a_checkpoint(a_gpu, launches):
+    layer, x = HighwayConv2d(3, 3, "tanh", generator=torch.Generator().manual_seed(0)), draw(2, 3, 4, 4)
+    checkpoint(layer, x, use_reentrant=False).sum().backward()
+    assert list(gpu._FOUND.values()) == [launches]
+    ours, layer.weight.grad = layer.weight.grad, None
+    layer(x).sum().backward()
+    assert torch.equal(ours, layer.weight.grad)
+
+
+def test_the_default_type_is_not_the_trials(a_gpu, launches):
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert gpu_kernels(torch.ones(2, dtype=torch.float32)) is launches
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_tracing_keeps_torchs_calls(a_gpu):
+    layer, x = HighwayConv2d(3, 3, generator=torch.Generator().manual_seed(0)), draw(2, 3, 4, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those of the tracer about itself
+        traced = torch.jit.trace(layer, (x,))
+    torch.testing.assert_close(traced(x), layer(x), **SINGLE)
+
+
+def test_a_mode_that_listens_hears_nothing_of_the_launches(a_gpu):
+    class Listening(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            heard.append(func)
+            return func(*args, **(kwargs or {}))
+
+    stack, x, heard = HighwayStack(5, 3, generator=torch.Generator().manual_seed(0)), draw(4, 5), []
+    with Listening():
+        stack(x).sum().backward()
+    names = [getattr(func, "__name__", "") for func in heard]
+    assert not {"data_ptr", "bmm", "baddbmm", "sigmoid_"} & set(names), names
+
+
+@pytest.mark.usefixtures("as_if_on_a_gpu")
+@pytest.mark.parametrize("width", [5, 70])
+def test_jacobians_by_vmap_over_the_backward_pass(width):
+    stack, x = HighwayStack(width, 4, "tanh", generator=torch.Generator().manual_seed(0)), draw(3, width)
+    ours, wanted = jacrev(stack)(x), jacrev(stack.to_layers())(x)
+    torch.testing.assert_close(ours, wanted, **SINGLE)
+
+
+def test_products_are_rounded_as_torchs_own(launches):
+    said = torch.backends.cuda.matmul
+    before = said.fp32_precision
+    try:
+        for allowed, ours in (("ieee", "ieee"), ("tf32", "tf32"), ("none", "ieee")):
+            said.fp32_precision = allowed
+            assert launches._precision() == ours
+    finally:
+        said.fp32_precision = before
+
+
+def test_what_32_bits_cannot_count_goes_layer_by_layer(launches):
+    assert not launches._is_wide(50, 20_000_000)
+    assert launches._is_wide(50, 43_000_000)
+    assert launches._is_wide(65, 1)
+
+
+def test_a_tensor_of_another_device_is_refused():
+    with pytest.raises(ShapeError, match="HighwayStack is on cpu, its input on meta"):
+        HighwayStack(5, 3)(torch.ones(2, 5, device="meta"))
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Whether this tensor's GPU can run our own kernels, found out by running them."""
 
+import threading
 import warnings
 from types import ModuleType
 
@@ -9,10 +10,12 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 __all__ = ["gpu_kernels"]
 
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _OLDEST = (7, 5)  # compute capability that Triton still compiles for
-# Of numbers near 1. TF32, if the user allows it, rounds a factor to 11 bits; a wrong index or sign is off by about 1.
-_TOLERANCE = 1e-2
+# How far off the trial's numbers, of size 1, may be, by type. TF32, if the user allows it, rounds a factor to 11 bits,
+# float16 every state, bfloat16 to 8; a wrong index or sign is off by about 1.
+_TOLERANCE = {torch.float32: 1e-2, torch.float16: 1e-2, torch.bfloat16: 8e-2}
+
+_FOUND: dict[tuple[torch.device, torch.dtype], ModuleType | None] = {}
 
 
 def gpu_kernels(x: Tensor) -> ModuleType | None:
@@ -20,70 +23,92 @@ def gpu_kernels(x: Tensor) -> ModuleType | None:
 
     They need a GPU of compute capability 7.5, Triton (every CUDA build of PyTorch for Linux brings it), a C compiler,
     float32, bfloat16 or float16, and a real tensor: under a compiler, a tracer or a dispatch mode torch's calls run.
-    The first tensor on a device pays for a trial; a GPU that fails it is named in a warning, once, and left alone.
+    The first tensor of a type on a device pays for a trial; a GPU that fails it is named in a warning, once, and left
+    alone. Run a step before you record one in a CUDA graph: nothing is tried, or should be compiled, while recording.
     """
-    if not x.is_cuda or x.dtype not in _DTYPES or x.numel() == 0 or torch.compiler.is_compiling():
+    if not x.is_cuda or x.dtype not in _TOLERANCE or x.numel() == 0:
+        return None
+    if torch.compiler.is_compiling() or torch._C._is_tracing():
         return None
     if type(x) not in (Tensor, nn.Parameter) or is_in_torch_dispatch_mode():
         return None
-    if x.device not in _FOUND:
+    key = x.device, x.dtype
+    if key not in _FOUND:
         if torch.cuda.is_current_stream_capturing():
             return None  # the trial waits for the GPU, which a recording may not
-        _FOUND[x.device] = _find(x.device)
-    return _FOUND[x.device]
+        try:
+            _FOUND[key] = _find(*key)
+        except torch.OutOfMemoryError:
+            return None  # says nothing about the kernels: tried again with the next tensor
+    return _FOUND[key]
 
 
-_FOUND: dict[torch.device, ModuleType | None] = {}
+def _find(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
+    """The launches, if they pass a trial.
+
+    The trial has a thread of its own: whatever the caller's holds (inference mode, hooks on what is saved, modes that
+    listen, a default device), it is neither disturbed by it nor part of it.
+    """
+    if torch.cuda.get_device_capability(device) < _OLDEST:
+        return None
+    found: list[ModuleType | BaseException | None] = []
+    thread = threading.Thread(target=lambda: found.append(_tried(device, dtype)))
+    thread.start()
+    thread.join()
+    if isinstance(found[0], torch.OutOfMemoryError):
+        raise found[0]
+    if isinstance(found[0], BaseException):
+        warnings.warn(
+            f"{torch.cuda.get_device_name(device)} cannot run Thruway's own kernels for {dtype} and takes PyTorch's "
+            f"calls instead, which are slower: {type(found[0]).__name__}: {found[0]}",
+            stacklevel=2,
+        )
+        return None
+    return found[0]
 
 
-def _find(device: torch.device) -> ModuleType | None:
+def _tried(device: torch.device, dtype: torch.dtype) -> ModuleType | Exception | None:
+    """The launches; None where Triton is not installed; or what a compiler, a driver or a wrong number has to say."""
     try:
         import triton  # noqa: F401
     except ImportError:
         return None
-    if torch.cuda.get_device_capability(device) < _OLDEST:
-        return None
+    except Exception as error:
+        return error
     try:
         from thruway.nn import triton_launch
 
-        _try(triton_launch, device)
-    except Exception as error:  # whatever a compiler, a driver or a wrong number has to say
-        warnings.warn(
-            f"{torch.cuda.get_device_name(device)} cannot run Thruway's own kernels and takes PyTorch's calls instead, "
-            f"which are slower: {type(error).__name__}: {error}",
-            stacklevel=2,
-        )
-        return None
+        with torch.cuda.device(device):
+            _try(triton_launch, device, dtype)
+    except Exception as error:
+        return error
     return triton_launch
 
 
-def _try(launches: ModuleType, device: torch.device) -> None:
-    """One narrow stack and one wide layer, forward and back, against the formulas.
+def _try(launches: ModuleType, device: torch.device, dtype: torch.dtype) -> None:
+    """The narrowest and the widest kernel of a stack and one wide layer, forward and back, against the formulas.
 
     Raises:
         ArithmeticError: if a number is off.
     """
     rng = torch.Generator().manual_seed(0)
-    for depth, width in ((3, 5), (1, launches.NARROW + 6)):
-        with torch.enable_grad():
-            x, weight, bias, g = (
-                torch.randn(shape, generator=rng).to(device)
-                for shape in ((1, width, 7), (depth, 1, 2 * width, width), (depth, 1, 2 * width), (1, width, 7))
-            )
-            leaves = [t.detach().requires_grad_() for t in (x, weight / width**0.5, bias)]
-            y = leaves[0]
-            for w, b in zip(leaves[1].unbind(0), leaves[2].unsqueeze(-1).unbind(0), strict=True):
-                h, t = (w @ y + b).chunk(2, dim=-2)
-                y = torch.lerp(y, torch.tanh(h), torch.sigmoid(t))
-            wanted = (y, *torch.autograd.grad(y, leaves, g))
-        with torch.inference_mode():
-            weight = weight / width**0.5
+    for depth, width in ((3, 5), (3, launches.NARROW - 14), (1, launches.NARROW + 6)):
+        shapes = (1, width, 7), (depth, 1, 2 * width, width), (depth, 1, 2 * width), (1, width, 7)
+        x, weight, bias, g = (torch.randn(shape, generator=rng, dtype=torch.float32, device="cpu") for shape in shapes)
+        leaves = [t.requires_grad_() for t in (x, weight / width**0.5, bias)]
+        y = leaves[0]
+        for w, b in zip(leaves[1].unbind(0), leaves[2].unsqueeze(-1).unbind(0), strict=True):
+            h, t = (w @ y + b).chunk(2, dim=-2)
+            y = torch.lerp(y, torch.tanh(h), torch.sigmoid(t))
+        wanted = (y, *torch.autograd.grad(y, leaves, g))
+        with torch.no_grad():
+            x, weight, bias, g = (t.detach().to(device, dtype) for t in (*leaves, g))
             X, A = x.new_empty(depth, 1, width, 7), x.new_empty(depth, 1, 2 * width, 7)
             X[0] = x
             y, gw, gb = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
             launches.run_layers(weight, bias, "tanh", X, A, y)
             launches.unrun_layers(g, weight, "tanh", X, A, gw, gb)
             for name, one, other in zip(("y", "dL/dx", "dL/dW", "dL/db"), (y, g, gw, gb), wanted, strict=True):
-                off = (one - other).abs().max().item()
-                if not off <= _TOLERANCE * max(1.0, other.abs().max().item()):
+                off = (one.cpu().float() - other).abs().max().item()
+                if not off <= _TOLERANCE[dtype] * max(1.0, other.abs().max().item()):
                     raise ArithmeticError(f"{name} of {depth} layers of width {width} is off by {off:.1e}.")

@@ -222,6 +222,8 @@ class HighwayStack(nn.Module):
             raise ShapeError(
                 f"HighwayStack has {self.weight.dtype} parameters, got a {x.dtype} input. Convert one with .to()."
             )
+        if x.device != self.weight.device:
+            raise ShapeError(f"HighwayStack is on {self.weight.device}, its input on {x.device}. Move one with .to().")
         return x.reshape(-1, self.width).mT.contiguous().unsqueeze(0)
 
     def _as_given(self, states: Tensor, x: Tensor) -> Tensor:

@@ -91,7 +91,8 @@ def _single(members: int, *stacks: Tensor) -> tuple[bool, tuple[Tensor, ...]]:
 def run_layers(weight: Tensor, bias: Tensor, act: str, X: Tensor, A: Tensor, y: Tensor) -> None:
     """Fill X[1:], A and y from X[0] for the layers in `weight` (depth, members, 2 width, width)."""
     if (gpu := gpu_kernels(X)) is not None:
-        gpu.run_layers(weight, bias, act, X, A, y)
+        with torch._C.DisableTorchFunction():
+            gpu.run_layers(weight, bias, act, X, A, y)
         return
     is_single, (weight, bias, X, A) = _single(weight.shape[1], weight, bias, X, A)
     affine, act_ = torch.addmm if is_single else torch.baddbmm, FUSED_ACTIVATIONS[act].apply_
@@ -129,7 +130,8 @@ def unrun_layers(
         dA_H = P g        dA_T = Q g        g <- R g        g <- g + W^T dA
     """
     if (gpu := gpu_kernels(X)) is not None:
-        gpu.unrun_layers(g, weight, act, X, A, gw, gb, G)
+        with torch._C.DisableTorchFunction():
+            gpu.unrun_layers(g, weight, act, X, A, gw, gb, G)
         return
     if G is not None:
         G[-1] = g

@@ -179,13 +179,36 @@ def stack_backward(
 
 
 @triton.jit
-def gate(z, x, y, count, inner, act: tl.constexpr, ELEMENTS: tl.constexpr):
-    """H over T in the place of z, and y; z is (outer, 2, inner), x and y (outer, inner), `count` elements."""
+def gate(
+    z,
+    x,
+    y,
+    b,
+    count,
+    inner,
+    rows,
+    each,
+    b_outer,
+    act: tl.constexpr,
+    adds_bias: tl.constexpr,
+    ELEMENTS: tl.constexpr,
+):
+    """H over T in the place of z, and y; z is (outer, 2, inner), x and y (outer, inner), `count` elements.
+
+    With a bias, (outer, 2 rows), `each` of the elements in a row of `inner` have one number of it.
+    """
     i = tl.program_id(0).to(tl.int64) * ELEMENTS + tl.arange(0, ELEMENTS)
     is_there = i < count
-    j = i + (i // inner) * inner
-    H = _activated(tl.load(z + j, mask=is_there, other=0.0).to(tl.float32), act)
-    T = _sigmoid(tl.load(z + j + inner, mask=is_there, other=0.0).to(tl.float32))
+    outer = i // inner
+    j = i + outer * inner
+    a_H = tl.load(z + j, mask=is_there, other=0.0).to(tl.float32)
+    a_T = tl.load(z + j + inner, mask=is_there, other=0.0).to(tl.float32)
+    if adds_bias:
+        place = outer * b_outer + (i - outer * inner) // each
+        a_H += tl.load(b + place, mask=is_there, other=0.0).to(tl.float32)
+        a_T += tl.load(b + place + rows, mask=is_there, other=0.0).to(tl.float32)
+    H = _activated(a_H, act)
+    T = _sigmoid(a_T)
     carried = tl.load(x + i, mask=is_there, other=0.0).to(tl.float32)
     tl.store(z + j, H.to(z.dtype.element_ty), mask=is_there)
     tl.store(z + j + inner, T.to(z.dtype.element_ty), mask=is_there)

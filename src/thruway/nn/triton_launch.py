@@ -28,10 +28,10 @@ def run_layers(weight: Tensor, bias: Tensor, act: str, X: Tensor, A: Tensor, y: 
     depth, members, width, batch = X.shape
     weight, bias = _dense_maps(weight), _dense_maps(bias)
     with _on_device_of(X):
-        if width > NARROW:
-            for k, (w, b) in enumerate(zip(weight.unbind(0), bias.unsqueeze(-1).unbind(0), strict=True)):
-                torch.baddbmm(b, w, X[k], out=A[k])
-                gate_(A[k], X[k], act, X[k + 1] if k + 1 < depth else y, width * batch)
+        if _is_wide(width, batch):
+            for k, (w, b) in enumerate(zip(weight.unbind(0), bias.unbind(0), strict=True)):
+                torch.bmm(w, X[k], out=A[k])
+                gate_(A[k], X[k], act, X[k + 1] if k + 1 < depth else y, width * batch, b)
             return
         tiles = -(-batch // _COLUMNS)
         kernels.stack_forward[(members * tiles,)](
@@ -46,9 +46,10 @@ def unrun_layers(
 ) -> None:
     """Turn g = dL/dy of the last layer into dL/dx of the first, in place; fill gw and gb, and G if given."""
     depth, members, width, batch = X.shape
+    X, A = X.contiguous(), A.contiguous()  # as they are, but where a transform has spread them over members
     weight, dA = _dense_maps(weight), torch.empty_like(A)
     with _on_device_of(X):
-        if width > NARROW:
+        if _is_wide(width, batch):
             for k in reversed(range(depth)):
                 if G is not None:
                     G[k] = g
@@ -65,14 +66,19 @@ def unrun_layers(
         torch.sum(dA, dim=-1, out=gb)
 
 
-def gate_(z: Tensor, x: Tensor, act: str, y: Tensor, inner: int) -> None:
-    """H = act(z_H) and T = sigmoid(z_T) in the place of z, and y = x + T (H - x).
+def gate_(z: Tensor, x: Tensor, act: str, y: Tensor, inner: int, bias: Tensor | None = None) -> None:
+    """H = act(z_H + b_H) and T = sigmoid(z_T + b_T) in the place of z, and y = x + T (H - x).
 
-    z lies in memory as (outer, 2, inner), x and y as (outer, inner), all without gaps.
+    z lies in memory as (outer, 2, inner), x and y as (outer, inner), all without gaps; the bias, if any, is
+    (outer, 2 rows), and each of its numbers goes to inner / rows elements.
     """
-    count = x.numel()
+    count, rows = x.numel(), 1 if bias is None else bias.shape[1] // 2
+    b, outer_stride = (x, 0) if bias is None else (bias, bias.stride(0))
     with _on_device_of(x):
-        kernels.gate[(-(-count // _ELEMENTS),)](z, x, y, count, inner, act=act, ELEMENTS=_ELEMENTS)
+        kernels.gate[(-(-count // _ELEMENTS),)](
+            z, x, y, b, count, inner, rows, inner // rows, outer_stride,
+            act=act, adds_bias=bias is not None, ELEMENTS=_ELEMENTS,
+        )  # fmt: skip
 
 
 def ungate(g: Tensor, x: Tensor, z: Tensor, act: str, dz: Tensor, carry: Tensor, inner: int) -> None:
@@ -80,6 +86,11 @@ def ungate(g: Tensor, x: Tensor, z: Tensor, act: str, dz: Tensor, carry: Tensor,
     count = x.numel()
     with _on_device_of(x):
         kernels.ungate[(-(-count // _ELEMENTS),)](g, x, z, dz, carry, count, inner, act=act, ELEMENTS=_ELEMENTS)
+
+
+def _is_wide(width: int, batch: int) -> bool:
+    """Whether the layers go one by one: too wide for the chip's own memory, or indices too large for 32 bits."""
+    return width > NARROW or 2 * width * batch >= 2**31
 
 
 def _on_device_of(x: Tensor) -> torch.cuda.device:
@@ -99,4 +110,4 @@ def _rows(width: int) -> int:
 
 def _precision() -> str:
     """How float32 products are rounded: as the user has told torch."""
-    return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+    return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
