@@ -6,8 +6,8 @@ Protocol  ResNet-110 and Highway-110, trained alike, but that the residual net's
           in the author's trainer: in the highway net every module has a branch H that ends in a rectifier, a gate T
           of two normalised convolutions whose last norm starts at -6, and y = T·H + (1 - T)·x
 Claims    it trains, and is at least as good (reply_claims.py)
-Measured  results/srivastava2025.reply-laptop, once it has been run
-Cost      demo half a minute on one core; laptop 30 minutes; paper a GPU
+Measured  results/srivastava2025.reply-laptop
+Cost      demo half a minute on one core; laptop 41 minutes; paper a GPU
 Differs   data, size and updates at demo and laptop scale; three seeds, where the published numbers are of one; no
           mixed precision; the report lists all
 """
