@@ -1,6 +1,7 @@
 """What the tables of the watching benchmarks rest on: groups, shares, alarms."""
 
 import importlib.util
+import mmap
 from unittest import mock
 
 import pytest
@@ -127,7 +128,8 @@ def test_memory_is_flat_if_the_second_half_peaks_no_higher(second, is_flat):
 
 def test_resident_memory_grows_with_what_is_held():
     before = watching_memory.resident_bytes()
-    held = torch.ones(40 << 20, dtype=torch.uint8)
+    held = mmap.mmap(-1, 40 << 20)  # fresh from the system, whatever malloc has kept of what was freed
+    torch.frombuffer(held, dtype=torch.uint8).fill_(1)
     grown = watching_memory.resident_bytes() - before
     assert 38 << 20 < grown < 60 << 20  # the interpreter may allocate, or give back, a little meanwhile
     assert held[-1] == 1
