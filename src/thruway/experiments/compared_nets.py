@@ -32,7 +32,7 @@ class Contender:
         layers: with weights on the main road, as the papers count them.
         build: (data, weights, coins) -> the net, see `Net`.
         cost: the time an example takes in training, in a unit that the study's nets share.
-        warmup: as in `Net`.
+        warmup, learning_rate, weights: as in `Net`.
     """
 
     name: str
@@ -41,6 +41,8 @@ class Contender:
     build: Callable[[Parts, torch.Generator, torch.Generator], nn.Module]
     cost: float = 1.0
     warmup: int | None = None
+    learning_rate: float | None = None
+    weights: str = ""
 
 
 def run_comparison(
@@ -59,7 +61,7 @@ def measurements_of(config: ImageStudy, contenders: Iterable[Contender], example
         # Forwards only is a third of the work.
         Measurement(
             "tested",
-            Net(each.name, seed, each.build, warmup=each.warmup, cost=each.cost),
+            Net(each.name, seed, each.build, each.learning_rate, each.warmup, each.weights, each.cost),
             _outcome,
             each.cost * examples / 3,
         )

@@ -63,6 +63,7 @@ class Account:
         paper_saw: a sentence on what the paper's nets learnt from.
         nets: what was trained, in words.
         differs: what is never as published, a sentence each.
+        chosen: rows -> those that stand for the nets of `lead` and `published`, where one was trained in several ways.
     """
 
     title: str
@@ -73,6 +74,7 @@ class Account:
     nets: str
     differs: tuple[str, ...]
     sections: Callable[[Rows], list[Section]] = lambda rows: []
+    chosen: Callable[[Rows], Rows] = lambda rows: rows
 
 
 def write_compared_report(
@@ -92,12 +94,14 @@ def write_compared_report(
         *account.sections(rows),
         *loss_curves(reader, labels),
         Section("Net by net", None, _NET_BY_NET, table),
-        Section("Beside the paper", None, account.paper_saw, beside_the_paper(rows, account.published)),
+        Section("Beside the paper", None, account.paper_saw, beside_the_paper(account.chosen(rows), account.published)),
     ]
     told = Told(
         title=account.title,
         subtitle=account.subtitle,
-        lead=account.lead(rows) if all(errors_of(rows, name) for name in labels) else _so_far(rows, labels),
+        lead=account.lead(account.chosen(rows))
+        if all(errors_of(rows, name) for name in labels)
+        else _so_far(rows, labels),
         sections=tuple(sections) if rows else (),
         table=table,
         nets=account.nets,

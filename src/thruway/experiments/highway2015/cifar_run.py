@@ -1,7 +1,7 @@
 """The nets of tables 2 and 3, and plain ones as large, trained and tested."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -9,7 +9,7 @@ from torch import nn
 
 from thruway.experiments.compared_nets import Contender, measurements_of, run_comparison
 from thruway.experiments.experiment import Progress
-from thruway.experiments.highway2015.cifar import Config, Name
+from thruway.experiments.highway2015.cifar import Config, Name, at_rate
 from thruway.experiments.image_parts import Parts
 from thruway.experiments.measuring import Measurement
 from thruway.networks import FITNETS, LAYOUTS, fitnet, highway_conv, plain_twin_width
@@ -34,10 +34,16 @@ def measurements(config: Config) -> list[Measurement]:
 
 def contenders(config: Config) -> tuple[Contender, ...]:
     """The nets that the config names."""
-    found = ((name, _KINDS[name]) for name in config.nets)
-    return tuple(
-        Contender(name, kind.label, kind.layers, partial(kind.build, config), kind.cost) for name, kind in found
-    )
+    found = []
+    for name in config.nets:
+        kind = _KINDS[name]
+        net = Contender(name, kind.label, kind.layers, partial(kind.build, config), kind.cost, weights=name)
+        found += [net, *(_at_rate(net, name, rate) for rate in config.other_rates)]
+    return tuple(found)
+
+
+def _at_rate(net: Contender, name: Name, rate: float) -> Contender:
+    return replace(net, name=at_rate(name, rate), label=f"{net.label}, rate {rate:g}", learning_rate=rate)
 
 
 def _fitnet(number: int, config: Config, parts: Parts, weights: torch.Generator, coins: torch.Generator) -> nn.Module:
