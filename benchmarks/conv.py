@@ -76,13 +76,49 @@ def single_layer() -> Iterator[Row]:
         bar, mark = (f">= {BAR}x", verdict(middle >= BAR)) if not said else ("", "")
         spread = f"{ratios[0]:.2f}-{ratios[-1]:.2f} in {processes} processes"
         yield name + said, bar, f"{middle:.2f}x ({spread}); {statistics.median(milliseconds):.0f} ms", mark
+    yield from alone()
+
+
+def alone() -> Iterator[Row]:
+    """What is left of a step where nothing is handed back, and what that saves a process with one of the layers."""
+    name = f"{CHANNELS} channels, {SIDE}x{SIDE}, batch {BATCH}"
+    took = _median_of(["convolutions", "2", "keep"])
+    yield f"the convolutions of that step alone, {name}, after `keep_freed_memory()`", "", f"{took:.0f} ms", ""
+    for layer in ("layer", "textbook"):
+        for threads in ("1", "2"):
+            before, after = (_median_of([layer, threads, *keep]) for keep in ([], ["keep"]))
+            what = "`HighwayConv2d`" if layer == "layer" else "the textbook layer"
+            told = f"a step of {what} alone in a process, {name}, {threads} thread{'s' * (threads == '2')}"
+            yield f"{told}, before and after `keep_freed_memory()`", "", f"{before:.0f} ms, {after:.0f} ms", ""
+
+
+def _median_of(options: list[str], processes: int = 3) -> float:
+    """Milliseconds: the median over fresh processes."""
+    command = [sys.executable, "-m", "benchmarks.conv", "alone", *options]
+    runs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(processes)]
+    return statistics.median(float(run) for run in runs)
+
+
+def _milliseconds(what: str, threads: int) -> float:
+    """The median step of one layer, or of the convolutions that the layer makes."""
+    torch.set_num_threads(threads)
+    if what == "convolutions":
+        x, g = torch.randn(BATCH, CHANNELS, SIDE, SIDE), torch.randn(BATCH, 2 * CHANNELS, SIDE, SIDE)
+        layer = nn.Conv2d(CHANNELS, 2 * CHANNELS, 3, padding=1)
+
+        def step() -> None:
+            entered = x.detach().requires_grad_()
+            layer(entered).backward(g)
+
+    else:
+        made = HighwayConv2d(CHANNELS, 3) if what == "layer" else TextbookHighwayConv(CHANNELS)
+        step = step_of(made, torch.contiguous_format)
+    return 1e3 * statistics.median(interleaved({"": step}, rounds=50, warm_up=10)[""])
 
 
 def in_this_process(options: list[str]) -> tuple[float, float]:
     """(median of textbook / layer, median milliseconds of the layer)."""
     torch.set_num_threads(2)
-    if "keep" in options and not keep_freed_memory():
-        raise SystemExit("this C library has no such setting")
     memory_format = torch.channels_last if "channels_last" in options else torch.contiguous_format
     steps = {
         "textbook": step_of(TextbookHighwayConv(CHANNELS), memory_format),
@@ -123,4 +159,9 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {
 }
 
 if __name__ == "__main__":
-    print(json.dumps(in_this_process(sys.argv[1:])))
+    if "keep" in sys.argv and not keep_freed_memory():
+        raise SystemExit("this C library has no such setting")
+    if sys.argv[1:2] == ["alone"]:
+        print(_milliseconds(sys.argv[2], int(sys.argv[3])))
+    else:
+        print(json.dumps(in_this_process(sys.argv[1:])))

@@ -1,7 +1,9 @@
 """The fused stack against its layers, its plain twin, finite differences and the papers' closed forms."""
 
 import copy
+import io
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import nn
 from torch.func import functional_call, hessian, jacfwd, jacrev, jvp, vmap
 
 from thruway.errors import ConfigError, ShapeError
-from thruway.nn import HighwayLinear, HighwayStack
+from thruway.nn import HighwayConv2d, HighwayLinear, HighwayStack, RecurrentHighway
 from thruway.nn.arena import Arena
 from thruway.nn.stack import layered_state_dict, stacked_state_dict
 from thruway.nn.stack_autograd import highway_stack
@@ -360,6 +362,51 @@ def test_bad_inputs_say_what_to_do():
         HighwayStack.from_layers(nn.Sequential(nn.Linear(2, 2)))
     with pytest.raises(ShapeError, match=r"expected the keys 0\.weight"):
         stacked_state_dict({"1.weight": torch.zeros(4, 2)})
+
+
+def quietly(call):
+    """What compilers and tracers warn of about themselves is not ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return call()
+
+
+def test_a_compiler_that_differentiates_sees_one_graph():
+    stack, x = stack_of(), inputs(6, 4)
+    torch.compiler.reset()
+    compiled = torch.compile(stack, backend="aot_eager", fullgraph=True)
+    quietly(lambda: compiled(x).square().sum().backward())
+    ours, stack.weight.grad = stack.weight.grad, None
+    stack(x).square().sum().backward()
+    torch.testing.assert_close(ours, stack.weight.grad, **EXACT)
+    with torch.no_grad():
+        torch.testing.assert_close(quietly(lambda: compiled(x)), stack(x), **EXACT)
+    torch.compiler.reset()
+
+
+def test_export_with_any_batch():
+    stack = stack_of()
+    exported = quietly(
+        lambda: torch.export.export(stack, (inputs(3, 4),), dynamic_shapes=({0: torch.export.Dim("batch", min=2)},))
+    )
+    torch.testing.assert_close(exported.module()(inputs(7, 4)), stack(inputs(7, 4)), **EXACT)
+
+
+TRACED = {
+    "stack": lambda: (stack_of(), inputs(3, 4)),
+    "convolution": lambda: (HighwayConv2d(2, 3, **FLOAT64), inputs(2, 2, 4, 4)),
+    "recurrent": lambda: (RecurrentHighway(4, 5, 2, **FLOAT64), inputs(3, 2, 4)),
+}
+
+
+@pytest.mark.parametrize("name", TRACED)
+def test_a_trace_can_be_saved_and_read(name):
+    layer, x = TRACED[name]()
+    file = io.BytesIO()
+    quietly(lambda: torch.jit.save(torch.jit.trace(layer, (x,)), file))
+    file.seek(0)
+    ours, wanted = quietly(lambda: torch.jit.load(file))(x), layer(x)
+    torch.testing.assert_close(ours, wanted, **EXACT)
 
 
 @pytest.mark.gpu

@@ -19,9 +19,10 @@ class ImageStudy(BaseModel, abc.ABC):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     scale: Literal["demo", "laptop", "paper"] = "demo"
-    """demo: half a minute; laptop: half an hour on one core; paper: size, data and rates as published, where they
+    """demo: a minute; laptop: half an hour to an hour on one core; paper: size, data and rates as published, where they
     are, needs a GPU; the report lists what differs. Sets the other defaults."""
     data: str = "digits"
+    """A data set of images by name, as in tw.data.load."""
     data_root: Path | None = None
     """Where the data lies; unset: the usual places."""
     download: bool = False
@@ -41,8 +42,11 @@ class ImageStudy(BaseModel, abc.ABC):
     fill: Literal["edge", "zeros"] = "edge"
     """What lies beyond the edge of an augmented image: the edge repeated, or zeros, the mean of all pixels."""
     epochs: int = Field(default=20, ge=1)
+    """Passes over the training examples."""
     batch: int = Field(default=50, ge=2)
+    """Examples of one update."""
     learning_rate: float = Field(default=0.1, gt=0, lt=math.inf)
+    """Of SGD, before any schedule."""
     warmup: int = Field(default=1, ge=0)
     """First epochs, at a tenth of the learning rate."""
     drops: tuple[float, ...] = (0.5, 0.75)

@@ -72,6 +72,7 @@ def is_fusible(conv: SameConv, *tensors: Tensor) -> bool:
         and x.ndim == conv.dims + 2
         and all(type(t) in (Tensor, nn.Parameter) and t.dtype == x.dtype for t in tensors)
         and not torch.compiler.is_compiling()
+        and not torch._C._is_tracing()
         and not is_autocast(x)
         and not torch._C._len_torch_function_stack()
         and not is_in_torch_dispatch_mode()

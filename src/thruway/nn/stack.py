@@ -55,8 +55,8 @@ class HighwayStack(nn.Module):
     `weight` is (depth, 2·width, width), W_H above W_T in each layer, and `bias` (depth, 2·width): one
     tensor for the optimiser, one batched GEMM for the weight gradients. The backward pass is written
     by hand; higher derivatives, forward mode and activations whose slope cannot be told from
-    their value (gelu, silu, ...) take the plain way. Under autocast the layers run
-    one by one as well, with the carry path in the input's own type.
+    their value (gelu, silu, ...) take the plain way, and so does what compiles, exports or traces. Under
+    autocast the layers run one by one as well, with the carry path in the input's own type.
 
     A forward hook on the submodule `states` receives the LayerStates of each pass: H and T of every
     layer. It costs no arithmetic, but memory: a hooked pass keeps all layers' states, whatever `recompute`

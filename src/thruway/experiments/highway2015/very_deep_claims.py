@@ -68,7 +68,7 @@ def _setback_over_guessing(rows: Rows) -> float:
 def claims_for(config: Config) -> tuple[Claim, ...]:
     """The claims, about nets of this depth."""
     depth = f"{config.depth:,}"
-    open_at_first = 1 + (config.depth - 1) * gate_at(config.gate_bias)
+    open_at_first = (config.depth - 1) * gate_at(config.gate_bias)  # the first layer is a plain one
     return (
         Claim(
             id="highway-learns",
