@@ -18,9 +18,9 @@ HEAD = """\
 # Benchmarks
 
 Written by `make bench`; ratios of interleaved calls in one process, 2 threads, if a row says no other. A ratio is the
-median over rounds, with the quartiles behind it. "Eager" is the textbook layer, two `Linear`s and five pointwise calls, in a
-net with a plain first layer and a linear head; a step is zero_grad, forward, cross-entropy, backward and SGD
-with momentum. "Watched" rows compare a step inside `watch(model)` with default quantities to the same step without.
+median over rounds, with the quartiles behind it. "Eager" is the textbook layer, two `Linear`s and five pointwise
+calls, in a net with a plain first layer and a linear head; a step is zero_grad, forward, cross-entropy, backward and
+SGD with momentum. "Watched" rows compare a step inside `watch(model)` with default quantities to the same step without.
 
 {machine}
 
