@@ -21,7 +21,8 @@ __all__ = ["RecurrentHighway"]
 
 
 class RecurrentHighway(nn.Module):
-    """A recurrent layer whose every time step is `depth` highway layers deep; used like torch.nn.GRU.
+    """A recurrent layer whose every time step is `depth` highway layers deep; used like torch.nn.GRU, but
+    for its state, which has no layers: (batch, width).
 
         output, state = layer(x, state)
 
@@ -194,6 +195,7 @@ class RecurrentHighway(nn.Module):
             or _has_any_global_hook()  # type: ignore[no-untyped-call]
             or any(map(_is_watched, cell.modules()))
             or torch.compiler.is_compiling()
+            or torch._C._is_tracing()
             or torch._C._are_functorch_transforms_active()
             or forward_ad._current_level >= 0
         )
