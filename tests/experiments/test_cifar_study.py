@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from thruway.experiments.highway2015 import cifar
+from thruway.experiments.highway2015.cifar_claims import claims_for
 from thruway.experiments.highway2015.cifar_opening import opened
 from thruway.nn import Dropout, HighwayConv2d
 
@@ -134,3 +135,25 @@ def test_a_fitnet_without_a_layer_is_the_chain_of_the_others():
         for name, layer in net.layers.named_children():
             y = y if name == "conv5" else layer(y)
         assert torch.equal(opened(net, parts).without(2)(x), net.head(y))
+
+
+def test_a_net_of_another_rate_starts_alike_and_learns_otherwise():
+    first, second = contenders(NAME, cifar.Config(nets=("plain-b",), other_rates=(0.003,)))
+    assert (first.name, first.learning_rate) == ("plain-b", None)
+    assert (second.name, second.learning_rate) == ("plain-b-at-0.003", 0.003)
+    assert first.weights == second.weights == "plain-b"
+
+
+def test_a_claim_takes_every_net_as_it_was_trained_best():
+    # seed 0: the plain net overflows at its first rate; the second rate fits the training examples, and is tested at 0.2
+    rows = [
+        {"net": net, "seed": 0, "error": error, "train_error": trained, "guessing": 0.9}
+        for net, error, trained in (
+            ("highway-b", 0.15, 0.05),
+            ("highway-b-at-0.003", 0.1, 0.06),  # better tested, worse fitted: does not count
+            ("plain-b", 0.9, 0.9),
+            ("plain-b-at-0.003", 0.2, 0.01),
+        )
+    ]
+    claim = next(each for each in claims_for(cifar.Config()) if each.id == "plain-19-falls-behind")
+    assert claim.measure(rows) == pytest.approx(0.05)
