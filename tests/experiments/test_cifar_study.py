@@ -145,7 +145,7 @@ def test_a_net_of_another_rate_starts_alike_and_learns_otherwise():
 
 
 def test_a_claim_takes_every_net_as_it_was_trained_best():
-    # seed 0: the plain net overflows at its first rate; the second rate fits the training examples, and is tested at 0.2
+    # The plain net overflows at its first rate; the second one fits the training examples, and is tested at 0.2.
     rows = [
         {"net": net, "seed": 0, "error": error, "train_error": trained, "guessing": 0.9}
         for net, error, trained in (

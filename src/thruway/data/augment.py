@@ -35,6 +35,7 @@ def contrast_normalised(images: Tensor) -> Tensor:
     tensor([[-1.,  1.],
             [ 0.,  0.]])
     """
+    _accept_images("contrast_normalised", images)
     if images.ndim < 2:
         raise ShapeError(f"contrast is that of each image in a batch, (batch, ...), got {tuple(images.shape)}.")
     if not images.is_floating_point():
@@ -76,6 +77,7 @@ def shifted_and_mirrored(
     >>> shifted_and_mirrored(torch.ones(2, 1, 8, 8), torch.Generator().manual_seed(0)).unique()
     tensor([1.])
     """
+    _accept_images("shifted_and_mirrored", images)
     if images.ndim != 4:
         raise ShapeError(f"images are a batch (batch, channels, height, width), got {tuple(images.shape)}.")
     count, _, height, width = images.shape
@@ -87,8 +89,12 @@ def shifted_and_mirrored(
             f"generator is a torch.Generator on the CPU, got {generator!r}. Pass torch.Generator().manual_seed(0): the "
             "coins never come from torch's global one."
         )
-    if fill not in _FILLS:
+    if not isinstance(fill, str) or fill not in _FILLS:
         raise ConfigError(unknown_name("fill", fill, _FILLS))
+    if images.dtype == torch.bool and fill == "edge":
+        raise ShapeError(
+            'the edge of torch.bool images cannot be repeated. Convert them, images.float(), or pass fill="zeros".'
+        )
     padded = F.pad(images, (reach,) * 4, mode=_FILLS[fill]) if reach else images
     down, right = torch.randint(2 * reach + 1, (2, count), generator=generator).to(images.device)
     columns = torch.arange(width, device=images.device).expand(count, width)
@@ -101,3 +107,11 @@ def shifted_and_mirrored(
     # Indices around a slice put the slice last.
     cut = padded[which, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
     return cut.contiguous() if images.is_contiguous() else cut
+
+
+def _accept_images(what: str, images: Tensor) -> None:
+    if not isinstance(images, Tensor):
+        raise ShapeError(
+            f"{what} takes a tensor of images, got a {type(images).__name__}. Of a data set pass its .images, of an "
+            "array torch.as_tensor(array)."
+        )

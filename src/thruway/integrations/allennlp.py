@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from thruway.errors import CheckpointError
+from thruway.errors import CheckpointError, ConfigError
 from thruway.integrations.highway_weights import with_maps
 from thruway.nn import HighwayLinear
 
@@ -34,6 +34,7 @@ def from_allennlp(
         One layer for each of theirs, in order, in the type of the weights. A fresh start (`reset_parameters`) puts
         b_T at -1, as there.
     Raises:
+        ConfigError: for something else than a state dict, or a prefix that is no text.
         CheckpointError: if no Highway lies under the prefix, or only a part of one, or weights that are no tensors of
             floating point.
     Source:
@@ -45,6 +46,13 @@ def from_allennlp(
     >>> layer.bias.tolist()
     [6.0, 6.0, -1.0, -1.0]
     """
+    if not isinstance(state_dict, Mapping):
+        raise ConfigError(
+            f"from_allennlp takes a state dict, got a {type(state_dict).__name__}. Of a module give "
+            "module.state_dict(), of a file torch.load(path, weights_only=True)."
+        )
+    if not isinstance(prefix, str):
+        raise ConfigError(f'prefix is the start of the names, such as prefix="encoder.", got {prefix!r}. "" is none.')
     return nn.Sequential(
         *(
             _layer(weight, bias, activation)

@@ -12,6 +12,9 @@ __all__ = ["accept_data_format", "accept_width", "activation_name", "import_kera
 
 DATA_FORMATS = ("channels_first", "channels_last")
 
+# What the old Highway of Keras was told, and what it is called here.
+_RENAMED = {"transform_bias": "gate_bias"}
+
 # What Keras's own layers are told, and why it is not said here.
 _HABITS = {
     "units": "the width comes from the input, which is carried",
@@ -50,13 +53,20 @@ def refuse_habits(layer: str, like: str, activation: object, arguments: Mapping[
         like: how the layer is called instead.
 
     Raises:
-        ConfigError: for a number, or a kernel size, where the activation stands, or an argument of those layers.
+        ConfigError: for a number, or a kernel size, where the activation stands, or an argument of those layers or of the old
+            Highway.
     """
     habit = next((name for name in _HABITS if name in arguments), None)
     if habit is not None:
         raise ConfigError(
             f"{layer} takes no {habit}= (got {arguments[habit]!r}): {_HABITS[habit]}. Write {like}; to change the "
             "width or the size, put a Dense or a convolution before it."
+        )
+    renamed = next((name for name in _RENAMED if name in arguments), None)
+    if renamed is not None:
+        raise ConfigError(
+            f"{layer} takes no {renamed}= (got {arguments[renamed]!r}): it is called {_RENAMED[renamed]}= here. Write "
+            f"{_RENAMED[renamed]}={arguments[renamed]!r}."
         )
     if isinstance(activation, int | float | tuple | list):
         raise ConfigError(

@@ -65,12 +65,23 @@ def from_torch(module: nn.Module, **arguments: Any) -> Any:
         arguments: of the Keras layer, such as name, dtype or data_format. dtype is the module's unless it is given
             here; activation must be given if the module's has no name in thruway.activations.ACTIVATIONS.
     Raises:
-        ConfigError: if the module is another, has groups or a padding that the Keras layers have not, or an activation
-            without a name.
+        ConfigError: if the module is another, lies on the meta device, has groups or a padding that the Keras layers
+            have not, or an activation without a name; for an argument that the module decides.
     """
     if not isinstance(module, HighwayLinear | HighwayConv1d | HighwayConv2d):
         raise ConfigError(
             f"from_torch takes a HighwayLinear, HighwayConv1d or HighwayConv2d, got {type(module).__name__}."
+        )
+    decided = sorted(arguments.keys() & {"gate_bias", "carry", "kernel_size", "dilation_rate"})
+    if decided:
+        raise ConfigError(
+            f"from_torch takes {', '.join(decided)} from the module, got {decided[0]}={arguments[decided[0]]!r}. Leave "
+            "it out, or build the module with it."
+        )
+    if module.weight.is_meta or module.bias.is_meta:
+        raise ConfigError(
+            'from_torch copies weights, and those of this module lie on the device "meta", which has no numbers. Load '
+            "them first: module.to_empty(device='cpu'), then load_state_dict or reset_parameters."
         )
     usual = {"activation": module.activation_name, "dtype": str(module.weight.dtype).removeprefix("torch.")}
     chosen = {**usual, **arguments}

@@ -1,13 +1,13 @@
 """The weights of the Highway layer that Keras had up to version 2."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from thruway.errors import CheckpointError
+from thruway.errors import CheckpointError, ConfigError
 from thruway.integrations.highway_weights import with_maps
 from thruway.nn import HighwayLinear
 
@@ -33,6 +33,7 @@ def from_legacy_keras(
     Returns:
         The layer, in the type of the weights. A fresh start (`reset_parameters`) puts b_T at -2, as in the paper.
     Raises:
+        ConfigError: for something else than a list of arrays, such as the path of a file.
         CheckpointError: if these are no weights of a Highway, or no arrays of floating point.
     Source:
         keras-team/keras, keras/legacy/layers.py of version 2. The layer: Srivastava, Greff & Schmidhuber 2015, eq. 3.
@@ -41,6 +42,12 @@ def from_legacy_keras(
     >>> layer(torch.tensor([[1.0]], dtype=layer.weight.dtype)).item()
     2.5
     """
+    if isinstance(weights, str | bytes | Mapping) or not isinstance(weights, Iterable):
+        raise ConfigError(
+            f"from_legacy_keras takes a list of arrays, what the layer's get_weights() returned, got a "
+            f"{type(weights).__name__}. Of a file, load the model and ask its layer; of a dict, put the arrays into "
+            "the order W, W_carry, b, b_carry."
+        )
     arrays = [_array(each) for each in weights]
     # Both orders agree within each kind: the map's own comes before the gate's.
     kernels = [array for array in arrays if array.ndim == 2]

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from thruway.errors import ShapeError
-from thruway.networks.images import refuse_images
+from thruway.networks.images import accept_images
 
 __all__ = ["ConvNet"]
 
@@ -36,8 +36,7 @@ class ConvNet(nn.Module):
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() != 4 or x.shape[1] != self.inputs:
-            raise refuse_images("ConvNet", x, self.inputs)
+        accept_images(self, x, self.inputs)
         if self.size is not None and tuple(x.shape[2:]) != (self.size, self.size):
             raise ShapeError(
                 f"this ConvNet was built for images of {self.size}x{self.size}, got an input of shape "

@@ -10,7 +10,7 @@ from thruway.errors import ConfigError
 from thruway.networks.conv_net import ConvNet
 from thruway.networks.images import start_
 from thruway.nn import Dropout, Maxout
-from thruway.nn.accepts import accept_probability, accept_size
+from thruway.nn.accepts import accept_generator, accept_probability, accept_size
 
 __all__ = ["FITNETS", "fitnet"]
 
@@ -91,6 +91,7 @@ def fitnet(
     hidden, drop = accept_size("hidden", hidden), accept_probability("dropout", dropout)
     pieces = accept_size("pieces", pieces, least=2)
     hidden_pieces = accept_size("hidden_pieces", hidden_pieces, least=2)
+    accept_generator("coins", coins)
     device = torch.get_default_device() if device is None else device
     with torch.device("meta"):
         layers = nn.Sequential(OrderedDict(_layers(inputs, stages, pieces, drop, coins)))

@@ -11,7 +11,7 @@ from thruway.networks.images import start_
 from thruway.networks.resnet import ResNet
 from thruway.networks.resnet_modules import ORDERS, SHORTCUTS
 from thruway.networks.resnet_styles import STYLES, stages_of
-from thruway.nn.accepts import accept_gate_bias, accept_size
+from thruway.nn.accepts import accept_gate_bias, accept_generator, accept_size
 
 __all__ = ["gated_resnet"]
 
@@ -91,6 +91,7 @@ def gated_resnet(
     first = first if stem is None else accept_size("stem", stem)
     inputs, classes = accept_size("inputs", inputs), accept_size("classes", classes)
     gate_bias = accept_gate_bias(gate_bias)
+    accept_generator("coins", coins)
     device = torch.get_default_device() if device is None else device
     with torch.device("meta"):
         begin = STYLES["cifar"].stem(inputs, first, ORDERS["post"])

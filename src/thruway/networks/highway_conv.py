@@ -15,7 +15,7 @@ from thruway.networks.conv_net import ConvNet
 from thruway.networks.highway_conv_layouts import LAYOUTS, Layout
 from thruway.networks.images import start_
 from thruway.nn import Dropout, HighwayConv2d
-from thruway.nn.accepts import accept_gate_bias, accept_size
+from thruway.nn.accepts import accept_flag, accept_gate_bias, accept_generator, accept_size
 
 __all__ = ["CONV_BLOCKS", "highway_conv", "plain_twin_width"]
 
@@ -104,7 +104,8 @@ def highway_conv(
     classes = accept_size("classes", classes)
     size = plan.size if size is None else accept_size("size", size)
     bias = plan.gate_bias if gate_bias is None else accept_gate_bias(gate_bias)
-    drops = plan.dropout if dropout else (0.0,) * len(plan.dropout)
+    drops = plan.dropout if accept_flag("dropout", dropout, "The rates are the published ones.") else (0.0,) * len(plan.dropout)
+    accept_generator("coins", coins)
     device = torch.get_default_device() if device is None else device
     with torch.device("meta"):
         layers = nn.Sequential(OrderedDict(_layers(plan, inputs, block, bias, drops, coins)))

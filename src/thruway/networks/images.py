@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from thruway.errors import ShapeError
 from thruway.init import initialize
+from thruway.nn.accepts import accept_generator, accept_tensor, accept_type
 
-__all__ = ["refuse_images", "start_"]
+__all__ = ["accept_images", "start_"]
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -25,6 +26,7 @@ def start_(
     torch's own layers draw from the global generator as they are built. On the meta device they draw nothing, and so
     `generator` decides everything.
     """
+    accept_generator("generator", generator)
     net = net.to_empty(device=torch.get_default_device() if device is None else device)
     if dtype is not None:
         net = net.to(dtype=dtype)
@@ -37,10 +39,22 @@ def start_(
     return net
 
 
-def refuse_images(net: str, x: Tensor, channels: int) -> ShapeError:
-    """The error for an input that is no batch of images of `channels`."""
-    return ShapeError(
-        f"{net} works on batches of images, (batch, {channels}, height, width), got an input of shape "
-        f"{tuple(x.shape)}. Give a single image a batch axis (x.unsqueeze(0)), or build the net with inputs= the "
-        "channels of its images, 1 for grey ones."
-    )
+def accept_images(net: nn.Module, x: Tensor, channels: int) -> Tensor:
+    """`x`, if it is a batch of images of `channels`, of the type of the convolution that it meets first.
+
+    Raises:
+        ShapeError: if it is not.
+    """
+    kind = type(net).__name__
+    if accept_tensor(kind, x).dim() != 4 or x.shape[1] != channels:
+        raise ShapeError(
+            f"{kind} works on batches of images, (batch, {channels}, height, width), got an input of shape "
+            f"{tuple(x.shape)}. Give a single image a batch axis (x.unsqueeze(0)), or build the net with inputs= the "
+            "channels of its images, 1 for grey ones."
+        )
+    layers = (layer for layer in net.modules() if next(layer.children(), None) is None)
+    first = next((layer for layer in layers if not isinstance(layer, nn.Dropout)), None)
+    # A layer of the user's own may turn the images into its type, and sharded weights show theirs only later.
+    if type(first) is nn.Conv2d and type(first.weight) in (Tensor, nn.Parameter):
+        accept_type(kind, x, first.weight)
+    return x

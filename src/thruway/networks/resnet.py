@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError, unknown_name
-from thruway.networks.images import refuse_images, start_
+from thruway.networks.images import accept_images, start_
 from thruway.networks.resnet_modules import BRANCHES, ORDERS, SHORTCUTS, Design
 from thruway.networks.resnet_styles import STYLES, stages_of
 from thruway.nn import RandomSubset, Residual, survival_probabilities
-from thruway.nn.accepts import accept_size
+from thruway.nn.accepts import accept_generator, accept_size
 
 __all__ = ["ResNet", "resnet"]
 
@@ -42,8 +42,7 @@ class ResNet(nn.Module):
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() != 4 or x.shape[1] != self.inputs:
-            raise refuse_images("ResNet", x, self.inputs)
+        accept_images(self, x, self.inputs)
         logits: Tensor = self.head(self.blocks(self.stem(x)))
         return logits
 
@@ -125,6 +124,7 @@ def resnet(
             f"survival={survival} and subset={subset} both say which branches a batch leaves out. Pass one of them."
         )
     design = Design(BRANCHES[branch], ORDERS[order], SHORTCUTS[shortcut])
+    accept_generator("coins", coins)
     device = torch.get_default_device() if device is None else device
     with torch.device("meta"):
         stem = family.stem(inputs, widths[0], design.order)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError
-from thruway.networks.images import refuse_images, start_
+from thruway.networks.images import accept_images, start_
 from thruway.nn.accepts import accept_size
 
 __all__ = ["VGG", "vgg"]
@@ -41,8 +41,7 @@ class VGG(nn.Module):
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() != 4 or x.shape[1] != self.inputs:
-            raise refuse_images("VGG", x, self.inputs)
+        accept_images(self, x, self.inputs)
         logits: Tensor = self.head(self.layers(x))
         return logits
 

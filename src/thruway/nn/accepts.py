@@ -4,17 +4,23 @@ import math
 import operator
 from numbers import Real
 
+import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError, ShapeError, unknown_name
+from thruway.nn.autocast import is_autocast
 
 __all__ = [
     "CARRIES",
     "accept_carry",
+    "accept_flag",
     "accept_gate_bias",
+    "accept_generator",
     "accept_probability",
     "accept_reader",
     "accept_size",
+    "accept_tensor",
+    "accept_type",
     "refuse_features",
 ]
 
@@ -60,6 +66,40 @@ def accept_probability(what: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:
         raise ConfigError(f"{what} must be a probability of at least 0 and below 1, got {value!r}.")
     return float(value)
+
+
+def accept_flag(what: str, value: bool, remedy: str = "Pass one of the two.") -> bool:
+    """`value`, if it is True or False; 1 and 0 are neither, since 0.5 would be no flag."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{what} is True or False, got {value!r}. {remedy}")
+    return value
+
+
+def accept_generator(what: str, value: torch.Generator | None) -> torch.Generator | None:
+    """`value`, if it is a generator or None."""
+    if value is not None and not isinstance(value, torch.Generator):
+        raise ConfigError(
+            f"{what} is a torch.Generator or None, got {value!r}. For a seed pass torch.Generator().manual_seed(0)."
+        )
+    return value
+
+
+def accept_tensor(what: str, value: Tensor) -> Tensor:
+    """`value`, if it is a tensor."""
+    if not isinstance(value, Tensor):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+        raise ShapeError(f"{what} takes a tensor, got a {kind}. Of an array or a list, torch.as_tensor(x) makes one.")
+    return value
+
+
+def accept_type(block: str, x: Tensor, weight: Tensor) -> Tensor:
+    """`x`, if it is a tensor of the type of the weight that it meets, or of one that autocast turns into it."""
+    if accept_tensor(block, x).dtype != weight.dtype and not (x.is_floating_point() and is_autocast(x)):
+        raise ShapeError(
+            f"{block} has {weight.dtype} parameters, got a {x.dtype} input. Convert one with .to(), for example "
+            f"x.to({weight.dtype})."
+        )
+    return x
 
 
 def accept_reader(what: str, module: nn.Module) -> nn.Module:

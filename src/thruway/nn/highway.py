@@ -8,7 +8,15 @@ from torch.nn import functional as F
 
 from thruway.activations import activation_module
 from thruway.init.parts import Part
-from thruway.nn.accepts import CARRIES, accept_carry, accept_gate_bias, accept_size, refuse_features
+from thruway.nn.accepts import (
+    CARRIES,
+    accept_carry,
+    accept_gate_bias,
+    accept_generator,
+    accept_size,
+    accept_type,
+    refuse_features,
+)
 from thruway.nn.fused import activation_name, draw_parts_, highway_parts, split_maps
 from thruway.nn.gates import CarryGate, TransformGate, mix
 
@@ -37,7 +45,7 @@ class HighwayLinear(nn.Module):
         generator: where the weights are drawn from; None draws from torch's global generator, as torch's layers do.
     Raises:
         ConfigError: for a width below 1, an unknown activation or carry, or a gate bias that is no number.
-        ShapeError: when called on something that is not (..., width).
+        ShapeError: when called on something that is not (..., width), or of another type than the weights.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), eqs. 2-3, sec. 2.2;
         weights after Glorot & Bengio 2010, eq. 16, as in sec. 3.1 of the former.
@@ -74,13 +82,14 @@ class HighwayLinear(nn.Module):
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw all weights afresh and put the biases back to their start."""
-        draw_parts_(self.init_parts(), generator)
+        draw_parts_(self.init_parts(), accept_generator("generator", generator))
 
     def init_parts(self) -> Iterator[Part]:
         """The maps that share the weight, for an initialiser."""
         return highway_parts(self.weight, self.bias, self.carry, self.gate_bias, self.activation_name)
 
     def forward(self, x: Tensor) -> Tensor:
+        accept_type("HighwayLinear", x, self.weight)
         if x.shape[-1:] != (self.width,):
             raise refuse_features(
                 "HighwayLinear", x, self.width, "It carries its input; put a Plain or Resize layer before it."

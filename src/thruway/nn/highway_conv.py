@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from thruway.activations import activation_module
 from thruway.errors import ShapeError
 from thruway.init.parts import Part
-from thruway.nn.accepts import CARRIES, accept_carry, accept_gate_bias
+from thruway.nn.accepts import CARRIES, accept_carry, accept_gate_bias, accept_generator, accept_type
 from thruway.nn.conv_autograd import highway_conv, is_fusible, unheard_activation
 from thruway.nn.fused import activation_name, draw_parts_, highway_parts
 from thruway.nn.gates import CarryGate, TransformGate, mix
@@ -50,7 +50,7 @@ class _HighwayConv(nn.Module, abc.ABC):
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw all weights afresh and put the biases back to their start."""
-        draw_parts_(self.init_parts(), generator)
+        draw_parts_(self.init_parts(), accept_generator("generator", generator))
 
     def init_parts(self) -> Iterator[Part]:
         """The maps that share the weight, for an initialiser."""
@@ -58,6 +58,7 @@ class _HighwayConv(nn.Module, abc.ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv
+        accept_type(type(self).__name__, x, self.weight)
         if x.ndim not in (conv.dims + 1, conv.dims + 2) or x.shape[-conv.dims - 1] != conv.channels:
             raise ShapeError(
                 f"{type(self).__name__} works on (batch, {conv.channels}, {conv.dims} axes of the map) or one such "
@@ -101,7 +102,8 @@ class HighwayConv1d(_HighwayConv):
         generator: where the weights are drawn from; None draws from torch's global generator, as torch's layers do.
     Raises:
         ConfigError: for an even kernel, groups that do not divide channels, and all that HighwayLinear refuses.
-        ShapeError: when called on something that is not (batch, channels, *map) or (channels, *map).
+        ShapeError: when called on something that is not (batch, channels, *map) or (channels, *map), or of another type
+            than the weights.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), sec. 2.1-2.2.
 

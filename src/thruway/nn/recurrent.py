@@ -11,6 +11,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from torch.nn.utils.rnn import PackedSequence
 
 from thruway.errors import ShapeError
+from thruway.nn.accepts import accept_flag, accept_tensor
 from thruway.nn.recurrent_autograd import recurrent_highway_states
 from thruway.nn.recurrent_cell import DropoutMasks, RecurrentHighwayCell
 from thruway.nn.recurrent_kernel import plain_sequence
@@ -83,7 +84,7 @@ class RecurrentHighway(nn.Module):
         coins: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.batch_first = batch_first
+        self.batch_first = accept_flag("batch_first", batch_first)
         self.cell = RecurrentHighwayCell(
             inputs,
             width,
@@ -119,6 +120,7 @@ class RecurrentHighway(nn.Module):
         """
         if isinstance(x, PackedSequence):
             return self._packed(x, state)
+        accept_tensor("RecurrentHighway", x)
         if x.ndim not in (2, 3) or x.shape[-1] != self.cell.inputs:
             order = "batch, time" if self.batch_first else "time, batch"
             raise ShapeError(

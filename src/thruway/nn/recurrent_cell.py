@@ -10,8 +10,16 @@ from torch.nn import functional as F
 from thruway.activations import activation_module
 from thruway.errors import ConfigError, ShapeError
 from thruway.init.parts import Part
-from thruway.nn.accepts import CARRIES, accept_carry, accept_gate_bias, accept_probability, accept_size
-from thruway.nn.autocast import is_autocast
+from thruway.nn.accepts import (
+    CARRIES,
+    accept_carry,
+    accept_gate_bias,
+    accept_generator,
+    accept_probability,
+    accept_size,
+    accept_tensor,
+    accept_type,
+)
 from thruway.nn.fused import activation_name, draw_parts_, highway_parts
 from thruway.nn.gates import CarryGate, TransformGate
 from thruway.nn.recomputed import refuse_recomputation
@@ -93,7 +101,7 @@ class RecurrentHighwayCell(nn.Module):
         self.gate_bias = accept_gate_bias(gate_bias)
         self.carry = accept_carry(carry)
         self.dropout = _accept_dropout(dropout)
-        self.coins = coins
+        self.coins = accept_generator("coins", coins)
         self.activation = activation_module(activation)
         self.activation_name = activation_name(activation)
         self.transform_gates = nn.ModuleList(TransformGate() for _ in range(self.depth))
@@ -107,7 +115,7 @@ class RecurrentHighwayCell(nn.Module):
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw all weights afresh and put the biases back to their start."""
-        draw_parts_(self.init_parts(), generator)
+        draw_parts_(self.init_parts(), accept_generator("generator", generator))
 
     def init_parts(self) -> Iterator[Part]:
         """The maps of the input and of every micro-step, for an initialiser."""
@@ -138,6 +146,7 @@ class RecurrentHighwayCell(nn.Module):
             state: before the step, (batch, width), or (width,); None for zeros.
             masks: of these sequences, from `draw_masks`.
         """
+        accept_tensor("RecurrentHighwayCell", x)
         if x.ndim not in (1, 2) or x.shape[-1] != self.inputs:
             raise ShapeError(
                 f"RecurrentHighwayCell takes one time step, (batch, {self.inputs}) or ({self.inputs},), got "
@@ -148,7 +157,12 @@ class RecurrentHighwayCell(nn.Module):
                 f"this cell drops out {self.dropout} of input and state, by masks that a sequence keeps, and got none. "
                 "Draw them where the sequences begin, masks = cell.draw_masks(batch), and pass them at every step."
             )
-        masks = masks or DropoutMasks()
+        masks = DropoutMasks() if masks is None else masks
+        if not isinstance(masks, DropoutMasks):
+            raise ConfigError(
+                f"masks are DropoutMasks, of the input and of the state, got a {type(masks).__name__}. Draw them with "
+                "cell.draw_masks(batch), or pass DropoutMasks(input=..., state=...)."
+            )
         self._check_masks(masks, x.shape[:-1])
         return self.transition(self.project(x, masks.input), self.accept_state(state, x.shape[:-1]), masks.state)
 
@@ -158,11 +172,7 @@ class RecurrentHighwayCell(nn.Module):
         Raises:
             ShapeError: if x is of another type than the weights, and autocast does not choose the types.
         """
-        if x.dtype != self.input_weight.dtype and not is_autocast(x):
-            raise ShapeError(
-                f"this recurrent highway has {self.input_weight.dtype} parameters, got a {x.dtype} input. Convert one "
-                "with .to()."
-            )
+        accept_type("this recurrent highway", x, self.input_weight)
         return F.linear(x if mask is None else x * mask, self.input_weight)
 
     def transition(
@@ -187,6 +197,11 @@ class RecurrentHighwayCell(nn.Module):
         wanted = (*batch, self.width)
         if state is None:
             return self.weight.new_zeros(wanted)
+        if not isinstance(state, Tensor):
+            raise ShapeError(
+                f"the state is one tensor here, the second of (output, state), or None for zeros; got a "
+                f"{type(state).__name__}. An LSTM's (h, c) has no counterpart: pass a single {wanted}."
+            )
         if state.shape != wanted or state.dtype != self.weight.dtype:
             raise ShapeError(
                 f"the state before the first step is {wanted} of {self.weight.dtype} here, one row per sequence, got "

@@ -10,7 +10,7 @@ from thruway.activations import activation as activation_row
 from thruway.activations import activation_module
 from thruway.errors import ConfigError, ShapeError
 from thruway.init.parts import Part
-from thruway.nn.accepts import accept_size, refuse_features
+from thruway.nn.accepts import accept_size, accept_type, refuse_features
 from thruway.nn.autocast import is_autocast
 from thruway.nn.fused import draw_parts_, highway_parts
 from thruway.nn.gates import resolve_gate_bias
@@ -218,10 +218,6 @@ class HighwayStack(nn.Module):
 
     def _feature_major(self, x: Tensor) -> Tensor:
         """(..., width) as (1 member, width, batch)."""
-        if x.dtype != self.weight.dtype:
-            raise ShapeError(
-                f"HighwayStack has {self.weight.dtype} parameters, got a {x.dtype} input. Convert one with .to()."
-            )
         if x.device != self.weight.device:
             raise ShapeError(f"HighwayStack is on {self.weight.device}, its input on {x.device}. Move one with .to().")
         return x.reshape(-1, self.width).mT.contiguous().unsqueeze(0)
@@ -256,6 +252,7 @@ class HighwayStack(nn.Module):
         return x
 
     def _check_features(self, x: Tensor) -> None:
+        accept_type("HighwayStack", x, self.weight)
         if x.shape[-1:] != (self.width,):
             raise refuse_features(
                 "HighwayStack", x, self.width, "It carries its input; put a Linear or Resize before it."
