@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from thruway.dissecting import Accuracy, Error, Loss, dissect
 from thruway.errors import ConfigError
-from thruway.networks import mlp
+from thruway.networks import gated_resnet, mlp
 from thruway.nn import HighwayLinear, Residual
 
 WIDTH, CLASSES = 6, 3
@@ -210,6 +210,15 @@ def test_a_gate_at_its_mean_is_the_model_written_so():
     assert not torch.equal(found.scores, d.delete_each(Loss(batches)).scores)
     with pytest.raises(ConfigError, match="goes through the data twice"):
         d.delete_each(Loss(iter(batches)), gate="mean")
+
+
+def test_gates_of_the_shortcut_alone_are_not_called_missing():
+    net = gated_resnet(8, "shortcut", widths=(2, 4, 8), generator=torch.Generator().manual_seed(0))
+    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    d = dissect(net.eval(), x)
+    assert "gated" in repr(d)
+    with pytest.raises(ConfigError, match="the gates here weigh the shortcut alone"):
+        d.delete_each(Error([(x, torch.tensor([0, 1]))]), gate="mean")
 
 
 class CarryGate(nn.Module):

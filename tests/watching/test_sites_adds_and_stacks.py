@@ -1,4 +1,4 @@
-"""Adds that are no residual adds, and a HighwayStack beside the layers it stands for."""
+"""Which adds are residual adds and which are none, and a HighwayStack beside the layers it stands for."""
 
 from collections.abc import Callable
 from typing import Any
@@ -57,6 +57,181 @@ def test_a_blend_whose_gate_comes_first_is_no_residual_add() -> None:
         net(torch.ones(3, 4)).sum().backward()
     assert trace.branches == {}
     assert [site.name for site in trace.sites if site.is_gate] == ["0.sigmoid", "1.sigmoid"]
+
+
+Parts = dict[str, nn.Module]
+
+
+def linear() -> nn.Module:
+    return nn.Linear(4, 4)
+
+
+def deep() -> nn.Module:
+    return nn.Sequential(linear(), nn.ReLU(), linear())
+
+
+class Joined(nn.Module):
+    """Parts put together by a function: (parts, x) -> sum."""
+
+    def __init__(self, join: Callable[..., Tensor], parts: Parts, stem: nn.Module | None = None) -> None:
+        super().__init__()
+        self.join, self.stem, self.parts = join, stem, nn.ModuleDict(parts)
+        self.head = linear()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x if self.stem is None else torch.relu(self.stem(x))
+        return self.head(self.join(self.parts, x))
+
+
+def recurrent(parts: Any, x: Tensor) -> Tensor:
+    h = torch.zeros(len(x), 4)
+    for step in range(x.shape[1]):
+        h = torch.tanh(parts["w"](x[:, step]) + parts["u"](h))
+    return h
+
+
+def mapped_then_recurrent(parts: Any, x: Tensor) -> Tensor:
+    h = torch.zeros(len(x), 4)
+    for step in parts["w"](x).unbind(1):
+        h = torch.tanh(parts["u"](h) + step)
+    return h
+
+
+def embedded(parts: Any, ids: Tensor) -> Tensor:
+    places = torch.arange(ids.shape[1]).expand_as(ids)
+    return parts["words"](ids) + parts["kinds"](ids % 2) + parts["places"](places)
+
+
+IDS = torch.tensor([[0, 3, 1], [2, 2, 4]])
+SIDE_BY_SIDE: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
+    "two towers": (
+        lambda: Joined(lambda p, x: p["a"](x) + p["b"](x), {"a": linear(), "b": linear()}, linear()),
+        torch.ones(3, 4),
+    ),
+    "two towers, one bent": (
+        lambda: Joined(lambda p, x: p["a"](x) + torch.relu(p["b"](x)), {"a": linear(), "b": linear()}, linear()),
+        torch.ones(3, 4),
+    ),
+    "three towers": (
+        lambda: Joined(
+            lambda p, x: p["a"](x).tanh() + p["b"](x).tanh() + p["c"](x), {n: linear() for n in "abc"}, linear()
+        ),
+        torch.ones(3, 4),
+    ),
+    "two maps in a row and a deep tower": (
+        lambda: Joined(
+            lambda p, x: p["a"](x) + p["b"](x), {"a": nn.Sequential(linear(), linear()), "b": deep()}, linear()
+        ),
+        torch.ones(3, 4),
+    ),
+    "an activation and a deep tower": (
+        lambda: Joined(lambda p, x: p["a"](x).tanh() + p["b"](x), {"a": linear(), "b": deep()}, linear()),
+        torch.ones(3, 4),
+    ),
+    "two deep towers": (
+        lambda: Joined(lambda p, x: p["a"](x) + p["b"](x), {"a": deep(), "b": deep()}, linear()),
+        torch.ones(3, 4),
+    ),
+    "a change of low rank": (
+        lambda: Joined(
+            lambda p, x: p["a"](x) + 0.5 * p["up"](p["down"](x)),
+            {"a": linear(), "down": nn.Linear(4, 2), "up": nn.Linear(2, 4)},
+            linear(),
+        ),
+        torch.ones(3, 4),
+    ),
+    "wide and deep": (
+        lambda: Joined(lambda p, x: p["wide"](x) + p["deep"](x), {"wide": linear(), "deep": deep()}),
+        torch.ones(3, 4),
+    ),
+    "deep and wide": (
+        lambda: Joined(lambda p, x: p["deep"](x) + p["wide"](x), {"wide": linear(), "deep": deep()}),
+        torch.ones(3, 4),
+    ),
+    "words and places": (
+        lambda: Joined(
+            embedded, {"words": nn.Embedding(5, 4), "kinds": nn.Embedding(2, 4), "places": nn.Embedding(3, 4)}
+        ),
+        IDS,
+    ),
+    "a recurrent net": (lambda: Joined(recurrent, {"w": linear(), "u": linear()}, linear()), torch.ones(3, 4, 4)),
+    "a recurrent net, mapped at once": (
+        lambda: Joined(mapped_then_recurrent, {"w": linear(), "u": linear()}, linear()),
+        torch.ones(3, 4, 4),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SIDE_BY_SIDE)
+def test_maps_side_by_side_are_no_shortcut_of_each_other(name: str) -> None:
+    """The sums are heard: test_a_projection_is_the_shortcut has some that are residual adds."""
+    build, x = SIDE_BY_SIDE[name]
+    net = build()
+    with watch(net) as trace:
+        net(x).sum().backward()
+    assert "add" in {site.name for site in trace.sites}
+    assert trace.branches == {}
+
+
+class FrozenNorm(nn.Module):
+    """What detectors have for a batch norm: numbers that are no parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.full((4,), 2.0))
+        self.register_buffer("shift", torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale.reshape(1, -1, 1, 1).rsqrt() + self.shift.reshape(1, -1, 1, 1)
+
+
+def conv(inputs: int, size: int, stride: int = 1) -> nn.Module:
+    return nn.Conv2d(inputs, 4, size, stride, padding=size // 2, bias=False)
+
+
+class Padding(nn.Module):
+    """Every second pixel, and two channels of zeros."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 1, 1))
+
+
+class Pooling(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = nn.functional.max_pool2d(x, 2)
+        return torch.cat((pooled, torch.zeros_like(pooled)), 1)
+
+
+SHORTCUTS: dict[str, Callable[[], nn.Module]] = {
+    "a map and a norm": lambda: nn.Sequential(conv(2, 1, 2), nn.BatchNorm2d(4)),
+    "a map whose weight is made": lambda: nn.utils.parametrizations.weight_norm(conv(2, 1, 2)),
+    "pooled, then mapped": lambda: nn.Sequential(nn.AvgPool2d(2), conv(2, 1)),
+    "a norm that stands still": lambda: nn.Sequential(conv(2, 1, 2), FrozenNorm()),
+    "padded": Padding,
+    "pooled": Pooling,
+}
+
+
+@pytest.mark.parametrize("is_first", [False, True], ids=["branch first", "shortcut first"])
+@pytest.mark.parametrize("name", SHORTCUTS)
+def test_a_projection_is_the_shortcut(name: str, is_first: bool) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.skip = SHORTCUTS[name]()
+            self.conv1, self.norm1 = conv(2, 3, 2), nn.BatchNorm2d(4)
+            self.conv2, self.norm2 = conv(4, 3), nn.BatchNorm2d(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            skip = self.skip(x) if is_first else None
+            branch = self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x)))))
+            total = self.skip(x).add(branch) if skip is None else branch + skip
+            return torch.relu(total)
+
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), Block())
+    with watch(net) as trace:
+        net(torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))).sum().backward()
+    assert {total: branch for total, (branch, _) in trace.branches.items()} == {"2.add": "2.norm2"}
 
 
 def test_a_stack_tells_the_numbers_of_its_layers(fingerprint: Any) -> None:

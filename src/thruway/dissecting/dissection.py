@@ -16,7 +16,7 @@ from thruway.dissecting.finding.branches import Branch, Refusal
 from thruway.dissecting.finding.discovery import Discovery, discover
 from thruway.dissecting.lesions import deletions, permutations
 from thruway.dissecting.lesions.metrics import Evaluate
-from thruway.dissecting.lesions.table import Deletions, DrawnLesions
+from thruway.dissecting.lesions.table import DrawnLesions
 from thruway.dissecting.paths.gradients import path_gradients as _path_gradients
 from thruway.dissecting.paths.lengths import path_lengths as _path_lengths
 from thruway.dissecting.paths.lengths import path_survival as _path_survival
@@ -152,6 +152,7 @@ class Dissection:
         return rankings(self, batches, loss=loss, measured=measured, per=per)
 
     # Functions of modules of their own, which take the dissection first.
+    delete_each = deletions.delete_each
     path_lengths = _path_lengths
     path_survival = _path_survival
     path_gradients = _path_gradients
@@ -196,10 +197,6 @@ class Dissection:
         return chosen
 
     # --- lesions
-
-    def delete_each(self, evaluate: Evaluate, **settings: Any) -> Deletions:
-        """The metric without each branch in turn; see `deletions.delete_each`."""
-        return deletions.delete_each(self, evaluate, **settings)
 
     def delete(
         self, k: int | Iterable[int], draws: int, evaluate: Evaluate, generator: torch.Generator, **settings: Any

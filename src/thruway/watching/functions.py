@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from thruway.watching.lineage import Lineage
 from thruway.watching.operations import ACTIVATION_FUNCTIONS, ADDS, BLENDS, MAPS, PRODUCTS, activation_of_call
+from thruway.watching.roles import Role, role_of
 
 __all__ = [
     "ACTIONS",
@@ -69,6 +70,7 @@ class Action:
     inplace_at: int | None  # where its `inplace` argument stands
     is_idle: bool  # nothing to do
     weight_at: int | None  # where its weight stands
+    role: Role  # what it does to the signal
 
 
 class FunctionsHeard(TorchFunctionMode):
@@ -150,7 +152,7 @@ class FunctionsHeard(TorchFunctionMode):
             result = func(*args, **kwargs)
         else:
             result = self._run(action, func, args, kwargs, branch)
-        lineage.note(inputs, _tensors(result), is_product=action.is_product)
+        lineage.note(inputs, _tensors(result), role=action.role, is_product=action.is_product)
         return result
 
 
@@ -171,7 +173,8 @@ def action_of(func: Callable[..., Any]) -> Action:
     inplace_at = _inplace_position(func)
     is_idle = operation is None and not writes and inplace_at is None
     weight_at = MAPS[func].weight_at if func in MAPS else None
-    action = Action(operation, activation, is_add, is_blend, func in PRODUCTS, writes, inplace_at, is_idle, weight_at)
+    is_product, role = func in PRODUCTS, role_of(func)
+    action = Action(operation, activation, is_add, is_blend, is_product, writes, inplace_at, is_idle, weight_at, role)
     ACTIONS[func] = action
     return action
 

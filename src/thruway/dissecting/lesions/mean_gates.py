@@ -24,12 +24,18 @@ def mean_gate_merges(dissection: "Dissection", evaluate: Evaluate) -> dict[int, 
     carry has a gate of its own, that is its mean as well.
 
     Raises:
-        ConfigError: if no branch has a gate, or the data can be gone through once only.
+        ConfigError: if no gate weighs a branch, or the data can be gone through once only.
         ShapeError: if a gate has another size in another batch.
     """
     gated = [branch.index for branch in dissection.branches if branch.gate is not None]
     if not gated:
-        raise ConfigError('gate="mean" is for gated branches, and no branch has a gate here. Leave it at "closed".')
+        weighs_shortcuts = any(branch.carry is not None for branch in dissection.branches)
+        why = (
+            "the gates here weigh the shortcut alone, F(x) + C·x: there is no T to hold still"
+            if weighs_shortcuts
+            else "no branch has a gate here"
+        )
+        raise ConfigError(f'gate="mean" is for branches that a gate weighs, and {why}. Leave it at "closed".')
     if not isinstance(evaluate, Metric) or isinstance(evaluate.batches, Iterator):
         raise ConfigError(
             'gate="mean" goes through the data twice, first for the means: it takes a metric with batches that can be '
