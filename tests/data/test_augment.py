@@ -121,3 +121,28 @@ def test_wrong_input_is_told():
         shifted_and_mirrored(images, coins(), reach=-1)
     with pytest.raises(ConfigError, match="fill"):
         shifted_and_mirrored(images, coins(), fill="mirror")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [contrast_normalised, lambda images: shifted_and_mirrored(images, coins())],
+    ids=["contrast", "shifts"],
+)
+@pytest.mark.parametrize("kind", ["ndarray", "TensorSet"])
+def test_what_is_no_tensor_is_refused_with_the_way_to_one(call, kind):
+    digits = load("digits", limit=2)
+    with pytest.raises(ShapeError, match=rf"takes a tensor of images, got a {kind}\. .*\.images.*torch\.as_tensor"):
+        call(digits if kind == "TensorSet" else digits.images.numpy())
+
+
+def test_the_edge_of_truth_values_is_not_repeated():
+    images = torch.eye(8, dtype=torch.bool).expand(2, 1, 8, 8)
+    with pytest.raises(ShapeError, match=r'torch\.bool images.*images\.float\(\).*fill="zeros"'):
+        shifted_and_mirrored(images, coins())
+    black = shifted_and_mirrored(images, coins(), fill="zeros")
+    assert torch.equal(black.float(), shifted_and_mirrored(images.float(), coins(), fill="zeros"))
+
+
+def test_a_list_is_no_fill():
+    with pytest.raises(ConfigError, match=r"unknown fill \['edge'\]"):
+        shifted_and_mirrored(torch.zeros(2, 1, 4, 4), coins(), fill=["edge"])

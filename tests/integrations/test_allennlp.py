@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from thruway.errors import CheckpointError
+from thruway.errors import CheckpointError, ConfigError
 from thruway.integrations.allennlp import from_allennlp
 
 WIDTH = 5
@@ -112,3 +112,18 @@ def test_numpy_under_another_prefix_is_no_suggestion():
     state = {name: tensor.numpy() for name, tensor in trained(1, "a.").items()}
     with pytest.raises(CheckpointError, match="Give the state dict of a Highway"):
         from_allennlp(state)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [("w.th", "str"), (torch.nn.Linear(2, 2), "Linear"), (None, "NoneType")],
+    ids=["path", "module", "nothing"],
+)
+def test_what_is_no_state_dict_is_refused_with_the_way_to_one(given, kind):
+    with pytest.raises(ConfigError, match=rf"got a {kind}\. .*module\.state_dict\(\).*torch\.load\(path, weights_only"):
+        from_allennlp(given)
+
+
+def test_no_prefix_is_the_empty_one():
+    with pytest.raises(ConfigError, match=r'prefix is the start.*got None\. "" is none'):
+        from_allennlp(trained(1), prefix=None)

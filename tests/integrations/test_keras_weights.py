@@ -131,9 +131,28 @@ def test_an_activation_without_a_name_is_given():
         (lambda: from_torch(nn.HighwayConv1d(2, 3, groups=2)), ConfigError, "one group.*groups=2"),
         (lambda: from_torch(nn.HighwayConv1d(2, 3, padding_mode="circular")), ConfigError, "padding_mode='circular'"),
         (lambda: from_torch(trained("linear", activation=torch.sin)), ConfigError, r"no name.*activation=\.\.\."),
-        (lambda: from_torch(trained("linear"), carry="independent"), TypeError, "multiple values.*carry"),
+        (
+            lambda: from_torch(trained("linear"), carry="independent"),
+            ConfigError,
+            "takes carry from the module, got carry='independent'. Leave it out",
+        ),
+        (lambda: from_torch(trained("linear"), gate_bias=1.0), ConfigError, "takes gate_bias from .*got gate_bias=1.0"),
+        (lambda: from_torch(trained("conv1d"), kernel_size=3), ConfigError, "takes kernel_size from .*kernel_size=3"),
+        (lambda: from_torch(nn.HighwayLinear(3, device="meta")), ConfigError, "meta.*no numbers.*to_empty.*load_state"),
     ],
-    ids=["dense", "not built", "linear", "volume", "groups", "circular", "sine", "other carry"],
+    ids=[
+        "dense",
+        "not built",
+        "linear",
+        "volume",
+        "groups",
+        "circular",
+        "sine",
+        "other carry",
+        "other gate bias",
+        "other kernel",
+        "meta",
+    ],
 )
 def test_what_has_no_twin_is_refused(convert, error, said):
     with pytest.raises(error, match=f"(?s){said}"):

@@ -1,10 +1,12 @@
 """A converted Highway of Keras 0.3 to 2 computes what it did: its equations, written out here, are the slow twin."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from thruway.errors import CheckpointError
+from thruway.errors import CheckpointError, ConfigError
 from thruway.integrations.legacy_keras import from_legacy_keras
 
 WIDTH = 5
@@ -114,3 +116,13 @@ def test_what_is_no_array_of_floating_point_is_refused_with_advice(case):
     weights[1], said = GIVEN[case]
     with pytest.raises(CheckpointError, match=f"(?s){said}"):
         from_legacy_keras(weights)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [("w.h5", "str"), (trained(), "dict"), (None, "NoneType"), (Path("w.h5"), r"\w*Path")],
+    ids=["path", "dict", "nothing", "Path"],
+)
+def test_what_is_no_list_of_arrays_is_refused_with_the_way_to_one(given, kind):
+    with pytest.raises(ConfigError, match=rf"list of arrays.*get_weights\(\) returned, got a {kind}\. .*W, W_carry"):
+        from_legacy_keras(given)

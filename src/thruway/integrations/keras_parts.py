@@ -53,8 +53,8 @@ def refuse_habits(layer: str, like: str, activation: object, arguments: Mapping[
         like: how the layer is called instead.
 
     Raises:
-        ConfigError: for a number, or a kernel size, where the activation stands, or an argument of those layers or of the old
-            Highway.
+        ConfigError: for a number, or a kernel size, where the activation stands, or an argument of those layers
+            or of the old Highway.
     """
     habit = next((name for name in _HABITS if name in arguments), None)
     if habit is not None:

@@ -20,7 +20,8 @@ class ConvNet(nn.Module):
         inputs: channels of the images.
         size: side of the images, where the head has one weight for each point of the map; None for any size.
     Raises:
-        ShapeError: when called on something that is no batch of images with `inputs` channels, or of another size.
+        ShapeError: when called on something that is no batch of images with `inputs` channels, or of another size
+            or type.
 
     >>> import torch
     >>> net = ConvNet(nn.Sequential(), nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), inputs=1, size=4)

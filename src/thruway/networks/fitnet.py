@@ -66,7 +66,7 @@ def fitnet(
     Raises:
         ConfigError: for an unknown number, a size below 1, fewer than 2 pieces, a stage without a convolution, or
             widths that are no stages.
-        ShapeError: when called on something that is no batch of images with `inputs` channels.
+        ShapeError: when called on something that is no batch of images with `inputs` channels, in the weights' type.
     Source:
         Romero, Ballas, Ebrahimi Kahou, Chassang, Gatta & Bengio 2015 (FitNets), sec. 3.1, and the authors' published
         configuration; counts as in Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), table 2.

@@ -68,7 +68,7 @@ def gated_resnet(
     Raises:
         ConfigError: for a depth that no such network has, an unknown name, a size below 1, widths that are no list,
             or a gate bias that is no number.
-        ShapeError: when called on something that is no batch of images with `inputs` channels.
+        ShapeError: when called on something that is no batch of images with `inputs` channels, in the weights' type.
     Source:
         He, Zhang, Ren & Sun 2016 (Identity Mappings), sec. 3 and table 1; Srivastava 2025, the published code of
         "Weighted Skip Connections are Not Harmful for Deep Nets"; weights after He et al. 2015 (Rectifiers), eq. 10.

@@ -83,9 +83,10 @@ def highway_conv(
         coins: generator of the dropout, see `nn.Dropout`; None uses torch's global one.
         generator: where all weights are drawn from; None draws from torch's global generator, as torch's layers do.
     Raises:
-        ConfigError: for an unknown layout or block, a size below 1, images too small for the layout, or a gate bias
-            that is no number.
-        ShapeError: when called on something that is no batch of images with `inputs` channels (and of `size`).
+        ConfigError: for an unknown layout or block, a size below 1, images too small for the layout, a gate bias that
+            is no number, or a dropout that is not True or False.
+        ShapeError: when called on something that is no batch of images with `inputs` channels (and of `size`), in the
+            weights' type.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), tables 1-3, and the authors'
         published Caffe configurations; weights after He et al. 2015 (Rectifiers), eq. 10.
@@ -104,7 +105,8 @@ def highway_conv(
     classes = accept_size("classes", classes)
     size = plan.size if size is None else accept_size("size", size)
     bias = plan.gate_bias if gate_bias is None else accept_gate_bias(gate_bias)
-    drops = plan.dropout if accept_flag("dropout", dropout, "The rates are the published ones.") else (0.0,) * len(plan.dropout)
+    accept_flag("dropout", dropout, "The rates are the published ones.")
+    drops = plan.dropout if dropout else (0.0,) * len(plan.dropout)
     accept_generator("coins", coins)
     device = torch.get_default_device() if device is None else device
     with torch.device("meta"):

@@ -27,7 +27,7 @@ class ResNet(nn.Module):
         head: maps to (batch, classes), without a softmax: the loss applies it.
         inputs: channels of the images.
     Raises:
-        ShapeError: when called on something that is no batch of images with `inputs` channels.
+        ShapeError: when called on something that is no batch of images with `inputs` channels, in the weights' type.
 
     >>> net = ResNet(nn.Conv2d(1, 2, 3), nn.Sequential(), nn.Sequential(nn.Flatten(), nn.Linear(8, 3)), inputs=1)
     >>> net(torch.zeros(5, 1, 4, 4)).shape
@@ -101,7 +101,7 @@ def resnet(
     Raises:
         ConfigError: for a depth that no such network has, an unknown name, a size below 1, a `survival` or `subset`
             out of range, or both of them.
-        ShapeError: when called on something that is no batch of images with `inputs` channels.
+        ShapeError: when called on something that is no batch of images with `inputs` channels, in the weights' type.
     Source:
         He, Zhang, Ren & Sun 2015 (Deep Residual Learning), secs. 3.3 and 4.2, table 1; the same 2016 (Identity
         Mappings), fig. 4e; Veit, Wilber & Belongie 2016, sec. 3; weights after He et al. 2015 (Rectifiers), eq. 10;

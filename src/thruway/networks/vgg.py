@@ -27,7 +27,7 @@ class VGG(nn.Module):
         head: maps to (batch, classes), without a softmax: the loss applies it.
         inputs: channels of the images.
     Raises:
-        ShapeError: when called on something that is no batch of images with `inputs` channels.
+        ShapeError: when called on something that is no batch of images with `inputs` channels, in the weights' type.
 
     >>> net = VGG(nn.Sequential(), nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), inputs=1)
     >>> net(torch.zeros(5, 1, 4, 4)).shape
@@ -76,7 +76,7 @@ def vgg(
         generator: where all weights are drawn from; None draws from torch's global generator, as torch's layers do.
     Raises:
         ConfigError: for a size below 1, or a network without a convolution.
-        ShapeError: when called on something that is no batch of images with `inputs` channels.
+        ShapeError: when called on something that is no batch of images with `inputs` channels, in the weights' type.
     Source:
         Simonyan & Zisserman 2014, table 1 (D); Veit, Wilber & Belongie 2016, sec. 4.1 (15 layers);
         weights after He et al. 2015 (Rectifiers), eq. 10.

@@ -1,0 +1,80 @@
+"""What the networks on images refuse alike: images of another type than the weights, and no generators."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from thruway.errors import ConfigError, ShapeError
+from thruway.networks import fitnet, gated_resnet, highway_conv, resnet, vgg
+
+NETS = {
+    "highway_conv": lambda **of: highway_conv("mnist", size=8, width=4, **of),
+    "fitnet": lambda **of: fitnet(1, inputs=1, widths=[[4]], hidden=3, dropout=0.2, **of),
+    "gated_resnet": lambda **of: gated_resnet(8, inputs=1, widths=(2, 4, 8), **of),
+    "resnet": lambda **of: resnet(8, inputs=1, widths=(2, 4, 8), **of),
+    "vgg": lambda **of: vgg(inputs=1, widths=[[4]], hidden=[], **of),
+}
+SHAPE = (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_images_of_another_type_are_told_both_types_and_the_way_out(name, dtype, training):
+    net = NETS[name]().train(training)
+    said = rf"{type(net).__name__} has torch\.float32 parameters, got a {dtype} input\. .*x\.to\(torch\.float32\)"
+    with pytest.raises(ShapeError, match=said):
+        net(torch.ones(SHAPE).to(dtype))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_what_is_no_tensor_is_refused_with_advice(name):
+    with pytest.raises(ShapeError, match=r"takes a tensor, got a numpy\.ndarray\. .*torch\.as_tensor\(x\)"):
+        NETS[name]()(np.ones(SHAPE, np.float32))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_autocast_compile_and_functional_calls_take_their_own_types(name):
+    """None of them is refused, and all give the numbers of the net itself."""
+    net = NETS[name](generator=torch.Generator().manual_seed(0)).eval()
+    x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
+    wanted = net(x)
+    # The same operations in the same order, or in float64: roundings of 1e-7 in numbers near 1.
+    torch.testing.assert_close(torch.compile(net, fullgraph=True, backend="eager")(x), wanted, rtol=1e-5, atol=1e-5)
+    double = {key: value.double() if value.is_floating_point() else value for key, value in net.state_dict().items()}
+    called = torch.func.functional_call(net, double, (x.double(),))
+    torch.testing.assert_close(called.float(), wanted, rtol=1e-5, atol=1e-5)
+    each = torch.func.vmap(lambda image: net(image[None])[0])(x)
+    torch.testing.assert_close(each, wanted, rtol=1e-5, atol=1e-5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        # Both begin with the same bfloat16 images, so that only what carries x itself differs.
+        torch.testing.assert_close(net(x.bfloat16()).float(), net(x).float(), rtol=0.05, atol=0.05)
+
+
+def test_a_first_layer_of_ones_own_takes_what_it_takes():
+    """A net that is given whole numbers and turns them into its type itself."""
+
+    class Scaled(nn.Module):
+        def forward(self, x):
+            return x.float() / 255
+
+    net = NETS["resnet"]().eval()
+    x = torch.randint(256, SHAPE, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    wanted = net(x.float() / 255)
+    net.stem = nn.Sequential(Scaled(), net.stem)
+    assert torch.equal(net(x), wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [*((name, "generator") for name in NETS), *((name, "coins") for name in NETS if name != "vgg")]
+)
+def test_a_seed_is_no_generator(name, what):
+    with pytest.raises(ConfigError, match=rf"{what} is a torch\.Generator or None, got 0\. .*manual_seed\(0\)"):
+        NETS[name](**{what: 0})
+
+
+@pytest.mark.parametrize("value", [0.5, "no", 1, None], ids=str)
+def test_dropout_of_a_highway_network_is_a_flag(value):
+    with pytest.raises(ConfigError, match=f"dropout is True or False, got {value!r}. The rates are the published ones"):
+        highway_conv("mnist", dropout=value, device="meta")
