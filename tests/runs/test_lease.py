@@ -126,6 +126,8 @@ def test_the_heartbeat_beats_with_the_flush(run: Run) -> None:
 def test_of_many_who_take_over_at_once_one_wins(tmp_path: Path) -> None:
     abandoned(tmp_path / "run")
     rewrite(tmp_path / "run", boot="earlier")
+    tried = tmp_path / "tried"
+    tried.mkdir()
     start = time.monotonic() + 0.1
 
     def work(tell: Callable[[object], None]) -> None:
@@ -134,10 +136,13 @@ def test_of_many_who_take_over_at_once_one_wins(tmp_path: Path) -> None:
         try:
             held = lease.Lease.acquire(tmp_path / "run")
             tell("won")
-            time.sleep(0.5)
+            # On a busy machine the last one may come late: it would rightly take over from a winner that is gone.
+            while len(list(tried.iterdir())) < 7 and time.monotonic() < start + 60:
+                time.sleep(0.05)
             held.heartbeat()
         except RunError as error:
             tell(error)
+            (tried / str(os.getpid())).touch()
 
     children = [Child(work) for _ in range(8)]
     told = [line for child in children for line in child.lines()]
