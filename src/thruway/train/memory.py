@@ -13,9 +13,8 @@ def keep_freed_memory() -> bool:
     """Tell the C library to keep what is freed for the next step; whether it has such a setting (glibc on Linux has).
 
     On a CPU the tensors of one step are freed before the next asks for as many. By default glibc hands large blocks
-    back to the system in between, and the next step pays a page fault for every 4 KB. A training step of one
-    `HighwayConv2d` (32 channels, 32 x 32, batch 64) takes 105 ms of one core so, and 83 ms after this call, the
-    textbook layer 108 and 93; a net of five such layers 248 ms of two cores, and 236.
+    back to the system in between, and the next step pays a page fault for every 4 KB. How much that is, differs from
+    one process to the next; benchmarks/results.md has a convolutional highway layer with and without.
 
     The price: the process stays as large as its largest step was. It changes no number. Call it once, before training,
     in a program of your own; `thruway run` and `thruway dissect` do.
