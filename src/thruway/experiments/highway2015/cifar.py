@@ -8,7 +8,7 @@ Protocol  the two fitnets, Highway A, B and C, and plain nets with the layers an
 Claims    Highway A and B are as good as the fitnets of their depth and size; 32 layers are no worse than 11, and come
           near Highway B with fewer parameters; the plain nets of 19 and 32 layers fall behind (cifar_claims.py)
 Measured  results/highway2015.cifar-laptop
-Cost      demo a minute on one core; laptop 37 minutes; paper a GPU
+Cost      demo a minute on one core; laptop 75 minutes; paper a GPU
 Differs   no net here has hints or stages, the fitnets neither; the layers of Highway A and C are not published and
           reconstructed from their depth and size; one weight decay and one rate for all parameters; at demo and laptop
           scale narrower nets on other data, without dropout
