@@ -157,3 +157,9 @@ def test_a_claim_takes_every_net_as_it_was_trained_best():
     ]
     claim = next(each for each in claims_for(cifar.Config()) if each.id == "plain-19-falls-behind")
     assert claim.measure(rows) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("rates", [(-0.1,), (0.0,), (0.003, 0.003), (0.025,)], ids=str)
+def test_other_rates_that_are_none(rates):
+    with pytest.raises(ValidationError, match=r"other_rates are above 0, each another than learning_rate=0\.025"):
+        cifar.Config(learning_rate=0.025, other_rates=rates)

@@ -48,6 +48,15 @@ class Config(ImageStudy):
             raise ValueError(f"nets names each net once, got {', '.join(self.nets)}")
         return self
 
+    @model_validator(mode="after")
+    def _has_other_rates(self) -> "Config":
+        rates = self.other_rates
+        if len({*rates, self.learning_rate}) <= len(rates) or not all(rate > 0 for rate in rates):
+            raise ValueError(
+                f"other_rates are above 0, each another than learning_rate={self.learning_rate}, got {rates}"
+            )
+        return self
+
 
 def at_rate(name: Name, rate: float) -> str:
     """What a net is called that was trained with one of the other rates."""
