@@ -33,7 +33,6 @@ from thruway.experiments.highway2015 import (
 from thruway.experiments.highway2015 import lesion as highway_lesion
 from thruway.experiments.highway2015 import lesion_run as highway_lesion_run
 from thruway.experiments.image_study import ImageStudy
-from thruway.experiments.srivastava2025 import reply, reply_run
 from thruway.experiments.veit2016 import (
     effective_paths,
     effective_paths_run,
@@ -210,7 +209,6 @@ KEEPERS: dict[str, Callable[[RunReader], list[KeptNet]]] = {
     "highway2015.very_deep": _measured(very_deep.Config, very_deep_run.measurements, _plainly),
     "highway2015.mnist_conv": _measured(mnist_conv.Config, mnist_conv_run.measurements, _plainly),
     "highway2015.cifar": _measured(cifar.Config, cifar_run.measurements, cifar_opening.opened),
-    "srivastava2025.reply": _measured(reply.Config, reply_run.measurements, _plainly),
     "he2016.gates": _measured(he_gates.Config, he_gates_run.measurements, _plainly),
     "highway2015.lesion": _measured(highway_lesion.Config, highway_lesion_run.measurements, _plainly),
     "veit2016.lesion": _measured(lesion.Config, lesion_run.measurements, nets.opened),
