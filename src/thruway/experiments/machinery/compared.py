@@ -10,7 +10,7 @@ from torch import nn
 
 from thruway.dissecting import Dissection
 from thruway.experiments.machinery.claims import Claim, Rows
-from thruway.experiments.machinery.contenders import Contender, error_of, errors_of, parameters_of, measurements_of
+from thruway.experiments.machinery.contenders import Contender, error_of, errors_of, measurements_of, parameters_of
 from thruway.experiments.machinery.curves import loss_curves
 from thruway.experiments.machinery.image_config import ImageConfig
 from thruway.experiments.machinery.images import ImageParts

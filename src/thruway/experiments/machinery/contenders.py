@@ -13,7 +13,7 @@ from thruway.experiments.machinery.images import ImageParts
 from thruway.experiments.machinery.measuring import Measurement, Row
 from thruway.experiments.machinery.training import Net, error_rate, guessing_error
 
-__all__ = ["Contender", "error_of", "errors_of", "excess", "parameters_of", "measurements_of"]
+__all__ = ["Contender", "error_of", "errors_of", "excess", "measurements_of", "parameters_of"]
 
 _TRAINING_EXAMPLES = 2000  # the training error is measured on at most this many
 
