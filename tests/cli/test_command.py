@@ -11,21 +11,21 @@ from command import RUN, TINY, call
 
 from thruway.cli import main
 from thruway.data import DATASETS
-from thruway.experiments import EXPERIMENTS
+from thruway.experiments import STUDIES
 from thruway.runs import open_run
 
 
 def test_list_names_everything_there_is(capsys):
     said = call(capsys, "list")
     assert said.code == 0
-    for name in (*EXPERIMENTS, *DATASETS, "demo", "laptop", "paper"):
+    for name in (*STUDIES, *DATASETS, "demo", "laptop", "paper"):
         assert name in said.all
 
 
 def test_list_cuts_no_name_on_a_narrow_terminal(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     said = call(capsys, "list")
-    for name in EXPERIMENTS:
+    for name in STUDIES:
         assert name in said.all
 
 
@@ -127,7 +127,7 @@ def test_every_command_explains_itself_by_example(capsys, command, empty_place):
 
 def test_the_help_of_run_lists_every_field(capsys):
     said = call(capsys, "run", "--help")
-    for name in EXPERIMENTS["highway2015.depth"].config.model_fields:
+    for name in STUDIES["highway2015.depth"].config.model_fields:
         assert f"--{name.replace('_', '-')}" in said.out
     for name in ("--config", "--out", "--resume", "--threads"):
         assert name in said.out

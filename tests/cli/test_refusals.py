@@ -10,7 +10,7 @@ ASKED_WRONGLY, WENT_WRONG = 2, 1
 # arguments, what must be said
 USAGE = {
     "command": (["rnu"], ["unknown command 'rnu'", "did you mean 'run'", "list, report, run"]),
-    "no experiment": (["run"], ["which experiment?", "highway2015.depth", "Example: thruway run"]),
+    "no experiment": (["run"], ["which study?", "highway2015.depth", "Example: thruway run"]),
     "experiment": (["run", "highway2015.deep"], ["'highway2015.deep'", "did you mean 'highway2015.depth'"]),
     "scale": ([*RUN, "--scale", "lap"], ["unknown scale 'lap'", "did you mean 'laptop'", "demo, laptop, paper"]),
     "data": ([*RUN, "--data", "minst"], ["unknown data set 'minst'", "did you mean 'mnist'", "digits"]),
@@ -24,9 +24,9 @@ USAGE = {
     "turned range": ([*RUN, "--gate-bias.low", "3"], ["gate-bias", "low <= high, got low=3.0, high=-1.0"]),
     "activation": ([*RUN, "--activation.values", "rleu"], ["activation takes relu, tanh", "got rleu"]),
     "markup": ([*RUN, "--activation.values", "[/red]"], ["got [/red]"]),
-    "device": ([*RUN, "--device", "gpu"], ["device 'gpu' is not there", "Allowed here: cpu"]),
-    "device without numbers": ([*RUN, "--device", "meta"], ["device 'meta' is not there", "Allowed here: cpu"]),
-    "device of an extension": ([*RUN, "--device", "hpu"], ["device 'hpu' is not there", "Allowed here: cpu"]),
+    "device": ([*RUN, "--device", "gpu"], ["device 'gpu' is not available", "Allowed here: cpu"]),
+    "device without numbers": ([*RUN, "--device", "meta"], ["device 'meta' is not available", "Allowed here: cpu"]),
+    "device of an extension": ([*RUN, "--device", "hpu"], ["device 'hpu' is not available", "Allowed here: cpu"]),
     "threads": ([*RUN, *TINY, "--threads", "0"], ["--threads must be at least 1, got 0"]),
     "batch": ([*RUN, "--batch", "5000"], ["batch: got 5000", "1415 training examples"]),
     "config": ([*RUN, "--config", "no.toml"], ["--config no.toml cannot be read", "No such file"]),

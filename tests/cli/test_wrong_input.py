@@ -3,9 +3,9 @@
 import shlex
 
 import pytest
+from thruway.cli.run import _base, _parse
 
 from thruway.cli import main
-from thruway.cli.commands import _base, _parse
 from thruway.experiments import EXPERIMENTS
 
 STUDIES = [name for name in EXPERIMENTS if name.startswith("glorot2010.")]
@@ -25,7 +25,7 @@ OF_ALL = {
     "no number": (["--seeds", "few"], ["--seeds", "'few'", "see thruway run {name} --help"]),
     "an option left open": (["--seeds"], ["Missing value for argument '--seeds'"]),
     "an unknown scale": (["--scale", "big"], ["unknown scale 'big'", "Known: demo, laptop, paper"]),
-    "an unknown device": (["--device", "gpu"], ["'gpu' is not there (torch knows no such kind). Allowed here: cpu"]),
+    "an unknown device": (["--device", "gpu"], ["'gpu' is not available (PyTorch does not know it). Allowed here: cpu"]),
     "no threads": (["--threads", "0"], ["--threads must be at least 1, got 0"]),
     "a config that is not there": (["--config", "none.toml"], ["none.toml cannot be read", "Give the path of a TOML"]),
 }
@@ -108,7 +108,7 @@ def test_a_run_that_is_there_is_gone_on_with_as_it_is_or_not_at_all(capsys, empt
         (["run", *SMALL, "--out", "done"], "done already holds a run. Pass --resume to go on with it, or choose"),
         (["run", "--resume", "done", "--points", "7"], "keeps its config, but --points 7 was given. Leave it"),
         (["run", SMALL[0], "--resume", "done", "--points", "7"], "keeps its config, but --points 7 was given."),
-        (["run", "glorot2010.errors", "--resume", "done"], "holds a run of glorot2010.cost_surface, and"),
+        (["run", "glorot2010.errors", "--resume", "done"], "holds a run of glorot2010.cost_surface, but"),
     ):
         assert main(asked) != 0
         assert answer in said(capsys)
@@ -127,7 +127,7 @@ def test_help_shows_an_example_of_this_study_that_is_right(name, capsys):
     assert f"example: thruway run {name} {experiment.example}" in said(capsys)
     asked = shlex.split(experiment.example)
     base = _base(experiment, None, None)
-    _, config = _parse(experiment, base, asked, is_named=True)
+    _, config = _parse(experiment, name, base, asked)
     assert config != base or asked == ["--scale", "demo"]
 
 

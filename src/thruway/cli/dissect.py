@@ -13,12 +13,13 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from thruway.cli.commands import check_device, check_threads, duration, free_folder, out
+from thruway.cli.console import duration, out
 from thruway.cli.dissect_console import branches_on_console
 from thruway.cli.dissect_data import material_for
 from thruway.cli.dissect_measuring import find_out
 from thruway.cli.dissect_options import EXAMPLES, DissectOptions, check_options
 from thruway.cli.dissect_target import open_target
+from thruway.cli.run import check_device, check_threads, free_folder
 from thruway.errors import ConfigError, RunError
 from thruway.report import DissectionFindings, dissection_json, write_dissection
 from thruway.report.atomic import write_atomically

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from pydantic import ValidationError
 from rich.console import Console
 
-from thruway.cli.commands import list_command, report_command, run_command
 from thruway.cli.dissect import dissect_command
+from thruway.cli.run import run_command
+from thruway.cli.show import list_command, report_command
 from thruway.errors import ConfigError, ThruwayError, unknown_name
 
 __all__ = ["COMMANDS", "main"]

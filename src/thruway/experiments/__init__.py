@@ -1,20 +1,60 @@
-"""The papers' studies, each with its claims: one line per study in `EXPERIMENTS`."""
+"""The papers' studies, one line each in `STUDIES`, and the parts that a study of your own is made of."""
 
-from thruway.experiments.claims import Claim, judge
-from thruway.experiments.experiment import Experiment, Progress, Silent
 from thruway.experiments.glorot2010 import COST_SURFACE, ERRORS, INITIALIZATION, SATURATION
 from thruway.experiments.he2016 import GATES as HE_GATES
 from thruway.experiments.highway2015 import CIFAR, CONVERGENCE, DEPTH, GATES, MNIST_CONV, VERY_DEEP
 from thruway.experiments.highway2015 import LESION as HIGHWAY_LESION
+from thruway.experiments.machinery import (
+    Claim,
+    ComparedPage,
+    Contender,
+    ImageConfig,
+    ImageParts,
+    Measurement,
+    Net,
+    Progress,
+    Published,
+    Rows,
+    Silent,
+    Study,
+    StudyPage,
+    compared_study,
+    error_of,
+    errors_of,
+    excess,
+    judge,
+    measured_study,
+)
 from thruway.experiments.rhn2017 import DEPTH as RHN_DEPTH
 from thruway.experiments.srivastava2025 import REPLY
 from thruway.experiments.veit2016 import EFFECTIVE_PATHS, LESION, PATH_SURVIVAL, PATHS, STOCHASTIC_DEPTH
 
-__all__ = ["EXPERIMENTS", "Claim", "Experiment", "Progress", "Silent", "judge"]
+__all__ = [
+    "STUDIES",
+    "Claim",
+    "ComparedPage",
+    "Contender",
+    "ImageConfig",
+    "ImageParts",
+    "Measurement",
+    "Net",
+    "Progress",
+    "Published",
+    "Rows",
+    "Silent",
+    "Study",
+    "StudyPage",
+    "compared_study",
+    "error_of",
+    "errors_of",
+    "excess",
+    "judge",
+    "measured_study",
+]
 
-EXPERIMENTS: dict[str, Experiment] = {
-    experiment.name: experiment
-    for experiment in (
+STUDIES: dict[str, Study] = {
+    study.name: study
+    for study in (
         DEPTH,
         HIGHWAY_LESION,
         GATES,
@@ -36,3 +76,5 @@ EXPERIMENTS: dict[str, Experiment] = {
         RHN_DEPTH,
     )
 }
+
+EXPERIMENTS = STUDIES

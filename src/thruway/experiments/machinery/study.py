@@ -7,12 +7,13 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from thruway.errors import CheckpointError, ConfigError
+from thruway.errors import CheckpointError, ConfigError, RunError
 from thruway.experiments.machinery.claims import Claim, Rows
 from thruway.experiments.machinery.page import StudyPage, write_report
 from thruway.experiments.machinery.stored_nets import StoredNet
 from thruway.report import ClaimVerdict, TableData
 from thruway.runs import Run, RunReader
+from thruway.runs.files import safe_name
 
 __all__ = ["Progress", "Silent", "Study"]
 
@@ -74,6 +75,18 @@ class Study:
     page: Callable[[RunReader, Any, Rows], StudyPage]
     stored_nets: Callable[[RunReader, Any], Sequence[StoredNet]] | None = None
     example: str = "--scale demo"
+
+    def __post_init__(self) -> None:
+        try:
+            safe_name(self.name, "study")  # it names run folders
+        except RunError as error:
+            raise ConfigError(str(error)) from None
+        wrong = [scale for scale, config in self.scales.items() if not isinstance(config, self.config)]
+        if wrong or not self.scales:
+            raise ConfigError(
+                f"the scales of the study {self.name} must be a non-empty mapping of scale name to "
+                f"{self.config.__name__}" + (f"; not so: {', '.join(wrong)}." if wrong else ".")
+            )
 
     def report(self, reader: RunReader, folder: Path) -> tuple[TableData, tuple[ClaimVerdict, ...]]:
         """Write report.html and summary.json into the run folder.

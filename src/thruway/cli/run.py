@@ -1,0 +1,208 @@
+"""`thruway run`: run a study into a run folder, or resume an interrupted run."""
+
+import argparse
+import dataclasses
+import difflib
+import time
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from pydantic import BaseModel
+from rich.markup import escape
+
+from thruway.cli.console import console_progress, duration, out
+from thruway.cli.find_study import find_study, study_of_run
+from thruway.cli.importing import is_import_name
+from thruway.cli.show import show_report
+from thruway.errors import ConfigError, unknown_name
+from thruway.experiments import STUDIES, Study
+from thruway.runs import Run, open_run
+from thruway.train import keep_freed_memory
+
+__all__ = ["RunOptions", "check_device", "check_threads", "free_folder", "run_command"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """Run a study into a run folder, and write its report there."""
+
+    config: Path | None = None
+    """A TOML file with fields of the study's config. Flags override it."""
+    out: Path | None = None
+    """The run folder to create. If unset, runs/<study>-<scale>, with a number if that exists."""
+    resume: Path | None = None
+    """Resume this interrupted run folder, with the config it has."""
+    threads: int | None = None
+    """Number of CPU threads. If unset, PyTorch's choice."""
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run a study, or resume a run."""
+    first = argparse.ArgumentParser(prog="thruway run", add_help=False)
+    first.add_argument("study", nargs="?")
+    for flag in ("--scale", "--config", "--resume"):
+        first.add_argument(flag)
+    known, _ = first.parse_known_args(arguments)
+    if known.resume is not None:
+        return _resume(Path(known.resume), arguments)
+    wants_help = "-h" in arguments or "--help" in arguments
+    name = _study_in(arguments) or known.study
+    if name is None and not wants_help:
+        raise ConfigError(f"which study? Known: {', '.join(STUDIES)}. Example: thruway run {next(iter(STUDIES))}")
+    study = find_study(name or next(iter(STUDIES)))
+    rest = [*arguments]
+    if name is not None:
+        rest.remove(name)
+    options, config = _parse(study, name, _base(study, known.scale, known.config), rest)
+    folder = options.out or free_folder(Path("runs") / f"{study.name}-{getattr(config, 'scale', 'demo')}")
+    check_threads(options.threads)
+    check_device(getattr(config, "device", "cpu"))
+    prepared = study.prepare(config)
+    run = Run.create(
+        folder,
+        config.model_dump(mode="json"),
+        name=study.name,
+        command=["thruway", "run", *arguments],
+        seeds={"seed": getattr(config, "seed", 0)},
+        device=getattr(config, "device", "cpu"),
+    )
+    return _execute(study, str(name), config, prepared, run, options.threads)
+
+
+def _study_in(arguments: Sequence[str]) -> str | None:
+    """The argument that names the study. A flag's value may come before it: `run --trials 4 highway2015.depth`."""
+    return (
+        next((each for each in arguments if each in STUDIES), None)
+        or next((each for each in arguments if is_import_name(each)), None)
+        or next((each for each in arguments if difflib.get_close_matches(each, STUDIES)), None)
+    )
+
+
+def _parse(study: Study, name: str | None, base: BaseModel, arguments: Sequence[str]) -> tuple[RunOptions, BaseModel]:
+    """Parse the command line, without the study's name, over the defaults of the chosen scale."""
+    whole = dataclasses.make_dataclass(
+        "run",
+        [
+            ("options", Annotated[RunOptions, tyro.conf.arg(name="")]),
+            ("settings", Annotated[study.config, tyro.conf.arg(name="")], dataclasses.field(default=base)),
+        ],
+    )
+    program = f"thruway run {name or study.name}"
+    description = f"{RunOptions.__doc__}\n\nexample: {program} {study.example}"
+    if name is None:
+        description += (
+            f"\n\nEvery study has options of its own; these are those of {study.name}. "
+            f"Others: {', '.join(other for other in STUDIES if other != study.name)}."
+        )
+    parsed: Any = tyro.cli(whole, prog=program, args=list(arguments), description=description)
+    return parsed.options, parsed.settings
+
+
+def _resume(folder: Path, arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="thruway run --resume", epilog="example: thruway run --resume runs/highway2015.depth-demo"
+    )
+    parser.add_argument("--resume", type=Path, required=True, help="the run folder to resume")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("study", nargs="?", help="needed only for a study of your own")
+    options, changed = parser.parse_known_args(arguments)
+    name = options.study
+    if changed:
+        if name is not None and name not in STUDIES and not is_import_name(name):  # the value of an option
+            changed = [argument for argument in arguments if argument in {*changed, name}]
+        raise ConfigError(
+            f"a resumed run keeps its config, but {' '.join(changed)} was given. "
+            "Leave it out, or start a new run without --resume."
+        )
+    check_threads(options.threads)
+    reader = open_run(folder)
+    study = study_of_run(reader, name)
+    config = study.config.model_validate(reader.config)
+    if reader.status == "done":
+        out.print(f"{escape(str(folder))} is finished already; writing its report again.", soft_wrap=True)
+        show_report(study, reader)
+        return 0
+    check_device(getattr(config, "device", "cpu"))
+    prepared = study.prepare(config)
+    return _execute(study, name or study.name, config, prepared, Run.resume(folder), options.threads)
+
+
+def _execute(study: Study, name: str, config: BaseModel, prepared: Any, run: Run, threads: int | None) -> int:
+    if threads is not None:
+        torch.set_num_threads(threads)
+    keep_freed_memory()
+    folder, started = run.folder, time.monotonic()
+    head = f"[bold]{escape(study.name)}[/]  {escape(study.title)}\nrun folder  {escape(str(folder))}"
+    try:
+        with run, console_progress(out) as progress:
+            out.print(head, soft_wrap=True)
+            study.run(config, prepared, run, progress)
+    except KeyboardInterrupt:
+        show_report(study, open_run(folder))
+        # A study of the user's own is not found by the folder alone.
+        resume = f"thruway run {'' if study.name in STUDIES else f'{name} '}--resume {folder}"
+        out.print(f"\n[bold yellow]interrupted[/]  resume with:  {escape(resume)}", soft_wrap=True)
+        return 1
+    show_report(study, open_run(folder))
+    out.print(f"done in {duration(time.monotonic() - started)}")
+    return 0
+
+
+def _base(study: Study, scale: str | None, file: str | None) -> BaseModel:
+    """The config of the scale that flag or file name, else of the first one, with the fields of a TOML file over it."""
+    fields = {} if file is None else _fields_of(study, file)
+    named_there = fields.pop("scale", next(iter(study.scales)))
+    chosen = scale or named_there
+    if chosen not in list(study.scales):
+        raise ConfigError(unknown_name("scale", chosen, study.scales))
+    base = study.scales[chosen].model_dump()
+    for name, value in fields.items():
+        # One end of a range leaves the other as the scale has it, as the flag does.
+        both = isinstance(value, dict) and isinstance(base[name], dict)
+        base[name] = {**base[name], **value} if both else value
+    return study.config.model_validate(base)
+
+
+def _fields_of(study: Study, file: str) -> dict[str, Any]:
+    """What a TOML file says, if every name in it is a field of the study."""
+    try:
+        fields = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--config {file} cannot be read: {error.strerror}. Give the path of a TOML file.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {file} is not TOML: {error}.") from error
+    for name in fields:
+        if name not in study.config.model_fields:
+            raise ConfigError(f"{file}: {unknown_name('field', name, study.config.model_fields)}")
+    return fields
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise ConfigError for a number of threads below 1."""
+    if threads is not None and threads < 1:
+        raise ConfigError(f"--threads must be at least 1, got {threads}.")
+
+
+def check_device(device: str) -> None:
+    """Raise ConfigError if tensors cannot be made on the device."""
+    try:
+        torch.zeros((), device=device).item()  # read back: the meta device makes tensors without numbers
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).splitlines()[0].split(". ")[0][:120]
+        if reason.startswith("Expected one of"):  # every kind that torch was ever built for
+            reason = "PyTorch does not know it"
+        allowed = "cpu, cuda" if torch.cuda.is_available() else "cpu"
+        raise ConfigError(f"device {device!r} is not available ({reason}). Allowed here: {allowed}.") from error
+
+
+def free_folder(folder: Path) -> Path:
+    """Return `folder`, or the first of folder-2, folder-3, ... that does not exist."""
+    number, free = 1, folder
+    while free.exists():
+        number += 1
+        free = folder.with_name(f"{folder.name}-{number}")
+    return free
