@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import tiny_runs
+from tiny_runs import StopsAt, as_json, strict
 
 from thruway.experiments.highway2015 import DEPTH
 from thruway.experiments.highway2015.depth import Config
 from thruway.experiments.highway2015.depth_search import read_rows
 from thruway.runs import Run, open_run
+
+__all__ = ["TINIER", "TINY", "StopsAt", "as_json", "complete", "create", "rows_of", "strict"]
 
 TINY = Config(depths=(2, 3), searches=2, trials=2, epochs=2, examples=200, batch=50, highway_width=8)
 # One trial per population and few of them: for tests that run it many times.
