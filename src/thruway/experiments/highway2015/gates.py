@@ -1,4 +1,4 @@
-"""The gates of a trained highway network of 50 layers: mostly closed, each example opening its own few, early layers.
+"""The gates of a trained highway network of 50 layers: mostly closed, and few of them open for any one example.
 
 Paper     Srivastava, Greff & Schmidhuber 2015: Highway Networks, fig. 2; Training Very Deep Networks, figs. 2 and 3
 Protocol  a highway network of 50 layers, trained; of every layer and unit the bias of the transform gate, the mean of
