@@ -1,30 +1,25 @@
-"""The studies that compare nets, each in a second or two, and what drives and reads them."""
+"""The studies that compare networks, each in a second or two, and what their tests share."""
 
 import importlib
 from pathlib import Path
 from typing import Any
 
 import torch
+from tiny_runs import StopsAt, complete, create, numbers, run_until_stopped
 from torch import nn
-from veit_tiny import StopsAt
 
 from thruway.data import TensorSet
-from thruway.experiments.compared_nets import Contender
-from thruway.experiments.experiment import Experiment, Progress, Silent
 from thruway.experiments.he2016 import GATES, gates
-from thruway.experiments.highway2015 import cifar, mnist_conv
-from thruway.experiments.highway2015.conv_studies import CIFAR, MNIST_CONV
-from thruway.experiments.image_parts import Parts
-from thruway.experiments.image_study import ImageStudy
-from thruway.experiments.measuring import read_rows
+from thruway.experiments.highway2015 import CIFAR, MNIST_CONV, cifar, mnist_conv
+from thruway.experiments.machinery import Contender, ImageConfig, ImageParts, Study
 from thruway.experiments.srivastava2025 import REPLY, reply
-from thruway.runs import Run, open_run
+from thruway.runs import open_run
 
-STUDIES: dict[str, Experiment] = {each.name: each for each in (MNIST_CONV, CIFAR, REPLY, GATES)}
+STUDIES: dict[str, Study] = {each.name: each for each in (MNIST_CONV, CIFAR, REPLY, GATES)}
 
 SHORT: dict[str, Any] = {"examples": 60, "test_examples": 40, "epochs": 2, "batch": 20}
 SMALL: dict[str, Any] = {**SHORT, "modules": 1, "widths": (2, 3, 4)}
-TINY: dict[str, ImageStudy] = {
+TINY: dict[str, ImageConfig] = {
     "highway2015.mnist_conv": mnist_conv.Config(**SHORT, widths=(2, 3), seeds=2),
     "highway2015.cifar": cifar.Config(**SHORT, narrower=16, nets=("fitnet-a", "highway-a", "plain-c")),
     "srivastava2025.reply": reply.Config(**SMALL, seeds=2),
@@ -32,21 +27,21 @@ TINY: dict[str, ImageStudy] = {
 }
 
 
-def contenders(name: str, config: ImageStudy) -> tuple[Contender, ...]:
-    """The nets of a study, from the file that says so."""
-    found: tuple[Contender, ...] = importlib.import_module(f"thruway.experiments.{name}_run").contenders(config)
+def contenders(name: str, config: ImageConfig) -> tuple[Contender, ...]:
+    """The networks that a study compares."""
+    found: tuple[Contender, ...] = importlib.import_module(f"thruway.experiments.{name}").contenders(config)
     return found
 
 
-def blank(channels: int, side: int, classes: int = 10) -> Parts:
-    """Two images of that shape, of nothing."""
+def blank(channels: int, side: int, classes: int = 10) -> ImageParts:
+    """Two images of that shape, all zeros."""
     names = tuple(map(str, range(classes)))
     images = TensorSet("blank", torch.zeros(2, channels, side, side), torch.zeros(2, dtype=torch.long), names, "here")
-    return Parts(images, images)
+    return ImageParts(images, images)
 
 
-def built(name: str, config: ImageStudy, parts: Parts) -> dict[str, nn.Module]:
-    """Every net of a study, as it begins."""
+def built(name: str, config: ImageConfig, parts: ImageParts) -> dict[str, nn.Module]:
+    """Every network of a study with initial weights."""
     return {
         each.name: each.build(parts, torch.Generator().manual_seed(0), torch.Generator())
         for each in contenders(name, config)
@@ -54,45 +49,12 @@ def built(name: str, config: ImageStudy, parts: Parts) -> dict[str, nn.Module]:
 
 
 def count(net: nn.Module) -> int:
+    """Number of parameters."""
     return sum(parameter.numel() for parameter in net.parameters())
 
 
-def create(folder: Path, name: str, config: ImageStudy) -> Run:
-    return Run.create(
-        folder,
-        config.model_dump(mode="json"),
-        name=name,
-        command=["test"],
-        seeds={"seed": config.seed},
-        device="cpu",
-    )
-
-
-def sit(run: Run, name: str, config: ImageStudy, progress: Progress | None = None) -> bool:
-    """One sitting; whether it came to the end."""
-    try:
-        with run:
-            STUDIES[name].run(config, STUDIES[name].prepare(config), run, progress or Silent())
-    except KeyboardInterrupt:
-        return False
-    return True
-
-
-def complete(folder: Path, name: str, config: ImageStudy, progress: Progress | None = None) -> Path:
-    assert sit(create(folder, name, config), name, config, progress)
-    return folder
-
-
-def rows_of(folder: Path, name: str, config: ImageStudy) -> list[dict[str, Any]]:
-    measurements = importlib.import_module(f"thruway.experiments.{name}_run").measurements(config)
-    return read_rows(open_run(folder), measurements)
-
-
-def numbers(folder: Path) -> dict[tuple[str, ...], float]:
-    """Every logged number but the time it took, by name."""
-    table = open_run(folder).table()
-    columns = zip(*(table[name] for name in ("site", "member", "step", "quantity", "value")), strict=True)
-    return {tuple(map(str, row[:4])): float(row[4]) for row in columns if row[3] != "seconds"}
+def rows_of(folder: Path, name: str, config: ImageConfig) -> list[dict[str, Any]]:
+    return list(map(dict, STUDIES[name].rows(open_run(folder), config)))
 
 
 __all__ = [
@@ -109,5 +71,5 @@ __all__ = [
     "create",
     "numbers",
     "rows_of",
-    "sit",
+    "run_until_stopped",
 ]

@@ -1,4 +1,4 @@
-"""The nets of the study of tables 2 and 3: their sizes at paper scale, and what makes them smaller."""
+"""The networks of the study of tables 2 and 3: their sizes at paper scale, narrower ones, and their dissection."""
 
 import pytest
 import torch
@@ -7,8 +7,6 @@ from pydantic import ValidationError
 from torch import nn
 
 from thruway.experiments.highway2015 import cifar
-from thruway.experiments.highway2015.cifar_claims import claims_for
-from thruway.experiments.highway2015.cifar_opening import opened
 from thruway.nn import Dropout, HighwayConv2d
 
 NAME = "highway2015.cifar"
@@ -52,7 +50,7 @@ def test_plain_nets_are_as_large_and_as_deep(nets, letter):
 
 
 def test_layers_are_counted_as_the_papers_do(nets):
-    """Every convolution on the main road and every dense layer; H and T are one layer."""
+    """Every convolution on the main path and every dense layer; H and T are one layer."""
     for each in contenders(NAME, cifar.SCALES["paper"]):
         layers = [
             module for module in nets[each.name].modules() if isinstance(module, nn.Conv2d | nn.Linear | HighwayConv2d)
@@ -111,19 +109,21 @@ def test_what_cannot_be_run_is_refused(change):
         cifar.Config(**change)
 
 
-# --- taken apart
+# --- dissected
 
 
 def test_a_net_taken_apart_has_the_layers_that_keep_their_shape():
     """All but those that bring the maps to another width."""
     parts = blank(1, 8)
     nets = built(NAME, cifar.Config(nets=("fitnet-a", "highway-a", "plain-b"), narrower=4), parts)
-    layers = {name: [branch.name for branch in opened(net.eval(), parts).branches] for name, net in nets.items()}
+    layers = {
+        name: [branch.name for branch in cifar.dissect_layers(net.eval(), parts).branches] for name, net in nets.items()
+    }
     assert len(layers["highway-a"]) == 6
     assert len(layers["plain-b"]) == 14
     assert layers["fitnet-a"] == [f"layers.conv{number}" for number in (2, 3, 5, 6, 8)]
     dot = blank(1, 2)  # on maps of one point a pooling keeps the shape as well, and is no layer
-    assert [branch.name for branch in opened(nets["fitnet-a"], dot).branches] == layers["fitnet-a"]
+    assert [branch.name for branch in cifar.dissect_layers(nets["fitnet-a"], dot).branches] == layers["fitnet-a"]
 
 
 def test_a_fitnet_without_a_layer_is_the_chain_of_the_others():
@@ -134,7 +134,7 @@ def test_a_fitnet_without_a_layer_is_the_chain_of_the_others():
         y = x
         for name, layer in net.layers.named_children():
             y = y if name == "conv5" else layer(y)
-        assert torch.equal(opened(net, parts).without(2)(x), net.head(y))
+        assert torch.equal(cifar.dissect_layers(net, parts).without(2)(x), net.head(y))
 
 
 def test_a_net_of_another_rate_starts_alike_and_learns_otherwise():
@@ -155,11 +155,13 @@ def test_a_claim_takes_every_net_as_it_was_trained_best():
             ("plain-b-at-0.003", 0.2, 0.01),
         )
     ]
-    claim = next(each for each in claims_for(cifar.Config()) if each.id == "plain-19-falls-behind")
+    claim = next(each for each in cifar.claims(cifar.Config()) if each.id == "plain-19-falls-behind")
     assert claim.measure(rows) == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("rates", [(-0.1,), (0.0,), (0.003, 0.003), (0.025,)], ids=str)
 def test_other_rates_that_are_none(rates):
-    with pytest.raises(ValidationError, match=r"other_rates are above 0, each another than learning_rate=0\.025"):
+    with pytest.raises(
+        ValidationError, match=r"other_rates must be above 0 and differ from each other and from learning_rate=0\.025"
+    ):
         cifar.Config(learning_rate=0.025, other_rates=rates)

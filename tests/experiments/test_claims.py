@@ -1,10 +1,10 @@
-"""The verdict follows the numbers of the seeds, and says when it rests on too few."""
+"""Verdicts follow the numbers of the seeds, with a note if there are too few."""
 
 import math
 
 import pytest
 
-from thruway.experiments import Claim, judge
+from thruway.experiments.machinery import Claim, judge
 
 
 def claim(holds_if="<=", threshold=1.0):
@@ -57,7 +57,10 @@ def test_the_note_counts_seeds_that_disagree():
     assert judge(claim(), rows(0.1, 2.0, 0.3)).note == "2 of 3 seeds meet it"
 
 
-@pytest.mark.parametrize(("values", "said"), [((0.5,), "1 seed only, 3"), ((0.5, 0.6), "2 seeds only, 3")])
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [((0.5,), "only 1 seed; a sure verdict needs 3"), ((0.5, 0.6), "only 2 seeds; a sure verdict needs 3")],
+)
 def test_fewer_than_three_seeds_are_called_so(values, said):
     judged = judge(claim(), rows(*values))
     assert judged.verdict == "holds"
@@ -68,7 +71,7 @@ def test_what_cannot_be_told_is_unclear_and_says_so():
     for missing in ([], rows(math.nan)):
         judged = judge(claim(), missing)
         assert judged.verdict == "unclear"
-        assert "has not what this claim needs" in judged.note
+        assert "lacks results that this claim needs" in judged.note
 
 
 def test_the_verdict_carries_the_claim():

@@ -1,4 +1,4 @@
-"""Every study that compares nets, from config to report; interrupted and resumed; and nets that overflow."""
+"""Every study that compares networks, from config to report; interrupted and resumed; and networks that overflow."""
 
 import html
 import json
@@ -6,10 +6,21 @@ import math
 
 import pytest
 import torch
-from compared_tiny import STUDIES, TINY, StopsAt, complete, contenders, create, numbers, rows_of, sit
+from compared_tiny import (
+    STUDIES,
+    TINY,
+    StopsAt,
+    complete,
+    contenders,
+    create,
+    numbers,
+    rows_of,
+    run_until_stopped,
+)
 
-from thruway.experiments.image_parts import load_parts
-from thruway.experiments.net_training import trained
+from thruway.experiments.machinery import load_images
+from thruway.experiments.machinery.contenders import measurements_of
+from thruway.experiments.machinery.training import trained_net
 from thruway.runs import Run, open_run
 from thruway.seeding import generator
 
@@ -20,19 +31,19 @@ def study(request):
 
 
 @pytest.fixture(scope="module")
-def told():
-    """What progress heard of each whole run."""
+def progress_of():
+    """Study -> the progress of its whole run."""
     return {}
 
 
 @pytest.fixture(scope="module")
-def whole(study, told, tmp_path_factory):
-    told[study] = StopsAt(10**6)
-    return complete(tmp_path_factory.mktemp("runs") / "whole", study, TINY[study], told[study])
+def whole(study, progress_of, tmp_path_factory):
+    progress_of[study] = StopsAt(10**6)
+    return complete(tmp_path_factory.mktemp("runs") / "whole", study, TINY[study], progress_of[study])
 
 
 def measurements(study):
-    return STUDIES[study].run.__globals__["measurements"](TINY[study])
+    return measurements_of(contenders(study, TINY[study]), TINY[study].all_seeds)
 
 
 def test_every_net_of_every_seed_has_its_row(study, whole):
@@ -46,9 +57,9 @@ def test_every_net_of_every_seed_has_its_row(study, whole):
 def test_rows_say_what_the_nets_do(study, whole):
     """Errors counted one example at a time."""
     config = TINY[study]
-    parts, reader = load_parts(config), open_run(whole)
+    parts, reader = load_images(config), open_run(whole)
     for each, row in zip(measurements(study), rows_of(whole, study, config), strict=True):
-        net = trained(config, each.net, parts, reader)
+        net = trained_net(config, each.net, parts, reader)
         for part, column in ((parts.test, "error"), (parts.train, "train_error")):
             pairs = list(zip(part.images, part.labels, strict=True))
             with torch.no_grad():
@@ -79,26 +90,26 @@ def test_the_report_can_be_written_before_anything_has_finished(study, tmp_path)
     table, verdicts = STUDIES[study].report(open_run(tmp_path / "run"), tmp_path / "run")
     assert (table.rows, verdicts) == ((), ())
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "No net has been measured yet" in page
+    assert "No network has been measured yet" in page
     assert "Beside the paper" not in page
 
 
 @pytest.mark.slow
 def test_the_report_can_be_written_after_every_step(study, tmp_path):
-    """Whatever is there already: no figure of nothing, no mean of nothing, and the answer when all nets are there."""
-    folder, sittings, leads = tmp_path / "run", 1, []
+    """At any time there is a report without empty figures and means, and the answer once every network is there."""
+    folder, resumed, leads = tmp_path / "run", 0, []
     config = TINY[study].model_copy(update={"seeds": 1})
-    done = sit(create(folder, study, config), study, config, StopsAt(1))
+    done = run_until_stopped(create(folder, study, config), study, config, StopsAt(1))
     while not done:
         STUDIES[study].report(open_run(folder), folder)
         leads.append("Test errors so far: " in (folder / "report.html").read_text())
-        done = sit(Run.resume(folder), study, config, StopsAt(1))
-        sittings += 1
-        assert sittings < 60
+        done = run_until_stopped(Run.resume(folder), study, config, StopsAt(1))
+        resumed += 1
+        assert resumed < 60
     STUDIES[study].report(open_run(folder), folder)
     assert "Test errors so far: " not in (folder / "report.html").read_text()
     assert any(leads)
-    assert sittings > len(contenders(study, config))
+    assert resumed >= len(contenders(study, config))
 
 
 @pytest.mark.slow
@@ -106,23 +117,23 @@ def test_the_report_can_be_written_after_every_step(study, tmp_path):
 def test_interrupted_and_resumed_is_the_same(study, whole, k, tmp_path):
     """After the first epoch, the second, and the first test; dropout draws what it would have drawn."""
     folder, config = tmp_path / "run", TINY[study]
-    assert not sit(create(folder, study, config), study, config, StopsAt(k))
+    assert not run_until_stopped(create(folder, study, config), study, config, StopsAt(k))
     assert open_run(folder).status == "interrupted"
-    assert sit(Run.resume(folder), study, config)
+    assert run_until_stopped(Run.resume(folder), study, config)
     assert rows_of(folder, study, config) == rows_of(whole, study, config)
     assert numbers(folder) == numbers(whole)
 
 
-def test_progress_adds_up(study, told, whole):
-    progress = told[study]
+def test_progress_adds_up(study, progress_of, whole):
+    progress = progress_of[study]
     nets = len(contenders(study, TINY[study])) * TINY[study].seeds
     assert progress.reports == nets * (TINY[study].epochs + 1)
     assert progress.done == pytest.approx(progress.total, rel=1e-9)  # sums in another order
 
 
 def test_seeds_and_nets_are_independent(study):
-    """No two nets of a study begin alike, and the same seed begins the same."""
-    parts = load_parts(TINY[study])
+    """No two networks of a study start with the same weights, and the same seed gives the same weights."""
+    parts = load_images(TINY[study])
     firsts = []
     for each in measurements(study):
         for _ in range(2):
@@ -132,11 +143,11 @@ def test_seeds_and_nets_are_independent(study):
     assert len({tuple(first) for first in firsts}) == len(firsts) // 2
 
 
-def test_nets_that_overflow_are_told_and_do_not_stop_the_study(tmp_path):
+def test_nets_that_overflow_are_reported_and_do_not_stop_the_study(tmp_path):
     name = "srivastava2025.reply"
     config = TINY[name].model_copy(update={"learning_rate": 1e30, "weight_decay": 1.0, "seeds": 1, "warmup": 0})
     folder = complete(tmp_path / "run", name, config)
-    losses = [value for key, value in numbers(folder).items() if key[3] == "train_loss"]
+    losses = [float(value) for key, value in numbers(folder).items() if key[3] == "train_loss"]
     assert not all(math.isfinite(loss) for loss in losses)
     STUDIES[name].report(open_run(folder), folder)
     assert "Losses above 20 nats, and those that overflowed, are left out: " in (folder / "report.html").read_text()

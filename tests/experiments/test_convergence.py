@@ -1,4 +1,4 @@
-"""The top of a search, from numbers written by hand to a whole run; and each claim both ways."""
+"""The top settings of a search, from numbers written by hand and from a whole run; each claim held and failed."""
 
 import html
 import json
@@ -6,16 +6,24 @@ import math
 
 import numpy as np
 import pytest
-from depth_tiny import as_json, strict
+import tiny_runs
+from tiny_runs import as_json, strict
 
-from thruway.experiments import Silent, judge
-from thruway.experiments.highway2015.convergence import SCALES, top_of
-from thruway.experiments.highway2015.convergence_claims import CLAIMS, epochs_to_tenth, lowest_mean, mean_over_epochs
-from thruway.experiments.highway2015.convergence_rows import mean_curve, read_top
-from thruway.experiments.highway2015.convergence_study import CONVERGENCE
+from thruway.experiments.highway2015 import CONVERGENCE
+from thruway.experiments.highway2015.convergence import (
+    CLAIMS,
+    SCALES,
+    epochs_to_tenth,
+    lowest_mean,
+    mean_curve,
+    mean_over_epochs,
+    read_top,
+    top_of,
+)
 from thruway.experiments.highway2015.depth import Config
-from thruway.experiments.highway2015.depth_rows import read_rows
-from thruway.runs import Run, open_run
+from thruway.experiments.highway2015.depth_search import read_rows
+from thruway.experiments.machinery import judge
+from thruway.runs import open_run
 from thruway.sweep import Choice
 
 NAN, INF = math.nan, math.inf
@@ -32,22 +40,12 @@ TINY = Config(
 
 
 def create(folder, config):
-    return Run.create(
-        folder,
-        config.model_dump(mode="json"),
-        name=CONVERGENCE.name,
-        command=["test"],
-        seeds={"seed": config.seed},
-        device="cpu",
-    )
+    return tiny_runs.create(folder, CONVERGENCE.name, config)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "convergence"
-    with create(folder, TINY) as run:
-        CONVERGENCE.run(TINY, CONVERGENCE.prepare(TINY), run, Silent())
-    return folder
+    return tiny_runs.complete(tmp_path_factory.mktemp("runs") / "convergence", CONVERGENCE.name, TINY)
 
 
 @pytest.mark.parametrize(("trials", "top"), [(1, 1), (2, 2), (6, 2), (20, 2), (24, 2), (26, 3), (100, 10)])
@@ -67,8 +65,8 @@ def test_the_top_of_each_search_are_its_lowest_final_losses(tmp_path):
         for epoch in (1, 2):
             losses = [curve[epoch - 1] for curve in curves]
             run.log(epoch, {"train_loss": losses}, site="plain/2", member=list(range(8)))
-        told = {"final_loss": final, "test_error": [0.5] * 8, "diverged_at": [-1.0] * 8, "seconds": [1.0] * 8}
-        run.log(2, told, site="plain/2", member=list(range(8)))
+        results = {"final_loss": final, "test_error": [0.5] * 8, "diverged_at": [-1.0] * 8, "seconds": [1.0] * 8}
+        run.log(2, results, site="plain/2", member=list(range(8)))
     rows = read_top(open_run(tmp_path / "run"), config)
     kept = {(row["seed"], row["trial"]): row["losses"] for row in rows if row["losses"] is not None}
     assert kept == {(5, 1): [3.0, 2.0], (5, 3): [5.0, 4.0], (6, 2): [8.0, 7.0]}
@@ -107,7 +105,7 @@ def test_the_report_is_the_rows(folder):
     assert "searches" not in differs.replace("all searches", "")
     page = html.unescape((folder / "report.html").read_text())
     for said in (
-        "Do highway nets converge faster",
+        "Do highway networks converge faster",
         "losses over the best 2 of 3 settings, in nats",
         *(verdict.text for verdict in verdicts),
     ):
@@ -123,11 +121,10 @@ def test_the_report_can_be_written_before_anything_has_finished(tmp_path):
 
 
 def test_the_report_can_be_written_when_all_diverge(tmp_path):
-    """At a rate of 1e30 no relu net survives: no mean of nothing, and no verdict for it."""
+    """At a rate of 1e30 every relu network diverges: there is no mean and no verdict."""
     rates = TINY.learning_rate.model_copy(update={"low": 1e30, "high": 1e31})
     config = TINY.model_copy(update={"learning_rate": rates, "activation": Choice(values=("relu",))})
-    with create(tmp_path / "run", config) as run:
-        CONVERGENCE.run(config, CONVERGENCE.prepare(config), run, Silent())
+    tiny_runs.complete(tmp_path / "run", CONVERGENCE.name, config)
     _, verdicts = CONVERGENCE.report(open_run(tmp_path / "run"), tmp_path / "run")
     assert {row["losses"] is None for row in read_top(open_run(tmp_path / "run"), config)} == {True}
     assert {verdict.verdict for verdict in verdicts} == {"unclear"}
@@ -146,15 +143,16 @@ BY_ID = {claim.id: claim for claim in CLAIMS}
 
 
 def rows_of(curves):
-    """{(block, depth): [curve of a trial at the top, ...]}; none of them: all diverged."""
+    """From {(block, depth): [curve of a top trial, ...]}; an empty list means that all diverged."""
     rows = []
     for (block, depth), each in curves.items():
-        given = {"seed": 0, "block": block, "depth": depth, "chance_loss": 2.0}
-        rows += [{**given, "losses": curve} for curve in (*each, None)]
+        trial = {"seed": 0, "block": block, "depth": depth, "chance_loss": 2.0}
+        rows += [{**trial, "losses": curve} for curve in (*each, None)]
     return rows
 
 
-# As the paper has it: highway nets fall at once at any depth; the shallow plain net ends lower, the deep one far above.
+# As in the paper: the loss of highway networks falls at once at any depth; that of the shallow plain network ends
+# lower, that of the deep one far higher.
 PAPER = {
     ("plain", 10): [[1.9, 0.5, 1e-4], [1.7, 0.5, 3e-4]],
     ("plain", 50): [[2.0, 1.0, 0.4]],

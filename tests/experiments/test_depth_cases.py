@@ -1,4 +1,4 @@
-"""Which nets a depth search trains, and what they draw: a function of the config alone."""
+"""The networks of a depth search and their hyperparameters, which depend on the config alone."""
 
 import itertools
 
@@ -73,14 +73,14 @@ def test_scales_name_themselves():
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"depths": (10, 1)}, "depths.*start at 2, got 1"),
+        ({"depths": (10, 1)}, "depths.*at least 2; got 1"),
         ({"depths": ()}, "depths"),
-        ({"blocks": ("plain", "plain")}, "blocks names each kind once, got plain, plain"),
+        ({"blocks": ("plain", "plain")}, "blocks must differ from each other, got plain, plain"),
         ({"blocks": ("planar",)}, "'plain', 'highway' or 'residual'"),
-        ({"momentum": Uniform(low=0.5, high=1.0)}, r"momentum lies in \[0, 1\), got 0.5 to 1.0"),
-        ({"momentum": Uniform(low=-0.1, high=0.5)}, r"momentum lies in \[0, 1\), got -0.1"),
+        ({"momentum": Uniform(low=0.5, high=1.0)}, r"momentum must be in \[0, 1\), got 0.5 to 1.0"),
+        ({"momentum": Uniform(low=-0.1, high=0.5)}, r"momentum must be in \[0, 1\), got -0.1"),
         ({"rate_left": LogUniform(low=0.1, high=2.0)}, r"rate_left.*\(0, 1\], got 0.1 to 2.0"),
-        ({"activation": Choice(values=("relu", "gelu"))}, "activation takes .*got gelu"),
+        ({"activation": Choice(values=("relu", "gelu"))}, "activation must be .*got gelu"),
         ({"examples": 50}, "greater than or equal to 100"),
         ({"epochs": -3}, "greater than or equal to 1"),
         ({"epoch": 3}, "epoch\n.*not permitted"),

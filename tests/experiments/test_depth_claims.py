@@ -1,12 +1,12 @@
-"""Each claim on rows whose statistic is known by hand."""
+"""Each claim on rows whose statistic is computed by hand."""
 
 import itertools
 import math
 
 import pytest
 
-from thruway.experiments import judge
-from thruway.experiments.highway2015.depth_claims import CLAIMS, best_loss
+from thruway.experiments.highway2015.depth import CLAIMS, best_loss
+from thruway.experiments.machinery import judge
 
 BY_ID = {claim.id: claim for claim in CLAIMS}
 NAN, INF = math.nan, math.inf
@@ -21,7 +21,7 @@ def rows(table, seed=0):
     ]
 
 
-# As the papers have it: plain nets get a hundredfold worse, highway nets do not care.
+# As in the papers: plain networks get a hundred times worse with depth, highway networks do not.
 PAPER = {
     ("plain", 10): [(2e-3, 8), (1e-3, 4), (NAN, INF)],
     ("plain", 50): [(0.5, 30), (NAN, INF)],

@@ -1,10 +1,15 @@
-"""An interrupted search goes on to the very numbers of one that was not."""
+"""An interrupted and resumed search has the numbers of an uninterrupted one."""
+
+from functools import partial
 
 import pytest
-from depth_tiny import DEPTH, TINIER, StopsAt, complete, create, rows_of
+from depth_tiny import TINIER, complete, create, rows_of
+from tiny_runs import StopsAt, numbers, run_until_stopped
 
-from thruway.experiments import Silent
+from thruway.experiments.highway2015 import DEPTH
 from thruway.experiments.highway2015.depth import cases
+from thruway.experiments.machinery import Silent
+from thruway.experiments.machinery.resumable import run_resumable
 from thruway.runs import Run, open_run
 from thruway.train import Population
 
@@ -19,24 +24,12 @@ def whole(tmp_path_factory):
     return complete(tmp_path_factory.mktemp("runs") / "whole", TINIER)
 
 
-def numbers(folder):
-    """Every logged number but the time it took, by name."""
-    table = open_run(folder).table()
-    columns = zip(*(table[name] for name in ("site", "member", "step", "quantity", "value")), strict=True)
-    return {tuple(map(str, row[:4])): str(row[4]) for row in columns if row[3] != "seconds"}
-
-
 def go(run, parts, progress):
-    """One sitting; whether it came to the end."""
-    try:
-        with run:
-            DEPTH.run(TINIER, parts, run, progress)
-    except KeyboardInterrupt:
-        return False
-    return True
+    """Run or resume the search. Return False if it was interrupted."""
+    return run_until_stopped(run, DEPTH.name, TINIER, progress, parts)
 
 
-# Reports per case: one per epoch trained in this sitting.
+# Progress reports per case: one per epoch.
 PER_CASE = TINIER.epochs
 
 
@@ -57,7 +50,7 @@ def test_one_interruption_changes_nothing(k, parts, whole, tmp_path):
 
 
 def test_interrupted_after_every_epoch_it_still_arrives(parts, whole, tmp_path):
-    """Each sitting gets one epoch further."""
+    """Each resumed run trains one more epoch."""
     folder, sittings = tmp_path / "run", 1
     done = go(create(folder, TINIER), parts, StopsAt(1))
     while not done:
@@ -70,7 +63,7 @@ def test_interrupted_after_every_epoch_it_still_arrives(parts, whole, tmp_path):
 
 @pytest.mark.parametrize("at", [2, 4, 9])
 def test_an_interruption_inside_an_epoch_leaves_no_half_trained_state(at, parts, whole, tmp_path, monkeypatch):
-    """The second Ctrl-C may fall anywhere; weights of half an epoch must not pass for those of a whole one."""
+    """The second Ctrl-C may come anywhere; weights of half an epoch must not count as those of a whole one."""
     steps, step = 0, Population.step
 
     def stopped(self, *batch):
@@ -89,8 +82,9 @@ def test_an_interruption_inside_an_epoch_leaves_no_half_trained_state(at, parts,
 
 
 def test_saves_between_interruptions_change_nothing(parts, whole, tmp_path, monkeypatch):
-    """kill -9 falls back to the last save: here after every epoch."""
-    monkeypatch.setattr("thruway.experiments.highway2015.depth_training._SAVE_EVERY_S", -1.0)
+    """A run that is killed resumes from its last save, here after every epoch."""
+    every_epoch = partial(run_resumable, every=-1.0)
+    monkeypatch.setattr("thruway.experiments.highway2015.depth_search.run_resumable", every_epoch)
     steps, step = 0, Population.step
 
     def killed(self, *batch):

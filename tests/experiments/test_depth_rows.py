@@ -1,4 +1,4 @@
-"""Rows and curves read back from numbers written by hand."""
+"""Rows and curves read from a run folder with numbers written by hand."""
 
 import math
 
@@ -7,7 +7,8 @@ import pytest
 from depth_tiny import create
 
 from thruway.experiments.highway2015.depth import Config
-from thruway.experiments.highway2015.depth_rows import read_curves, read_rows, top_curves
+from thruway.experiments.highway2015.depth_page import best_curves
+from thruway.experiments.highway2015.depth_search import read_curves, read_rows
 from thruway.runs import open_run
 from thruway.sweep import Choice
 
@@ -67,7 +68,7 @@ def test_curves_hold_every_epoch_of_every_member(reader):
 
 def test_the_best_curve_is_that_of_the_lowest_final_loss_and_the_mean_of_the_next(reader):
     rows, curves = read_rows(reader, CONFIG), read_curves(reader, CONFIG)
-    best, mean = top_curves(curves, rows, CONFIG, top=2)
+    best, mean = best_curves(curves, rows, CONFIG, top=2)
     np.testing.assert_array_equal(best["highway", 2][0], [1, 2, 3, 4])
     np.testing.assert_allclose(best["highway", 2][1], LOSSES[0], rtol=1e-6)
     np.testing.assert_allclose(mean["highway", 2][1], [2.0, 0.55, 0.125, 0.2], rtol=1e-6)

@@ -1,19 +1,22 @@
-"""A whole search, from config to report; twice; and each trial alone."""
+"""A whole search, from config to report; run twice; and single trials trained alone."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-from depth_tiny import DEPTH, TINY, as_json, complete, create, rows_of, strict
+from depth_tiny import TINIER, TINY, complete, create, rows_of
+from tiny_runs import as_json, strict
 
 from thruway.data import batches
+from thruway.errors import CheckpointError
+from thruway.experiments.highway2015 import DEPTH
 from thruway.experiments.highway2015.depth import cases, trial_of
-from thruway.experiments.highway2015.depth_rows import read_curves, read_rows
-from thruway.experiments.highway2015.depth_training import load_parts
+from thruway.experiments.highway2015.depth_search import load_images, read_curves, read_rows
 from thruway.networks import mlp, paired_width
 from thruway.runs import open_run
 from thruway.seeding import generator
+from thruway.sweep import Choice
 from thruway.train import exponential, train
 
 
@@ -56,8 +59,12 @@ def test_the_report_is_the_rows(folder):
     git = open_run(folder).meta["git"]
     assert summary["meta"]["commit"] == ("unknown" if git is None else f"commit {git['commit']}, dirty {git['dirty']}")
     differs = " ".join(summary["meta"]["differs from the paper"])
-    for told in ("highway width: 8; as published: 50", "depths: 2, 3; as published: 10, 20, 50, 100", "data: digits"):
-        assert told in differs
+    for said in (
+        "highway width: 8; at paper scale: 50",
+        "depths: 2, 3; at paper scale: 10, 20, 50, 100",
+        "data: digits",
+    ):
+        assert said in differs
     assert len(verdicts) == 5
     assert len(table.rows) == 6  # three blocks at two depths
     page = (folder / "report.html").read_text()
@@ -86,11 +93,11 @@ def test_another_search_of_the_same_run_is_another(folder):
 
 @pytest.mark.parametrize("block", TINY.blocks)
 def test_a_trial_trained_alone_goes_the_same_way(folder, block):
-    """Unfused, with torch's own SGD and nobody beside it: no number depends on the population."""
+    """Unfused, with torch's own SGD and no other member: no number depends on the population."""
     depth, member = 3, 2  # the first trial of the second search
     seed, trial, drawn = trial_of(TINY, member)
     assert (seed, trial) == (TINY.seed + 1, 0)
-    data = load_parts(TINY).train
+    data = load_images(TINY).train
     net = mlp(
         block,
         depth,
@@ -117,8 +124,29 @@ def test_a_trial_trained_alone_goes_the_same_way(folder, block):
     assert math.isclose(row["final_loss"], final, rel_tol=1e-5)
 
 
+def test_every_trained_network_can_be_opened(folder):
+    reader = open_run(folder)
+    nets = DEPTH.nets(reader)
+    assert set(nets) == {f"{case.name}/{member}" for case in cases(TINY) for member in case.members}
+    case = cases(TINY)[-1]
+    dissection, test, has_shortcuts = nets[f"{case.name}/{case.members[0]}"].open(None, False)
+    logged = reader.table(site=case.site, member=case.members[0], quantity="test_error")["value"][0]
+    error = (dissection.model(test.images).argmax(dim=-1) != test.labels).double().mean().item()
+    # Population and module differ by rounding, which may change one of the answers.
+    assert error == pytest.approx(float(logged), abs=1.5 / len(test))
+    assert (case.block, has_shortcuts) == ("residual", True)
+
+
+def test_a_network_that_diverged_cannot_be_opened(tmp_path):
+    rates = TINIER.learning_rate.model_copy(update={"low": 1e30, "high": 1e31})
+    config = TINIER.model_copy(update={"learning_rate": rates, "activation": Choice(values=("relu",))})
+    nets = DEPTH.nets(open_run(complete(tmp_path / "run", config)))
+    with pytest.raises(CheckpointError, match="trial 1 of plain-2-relu diverged and left no trained network"):
+        nets["plain-2-relu/1"].open(None, False)
+
+
 def test_the_test_part_is_shifted_by_the_training_parts_numbers():
-    parts = load_parts(TINY)
+    parts = load_images(TINY)
     assert abs(parts.train.images.mean().item()) < 1e-5  # a float32 mean over 12,800 pixels
     assert abs(parts.train.images.std(correction=0).item() - 1) < 1e-5
     assert abs(parts.test.images.mean().item()) > 1e-4  # its own mean would make this 0

@@ -1,4 +1,4 @@
-"""The study of gates: its rows against nets taken apart, its claims both ways, its nets those of the lesion study."""
+"""The study of gates: its rows against recorded passes, its claims, its networks: those of the lesion study."""
 
 import html
 import json
@@ -6,21 +6,17 @@ import math
 
 import pytest
 import torch
-from veit_tiny import StopsAt, complete, create, measurements, rows_of
+from tiny_runs import StopsAt, complete, create, run_until_stopped
 
 from thruway.errors import ConfigError
-from thruway.experiments import Silent, judge
-from thruway.experiments.highway2015 import gates, lesion
-from thruway.experiments.highway2015.gates_claims import claims_for
-from thruway.experiments.highway2015.gates_heard import hear
-from thruway.experiments.highway2015.gates_report import lead, seed_table
-from thruway.experiments.highway2015.gates_run import highway_net
-from thruway.experiments.highway2015.gates_study import GATES
-from thruway.experiments.image_parts import load_parts
-from thruway.experiments.net_training import trained
+from thruway.experiments.highway2015 import GATES, LESION, gates, lesion
+from thruway.experiments.highway2015.gates_page import lead, seed_table
+from thruway.experiments.highway2015.lesion import highway_net
+from thruway.experiments.highway2015.recorded_gates import record_pass
+from thruway.experiments.machinery import judge, load_images
+from thruway.experiments.machinery.training import trained_net
 from thruway.runs import Run, open_run
 
-NAME = "highway2015.gates"
 CONFIG = gates.Config(
     depth=10,
     width=6,
@@ -35,27 +31,25 @@ CONFIG = gates.Config(
 )
 
 
-def run_into(folder, config, progress=None):
-    with create(folder, NAME, config) as run:
-        GATES.run(config, GATES.prepare(config), run, progress or Silent())
-    return folder
+def rows_of(folder, config=CONFIG):
+    return GATES.rows(open_run(folder), config)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return run_into(tmp_path_factory.mktemp("runs") / "gates", CONFIG)
+    return complete(tmp_path_factory.mktemp("runs") / "gates", GATES.name, CONFIG)
 
 
 @pytest.fixture(scope="module")
-def heard(folder):
-    parts = load_parts(CONFIG)
-    net = trained(CONFIG, highway_net(CONFIG, 0), parts, open_run(folder))
-    return net, hear(net, parts.train.images[:80]), parts.train.labels[:80]
+def recorded(folder):
+    parts = load_images(CONFIG)
+    net = trained_net(CONFIG, highway_net(CONFIG, 0), parts, open_run(folder))
+    return net, record_pass(net, parts.train.images[:80]), parts.train.labels[:80]
 
 
-def test_a_row_per_layer_is_what_its_units_say(folder, heard):
-    net, (inputs, gates_, outputs, logits), labels = heard
-    rows = [row for row in rows_of(folder, NAME, CONFIG) if row["what"] == "layer"]
+def test_a_row_per_layer_is_what_its_units_say(folder, recorded):
+    net, (inputs, gates_, outputs, logits), labels = recorded
+    rows = [row for row in rows_of(folder) if row["what"] == "layer"]
     assert [row["layer"] for row in rows] == list(range(2, 11))  # the first layer is a plain one
     gates_, inputs, outputs = gates_.double(), inputs.double(), outputs.double()
     for layer, row in enumerate(rows):
@@ -75,16 +69,16 @@ def test_a_row_per_layer_is_what_its_units_say(folder, heard):
     assert 0 < sum(row["fallen"] for row in rows) < len(rows)
 
 
-def test_the_whole_net_has_its_sparseness(folder, heard):
-    _, (_, gates_, _, _), _ = heard
-    (row,) = [row for row in rows_of(folder, NAME, CONFIG) if row["what"] == "whole"]
+def test_the_whole_net_has_its_sparseness(folder, recorded):
+    _, (_, gates_, _, _), _ = recorded
+    (row,) = [row for row in rows_of(folder) if row["what"] == "whole"]
     each = gates_.double().transpose(0, 1).flatten(1)
     assert row["sparseness"] == pytest.approx(float((each.mean(1) ** 2 / (each**2).mean(1)).mean()), rel=1e-10)
 
 
-def test_maps_are_the_units_of_one_example_and_of_all(folder, heard):
-    net, (_, gates_, outputs, _), labels = heard
-    rows = [row for row in rows_of(folder, NAME, CONFIG) if row["what"] == "map"]
+def test_maps_are_the_units_of_one_example_and_of_all(folder, recorded):
+    net, (_, gates_, outputs, _), labels = recorded
+    rows = [row for row in rows_of(folder) if row["what"] == "map"]
     assert len(rows) == 9
     for layer, row in enumerate(rows):
         mean = gates_[layer].double().mean(0)
@@ -106,11 +100,11 @@ def test_maps_are_the_units_of_one_example_and_of_all(folder, heard):
 def test_the_nets_are_those_of_the_lesion_study(tmp_path):
     config = CONFIG.model_copy(update={"epochs": 1})
     shared = {key: value for key, value in config.model_dump().items() if key in lesion.Config.model_fields}
-    giver = complete(tmp_path / "lesion", "highway2015.lesion", lesion.Config(**shared, lesioned_examples=20))
-    taken = run_into(tmp_path / "taken", config.model_copy(update={"nets_of": giver}))
-    own = run_into(tmp_path / "own", config)
-    assert rows_of(taken, NAME, config) == rows_of(own, NAME, config)
-    assert open_run(taken).table(site="highway", quantity="seconds")["value"].tolist() == [0.0]  # nobody trained it
+    giver = complete(tmp_path / "lesion", LESION.name, lesion.Config(**shared, lesioned_examples=20))
+    taken = complete(tmp_path / "taken", GATES.name, config.model_copy(update={"nets_of": giver}))
+    own = complete(tmp_path / "own", GATES.name, config)
+    assert rows_of(taken, config) == rows_of(own, config)
+    assert open_run(taken).table(site="highway", quantity="seconds")["value"].tolist() == [0.0]  # reused, not trained
     assert {name: scale.model_dump(exclude={"lesioned_examples"}) for name, scale in lesion.SCALES.items()} == {
         name: scale.model_dump(exclude={"looked_at", "example", "classes"}) for name, scale in gates.SCALES.items()
     }
@@ -118,27 +112,23 @@ def test_the_nets_are_those_of_the_lesion_study(tmp_path):
 
 @pytest.mark.slow
 def test_the_report_says_what_the_rows_say_at_every_step(folder, tmp_path):
-    run, sittings = create(tmp_path / "run", NAME, CONFIG), 0
-    with run:
+    resumed, is_done = 0, False
+    with create(tmp_path / "run", GATES.name, CONFIG):
         pass
-    while open_run(tmp_path / "run").status != "done" or not sittings:
+    while not is_done:
         table, verdicts = GATES.report(open_run(tmp_path / "run"), tmp_path / "run")
         assert bool(verdicts) == bool(table.rows)
-        try:
-            with Run.resume(tmp_path / "run") as run:
-                GATES.run(CONFIG, GATES.prepare(CONFIG), run, StopsAt(1))
-        except KeyboardInterrupt:
-            pass
-        sittings += 1
-        assert sittings < 9
-    assert sittings == 4 + 1  # two epochs and two measurements, and a last look
-    assert rows_of(tmp_path / "run", NAME, CONFIG) == rows_of(folder, NAME, CONFIG)
+        is_done = run_until_stopped(Run.resume(tmp_path / "run"), GATES.name, CONFIG, StopsAt(1))
+        resumed += 1
+        assert resumed < 9
+    assert resumed == 4 + 1  # two epochs, two measurements, and a last time with nothing left to do
+    assert rows_of(tmp_path / "run") == rows_of(folder)
     _, verdicts = GATES.report(open_run(tmp_path / "run"), tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["rows"] == json.loads(json.dumps(rows_of(folder, NAME, CONFIG)))
+    assert summary["rows"] == json.loads(json.dumps(rows_of(folder)))
     assert len(verdicts) == 5
     page = html.unescape((tmp_path / "run" / "report.html").read_text())
-    for said in ("gates of a deep highway net", "fig. 2", "fig. 3", *(verdict.text for verdict in verdicts)):
+    for said in ("gates of a deep highway network", "fig. 2", "fig. 3", *(verdict.text for verdict in verdicts)):
         assert said in page
 
 
@@ -146,7 +136,10 @@ def test_the_report_says_what_the_rows_say_at_every_step(folder, tmp_path):
     ("options", "message"),
     [
         ({"example": 100}, "example: got 100, but there are 100 training examples"),
-        ({"classes": (0, 10)}, r"classes: got 10, but none of the 80 examples .* It has: 0 0, 1 1, .*9 9"),
+        (
+            {"classes": (0, 10)},
+            r"classes: got 10, but none of the first 80 examples .* The classes are: 0 0, 1 1, .*9 9",
+        ),
     ],
     ids=["example", "class"],
 )
@@ -157,35 +150,35 @@ def test_what_the_data_does_not_have_is_refused_before_a_run_is_made(options, me
 
 @pytest.mark.parametrize("classes", [(3, 3), (-1, 2)], ids=["twice", "negative"])
 def test_two_classes_are_two_classes(classes):
-    with pytest.raises(ValueError, match="two different numbers from 0 on"):
+    with pytest.raises(ValueError, match="two different numbers, at least 0"):
         gates.Config(classes=classes)
 
 
 def test_measurements_cost_less_than_training():
-    """Progress must not jump: looking at a net is a forward pass, twice."""
-    found = measurements(NAME, CONFIG)
+    """Progress must not jump: a measurement is a forward pass or two."""
+    found, parts = gates.measurements(CONFIG), load_images(CONFIG)
     assert [(each.name, each.net.seed) for each in found] == [("layers", 0), ("maps", 0)]
-    assert all(0 < each.cost <= each.net.cost for each in found)
+    assert [each.cost(parts) for each in found] == [40, 40]  # half a training step for each of the 80 examples
 
 
 # --- claims
 
 # CIFAR-100 for the claim that is about it alone.
-CLAIMS = {claim.id: claim for claim in claims_for(gates.Config(data="cifar100"))}
+CLAIMS = {claim.id: claim for claim in gates.claims(gates.Config(data="cifar100"))}
 
 
 def rows_with(early, late, sparseness=0.05, error=0.02):
     """49 highway layers of 50: the first 14 as `early`, the others as `late`; biases and gates run with depth."""
     layers = []
     for layer in range(2, 51):
-        given = early if layer <= 15 else late
-        rise = {"bias": given["bias"] + layer * given["slope"] / 100, "gate": given["gate"] - layer * 1e-4}
-        layers.append({"seed": 0, "what": "layer", "layer": layer, **given, **rise, "error": error, "guessing": 0.9})
+        level = early if layer <= 15 else late
+        rise = {"bias": level["bias"] + layer * level["slope"] / 100, "gate": level["gate"] - layer * 1e-4}
+        layers.append({"seed": 0, "what": "layer", "layer": layer, **level, **rise, "error": error, "guessing": 0.9})
     return [*layers, {"seed": 0, "what": "whole", "sparseness": sparseness, "error": error, "guessing": 0.9}]
 
 
 LOW = {"bias": -4.0, "slope": 1.0, "fallen": 0.8, "gate": 0.2, "change": 0.4, "difference": 0.2}
-# As the paper has it: biases fall and rise with depth, the gates go the other way, what happens is early.
+# As in the paper: biases fall and rise with depth, the gates go the other way, what happens is early.
 PAPER = rows_with(LOW, {**LOW, "bias": -2.5, "gate": 0.06, "change": 0.04, "difference": 0.01})
 OTHERWISE = rows_with(
     {**LOW, "slope": -1.0, "fallen": 0.1, "gate": 0.9, "change": 0.1, "difference": 0.01},
@@ -227,21 +220,21 @@ def test_every_claim_is_tested_above():
 
 
 def test_gates_that_stay_as_they_began_are_the_border():
-    """A net that has learnt nothing about its gates must not be given more than that."""
+    """A network whose gates have not changed is exactly at the threshold."""
     claim, start = CLAIMS["gates-low"], 1 / (1 + math.exp(2))
     slope = 1e-4 * sum(range(2, 51)) / 49  # what `rows_with` takes off
     for factor, verdict in ((0.999, "holds"), (1.001, "fails")):
         level = {**LOW, "gate": factor * start + slope}
         assert judge(claim, rows_with(level, level)).verdict == verdict
-    shut = {each.id: each for each in claims_for(gates.Config(gate_bias=-800.0))}
+    shut = {each.id: each for each in gates.claims(gates.Config(gate_bias=-800.0))}
     assert math.isnan(shut["gates-low"].measure(PAPER))
 
 
 def test_the_claim_about_cifar_100_is_judged_there_only():
-    assert set(CLAIMS) - {claim.id for claim in claims_for(gates.Config())} == {"low-bias-selects"}
+    assert set(CLAIMS) - {claim.id for claim in gates.claims(gates.Config())} == {"low-bias-selects"}
 
 
-def test_its_number_stays_in_the_table_and_the_answer_tells_what_sparseness_is():
+def test_its_number_stays_in_the_table_and_the_answer_explains_sparseness():
     config = gates.Config()
     (line,) = seed_table(PAPER, config).rows
     table = dict(zip(seed_table(PAPER, config).columns, line, strict=True))
@@ -249,12 +242,12 @@ def test_its_number_stays_in_the_table_and_the_answer_tells_what_sparseness_is()
     assert table["mean gate"] == pytest.approx(mean_gate(0.2, 0.06), rel=1e-9)
     assert table["mean gate / start"] == pytest.approx(mean_gate(0.2, 0.06) * (1 + math.exp(2)), rel=1e-9)
     said = lead(PAPER, config)
-    assert "a gate is 10% open, 0.82 times as far as it began" in said
-    assert "gates is 0.05, where 1 is all open alike, however little" in said
+    assert "a gate is 10% open, 0.82 times as far as at the start" in said
+    assert "gates is 0.05, where 1 means that all are equally open, however little" in said
 
 
 def test_claims_are_about_the_paper_s_share_of_the_depth():
-    claims = {claim.id: claim for claim in claims_for(gates.Config(depth=10))}
+    claims = {claim.id: claim for claim in gates.claims(gates.Config(depth=10))}
     layers = [row for row in PAPER if row["what"] == "layer" and row["layer"] <= 10]
     rows = [{**row, "change": 1.0 if row["layer"] <= 3 else 0.25} for row in layers]
     assert claims["outputs-stay"].measure(rows) == pytest.approx(0.25, rel=1e-12)

@@ -1,12 +1,11 @@
-"""The nets of the study of table 1: the published ones at paper scale, with twins of their size."""
+"""The networks of the study of table 1: the published ones at paper scale, and plain ones of their size."""
 
 import pytest
 from compared_tiny import TINY, blank, built, complete, contenders, count
 from pydantic import ValidationError
 
 from thruway.errors import ConfigError
-from thruway.experiments.highway2015 import mnist_conv
-from thruway.experiments.highway2015.conv_studies import MNIST_CONV
+from thruway.experiments.highway2015 import MNIST_CONV, mnist_conv
 from thruway.nn import Dropout, HighwayConv2d
 from thruway.runs import open_run
 

@@ -1,4 +1,4 @@
-"""The study of 1,000 layers: its rows against the nets themselves, its claims both ways; and that such a net learns."""
+"""The study of 1,000 layers: its rows against the networks, each claim held and failed; such a network learns."""
 
 import html
 import json
@@ -6,16 +6,13 @@ import math
 
 import pytest
 import torch
+from tiny_runs import StopsAt, complete, create, run_until_stopped
 from torch.nn import functional as F
-from veit_tiny import StopsAt, create
 
-from thruway.experiments import Silent, judge
-from thruway.experiments.highway2015.very_deep import SCALES, Config
-from thruway.experiments.highway2015.very_deep_claims import claims_for
-from thruway.experiments.highway2015.very_deep_run import measurements, read_nets
-from thruway.experiments.highway2015.very_deep_study import VERY_DEEP
-from thruway.experiments.image_parts import load_parts
-from thruway.experiments.net_training import trained
+from thruway.experiments.highway2015 import VERY_DEEP
+from thruway.experiments.highway2015.very_deep import SCALES, Config, claims, measurements
+from thruway.experiments.machinery import judge, load_images
+from thruway.experiments.machinery.training import trained_net
 from thruway.runs import Run, open_run
 
 CONFIG = Config(
@@ -32,20 +29,14 @@ CONFIG = Config(
 )
 
 
-def run_into(folder, config, progress=None):
-    with create(folder, VERY_DEEP.name, config) as run:
-        VERY_DEEP.run(config, VERY_DEEP.prepare(config), run, progress or Silent())
-    return folder
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return run_into(tmp_path_factory.mktemp("runs") / "very_deep", CONFIG)
+    return complete(tmp_path_factory.mktemp("runs") / "very_deep", VERY_DEEP.name, CONFIG)
 
 
 @pytest.fixture(scope="module")
 def rows(folder):
-    return read_nets(open_run(folder), CONFIG)
+    return VERY_DEEP.rows(open_run(folder), CONFIG)
 
 
 def test_every_net_of_every_seed_has_its_row(rows):
@@ -59,12 +50,12 @@ def test_every_net_of_every_seed_has_its_row(rows):
 
 
 def test_a_row_is_what_the_net_does(folder, rows):
-    parts, reader = load_parts(CONFIG), open_run(folder)
+    parts, reader = load_images(CONFIG), open_run(folder)
     for each, row in zip(measurements(CONFIG), rows, strict=True):
         if row["learning_rate"] > 1:
             assert not math.isfinite(row["final_loss"])
             continue
-        net = trained(CONFIG, each.net, parts, reader)
+        net = trained_net(CONFIG, each.net, parts, reader)
         with torch.no_grad():
             logits, tested = net(parts.train.images), net(parts.test.images)
         loss = F.cross_entropy(logits.double(), parts.train.labels).item()
@@ -96,22 +87,18 @@ def test_plain_nets_of_one_activation_start_alike(rows):
 @pytest.mark.slow
 def test_interrupted_resumed_and_reported_at_every_step_is_the_same(tmp_path):
     config = CONFIG.model_copy(update={"seeds": 1, "epochs": 2, "plain_activations": ("tanh",), "plain_rates": (0.1,)})
-    whole = read_nets(open_run(run_into(tmp_path / "whole", config)), config)
-    folder, looks = tmp_path / "run", 0
+    whole = VERY_DEEP.rows(open_run(complete(tmp_path / "whole", VERY_DEEP.name, config)), config)
+    folder, resumed, is_done = tmp_path / "run", 0, False
     with create(folder, VERY_DEEP.name, config):
         pass
-    while open_run(folder).status != "done" or not looks:
+    while not is_done:
         table, verdicts = VERY_DEEP.report(open_run(folder), folder)
         assert bool(verdicts) == bool(table.rows)
-        try:
-            with Run.resume(folder) as run:
-                VERY_DEEP.run(config, VERY_DEEP.prepare(config), run, StopsAt(1))
-        except KeyboardInterrupt:
-            pass
-        looks += 1
-        assert looks < 9
-    assert looks == 6 + 1  # two nets of two epochs and a test each, and a last look
-    assert read_nets(open_run(folder), config) == whole
+        is_done = run_until_stopped(Run.resume(folder), VERY_DEEP.name, config, StopsAt(1))
+        resumed += 1
+        assert resumed < 9
+    assert resumed == 6 + 1  # two networks of two epochs and a test each, and a last time with nothing left to do
+    assert VERY_DEEP.rows(open_run(folder), config) == whole
 
 
 def test_the_report_says_what_the_rows_say(folder, rows):
@@ -124,35 +111,35 @@ def test_the_report_says_what_the_rows_say(folder, rows):
     assert "data: digits; at paper scale: cifar100" in differs
     assert "depth: 10; at paper scale: 900" in differs
     page = html.unescape((folder / "report.html").read_text())
-    for said in ("Does a highway net of 10 layers train?", *(verdict.text for verdict in verdicts)):
+    for said in ("Does a highway network of 10 layers train?", *(verdict.text for verdict in verdicts)):
         assert said in page
 
 
-def test_the_answer_says_how_many_layers_are_at_work(folder, rows):
-    """All gates of a net added up, the mean of both seeds; and, beside the claim, what they began as."""
+def test_the_answer_says_how_many_open_layers_the_gates_amount_to(folder, rows):
+    """The sum of all gates of a network, mean of both seeds; and, in the claim, their sum at the start."""
     _, verdicts = VERY_DEEP.report(open_run(folder), folder)
     gates = [sum(row["gates"]) for row in rows if row["block"] == "highway"]
     page = html.unescape((folder / "report.html").read_text())
-    assert f"All its gates together come to {sum(gates) / 2:.1f} open layers" in page
+    assert f"The sum of its gates is that of {sum(gates) / 2:.1f} open layers" in page
     began = 9 / (1 + math.e)
     (learns,) = [verdict for verdict in verdicts if verdict.id == "highway-learns"]
-    assert f"begin at a bias of -1 all of them together begin as {began:.1f} open ones" in learns.statistic
+    assert f"an initial gate bias of -1 all layers together start as {began:.1f} open ones" in learns.statistic
 
 
 def test_gates_may_begin_as_shut_as_can_be(tmp_path):
-    """exp(800) is no float."""
+    """exp(800) overflows."""
     config = CONFIG.model_copy(update={"gate_bias": -800.0, "seeds": 1, "epochs": 1, "plain_rates": (0.1,)})
-    folder = run_into(tmp_path / "run", config)
+    folder = complete(tmp_path / "run", VERY_DEEP.name, config)
     VERY_DEEP.report(open_run(folder), folder)
     page = html.unescape((folder / "report.html").read_text())
-    assert "they started near 0. Added up they come to 0.0" in page
+    assert "they started near 0. Their sum over all layers is 0.0" in page
 
 
 @pytest.mark.slow
 def test_a_thousand_layers_learn_digits():
     """The claim itself, on a third of the demo: to half of the loss of guessing in forty steps."""
     config = SCALES["demo"].model_copy(update={"examples": 600, "epochs": 4, "width": 20, "batch": 50})
-    parts = load_parts(config)
+    parts = load_images(config)
     net = measurements(config)[0].net.build(parts, torch.Generator().manual_seed(0), torch.Generator())
     optimizer = torch.optim.SGD(net.parameters(), 0.1, 0.9)
     first = None
@@ -172,8 +159,8 @@ def test_a_thousand_layers_learn_digits():
     ("options", "message"),
     [
         ({"plain_rates": (0.1, 0.0)}, "learning rates above 0"),
-        ({"plain_rates": (0.1, 0.1)}, "plain_rates names each once"),
-        ({"plain_activations": ("relu", "relu")}, "plain_activations names each once"),
+        ({"plain_rates": (0.1, 0.1)}, "plain_rates must differ"),
+        ({"plain_activations": ("relu", "relu")}, "plain_activations must differ"),
         ({"plain_rates": (0.1, math.nan)}, "finite number"),
         ({"plain_rates": (math.inf,)}, "finite number"),
         ({"gate_bias": math.nan}, "finite number"),
@@ -188,15 +175,15 @@ def test_configs_that_make_no_sense_are_refused(options, message):
 
 # --- claims
 
-CLAIMS = {claim.id: claim for claim in claims_for(Config())}
+CLAIMS = {claim.id: claim for claim in claims(Config())}
 CHANCE = 2.0
 
 
 def rows_with(highway, plain, error=0.1, seed=0):
     """The losses of the highway net, and of each plain net."""
-    given = {"seed": seed, "chance_loss": CHANCE, "guessing": 0.8, "train_error": error}
+    row = {"seed": seed, "chance_loss": CHANCE, "guessing": 0.8, "train_error": error}
     nets = [("highway", highway), *(("plain", losses) for losses in plain)]
-    return [{**given, "block": block, "losses": losses} for block, losses in nets]
+    return [{**row, "block": block, "losses": losses} for block, losses in nets]
 
 
 NAN = math.nan
@@ -237,7 +224,7 @@ def test_no_rows_are_no_answer(claim):
 
 @pytest.mark.parametrize(("error", "is_answer"), [(0.41, False), (0.40, True)])
 def test_plain_nets_are_judged_beside_a_highway_net_that_has_learnt(error, is_answer):
-    """Guessing gets 0.8 wrong: where the highway net does not start either, nothing is said of plain nets."""
+    """Guessing gets 0.8 wrong. If the highway network does not learn either, there is no verdict on plain ones."""
     found = CLAIMS["plain-does-not"].measure(rows_with([2.0, 1.9], [[2.0, 1.98]], error=error))
     assert math.isnan(found) != is_answer
 

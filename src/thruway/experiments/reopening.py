@@ -17,21 +17,6 @@ from thruway.errors import CheckpointError, ConfigError, unknown_name
 from thruway.experiments import image_parts, measuring, net_training
 from thruway.experiments.he2016 import gates as he_gates
 from thruway.experiments.he2016 import gates_run as he_gates_run
-from thruway.experiments.highway2015 import (
-    cifar,
-    cifar_opening,
-    cifar_run,
-    depth,
-    depth_training,
-    gates,
-    gates_run,
-    mnist_conv,
-    mnist_conv_run,
-    very_deep,
-    very_deep_run,
-)
-from thruway.experiments.highway2015 import lesion as highway_lesion
-from thruway.experiments.highway2015 import lesion_run as highway_lesion_run
 from thruway.experiments.image_study import ImageStudy
 from thruway.experiments.veit2016 import (
     effective_paths,
@@ -120,36 +105,6 @@ def chosen_net(reader: RunReader, name: str | None) -> KeptNet:
     return found[name] if name is not None else next(iter(found.values()))
 
 
-def _searched(reader: RunReader) -> list[KeptNet]:
-    """Of a depth search: every trial that is trained to the end and has not diverged."""
-    config = depth.Config.model_validate(reader.config)
-    done = set(reader.checkpoints())
-    return [
-        KeptNet(
-            f"{case.name}/{member}",
-            f"{case.block} net of {case.depth} hidden layers, {case.activation}, trial {member}",
-            partial(_open_searched, reader, config, case, place),
-        )
-        for case in depth.cases(config)
-        if case.name in done and (reader.load(case.name).state or {}).get("is_finished")
-        for place, member in enumerate(case.members)
-    ]
-
-
-def _open_searched(
-    reader: RunReader, config: depth.Config, case: depth.Case, place: int, root: Path | None, download: bool
-) -> Reopened:
-    here = _here(config, root, download)
-    parts = depth_training.load_parts(here)
-    population = depth_training.build_population(here, case, parts.train)
-    population.load(reader.load(case.name).tensors)
-    if not population.is_alive[place]:
-        raise CheckpointError(
-            f"trial {case.members[place]} of {case.name} diverged, so that there is no net. Choose another."
-        )
-    return Reopened(dissect(population.model(place).eval(), parts.test.images[:2]), parts.test, case.block != "plain")
-
-
 Opening = Callable[[nn.Module, image_parts.Parts], Dissection]
 
 
@@ -203,14 +158,7 @@ def _plainly(model: nn.Module, parts: image_parts.Parts) -> Dissection:
 
 
 KEEPERS: dict[str, Callable[[RunReader], list[KeptNet]]] = {
-    "highway2015.depth": _searched,
-    "highway2015.convergence": _searched,
-    "highway2015.gates": _measured(gates.Config, gates_run.measurements, _plainly),
-    "highway2015.very_deep": _measured(very_deep.Config, very_deep_run.measurements, _plainly),
-    "highway2015.mnist_conv": _measured(mnist_conv.Config, mnist_conv_run.measurements, _plainly),
-    "highway2015.cifar": _measured(cifar.Config, cifar_run.measurements, cifar_opening.opened),
     "he2016.gates": _measured(he_gates.Config, he_gates_run.measurements, _plainly),
-    "highway2015.lesion": _measured(highway_lesion.Config, highway_lesion_run.measurements, _plainly),
     "veit2016.lesion": _measured(lesion.Config, lesion_run.measurements, nets.opened),
     "veit2016.paths": _measured(paths.Config, paths_run.measurements, nets.opened),
     "veit2016.effective_paths": _measured(effective_paths.Config, effective_paths_run.measurements, nets.opened),

@@ -13,7 +13,7 @@ from thruway.experiments.machinery.claims import Claim, Rows
 from thruway.experiments.machinery.contenders import Contender, error_of, errors_of, measurements_of, parameters_of
 from thruway.experiments.machinery.curves import loss_curves
 from thruway.experiments.machinery.image_config import ImageConfig
-from thruway.experiments.machinery.images import ImageParts
+from thruway.experiments.machinery.images import ImageParts, load_images
 from thruway.experiments.machinery.measuring import Measurement, measured_study
 from thruway.experiments.machinery.page import StudyPage
 from thruway.experiments.machinery.stored_nets import dissected
@@ -90,6 +90,7 @@ def compared_study(
     contenders: Callable[[Any], Sequence[Contender]],
     claims: Sequence[Claim] | Callable[[Any], Sequence[Claim]] = (),
     page: Callable[[Any], ComparedPage] | None = None,
+    prepare: Callable[[Any], ImageParts] = load_images,
     open_net: Callable[[nn.Module, ImageParts], Dissection] = dissected,
     example: str = "--scale demo",
 ) -> Study:
@@ -101,6 +102,7 @@ def compared_study(
         name, title, source, config, scales, claims, example: see `Study`.
         contenders: config -> the networks to compare.
         page: config -> texts of the report. If None, title and source of the study.
+        prepare: config -> the images; raises for a config that does not fit them.
         open_net: (network, data) -> its dissection, for `thruway dissect RUN`.
     """
     page_of = page or (lambda config: ComparedPage(title, source))
@@ -120,6 +122,7 @@ def compared_study(
         measurements=measurements,
         claims=claims,
         page=whole_page,
+        prepare=prepare,
         open_net=open_net,
         example=example,
     )

@@ -1,84 +1,94 @@
-"""The report of the study: answer, verdicts, mean curves of the top settings, who got where how soon, provenance."""
+"""Report of the convergence study: mean curves of the top settings, the search, the paper's numbers."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from statistics import fmean
 
 import plotly.graph_objects as go
 
-from thruway.experiments.claims import judge
-from thruway.experiments.glorot2010.provenance import differences, origin
-from thruway.experiments.highway2015.convergence import SCALES, top_of
-from thruway.experiments.highway2015.convergence_claims import CLAIMS, epochs_to_tenth, lowest_mean, mean_over_epochs
-from thruway.experiments.highway2015.convergence_rows import Rows, kinds, mean_curve, read_top
-from thruway.experiments.highway2015.depth import Config
-from thruway.report import (
-    Cell,
-    ClaimVerdict,
-    Page,
-    Section,
-    TableData,
-    loss_curves,
-    paper_comparison,
-    search_scatter,
-    write_page,
-    write_summary,
+from thruway.experiments.highway2015.convergence import (
+    CLAIMS,
+    SCALES,
+    epochs_to_tenth,
+    kinds,
+    lowest_mean,
+    mean_curve,
+    mean_over_epochs,
+    read_top,
+    top_of,
 )
+from thruway.experiments.highway2015.depth import Config
+from thruway.experiments.highway2015.depth_search import load_images, run_search, stored_nets
+from thruway.experiments.machinery.claims import Rows
+from thruway.experiments.machinery.page import StudyPage, differences
+from thruway.experiments.machinery.study import Study
+from thruway.report import Cell, Section, TableData, loss_curves, paper_comparison, search_scatter
 from thruway.runs import RunReader
 
-__all__ = ["write_report"]
+__all__ = ["STUDY", "page"]
 
-_ALWAYS_DIFFERENT = (
+_DIFFERS = (
     "the ranges of learning rate, momentum and decay are ours: the papers do not print them",
     "all searches of a run share the order of the training examples, and a trial draws the same values for both blocks "
     "and every depth",
     "initial weights are Glorot's normalised ones times the activation's gain (He's variance for relu)",
     "the settings of lowest loss after the last epoch count as the top; the paper does not say how it ranks them",
     "a setting that diverges is not among the top; where fewer survive, the mean is over those",
-    "'faster' is read as a lower loss in the mean over the epochs; a first reading, to be where plain nets end in "
-    "fewer epochs, was given up after a demo on digits: at 10 layers the paper's own highway nets do not get there",
+    "'faster' is read as a lower loss in the mean over the epochs; a first reading, to reach the final loss of plain "
+    "networks in fewer epochs, was given up after a demo on digits: at 10 layers the paper's own highway networks do "
+    "not reach it",
     "'about where' is read as within a factor of 3",
     "thresholds are ours, set before any run",
 )
 
+_PAPER_DATA = (
+    "The paper's losses are orders of magnitude, from second-hand descriptions of its text. Its data and training "
+    "budget are larger, so compare the pattern over depth, not the digits."
+)
 
-def write_report(reader: RunReader, folder: Path) -> tuple[TableData, tuple[ClaimVerdict, ...]]:
-    """Write report.html and summary.json into the run folder; hand back the table and the verdicts."""
-    config = Config.model_validate(reader.config)
-    rows = read_top(reader, config)
-    verdicts = tuple(judge(claim, rows) for claim in CLAIMS) if rows else ()
-    table, provenance = kind_table(rows, config), _provenance(reader, config, rows)
-    page = Page(
-        title="Do highway nets converge faster than plain ones?",
+# Fig. 1 (MNIST) as others describe it; its axes could not be read.
+_PAPER = {
+    ("plain", 10): "< 1e-4",
+    ("plain", 20): "< 1e-4",
+    ("plain", 100): "more than two orders above highway-100",
+    ("highway", 50): "like 10 and 20",
+    ("highway", 100): "like 10 and 20",
+}
+
+
+def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
+    """Return the page of the report."""
+    table = _table(rows, config)
+    minutes = sum(row["seconds"] for row in rows) / 60
+    return StudyPage(
+        title="Do highway networks converge faster than plain ones?",
         subtitle="Fig. 1, right, of Training Very Deep Networks, Srivastava, Greff & Schmidhuber 2015",
         lead=_lead(rows, config, reader.status),
-        claims=verdicts,
         sections=(
             Section("The mean of the top settings (fig. 1, right)", _curves(rows), _curves_reading(config), table),
             Section(
                 "The search",
                 search_scatter(rows),
-                "Each mark is one setting. A kind of net that is easy to train shows low losses over wide ranges.",
+                "Each mark is one setting. A kind of network that is easy to train has low losses over wide ranges.",
             ),
-            Section(
-                "Beside the paper",
-                None,
-                "The paper's losses are orders of magnitude from its text, at second hand; its data and budget are "
-                "larger, so compare the pattern over depth, not the digits.",
-                _paper(rows),
-            ),
+            Section("Beside the paper", None, _PAPER_DATA, _beside_the_paper(rows)),
         ),
-        provenance=provenance,
+        table=table,
+        facts={
+            "scale": config.scale,
+            "data": config.data + ("" if config.examples is None else f", {config.examples:,} training examples"),
+            "seeds": f"{config.searches} independent searches, starting with seed {config.seed}",
+            "search": f"{config.trials} settings per search, block and depth; the mean is over the best "
+            f"{top_of(config)}; {config.epochs} epochs; batches of {config.batch}",
+        },
+        cost=f"{minutes:.1f} minutes of training in total",
+        differs=(*differences(config, SCALES["paper"]), *_DIFFERS),
     )
-    write_page(page, folder / "report.html")
-    write_summary(folder / "summary.json", experiment=reader.name, rows=rows, claims=verdicts, meta=provenance)
-    return table, verdicts
 
 
-def kind_table(rows: Rows, config: Config) -> TableData:
-    """A line per depth and block, means over the searches; the lower end of each depth is marked."""
+def _table(rows: Rows, config: Config) -> TableData:
+    """One line per depth and block, means over the searches; the lower final loss at each depth is marked."""
     lines = []
     ends = {kind: _over_searches(rows, partial(lowest_mean, block=kind[0], depth=kind[1])) for kind in kinds(rows)}
     for block, depth in sorted(ends, key=lambda kind: (kind[1], kind[0] != "plain")):
@@ -104,8 +114,8 @@ def kind_table(rows: Rows, config: Config) -> TableData:
     return TableData(
         columns,
         tuple(lines),
-        f"Training loss in nats, the mean over the best {top_of(config)} of a search, then over searches. The lower of "
-        "each depth is marked; never: not in every search.",
+        f"Training loss in nats, the mean over the best {top_of(config)} of a search, then over searches. The lower "
+        "loss at each depth is marked. never: not in every search.",
     )
 
 
@@ -137,17 +147,7 @@ def _curves_reading(config: Config) -> str:
     )
 
 
-# As reported of fig. 1 (MNIST) in words and orders of magnitude; the axes could not be read.
-_PAPER = {
-    ("plain", 10): "< 1e-4",
-    ("plain", 20): "< 1e-4",
-    ("plain", 100): "more than two orders above highway-100",
-    ("highway", 50): "like 10 and 20",
-    ("highway", 100): "like 10 and 20",
-}
-
-
-def _paper(rows: Rows) -> TableData:
+def _beside_the_paper(rows: Rows) -> TableData:
     entries = [
         (
             f"{block}, {depth} layers",
@@ -161,16 +161,17 @@ def _paper(rows: Rows) -> TableData:
 
 
 def _lead(rows: Rows, config: Config, status: str) -> str:
-    """The answer in plain words, from the numbers."""
     expected = len(config.blocks) * len(set(config.depths)) * config.searches * config.trials
-    sentences = [] if len(rows) == expected else [f"{len(rows)} of {expected} settings have finished, {status}."]
+    sentences = []
+    if len(rows) != expected:
+        sentences.append(f"{len(rows)} of {expected} settings have finished (the run is {status}).")
     for depth in sorted({depth for _, depth in kinds(rows)}):
         plain, highway = (
             _over_searches(rows, partial(lowest_mean, block=block, depth=depth)) for block in ("plain", "highway")
         )
         if math.isnan(plain) or math.isnan(highway):
             continue
-        sentences.append(f"With {depth} layers plain nets get to {_loss(plain)}, highway nets to {_loss(highway)}.")
+        sentences.append(f"With {depth} layers plain networks reach {_loss(plain)}, highway networks {_loss(highway)}.")
     if len(sentences) and rows:
         sentences.append(f"All are mean losses over the best {top_of(config)} of {config.trials} settings, in nats.")
     return " ".join(sentences)
@@ -180,13 +181,17 @@ def _loss(value: float) -> str:
     return f"{value:.2g}" if math.isfinite(value) else "nothing finite"
 
 
-def _provenance(reader: RunReader, config: Config, rows: Rows) -> Mapping[str, str | Sequence[str]]:
-    minutes = sum(row["seconds"] for row in rows) / 60
-    differs = differences(config, SCALES["paper"], ("searches",))
-    return {
-        "scale": config.scale,
-        "data": config.data + ("" if config.examples is None else f", {config.examples:,} training examples"),
-        "seeds": f"{config.searches} independent searches, from seed {config.seed} on",
-        "search": f"{config.trials} settings per search, block and depth; the mean is over the best {top_of(config)}; "
-        f"{config.epochs} epochs; batches of {config.batch}",
-    } | origin(reader, cost=f"{minutes:.1f} minutes of training in all", differs=[*differs, *_ALWAYS_DIFFERENT])
+STUDY = Study(
+    name="highway2015.convergence",
+    title="highway networks converge faster than plain ones of the same depth: the top tenth of a search, as its best",
+    source="Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), fig. 1, right",
+    config=Config,
+    scales=SCALES,
+    prepare=load_images,
+    run=run_search,
+    rows=read_top,
+    claims=CLAIMS,
+    page=page,
+    stored_nets=stored_nets,
+    example="--scale demo --trials 10",
+)

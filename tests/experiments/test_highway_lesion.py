@@ -1,37 +1,44 @@
-"""The lesion study of highway nets: its numbers against nets changed by hand, and its claims both ways."""
+"""The lesion study of highway networks: its rows against networks changed by hand; each claim held and failed."""
 
 import copy
 import math
 
 import pytest
 import torch
-from veit_tiny import TINY, complete, measurements, rows_of
+from tiny_runs import complete
 
-from thruway.experiments import judge
-from thruway.experiments.highway2015 import lesion
-from thruway.experiments.highway2015.lesion_claims import claims_for
-from thruway.experiments.image_parts import load_parts
-from thruway.experiments.net_training import trained
+from thruway.experiments.highway2015 import LESION, lesion
+from thruway.experiments.machinery import judge, load_images
+from thruway.experiments.machinery.training import trained_net
 from thruway.nn.gates import mix
 from thruway.runs import open_run
 
-NAME = "highway2015.lesion"
-CONFIG = TINY[NAME].model_copy(update={"seeds": 1, "lesioned_examples": 60, "gate_bias": -1.0, "activation": "tanh"})
+CONFIG = lesion.Config(
+    depth=10,
+    width=6,
+    examples=100,
+    test_examples=40,
+    epochs=2,
+    batch=25,
+    lesioned_examples=60,
+    gate_bias=-1.0,
+    activation="tanh",
+)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return complete(tmp_path_factory.mktemp("runs") / "highway", NAME, CONFIG)
+    return complete(tmp_path_factory.mktemp("runs") / "highway", LESION.name, CONFIG)
 
 
 @pytest.fixture(scope="module")
 def net(folder):
-    return trained(CONFIG, measurements(NAME, CONFIG)[0].net, load_parts(CONFIG), open_run(folder))
+    return trained_net(CONFIG, lesion.highway_net(CONFIG, 0), load_images(CONFIG), open_run(folder))
 
 
 @pytest.fixture(scope="module")
 def data():
-    train = load_parts(CONFIG).train
+    train = load_images(CONFIG).train
     return train.images[:60], train.labels[:60]
 
 
@@ -54,7 +61,7 @@ def rest(net, x, layer, labels):
 
 
 def test_a_shut_layer_hands_on_what_it_got(folder, net, data):
-    rows = [row for row in rows_of(folder, NAME, CONFIG) if row["gate"] == "closed"]
+    rows = [row for row in LESION.rows(open_run(folder), CONFIG) if row["gate"] == "closed"]
     assert [row["layer"] for row in rows] == list(range(2, 11))  # the first layer is a plain one
     images, labels = data
     with torch.no_grad():
@@ -66,7 +73,7 @@ def test_a_shut_layer_hands_on_what_it_got(folder, net, data):
 
 
 def test_a_gate_at_its_mean_stands_still(folder, net, data):
-    rows = [row for row in rows_of(folder, NAME, CONFIG) if row["gate"] == "mean"]
+    rows = [row for row in LESION.rows(open_run(folder), CONFIG) if row["gate"] == "mean"]
     assert len(rows) == 9
     images, labels = data
     with torch.no_grad():
@@ -78,18 +85,18 @@ def test_a_gate_at_its_mean_stands_still(folder, net, data):
 
 def test_the_net_is_left_as_it_was(net, data):
     before = copy.deepcopy(net.state_dict())
-    for each in measurements(NAME, CONFIG):
-        each.measure(net, load_parts(CONFIG))
+    for each in lesion.measurements(CONFIG):
+        each.measure(net, load_images(CONFIG))
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
 
 
 # --- claims
 
-CLAIMS = {claim.id: claim for claim in claims_for(lesion.Config(depth=50))}
+CLAIMS = {claim.id: claim for claim in lesion.claims(lesion.Config(depth=50))}
 
 
 def rows_with(rises, gate="closed", guessing=0.9):
-    """Layers 2, 3, ... of 50; intact 0.02. The other gate says the opposite."""
+    """Layers 2, 3, ... of 50; intact error 0.02. With the other gate, the rises are reversed."""
     other = "mean" if gate == "closed" else "closed"
     most = max(rises)
     return [
@@ -106,7 +113,7 @@ def rows_with(rises, gate="closed", guessing=0.9):
     ]
 
 
-# As the paper has it: the first 14 highway layers matter, four at the end a little, the rest not.
+# As in the paper: the first 14 highway layers matter, four at the end a little, the rest not.
 PAPER = rows_with([0.2] * 14 + [0.001] * 31 + [0.1] * 4)
 LATE = rows_with([0.001] * 14 + [0.1] * 35)
 
@@ -135,7 +142,7 @@ def test_layers_that_help_when_shut_take_nothing_off_the_others():
 
 
 def test_claims_are_about_the_paper_s_shares_of_the_depth():
-    claims = {claim.id: claim for claim in claims_for(lesion.Config(depth=10))}
+    claims = {claim.id: claim for claim in lesion.claims(lesion.Config(depth=10))}
     rows = rows_with([0.1, 0.1] + [0.0] * 7)  # layers 2 and 3 of 10
     assert claims["early-layers-matter"].measure(rows) == pytest.approx(1, rel=1e-12)
     assert claims["later-layers-idle"].measure(rows) == pytest.approx(0, abs=1e-12)
@@ -144,7 +151,7 @@ def test_claims_are_about_the_paper_s_shares_of_the_depth():
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
 def test_a_net_that_has_hardly_learnt_is_no_answer(claim):
-    """Nothing happens to it, whatever is shut: that must not pass for idle layers."""
+    """No lesion changes its error, which must not count as idle layers."""
     assert math.isnan(claim.measure(rows_with([0.2] * 14 + [0.0] * 35, guessing=0.04)))
     assert not math.isnan(claim.measure(rows_with([0.2] * 14 + [0.0] * 35, guessing=0.05)))
 

@@ -1,4 +1,4 @@
-"""What is heard of a highway net's layers, against the layers computed one by one in float64."""
+"""Recorded gates of a highway network, against its layers computed one by one in float64."""
 
 import copy
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from thruway.errors import ConfigError
-from thruway.experiments.highway2015.gates_heard import hear, stack_of, sum_over
+from thruway.experiments.highway2015.recorded_gates import highway_stack, record_pass, sum_gates
 from thruway.networks import mlp
 
 ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}
@@ -38,25 +38,25 @@ def slowly(net, image, activation):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_every_layer_of_the_very_pass_is_heard(activation):
+def test_every_layer_of_a_pass_is_recorded(activation):
     net, images = net_of(activation), images_of(4)
-    heard = hear(net, images)
+    recorded = record_pass(net, images)
     with torch.no_grad():
         for number, image in enumerate(images):
             slow = slowly(net, image, ACTIVATIONS[activation])
-            for fast, one_by_one in zip(heard[:3], slow, strict=True):
+            for fast, one_by_one in zip(recorded[:3], slow, strict=True):
                 # Float64 sums of seven numbers in another order, through six layers.
                 torch.testing.assert_close(fast[:, number], one_by_one, rtol=1e-12, atol=1e-14)
-        assert torch.equal(heard.logits, net(images))
+        assert torch.equal(recorded.logits, net(images))
 
 
-def test_hearing_leaves_no_hook_and_no_trace(monkeypatch):
+def test_recording_leaves_no_hook_and_changes_nothing(monkeypatch):
     net = net_of()
     before = copy.deepcopy(net.state_dict())
-    hear(net, images_of(2))
+    record_pass(net, images_of(2))
     monkeypatch.setattr(net.head, "forward", lambda x: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        hear(net, images_of(2))
+        record_pass(net, images_of(2))
     assert not [module for module in net.modules() if module._forward_hooks]
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
 
@@ -64,7 +64,7 @@ def test_hearing_leaves_no_hook_and_no_trace(monkeypatch):
 def test_sums_are_those_over_single_examples():
     net, images = net_of(), images_of(11, seed=4)
     labels = torch.tensor([0, 2, 2, 1, 0, 0, 2, 1, 2, 0, 2])
-    sums = sum_over(net, [(images[:4], labels[:4]), (images[4:], labels[4:])], classes=3)
+    sums = sum_gates(net, [(images[:4], labels[:4]), (images[4:], labels[4:])], classes=3)
     gates = torch.zeros(3, 6, 6, dtype=torch.float64)
     change, inputs = torch.zeros(2, 6, dtype=torch.float64)
     sparseness, wrong = 0.0, 0
@@ -91,18 +91,18 @@ def test_gates_that_are_all_alike_have_a_sparseness_of_one():
     with torch.no_grad():
         net.blocks.weight[:, 6:] = 0
         net.blocks.bias[:, 6:] = -2
-    sums = sum_over(net, [(images_of(5), torch.zeros(5, dtype=torch.long))], classes=1)
+    sums = sum_gates(net, [(images_of(5), torch.zeros(5, dtype=torch.long))], classes=1)
     assert sums.sparseness / 5 == pytest.approx(1, rel=1e-12)
     with torch.no_grad():
         net.blocks.bias[:, 6:] = -1000.0
         net.blocks.bias[0, 6:9] = 1000.0  # 3 of 36 wide open, the others shut
-    sums = sum_over(net, [(images_of(5), torch.zeros(5, dtype=torch.long))], classes=1)
+    sums = sum_gates(net, [(images_of(5), torch.zeros(5, dtype=torch.long))], classes=1)
     assert sums.sparseness / 5 == pytest.approx(3 / 36, rel=1e-12)
 
 
 def test_a_net_without_one_stack_is_refused():
     layered = mlp("highway", 4, 6, 8, 3, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(ConfigError, match=r"0 HighwayStacks, and one is needed. Build it with fused=True"):
-        stack_of(layered)
-    with pytest.raises(ConfigError, match="2 HighwayStacks"):
-        stack_of(torch.nn.Sequential(net_of(), net_of()))
+    with pytest.raises(ConfigError, match=r"must have one HighwayStack, but has 0\. Build it with fused=True"):
+        highway_stack(layered)
+    with pytest.raises(ConfigError, match="but has 2"):
+        highway_stack(torch.nn.Sequential(net_of(), net_of()))
