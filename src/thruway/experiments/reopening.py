@@ -15,8 +15,6 @@ from thruway.data import TensorSet
 from thruway.dissecting import Dissection, dissect
 from thruway.errors import CheckpointError, ConfigError, unknown_name
 from thruway.experiments import image_parts, measuring, net_training
-from thruway.experiments.he2016 import gates as he_gates
-from thruway.experiments.he2016 import gates_run as he_gates_run
 from thruway.experiments.highway2015 import (
     cifar,
     cifar_opening,
@@ -33,19 +31,6 @@ from thruway.experiments.highway2015 import (
 from thruway.experiments.highway2015 import lesion as highway_lesion
 from thruway.experiments.highway2015 import lesion_run as highway_lesion_run
 from thruway.experiments.image_study import ImageStudy
-from thruway.experiments.veit2016 import (
-    effective_paths,
-    effective_paths_run,
-    lesion,
-    lesion_run,
-    nets,
-    path_survival,
-    path_survival_run,
-    paths,
-    paths_run,
-    stochastic_depth,
-    stochastic_depth_run,
-)
 from thruway.networks import VGG, ConvNet
 from thruway.nn import HighwayConv2d
 from thruway.runs import RunReader
@@ -209,11 +194,5 @@ KEEPERS: dict[str, Callable[[RunReader], list[KeptNet]]] = {
     "highway2015.very_deep": _measured(very_deep.Config, very_deep_run.measurements, _plainly),
     "highway2015.mnist_conv": _measured(mnist_conv.Config, mnist_conv_run.measurements, _plainly),
     "highway2015.cifar": _measured(cifar.Config, cifar_run.measurements, cifar_opening.opened),
-    "he2016.gates": _measured(he_gates.Config, he_gates_run.measurements, _plainly),
     "highway2015.lesion": _measured(highway_lesion.Config, highway_lesion_run.measurements, _plainly),
-    "veit2016.lesion": _measured(lesion.Config, lesion_run.measurements, nets.opened),
-    "veit2016.paths": _measured(paths.Config, paths_run.measurements, nets.opened),
-    "veit2016.effective_paths": _measured(effective_paths.Config, effective_paths_run.measurements, nets.opened),
-    "veit2016.path_survival": _measured(path_survival.Config, path_survival_run.measurements, nets.opened),
-    "veit2016.stochastic_depth": _measured(stochastic_depth.Config, stochastic_depth_run.measurements, nets.opened),
 }
