@@ -128,7 +128,8 @@ def _lead(rows: Rows, config: Config, status: str) -> str:
     change = ratios[deepest] - 1
     return unfinished + (
         f"With {config.parameters:,} parameters a network of recurrence depth {shallowest} needs "
-        f"{bits[shallowest]:.3f} bits per character of unseen text, one of depth {deepest} {bits[deepest]:.3f}: {abs(change):.1%} "
+        f"{bits[shallowest]:.3f} bits per character of unseen text, one of depth {deepest} {bits[deepest]:.3f}: "
+        f"{abs(change):.1%} "
         f"{'less' if change < 0 else 'more'}. The best depth is {best}, with {bits[best]:.3f}."
     )
 
