@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from benchmarks.measure import ratio
 from benchmarks.stack import Row, verdict
 from thruway.dissecting import Dissection, Loss
-from thruway.experiments.reopening import kept_nets
+from thruway.experiments import STUDIES
 from thruway.runs import open_run
 
 EXAMPLES = 1000
@@ -41,7 +41,8 @@ def seconds(d: Dissection, batches: list[tuple[Tensor, Tensor]]) -> tuple[list[f
 
 def rows(folder: Path) -> Iterator[Row]:
     """A row per residual net of the run, then what a prediction costs."""
-    for name, kept in kept_nets(open_run(folder)).items():
+    reader = open_run(folder)
+    for name, kept in STUDIES[reader.name].nets(reader).items():
         if "-resnet-" not in name:
             continue
         d, test, _ = kept.open(None, False)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from command import RUN, TINY, call
 
-from thruway.experiments import EXPERIMENTS
-from thruway.experiments.reopening import KEEPERS, chosen_net, kept_nets
+from thruway.experiments import STUDIES
+from thruway.experiments.machinery import choose_net
 from thruway.runs import Run, open_run
 
 VEIT = ["--modules", "3", "--widths", "3", "3", "3", "--epochs", "1", "--examples", "100", "--test-examples", "60"]
@@ -31,15 +31,20 @@ def found(capsys, *arguments):
     return json.loads(said.out)
 
 
-def test_every_study_that_keeps_nets_is_one():
-    assert set(KEEPERS) <= set(EXPERIMENTS)
-    assert {
-        name for name in EXPERIMENTS if name.startswith(("veit2016", "highway2015", "he2016", "srivastava2025"))
-    } == set(KEEPERS)
+def stored_nets(folder):
+    """The trained nets of a run folder, by name."""
+    reader = open_run(folder)
+    return STUDIES[reader.name].nets(reader)
+
+
+def test_every_study_that_trains_whole_nets_keeps_them():
+    papers = ("veit2016", "highway2015", "he2016", "srivastava2025")
+    keepers = {name for name, study in STUDIES.items() if study.stored_nets is not None}
+    assert keepers == {name for name in STUDIES if name.startswith(papers)}
 
 
 def test_the_intact_net_has_the_error_that_its_run_logged(capsys, runs):
-    for net in kept_nets(open_run(runs / "depth")):
+    for net in stored_nets(runs / "depth"):
         case, member = net.split("/")
         block, depth, _ = case.split("-")
         logged = open_run(runs / "depth").table(site=f"{block}/{depth}", member=int(member), quantity="test_error")
@@ -71,19 +76,19 @@ def test_a_checkpoint_names_its_net(capsys, runs):
         path = runs / "depth" / "checkpoints" / f"{file}.safetensors"
         if not path.exists():
             continue
-        nets = [net for net in kept_nets(open_run(runs / "depth")) if net.startswith(file)]
+        nets = [net for net in stored_nets(runs / "depth") if net.startswith(file)]
         if len(nets) == 1:
             assert "residual" in found(capsys, path)["about"]
         else:
             said = call(capsys, "dissect", path)
             assert f"holds {len(nets)} nets: {', '.join(nets)}. Choose one: --net {nets[0]}." in said.all
-            assert found(capsys, path, "--net", nets[1], "--structure")["about"].startswith("residual net of 3")
+            assert found(capsys, path, "--net", nets[1], "--structure")["about"].startswith("residual network of 3")
 
 
 def test_which_net_is_asked(capsys, runs):
     said = call(capsys, "dissect", runs / "veit")
     assert said.code == 2
-    assert "keeps 2 nets: net-resnet-0, net-vgg-0. Choose one: --net net-resnet-0." in said.all
+    assert "has 2 networks: net-resnet-0, net-vgg-0. Choose one: --net net-resnet-0." in said.all
     said = call(capsys, "dissect", runs / "veit", "--net", "net-resnet-1")
     assert "unknown net 'net-resnet-1'; did you mean 'net-resnet-0'?" in said.all
     said = call(capsys, "dissect", runs / "veit" / "checkpoints" / "net-vgg-0.json", "--net", "net-resnet-0")
@@ -97,27 +102,26 @@ def test_a_run_of_somebody_else_is_told_what_to_do(capsys, empty_place):
         run.save("last", {"weight": torch.ones(1)})
     said = call(capsys, "dissect", empty_place / "own")
     assert said.code == 2
-    assert "how its nets are built is not known here" in said.all
-    assert "--weights FILE" in said.all
+    assert "Name the study: package.module:STUDY" in said.all
 
 
 def test_a_run_that_has_trained_nothing_is_told_to_go_on(capsys, empty_place):
-    config = EXPERIMENTS["veit2016.paths"].scales["demo"].model_dump(mode="json")
+    config = STUDIES["veit2016.paths"].scales["demo"].model_dump(mode="json")
     run = Run.create(empty_place / "own", config, name="veit2016.paths", command=[], seeds={}, device="cpu")
     with run:
         pass
     said = call(capsys, "dissect", empty_place / "own")
     assert said.code == 1
-    assert "keeps no trained net yet. Let the run go on: thruway run --resume" in said.all
+    assert "has no trained network yet. Let the run finish: thruway run --resume" in said.all
 
 
 def test_a_net_that_is_half_trained_is_none(tmp_path):
-    config = EXPERIMENTS["veit2016.paths"].config(modules=1, epochs=2, seeds=2).model_dump(mode="json")
+    config = STUDIES["veit2016.paths"].config(modules=1, epochs=2, seeds=2).model_dump(mode="json")
     run = Run.create(tmp_path / "own", config, name="veit2016.paths", command=[], seeds={}, device="cpu")
     with run:
         for seed, epoch in ((0, 1), (1, 2)):
             run.save(f"net-resnet-{seed}", {"weight": torch.ones(1)}, state={"epoch": epoch})
-    assert list(kept_nets(open_run(tmp_path / "own"))) == ["net-resnet-1"]
+    assert list(stored_nets(tmp_path / "own")) == ["net-resnet-1"]
 
 
 def test_data_that_has_moved_is_told(capsys, runs, tmp_path):
@@ -127,8 +131,8 @@ def test_data_that_has_moved_is_told(capsys, runs, tmp_path):
 
 
 def test_the_only_net_needs_no_name(tmp_path):
-    config = EXPERIMENTS["veit2016.paths"].config(modules=1, epochs=1, seeds=1).model_dump(mode="json")
+    config = STUDIES["veit2016.paths"].config(modules=1, epochs=1, seeds=1).model_dump(mode="json")
     run = Run.create(tmp_path / "own", config, name="veit2016.paths", command=[], seeds={}, device="cpu")
     with run:
         run.save("net-resnet-0", {"weight": torch.ones(1)}, state={"epoch": 1})
-    assert chosen_net(open_run(tmp_path / "own"), None).name == "net-resnet-0"
+    assert choose_net(stored_nets(tmp_path / "own"), None, tmp_path).name == "net-resnet-0"

@@ -1,6 +1,6 @@
 """What is dissected: a net of a run folder, a Hugging Face folder, or what a function of the user's builds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from torch import nn
 from thruway.cli.dissect_factory import build
 from thruway.cli.dissect_options import DissectOptions
 from thruway.cli.dissect_weights import load_weights
+from thruway.cli.find_study import study_of_run
 from thruway.dissecting import Dissection
 from thruway.errors import ConfigError
-from thruway.experiments.reopening import chosen_net, kept_nets
+from thruway.experiments.machinery import StoredNet, choose_net
 from thruway.integrations.hugging_face import HuggingFaceFolder, is_model_folder, open_folder
-from thruway.runs import RunReader, open_run
+from thruway.runs import open_run
 
 __all__ = ["Batches", "Target", "open_target"]
 
@@ -99,7 +100,8 @@ def _of_run(path: Path, options: DissectOptions) -> Target:
     if named is not None and options.net is not None and options.net.partition("/")[0] != named:
         raise ConfigError(f"{path} is the checkpoint {named!r}, and --net {options.net} was asked for. Give one.")
     reader = open_run(folder)
-    kept = chosen_net(reader, options.net or _only_net(reader, named))
+    found = study_of_run(reader, None).nets(reader)
+    kept = choose_net(found, options.net or _only_net(found, named), folder)
     dissection, test, has_shortcuts = kept.open(options.data_root, options.download)
     images, labels = test.images[: options.examples], test.labels[: options.examples]
     batches = list(zip(torch.split(images, options.batch), torch.split(labels, options.batch), strict=True))
@@ -132,11 +134,11 @@ def _run_of(path: Path) -> tuple[Path, str | None]:
     )
 
 
-def _only_net(reader: RunReader, checkpoint: str | None) -> str | None:
+def _only_net(found: Mapping[str, StoredNet], checkpoint: str | None) -> str | None:
     """The net of a checkpoint that the path named; with several nets in it, that is left to --net."""
     if checkpoint is None:
         return None
-    names = [name for name in kept_nets(reader) if name == checkpoint or name.startswith(f"{checkpoint}/")]
+    names = [name for name in found if name == checkpoint or name.startswith(f"{checkpoint}/")]
     if len(names) > 1:
         raise ConfigError(f"{checkpoint} holds {len(names)} nets: {', '.join(names)}. Choose one: --net {names[0]}.")
     return names[0] if names else checkpoint

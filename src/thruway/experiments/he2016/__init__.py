@@ -1,5 +1,5 @@
 """Identity Mappings in Deep Residual Networks, He, Zhang, Ren & Sun 2016."""
 
-from thruway.experiments.he2016.studies import GATES
+from thruway.experiments.he2016.gates_page import STUDY as GATES
 
 __all__ = ["GATES"]

@@ -1,4 +1,4 @@
-"""Training the language model of each depth into the run folder, and going on where that stopped."""
+"""Resumable training of the language models of rhn2017.depth."""
 
 import math
 import platform
@@ -11,57 +11,57 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from thruway.data.text import TextSet, python_docs, split_text
-from thruway.errors import CheckpointError, ConfigError
-from thruway.experiments.experiment import Progress
+from thruway.errors import ConfigError
+from thruway.experiments.machinery import Progress
+from thruway.experiments.machinery.resumable import run_resumable, saved_state
 from thruway.experiments.rhn2017.depth import Config
-from thruway.experiments.rhn2017.depth_net import LanguageModel, width_for
+from thruway.experiments.rhn2017.depth_model import LanguageModel, width_for
 from thruway.runs import Run
 from thruway.seeding import generator
 
 __all__ = ["Net", "bits_per_character", "build", "load_text", "nets", "run_study", "windows"]
 
-_SAVE_EVERY_S = 30.0  # a checkpoint at least this often; what a kill -9 can cost
-_READ_AT_ONCE = 500  # characters of each piece, where no gradient is wanted
+_EVALUATION_WINDOW = 500  # characters of each piece that are read at once without a gradient
 
 PYTHON = platform.python_version()
 
-# Work of one epoch beside that of a micro-step: the input, the output, the update. Measured on one thread.
+# Cost of input, output and update in one epoch, relative to that of a micro-step. Measured on one thread.
 _COST_OF_ENDS = 6.0
 
 
 class Net(NamedTuple):
-    """One net to train."""
+    """One network to train."""
 
     depth: int
     seed: int
 
     @property
     def site(self) -> str:
-        """Where its numbers stand in the series; its seed is the member."""
+        """Site of its numbers in the series; its seed is the member."""
         return f"rhn/{self.depth}"
 
     @property
     def checkpoint(self) -> str:
-        """The name of its checkpoint."""
+        """Name of its checkpoint."""
         return f"rhn-{self.depth}-{self.seed}"
 
     @property
     def cost(self) -> float:
-        """Work of one epoch, in micro-steps; all nets have one number of weights."""
+        """Cost of one epoch, in micro-steps; all networks have the same number of weights."""
         return self.depth + _COST_OF_ENDS
 
 
 def nets(config: Config) -> list[Net]:
-    """What is trained: all depths of one seed, then those of the next, so that there is a curve to see early."""
+    """Return the networks to train: all depths of one seed, then those of the next, for an early curve over depth."""
     return [Net(depth, seed) for seed in config.all_seeds for depth in sorted(config.depths)]
 
 
 def load_text(config: Config) -> TextSet:
-    """The text, on the device that trains.
+    """Load the text onto the training device.
 
     Raises:
-        ConfigError: if there is no net of that many parameters, or a part of the text is too short for the batch.
-        DatasetError: if this Python came without the text.
+        ConfigError: if no network has that many parameters, or a part of the text is too short for the batch.
+        DatasetError: if this Python was installed without the text.
     """
     text = split_text(python_docs()[: config.characters])
     for depth in config.depths:
@@ -76,17 +76,17 @@ def load_text(config: Config) -> TextSet:
 
 
 def run_study(config: Config, text: TextSet, run: Run, progress: Progress) -> None:
-    """Train every net, or what is left of it, into the run folder."""
-    _note_text(text, run)
-    done = {net: _state_of(net, run) for net in nets(config)}
-    progress.begin(sum(net.cost * (config.epochs - state["epoch"]) for net, state in done.items()))
-    for net, state in done.items():
+    """Train every network into the run folder; skip what it already has."""
+    _record_text(text, run)
+    states = {net: saved_state(run, net.checkpoint, epoch=0, seconds=0.0) for net in nets(config)}
+    progress.begin(sum(net.cost * (config.epochs - state["epoch"]) for net, state in states.items()))
+    for net, state in states.items():
         if state["epoch"] < config.epochs:
             _train(config, net, text, run, progress, state)
 
 
 def build(config: Config, net: Net, symbols: int, coins: torch.Generator) -> LanguageModel:
-    """A net before its first step."""
+    """Return a network with its initial weights."""
     width = width_for(config.parameters, symbols, config.embedding, net.depth)
     drops = config.drop_input, config.drop_state, config.drop_output
     weights = generator(net.seed, "weights", net.depth)
@@ -94,9 +94,10 @@ def build(config: Config, net: Net, symbols: int, coins: torch.Generator) -> Lan
 
 
 def windows(codes: Tensor, pieces: int, window: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """(inputs, targets), each (time, pieces): the text cut into pieces that are read side by side, window by window.
+    """Cut the text into pieces that are read in parallel, and yield (inputs, targets) of one window after another.
 
-    Each piece goes on in the next window where it was left; at the end of the text less than a row is left out.
+    Both have shape (time, pieces). Each piece continues in the next window where the last one ended. At the end of the
+    text, fewer characters than pieces are left out.
 
     >>> [(x.tolist(), y.tolist()) for x, y in windows(torch.arange(7), pieces=2, window=2)]
     [([[0, 3], [1, 4]], [[1, 4], [2, 5]]), ([[2, 5]], [[3, 6]])]
@@ -107,11 +108,11 @@ def windows(codes: Tensor, pieces: int, window: int) -> Iterator[tuple[Tensor, T
 
 
 def bits_per_character(model: LanguageModel, codes: Tensor, pieces: int) -> float:
-    """The mean surprise at a next character, in evaluation mode."""
+    """Return the mean cross-entropy of the next character in bits, in evaluation mode."""
     model.eval()
     state, total, count = None, 0.0, 0
     with torch.no_grad():
-        for inputs, targets in windows(codes, pieces, _READ_AT_ONCE):
+        for inputs, targets in windows(codes, pieces, _EVALUATION_WINDOW):
             logits, state = model(inputs, state)
             total += _loss(logits, targets).item() * targets.numel()
             count += targets.numel()
@@ -119,47 +120,45 @@ def bits_per_character(model: LanguageModel, codes: Tensor, pieces: int) -> floa
 
 
 def _loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """The mean cross-entropy, in nats."""
+    """Mean cross-entropy, in nats."""
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
 def _train(config: Config, net: Net, text: TextSet, run: Run, progress: Progress, state: dict[str, Any]) -> None:
-    """Train one net to the end, from its checkpoint if there is one, and log how it learnt, in bits per character."""
+    """Train one network to the end, from its checkpoint if there is one, and log its bits per character."""
     coins = torch.Generator()
     model = build(config, net, len(text.alphabet), coins).to(config.device)
     optimizer = _optimizer(config, model)
-    epoch, seconds = int(state["epoch"]), float(state["seconds"])
-    if epoch:
+    if state["epoch"]:
         model.load_state_dict(run.load(net.checkpoint).tensors)
-        optimizer.load_state_dict(state["optimizer"])
-    saved_at = time.monotonic()
-    while epoch < config.epochs:
-        started = time.monotonic()
-        # What an epoch draws depends on its number, so that a resumed training draws the same.
-        coins.set_state(generator(net.seed, "coins", net.depth, epoch).get_state())
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate_at(epoch)
-        told = {"train_bits": _train_epoch(config, model, optimizer, text.train)}
-        told |= {
-            f"{name}_bits": bits_per_character(model, part, config.batch)
-            for name, part in (("valid", text.valid), ("test", text.test))
-        }
-        epoch, seconds = epoch + 1, seconds + time.monotonic() - started
-        run.log(epoch, told | {"seconds": seconds}, site=net.site, member=net.seed)
-        is_due = epoch == config.epochs or time.monotonic() - saved_at > _SAVE_EVERY_S
-        if is_due:
-            _save(config, net, model, optimizer, run, epoch, seconds)
-            saved_at = time.monotonic()
-        try:
-            progress.advance(net.cost, f"depth {net.depth}, seed {net.seed}, epoch {epoch}")
-        except KeyboardInterrupt:
-            # Only here: an interrupt inside an epoch leaves weights that belong to no epoch.
-            _save(config, net, model, optimizer, run, epoch, seconds)
-            raise
+        optimizer.load_state_dict(state.pop("optimizer"))
+
+    def epochs() -> Iterator[tuple[float, str]]:
+        for epoch in range(int(state["epoch"]), config.epochs):
+            started = time.monotonic()
+            # What an epoch draws depends on its number, so that a resumed training draws the same.
+            coins.set_state(generator(net.seed, "coins", net.depth, epoch).get_state())
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate_at(epoch)
+            bits = {"train_bits": _train_epoch(config, model, optimizer, text.train)}
+            bits |= {
+                f"{name}_bits": bits_per_character(model, part, config.batch)
+                for name, part in (("valid", text.valid), ("test", text.test))
+            }
+            state["epoch"], state["seconds"] = epoch + 1, state["seconds"] + time.monotonic() - started
+            run.log(epoch + 1, bits | {"seconds": state["seconds"]}, site=net.site, member=net.seed)
+            yield net.cost, f"depth {net.depth}, seed {net.seed}, epoch {epoch + 1}"
+
+    def save() -> None:
+        # A finished network does not need its optimizer.
+        moments = {} if state["epoch"] == config.epochs else {"optimizer": optimizer.state_dict()}
+        run.save(net.checkpoint, model.state_dict(), state={**state, **moments})
+
+    run_resumable(epochs(), save, progress)
 
 
 def _train_epoch(config: Config, model: LanguageModel, optimizer: torch.optim.Optimizer, codes: Tensor) -> float:
-    """One pass over the text; its mean loss in bits per character, of the net as it was while it learnt."""
+    """Train on the text once; return the mean loss of all updates in bits per character."""
     model.train()
     state, losses, sizes = None, [], []
     for inputs, targets in windows(codes, config.batch, config.window):
@@ -182,50 +181,18 @@ def _optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
 
 
-# --- checkpoints
-
-
-def _note_text(text: TextSet, run: Run) -> None:
-    """Which text it is, kept in the run folder; on resuming it must be the same.
+def _record_text(text: TextSet, run: Run) -> None:
+    """Record in the run folder which text it is trained on. A resumed run must have the same text.
 
     Raises:
-        ConfigError: if it is another, as after a change of Python.
+        ConfigError: if the text is another one, as with another version of Python.
     """
-    told = {"characters": len(text), "symbols": len(text.alphabet), "sha256": text.sha256, "python": PYTHON}
+    record = {"characters": len(text), "symbols": len(text.alphabet), "sha256": text.sha256, "python": PYTHON}
     if "text" not in run.checkpoints():
-        run.save("text", {}, state=told)
+        run.save("text", {}, state=record)
     found = run.load("text").state or {}
     if found.get("sha256") != text.sha256:
         raise ConfigError(
-            f"this run began on the documentation of Python {found.get('python')}, {found.get('characters')} "
-            f"characters; that of Python {PYTHON} is another text, of {len(text)}. Resume it with the Python that it "
-            "began with."
+            f"this run was started on the documentation of Python {found.get('python')}, of {found.get('characters')} "
+            f"characters; that of Python {PYTHON} is another text, of {len(text)}. Resume it with the same Python."
         )
-
-
-def _save(
-    config: Config,
-    net: Net,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    run: Run,
-    epoch: int,
-    seconds: float,
-) -> None:
-    state: dict[str, Any] = {"epoch": epoch, "seconds": seconds}
-    if epoch < config.epochs:  # nobody needs the moments of a net that is done
-        state["optimizer"] = optimizer.state_dict()
-    run.save(net.checkpoint, model.state_dict(), state=state)
-
-
-def _state_of(net: Net, run: Run) -> dict[str, Any]:
-    """How far a net is: epochs trained, and seconds spent."""
-    state: dict[str, Any] = {"epoch": 0, "seconds": 0.0}
-    if net.checkpoint in run.checkpoints():
-        found = run.load(net.checkpoint).state
-        if found is None:
-            raise CheckpointError(
-                f"the checkpoint {net.checkpoint!r} does not say how far it is. Remove it to train this net again."
-            )
-        state |= found
-    return state

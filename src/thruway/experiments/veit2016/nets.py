@@ -1,66 +1,120 @@
-"""The nets that are trained: residual in three ways, and plain with and without batch norm."""
+"""Networks of the paper's studies: their config, how each is built, and their names in the reports."""
 
+import abc
 from typing import Any
 
 import torch
 from torch import nn
 
 from thruway.dissecting import Dissection, dissect
-from thruway.experiments.image_parts import Parts
-from thruway.experiments.net_training import Net
-from thruway.experiments.veit2016.protocol import ResNetStudy
+from thruway.experiments.machinery import ImageParts, Net, ResNetConfig
 from thruway.init import lsuv_
-from thruway.networks import resnet, vgg
-from thruway.networks.vgg import VGG
+from thruway.networks import VGG, resnet, vgg
 
-# Training images on which layers are scaled.
+__all__ = [
+    "ALWAYS_DIFFERENT",
+    "LAPTOP",
+    "MODULES_IN_PAPER",
+    "NAMES",
+    "PAPER",
+    "PaperConfig",
+    "boundaries",
+    "dissected_net",
+    "net_in_words",
+    "plain_net",
+    "residual_net",
+    "stochastic_net",
+    "subset_net",
+]
+
+# Number of training images on which the layers of a VGG are scaled.
 _SCALED_ON = 200
 
-__all__ = ["opened", "plain_net", "residual_net", "stochastic_net", "subset_net"]
+MODULES_IN_PAPER = 54
+
+LAPTOP: dict[str, Any] = {
+    "scale": "laptop",
+    "data": "fashion-mnist",
+    "pool": 2,
+    "examples": 10_000,
+    "test_examples": 2000,
+    "modules": 18,
+    "epochs": 12,
+    "batch": 100,
+    "seeds": 3,
+}
+"""Settings shared by the laptop scales of the studies."""
+
+PAPER: dict[str, Any] = {
+    "scale": "paper",
+    "data": "cifar10",
+    "augment": True,
+    "fill": "zeros",
+    "modules": 18,
+    "widths": (16, 32, 64),
+    "epochs": 164,
+    "batch": 128,
+    "seeds": 3,
+    "device": "cuda",
+}
+"""Recipe of He et al. 2016 for ResNet-110: 64,000 updates, rate divided by ten after a half and three quarters."""
 
 
-def residual_net(config: ResNetStudy, seed: int) -> Net:
-    """The net of the paper: all modules take part in every batch."""
+class PaperConfig(ResNetConfig, abc.ABC):
+    """Data and training recipe of a study whose numbers of modules are stated for the paper's 54."""
 
-    def build(parts: Parts, weights: torch.Generator, _coins: torch.Generator) -> nn.Module:
+    def as_many_as(self, of_54: int) -> int:
+        """Return the same share of this network's modules as `of_54` are of the paper's 54; at least one.
+
+        >>> from thruway.experiments.veit2016.lesion import SCALES
+        >>> SCALES["demo"].depth, SCALES["demo"].as_many_as(10), SCALES["paper"].as_many_as(10)
+        (15, 3, 10)
+        """
+        return max(1, round(of_54 * self.depth / MODULES_IN_PAPER))
+
+
+def residual_net(config: PaperConfig, seed: int) -> Net:
+    """Return the paper's residual network: all modules take part in every batch."""
+
+    def build(parts: ImageParts, weights: torch.Generator, _coins: torch.Generator) -> nn.Module:
         return _resnet(config, parts, weights)
 
     return Net("resnet", seed, build)
 
 
-def subset_net(config: ResNetStudy, seed: int, use: int) -> Net:
-    """Exactly `use` of the modules take part in each training batch."""
+def subset_net(config: PaperConfig, seed: int, use: int) -> Net:
+    """Return a residual network trained with exactly `use` random modules in each batch."""
 
-    def build(parts: Parts, weights: torch.Generator, coins: torch.Generator) -> nn.Module:
+    def build(parts: ImageParts, weights: torch.Generator, coins: torch.Generator) -> nn.Module:
         return _resnet(config, parts, weights, subset=use, coins=coins)
 
     return Net("subset", seed, build, weights="resnet", cost=use / config.depth)
 
 
-def stochastic_net(config: ResNetStudy, seed: int, survival: float) -> Net:
-    """Stochastic depth: a coin for each module and batch."""
+def stochastic_net(config: PaperConfig, seed: int, survival: float) -> Net:
+    """Return a residual network trained with stochastic depth: in each batch, each module takes part at random."""
 
-    def build(parts: Parts, weights: torch.Generator, coins: torch.Generator) -> nn.Module:
+    def build(parts: ImageParts, weights: torch.Generator, coins: torch.Generator) -> nn.Module:
         return _resnet(config, parts, weights, survival=survival, coins=coins)
 
     return Net("stochastic", seed, build, weights="resnet", cost=(1 + survival) / 2)
 
 
-def _resnet(config: ResNetStudy, parts: Parts, weights: torch.Generator, **training: Any) -> nn.Module:
+def _resnet(config: PaperConfig, parts: ImageParts, weights: torch.Generator, **training: Any) -> nn.Module:
     modules = (config.modules,) * 3
     return resnet(modules, parts.channels, parts.classes, widths=config.widths, generator=weights, **training)
 
 
-def plain_net(config: ResNetStudy, seed: int, width: int, norm: bool, learning_rate: float | None) -> Net:
-    """VGG of 15 layers, its widths in VGG-16's proportions."""
+def plain_net(config: PaperConfig, seed: int, width: int, norm: bool, learning_rate: float | None) -> Net:
+    """Return a VGG of 15 layers, with the proportions of VGG-16's widths."""
 
-    def build(parts: Parts, weights: torch.Generator, _coins: torch.Generator) -> nn.Module:
+    def build(parts: ImageParts, weights: torch.Generator, _coins: torch.Generator) -> nn.Module:
         stages = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))
         widths = [[width * factor for factor in stage] for stage in stages]
         net = vgg(parts.channels, parts.classes, norm, widths, hidden=(8 * width,), generator=weights)
         if not norm:
-            # He's scale is for whole kernels. On maps of a point or two most of a kernel sees the padding, the signal
-            # fades from layer to layer, and the net never leaves the start.
+            # He's scale assumes whole kernels. On maps of a point or two most of a kernel covers padding, the signal
+            # fades from layer to layer, and the network does not learn.
             lsuv_(net, parts.train.images[:_SCALED_ON].cpu(), generator=weights)
         return net
 
@@ -68,17 +122,17 @@ def plain_net(config: ResNetStudy, seed: int, width: int, norm: bool, learning_r
     return Net(name, seed, build, learning_rate, weights="vgg", cost=18.0 / config.depth)
 
 
-def opened(model: nn.Module, parts: Parts) -> Dissection:
-    """The net dissected; of a VGG what is left out is a layer with its norm and its rectifier.
+def dissected_net(model: nn.Module, parts: ImageParts) -> Dissection:
+    """Dissect a network. The branches of a VGG are its layers, each with its norm and its rectifier.
 
-    The convolution alone would leave norm and rectifier working on something they never saw.
+    Without the convolution alone, norm and rectifier would get inputs unlike any in training.
     """
     example = parts.test.images[:2]
     return dissect(model, example, declare=_whole_layers(model)) if isinstance(model, VGG) else dissect(model, example)
 
 
 def _whole_layers(net: VGG) -> list[str]:
-    """The layers that keep the shape of what they get."""
+    """Names of the layers that keep the shape of their input."""
     named = [(f"layers.{name}", layer) for name, layer in net.layers.named_children()]
     named += [(f"head.{name}", layer) for name, layer in net.head.named_children()]
     return [name for name, layer in named if isinstance(layer, nn.Sequential) and _keeps_shape(layer[0])]
@@ -88,3 +142,39 @@ def _keeps_shape(first: nn.Module) -> bool:
     if isinstance(first, nn.Conv2d):
         return first.in_channels == first.out_channels
     return isinstance(first, nn.Linear) and first.in_features == first.out_features
+
+
+# --- in reports
+
+NAMES = {
+    "resnet": "residual network",
+    "subset": "trained on subsets",
+    "stochastic": "stochastic depth",
+    "vgg": "VGG",
+    "vgg-norm": "VGG with batch norm",
+}
+"""Names of the networks in the reports."""
+
+ALWAYS_DIFFERENT = (
+    "the paper's training recipe is not known; at paper scale it is that of He et al. 2016 for ResNet-110",
+    "where the size changes, the shortcut takes every second point and fills new channels with zeros",
+    "verdicts rest on damage, the position of the error between that of the intact network and that of guessing; the "
+    "paper shows errors, of better networks",
+    "thresholds are ours, set before any run",
+)
+
+
+def net_in_words(config: PaperConfig) -> str:
+    """Describe the residual network of a study.
+
+    >>> from thruway.experiments.veit2016.paths import SCALES
+    >>> net_in_words(SCALES["paper"])
+    'ResNet-110: 54 pre-activation modules of 16, 32, 64 channels'
+    """
+    widths = ", ".join(map(str, config.widths))
+    return f"ResNet-{2 * config.depth + 2}: {config.depth} pre-activation modules of {widths} channels"
+
+
+def boundaries(config: PaperConfig) -> tuple[int, int]:
+    """Return the indices of the modules with which the second and the third stage begin."""
+    return config.modules, 2 * config.modules

@@ -1,29 +1,61 @@
-"""Deleting modules destroys the long paths of a residual net, and leaves many of the short ones that matter.
+"""Deleting modules destroys the long paths of a residual network, and leaves many of the short ones that matter.
 
 Paper     Veit, Wilber & Belongie 2016, sec. 5, fig. 7
-Protocol  of the paths of each length, the share that is left when d modules are deleted at random; weighted by what
-          the paths of that length carry in a trained net; beside the error of the net without d modules
-Claims    of what paths carry, far more is left than of the paths; the error follows it (path_survival_claims.py)
+Protocol  for each path length, the share of the paths left when d modules are deleted at random; the same weighted by
+          the paths' contribution to the gradient of a trained network; beside its error without d modules
+Claims    far more is left of the paths' contribution than of the paths; the error follows it
 Measured  results/veit2016.path_survival-laptop
-Cost      demo a quarter of a minute on one core; laptop about 20 minutes, 4 on the nets of veit2016.lesion; paper a GPU
-Differs   data, size and training of the nets at demo and laptop scale; weights and errors, which the paper leaves to
-          the reader; the report lists all
+Cost      demo a quarter of a minute on one core; laptop about 20 minutes, 4 with networks of veit2016.lesion; paper a
+          GPU
+Differs   data, size and training at demo and laptop scale; contributions and errors, which the paper's figure does not
+          show; the report lists all
 """
 
+import math
+from functools import partial
+
 from pydantic import Field
+from torch import nn
 
-from thruway.experiments.veit2016.protocol import LAPTOP, PAPER, DeletionStudy
+from thruway.dissecting import shortest_range
+from thruway.dissecting.ranking.rank_correlation import spearman
+from thruway.experiments.machinery import (
+    Claim,
+    ImageParts,
+    Measurement,
+    Rows,
+    StudyPage,
+    mean_by,
+    mean_of,
+    measured_study,
+    only,
+)
+from thruway.experiments.machinery.measuring import Row
+from thruway.experiments.veit2016.deletions import (
+    DAMAGE,
+    DeletionConfig,
+    damage,
+    damage_by_k,
+    delete_some,
+    drawn_cost,
+    several_deleted,
+)
+from thruway.experiments.veit2016.nets import ALWAYS_DIFFERENT, LAPTOP, PAPER, dissected_net, net_in_words, residual_net
+from thruway.experiments.veit2016.paths import sampled_lengths
+from thruway.figures import path_survival, run_curves
+from thruway.report import Section, TableData
+from thruway.runs import RunReader
 
-__all__ = ["SCALES", "Config"]
+__all__ = ["SCALES", "STUDY", "Config", "claims_for", "left_by_k", "measurements"]
 
 
-class Config(DeletionStudy):
+class Config(DeletionConfig):
     """Everything that decides the numbers of a run."""
 
     probe: int = Field(default=64, ge=1)
-    """Test examples whose gradients weigh the paths, the first ones."""
+    """Number of first test examples whose gradients weight the paths."""
     paths: int = Field(default=20, ge=2)
-    """Random paths of each length."""
+    """Number of random paths of each length."""
 
 
 SCALES: dict[str, Config] = {
@@ -31,3 +63,198 @@ SCALES: dict[str, Config] = {
     "laptop": Config(**LAPTOP, drawn_examples=1000),
     "paper": Config(**PAPER, deleted=tuple(range(1, 21)), draws=20, probe=128, paths=100),
 }
+
+
+def measurements(config: Config) -> list[Measurement]:
+    """Return the measurements: errors without several modules, and the paths left."""
+    found = []
+    for seed in config.all_seeds:
+        net = residual_net(config, seed)
+        found += [
+            Measurement(
+                "delete_k", net, partial(delete_some, config, seed), partial(drawn_cost, config, len(config.ks))
+            ),
+            Measurement("left", net, partial(_left, config, seed), partial(_path_cost, config)),
+        ]
+    return found
+
+
+def _path_cost(config: Config, _parts: ImageParts) -> float:
+    return config.probe * config.depth * config.paths / 3
+
+
+def _left(config: Config, seed: int, model: nn.Module, parts: ImageParts) -> list[Row]:
+    """Shares left of the paths of each length, of all paths, and of their contribution, by number of deletions."""
+    lengths, _ = sampled_lengths(model, parts, config.probe, config.paths, seed)
+    d = dissected_net(model, parts)
+    rows: list[Row] = [{**row, "what": "length"} for row in lengths]
+    for k in config.ks:
+        left = d.path_survival(k)
+        rows.append(
+            {
+                "what": "left",
+                "k": k,
+                "left": list(left),
+                "of_paths": sum(share * row["paths"] for share, row in zip(left, lengths, strict=True)),
+                "of_contribution": sum(share * row["contribution"] for share, row in zip(left, lengths, strict=True)),
+            }
+        )
+    return rows
+
+
+# --- claims: thresholds were set before any run
+
+_PAPER = "Veit, Wilber & Belongie 2016"
+
+
+def left_by_k(rows: Rows, key: str) -> dict[int, float]:
+    """Return number of deleted modules -> the share left: `key` is "of_paths" or "of_contribution"."""
+    return {row["k"]: float(row[key]) for row in only(rows, what="left")}
+
+
+def _advantage(rows: Rows, k: int) -> float:
+    carried, paths = (left_by_k(rows, key).get(k, math.nan) for key in ("of_contribution", "of_paths"))
+    return carried / paths
+
+
+def _follows(rows: Rows) -> float:
+    left, damages = left_by_k(rows, "of_contribution"), damage_by_k(rows)
+    ks = sorted(left.keys() & damages.keys())
+    return spearman([left[k] for k in ks], [damages[k] for k in ks]) if len(ks) > 2 else math.nan
+
+
+def claims_for(config: Config) -> tuple[Claim, ...]:
+    """Return the claims, for the paper's shares of this network's modules."""
+    ten = config.as_many_as(10)
+    return (
+        Claim(
+            id="long-paths-die-first",
+            text="Deleting modules spares the paths that matter.",
+            source=f"{_PAPER}, sec. 5, fig. 7",
+            statistic=f"share left of the contribution / share left of the paths, without {ten} of {config.depth}",
+            measure=lambda rows: _advantage(rows, ten),
+            holds_if=">=",
+            threshold=2.0,
+        ),
+        Claim(
+            id="effective-paths-survive",
+            text="Without 10 of 54 modules many of the paths that matter are left.",
+            source=f"{_PAPER}, sec. 5, fig. 7",
+            statistic=f"share left of the paths' contribution, without {ten} of {config.depth}",
+            measure=lambda rows: left_by_k(rows, "of_contribution").get(ten, math.nan),
+            holds_if=">=",
+            threshold=0.1,
+        ),
+        Claim(
+            id="error-follows-paths",
+            text="The fewer paths that matter are left, the larger the error.",
+            source="Ours; the paper sets figs. 5a and 7 side by side",
+            statistic="rank correlation over the numbers of deletions, of what is left of the contribution with mean "
+            "damage",
+            measure=_follows,
+            holds_if="<=",
+            threshold=-0.9,
+        ),
+    )
+
+
+# --- the report
+
+_DIFFERENT = (
+    "the contribution of paths is the published estimate of `veit2016.paths`, on the same networks",
+    "the paper's figure counts paths; their contribution and the error beside it are ours",
+)
+
+
+def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
+    """Return the page of the report."""
+    table = left_table(rows)
+    return StudyPage(
+        title="Which paths are left after a deletion?",
+        subtitle="Fig. 7 of Residual Networks Behave Like Ensembles of Relatively Shallow Networks, Veit, Wilber & "
+        "Belongie 2016",
+        lead=_lead(rows, config),
+        sections=(*_figure_7(rows), *_remaining(rows, table), *several_deleted(rows)),
+        table=table,
+        facts={"nets": net_in_words(config)},
+        differs=(*ALWAYS_DIFFERENT, *_DIFFERENT),
+    )
+
+
+def left_table(rows: Rows) -> TableData:
+    """Return a table with a line per number of deletions: means over seeds."""
+    paths, carried = (mean_by(only(rows, what="left"), "k", key) for key in ("of_paths", "of_contribution"))
+    errors, damages = mean_by(only(rows, what="delete_k"), "k", "error"), _damages(rows)
+    lines = [(k, paths[k], carried[k], errors.get(k), damages.get(k)) for k in paths]
+    columns = ("deleted", "paths left", "contribution left", "test error", "damage")
+    return TableData(columns, tuple(lines), f"Shares; means over seeds and draws. {DAMAGE}")
+
+
+def _damages(rows: Rows) -> dict[int, float]:
+    return mean_by([{"k": row["k"], "damage": damage(row)} for row in only(rows, what="delete_k")], "k", "damage")
+
+
+def _figure_7(rows: Rows) -> list[Section]:
+    left = only(rows, what="left")
+    if not left:
+        return []
+    of_one = {row["k"]: row["left"] for row in left}  # the same for every seed
+    contribution = mean_by(only(rows, what="length"), "length", "contribution")
+    effective = shortest_range(list(contribution.values()), [1] * len(contribution), 0.95)
+    shortest, longest = effective.shortest, effective.longest
+    figure = path_survival(list(contribution), of_one, effective=(shortest, longest))
+    most = max(of_one)
+    reading = (
+        "Each line: of the paths of a length, the share that is left on average. The longer a path, the likelier it "
+        f"contains a deleted module: without {most}, {of_one[most][shortest]:.1%} of length {shortest} are left, "
+        f"and {of_one[most][longest]:.1%} of those of length {longest}. Shaded: the fewest lengths in a row that "
+        "carry 95 % of the gradient."
+    )
+    return [Section("Paths left, by length (fig. 7)", figure, reading)]
+
+
+def _remaining(rows: Rows, table: TableData) -> list[Section]:
+    paths, carried = (mean_by(only(rows, what="left"), "k", key) for key in ("of_paths", "of_contribution"))
+    if not paths:
+        return []
+    skill = {k: 1 - each for k, each in _damages(rows).items()}
+    curves = {"paths": paths, "contribution": carried} | ({"skill of the network": skill} if skill else {})
+    figure = run_curves(
+        {name: ([0, *each], [1.0, *each.values()]) for name, each in curves.items()},
+        x_name="deleted modules",
+        y_name="share left",
+    )
+    reading = (
+        "Every deleted module destroys half of the remaining paths, but less of their contribution to the gradient. "
+        "Skill: position of the error between that of guessing (0) and that of the intact network (1)."
+    )
+    return [Section("What is left", figure, reading, table)]
+
+
+def _lead(rows: Rows, config: Config) -> str:
+    """The answer, from the numbers."""
+    ten = config.as_many_as(10)
+    paths, carried = (mean_by(only(rows, what="left"), "k", key).get(ten) for key in ("of_paths", "of_contribution"))
+    if paths is None or carried is None:
+        return ""
+    damages = _damages(rows)
+    skill = f" The network keeps {1 - damages[ten]:.0%} of its skill." if ten in damages else ""
+    mean = mean_of(row["contribution"] * row["length"] for row in only(rows, what="length"))
+    lengths = len({row["length"] for row in only(rows, what="length")})
+    return (
+        f"Without {ten} of {config.depth} modules {paths:.2%} of the paths are left, and {carried:.0%} of their "
+        f"contribution: those that matter are {mean * lengths:.1f} modules long on average, of {config.depth}.{skill}"
+    )
+
+
+STUDY = measured_study(
+    name="veit2016.path_survival",
+    title="deleting modules destroys the long paths, and leaves many of the short ones that matter",
+    source="Veit, Wilber & Belongie 2016, fig. 7",
+    config=Config,
+    scales=SCALES,
+    measurements=measurements,
+    claims=claims_for,
+    page=page,
+    open_net=dissected_net,
+)

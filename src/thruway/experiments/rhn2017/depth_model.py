@@ -1,4 +1,4 @@
-"""The language model of the study, and how wide it is for its number of parameters."""
+"""The language model of rhn2017.depth, and its width for a given number of parameters."""
 
 import math
 
@@ -13,15 +13,15 @@ __all__ = ["LanguageModel", "parameters_of", "width_for"]
 
 
 class LanguageModel(nn.Module):
-    """Characters in, logits of the next character out; its state is handed in and out.
+    """Recurrent highway network that maps characters to logits of the next character.
 
     Args:
-        symbols: characters of the alphabet.
-        embedding: features that a character is looked up as.
-        width, depth, gate_bias: of the recurrent highway.
-        drops: probabilities of dropping features of input, state and output; one mask a sequence and call.
-        weights: where the first weights are drawn from.
-        coins: where the masks are drawn from.
+        symbols: number of characters in the alphabet.
+        embedding: number of features in the embedding of a character.
+        width, depth, gate_bias: see `RecurrentHighway`.
+        drops: dropout probabilities of input, state and output, with one mask per sequence and call.
+        weights: generator of the initial weights.
+        coins: generator of the dropout masks.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class LanguageModel(nn.Module):
         )
         self.head = nn.utils.skip_init(nn.Linear, width, symbols)  # type: ignore[no-untyped-call]
         self.drop, self.coins = drops[2], coins
-        # Nothing adds up in a row that is looked up: its features need no scale of a fan.
+        # An embedding is looked up, not summed, so its scale does not depend on a fan.
         self.embedding.weight.data.normal_(generator=weights)
         initialize(self.head, "glorot_uniform", generator=weights)
 
     def forward(self, codes: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(logits (time, batch, symbols), state after the last step) of codes (time, batch)."""
+        """Return (logits (time, batch, symbols), state after the last step) for codes (time, batch)."""
         output, state = self.recurrent(self.embedding(codes), state)
         if self.training and self.drop > 0:
             kept = torch.rand(output.shape[1:], generator=self.coins) >= self.drop
@@ -56,7 +56,7 @@ class LanguageModel(nn.Module):
 
 
 def parameters_of(symbols: int, embedding: int, width: int, depth: int) -> int:
-    """Weights and biases of a LanguageModel.
+    """Return the number of parameters of a LanguageModel.
 
     >>> parameters_of(symbols=103, embedding=32, width=80, depth=1)
     29719
@@ -67,10 +67,10 @@ def parameters_of(symbols: int, embedding: int, width: int, depth: int) -> int:
 
 
 def width_for(parameters: int, symbols: int, embedding: int, depth: int) -> int:
-    """The width whose net comes nearest to that many parameters.
+    """Return the width whose network comes nearest to that many parameters.
 
     Raises:
-        ConfigError: if it cannot come within a twentieth of them.
+        ConfigError: if no width comes within 5 % of them.
 
     >>> [width_for(30_000, 103, 32, depth) for depth in (1, 2, 10)]
     [81, 63, 32]
@@ -86,7 +86,7 @@ def width_for(parameters: int, symbols: int, embedding: int, depth: int) -> int:
     found = parameters_of(symbols, embedding, nearest, depth)
     if abs(found - parameters) > parameters / 20:
         raise ConfigError(
-            f"parameters: got {parameters}, but a net of depth {depth} with an alphabet of {symbols} comes no nearer "
-            f"than {found}. Ask for more parameters, or for a smaller embedding."
+            f"parameters: got {parameters}, but the nearest network of depth {depth} with an alphabet of {symbols} "
+            f"has {found}. Ask for more parameters, or for a smaller embedding."
         )
     return nearest

@@ -1,50 +1,43 @@
-"""The report of the study: answer, verdicts, fig. 6 twice, tables, provenance."""
+"""The report of veit2016.paths: fig. 6 twice, tables, the answer."""
 
-from pathlib import Path
-
-from thruway.experiments.measured_report import Told, write_measured_report
-from thruway.experiments.measuring import read_rows
-from thruway.experiments.veit2016.harm import Rows, mean_of, only
-from thruway.experiments.veit2016.paths import SCALES, Config
-from thruway.experiments.veit2016.paths_claims import claims_for, decay
-from thruway.experiments.veit2016.paths_run import measurements
-from thruway.experiments.veit2016.told import ALWAYS_DIFFERENT, net_in_words, over_seeds
+from thruway.experiments.machinery import Rows, StudyPage, mean_of, measured_study, only, over_seeds
+from thruway.experiments.veit2016.nets import ALWAYS_DIFFERENT, dissected_net, net_in_words
+from thruway.experiments.veit2016.paths import SCALES, Config, claims_for, decay, measurements
 from thruway.figures import path_lengths
-from thruway.report import ClaimVerdict, Section, TableData, paper_comparison
+from thruway.report import Section, TableData, paper_comparison
 from thruway.runs import RunReader
 
-__all__ = ["write_report"]
+__all__ = ["STUDY", "page"]
 
 _DIFFERENT = (
-    "gradients are those of single test examples' losses, averaged over examples; the paper takes a batch's",
-    "how many paths the paper drew of each length is not known",
+    "gradients are those of the losses of single test examples, averaged over examples; the paper takes a batch's loss",
+    "the number of paths that the paper drew of each length is not known",
     "the exact sum over all paths of a length stands beside the paper's estimate: it is a vector sum, in which paths "
     "cancel, and the estimate is a mean norm times the number of paths, as if none did",
 )
 
 
-def write_report(reader: RunReader, folder: Path) -> tuple[TableData, tuple[ClaimVerdict, ...]]:
-    """Write report.html and summary.json into the run folder; hand back the table and the verdicts."""
-    config = Config.model_validate(reader.config)
-    rows = read_rows(reader, measurements(config))
+def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
+    """Return the page of the report."""
     table = seed_table(rows)
     sections = [
         *_figure_6(rows, "sampled", "Path by path, as published (fig. 6)", _SAMPLED),
         *_figure_6(rows, "exact", "All paths of a length together, exactly", _EXACT),
         Section("Seed by seed", None, _TABLE, table),
-        Section("Beside the paper", None, "The paper's numbers are of 54 modules.", beside_the_paper(rows, config)),
+        Section(
+            "Beside the paper", None, "The paper's numbers are those of 54 modules.", beside_the_paper(rows, config)
+        ),
     ]
-    told = Told(
+    return StudyPage(
         title="How long are the paths that carry the gradient?",
         subtitle="Fig. 6 of Residual Networks Behave Like Ensembles of Relatively Shallow Networks, Veit, Wilber & "
         "Belongie 2016",
         lead=_lead(rows, config),
         sections=tuple(sections) if rows else (),
         table=table,
-        nets=net_in_words(config),
+        facts={"nets": net_in_words(config)},
         differs=(*ALWAYS_DIFFERENT[:2], *ALWAYS_DIFFERENT[3:], *_DIFFERENT),
     )
-    return write_measured_report(reader, folder, config, SCALES["paper"], rows, claims_for(config), told)
 
 
 _SAMPLED = (
@@ -53,8 +46,8 @@ _SAMPLED = (
     "over seeds."
 )
 _EXACT = (
-    "The same with the gradients of all paths of a length added up. In the middle the norm of that sum: it counts all "
-    "paths of the length, and what cancels among them is gone. Means over seeds."
+    "The same with the gradients of all paths of a length added up. In the middle the norm of that sum, in which "
+    "gradients of opposite direction cancel. Means over seeds."
 )
 _TABLE = (
     "Depth: mean path length, each length weighted by what its paths carry. Effective: the fewest lengths in a row "
@@ -69,7 +62,7 @@ _TITLES = {
 
 
 def seed_table(rows: Rows) -> TableData:
-    """A line per seed and way of counting."""
+    """Return a table with a line per seed and method."""
     lines = []
     for row in rows:
         if row["what"] in ("sampled_whole", "exact_whole"):
@@ -82,7 +75,7 @@ def seed_table(rows: Rows) -> TableData:
 
 
 def beside_the_paper(rows: Rows, config: Config) -> TableData:
-    """The paper's range beside ours."""
+    """Return a table of the paper's numbers beside ours."""
     whole = only(rows, what="sampled_whole")
     ours = [f"{mean_of(row[key] for row in whole):.1f}" if whole else None for key in ("shortest", "longest", "depth")]
     n = config.depth
@@ -124,7 +117,7 @@ def _figure_6(rows: Rows, what: str, title: str, reading: str) -> list[Section]:
 
 
 def _lead(rows: Rows, config: Config) -> str:
-    """The answer in plain words, from the numbers."""
+    """The answer, from the numbers."""
     sentences = []
     for what, how in (("sampled_whole", "By the published estimate"), ("exact_whole", "Added up exactly")):
         whole = only(rows, what=what)
@@ -137,3 +130,16 @@ def _lead(rows: Rows, config: Config) -> str:
     if sentences:
         sentences.append(f"The average path goes through {config.depth / 2:g}.")
     return " ".join(sentences)
+
+
+STUDY = measured_study(
+    name="veit2016.paths",
+    title="short paths carry the gradient of a deep residual network, although most paths are long",
+    source="Veit, Wilber & Belongie 2016, fig. 6",
+    config=Config,
+    scales=SCALES,
+    measurements=measurements,
+    claims=claims_for,
+    page=page,
+    open_net=dissected_net,
+)

@@ -1,101 +1,71 @@
-"""The report of the study: answer, verdicts, figs. 3 and 5, tables, provenance."""
+"""The report of veit2016.lesion: figs. 3 and 5, tables, the answer."""
 
-from collections.abc import Mapping
-from pathlib import Path
 from statistics import median
 
-from thruway.experiments.measured_report import Told, write_measured_report
-from thruway.experiments.measuring import read_rows
-from thruway.experiments.veit2016.harm import Rows, harm, mean_by, mean_of, only
-from thruway.experiments.veit2016.lesion import SCALES, Config
-from thruway.experiments.veit2016.lesion_claims import claims_for, harm_by_k
-from thruway.experiments.veit2016.lesion_run import measurements
-from thruway.experiments.veit2016.told import (
-    ALWAYS_DIFFERENT,
-    HARM,
-    NAMES,
-    boundaries,
+from thruway.experiments.machinery import Rows, StudyPage, mean_by, mean_of, measured_study, only, over_seeds
+from thruway.experiments.veit2016.deletions import (
+    DAMAGE,
+    damage,
+    damage_by_k,
+    from_to,
     interval_in_words,
-    net_in_words,
-    over_seeds,
+    several_deleted,
 )
-from thruway.figures import deletion_bars, deletion_boxes, order_scatter
-from thruway.report import ClaimVerdict, Section, TableData, paper_comparison
+from thruway.experiments.veit2016.lesion import SCALES, Config, claims_for, measurements
+from thruway.experiments.veit2016.nets import ALWAYS_DIFFERENT, NAMES, boundaries, dissected_net, net_in_words
+from thruway.figures import deletion_bars, order_scatter
+from thruway.report import Section, TableData, paper_comparison
 from thruway.runs import RunReader
 
-__all__ = ["several_deleted", "write_report"]
+__all__ = ["STUDY", "page"]
 
 _DIFFERENT = (
-    "VGG with and without batch norm: which the paper had is not known",
-    "a deleted layer of VGG is gone with its norm and its rectifier; layers that change the size or the number of "
+    "VGG with and without batch norm: the paper does not say which it used",
+    "a layer of VGG is deleted with its norm and its rectifier; layers that change the size or the number of "
     "channels cannot be deleted",
-    "the VGG without batch norm starts from LSUV and learns at a rate of its own: from He's start it learns nothing on "
-    "images this small",
+    "the VGG without batch norm starts from LSUV and has a learning rate of its own: from He's initialisation it does "
+    "not learn on images this small",
 )
 
 
-def write_report(reader: RunReader, folder: Path) -> tuple[TableData, tuple[ClaimVerdict, ...]]:
-    """Write report.html and summary.json into the run folder; hand back the table and the verdicts."""
-    config = Config.model_validate(reader.config)
-    rows = read_rows(reader, measurements(config))
+def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
+    """Return the page of the report."""
     table = net_table(rows)
     sections = [
         *(_one_deleted(rows, net, config) for net in ("resnet", *config.plain) if only(rows, net=net)),
         *several_deleted(rows),
         *_reordered(rows),
-        Section("Net by net", None, f"{HARM} Means over seeds.", table),
+        Section("Network by network", None, f"{DAMAGE} Means over seeds.", table),
         Section("Beside the paper", None, _READING, beside_the_paper(rows, config)),
     ]
-    told = Told(
-        title="Can a net do without one of its layers?",
+    return StudyPage(
+        title="Can a network do without one of its layers?",
         subtitle="Figs. 3 to 5 of Residual Networks Behave Like Ensembles of Relatively Shallow Networks, Veit, Wilber "
         "& Belongie 2016",
         lead=_lead(rows, config),
         sections=tuple(sections) if rows else (),
         table=table,
-        nets=f"{net_in_words(config)}; VGG of 15 layers, from {config.vgg_width} channels on",
+        facts={"nets": f"{net_in_words(config)}; VGG of 15 layers, from {config.vgg_width} channels on"},
         differs=(*ALWAYS_DIFFERENT, *_DIFFERENT),
     )
-    return write_measured_report(reader, folder, config, SCALES["paper"], rows, claims_for(config), told)
 
 
 def net_table(rows: Rows) -> TableData:
-    """A line per net: its error, and what single deletions cost."""
+    """Return a table with a line per network: its error, and the damage of single deletions."""
     lines = []
     for net in NAMES:
         mine = only(rows, net=net, what="delete_one")
         if not mine:
             continue
-        harms = [harm(row) for row in mine]
+        damages = [damage(row) for row in mine]
         intact, guessing = (mean_of(row[key] for row in mine) for key in ("intact", "guessing"))
-        lines.append((NAMES[net], intact, guessing, len({row["index"] for row in mine}), median(harms), max(harms)))
-    columns = ("net", "test error", "error of guessing", "deleted one by one", "median harm", "largest harm")
+        lines.append((NAMES[net], intact, guessing, len({row["index"] for row in mine}), median(damages), max(damages)))
+    columns = ("network", "test error", "error of guessing", "deleted one by one", "median damage", "largest damage")
     return TableData(columns, tuple(lines), "Test errors are shares.")
 
 
-def several_deleted(rows: Rows, net: str = "resnet") -> list[Section]:
-    """Fig. 5a, if it is there yet."""
-    drawn = only(rows, what="delete_k", net=net)
-    if not drawn:
-        return []
-    draws = {k: [row["error"] for row in only(drawn, k=k)] for k in sorted({row["k"] for row in drawn})}
-    figure = deletion_boxes(draws, intact=mean_of(row["intact"] for row in drawn), quantity="test error", unit="share")
-    means = {k: mean_of(errors) for k, errors in draws.items()}
-    reading = (
-        f"Random modules deleted together; every draw of every seed. {_from_to(means, 'deleted')} In the paper the "
-        "error grows smoothly."
-    )
-    return [Section("Several modules deleted (fig. 5a)", figure, reading)]
-
-
-def _from_to(means: Mapping[int, float], done: str) -> str:
-    """What the ends of a curve say, from number -> mean error."""
-    few, many = min(means), max(means)
-    return f"With {few} {done}, {means[few]:.1%} are wrong on average; with {many}, {means[many]:.1%}."
-
-
 def beside_the_paper(rows: Rows, config: Config) -> TableData:
-    """The paper's errors beside ours."""
+    """Return a table of the paper's errors beside ours."""
     errors = mean_by(only(rows, what="delete_k"), "k", "error")
     ten, twenty = config.as_many_as(10), config.as_many_as(20)
     spared = only(rows, what="delete_one", net="resnet", resizes=False)
@@ -167,14 +137,14 @@ def _reordered(rows: Rows) -> list[Section]:
         unit="share",
     )
     reading = (
-        "Pairs of modules of one shape swapped at random, every draw of every seed. To the right, less of the order "
-        f"is left. {_from_to(mean_by(drawn, 'k', 'error'), 'swapped')} In the paper the error grows smoothly."
+        "Random pairs of modules of the same shape swapped; every draw of every seed. Further right, less of the order "
+        f"is left. {from_to(mean_by(drawn, 'k', 'error'), 'swapped')} In the paper the error grows smoothly."
     )
     return [Section("Modules in another order (fig. 5b)", figure, reading)]
 
 
 def _lead(rows: Rows, config: Config) -> str:
-    """The answer in plain words, from the numbers."""
+    """The answer, from the numbers."""
     sentences = []
     for net in ("resnet", *config.plain):
         mine = only(rows, net=net, what="delete_one")
@@ -186,9 +156,22 @@ def _lead(rows: Rows, config: Config) -> str:
                 f"{median(row['error'] for row in mine):.1%} in the median and {worst['error']:.1%} "
                 f"at worst ({worst['branch']})."
             )
-    harms, ten = harm_by_k(rows), config.as_many_as(10)
-    if ten in harms:
+    damages, ten = damage_by_k(rows), config.as_many_as(10)
+    if ten in damages:
         sentences.append(
-            f"Without {ten} of its {config.depth} modules the residual net loses {harms[ten]:.0%} of its skill."
+            f"Without {ten} of its {config.depth} modules the residual network loses {damages[ten]:.0%} of its skill."
         )
     return " ".join(sentences)
+
+
+STUDY = measured_study(
+    name="veit2016.lesion",
+    title="a residual network shrugs off the loss and the reordering of modules; a plain one needs every layer",
+    source="Veit, Wilber & Belongie 2016, figs. 3 to 5",
+    config=Config,
+    scales=SCALES,
+    measurements=measurements,
+    claims=claims_for,
+    page=page,
+    open_net=dissected_net,
+)

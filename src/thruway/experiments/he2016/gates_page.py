@@ -1,17 +1,11 @@
-"""The report of the study: answer, verdicts, error against gate bias, errors, table 1 beside them, provenance."""
+"""The report of he2016.gates: error against gate bias, errors, table 1 beside them, the answer."""
 
-from pathlib import Path
-
-from thruway.experiments.compared_nets import Rows, error_of, errors_of
-from thruway.experiments.compared_report import Account, Published, write_compared_report
-from thruway.experiments.he2016.gates import SCALES, Config, gated
-from thruway.experiments.he2016.gates_claims import claims_for
-from thruway.experiments.he2016.gates_run import LABELS, contenders
+from thruway.experiments.he2016.gates import LABELS, SCALES, Config, claims_for, contenders, gated
+from thruway.experiments.machinery import ComparedPage, Published, Rows, compared_study, error_of, errors_of
 from thruway.figures import run_curves
-from thruway.report import ClaimVerdict, Section, TableData
-from thruway.runs import RunReader
+from thruway.report import Section
 
-__all__ = ["write_report"]
+__all__ = ["STUDY", "page"]
 
 _TABLE = "table 1"
 _PUBLISHED = (
@@ -28,39 +22,35 @@ _PUBLISHED = (
 )
 _DIFFERENT = (
     "the reply's gate with a bias of 0 is ours",
-    "the net with the reply's gates has seven eighths of the width, and more parameters",
-    "where sizes change, shortcuts take every second point and pad new channels with zeros, but for those of the 1x1 "
-    "convolutions and of the reply's net, which are normed 1x1 layers",
+    "the network with the reply's gates has seven eighths of the width, and more parameters",
+    "where sizes change, shortcuts take every second point and pad new channels with zeros, except those of the 1x1 "
+    "convolutions and of the reply's network, which are 1x1 layers with norms",
     "images are standardised by one mean and one deviation; the authors subtract each pixel's mean",
-    "the first epoch has a tenth of the rate, which at paper scale is the authors' 400 updates but for nine",
-    "where the paper prints two errors, a claim holds with half their distance: its nets learn another data set, and "
-    "for longer",
+    "the first epoch has a tenth of the rate: at paper scale 391 updates, where the authors have 400",
+    "where the paper prints two errors, a claim holds with half their distance: its networks were trained on another "
+    "data set, and for longer",
 )
 
 
-def write_report(reader: RunReader, folder: Path) -> tuple[TableData, tuple[ClaimVerdict, ...]]:
-    """Write report.html and summary.json into the run folder; hand back the table and the verdicts."""
-    config = Config.model_validate(reader.config)
-    account = Account(
+def page(config: Config) -> ComparedPage:
+    """Return the texts of the report."""
+    return ComparedPage(
         title="Do gated shortcuts fail because of their bias?",
         subtitle="Table 1 of Identity Mappings in Deep Residual Networks, He, Zhang, Ren & Sun 2016, and the reply of "
         "Srivastava 2025",
         lead=lambda rows: _lead(rows, config),
         published=_PUBLISHED,
-        paper_saw="The paper's nets had 110 layers and learnt CIFAR-10, and each of its numbers is the median of five "
-        f"trainings; these have {config.layers} layers and learnt {config.data}.",
-        nets=f"residual nets of {config.layers} layers of {', '.join(map(str, config.widths))} channels, rectifiers "
-        "after the sum, which is joined in another way in each",
+        paper_data="The paper's networks had 110 layers and were trained on CIFAR-10; its numbers are medians of five "
+        f"trainings. These have {config.layers} layers and were trained on {config.data}.",
+        nets=f"residual networks of {config.layers} layers of {', '.join(map(str, config.widths))} channels, with "
+        "rectifiers after the sum, each with another way to join branch and shortcut",
         differs=_DIFFERENT,
         sections=lambda rows: _by_bias(rows, config),
-    )
-    return write_compared_report(
-        reader, folder, config, SCALES["paper"], contenders(config), claims_for(config), account
     )
 
 
 def _by_bias(rows: Rows, config: Config) -> list[Section]:
-    """Error against gate bias, a curve per kind of gate, the identity beside them."""
+    """Error against gate bias: a curve per kind of gate, and the identity."""
     curves, bands = {}, {}
     biases = {"exclusive": config.exclusive, "shortcut": config.shortcut, "highway": config.highway}
     for joining, each in biases.items():
@@ -82,14 +72,14 @@ def _by_bias(rows: Rows, config: Config) -> list[Section]:
         curves, bands=bands, references=references, x_name="gate bias at the start", y_name="test error (share)"
     )
     reading = (
-        "Mean over seeds, and their range. To the left gates begin shut, and modules near the identity; at 0 they "
-        "begin half open, and an exclusive gate halves what passes from module to module."
+        "Mean over seeds, and their range. On the left gates start shut, and modules near the identity; at 0 they "
+        "start half open, and an exclusive gate halves the signal from module to module."
     )
     return [Section("Error against gate bias", figure, reading)]
 
 
 def _lead(rows: Rows, config: Config) -> str:
-    """The answer in plain words, from the numbers."""
+    """The answer, from the numbers."""
     identity = error_of(rows, "identity")
     sentences = [f"With identity shortcuts {config.layers} layers get {identity:.1%} of the test examples wrong."]
     for joining, biases in (("exclusive", config.exclusive), ("highway", config.highway)):
@@ -102,9 +92,21 @@ def _of_gate(rows: Rows, joining: str, high: float, low: float) -> str:
     identity = error_of(rows, "identity")
     at_high, at_low = (error_of(rows, gated(joining, bias)) for bias in (high, low))
     name = LABELS[joining] if joining == "highway" else f"the {LABELS[joining]}"
-    told = f"{name.capitalize()} comes to {at_high:.1%} from a bias of {high:g}, and to {at_low:.1%} from {low:g}"
+    errors = f"{name.capitalize()} comes to {at_high:.1%} from a bias of {high:g}, and to {at_low:.1%} from {low:g}"
     gained, lost = at_high - at_low, at_high - identity
     if gained <= 0:
-        return f"{told}: the lower bias is no help."
-    # Of less than two points no share can be told.
-    return f"{told}: the bias makes up {gained / lost:.0%} of what it loses." if lost > 0.02 else f"{told}."
+        return f"{errors}: the lower bias does not help."
+    # A share of less than two points would be noise.
+    return f"{errors}: the bias makes up {gained / lost:.0%} of the loss." if lost > 0.02 else f"{errors}."
+
+
+STUDY = compared_study(
+    name="he2016.gates",
+    title="gated shortcuts in a deep residual net: whether it is their bias that makes them fail",
+    source="He, Zhang, Ren & Sun 2016 (Identity Mappings), table 1; Srivastava 2025 in reply",
+    config=Config,
+    scales=SCALES,
+    contenders=contenders,
+    claims=claims_for,
+    page=page,
+)

@@ -1,0 +1,230 @@
+"""The report of rhn2017.depth: rows, bits against depth, training curves, the paper's numbers beside ours."""
+
+import math
+from typing import Any
+
+import plotly.graph_objects as go
+
+from thruway.experiments.machinery import Rows, Study, StudyPage
+from thruway.experiments.machinery.page import differences
+from thruway.experiments.rhn2017.depth import CLAIMS, PAPER, SCALES, Config, by_depth, ratio_to_shallowest
+from thruway.experiments.rhn2017.depth_model import parameters_of, width_for
+from thruway.experiments.rhn2017.depth_training import Net, load_text, nets, run_study
+from thruway.figures import run_curves
+from thruway.report import Section, TableData, paper_comparison
+from thruway.runs import RunReader
+
+__all__ = ["STUDY", "depth_table", "page", "read_rows", "read_text"]
+
+# quantity -> epoch -> value
+Course = dict[str, dict[int, float]]
+
+
+def read_text(reader: RunReader) -> dict[str, Any]:
+    """Return the record of the text: characters, symbols, sha256, python; empty before the run has started."""
+    return dict(reader.load("text").state or {}) if "text" in reader.checkpoints() else {}
+
+
+def read_courses(reader: RunReader, config: Config) -> dict[Net, Course]:
+    """Return train_bits, valid_bits, test_bits and seconds of every network, by epoch."""
+    table = reader.table()
+    courses: dict[Net, Course] = {net: {} for net in nets(config)}
+    of_site = {(net.site, net.seed): course for net, course in courses.items()}
+    columns = (table[name] for name in ("site", "member", "step", "quantity", "value"))
+    for site, member, step, quantity, value in zip(*columns, strict=True):
+        # A killed and resumed run logs some epochs twice, with the same numbers.
+        of_site[str(site), int(member)].setdefault(str(quantity), {})[int(step)] = float(value)
+    return {net: course for net, course in courses.items() if course}
+
+
+def read_rows(reader: RunReader, config: Config) -> list[dict[str, Any]]:
+    """Return one row per finished network; validation and test bits are those of the epoch with the best validation."""
+    text = read_text(reader)
+    rows = []
+    for net, course in read_courses(reader, config).items():
+        if config.epochs not in course.get("test_bits", {}):
+            continue
+        valid = {epoch: bits for epoch, bits in course["valid_bits"].items() if math.isfinite(bits)}
+        best = min(valid, key=lambda epoch: valid[epoch], default=config.epochs)
+        width = width_for(config.parameters, text["symbols"], config.embedding, net.depth)
+        rows.append(
+            {
+                "depth": net.depth,
+                "width": width,
+                "parameters": parameters_of(text["symbols"], config.embedding, width, net.depth),
+                "seed": net.seed,
+                "epochs": config.epochs,
+                "best_epoch": best,
+                "train_bits": course["train_bits"][config.epochs],
+                "valid_bits": course["valid_bits"][best],
+                "test_bits": course["test_bits"][best],
+                "seconds": course["seconds"][config.epochs],
+            }
+        )
+    return rows
+
+
+# --- the page
+
+_DIFFERENT = (
+    "the text is Python's documentation, by characters; the paper's numbers for each depth are for words, on the Penn "
+    "Treebank",
+    "the paper's networks are regularised by dropout, without which they over-fit; where the dropouts above are 0, "
+    "small networks are compared after a few epochs instead",
+    "initial weights are Glorot's normalised ones, embeddings standard normal; the authors draw all from one narrow "
+    "uniform distribution",
+    "no word types are dropped from the input, and input and output weights are not tied",
+    "the best epoch is that of the lowest validation loss, computed on as many pieces in parallel as in training; the "
+    "authors read the text again in one piece",
+    "thresholds are ours, set before any run",
+)
+
+
+def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
+    """Return the page of the report."""
+    table = depth_table(rows)
+    return StudyPage(
+        title="Does a recurrent network read better when its step is deeper?",
+        subtitle="Recurrence depth at a fixed number of parameters: Recurrent Highway Networks, Zilly, Srivastava, "
+        "Koutník & Schmidhuber 2017",
+        lead=_lead(rows, config, reader.status),
+        sections=(*_against_depth(rows, config, table), *_training_curves(reader, config), *_beside_the_paper(rows)),
+        table=table,
+        facts=_facts(reader, config),
+        cost=f"{sum(row['seconds'] for row in rows) / 60:.1f} minutes of training, one network after the other",
+        differs=[*differences(config, SCALES["paper"]), *_DIFFERENT],
+    )
+
+
+def depth_table(rows: Rows) -> TableData:
+    """Return a table with a line per depth: means over seeds."""
+    lines = []
+    for depth in by_depth(rows, "seed"):
+        mine = [row for row in rows if row["depth"] == depth]
+        means = [
+            sum(row[key] for row in mine) / len(mine) for key in ("train_bits", "valid_bits", "test_bits", "seconds")
+        ]
+        lines.append((depth, mine[0]["width"], mine[0]["parameters"], len(mine), *means))
+    columns = ("depth", "width", "parameters", "seeds", "training", "validation", "test", "seconds")
+    caption = (
+        "Bits per character, means over seeds: training, in the last epoch, while the network learns; validation and "
+        "test, after the epoch with the best validation."
+    )
+    return TableData(columns, tuple(lines), caption)
+
+
+def _lead(rows: Rows, config: Config, status: str) -> str:
+    """The answer, from the numbers."""
+    expected = len(nets(config))
+    unfinished = (
+        "" if len(rows) == expected else f"{len(rows)} of {expected} networks have finished (the run is {status}). "
+    )
+    ratios = ratio_to_shallowest(rows)
+    if len(ratios) < 2:
+        return unfinished
+    bits = {depth: sum(values) / len(values) for depth, values in by_depth(rows, "test_bits").items()}
+    shallowest, deepest = min(bits), max(bits)
+    best = min(bits, key=lambda depth: bits[depth])
+    change = ratios[deepest] - 1
+    return unfinished + (
+        f"With {config.parameters:,} parameters a network of recurrence depth {shallowest} needs "
+        f"{bits[shallowest]:.3f} bits per character of unseen text, one of depth {deepest} {bits[deepest]:.3f}: "
+        f"{abs(change):.1%} "
+        f"{'less' if change < 0 else 'more'}. The best depth is {best}, with {bits[best]:.3f}."
+    )
+
+
+def _band(found: dict[int, list[float]]) -> tuple[list[int], list[float], list[float]]:
+    return list(found), [min(each) for each in found.values()], [max(each) for each in found.values()]
+
+
+def _against_depth(rows: Rows, config: Config, table: TableData) -> list[Section]:
+    if not rows:
+        return []
+    found = {name: by_depth(rows, key) for name, key in (("test", "test_bits"), ("training", "train_bits"))}
+    curves = {name: (list(each), [sum(v) / len(v) for v in each.values()]) for name, each in found.items()}
+    bands = {name: _band(each) for name, each in found.items()} if config.seeds > 1 else {}
+    figure = run_curves(curves, bands=bands, x_name="recurrence depth", y_name="bits per character")
+    figure.update_xaxes(tickvals=list(found["test"]))
+    reading = (
+        "A line that falls to the right means that deeper is better, with narrower layers and no more parameters. Mean "
+        "over seeds"
+        f"{', with their range' if config.seeds > 1 else ''}."
+    )
+    return [Section("Bits against depth", figure, reading, table)]
+
+
+def _training_curves(reader: RunReader, config: Config) -> list[Section]:
+    found: dict[int, dict[int, list[float]]] = {}
+    for net, course in read_courses(reader, config).items():
+        for epoch, bits in course.get("valid_bits", {}).items():
+            found.setdefault(net.depth, {}).setdefault(epoch, []).append(bits)
+    if not found:
+        return []
+    curves = {
+        f"depth {depth}": (sorted(epochs), [sum(epochs[e]) / len(epochs[e]) for e in sorted(epochs)])
+        for depth, epochs in sorted(found.items())
+    }
+    figure: go.Figure = run_curves(curves, x_name="epochs", y_name="validation bits per character")
+    reading = (
+        "Mean over seeds, after every pass over the text. A curve that still falls at the end belongs to networks that "
+        "would learn more."
+    )
+    return [Section("Training curves", figure, reading)]
+
+
+def _beside_the_paper(rows: Rows) -> list[Section]:
+    ratios = ratio_to_shallowest(rows)
+    if 1 not in ratios or len(ratios) < 2:
+        return []
+    entries: list[tuple[str, Any, Any, str]] = [
+        (f"bits at depth {depth} / at depth 1", math.log2(PAPER[depth]) / math.log2(PAPER[1]), ratio, _where(depth))
+        for depth, ratio in ratios.items()
+        if depth in PAPER and depth > 1
+    ]
+    caption = "Bits per word there, per character here: compare how they change with depth."
+    reading = (
+        "The paper's perplexities on the Penn Treebank fall from 90.6 to 65.4 from depth 1 to 10, with 1,275 to 830 "
+        "units. As bits per word they stand beside ours, each relative to depth 1."
+    )
+    return [Section("Beside the paper", None, reading, paper_comparison(entries, caption=caption))]
+
+
+def _where(depth: int) -> str:
+    return "abstract" if depth in (1, 10) else "the authors' repository, README"
+
+
+def _facts(reader: RunReader, config: Config) -> dict[str, str]:
+    text = read_text(reader)
+    about = (
+        f"the documentation of Python {text['python']}, each paragraph once: {text['characters']:,} characters of "
+        f"{text['symbols']} kinds, SHA-256 {text['sha256']}; the last tenth for validation and test, half each"
+        if text
+        else "the documentation of this Python"
+    )
+    drops = ", ".join(f"{getattr(config, f'drop_{what}'):g} of the {what}" for what in ("input", "state", "output"))
+    return {
+        "scale": config.scale,
+        "text": about,
+        "nets": f"an embedding of {config.embedding} features, one recurrent highway layer, a linear layer; about "
+        f"{config.parameters:,} parameters; gate bias {config.gate_bias:g}; dropout {drops}",
+        "training": f"{config.epochs} epochs of {config.optimizer}, rate {config.learning_rate:g}, from "
+        f"{config.steady:.0%} of the epochs on multiplied by {config.decay:.3g} in each; {config.batch} pieces of "
+        f"{config.window} characters per update; gradient norm at most {config.clip:g}",
+        "seeds": f"{config.seeds}, starting with seed {config.seed}",
+    }
+
+
+STUDY = Study(
+    name="rhn2017.depth",
+    title="a recurrent network models text better when its step is deeper and it has no more parameters",
+    source="Zilly, Srivastava, Koutník & Schmidhuber 2017, sec. 5",
+    config=Config,
+    scales=SCALES,
+    prepare=load_text,
+    run=run_study,
+    rows=read_rows,
+    claims=CLAIMS,
+    page=page,
+    example="--scale demo --depths 1 4 --epochs 3",
+)
