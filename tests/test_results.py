@@ -13,7 +13,7 @@ STUDIES = sorted(path.parent.name for path in RESULTS.glob("*/summary.json"))
 
 PAPERS = {
     "Glorot & Bengio 2010": "glorot2010",
-    "Srivastava et al. 2015 (two)": "highway2015",
+    "Srivastava et al. 2015 (2 papers)": "highway2015",
     "Veit et al. 2016": "veit2016",
     "He et al. 2016": "he2016",
     "Zilly et al. 2017": "rhn2017",
