@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from thruway.experiments import EXPERIMENTS
+from thruway.experiments import STUDIES
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -113,7 +113,7 @@ def test_a_broken_link_is_seen(tmp_path):
 @pytest.mark.parametrize("page", WRITTEN, ids=name_of)
 def test_studies_that_a_page_runs_exist(page):
     names = set(re.findall(r"thruway run ([a-z]+\d{4}\.[a-z_]+)", page.read_text()))
-    assert names <= set(EXPERIMENTS)
+    assert names <= set(STUDIES)
 
 
 def test_the_readme_names_the_extras_for_users():
