@@ -9,6 +9,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3  # links such as page.md#a-heading
 suppress_warnings = ["ref.python", "myst.xref_missing"]
 
 
