@@ -7,9 +7,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from thruway.experiments.glorot2010.cost_surface import Config
-from thruway.experiments.glorot2010.cost_surface_net import Surface, draw_net, guessing_cost, surfaces
-from thruway.experiments.glorot2010.cost_surface_plateaus import flat_share, is_flat, stuck_share
+from thruway.experiments.glorot2010.cost_surface import (
+    Config,
+    Surface,
+    draw_net,
+    flat_share,
+    guessing_cost,
+    is_flat,
+    stuck_share,
+    surfaces,
+)
 from thruway.seeding import generator
 
 CASES = {

@@ -8,13 +8,19 @@ import pytest
 from depth_tiny import StopsAt
 from pydantic import ValidationError
 
-from thruway.experiments import EXPERIMENTS, Silent, judge
-from thruway.experiments.glorot2010.cost_surface import SCALES, Config
-from thruway.experiments.glorot2010.cost_surface_claims import claims_for
-from thruway.experiments.glorot2010.cost_surface_net import draw_net, guessing_cost, surfaces
-from thruway.experiments.glorot2010.cost_surface_plateaus import flat_share, stuck_share
-from thruway.experiments.glorot2010.cost_surface_rows import read_rows, read_surfaces
-from thruway.experiments.glorot2010.cost_surface_run import axis_of
+from thruway.experiments import EXPERIMENTS
+from thruway.experiments.glorot2010.cost_surface import (
+    SCALES,
+    Config,
+    axis_of,
+    draw_net,
+    flat_share,
+    guessing_cost,
+    stuck_share,
+    surfaces,
+)
+from thruway.experiments.glorot2010.cost_surface_page import claims, read_rows, read_surfaces
+from thruway.experiments.machinery import Silent, judge
 from thruway.runs import Run, open_run
 from thruway.seeding import generator
 
@@ -97,7 +103,7 @@ def test_the_report_can_be_written_before_anything_has_finished(tmp_path):
         pass
     table, verdicts = COST_SURFACE.report(open_run(tmp_path / "run"), tmp_path / "run")
     assert (table.rows, verdicts) == ((), ())
-    assert "No net has been drawn yet" in (tmp_path / "run" / "report.html").read_text()
+    assert "No network has been drawn yet" in (tmp_path / "run" / "report.html").read_text()
 
 
 def rows_with(quadratic, entropy, kind="flat"):
@@ -112,7 +118,7 @@ def rows_with(quadratic, entropy, kind="flat"):
     return rows
 
 
-CLAIMS = {claim.id: claim for claim in claims_for(TINY)}
+CLAIMS = {claim.id: claim for claim in claims(TINY)}
 
 
 @pytest.mark.parametrize(

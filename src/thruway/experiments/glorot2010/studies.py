@@ -2,9 +2,6 @@
 
 from thruway.experiments.experiment import Experiment
 from thruway.experiments.glorot2010 import (
-    cost_surface,
-    cost_surface_report,
-    cost_surface_run,
     errors,
     errors_data,
     errors_report,
@@ -19,7 +16,7 @@ from thruway.experiments.glorot2010 import (
     saturation_training,
 )
 
-__all__ = ["COST_SURFACE", "ERRORS", "INITIALIZATION", "SATURATION"]
+__all__ = ["ERRORS", "INITIALIZATION", "SATURATION"]
 
 ERRORS = Experiment(
     name="glorot2010.errors",
@@ -42,17 +39,6 @@ INITIALIZATION = Experiment(
     run=initialization_run.run_study,
     report=initialization_report.write_report,
     example="--scale demo --data digits --depth 8 --width 100 --trained-seeds 0",
-)
-COST_SURFACE = Experiment(
-    name="glorot2010.cost_surface",
-    title="the quadratic cost of a classifier has more plateaus than its cross-entropy",
-    source="Glorot & Bengio 2010, fig. 5",
-    config=cost_surface.Config,
-    scales=cost_surface.SCALES,
-    prepare=cost_surface_run.prepare,
-    run=cost_surface_run.run_study,
-    report=cost_surface_report.write_report,
-    example="--scale demo --reaches 2 8 --reach 8 --draws 5",
 )
 SATURATION = Experiment(
     name="glorot2010.saturation",
