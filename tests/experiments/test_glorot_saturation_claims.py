@@ -5,10 +5,9 @@ import math
 import pytest
 from glorot_saturation_tiny import course
 
-from thruway.experiments import judge
-from thruway.experiments.glorot2010.saturation_claims import CLAIMS
-from thruway.experiments.glorot2010.saturation_rows import layer_numbers, top_numbers
-from thruway.experiments.glorot2010.saturation_tables import beside_the_paper
+from thruway.experiments.glorot2010.saturation_claims import CLAIMS, layer_numbers, top_numbers
+from thruway.experiments.glorot2010.saturation_page import beside_the_paper
+from thruway.experiments.machinery import judge
 
 CLAIM = {claim.id: claim for claim in CLAIMS}
 
@@ -168,4 +167,4 @@ def test_beside_the_paper_tells_order_and_escapes():
     assert told["sigmoid, 4 layers: leaves at"] == "update 50,000 (1 of 2 nets)"
     assert told["sigmoid, 5 layers: leaves at"] == "not in 100,000 updates"
     assert told["tanh: order in which layers saturate"] == "1, 2, 3"
-    assert told["softsign: crowding at |z| from 0.6 to 0.8"] == "1.8x"
+    assert told["softsign: values with |z| from 0.6 to 0.8"] == "1.8x"

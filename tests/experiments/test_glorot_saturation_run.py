@@ -11,13 +11,11 @@ from torch.nn import functional as F
 
 from thruway.cli import main
 from thruway.errors import RunError
-from thruway.experiments import Silent
 from thruway.experiments.glorot2010 import saturation_training
-from thruway.experiments.glorot2010.saturation import Config, cases
-from thruway.experiments.glorot2010.saturation_courses import histograms, read_courses, read_ends
-from thruway.experiments.glorot2010.saturation_data import load_parts, stream
-from thruway.experiments.glorot2010.saturation_figures import end_histograms, over_time
-from thruway.experiments.glorot2010.saturation_training import new_net
+from thruway.experiments.glorot2010.saturation import Config, cases, load_parts, new_net, stream
+from thruway.experiments.glorot2010.saturation_page import end_histograms, over_time
+from thruway.experiments.glorot2010.saturation_training import histograms, read_courses, read_ends
+from thruway.experiments.machinery import Silent
 from thruway.runs import Run, open_run
 from thruway.watching import Quantity, WatchWarning
 

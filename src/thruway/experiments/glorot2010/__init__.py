@@ -1,6 +1,7 @@
 """Understanding the difficulty of training deep feedforward neural networks, Glorot & Bengio 2010."""
 
 from thruway.experiments.glorot2010.cost_surface_page import STUDY as COST_SURFACE
-from thruway.experiments.glorot2010.studies import ERRORS, INITIALIZATION, SATURATION
+from thruway.experiments.glorot2010.saturation_page import STUDY as SATURATION
+from thruway.experiments.glorot2010.studies import ERRORS, INITIALIZATION
 
 __all__ = ["COST_SURFACE", "ERRORS", "INITIALIZATION", "SATURATION"]

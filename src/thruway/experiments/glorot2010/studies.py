@@ -10,13 +10,9 @@ from thruway.experiments.glorot2010 import (
     initialization_data,
     initialization_report,
     initialization_run,
-    saturation,
-    saturation_data,
-    saturation_report,
-    saturation_training,
 )
 
-__all__ = ["ERRORS", "INITIALIZATION", "SATURATION"]
+__all__ = ["ERRORS", "INITIALIZATION"]
 
 ERRORS = Experiment(
     name="glorot2010.errors",
@@ -39,15 +35,4 @@ INITIALIZATION = Experiment(
     run=initialization_run.run_study,
     report=initialization_report.write_report,
     example="--scale demo --data digits --depth 8 --width 100 --trained-seeds 0",
-)
-SATURATION = Experiment(
-    name="glorot2010.saturation",
-    title="which layers of a deep net saturate, and when: sigmoid, tanh, softsign, normalized tanh",
-    source="Glorot & Bengio 2010, figs. 2, 3, 4 and 10",
-    config=saturation.Config,
-    scales=saturation.SCALES,
-    prepare=saturation_data.load_parts,
-    run=saturation_training.run_study,
-    report=saturation_report.write_report,
-    example="--scale demo --data digits --nets tanh softsign --updates 3000",
 )
