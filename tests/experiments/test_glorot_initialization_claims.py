@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from thruway.experiments.claims import judge
+from thruway.experiments.glorot2010.initialization import predict, sampling_error
 from thruway.experiments.glorot2010.initialization_claims import (
     START_CLAIMS,
     TRAINING_CLAIMS,
@@ -12,7 +12,7 @@ from thruway.experiments.glorot2010.initialization_claims import (
     mean_stretch,
     spreads,
 )
-from thruway.experiments.glorot2010.initialization_theory import predict, sampling_error
+from thruway.experiments.machinery import judge
 
 START = {claim.id: claim for claim in START_CLAIMS}
 TRAINING = {claim.id: claim for claim in TRAINING_CLAIMS}

@@ -9,7 +9,8 @@ from glorot_initialization_tiny import INITIALIZATION, TINY, complete, create
 from pydantic import ValidationError
 
 from thruway.experiments.glorot2010.initialization import SCALES, Config
-from thruway.experiments.glorot2010.initialization_rows import read_histograms, read_start_rows, read_training_rows
+from thruway.experiments.glorot2010.initialization_start import read_histograms, read_start_rows
+from thruway.experiments.glorot2010.initialization_training import read_training_rows
 from thruway.runs import open_run
 
 
@@ -56,7 +57,7 @@ def test_rows_are_the_squares_of_what_was_watched(folder):
             assert row[name] == logged[row["seed"], f"{site}/{below}", quantity] ** 2
         single = logged[row["seed"], f"{site}/s{row['layer']}.weight", "single_variance"]
         assert row["single_weight_gradient_variance"] == single
-    images, _ = INITIALIZATION.prepare(TINY).probe
+    images, _ = INITIALIZATION.prepare(TINY).test
     assert math.isclose(
         logged[0, "data", "mean_square"], images.double().square().mean().item(), rel_tol=1e-6
     )  # float32
@@ -89,7 +90,7 @@ def test_the_report_can_be_written_before_anything_has_finished(tmp_path):
         pass
     _, verdicts = INITIALIZATION.report(open_run(tmp_path / "run"), tmp_path / "run")
     assert verdicts == ()
-    assert "No start has been measured yet" in (tmp_path / "run" / "report.html").read_text()
+    assert "No network has been measured yet" in (tmp_path / "run" / "report.html").read_text()
     assert read_histograms(open_run(tmp_path / "run"), TINY, "gradients") == {}
 
 
@@ -135,5 +136,5 @@ def test_what_cannot_be_run_is_refused(change, told):
 
 def test_shapeset_is_what_it_runs_on_by_default():
     parts = INITIALIZATION.prepare(Config(probe=12))
-    assert parts.probe[0].shape == (12, 16 * 16)
+    assert parts.test[0].shape == (12, 16 * 16)
     assert parts.classes == 9

@@ -7,8 +7,7 @@ from glorot_initialization_tiny import TINY, create, random_parts
 from torch.nn import functional as F
 
 from thruway.experiments.glorot2010.initialization import Net, start_nets
-from thruway.experiments.glorot2010.initialization_nets import build_net
-from thruway.experiments.glorot2010.initialization_start import SPREADS, measure_start
+from thruway.experiments.glorot2010.initialization_start import SPREADS, build_net, measure_start
 from thruway.runs import open_run
 from thruway.seeding import generator
 
@@ -35,7 +34,7 @@ def by_hand(net, seed):
         F.cross_entropy(model.output(out), y, reduction="sum").backward()
         return z, [s.grad for s in pre], [linear.weight.grad.clone() for linear in linears]
 
-    images, labels = parts.probe
+    images, labels = parts.test
     images = images.double()
     alone = [passes(images[i : i + 1], labels[i : i + 1]) for i in range(TINY.singles)]
     return passes(images, labels), alone, linears
