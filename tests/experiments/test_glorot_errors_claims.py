@@ -5,12 +5,12 @@ import math
 import pytest
 from glorot_errors_tiny import final_row
 
-from thruway.experiments import judge
-from thruway.experiments.glorot2010.errors_claims import claims_for
-from thruway.experiments.glorot2010.errors_tables import PAPER
+from thruway.experiments.glorot2010.errors import Config
+from thruway.experiments.glorot2010.errors_claims import PAPER, claims
+from thruway.experiments.machinery import judge
 
 MAJORITY = 5 / 6
-CLAIMS = {claim.id: claim for claim in claims_for("shapeset", MAJORITY)}
+CLAIMS = {claim.id: claim for claim in claims(Config(), MAJORITY)}
 
 
 def rows(percent, pretrained=12.0, svm=(0.5047, 0.5947), seeds=(0, 1, 2)):
@@ -55,11 +55,11 @@ def test_every_claim_is_tested_here():
 
 @pytest.mark.parametrize("data", ["mnist", "cifar10"])
 def test_what_table_1_says_of_other_sets_holds_there_too(data):
-    claims = claims_for(data, 0.9)
-    assert {claim.id for claim in claims} == {
+    found = claims(Config(data=data), 0.9)
+    assert {claim.id for claim in found} == {
         "sigmoid-is-worst", "normalized-helps-tanh", "tanh-gains-more", "softsign-is-robust", "tanh-n-among-best"
     }  # fmt: skip
-    for claim in claims:
+    for claim in found:
         assert judge(claim, rows(PAPER[data], pretrained=None, svm=None)).verdict == "holds", claim.id
 
 
@@ -85,7 +85,7 @@ def test_a_net_that_diverged_knows_nothing():
 
 
 def test_without_an_svm_there_is_no_claim_of_it():
-    assert {claim.id for claim in claims_for("shapeset", MAJORITY, has_svm=False)} == set(CLAIMS) - {"beats-svm"}
+    assert {claim.id for claim in claims(Config(fixed_examples=0), MAJORITY)} == set(CLAIMS) - {"beats-svm"}
 
 
 def test_a_pretrained_net_worse_than_tanh_has_no_gap_to_close():

@@ -6,9 +6,9 @@ from glorot_errors_tiny import TINY
 
 from thruway.data import Shapeset, load
 from thruway.errors import ConfigError, DatasetError
-from thruway.experiments.glorot2010.errors import Config
-from thruway.experiments.glorot2010.errors_data import Finite, Online, load_parts
+from thruway.experiments.glorot2010.errors import Config, load_parts
 from thruway.experiments.glorot2010.errors_stages import chunk, stages_of, stream
+from thruway.experiments.glorot2010.streams import Finite, Online
 
 
 def rows(inputs):

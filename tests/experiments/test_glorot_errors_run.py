@@ -11,16 +11,14 @@ from glorot_errors_tiny import ERRORS, REPORTS, TINY, complete, create, final_ro
 from torch.nn import functional as F
 
 from thruway.cli import main
-from thruway.experiments import Silent
-from thruway.experiments.glorot2010 import errors_svm
-from thruway.experiments.glorot2010.errors import PAIRS, choose, search_nets
-from thruway.experiments.glorot2010.errors_data import load_parts
-from thruway.experiments.glorot2010.errors_figures import error_curves
-from thruway.experiments.glorot2010.errors_nets import PlainNets
-from thruway.experiments.glorot2010.errors_rows import final_curves, read_rivals, read_rows, read_search
+from thruway.experiments.glorot2010 import errors_stages
+from thruway.experiments.glorot2010.errors import PAIRS, choose, load_parts, search_nets
+from thruway.experiments.glorot2010.errors_claims import choice_table, error_table
+from thruway.experiments.glorot2010.errors_page import error_curves, final_curves
 from thruway.experiments.glorot2010.errors_stages import new_net, stream
-from thruway.experiments.glorot2010.errors_tables import choice_table, error_table
-from thruway.experiments.glorot2010.svm import fit_rbf_svm
+from thruway.experiments.glorot2010.errors_training import read_rivals, read_search, read_tested
+from thruway.experiments.machinery import Silent
+from thruway.experiments.methods import PlainNets, fit_rbf_svm
 from thruway.init import scheme
 from thruway.report import Cell
 from thruway.runs import Run, open_run
@@ -67,7 +65,7 @@ def test_what_was_chosen_is_what_validation_says(folder):
     errors = {(row["pair"], row["depth"], row["learning_rate"]): row["valid_error"] for row in search}
     nets = search_nets(TINY)
     chosen = choose(nets, [errors[net.pair, net.depth, net.rate] for net in nets])
-    finals = [row for row in read_rows(reader, TINY) if row["stage"] == "final"]
+    finals = [row for row in read_tested(reader, TINY) if row["stage"] == "final"]
     for pair, choice in chosen.items():
         mine = {(r["depth"], r["learning_rate"], r["seed"]): r["is_chosen_depth"] for r in finals if r["pair"] == pair}
         expected = {
@@ -84,7 +82,7 @@ def test_a_net_trained_alone_by_torch_goes_the_same_way(folder, parts, pair):
     seed = 1
     (row,) = [
         r
-        for r in read_rows(open_run(folder), TINY)
+        for r in read_tested(open_run(folder), TINY)
         if (r["stage"], r["pair"], r["depth"], r["seed"]) == ("final", pair, 2, seed)
     ]
     net = new_net(TINY, parts, pair, 2, "final", seed)
@@ -116,7 +114,7 @@ def test_rivals_count_the_examples_they_disagree_on(folder):
     rivals, tested = read_rivals(reader), len(load_parts(TINY).test[1])
     errors = {
         (row["pair"], row["seed"]): row["test_error"]
-        for row in read_rows(reader, TINY)
+        for row in read_tested(reader, TINY)
         if row["stage"] == "final" and row["depth"] == 2
     }
     assert len(rivals) == 4 * 3
@@ -129,7 +127,7 @@ def test_rivals_count_the_examples_they_disagree_on(folder):
 
 def test_beside_the_svm_stands_the_net_that_validation_chose(folder):
     reader = open_run(folder)
-    fixed = [row for row in read_rows(reader, TINY) if row["stage"] == "fixed"]
+    fixed = [row for row in read_tested(reader, TINY) if row["stage"] == "fixed"]
     assert [row["seed"] for row in fixed] == [0, 1]
     table = reader.table(site="fixed/tanh-n/2", quantity="valid_error")
     columns = zip(table["member"], table["step"], table["value"], strict=True)
@@ -151,7 +149,7 @@ def test_the_report_is_the_rows(folder):
     table, verdicts = ERRORS.report(open_run(folder), folder)
     reader = open_run(folder)
     summary = strict((folder / "summary.json").read_text())
-    rows = [*read_rows(reader, TINY), *read_search(reader, TINY)]
+    rows = [*read_tested(reader, TINY), *read_search(reader, TINY)]
     assert summary["rows"] == [{key: as_json(value) for key, value in row.items()} for row in rows]
     assert [claim["verdict"] for claim in summary["claims"]] == [verdict.verdict for verdict in verdicts]
     assert [row[0] for row in table.rows] == [PAIRS[pair].title for pair in TINY.pairs]
@@ -168,7 +166,7 @@ def test_the_report_can_be_written_before_anything_has_finished(tmp_path):
         pass
     table, verdicts = ERRORS.report(open_run(tmp_path / "run"), tmp_path / "run")
     assert (table.rows, verdicts) == ((), ())
-    assert "No net has been trained to the end yet" in (tmp_path / "run" / "report.html").read_text()
+    assert "No network has been trained to the end yet" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_the_same_seed_gives_the_same_bits(folder, tmp_path):
@@ -188,7 +186,7 @@ def test_one_interruption_changes_nothing(k, parts, folder, tmp_path):
 def test_an_svm_is_fitted_once(parts, folder, tmp_path, monkeypatch):
     assert not go(create(tmp_path / "run", TINY), parts, StopsAt(REPORTS - 1))
     fitted = []
-    monkeypatch.setattr(errors_svm, "fit_rbf_svm", lambda *given: fitted.append(given[-2:]) or fit_rbf_svm(*given))
+    monkeypatch.setattr(errors_stages, "fit_rbf_svm", lambda *given: fitted.append(given[-2:]) or fit_rbf_svm(*given))
     assert go(Run.resume(tmp_path / "run"), parts, Silent())
     assert fitted == [(10.0, 1.0)]  # the first of the two was done
     assert numbers(tmp_path / "run") == numbers(folder)
@@ -226,8 +224,8 @@ def test_an_interruption_costs_nothing(k, name, state, parts, tmp_path, monkeypa
 
 @pytest.mark.parametrize("at", [3, 40, 111])
 def test_a_kill_inside_a_piece_leaves_no_half_trained_state(at, parts, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("thruway.experiments.glorot2010.errors_training._SAVE_EVERY_S", -1.0)
-    monkeypatch.setattr("thruway.experiments.glorot2010.errors_pretraining._SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr("thruway.experiments.glorot2010.errors_training.SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr("thruway.experiments.glorot2010.errors_stages.SAVE_EVERY_S", -1.0)
     steps, step = 0, PlainNets.step
 
     def killed(self, *batch):

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from thruway.errors import ConfigError
-from thruway.experiments.glorot2010.svm import fit_rbf_svm, require_svm
+from thruway.experiments.glorot2010.errors import Config, load_parts
+from thruway.experiments.methods import fit_rbf_svm, require_svm
 
 
 def part(count, seed):
@@ -38,7 +39,7 @@ def test_many_examples_give_the_same_machine_as_few(monkeypatch):
     pytest.importorskip("sklearn")
     parts = part(150, 0), part(90, 1), part(1110, 2)  # more than are predicted at once
     at_once = fit_rbf_svm(*parts, 2.0, 0.5)
-    monkeypatch.setattr("thruway.experiments.glorot2010.svm._AT_ONCE", 100)
+    monkeypatch.setattr("thruway.experiments.methods.svm._AT_ONCE", 100)
     one_by_one = fit_rbf_svm(*parts, 2.0, 0.5)
     # Kernel values agree to 1e-12, and the solvers stop at a tolerance of 1e-3: one or two may lie on the border.
     assert abs(at_once.valid_error - one_by_one.valid_error) <= 1.5 / 90
@@ -55,5 +56,7 @@ def test_the_global_generator_of_numpy_is_left_alone():
 
 def test_without_scikit_learn_it_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(ConfigError, match=r"scikit-learn.*thruway\[baselines\].*--fixed-examples 0"):
+    with pytest.raises(ConfigError, match=r"scikit-learn.*thruway\[baselines\]"):
         require_svm()
+    with pytest.raises(ConfigError, match=r"scikit-learn.*thruway\[baselines\].*--fixed-examples 0"):
+        load_parts(Config())

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from thruway.errors import ConfigError
-from thruway.experiments.glorot2010.errors_significance import mcnemar, paired_t
+from thruway.experiments.methods import mcnemar, paired_t
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 0), (3, 3), (2, 9), (40, 21), (0, 60), (700, 801)])

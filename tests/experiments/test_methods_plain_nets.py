@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from thruway.activations import activation
 from thruway.errors import CheckpointError, ConfigError
-from thruway.experiments.glorot2010.errors_nets import SLOPES, PlainNets, error_rates, layers_of
+from thruway.experiments.methods import SLOPES, PlainNets, error_rates, layers_of
 from thruway.networks import mlp
 
 RATES = [0.5, 0.1, 1.0]
@@ -95,7 +95,7 @@ def test_what_does_not_fit_is_refused():
     nets = PlainNets("tanh", models("tanh", 2), RATES)
     before = {name: tensor.clone() for name, tensor in nets.tensors().items()}
     deeper = PlainNets("tanh", models("tanh", 3), RATES).tensors()
-    with pytest.raises(CheckpointError, match="other nets"):
+    with pytest.raises(CheckpointError, match="other networks"):
         nets.load(deeper)
     assert all(torch.equal(tensor, before[name]) for name, tensor in nets.tensors().items())
     with pytest.raises(ConfigError, match=r"unknown activation 'relu'.*sigmoid, softsign, tanh"):
