@@ -1,4 +1,4 @@
-"""The whole study, its claims on made-up rows, and what an interruption leaves."""
+"""The whole study, its claims on rows made up by hand, and interrupted runs."""
 
 import html
 import json
@@ -75,7 +75,7 @@ def test_the_surfaces_that_are_drawn_are_those_of_the_first_draw(folder):
 
 
 @pytest.mark.parametrize("k", [1, 3, 4, 6])
-def test_interrupted_and_resumed_is_the_same(k, folder, tmp_path):
+def test_interrupted_and_resumed_run_is_the_same(k, folder, tmp_path):
     with pytest.raises(KeyboardInterrupt), create(tmp_path / "run", TINY) as run:
         COST_SURFACE.run(TINY, None, run, StopsAt(k))
     rest = StopsAt(100)
@@ -87,7 +87,7 @@ def test_interrupted_and_resumed_is_the_same(k, folder, tmp_path):
     assert read_surfaces(reader, TINY).keys() == {"cross-entropy", "quadratic"}
 
 
-def test_the_report_says_what_the_rows_say(folder):
+def test_the_report_agrees_with_the_rows(folder):
     table, verdicts = COST_SURFACE.report(open_run(folder), folder)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["rows"] == read_rows(open_run(folder), TINY)
@@ -140,17 +140,17 @@ def test_claims(claim, kind, quadratic, entropy, value, verdict):
 
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
-def test_no_rows_are_no_answer(claim):
+def test_without_rows_the_statistic_is_nan(claim):
     assert math.isnan(claim.measure([]))
 
 
 @pytest.mark.parametrize("name", ["demo", "laptop", "paper"])
-def test_scales_know_their_names(name):
+def test_scales_have_their_names(name):
     assert SCALES[name].scale == name
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"reach": 3.0}, r"reach is one of reaches, \(2.0, 4.0, 8.0, 16.0\), got 3.0"),
         ({"fraction": 0.5}, "fraction is one of fractions"),
@@ -159,6 +159,6 @@ def test_scales_know_their_names(name):
         ({"fractions": (0.1, 1.5)}, "shares below 1"),
     ],
 )
-def test_what_cannot_be_run_is_refused(change, told):
-    with pytest.raises(ValidationError, match=told):
+def test_invalid_configs_are_refused(change, message):
+    with pytest.raises(ValidationError, match=message):
         Config(**change)

@@ -1,4 +1,4 @@
-"""A whole study, from config to report; interrupted and resumed; and each net alone."""
+"""A whole study from config to report, interrupted and resumed, and compared with networks trained alone."""
 
 import json
 import math
@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 
 
 def go(run, parts, progress):
-    """One sitting; whether it came to the end."""
+    """Run until the end or an interrupt; return whether it reached the end."""
     try:
         with run:
             ERRORS.run(TINY, parts, run, progress)
@@ -58,7 +58,7 @@ def test_nets_start_from_the_same_draws_scaled_by_their_scheme(parts):
         assert weight.abs().max() <= weight.shape[1] ** -0.5  # Eq. 1
 
 
-def test_what_was_chosen_is_what_validation_says(folder):
+def test_the_choice_has_the_lowest_validation_error(folder):
     reader = open_run(folder)
     search = read_search(reader, TINY)
     assert len(search) == len(search_nets(TINY)) == 3 * 2 * 2 + 2
@@ -77,8 +77,8 @@ def test_what_was_chosen_is_what_validation_says(folder):
 
 
 @pytest.mark.parametrize("pair", ["tanh", "tanh-n", "sigmoid"])
-def test_a_net_trained_alone_by_torch_goes_the_same_way(folder, parts, pair):
-    """On its seed's examples, batch by batch, with nobody beside it."""
+def test_a_network_trained_alone_by_torch_has_the_same_errors(folder, parts, pair):
+    """On its seed's examples, batch by batch, without other members."""
     seed = 1
     (row,) = [
         r
@@ -125,7 +125,7 @@ def test_rivals_count_the_examples_they_disagree_on(folder):
     assert any(count for counts in rivals.values() for count in counts)
 
 
-def test_beside_the_svm_stands_the_net_that_validation_chose(folder):
+def test_the_svm_is_compared_with_the_network_that_validation_chose(folder):
     reader = open_run(folder)
     fixed = [row for row in read_tested(reader, TINY) if row["stage"] == "fixed"]
     assert [row["seed"] for row in fixed] == [0, 1]
@@ -145,7 +145,7 @@ def test_beside_the_svm_stands_the_net_that_validation_chose(folder):
     assert fixed[0]["svm_error"] == min(by_fit.values(), key=lambda fit: fit["valid_error"])["test_error"]
 
 
-def test_the_report_is_the_rows(folder):
+def test_the_report_agrees_with_the_rows(folder):
     table, verdicts = ERRORS.report(open_run(folder), folder)
     reader = open_run(folder)
     summary = strict((folder / "summary.json").read_text())
@@ -157,8 +157,12 @@ def test_the_report_is_the_rows(folder):
     for said in ("Glorot", "digits", "SVM, Gaussian kernel", *(verdict.text for verdict in verdicts)):
         assert said in page
     differs = " ".join(summary["meta"]["differs from the paper"])
-    for told in ("data: digits; at paper scale: shapeset", "width: 6; at paper scale: 1,000", "grid of learning rates"):
-        assert told in differs
+    for sentence in (
+        "data: digits; at paper scale: shapeset",
+        "width: 6; at paper scale: 1,000",
+        "grid of learning rates",
+    ):
+        assert sentence in differs
 
 
 def test_the_report_can_be_written_before_anything_has_finished(tmp_path):
@@ -243,7 +247,7 @@ def test_a_kill_inside_a_piece_leaves_no_half_trained_state(at, parts, folder, t
     assert numbers(tmp_path / "run") == numbers(folder)
 
 
-def test_the_table_marks_the_best_and_what_cannot_be_told_from_it():
+def test_the_table_marks_the_best_and_pairs_that_do_not_differ_significantly():
     config = TINY.model_copy(update={"pairs": ("softsign", "tanh", "tanh-n", "tanh-pretrained"), "data": "mnist"})
     errors = {"softsign": 0.101, "tanh": 0.2, "tanh-n": 0.1, "tanh-pretrained": 0.05}
     rows = [final_row(pair, error, seed, depth=2) for pair, error in errors.items() for seed in (0, 1)]
@@ -258,7 +262,7 @@ def test_the_table_marks_the_best_and_what_cannot_be_told_from_it():
     assert {row[0]: row[2] for row in choice_table(rows, config).rows}["Tanh"] == 2
 
 
-def test_a_pair_that_diverged_is_shown_so():
+def test_diverged_pairs_are_marked():
     rows = [final_row("tanh", math.nan, 0, depth=2), final_row("tanh-n", 0.1, 0, depth=2)]
     lines = {row[0]: row for row in error_table(rows, {}, TINY).rows}
     assert lines["Tanh"][2] == Cell(None, "diverged")
@@ -275,7 +279,7 @@ def test_curves_are_the_mean_and_the_range_of_the_seeds(folder):
     assert lines["Tanh N"].x.tolist() == [150, 300]
 
 
-def test_a_wrong_command_is_told_and_leaves_nothing(capsys, tmp_path, monkeypatch):
+def test_a_wrong_command_explains_the_error_and_leaves_no_folder(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for arguments, said in (
         (["--data", "small-imagenet"], "never published"),
@@ -287,7 +291,7 @@ def test_a_wrong_command_is_told_and_leaves_nothing(capsys, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_summary_is_one_for_programs(folder):
+def test_the_summary_has_rows_of_every_stage(folder):
     ERRORS.report(open_run(folder), folder)
     summary = json.loads((folder / "summary.json").read_text())
     assert {row["stage"] for row in summary["rows"]} == {"search", "final", "fixed"}

@@ -1,4 +1,4 @@
-"""The whole study, from config to report; twice; and refused."""
+"""The whole study from config to report, run twice, and invalid configs."""
 
 import html
 import json
@@ -41,7 +41,7 @@ def test_every_layer_has_its_row(folder):
     ]
 
 
-def test_rows_are_the_squares_of_what_was_watched(folder):
+def test_rows_are_the_squares_of_the_logged_numbers(folder):
     reader = open_run(folder)
     table = reader.table(steps=0)
     keys = zip(*(table[name].tolist() for name in ("member", "site", "quantity")), strict=True)
@@ -70,7 +70,7 @@ def test_the_same_seed_gives_the_same_bits(folder, tmp_path):
     assert rows_of(complete(tmp_path / "again", TINY)) == rows_of(folder)
 
 
-def test_the_report_says_what_the_rows_say(folder):
+def test_the_report_agrees_with_the_rows(folder):
     table, verdicts = INITIALIZATION.report(open_run(folder), folder)
     summary = json.loads((folder / "summary.json").read_text())
     assert len(summary["rows"]) == 48 + 6
@@ -78,8 +78,8 @@ def test_the_report_says_what_the_rows_say(folder):
     assert len(verdicts) == 13
     assert len(table.rows) == 6
     differs = " ".join(summary["meta"]["differs from the paper"])
-    for told in ("depth: 3; at paper scale: 5", "of eq. 6 the form that eq. 2 implies", "data: digits"):
-        assert told in differs
+    for sentence in ("depth: 3; at paper scale: 5", "of eq. 6 the form that eq. 2 implies", "data: digits"):
+        assert sentence in differs
     page = html.unescape((folder / "report.html").read_text())
     for said in ("Glorot", "fig. 9", "eq. 17", *(verdict.text for verdict in verdicts)):
         assert said in page
@@ -103,7 +103,7 @@ def test_training_may_be_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["demo", "laptop", "paper"])
-def test_scales_know_their_names(name):
+def test_scales_have_their_names(name):
     assert SCALES[name].scale == name
 
 
@@ -121,7 +121,7 @@ def test_widths_are_geometric_and_mirror_each_other():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"shapes": ("growing",)}, "has 'equal', got growing"),
         ({"shapes": ("equal", "equal")}, "each kind once"),
@@ -129,8 +129,8 @@ def test_widths_are_geometric_and_mirror_each_other():
         ({"updates": 20, "samples": 21}, "at 20 updates at most, got 21"),
     ],
 )
-def test_what_cannot_be_run_is_refused(change, told):
-    with pytest.raises(ValidationError, match=told):
+def test_invalid_configs_are_refused(change, message):
+    with pytest.raises(ValidationError, match=message):
         Config(**change)
 
 

@@ -1,4 +1,4 @@
-"""The seed that the figures show: the one nearest to the median escape, or the best there is; the caption says why."""
+"""Choice of the seed that the figures show: nearest to the median escape, with the reason in the caption."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The denoising autoencoder's update against autograd, in float64."""
+"""The update of a denoising autoencoder, compared with autograd in float64."""
 
 import pytest
 import torch

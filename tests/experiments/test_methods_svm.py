@@ -1,4 +1,4 @@
-"""The SVM baseline: scikit-learn's, with our units, and nothing of it when it is not there."""
+"""The SVM, compared with scikit-learn's in its units, and its error if scikit-learn is missing."""
 
 import sys
 
@@ -34,7 +34,7 @@ def test_gamma_counts_in_inputs_times_variance_and_errors_are_shares():
             assert 0 < error < 0.4
 
 
-def test_many_examples_give_the_same_machine_as_few(monkeypatch):
+def test_kernel_values_one_by_one_give_the_same_errors(monkeypatch):
     """With kernel values one by one, as for a set whose kernel does not fit in memory."""
     pytest.importorskip("sklearn")
     parts = part(150, 0), part(90, 1), part(1110, 2)  # more than are predicted at once

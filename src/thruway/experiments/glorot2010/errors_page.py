@@ -274,7 +274,7 @@ def _style(pair: str) -> tuple[str, str, str]:
 
 STUDY = Study(
     name="glorot2010.errors",
-    title="how far a deep net gets depends on its activation and on how its weights start",
+    title="the error of a deep network depends on its activation and its initialization",
     source="Glorot & Bengio 2010, Table 1, figs. 11 and 12",
     config=Config,
     scales=SCALES,

@@ -242,7 +242,7 @@ def _equation_table(rows: Rows, shape: str) -> TableData:
         "Mean squares, means over seeds; dC/dW is of one example. Predictions of gradients start from the measured one "
         "of the top hidden layer."
     )
-    return TableData(("activation", "start", "layer", *_COLUMNS), tuple(lines), caption)
+    return TableData(("activation", "initialization", "layer", *_COLUMNS), tuple(lines), caption)
 
 
 def _stretch_table(rows: Rows) -> TableData:
@@ -255,7 +255,13 @@ def _stretch_table(rows: Rows) -> TableData:
                 known = MEAN_SINGULAR_VALUE * gain if activation == "linear" else None
                 lines.append((activation, scheme, *values, fmean(values[1:]), known))
     layers = max((len(line) - 4 for line in lines), default=0)
-    columns = ("activation", "start", *(f"layer {n}" for n in range(1, layers + 1)), "mean of 2 and up", "theory")
+    columns = (
+        "activation",
+        "initialization",
+        *(f"layer {n}" for n in range(1, layers + 1)),
+        "mean of 2 and up",
+        "theory",
+    )
     caption = "Theory: (8 / 3 pi) sigma sqrt(n) of a large square matrix with independent entries of std sigma."
     return TableData(columns, tuple(lines), caption)
 
@@ -268,7 +274,7 @@ def _training_table(rows: Rows) -> TableData:
             mine = only(rows, scheme=scheme, seed=seed)
             losses, found = mine[0]["loss_by_tenth"], spreads(mine, scheme)
             lines.append((scheme, seed, found[0], max(found), found[-1], losses[0], losses[-1]))
-    columns = ("start", "seed", "at first", "at most", "at last", "first loss", "last loss")
+    columns = ("initialization", "seed", "at first", "at most", "at last", "first loss", "last loss")
     caption = (
         "Largest / smallest std of dC/dW over the hidden layers, in tenths of training; losses are those of the "
         "training batches, in nats."
@@ -278,7 +284,7 @@ def _training_table(rows: Rows) -> TableData:
 
 STUDY = Study(
     name="glorot2010.initialization",
-    title="the standard start makes signals shrink upwards and gradients downwards; the normalized one does not",
+    title="standard initialization shrinks signals upwards and gradients downwards; the normalized one does not",
     source="Glorot & Bengio 2010, figs. 6 to 9, eqs. 4 to 17",
     config=Config,
     scales=SCALES,

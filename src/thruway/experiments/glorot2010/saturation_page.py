@@ -204,7 +204,7 @@ def _layer_table(rows: Rows) -> TableData:
             means = [_mean_of(row[column][layer] for row in mine) for column in ("saturated", "std", "knees", "middle")]
             reached = None if None in at else round(_mean_of(at))
             lines.append((net.title, layer + 1, reached, 100 * means[0], *means[1:]))
-    columns = ("net", "layer", "saturates at update", "saturated at the end, %", "std", "at the knees", "at 0")
+    columns = ("network", "layer", "saturates at update", "saturated at the end, %", "std", "at the knees", "at 0")
     caption = (
         "Saturated: a tenth of the values have |z| from 0.9 on; a dash if not in every network. The last two columns: "
         "values with |z| from 0.6 to 0.8, and up to 0.1, at the end; 1 would be an even spread over [-1, 1]."
@@ -250,7 +250,7 @@ def _escape(rows: Rows) -> str:
     known = [row["escapes_at"] for row in rows if row["escapes_at"] is not None]
     if not known:
         return f"not in {rows[0]['updates']:,} updates"
-    share = "" if len(known) == len(rows) else f" ({len(known)} of {len(rows)} nets)"
+    share = "" if len(known) == len(rows) else f" ({len(known)} of {len(rows)} networks)"
     return f"update {_mean_of(known):,.0f}{share}"
 
 
@@ -266,7 +266,7 @@ def _order(saturates_at: Sequence[int | None]) -> str:
 
 STUDY = Study(
     name="glorot2010.saturation",
-    title="which layers of a deep net saturate, and when: sigmoid, tanh, softsign, normalized tanh",
+    title="which layers of a deep network saturate, and when: sigmoid, tanh, softsign, normalized tanh",
     source="Glorot & Bengio 2010, figs. 2, 3, 4 and 10",
     config=Config,
     scales=SCALES,
