@@ -3,13 +3,13 @@
 import shlex
 
 import pytest
-from thruway.cli.run import _base, _parse
 
 from thruway.cli import main
-from thruway.experiments import EXPERIMENTS
+from thruway.cli.run import _base, _parse
+from thruway.experiments import STUDIES
 
-STUDIES = [name for name in EXPERIMENTS if name.startswith("glorot2010.")]
-OF_IMAGES = [name for name in STUDIES if "data" in EXPERIMENTS[name].config.model_fields]
+GLOROT = [name for name in STUDIES if name.startswith("glorot2010.")]
+OF_IMAGES = [name for name in GLOROT if "data" in STUDIES[name].config.model_fields]
 
 
 def said(capsys) -> str:
@@ -25,13 +25,16 @@ OF_ALL = {
     "no number": (["--seeds", "few"], ["--seeds", "'few'", "see thruway run {name} --help"]),
     "an option left open": (["--seeds"], ["Missing value for argument '--seeds'"]),
     "an unknown scale": (["--scale", "big"], ["unknown scale 'big'", "Known: demo, laptop, paper"]),
-    "an unknown device": (["--device", "gpu"], ["'gpu' is not available (PyTorch does not know it). Allowed here: cpu"]),
+    "an unknown device": (
+        ["--device", "gpu"],
+        ["'gpu' is not available (PyTorch does not know it). Allowed here: cpu"],
+    ),
     "no threads": (["--threads", "0"], ["--threads must be at least 1, got 0"]),
     "a config that is not there": (["--config", "none.toml"], ["none.toml cannot be read", "Give the path of a TOML"]),
 }
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", GLOROT)
 @pytest.mark.parametrize("case", OF_ALL)
 def test_every_study_tells(name, case, capsys, empty_place):
     asked, answers = OF_ALL[case]
@@ -120,9 +123,9 @@ def test_a_run_that_is_there_is_gone_on_with_as_it_is_or_not_at_all(capsys, empt
 # --- examples
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", STUDIES)
 def test_help_shows_an_example_of_this_study_that_is_right(name, capsys):
-    experiment = EXPERIMENTS[name]
+    experiment = STUDIES[name]
     assert main(["run", name, "--help"]) == 0
     assert f"example: thruway run {name} {experiment.example}" in said(capsys)
     asked = shlex.split(experiment.example)
@@ -133,7 +136,7 @@ def test_help_shows_an_example_of_this_study_that_is_right(name, capsys):
 
 def test_help_without_a_name_says_whose_options_it_shows(capsys):
     assert main(["run", "--help"]) == 0
-    first, *others = EXPERIMENTS
+    first, *others = STUDIES
     assert f"these are those of {first}. Others: {', '.join(others)}." in said(capsys)
 
 

@@ -1,13 +1,14 @@
-"""A study of a second, and what drives it."""
+"""A study of errors that takes a second, and functions that run it."""
 
 from pathlib import Path
 from typing import Any
 
-from thruway.experiments import EXPERIMENTS, Silent
+from thruway.experiments import STUDIES
 from thruway.experiments.glorot2010.errors import Config
+from thruway.experiments.machinery import Silent
 from thruway.runs import Run, open_run
 
-ERRORS = EXPERIMENTS["glorot2010.errors"]
+ERRORS = STUDIES["glorot2010.errors"]
 
 TINY = Config(
     data="digits",
@@ -25,7 +26,7 @@ TINY = Config(
     fixed_updates=20,
     svm_gammas=(1.0,),
 )
-# What `advance` is called for: 2 layers, 2 evaluations in each of 3 stages, 2 SVMs.
+# Calls of `advance`: 2 layers, 2 evaluations in each of 3 stages, 2 SVMs.
 REPORTS = 2 + 3 * 2 + 2
 
 

@@ -1,15 +1,16 @@
-"""A study of a second, and what drives it."""
+"""An initialization study that takes a second, and functions that run it."""
 
 from pathlib import Path
 
 import torch
 
-from thruway.experiments import EXPERIMENTS, Silent
+from thruway.experiments import STUDIES
 from thruway.experiments.glorot2010.initialization import Config
-from thruway.experiments.glorot2010.initialization_data import Parts
+from thruway.experiments.glorot2010.streams import Parts
+from thruway.experiments.machinery import Silent
 from thruway.runs import Run
 
-INITIALIZATION = EXPERIMENTS["glorot2010.initialization"]
+INITIALIZATION = STUDIES["glorot2010.initialization"]
 
 TINY = Config(
     data="digits",
@@ -24,8 +25,8 @@ TINY = Config(
     updates=40,
     samples=10,
 )
-# What `advance` is called for: 8 nets of 2 seeds, and 9 strides of each of 2 trainings.
-REPORTS = 8 * 2 + 9 * 2
+# Calls of `advance`: 8 networks of 2 seeds, and 10 strides of each of 2 trainings.
+REPORTS = 8 * 2 + 10 * 2
 
 
 def create(folder: Path, config: Config) -> Run:
@@ -58,4 +59,5 @@ class RandomSource:
 
 def random_parts() -> Parts:
     source = RandomSource()
-    return Parts(source, source.draw(99, 0, 20), 3)
+    held_out = source.draw(99, 0, 20)
+    return Parts(source, held_out, held_out, None, 3)

@@ -1,15 +1,16 @@
-"""A saturation study of a second, and what drives it."""
+"""A saturation study that takes a second, and functions that run it."""
 
 from pathlib import Path
 
 import numpy as np
 
-from thruway.experiments import EXPERIMENTS, Silent
+from thruway.experiments import STUDIES
 from thruway.experiments.glorot2010.saturation import Case, Config
-from thruway.experiments.glorot2010.saturation_courses import Course
+from thruway.experiments.glorot2010.saturation_training import Course
+from thruway.experiments.machinery import Silent
 from thruway.runs import Run, open_run
 
-SATURATION = EXPERIMENTS["glorot2010.saturation"]
+SATURATION = STUDIES["glorot2010.saturation"]
 
 TINY = Config(data="digits", width=6, probe=20, sigmoid_updates=30, updates=23, looks=10, seeds=2)
 # Two nets, for tests that run it many times.

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from thruway.experiments.rhn2017.depth_rows import read_rows
+
 from thruway.experiments import Progress, Silent
 from thruway.experiments.rhn2017 import DEPTH
 from thruway.experiments.rhn2017.depth import Config
-from thruway.experiments.rhn2017.depth_rows import read_rows
 from thruway.runs import Run, open_run
 
 # Dropout, so that a resumed run must draw what the whole one drew.

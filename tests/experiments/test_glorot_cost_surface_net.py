@@ -1,4 +1,4 @@
-"""Costs and slopes over the grid, against a net that is set to each point in turn."""
+"""Costs and slopes over the grid, compared with those of a network with the weights of each point."""
 
 import itertools
 import math
@@ -7,9 +7,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from thruway.experiments.glorot2010.cost_surface import Config
-from thruway.experiments.glorot2010.cost_surface_net import Surface, draw_net, guessing_cost, surfaces
-from thruway.experiments.glorot2010.cost_surface_plateaus import flat_share, is_flat, stuck_share
+from thruway.experiments.glorot2010.cost_surface import (
+    Config,
+    Surface,
+    draw_net,
+    flat_share,
+    guessing_cost,
+    is_flat,
+    stuck_share,
+    surfaces,
+)
 from thruway.seeding import generator
 
 CASES = {
@@ -55,7 +62,7 @@ def test_a_net_without_second_layer_guesses(cost):
     assert found[cost].cost.item() == pytest.approx(guessing_cost(cost, 5), rel=1e-12)
 
 
-def test_draws_have_the_variances_that_are_told():
+def test_draws_have_the_documented_variances():
     net = draw_net(Config(inputs=50, hidden=40, classes=30, examples=200), generator(0))
     for values, expected in ((net.first, 1 / 50), (net.second, 1 / 40), (net.inputs, 1.0)):
         # Of a Gaussian's square: variance 2, in units of its squared mean.
@@ -74,13 +81,13 @@ def a_surface():
     return Surface(torch.rand(40, 30, generator=g) * 3, torch.rand(40, 30, generator=g))
 
 
-def test_flatness_does_not_know_the_scale_of_the_cost():
+def test_flatness_is_independent_of_the_scale_of_the_cost():
     made = a_surface()
     scaled = Surface(made.cost * 2**10, made.slope * 2**10)
     assert torch.equal(is_flat(made, 0.3), is_flat(scaled, 0.3))
 
 
-def test_the_share_is_that_of_the_points():
+def test_flat_share_counts_points():
     made = a_surface()
     # Uniform slopes up to nearly 1: a share of 0.3 +- 5 standard errors, with a largest slope within 1 % of 1
     assert abs(flat_share(made, 0.3) - 0.3) < 5 * math.sqrt(0.21 / 1200) + 0.003

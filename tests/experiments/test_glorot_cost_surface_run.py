@@ -1,4 +1,4 @@
-"""The whole study, its claims on made-up rows, and what an interruption leaves."""
+"""The whole study, its claims on rows made up by hand, and interrupted runs."""
 
 import html
 import json
@@ -8,17 +8,23 @@ import pytest
 from depth_tiny import StopsAt
 from pydantic import ValidationError
 
-from thruway.experiments import EXPERIMENTS, Silent, judge
-from thruway.experiments.glorot2010.cost_surface import SCALES, Config
-from thruway.experiments.glorot2010.cost_surface_claims import claims_for
-from thruway.experiments.glorot2010.cost_surface_net import draw_net, guessing_cost, surfaces
-from thruway.experiments.glorot2010.cost_surface_plateaus import flat_share, stuck_share
-from thruway.experiments.glorot2010.cost_surface_rows import read_rows, read_surfaces
-from thruway.experiments.glorot2010.cost_surface_run import axis_of
+from thruway.experiments import STUDIES
+from thruway.experiments.glorot2010.cost_surface import (
+    SCALES,
+    Config,
+    axis_of,
+    draw_net,
+    flat_share,
+    guessing_cost,
+    stuck_share,
+    surfaces,
+)
+from thruway.experiments.glorot2010.cost_surface_page import claims, read_rows, read_surfaces
+from thruway.experiments.machinery import Silent, judge
 from thruway.runs import Run, open_run
 from thruway.seeding import generator
 
-COST_SURFACE = EXPERIMENTS["glorot2010.cost_surface"]
+COST_SURFACE = STUDIES["glorot2010.cost_surface"]
 TINY = Config(examples=5, reaches=(2.0, 8.0), fractions=(0.1, 0.2), points=9, seeds=2, draws=3)
 
 
@@ -69,7 +75,7 @@ def test_the_surfaces_that_are_drawn_are_those_of_the_first_draw(folder):
 
 
 @pytest.mark.parametrize("k", [1, 3, 4, 6])
-def test_interrupted_and_resumed_is_the_same(k, folder, tmp_path):
+def test_interrupted_and_resumed_run_is_the_same(k, folder, tmp_path):
     with pytest.raises(KeyboardInterrupt), create(tmp_path / "run", TINY) as run:
         COST_SURFACE.run(TINY, None, run, StopsAt(k))
     rest = StopsAt(100)
@@ -81,7 +87,7 @@ def test_interrupted_and_resumed_is_the_same(k, folder, tmp_path):
     assert read_surfaces(reader, TINY).keys() == {"cross-entropy", "quadratic"}
 
 
-def test_the_report_says_what_the_rows_say(folder):
+def test_the_report_agrees_with_the_rows(folder):
     table, verdicts = COST_SURFACE.report(open_run(folder), folder)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["rows"] == read_rows(open_run(folder), TINY)
@@ -97,7 +103,7 @@ def test_the_report_can_be_written_before_anything_has_finished(tmp_path):
         pass
     table, verdicts = COST_SURFACE.report(open_run(tmp_path / "run"), tmp_path / "run")
     assert (table.rows, verdicts) == ((), ())
-    assert "No net has been drawn yet" in (tmp_path / "run" / "report.html").read_text()
+    assert "No network has been drawn yet" in (tmp_path / "run" / "report.html").read_text()
 
 
 def rows_with(quadratic, entropy, kind="flat"):
@@ -112,7 +118,7 @@ def rows_with(quadratic, entropy, kind="flat"):
     return rows
 
 
-CLAIMS = {claim.id: claim for claim in claims_for(TINY)}
+CLAIMS = {claim.id: claim for claim in claims(TINY)}
 
 
 @pytest.mark.parametrize(
@@ -134,17 +140,17 @@ def test_claims(claim, kind, quadratic, entropy, value, verdict):
 
 
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
-def test_no_rows_are_no_answer(claim):
+def test_without_rows_the_statistic_is_nan(claim):
     assert math.isnan(claim.measure([]))
 
 
 @pytest.mark.parametrize("name", ["demo", "laptop", "paper"])
-def test_scales_know_their_names(name):
+def test_scales_have_their_names(name):
     assert SCALES[name].scale == name
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"reach": 3.0}, r"reach is one of reaches, \(2.0, 4.0, 8.0, 16.0\), got 3.0"),
         ({"fraction": 0.5}, "fraction is one of fractions"),
@@ -153,6 +159,6 @@ def test_scales_know_their_names(name):
         ({"fractions": (0.1, 1.5)}, "shares below 1"),
     ],
 )
-def test_what_cannot_be_run_is_refused(change, told):
-    with pytest.raises(ValidationError, match=told):
+def test_invalid_configs_are_refused(change, message):
+    with pytest.raises(ValidationError, match=message):
         Config(**change)

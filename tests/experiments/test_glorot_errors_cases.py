@@ -1,4 +1,4 @@
-"""Which nets a study trains, and what it chooses: functions of the config alone."""
+"""Networks that a study trains, and its choice: functions of the config alone."""
 
 import itertools
 import math
@@ -23,14 +23,14 @@ from thruway.init import SCHEMES
 CONFIG = Config(depths=(1, 3), learning_rates=(0.1, 0.2), seeds=3, seed=4)
 
 
-def test_the_search_covers_the_grid_and_the_pretrained_stand_at_the_greatest_depth():
+def test_the_search_covers_the_grid_and_pre_trained_pairs_have_the_greatest_depth():
     found = [(net.pair, net.depth, net.rate) for net in search_nets(CONFIG)]
     plain = [pair for pair in PAIRS if pair != "tanh-pretrained"]
     expected = [*itertools.product(plain, (1, 3), (0.1, 0.2)), *itertools.product(["tanh-pretrained"], [3], (0.1, 0.2))]
     assert sorted(found) == sorted(expected)
 
 
-def test_no_two_nets_log_in_one_place():
+def test_no_two_networks_share_site_and_member():
     chosen = {pair: Choice(1, 0.1, 0.2) for pair in PAIRS}
     nets = [*search_nets(CONFIG), *final_nets(CONFIG, chosen), *fixed_nets(CONFIG)]
     assert len({(net.site, net.member) for net in nets}) == len(nets)
@@ -52,13 +52,13 @@ def test_pairs_are_tested_at_the_greatest_depth_and_at_the_chosen_one():
     ]
 
 
-def test_beside_the_svm_every_seed_has_every_rate():
+def test_every_seed_is_compared_with_the_svm_at_every_rate():
     assert [(net.rate, net.seed) for net in fixed_nets(CONFIG)] == list(
         (rate, seed) for seed in (4, 5, 6) for rate in (0.1, 0.2)
     )
 
 
-def test_groups_part_the_nets_by_shape():
+def test_groups_have_one_shape():
     nets = search_nets(CONFIG)
     made = groups(nets)
     assert sorted(net for group in made for net in group.nets) == sorted(nets)
@@ -68,7 +68,7 @@ def test_groups_part_the_nets_by_shape():
 
 
 @pytest.mark.parametrize(("updates", "evaluations"), [(1, 1), (7, 3), (499, 2), (60, 60), (12_345, 7)])
-def test_pieces_are_the_whole_and_begin_anew_where_they_stopped(updates, evaluations):
+def test_pieces_cover_all_updates_and_continue_where_they_stopped(updates, evaluations):
     whole = list(pieces(updates, evaluations))
     assert [first for first, _, _ in whole] == [0, *(end for _, end, _ in whole[:-1])]
     assert whole[-1][1] == updates
@@ -101,7 +101,7 @@ def test_pairs_start_as_equations_1_and_16_say():
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"depths": (2, 0)}, "depths count hidden layers and start at 1, got 0"),
         ({"depths": (2, 2)}, "depths names each value once, got 2, 2"),
@@ -116,6 +116,6 @@ def test_pairs_start_as_equations_1_and_16_say():
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_config_that_cannot_be_run_is_refused_when_it_is_made(fields, said):
-    with pytest.raises(ValidationError, match=said):
+def test_invalid_configs_are_refused(fields, message):
+    with pytest.raises(ValidationError, match=message):
         Config(**fields)

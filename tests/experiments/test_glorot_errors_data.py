@@ -1,4 +1,4 @@
-"""What the nets see: each image once, or each image of a set once a round; and nothing that they are measured on."""
+"""Training streams: images drawn once, or each image of a set once a round; held-out examples are not among them."""
 
 import pytest
 import torch
@@ -6,16 +6,16 @@ from glorot_errors_tiny import TINY
 
 from thruway.data import Shapeset, load
 from thruway.errors import ConfigError, DatasetError
-from thruway.experiments.glorot2010.errors import Config
-from thruway.experiments.glorot2010.errors_data import Finite, Online, load_parts
+from thruway.experiments.glorot2010.errors import Config, load_parts
 from thruway.experiments.glorot2010.errors_stages import chunk, stages_of, stream
+from thruway.experiments.glorot2010.streams import Finite, Online
 
 
 def rows(inputs):
     return {tuple(row) for row in inputs.tolist()}
 
 
-def test_a_set_is_seen_once_a_round_in_another_order():
+def test_each_round_has_every_example_in_a_new_order():
     source = Finite(torch.arange(7.0).view(7, 1), torch.arange(7))
     seen = source.draw(3, 0, 28)[1].view(4, 7)
     assert all(sorted(each.tolist()) == list(range(7)) for each in seen)
@@ -79,7 +79,7 @@ def test_a_chunk_gives_each_seed_its_own_examples():
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"data": "small-imagenet"}, "'small-imagenet'.*never published.*Allowed: shapeset"),
         ({"data": "shapset"}, "unknown data set 'shapset'; did you mean 'shapeset'"),
@@ -89,11 +89,11 @@ def test_a_chunk_gives_each_seed_its_own_examples():
     ],
     ids=str,
 )
-def test_data_that_cannot_be_had_is_refused(fields, said):
-    with pytest.raises(ConfigError, match=said):
+def test_unavailable_data_is_refused(fields, message):
+    with pytest.raises(ConfigError, match=message):
         load_parts(Config(**{"fixed_examples": 0, **fields}))
 
 
-def test_a_set_that_is_not_there_is_no_other(tmp_path):
+def test_a_missing_data_set_is_an_error(tmp_path):
     with pytest.raises(DatasetError, match="MNIST"):
         load_parts(Config(data="mnist", data_root=tmp_path))

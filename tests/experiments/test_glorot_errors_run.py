@@ -1,4 +1,4 @@
-"""A whole study, from config to report; interrupted and resumed; and each net alone."""
+"""A whole study from config to report, interrupted and resumed, and compared with networks trained alone."""
 
 import json
 import math
@@ -11,16 +11,14 @@ from glorot_errors_tiny import ERRORS, REPORTS, TINY, complete, create, final_ro
 from torch.nn import functional as F
 
 from thruway.cli import main
-from thruway.experiments import Silent
-from thruway.experiments.glorot2010 import errors_svm
-from thruway.experiments.glorot2010.errors import PAIRS, choose, search_nets
-from thruway.experiments.glorot2010.errors_data import load_parts
-from thruway.experiments.glorot2010.errors_figures import error_curves
-from thruway.experiments.glorot2010.errors_nets import PlainNets
-from thruway.experiments.glorot2010.errors_rows import final_curves, read_rivals, read_rows, read_search
+from thruway.experiments.glorot2010 import errors_stages
+from thruway.experiments.glorot2010.errors import PAIRS, choose, load_parts, search_nets
+from thruway.experiments.glorot2010.errors_claims import choice_table, error_table
+from thruway.experiments.glorot2010.errors_page import error_curves, final_curves
 from thruway.experiments.glorot2010.errors_stages import new_net, stream
-from thruway.experiments.glorot2010.errors_tables import choice_table, error_table
-from thruway.experiments.glorot2010.svm import fit_rbf_svm
+from thruway.experiments.glorot2010.errors_training import read_rivals, read_search, read_tested
+from thruway.experiments.machinery import Silent
+from thruway.experiments.methods import PlainNets, fit_rbf_svm
 from thruway.init import scheme
 from thruway.report import Cell
 from thruway.runs import Run, open_run
@@ -37,7 +35,7 @@ def folder(tmp_path_factory):
 
 
 def go(run, parts, progress):
-    """One sitting; whether it came to the end."""
+    """Run until the end or an interrupt; return whether it reached the end."""
     try:
         with run:
             ERRORS.run(TINY, parts, run, progress)
@@ -60,14 +58,14 @@ def test_nets_start_from_the_same_draws_scaled_by_their_scheme(parts):
         assert weight.abs().max() <= weight.shape[1] ** -0.5  # Eq. 1
 
 
-def test_what_was_chosen_is_what_validation_says(folder):
+def test_the_choice_has_the_lowest_validation_error(folder):
     reader = open_run(folder)
     search = read_search(reader, TINY)
     assert len(search) == len(search_nets(TINY)) == 3 * 2 * 2 + 2
     errors = {(row["pair"], row["depth"], row["learning_rate"]): row["valid_error"] for row in search}
     nets = search_nets(TINY)
     chosen = choose(nets, [errors[net.pair, net.depth, net.rate] for net in nets])
-    finals = [row for row in read_rows(reader, TINY) if row["stage"] == "final"]
+    finals = [row for row in read_tested(reader, TINY) if row["stage"] == "final"]
     for pair, choice in chosen.items():
         mine = {(r["depth"], r["learning_rate"], r["seed"]): r["is_chosen_depth"] for r in finals if r["pair"] == pair}
         expected = {
@@ -79,12 +77,12 @@ def test_what_was_chosen_is_what_validation_says(folder):
 
 
 @pytest.mark.parametrize("pair", ["tanh", "tanh-n", "sigmoid"])
-def test_a_net_trained_alone_by_torch_goes_the_same_way(folder, parts, pair):
-    """On its seed's examples, batch by batch, with nobody beside it."""
+def test_a_network_trained_alone_by_torch_has_the_same_errors(folder, parts, pair):
+    """On its seed's examples, batch by batch, without other members."""
     seed = 1
     (row,) = [
         r
-        for r in read_rows(open_run(folder), TINY)
+        for r in read_tested(open_run(folder), TINY)
         if (r["stage"], r["pair"], r["depth"], r["seed"]) == ("final", pair, 2, seed)
     ]
     net = new_net(TINY, parts, pair, 2, "final", seed)
@@ -116,7 +114,7 @@ def test_rivals_count_the_examples_they_disagree_on(folder):
     rivals, tested = read_rivals(reader), len(load_parts(TINY).test[1])
     errors = {
         (row["pair"], row["seed"]): row["test_error"]
-        for row in read_rows(reader, TINY)
+        for row in read_tested(reader, TINY)
         if row["stage"] == "final" and row["depth"] == 2
     }
     assert len(rivals) == 4 * 3
@@ -127,9 +125,9 @@ def test_rivals_count_the_examples_they_disagree_on(folder):
     assert any(count for counts in rivals.values() for count in counts)
 
 
-def test_beside_the_svm_stands_the_net_that_validation_chose(folder):
+def test_the_svm_is_compared_with_the_network_that_validation_chose(folder):
     reader = open_run(folder)
-    fixed = [row for row in read_rows(reader, TINY) if row["stage"] == "fixed"]
+    fixed = [row for row in read_tested(reader, TINY) if row["stage"] == "fixed"]
     assert [row["seed"] for row in fixed] == [0, 1]
     table = reader.table(site="fixed/tanh-n/2", quantity="valid_error")
     columns = zip(table["member"], table["step"], table["value"], strict=True)
@@ -147,11 +145,11 @@ def test_beside_the_svm_stands_the_net_that_validation_chose(folder):
     assert fixed[0]["svm_error"] == min(by_fit.values(), key=lambda fit: fit["valid_error"])["test_error"]
 
 
-def test_the_report_is_the_rows(folder):
+def test_the_report_agrees_with_the_rows(folder):
     table, verdicts = ERRORS.report(open_run(folder), folder)
     reader = open_run(folder)
     summary = strict((folder / "summary.json").read_text())
-    rows = [*read_rows(reader, TINY), *read_search(reader, TINY)]
+    rows = [*read_tested(reader, TINY), *read_search(reader, TINY)]
     assert summary["rows"] == [{key: as_json(value) for key, value in row.items()} for row in rows]
     assert [claim["verdict"] for claim in summary["claims"]] == [verdict.verdict for verdict in verdicts]
     assert [row[0] for row in table.rows] == [PAIRS[pair].title for pair in TINY.pairs]
@@ -159,8 +157,12 @@ def test_the_report_is_the_rows(folder):
     for said in ("Glorot", "digits", "SVM, Gaussian kernel", *(verdict.text for verdict in verdicts)):
         assert said in page
     differs = " ".join(summary["meta"]["differs from the paper"])
-    for told in ("data: digits; at paper scale: shapeset", "width: 6; at paper scale: 1,000", "grid of learning rates"):
-        assert told in differs
+    for sentence in (
+        "data: digits; at paper scale: shapeset",
+        "width: 6; at paper scale: 1,000",
+        "grid of learning rates",
+    ):
+        assert sentence in differs
 
 
 def test_the_report_can_be_written_before_anything_has_finished(tmp_path):
@@ -168,7 +170,7 @@ def test_the_report_can_be_written_before_anything_has_finished(tmp_path):
         pass
     table, verdicts = ERRORS.report(open_run(tmp_path / "run"), tmp_path / "run")
     assert (table.rows, verdicts) == ((), ())
-    assert "No net has been trained to the end yet" in (tmp_path / "run" / "report.html").read_text()
+    assert "No network has been trained to the end yet" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_the_same_seed_gives_the_same_bits(folder, tmp_path):
@@ -188,7 +190,7 @@ def test_one_interruption_changes_nothing(k, parts, folder, tmp_path):
 def test_an_svm_is_fitted_once(parts, folder, tmp_path, monkeypatch):
     assert not go(create(tmp_path / "run", TINY), parts, StopsAt(REPORTS - 1))
     fitted = []
-    monkeypatch.setattr(errors_svm, "fit_rbf_svm", lambda *given: fitted.append(given[-2:]) or fit_rbf_svm(*given))
+    monkeypatch.setattr(errors_stages, "fit_rbf_svm", lambda *given: fitted.append(given[-2:]) or fit_rbf_svm(*given))
     assert go(Run.resume(tmp_path / "run"), parts, Silent())
     assert fitted == [(10.0, 1.0)]  # the first of the two was done
     assert numbers(tmp_path / "run") == numbers(folder)
@@ -226,8 +228,8 @@ def test_an_interruption_costs_nothing(k, name, state, parts, tmp_path, monkeypa
 
 @pytest.mark.parametrize("at", [3, 40, 111])
 def test_a_kill_inside_a_piece_leaves_no_half_trained_state(at, parts, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("thruway.experiments.glorot2010.errors_training._SAVE_EVERY_S", -1.0)
-    monkeypatch.setattr("thruway.experiments.glorot2010.errors_pretraining._SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr("thruway.experiments.glorot2010.errors_training.SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr("thruway.experiments.glorot2010.errors_stages.SAVE_EVERY_S", -1.0)
     steps, step = 0, PlainNets.step
 
     def killed(self, *batch):
@@ -245,7 +247,7 @@ def test_a_kill_inside_a_piece_leaves_no_half_trained_state(at, parts, folder, t
     assert numbers(tmp_path / "run") == numbers(folder)
 
 
-def test_the_table_marks_the_best_and_what_cannot_be_told_from_it():
+def test_the_table_marks_the_best_and_pairs_that_do_not_differ_significantly():
     config = TINY.model_copy(update={"pairs": ("softsign", "tanh", "tanh-n", "tanh-pretrained"), "data": "mnist"})
     errors = {"softsign": 0.101, "tanh": 0.2, "tanh-n": 0.1, "tanh-pretrained": 0.05}
     rows = [final_row(pair, error, seed, depth=2) for pair, error in errors.items() for seed in (0, 1)]
@@ -260,7 +262,7 @@ def test_the_table_marks_the_best_and_what_cannot_be_told_from_it():
     assert {row[0]: row[2] for row in choice_table(rows, config).rows}["Tanh"] == 2
 
 
-def test_a_pair_that_diverged_is_shown_so():
+def test_diverged_pairs_are_marked():
     rows = [final_row("tanh", math.nan, 0, depth=2), final_row("tanh-n", 0.1, 0, depth=2)]
     lines = {row[0]: row for row in error_table(rows, {}, TINY).rows}
     assert lines["Tanh"][2] == Cell(None, "diverged")
@@ -277,7 +279,7 @@ def test_curves_are_the_mean_and_the_range_of_the_seeds(folder):
     assert lines["Tanh N"].x.tolist() == [150, 300]
 
 
-def test_a_wrong_command_is_told_and_leaves_nothing(capsys, tmp_path, monkeypatch):
+def test_a_wrong_command_explains_the_error_and_leaves_no_folder(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for arguments, said in (
         (["--data", "small-imagenet"], "never published"),
@@ -289,7 +291,7 @@ def test_a_wrong_command_is_told_and_leaves_nothing(capsys, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_summary_is_one_for_programs(folder):
+def test_the_summary_has_rows_of_every_stage(folder):
     ERRORS.report(open_run(folder), folder)
     summary = json.loads((folder / "summary.json").read_text())
     assert {row["stage"] for row in summary["rows"]} == {"search", "final", "fixed"}

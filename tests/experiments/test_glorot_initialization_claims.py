@@ -1,10 +1,10 @@
-"""The claims on rows that are made up: as the paper has them, and otherwise."""
+"""The claims on rows made up by hand, as in the paper and otherwise."""
 
 import math
 
 import pytest
 
-from thruway.experiments.claims import judge
+from thruway.experiments.glorot2010.initialization import predict, sampling_error
 from thruway.experiments.glorot2010.initialization_claims import (
     START_CLAIMS,
     TRAINING_CLAIMS,
@@ -12,7 +12,7 @@ from thruway.experiments.glorot2010.initialization_claims import (
     mean_stretch,
     spreads,
 )
-from thruway.experiments.glorot2010.initialization_theory import predict, sampling_error
+from thruway.experiments.machinery import judge
 
 START = {claim.id: claim for claim in START_CLAIMS}
 TRAINING = {claim.id: claim for claim in TRAINING_CLAIMS}
@@ -57,7 +57,7 @@ def training_rows(standard, normalized):
     return rows
 
 
-def test_nets_that_obey_the_equations_meet_every_claim_about_the_start():
+def test_networks_that_obey_the_equations_meet_every_claim_before_training():
     verdicts = {claim.id: judge(claim, start_rows()) for claim in START_CLAIMS}
     assert {name for name, verdict in verdicts.items() if verdict.verdict == "holds"} == set(START)
     assert verdicts["gradients-shrink-downwards"].value == pytest.approx([1 / 3], rel=1e-12)
@@ -70,7 +70,7 @@ def test_nets_that_obey_the_equations_meet_every_claim_about_the_start():
 
 
 def swapped(row):
-    """The two starts exchanged: what is shown must be what is named."""
+    """Exchange the two initializations."""
     return {"scheme": {"standard": "normalized", "normalized": "standard"}[row["scheme"]]}
 
 
@@ -86,7 +86,7 @@ def swapped(row):
         "tapered-nets-too",
     ],
 )
-def test_exchanged_starts_fail(claim):
+def test_exchanged_initializations_fail(claim):
     assert judge(START[claim], start_rows(swapped)).verdict == "fails"
 
 
@@ -138,12 +138,12 @@ def test_tanh_nets_that_leave_the_equations_fail_either_way(factor):
     assert judge(START["equations-describe-tanh"], start_rows(change)).verdict == "fails"
 
 
-def test_the_first_layer_which_is_not_square_has_no_say_in_the_stretch():
+def test_the_first_layer_does_not_count_as_it_is_not_square():
     assert mean_stretch(start_rows(), "standard") == 0.5
     assert math.isnan(mean_stretch([], "standard"))
 
 
-def test_a_gradient_of_zero_is_no_number():
+def test_a_gradient_of_zero_gives_nan():
     rows = start_rows(lambda row: {"gradient_variance": 0.0})
     assert math.isnan(factor_per_layer(rows, "standard", "gradient_variance", upwards=False))
     assert judge(START["gradients-shrink-downwards"], rows).verdict == "unclear"
@@ -171,5 +171,5 @@ def test_nets_that_stay_together_do_not_diverge():
 
 
 @pytest.mark.parametrize("claim", TRAINING_CLAIMS, ids=lambda claim: claim.id)
-def test_no_training_is_no_answer(claim):
+def test_without_rows_the_statistic_is_nan(claim):
     assert math.isnan(claim.measure([]))

@@ -1,4 +1,4 @@
-"""The whole study, from config to report; twice; and refused."""
+"""The whole study from config to report, run twice, and invalid configs."""
 
 import html
 import json
@@ -9,7 +9,8 @@ from glorot_initialization_tiny import INITIALIZATION, TINY, complete, create
 from pydantic import ValidationError
 
 from thruway.experiments.glorot2010.initialization import SCALES, Config
-from thruway.experiments.glorot2010.initialization_rows import read_histograms, read_start_rows, read_training_rows
+from thruway.experiments.glorot2010.initialization_start import read_histograms, read_start_rows
+from thruway.experiments.glorot2010.initialization_training import read_training_rows
 from thruway.runs import open_run
 
 
@@ -40,7 +41,7 @@ def test_every_layer_has_its_row(folder):
     ]
 
 
-def test_rows_are_the_squares_of_what_was_watched(folder):
+def test_rows_are_the_squares_of_the_logged_numbers(folder):
     reader = open_run(folder)
     table = reader.table(steps=0)
     keys = zip(*(table[name].tolist() for name in ("member", "site", "quantity")), strict=True)
@@ -56,7 +57,7 @@ def test_rows_are_the_squares_of_what_was_watched(folder):
             assert row[name] == logged[row["seed"], f"{site}/{below}", quantity] ** 2
         single = logged[row["seed"], f"{site}/s{row['layer']}.weight", "single_variance"]
         assert row["single_weight_gradient_variance"] == single
-    images, _ = INITIALIZATION.prepare(TINY).probe
+    images, _ = INITIALIZATION.prepare(TINY).test
     assert math.isclose(
         logged[0, "data", "mean_square"], images.double().square().mean().item(), rel_tol=1e-6
     )  # float32
@@ -69,7 +70,7 @@ def test_the_same_seed_gives_the_same_bits(folder, tmp_path):
     assert rows_of(complete(tmp_path / "again", TINY)) == rows_of(folder)
 
 
-def test_the_report_says_what_the_rows_say(folder):
+def test_the_report_agrees_with_the_rows(folder):
     table, verdicts = INITIALIZATION.report(open_run(folder), folder)
     summary = json.loads((folder / "summary.json").read_text())
     assert len(summary["rows"]) == 48 + 6
@@ -77,8 +78,8 @@ def test_the_report_says_what_the_rows_say(folder):
     assert len(verdicts) == 13
     assert len(table.rows) == 6
     differs = " ".join(summary["meta"]["differs from the paper"])
-    for told in ("depth: 3; at paper scale: 5", "of eq. 6 the form that eq. 2 implies", "data: digits"):
-        assert told in differs
+    for sentence in ("depth: 3; at paper scale: 5", "of eq. 6 the form that eq. 2 implies", "data: digits"):
+        assert sentence in differs
     page = html.unescape((folder / "report.html").read_text())
     for said in ("Glorot", "fig. 9", "eq. 17", *(verdict.text for verdict in verdicts)):
         assert said in page
@@ -89,7 +90,7 @@ def test_the_report_can_be_written_before_anything_has_finished(tmp_path):
         pass
     _, verdicts = INITIALIZATION.report(open_run(tmp_path / "run"), tmp_path / "run")
     assert verdicts == ()
-    assert "No start has been measured yet" in (tmp_path / "run" / "report.html").read_text()
+    assert "No network has been measured yet" in (tmp_path / "run" / "report.html").read_text()
     assert read_histograms(open_run(tmp_path / "run"), TINY, "gradients") == {}
 
 
@@ -102,7 +103,7 @@ def test_training_may_be_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["demo", "laptop", "paper"])
-def test_scales_know_their_names(name):
+def test_scales_have_their_names(name):
     assert SCALES[name].scale == name
 
 
@@ -120,7 +121,7 @@ def test_widths_are_geometric_and_mirror_each_other():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"shapes": ("growing",)}, "has 'equal', got growing"),
         ({"shapes": ("equal", "equal")}, "each kind once"),
@@ -128,12 +129,12 @@ def test_widths_are_geometric_and_mirror_each_other():
         ({"updates": 20, "samples": 21}, "at 20 updates at most, got 21"),
     ],
 )
-def test_what_cannot_be_run_is_refused(change, told):
-    with pytest.raises(ValidationError, match=told):
+def test_invalid_configs_are_refused(change, message):
+    with pytest.raises(ValidationError, match=message):
         Config(**change)
 
 
 def test_shapeset_is_what_it_runs_on_by_default():
     parts = INITIALIZATION.prepare(Config(probe=12))
-    assert parts.probe[0].shape == (12, 16 * 16)
+    assert parts.test[0].shape == (12, 16 * 16)
     assert parts.classes == 9

@@ -1,4 +1,4 @@
-"""What is watched at the start, against the same passes by hand."""
+"""Measurements of untrained networks, compared with the same passes written by hand."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,7 @@ from glorot_initialization_tiny import TINY, create, random_parts
 from torch.nn import functional as F
 
 from thruway.experiments.glorot2010.initialization import Net, start_nets
-from thruway.experiments.glorot2010.initialization_nets import build_net
-from thruway.experiments.glorot2010.initialization_start import SPREADS, measure_start
+from thruway.experiments.glorot2010.initialization_start import SPREADS, build_net, measure_start
 from thruway.runs import open_run
 from thruway.seeding import generator
 
@@ -35,14 +34,14 @@ def by_hand(net, seed):
         F.cross_entropy(model.output(out), y, reduction="sum").backward()
         return z, [s.grad for s in pre], [linear.weight.grad.clone() for linear in linears]
 
-    images, labels = parts.probe
+    images, labels = parts.test
     images = images.double()
     alone = [passes(images[i : i + 1], labels[i : i + 1]) for i in range(TINY.singles)]
     return passes(images, labels), alone, linears
 
 
 @pytest.mark.parametrize("net", NETS, ids=lambda net: net.site)
-def test_watched_numbers_are_those_of_the_passes(net, tmp_path):
+def test_logged_numbers_are_those_of_the_passes(net, tmp_path):
     with create(tmp_path / "run", TINY) as run:
         measure_start(TINY, net, 5, random_parts(), run)
     table = open_run(tmp_path / "run").table(member=5)
@@ -93,7 +92,7 @@ def test_only_the_net_that_is_shown_has_histograms(tmp_path):
         assert measure_start(TINY, Net("equal", "normalized", "tanh"), TINY.seed + 1, random_parts(), run) == {}
 
 
-def test_a_square_layer_without_activation_stretches_as_theory_says(tmp_path):
+def test_a_square_linear_layer_has_the_mean_singular_value_of_theory(tmp_path):
     config = TINY.model_copy(update={"width": 200})
     with create(tmp_path / "run", config) as run:
         measure_start(config, Net("equal", "normalized", "linear"), 0, random_parts(), run)

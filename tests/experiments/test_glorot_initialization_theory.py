@@ -7,13 +7,8 @@ import pytest
 import torch
 
 from thruway.errors import ShapeError
-from thruway.experiments.glorot2010.initialization_nets import build_net
-from thruway.experiments.glorot2010.initialization_theory import (
-    MEAN_SINGULAR_VALUE,
-    VARIANCES,
-    predict,
-    sampling_error,
-)
+from thruway.experiments.glorot2010.initialization import MEAN_SINGULAR_VALUE, VARIANCES, predict, sampling_error
+from thruway.experiments.glorot2010.initialization_start import build_net
 from thruway.seeding import generator
 
 WIDTHS = (7, 12, 20, 9)

@@ -1,4 +1,4 @@
-"""Training as it is watched, against a plain loop; and interrupted at every report."""
+"""Recorded training, compared with a plain loop, and interrupted at every report of progress."""
 
 import numpy as np
 import pytest
@@ -7,11 +7,15 @@ from depth_tiny import StopsAt
 from glorot_initialization_tiny import REPORTS, TINY, create, random_parts
 from torch.nn import functional as F
 
-from thruway.experiments import Silent
-from thruway.experiments.glorot2010.initialization_nets import build_net
-from thruway.experiments.glorot2010.initialization_rows import read_spreads, read_training_rows
-from thruway.experiments.glorot2010.initialization_run import run_study
-from thruway.experiments.glorot2010.initialization_training import Training, train_net
+from thruway.experiments.glorot2010.initialization_start import build_net
+from thruway.experiments.glorot2010.initialization_training import (
+    Training,
+    read_spreads,
+    read_training_rows,
+    run_study,
+    train_net,
+)
+from thruway.experiments.machinery import Silent
 from thruway.runs import Run, open_run
 from thruway.seeding import generator
 
@@ -37,7 +41,7 @@ def by_hand(scheme, seed):
 
 
 @pytest.mark.parametrize("scheme", ["standard", "normalized"])
-def test_a_watched_net_goes_the_plain_loops_way(scheme, tmp_path):
+def test_recorded_gradients_are_those_of_a_plain_loop(scheme, tmp_path):
     with create(tmp_path / "run", TINY) as run:
         train_net(TINY, Training(scheme, 0), random_parts(), run, Silent(), 1.0)
     reader = open_run(tmp_path / "run")
@@ -72,7 +76,7 @@ def whole(tmp_path_factory):
     return numbers_of(folder)
 
 
-def test_the_study_reports_as_often_as_the_next_test_believes(tmp_path):
+def test_the_number_of_progress_reports(tmp_path):
     user = StopsAt(REPORTS + 1)
     with create(tmp_path / "run", TINY) as run:
         run_study(TINY, random_parts(), run, user)
@@ -80,7 +84,7 @@ def test_the_study_reports_as_often_as_the_next_test_believes(tmp_path):
 
 
 @pytest.mark.parametrize("k", [1, 8, 9, 16, 17, 21, 25, 26, 30, REPORTS])
-def test_interrupted_and_resumed_is_the_same(k, whole, tmp_path):
+def test_interrupted_and_resumed_run_is_the_same(k, whole, tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt), create(folder, TINY) as run:
         run_study(TINY, random_parts(), run, StopsAt(k))
@@ -90,7 +94,7 @@ def test_interrupted_and_resumed_is_the_same(k, whole, tmp_path):
 
 
 def test_updates_made_are_not_made_again(tmp_path):
-    """The alarm of the test above: a resumed training that began anew would also end the same."""
+    """Shows that the test above can fail: a resumed training that began again would end the same, too."""
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt), create(folder, TINY) as run:
         train_net(TINY, Training("standard", 0), random_parts(), run, StopsAt(5), 1.0)
@@ -98,4 +102,4 @@ def test_updates_made_are_not_made_again(tmp_path):
     user = StopsAt(100)
     with Run.resume(folder) as run:
         train_net(TINY, Training("standard", 0), random_parts(), run, user, 1.0)
-    assert 100 - user.left == 9 - 5
+    assert 100 - user.left == 10 - 5

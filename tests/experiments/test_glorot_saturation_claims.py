@@ -1,14 +1,13 @@
-"""What the study reads off courses that are known, and what its claims make of it."""
+"""Rows of records made up by hand, and claims on rows made up by hand."""
 
 import math
 
 import pytest
 from glorot_saturation_tiny import course
 
-from thruway.experiments import judge
-from thruway.experiments.glorot2010.saturation_claims import CLAIMS
-from thruway.experiments.glorot2010.saturation_rows import layer_numbers, top_numbers
-from thruway.experiments.glorot2010.saturation_tables import beside_the_paper
+from thruway.experiments.glorot2010.saturation_claims import CLAIMS, layer_numbers, top_numbers
+from thruway.experiments.glorot2010.saturation_page import beside_the_paper
+from thruway.experiments.machinery import judge
 
 CLAIM = {claim.id: claim for claim in CLAIMS}
 
@@ -29,7 +28,7 @@ def sigmoid(escapes=True):
     )
 
 
-def test_fall_and_escape_are_read_off_the_top_layer():
+def test_fall_and_escape_of_the_top_layer():
     numbers = top_numbers(sigmoid())
     assert numbers["early_top_mean"] == 0.1  # a tenth of 100 updates: the looks at 0 and 10
     assert (numbers["falls_at"], numbers["escapes_at"]) == (10, 80)
@@ -46,7 +45,7 @@ def test_a_top_layer_that_stays_has_no_escape():
     assert numbers["lowest_below"] == 0.2  # to the end
 
 
-def test_a_top_layer_that_never_falls_has_nothing_to_tell():
+def test_a_top_layer_that_never_falls_has_no_numbers():
     numbers = top_numbers(course("sigmoid-4", mean=[[0.5] * 11] * 4, saturation_low=[[0.0] * 11] * 4))
     assert {name: value for name, value in numbers.items() if value is not None} == {"early_top_mean": 0.5}
 
@@ -155,17 +154,17 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize(("claim", "changed"), UNKNOWN.values(), ids=UNKNOWN)
-def test_what_a_run_cannot_tell_is_unclear(claim, changed):
+def test_undetermined_claims_are_unclear(claim, changed):
     seeds = [seed_of_the_paper(seed, **changed) for seed in range(3)]
     result = judge(CLAIM[claim], [row for rows in seeds for row in rows])
     assert result.verdict == "unclear"
     assert all(math.isnan(value) for value in result.value)
 
 
-def test_beside_the_paper_tells_order_and_escapes():
+def test_the_paper_table_has_order_and_escapes():
     rows = seed_of_the_paper(0) + seed_of_the_paper(1, sigmoid_4={"escapes_at": None})
-    told = {line[0]: line[2] for line in beside_the_paper(rows).rows}
-    assert told["sigmoid, 4 layers: leaves at"] == "update 50,000 (1 of 2 nets)"
-    assert told["sigmoid, 5 layers: leaves at"] == "not in 100,000 updates"
-    assert told["tanh: order in which layers saturate"] == "1, 2, 3"
-    assert told["softsign: crowding at |z| from 0.6 to 0.8"] == "1.8x"
+    found = {line[0]: line[2] for line in beside_the_paper(rows).rows}
+    assert found["sigmoid, 4 layers: leaves at"] == "update 50,000 (1 of 2 networks)"
+    assert found["sigmoid, 5 layers: leaves at"] == "not in 100,000 updates"
+    assert found["tanh: order in which layers saturate"] == "1, 2, 3"
+    assert found["softsign: values with |z| from 0.6 to 0.8"] == "1.8x"

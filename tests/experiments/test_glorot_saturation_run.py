@@ -1,4 +1,4 @@
-"""The numbers of a study against plain PyTorch and NumPy, and what an interruption changes in them: nothing."""
+"""The numbers of a study, compared with plain PyTorch and NumPy, and unchanged by interruptions."""
 
 import json
 
@@ -11,13 +11,11 @@ from torch.nn import functional as F
 
 from thruway.cli import main
 from thruway.errors import RunError
-from thruway.experiments import Silent
 from thruway.experiments.glorot2010 import saturation_training
-from thruway.experiments.glorot2010.saturation import Config, cases
-from thruway.experiments.glorot2010.saturation_courses import histograms, read_courses, read_ends
-from thruway.experiments.glorot2010.saturation_data import load_parts, stream
-from thruway.experiments.glorot2010.saturation_figures import end_histograms, over_time
-from thruway.experiments.glorot2010.saturation_training import new_net
+from thruway.experiments.glorot2010.saturation import Config, cases, load_parts, new_net, stream
+from thruway.experiments.glorot2010.saturation_page import end_histograms, over_time
+from thruway.experiments.glorot2010.saturation_training import histograms, read_courses, read_ends
+from thruway.experiments.machinery import Silent
 from thruway.runs import Run, open_run
 from thruway.watching import Quantity, WatchWarning
 
@@ -38,7 +36,7 @@ def whole(tmp_path_factory):
 
 
 def go(run, parts, progress):
-    """One sitting; whether it came to the end."""
+    """Run until the end or an interrupt; return whether it reached the end."""
     try:
         with run:
             SATURATION.run(TINIER, parts, run, progress)
@@ -48,7 +46,7 @@ def go(run, parts, progress):
 
 
 def trained_alone(case, parts, updates):
-    """The net after so many updates by torch alone, nobody watching, and the training loss of each."""
+    """The network after this many updates by torch alone, not watched, and the training loss of each."""
     net, losses = new_net(TINY, case, parts), []
     optimizer = torch.optim.SGD(net.parameters(), lr=case.rate)
     for update in range(updates):
@@ -81,7 +79,7 @@ HIGH = {"sigmoid": 0.95, "tanh": 0.9, "softsign": 0.9}
 
 @pytest.mark.parametrize("case", cases(TINY), ids=lambda case: case.checkpoint)
 @pytest.mark.parametrize("look", [0, 4, 10])
-def test_the_layers_are_those_of_a_net_that_nobody_watched(case, look, folder, parts):
+def test_records_are_those_of_a_network_that_is_not_watched(case, look, folder, parts):
     (seen,) = [c for c in read_courses(open_run(folder), TINY) if c.case == case]
     assert tuple(seen.steps) == case.stops
     net, _ = trained_alone(case, parts, case.stops[look])
@@ -104,7 +102,7 @@ def test_the_layers_are_those_of_a_net_that_nobody_watched(case, look, folder, p
 
 
 @pytest.mark.parametrize("case", cases(TINY)[:5], ids=lambda case: case.checkpoint)
-def test_watching_changed_not_one_bit_of_the_net(case, folder, parts):
+def test_watching_does_not_change_a_bit_of_the_network(case, folder, parts):
     net, losses = trained_alone(case, parts, case.updates)
     saved = open_run(folder).load(case.checkpoint).tensors
     assert all(torch.equal(saved[name], tensor) for name, tensor in net.state_dict().items())
@@ -146,7 +144,7 @@ def test_one_interruption_changes_nothing(k, parts, whole, tmp_path):
     assert numbers(folder) == numbers(whole)
 
 
-def test_killed_between_two_saves_it_still_arrives(parts, whole, tmp_path, monkeypatch):
+def test_a_run_killed_between_two_saves_can_be_resumed(parts, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(saturation_training, "_SAVE_EVERY_S", -1.0)
     train, calls = saturation_training._train, 0
 
@@ -174,7 +172,7 @@ def test_a_finished_run_can_be_run_again(parts, whole, tmp_path):
     assert numbers(folder) == numbers(whole)
 
 
-def test_a_failing_statistic_is_no_result(parts, tmp_path, monkeypatch):
+def test_a_statistic_that_raises_fails_the_run(parts, tmp_path, monkeypatch):
     def broken(_rows):
         raise ValueError("no number")
 
@@ -183,7 +181,7 @@ def test_a_failing_statistic_is_no_result(parts, tmp_path, monkeypatch):
         go(create(tmp_path / "run", TINIER), parts, Silent())
 
 
-def test_the_report_is_the_numbers(folder):
+def test_the_report_agrees_with_the_rows(folder):
     table, verdicts = SATURATION.report(open_run(folder), folder)
     summary = strict((folder / "summary.json").read_text())
     assert [row["net"] for row in summary["rows"]] == [case.name for case in cases(TINY)]
@@ -212,7 +210,7 @@ def test_figures_show_what_was_logged(folder):
     assert len(figure.data) == 3 * 5
 
 
-def test_a_wrong_command_is_told_and_leaves_nothing(capsys, tmp_path, monkeypatch):
+def test_a_wrong_command_explains_the_error_and_leaves_no_folder(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for arguments, said in (
         (["--updates", "20"], "updates is at least looks (80), got 20"),
@@ -226,7 +224,7 @@ def test_a_wrong_command_is_told_and_leaves_nothing(capsys, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_shapeset_trains_on_one_stream_and_watches_another():
+def test_probe_and_training_examples_are_different_streams():
     config = Config(size=10, probe=50)
     parts = load_parts(config)
     training, _ = parts.source.draw(stream("train", 0), 0, 50)

@@ -1,12 +1,13 @@
-"""The seed that the figures show: the one nearest to the median escape, or the best there is; the caption says why."""
+"""Choice of the seed that the figures show: nearest to the median escape, with the reason in the caption."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from glorot_saturation_tiny import SATURATION, TINY, complete
 
-from thruway.experiments.glorot2010 import saturation_report
-from thruway.experiments.glorot2010.saturation_shown import shown_seed
+from thruway.experiments.glorot2010 import saturation_page
+from thruway.experiments.glorot2010.saturation_page import shown_seed
 from thruway.runs import open_run
 
 
@@ -24,7 +25,7 @@ CASES: dict[str, tuple[tuple[int | None, ...], int, str]] = {
     "an even number": ((10, 90, 40, 50), 2, "at update 40, nearest to the median"),
     "most stay": ((None, 20, None, 30, None), 3, "at update 30, the last to do so, as most do not; 2 of 5 leave it"),
     "one leaves": ((None, None, 20), 2, "at update 20, the last to do so"),
-    "none leaves": ((None, None), 0, "the first, as the sigmoid net of 4 layers leaves its saturation in none of 2"),
+    "none leaves": ((None, None), 0, "the first, as the sigmoid network of 4 layers leaves saturation in none of 2"),
 }
 
 
@@ -45,20 +46,19 @@ def test_without_that_net_it_is_the_first() -> None:
 def test_the_report_shows_the_seed_and_says_why(tmp_path, monkeypatch) -> None:
     """In a tiny run nothing escapes, so the second seed's escape is made up; the curves are its own."""
     drawn = []
-    read_rows, over_time = saturation_report.read_rows, saturation_report.over_time
+    over_time = saturation_page.over_time
 
     def with_an_escape(*given):
         return [
             row | {"escapes_at": 20} if (row["net"], row["seed"]) == ("sigmoid-4", 1) else row
-            for row in read_rows(*given)
+            for row in SATURATION.rows(*given)
         ]
 
-    monkeypatch.setattr(saturation_report, "read_rows", with_an_escape)
-    monkeypatch.setattr(saturation_report, "over_time", lambda course: drawn.append(course.case) or over_time(course))
+    monkeypatch.setattr(saturation_page, "over_time", lambda course: drawn.append(course.case) or over_time(course))
     folder = complete(tmp_path / "run", TINY)
-    SATURATION.report(open_run(folder), folder)
+    replace(SATURATION, rows=with_an_escape).report(open_run(folder), folder)
     assert [(case.name, case.seed) for case in drawn] == [(name, 1) for name in TINY.nets]
     page = (folder / "report.html").read_text()
-    assert "Seed 1: its sigmoid net of 4 layers leaves its saturation at update 20, the last to do so" in page
+    assert "Seed 1: its sigmoid network of 4 layers leaves saturation at update 20, the last to do so" in page
     assert "to either side. Seed 1." in page
     assert json.loads((folder / "summary.json").read_text())["rows"][0]["seed"] == 0  # all are in the summary

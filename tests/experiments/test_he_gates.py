@@ -7,9 +7,9 @@ import pytest
 import torch
 from compared_tiny import SMALL, blank, built, contenders, create
 from pydantic import ValidationError
+from thruway.experiments.he2016.gates_run import LABELS
 
 from thruway.experiments.he2016 import GATES, gates
-from thruway.experiments.he2016.gates_run import LABELS
 from thruway.networks import JOININGS
 from thruway.runs import open_run
 

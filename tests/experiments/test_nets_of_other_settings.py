@@ -2,12 +2,12 @@
 
 import pytest
 from compared_tiny import STUDIES, TINY, complete
+from thruway.experiments.highway2015.very_deep_study import VERY_DEEP
 from veit_tiny import create
 
 from thruway.errors import ConfigError
 from thruway.experiments import EXPERIMENTS, Silent
 from thruway.experiments.highway2015 import very_deep
-from thruway.experiments.highway2015.very_deep_study import VERY_DEEP
 from thruway.runs import open_run
 
 VERY = very_deep.Config(depth=10, width=6, examples=60, test_examples=40, epochs=1, batch=20, gate_bias=-1.0)

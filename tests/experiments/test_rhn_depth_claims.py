@@ -6,12 +6,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 from rhn_tiny import TINY
+from thruway.experiments.rhn2017.depth_claims import CLAIMS, PAPER, ratio_to_shallowest
+from thruway.experiments.rhn2017.depth_net import LanguageModel, parameters_of, width_for
 
 from thruway.errors import ConfigError
 from thruway.experiments import judge
 from thruway.experiments.rhn2017.depth import SCALES, Config
-from thruway.experiments.rhn2017.depth_claims import CLAIMS, PAPER, ratio_to_shallowest
-from thruway.experiments.rhn2017.depth_net import LanguageModel, parameters_of, width_for
 from thruway.experiments.rhn2017.depth_training import load_text
 
 BY_ID = {claim.id: claim for claim in CLAIMS}

@@ -3,9 +3,6 @@
 import math
 
 import pytest
-
-from thruway.experiments import judge
-from thruway.experiments.veit2016 import lesion, path_survival, paths
 from thruway.experiments.veit2016.effective_paths_claims import CLAIMS as EFFECTIVE
 from thruway.experiments.veit2016.harm import harm
 from thruway.experiments.veit2016.lesion_claims import claims_for as lesion_claims
@@ -13,6 +10,9 @@ from thruway.experiments.veit2016.path_survival_claims import claims_for as surv
 from thruway.experiments.veit2016.paths_claims import claims_for as paths_claims
 from thruway.experiments.veit2016.paths_claims import decay
 from thruway.experiments.veit2016.stochastic_depth_claims import CLAIMS as STOCHASTIC
+
+from thruway.experiments import judge
+from thruway.experiments.veit2016 import lesion, path_survival, paths
 
 # 18 modules: the paper's 10 and 20 of 54 are 3 and 7 here.
 LESION = {claim.id: claim for claim in lesion_claims(lesion.Config(modules=6))}

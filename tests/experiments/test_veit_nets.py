@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
+from thruway.experiments.image_parts import load_parts
+from thruway.experiments.net_training import trained
+from thruway.experiments.veit2016.harm import only
 from torch import nn
 from veit_tiny import TINY, TINY_NETS, complete, measurements, rows_of
 
-from thruway.experiments.image_parts import load_parts
-from thruway.experiments.net_training import trained
 from thruway.experiments.veit2016 import lesion
-from thruway.experiments.veit2016.harm import only
 from thruway.experiments.veit2016.nets import opened, plain_net
 from thruway.runs import open_run
 from thruway.seeding import generator

@@ -7,7 +7,7 @@ import pytest
 from veit_tiny import TINY, StopsAt, complete, create, measurements, rows_of
 
 from thruway.errors import ConfigError, RunError
-from thruway.experiments import EXPERIMENTS, Silent
+from thruway.experiments import STUDIES, Silent
 from thruway.runs import Run, open_run
 from thruway.runs.checkpoints import save_checkpoint
 
@@ -45,7 +45,7 @@ def go(run, study, config, progress):
     """One sitting; whether it came to the end."""
     try:
         with run:
-            EXPERIMENTS[study].run(config, EXPERIMENTS[study].prepare(config), run, progress)
+            STUDIES[study].run(config, STUDIES[study].prepare(config), run, progress)
     except KeyboardInterrupt:
         return False
     return True
@@ -65,7 +65,7 @@ def test_every_measurement_of_every_seed_has_its_rows(study, whole):
 
 
 def test_the_report_says_what_the_rows_say(study, whole):
-    table, verdicts = EXPERIMENTS[study].report(open_run(whole), whole)
+    table, verdicts = STUDIES[study].report(open_run(whole), whole)
     summary = json.loads((whole / "summary.json").read_text())
     assert summary["rows"] == plain(rows_of(whole, study, TINY[study]))
     assert [claim["verdict"] for claim in summary["claims"]] == [verdict.verdict for verdict in verdicts]
@@ -83,7 +83,7 @@ def test_the_report_says_what_the_rows_say(study, whole):
 def test_the_report_can_be_written_before_anything_has_finished(study, tmp_path):
     with create(tmp_path / "run", study, TINY[study]):
         pass
-    table, verdicts = EXPERIMENTS[study].report(open_run(tmp_path / "run"), tmp_path / "run")
+    table, verdicts = STUDIES[study].report(open_run(tmp_path / "run"), tmp_path / "run")
     assert (table.rows, verdicts) == ((), ())
     assert "No net has been measured yet" in (tmp_path / "run" / "report.html").read_text()
 
@@ -95,7 +95,7 @@ def test_the_report_can_be_written_after_every_step(study, tmp_path):
     config = TINY[study].model_copy(update={"seeds": 1})
     done = go(create(folder, study, config), study, config, StopsAt(1))
     while not done:
-        EXPERIMENTS[study].report(open_run(folder), folder)
+        STUDIES[study].report(open_run(folder), folder)
         done = go(Run.resume(folder), study, config, StopsAt(1))
         sittings += 1
         assert sittings < 50
@@ -178,7 +178,7 @@ def test_nets_from_before_a_setting_was_there_had_its_default(tmp_path):
 def test_nets_of_no_run_are_refused_before_anything_is_made(tmp_path):
     config = TINY["veit2016.paths"].model_copy(update={"nets_of": tmp_path})
     with pytest.raises(RunError):
-        EXPERIMENTS["veit2016.paths"].prepare(config)
+        STUDIES["veit2016.paths"].prepare(config)
 
 
 def test_nets_that_are_not_done_are_trained(tmp_path):
@@ -193,5 +193,5 @@ def test_nets_that_are_not_done_are_trained(tmp_path):
 def test_silence_is_enough(tmp_path):
     config = TINY["highway2015.lesion"].model_copy(update={"seeds": 1, "epochs": 1})
     with create(tmp_path / "run", "highway2015.lesion", config) as run:
-        EXPERIMENTS["highway2015.lesion"].run(config, EXPERIMENTS["highway2015.lesion"].prepare(config), run, Silent())
+        STUDIES["highway2015.lesion"].run(config, STUDIES["highway2015.lesion"].prepare(config), run, Silent())
     assert open_run(tmp_path / "run").status == "done"

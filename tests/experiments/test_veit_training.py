@@ -8,16 +8,16 @@ import math
 import pytest
 import torch
 from pydantic import ValidationError
+from thruway.experiments.image_parts import load_parts, pooled
+from thruway.experiments.image_study import ImageStudy
+from thruway.experiments.net_training import error_rate, train_net, trained
 from torch.nn import functional as F
 from veit_tiny import TINY, TINY_NETS, complete, create
 
 from thruway.data import batches, load
 from thruway.errors import ConfigError
-from thruway.experiments import EXPERIMENTS, Silent
+from thruway.experiments import STUDIES, Silent
 from thruway.experiments.highway2015 import lesion as highway
-from thruway.experiments.image_parts import load_parts, pooled
-from thruway.experiments.image_study import ImageStudy
-from thruway.experiments.net_training import error_rate, train_net, trained
 from thruway.experiments.rhn2017 import depth as rhn
 from thruway.experiments.veit2016 import effective_paths, lesion, paths, stochastic_depth
 from thruway.experiments.veit2016.nets import residual_net, stochastic_net, subset_net
@@ -127,7 +127,7 @@ def test_how_images_move_is_told_where_they_do(change, told, tmp_path):
     name = "veit2016.paths"
     config = TINY[name].model_copy(update={"seeds": 1, "epochs": 1, **change})
     folder = complete(tmp_path / "run", name, config)
-    EXPERIMENTS[name].report(open_run(folder), folder)
+    STUDIES[name].report(open_run(folder), folder)
     differs = json.loads((folder / "summary.json").read_text())["meta"]["differs from the paper"]
     assert {each.removesuffix(" of the side") for each in differs if each.startswith(("reach", "fill"))} == told
 
@@ -151,7 +151,7 @@ def test_twins_see_the_same_and_start_the_same():
 @pytest.mark.parametrize("name", TINY)
 @pytest.mark.parametrize("scale", ["demo", "laptop", "paper"])
 def test_scales_know_their_names(name, scale):
-    config = EXPERIMENTS[name].scales[scale]
+    config = STUDIES[name].scales[scale]
     assert isinstance(config, ImageStudy)
     assert config.scale == scale
     assert config.seeds == (1 if scale == "demo" else 3)

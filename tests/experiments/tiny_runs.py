@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from thruway.experiments import EXPERIMENTS
+from thruway.experiments import STUDIES
 from thruway.experiments.machinery import Progress, Silent
 from thruway.runs import Run, open_run
 
@@ -41,7 +41,7 @@ def run_until_stopped(
     run: Run, name: str, config: BaseModel, progress: Progress | None = None, prepared: Any = None
 ) -> bool:
     """Run a study, or resume it. Return False if `progress` interrupts it."""
-    study = EXPERIMENTS[name]
+    study = STUDIES[name]
     try:
         with run:
             data = study.prepare(config) if prepared is None else prepared

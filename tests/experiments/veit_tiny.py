@@ -4,11 +4,12 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from thruway.experiments import EXPERIMENTS, Progress, Silent
-from thruway.experiments.highway2015 import gates
-from thruway.experiments.highway2015 import lesion as highway
 from thruway.experiments.image_study import ImageStudy
 from thruway.experiments.measuring import read_rows
+
+from thruway.experiments import STUDIES, Progress, Silent
+from thruway.experiments.highway2015 import gates
+from thruway.experiments.highway2015 import lesion as highway
 from thruway.experiments.veit2016 import effective_paths, lesion, path_survival, paths, stochastic_depth
 from thruway.runs import Run, open_run
 
@@ -63,7 +64,7 @@ def create(folder: Path, name: str, config: ImageStudy) -> Run:
 
 def complete(folder: Path, name: str, config: ImageStudy, progress: Progress | None = None) -> Path:
     with create(folder, name, config) as run:
-        EXPERIMENTS[name].run(config, EXPERIMENTS[name].prepare(config), run, progress or Silent())
+        STUDIES[name].run(config, STUDIES[name].prepare(config), run, progress or Silent())
     return folder
 
 

@@ -76,5 +76,3 @@ STUDIES: dict[str, Study] = {
         RHN_DEPTH,
     )
 }
-
-EXPERIMENTS = STUDIES

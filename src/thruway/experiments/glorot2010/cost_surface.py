@@ -1,22 +1,48 @@
 """The quadratic cost of a classifier has more plateaus than its cross-entropy.
 
 Paper     Glorot & Bengio 2010, sec. 4.1 and fig. 5
-Protocol  a net with one hidden layer of tanh units and softmax outputs, with random weights, inputs and labels; two of
-          its weights, one of each layer, move over a square; both costs there, and the gradient with respect to the two
-Claims    the quadratic cost is flat over more of the square, in nearly every draw, and also where the net is no better
-          than a guess (cost_surface_claims.py)
+Protocol  a network with one hidden layer of tanh units and softmax outputs, with random weights, inputs and labels; two
+          of its weights, one of each layer, move over a square; both costs there, and the gradient with respect to the
+          two weights
+Claims    the quadratic cost is flat over more of the square, in nearly every draw, and also where the network is no
+          better than guessing
 Measured  results/glorot2010.cost_surface-laptop: all 3 claims hold, for weights up to 8
 Cost      demo ten seconds on one core; laptop half a minute; paper the same with more draws
-Differs   sizes of net, data and square, and what counts as a plateau, are ours: the paper shows one surface and prints
-          none of them
+Differs   sizes of network, data and square, and the definition of a plateau, are ours: the paper shows one surface and
+          prints none of them
 """
 
 import math
+import time
 from typing import Literal, NamedTuple
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+from torch.nn import functional as F
 
-__all__ = ["SCALES", "Config", "Cost", "Draw", "draws_of"]
+from thruway.experiments.machinery import Progress
+from thruway.runs import Run
+from thruway.seeding import generator
+
+__all__ = [
+    "SCALES",
+    "Config",
+    "Cost",
+    "Draw",
+    "RandomNet",
+    "Surface",
+    "axis_of",
+    "draw_net",
+    "draws_of",
+    "flat_share",
+    "guessing_cost",
+    "is_flat",
+    "prepare",
+    "run_study",
+    "stuck_share",
+    "surfaces",
+]
 
 Cost = Literal["cross-entropy", "quadratic"]
 
@@ -27,28 +53,28 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scale: Literal["demo", "laptop", "paper"] = "demo"
-    """demo: seconds; laptop: a minute; paper: more draws on a finer grid. Sets the other defaults."""
+    """demo: seconds; laptop: a minute; paper: more draws on a finer grid. Sets the defaults of the other options."""
     inputs: int = Field(default=4, ge=1)
     hidden: int = Field(default=4, ge=1)
-    """Tanh units in the hidden layer."""
+    """Number of tanh units in the hidden layer."""
     classes: int = Field(default=4, ge=2)
     examples: int = Field(default=20, ge=1)
-    """Random inputs with random labels."""
+    """Number of random inputs with random labels."""
     reaches: tuple[float, ...] = Field(default=(2.0, 4.0, 8.0, 16.0), min_length=1)
-    """The two weights move from -reach to reach; one square for each."""
+    """The two weights move from -reach to reach, over one square for each value."""
     reach: float = Field(default=8.0, gt=0)
     """The square that is drawn and that the claims are about; one of `reaches`."""
     fractions: tuple[float, ...] = Field(default=(0.03, 0.1, 0.2), min_length=1)
-    """A point is flat if its gradient's norm is below this share of the largest on the surface."""
+    """A point is flat if the norm of its gradient is below this share of the largest on the surface."""
     fraction: float = Field(default=0.1, gt=0, lt=1)
     """The share that the claims are about; one of `fractions`."""
     points: int = Field(default=61, ge=5, le=2001)
-    """Grid points along each side of the square."""
+    """Number of grid points along each side of the square."""
     seed: int = Field(default=0, ge=0)
     seeds: int = Field(default=3, ge=1)
-    """Independent sets of draws, with seeds seed, seed + 1, ...; a verdict needs three."""
+    """Number of independent sets of draws, with seeds seed, seed + 1, ...; a verdict needs three."""
     draws: int = Field(default=20, ge=1)
-    """Random nets and data of each set."""
+    """Number of random networks with their data in each set."""
     device: str = "cpu"
 
     @model_validator(mode="after")
@@ -72,18 +98,179 @@ SCALES: dict[str, Config] = {
 
 
 class Draw(NamedTuple):
-    """One random net with its data."""
+    """One random network with its data."""
 
     seed: int
     number: int  # within its set, from 0
-    member: int  # under which its numbers are logged
+    member: int  # its number in the run's series
 
 
 def draws_of(config: Config) -> list[Draw]:
-    """All draws of a run, set by set.
+    """Return all draws of a run, set by set.
 
     >>> draws_of(Config(seed=7, seeds=2, draws=2))[-1]
     Draw(seed=8, number=1, member=3)
     """
     members = range(config.seeds * config.draws)
     return [Draw(config.seed + member // config.draws, member % config.draws, member) for member in members]
+
+
+# --- the network and its two costs
+
+
+class RandomNet(NamedTuple):
+    """The network softmax(W2^T tanh(W1^T x)) and its data; all float64."""
+
+    first: Tensor  # W1, (inputs, hidden)
+    second: Tensor  # W2, (hidden, classes)
+    inputs: Tensor  # (examples, inputs)
+    labels: Tensor  # (examples,), int64
+
+
+class Surface(NamedTuple):
+    """A cost over a grid; rows are values of the second layer's weight, columns of the first layer's."""
+
+    cost: Tensor
+    slope: Tensor  # norm of the gradient with respect to the two weights
+
+
+def draw_net(config: Config, generator: torch.Generator) -> RandomNet:
+    """Draw Gaussian inputs of variance 1, Gaussian weights of variance 1 / fan-in, and uniform labels."""
+    kind = {"generator": generator, "dtype": torch.float64}
+    first = torch.randn(config.inputs, config.hidden, **kind) / math.sqrt(config.inputs)  # type: ignore[call-overload]
+    second = torch.randn(config.hidden, config.classes, **kind) / math.sqrt(config.hidden)  # type: ignore[call-overload]
+    inputs = torch.randn(config.examples, config.inputs, **kind)  # type: ignore[call-overload]
+    labels = torch.randint(config.classes, (config.examples,), generator=generator)
+    return RandomNet(*(each.to(config.device) for each in (first, second, inputs, labels)))
+
+
+def surfaces(net: RandomNet, axis: Tensor) -> dict[Cost, Surface]:
+    """Compute both costs where W1[0, 0] and W2[0, 0] take every pair of values of `axis`.
+
+        cross-entropy   -log p_y                mean over examples, nats
+        quadratic       |p - onehot(y)|^2       mean over examples
+
+    Args:
+        net: the network and its data.
+        axis: values of either weight, (points,).
+    Returns:
+        Costs and slopes, (points, points).
+    Source:
+        Glorot & Bengio 2010, sec. 4.1, fig. 5.
+
+    >>> config = Config(inputs=2, hidden=2, classes=2, examples=3)
+    >>> found = surfaces(draw_net(config, torch.Generator().manual_seed(0)), torch.linspace(-1, 1, 5))
+    >>> {name: tuple(each.cost.shape) for name, each in found.items()}
+    {'cross-entropy': (5, 5), 'quadratic': (5, 5)}
+    """
+    axis = axis.to(net.first)
+    # A weight per point of the grid: the points do not mix, so one backward pass gives the gradient at each of them.
+    shape = (len(axis), len(axis))
+    second, first = (each.clone().requires_grad_() for each in (axis[:, None].expand(shape), axis.expand(shape)))
+    log_p = F.log_softmax(_outputs(net, first, second), dim=-1)
+    wanted = F.one_hot(net.labels, net.second.shape[1]).to(log_p)
+    costs: dict[Cost, Tensor] = {
+        "cross-entropy": -(log_p * wanted).sum(-1).mean(-1),
+        "quadratic": (log_p.exp() - wanted).square().sum(-1).mean(-1),
+    }
+    found: dict[Cost, Surface] = {}
+    for name, cost in costs.items():
+        gradients = torch.autograd.grad(cost.sum(), (first, second), retain_graph=True)
+        found[name] = Surface(cost.detach(), torch.hypot(*gradients))
+    return found
+
+
+def _outputs(net: RandomNet, first: Tensor, second: Tensor) -> Tensor:
+    """(points, points, examples, classes); only the first hidden unit and the first output depend on both weights."""
+    fixed = net.inputs @ net.first
+    unit = torch.tanh(fixed[:, 0] + net.inputs[:, 0] * (first[..., None] - net.first[0, 0]))
+    others = torch.tanh(fixed[:, 1:]) @ net.second[1:]
+    to_first = unit * second[..., None]
+    return others + torch.cat([to_first[..., None], unit[..., None] * net.second[0, 1:]], dim=-1)
+
+
+def guessing_cost(cost: Cost, classes: int) -> float:
+    """Return the cost of predicting all classes with equal probability.
+
+    >>> guessing_cost("quadratic", 4)
+    0.75
+    """
+    return math.log(classes) if cost == "cross-entropy" else 1 - 1 / classes
+
+
+# --- plateaus; independent of the scale of the cost
+
+
+def is_flat(surface: Surface, fraction: float) -> Tensor:
+    """Return where the gradient's norm is below `fraction` of the largest on the surface; everywhere if that is 0."""
+    steepest = surface.slope.max()
+    return (surface.slope < fraction * steepest) | (steepest == 0)
+
+
+def flat_share(surface: Surface, fraction: float) -> float:
+    """Return the share of the surface that is flat (ours).
+
+    >>> flat_share(Surface(torch.zeros(2, 2), torch.tensor([[1.0, 10.0], [0.5, 20.0]])), 0.1)
+    0.5
+    """
+    return float(is_flat(surface, fraction).double().mean())
+
+
+def stuck_share(surface: Surface, fraction: float, guessing: float) -> float:
+    """Return the share of the surface that is flat at or above the cost of guessing: a plateau, no minimum (ours).
+
+    >>> surface = Surface(torch.tensor([[0.1, 2.0], [3.0, 3.0]]), torch.tensor([[0.0, 10.0], [0.5, 20.0]]))
+    >>> stuck_share(surface, 0.1, guessing=1.0)
+    0.25
+    """
+    return float((is_flat(surface, fraction) & (surface.cost >= guessing)).double().mean())
+
+
+# --- the run
+
+
+def prepare(config: Config) -> None:
+    """Do nothing: networks and data are drawn."""
+
+
+def axis_of(config: Config, reach: float) -> Tensor:
+    """Return the values that either weight takes, (points,) float64."""
+    return torch.linspace(-reach, reach, config.points, dtype=torch.float64)
+
+
+def run_study(config: Config, _prepared: None, run: Run, progress: Progress) -> None:
+    """Measure every set of draws that the run folder does not have yet.
+
+    A set is stored as a whole, with the surfaces of the run's first draw, or not at all.
+    """
+    done = run.checkpoints()
+    left = [draw for draw in draws_of(config) if f"draws-{draw.seed}" not in done]
+    progress.begin(len(left))
+    shown: dict[str, Tensor] = {}
+    started = time.monotonic()
+    for draw in left:
+        found = _measure(config, draw, run)
+        if draw.member == 0:
+            shown = found
+        if draw.number == config.draws - 1:
+            run.log(0, {"seconds": time.monotonic() - started}, site="draws", member=draw.seed)
+            run.save(f"draws-{draw.seed}", shown)
+            shown, started = {}, time.monotonic()
+        progress.advance(1, f"seed {draw.seed}, draw {draw.number + 1}")
+
+
+def _measure(config: Config, draw: Draw, run: Run) -> dict[str, Tensor]:
+    """Log the flat shares of both costs of one network on every square; return the costs on the square `reach`."""
+    net = draw_net(config, generator(draw.seed, "net", draw.number))
+    shown: dict[str, Tensor] = {}
+    for reach in config.reaches:
+        for name, surface in surfaces(net, axis_of(config, reach)).items():
+            guessing = guessing_cost(name, config.classes)
+            shares = {}
+            for fraction in config.fractions:
+                shares[f"flat/{fraction:g}"] = flat_share(surface, fraction)
+                shares[f"stuck/{fraction:g}"] = stuck_share(surface, fraction, guessing)
+            run.log(0, shares, site=f"{name}/{reach:g}", member=draw.member)
+            if reach == config.reach:
+                shown[name] = surface.cost
+    return shown

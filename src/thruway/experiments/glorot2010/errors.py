@@ -1,23 +1,27 @@
-"""How far a deep net gets depends on how it starts and on its activation.
+"""Activation and initialization decide how far the training of a deep network gets.
 
 Paper     Glorot & Bengio 2010, Table 1, figs. 11 and 12, and the SVM baseline of sec. 5
 Protocol  five pairs of activation and initialiser; plain SGD on batches of ten; learning rate and depth chosen on
-          validation examples; then fresh nets from several seeds, with their test error against updates; a net
-          pre-trained by denoising autoencoders as the reference; an RBF-SVM beside a net on one fixed training set
-Claims    sigmoid is worst by far and does not learn at depth 5; the normalized start helps tanh much and softsign
+          validation examples; then new networks from several seeds, with their test error against updates; a network
+          pre-trained by denoising autoencoders as the reference; an RBF-SVM beside a network on one fixed training set
+Claims    sigmoid is worst by far and does not learn at depth 5; normalized initialization helps tanh much and softsign
           little; tanh with it is among the best, beats the SVM, and closes much of the gap to pre-training
           (errors_claims.py)
 Measured  results/glorot2010.errors-laptop: 6 of 9 claims hold, 3 unclear
 Cost      demo under a minute on one core; laptop an hour on a busy one; paper a GPU
-Differs   the grid of learning rates and the number of seeds (the paper prints neither), and what the report lists
+Differs   the grid of learning rates and the number of seeds (the paper prints neither); the report lists all
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from thruway.errors import ConfigError
+from thruway.experiments.glorot2010 import streams
+from thruway.experiments.glorot2010.streams import Parts, StreamConfig
+from thruway.experiments.methods import require_svm
 
 __all__ = [
     "FIXED_PAIR",
@@ -30,6 +34,7 @@ __all__ = [
     "choose",
     "final_nets",
     "fixed_nets",
+    "load_parts",
     "search_nets",
 ]
 
@@ -37,11 +42,11 @@ PairName = Literal["sigmoid", "tanh", "tanh-n", "softsign", "softsign-n", "tanh-
 
 
 class Pair(NamedTuple):
-    """An activation and what the weights of its nets start from."""
+    """An activation and the scheme of the initial weights."""
 
     activation: str
     scheme: str  # a key of thruway.init.SCHEMES
-    title: str  # as Table 1 has it
+    title: str  # as in Table 1
     is_pretrained: bool = False
 
 
@@ -56,62 +61,47 @@ PAIRS: dict[str, Pair] = {
 """In the order of Table 1; the last is the reference curve of fig. 11."""
 
 FIXED_PAIR = "tanh-n"
-"""What stands beside the SVM."""
-
+"""The pair that is compared with the SVM."""
 
 _ALL_PAIRS: tuple[PairName, ...] = ("softsign", "softsign-n", "tanh", "tanh-n", "sigmoid", "tanh-pretrained")
 
 
-class Config(BaseModel):
+class Config(StreamConfig):
     """Everything that decides the numbers of a run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    scale: Literal["demo", "laptop", "paper"] = "demo"
-    """demo: a minute; laptop: half an hour on one core; paper: as published, needs a GPU. Sets the other defaults."""
-    data: str = "shapeset"
-    """shapeset, drawn as it is needed, or a data set that `thruway list` names."""
-    data_root: Path | None = None
-    """Where the data lies; unset: the usual places."""
-    download: bool = False
-    """Get the data set if it is not there."""
-    size: int = Field(default=16, ge=10)
-    """Side of a Shapeset image, in pixels."""
-    examples: int | None = Field(default=None, ge=100)
-    """Images of a named data set's training part that are used, taken evenly over it; unset: all."""
     held_out: int = Field(default=1000, ge=10)
-    """Shapeset images for validation, and as many for the test. Other sets have a test part, and give up to a fifth of
-    their training part, at most 10,000 images, for validation."""
+    """Number of Shapeset images for validation, and for the test. Other sets have a test part, and give up to a fifth
+    of their training part, at most 10,000 images, for validation."""
     pairs: tuple[PairName, ...] = Field(default=_ALL_PAIRS, min_length=1)
     depths: tuple[int, ...] = Field(default=(1, 5), min_length=1)
-    """Hidden layers to choose from."""
+    """Numbers of hidden layers to choose from."""
     width: int = Field(default=50, ge=1)
-    """Units of each hidden layer."""
-    batch: int = Field(default=10, ge=1)
+    """Number of units in each hidden layer."""
     learning_rates: tuple[float, ...] = Field(default=(0.01, 0.03, 0.1), min_length=1)
-    """The grid to choose from; the gradient is that of the mean loss of a batch."""
+    """Learning rates to choose from; the gradient is that of the mean loss of a batch."""
     seed: int = Field(default=0, ge=0)
     seeds: int = Field(default=1, ge=1)
-    """Nets per pair at the end, with seeds seed, seed + 1, ...; a verdict needs three."""
+    """Number of tested networks per pair, with seeds seed, seed + 1, ...; a verdict needs three."""
     search_updates: int = Field(default=2000, ge=1)
-    """Updates after which learning rate and depth are chosen."""
+    """Number of updates after which learning rate and depth are chosen."""
     updates: int = Field(default=6000, ge=1)
-    """Updates of the nets that are tested."""
+    """Number of updates of the tested networks."""
     evaluations: int = Field(default=12, ge=1)
-    """Points of an error curve."""
+    """Number of points of an error curve."""
     pretrain_updates: int = Field(default=500, ge=1)
-    """Updates of each layer's denoising autoencoder."""
+    """Number of updates of each layer's denoising autoencoder."""
     pretrain_rate: float = Field(default=0.001, gt=0, lt=math.inf)
+    """Learning rate of the autoencoders."""
     noise: float = Field(default=0.25, ge=0, lt=1)
     """Share of an autoencoder's inputs that is set to 0."""
     fixed_examples: int = Field(default=500, ge=0)
-    """Size of the training set that the SVM and a net share; 0 leaves both out."""
+    """Size of the training set that the SVM and a network share; 0 leaves both out."""
     fixed_updates: int = Field(default=2000, ge=1)
+    """Number of updates of the networks on that training set."""
     svm_costs: tuple[float, ...] = Field(default=(1.0, 10.0), min_length=1)
-    """The SVM's C to choose from."""
+    """Values of the SVM's C to choose from."""
     svm_gammas: tuple[float, ...] = Field(default=(1.0, 3.0), min_length=1)
-    """The SVM's gamma to choose from, in units of 1 / (inputs x variance of the inputs)."""
-    device: str = "cpu"
+    """Values of the SVM's gamma to choose from, in units of 1 / (inputs x variance of the inputs)."""
 
     @model_validator(mode="after")
     def _can_be_run(self) -> "Config":
@@ -132,7 +122,7 @@ class Config(BaseModel):
 
     @property
     def deepest(self) -> int:
-        """The depth at which the pairs are compared, 5 in Table 1."""
+        """Depth at which the pairs are compared, 5 in Table 1."""
         return max(self.depths)
 
 
@@ -175,24 +165,43 @@ SCALES: dict[str, Config] = {
 }
 
 
+def load_parts(config: Config) -> Parts:
+    """Load the data of a run onto the training device.
+
+    Raises:
+        ConfigError: for an unknown data set, one that was never published, a fixed set or a batch larger than the
+            training part, or an SVM without scikit-learn.
+        DatasetError: if the data is missing or damaged.
+    """
+    if config.fixed_examples:
+        try:
+            require_svm()
+        except ConfigError as error:
+            raise ConfigError(f"{error} Or leave the SVM out with --fixed-examples 0.") from error
+    return streams.load_parts(config, config.held_out, config.fixed_examples)
+
+
+# --- the networks, as functions of the config and of the choice
+
+
 class Net(NamedTuple):
-    """One net to train."""
+    """One network to train."""
 
     stage: str  # search, final or fixed
     pair: str
     depth: int
     rate: float
     seed: int
-    member: int  # tells it from the others of its site
+    member: int  # its number among the networks of its site
 
     @property
     def site(self) -> str:
-        """Where its numbers stand in the series."""
+        """Site of its numbers in the run's series."""
         return f"{self.stage}/{self.pair}/{self.depth}"
 
 
 class Choice(NamedTuple):
-    """What validation chose for a pair: the best depth and rate, and the best rate at the greatest depth."""
+    """Choice by validation for one pair: the best depth and rate, and the best rate at the greatest depth."""
 
     depth: int
     rate: float
@@ -200,7 +209,7 @@ class Choice(NamedTuple):
 
 
 def search_nets(config: Config) -> tuple[Net, ...]:
-    """Every pair at every depth with every learning rate; what is pre-trained stands at the greatest depth only."""
+    """Return every pair at every depth with every learning rate; pre-trained ones at the greatest depth only."""
     return tuple(
         Net("search", pair, depth, rate, config.seed, member)
         for pair in config.pairs
@@ -210,9 +219,9 @@ def search_nets(config: Config) -> tuple[Net, ...]:
 
 
 def choose(nets: Iterable[Net], valid_errors: Sequence[float]) -> dict[str, Choice]:
-    """For each pair the depth and rate of lowest validation error; the first of several that are equal.
+    """Choose for each pair the depth and rate of lowest validation error; the first of several that are equal.
 
-    A net whose error is NaN has diverged and is chosen only if all have.
+    A network whose error is NaN has diverged and is chosen only if all have.
 
     >>> nets = [Net("search", "tanh", depth, rate, 0, 0) for depth in (1, 5) for rate in (0.1, 0.3)]
     >>> choose(nets, [0.4, 0.3, float("nan"), 0.5])
@@ -231,7 +240,7 @@ def choose(nets: Iterable[Net], valid_errors: Sequence[float]) -> dict[str, Choi
 
 
 def final_nets(config: Config, chosen: Mapping[str, Choice]) -> tuple[Net, ...]:
-    """Fresh nets of every pair and seed at the greatest depth, and at the chosen one where that is another."""
+    """Return networks of every pair and seed at the greatest depth, and at the chosen one if it differs."""
     nets = []
     for pair, choice in chosen.items():
         rates = {choice.depth: choice.rate, config.deepest: choice.deepest_rate}
@@ -241,7 +250,7 @@ def final_nets(config: Config, chosen: Mapping[str, Choice]) -> tuple[Net, ...]:
 
 
 def fixed_nets(config: Config) -> tuple[Net, ...]:
-    """The nets beside the SVM: every seed with every learning rate, at the greatest depth."""
+    """Return the networks to compare with the SVM: every seed with every learning rate, at the greatest depth."""
     rates = config.learning_rates
     return tuple(
         Net("fixed", FIXED_PAIR, config.deepest, rate, config.seed + number, number * len(rates) + place)

@@ -1,4 +1,4 @@
-"""The stages of a run, each a set of nets trained side by side on the same examples, and how they are begun."""
+"""Stages of a run: sets of networks trained side by side on the same examples; and the pre-training and the SVM."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,24 +8,45 @@ import torch
 from torch import Tensor
 
 from thruway.experiments.glorot2010.errors import PAIRS, Choice, Config, Net, final_nets, fixed_nets, search_nets
-from thruway.experiments.glorot2010.errors_data import Examples, Finite, Parts, Source
-from thruway.experiments.glorot2010.errors_nets import PlainNets, layers_of
+from thruway.experiments.glorot2010.streams import Examples, Finite, Parts, Source
+from thruway.experiments.machinery import Progress
+from thruway.experiments.machinery.resumable import run_resumable, saved_state
+from thruway.experiments.methods import Fit, PlainNets, denoise_step_, fit_rbf_svm, layers_of
 from thruway.init import initialize
 from thruway.networks import mlp
 from thruway.networks.mlp import MLP
+from thruway.runs import Run
 from thruway.seeding import derive, generator
 
-__all__ = ["Group", "Stage", "build_nets", "chunk", "groups", "new_net", "pieces", "stages_of", "stream", "work"]
+__all__ = [
+    "SAVE_EVERY_S",
+    "Group",
+    "Stage",
+    "build_nets",
+    "chunk",
+    "fit_svms",
+    "groups",
+    "new_net",
+    "pieces",
+    "pretrain",
+    "pretraining_work",
+    "stages_of",
+    "stream",
+    "svm_work",
+    "work",
+]
 
-# Updates between two looks at the user's wish to stop; the examples of so many lie in memory.
+SAVE_EVERY_S = 60.0
+
+# Updates between two moments at which a run can be interrupted; the examples of this many are in memory at a time.
 _PIECE = 500
-# A forward pass alone, on large batches, against a whole update of ten examples; measured.
+# Work of a forward pass on large batches, in updates of ten examples; measured.
 _EVALUATION_WORK = 0.025
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Nets that train for so many updates, and what is measured on the way."""
+    """Networks that train for the same number of updates, and the examples on which they are evaluated."""
 
     name: str
     nets: tuple[Net, ...]
@@ -35,7 +56,7 @@ class Stage:
 
 
 class Group(NamedTuple):
-    """Nets of one shape: they differ in numbers only, and train as one."""
+    """Networks of one shape, which can be trained together."""
 
     activation: str
     depth: int
@@ -43,7 +64,7 @@ class Group(NamedTuple):
 
 
 def stages_of(config: Config, parts: Parts, chosen: Mapping[str, Choice] | None) -> dict[str, Stage]:
-    """The stages by name; the final one only once something has been chosen."""
+    """Return the stages by name; the final one only if depths and rates have been chosen."""
     both = {"valid_error": parts.valid, "test_error": parts.test}
     stages = [Stage("search", search_nets(config), config.search_updates, parts.source, {"valid_error": parts.valid})]
     if chosen is not None:
@@ -54,7 +75,7 @@ def stages_of(config: Config, parts: Parts, chosen: Mapping[str, Choice] | None)
 
 
 def groups(nets: Sequence[Net]) -> list[Group]:
-    """The nets by activation and depth, in a fixed order."""
+    """Group the networks by activation and depth, in a fixed order."""
     found: dict[tuple[str, int], list[Net]] = {}
     for net in nets:
         found.setdefault((PAIRS[net.pair].activation, net.depth), []).append(net)
@@ -62,7 +83,7 @@ def groups(nets: Sequence[Net]) -> list[Group]:
 
 
 def new_net(config: Config, parts: Parts, pair: str, depth: int, stage: str, seed: int) -> MLP:
-    """A net with its initial weights; all pairs of a seed start from the same draws, scaled as their scheme says."""
+    """Build a network; all pairs of a seed start from the same random numbers, scaled by their scheme."""
     activation, scheme = PAIRS[pair].activation, PAIRS[pair].scheme
     rng = generator(seed, "weights", stage, depth)
     net = mlp("plain", depth, config.width, parts.inputs, parts.classes, activation=activation, generator=rng)
@@ -71,7 +92,7 @@ def new_net(config: Config, parts: Parts, pair: str, depth: int, stage: str, see
 
 
 def build_nets(config: Config, group: Group, parts: Parts, pretrained: Mapping[str, Tensor]) -> PlainNets:
-    """The nets of a group as they start; the hidden layers of pre-trained ones from `pretrained`, by stage and seed."""
+    """Build the networks of a group; the hidden layers of pre-trained ones are taken from `pretrained`."""
     models = []
     for net in group.nets:
         model = new_net(config, parts, net.pair, net.depth, net.stage, net.seed)
@@ -85,12 +106,22 @@ def build_nets(config: Config, group: Group, parts: Parts, pretrained: Mapping[s
 
 
 def stream(stage: str, seed: int) -> int:
-    """The stream of examples that the nets of a seed see in a stage."""
+    """Return the seed of the examples that the networks of a seed are trained on in a stage."""
     return derive(seed, "glorot2010.errors", stage) % 2**31
 
 
+def chunk(stage: Stage, config: Config, first: int, end: int) -> tuple[dict[int, int], Tensor, Tensor]:
+    """Draw the examples of updates first .. end: place of each seed, inputs (updates, seeds, batch, inputs), labels."""
+    seeds = sorted({net.seed for net in stage.nets})
+    count = end - first
+    drawn = [stage.source.draw(stream(stage.name, s), first * config.batch, count * config.batch) for s in seeds]
+    inputs = torch.stack([x.view(count, config.batch, -1) for x, _ in drawn], dim=1)
+    labels = torch.stack([y.view(count, config.batch) for _, y in drawn], dim=1)
+    return {seed: place for place, seed in enumerate(seeds)}, inputs, labels
+
+
 def pieces(updates: int, evaluations: int, done: int = 0) -> Iterator[tuple[int, int, bool]]:
-    """(first, end, whether to evaluate after it) of the runs of updates that a training is made of, from `done` on.
+    """Split a training, from update `done` on, into pieces: (first, end, whether to evaluate after it).
 
     >>> list(pieces(1000, 2))
     [(0, 500, True), (500, 1000, True)]
@@ -105,25 +136,148 @@ def pieces(updates: int, evaluations: int, done: int = 0) -> Iterator[tuple[int,
 
 
 def work(config: Config, stage: Stage, parts: Parts, first: int, end: int, is_evaluated: bool) -> float:
-    """What a piece of a stage costs, in weights updated by one batch: a measure that grows evenly with time."""
-    # Which depths the search will choose is not known when the work is added up; those nets ride along uncounted.
+    """Return the work of a piece of a stage, in updates of one weight by one batch; it grows evenly with time."""
+    # The depths that the search will choose are not known when the work is added up: networks of others do not count.
     counted = [net for net in stage.nets if stage.name != "final" or net.depth == config.deepest]
-    weights = sum(size_of(config, parts, net.depth) for net in counted)
+    weights = sum(config.width * (parts.inputs + (net.depth - 1) * config.width + parts.classes) for net in counted)
     drawn = len({net.seed for net in stage.nets}) * config.batch * stage.source.work
-    looked_at = sum(len(labels) for _, labels in stage.measured.values()) * is_evaluated
-    return (end - first) * (weights + drawn) + looked_at * weights * _EVALUATION_WORK
+    evaluated = sum(len(labels) for _, labels in stage.measured.values()) * is_evaluated
+    return (end - first) * (weights + drawn) + evaluated * weights * _EVALUATION_WORK
 
 
-def size_of(config: Config, parts: Parts, depth: int) -> int:
-    """Weights of a net, without biases."""
-    return config.width * (parts.inputs + (depth - 1) * config.width + parts.classes)
+# --- pre-training: the hidden layers one after the other, as denoising autoencoders
+
+_PRETRAINING, _DECODER = "pretraining", "decoder_bias"
 
 
-def chunk(stage: Stage, config: Config, first: int, end: int) -> tuple[dict[int, int], Tensor, Tensor]:
-    """The examples of updates first .. end: the place of each seed, inputs (updates, seeds, batch, inputs), labels."""
-    seeds = sorted({net.seed for net in stage.nets})
-    count = end - first
-    drawn = [stage.source.draw(stream(stage.name, s), first * config.batch, count * config.batch) for s in seeds]
-    inputs = torch.stack([x.view(count, config.batch, -1) for x, _ in drawn], dim=1)
-    labels = torch.stack([y.view(count, config.batch) for _, y in drawn], dim=1)
-    return {seed: place for place, seed in enumerate(seeds)}, inputs, labels
+def pretrain(config: Config, parts: Parts, run: Run, progress: Progress) -> Mapping[str, Tensor]:
+    """Pre-train, or load what the run folder has of it.
+
+    Returns:
+        The weights of all pre-trained networks, "weight/<layer>" and "bias/<layer>", (members, ...). Member 0 is for
+        the search, the others are for the final networks in the order of their seeds. Empty if no pair of the config
+        is pre-trained.
+    """
+    pair = _pretrained_pair(config)
+    if pair is None:
+        return {}
+    models = [new_net(config, parts, pair, config.deepest, stage, seed) for stage, seed in _starts(config)]
+    nets = PlainNets(PAIRS[pair].activation, models, [config.pretrain_rate] * len(models))
+    state = saved_state(run, _PRETRAINING, layer=0, update=0)  # layers done, and updates done of the next one
+    decoder_bias = _new_decoder(config, nets, state["layer"])
+    if state["layer"] or state["update"]:
+        tensors = dict(run.load(_PRETRAINING).tensors)
+        decoder_bias.copy_(tensors.pop(_DECODER))
+        nets.load(tensors)
+
+    def steps() -> Iterator[tuple[float, str]]:
+        nonlocal decoder_bias
+        for layer in range(int(state["layer"]), config.deepest):
+            for first, end, is_last in pieces(config.pretrain_updates, 1, int(state["update"])):
+                errors = _train_autoencoders(config, parts, nets, layer, decoder_bias, first, end)
+                logged = {"reconstruction_error": errors.tolist()}
+                run.log(end, logged, site=f"pretraining/{layer + 1}", member=list(range(len(nets))))
+                state["update"] = end
+                if is_last:
+                    state["layer"], state["update"] = layer + 1, 0
+                    decoder_bias = _new_decoder(config, nets, layer + 1)
+                doing = f"pre-training layer {layer + 1}, update {end} of {config.pretrain_updates}"
+                yield _pretraining_work(config, parts, end - first), doing
+
+    def save() -> None:
+        run.save(_PRETRAINING, {**nets.tensors(), _DECODER: decoder_bias}, state=state)
+
+    run_resumable(steps(), save, progress, SAVE_EVERY_S)
+    return nets.tensors()
+
+
+def pretraining_work(config: Config, parts: Parts, run: Run) -> float:
+    """Return the work that is left of it, in the unit of `work`."""
+    if _pretrained_pair(config) is None:
+        return 0.0
+    state = saved_state(run, _PRETRAINING, layer=0, update=0)
+    return _pretraining_work(
+        config, parts, (config.deepest - state["layer"]) * config.pretrain_updates - state["update"]
+    )
+
+
+def _train_autoencoders(
+    config: Config, parts: Parts, nets: PlainNets, layer: int, decoder_bias: Tensor, first: int, end: int
+) -> Tensor:
+    """Make updates first .. end of one layer; return the mean reconstruction error in them, (members,)."""
+    count, drawn, noise, errors = end - first, [], [], []
+    for stage, seed in _starts(config):
+        inputs, _ = parts.source.draw(stream(f"pretraining {stage}", seed), first * config.batch, count * config.batch)
+        drawn.append(inputs.view(count, config.batch, -1))
+        noise.append(generator(seed, "noise", stage, layer, first))
+    for batch in torch.stack(drawn, dim=1):
+        clean = nets.hidden(batch, layer)
+        # Drawn on the CPU, so that every device drops the same numbers.
+        kept = torch.stack([torch.rand(clean.shape[1:], generator=each) >= config.noise for each in noise])
+        noisy = clean * kept.to(clean.device)
+        errors.append(denoise_step_(nets, layer, decoder_bias, clean, noisy, config.pretrain_rate))
+    return torch.stack(errors).mean(dim=0)
+
+
+def _pretrained_pair(config: Config) -> str | None:
+    return next((pair for pair in config.pairs if PAIRS[pair].is_pretrained), None)
+
+
+def _starts(config: Config) -> list[tuple[str, int]]:
+    """(stage, seed) of the network that each member is for."""
+    return [("search", config.seed), *(("final", config.seed + member) for member in range(config.seeds))]
+
+
+def _new_decoder(config: Config, nets: PlainNets, layer: int) -> Tensor:
+    """Bias of the decoder before a layer is trained; after the last layer it is not used."""
+    weight = nets.weights[min(layer, config.deepest - 1)]
+    return weight.new_zeros(len(nets), weight.shape[2])
+
+
+def _pretraining_work(config: Config, parts: Parts, updates: int) -> float:
+    weights = config.width * (parts.inputs + (config.deepest - 1) * config.width) / config.deepest
+    # Encoding, decoding, both gradients, the layers below, and the noise.
+    return updates * (1 + config.seeds) * (6 * weights + config.batch * parts.source.work)
+
+
+# --- the SVM on the fixed training set
+
+# Work of a kernel value per input, in updates of a weight; measured up to ten thousand examples.
+_KERNEL_WORK = 0.06
+
+
+def fit_svms(config: Config, parts: Parts, run: Run, progress: Progress) -> None:
+    """Fit the SVMs of the grid that the run folder does not have. Each fit is stored; none is stored in part."""
+    if parts.fixed is None:
+        return
+    train, fits, grid = parts.fixed, _stored_fits(run), _grid(config)
+
+    def steps() -> Iterator[tuple[float, str]]:
+        for member in range(len(fits), len(grid)):
+            fits.append(fit_rbf_svm(train, parts.valid, parts.test, *grid[member]))
+            run.log(0, fits[-1]._asdict(), site="fixed/svm", member=member)
+            yield _svm_work(config, parts), f"SVM {member + 1} of {len(grid)}"
+
+    def save() -> None:
+        run.save("svm", {"fits": torch.tensor(len(fits))}, state={"fits": [list(fit) for fit in fits]})
+
+    run_resumable(steps(), save, progress, every=0.0)
+
+
+def svm_work(config: Config, parts: Parts, run: Run) -> float:
+    """Return the work that is left of it, in the unit of `work`."""
+    return 0.0 if parts.fixed is None else (len(_grid(config)) - len(_stored_fits(run))) * _svm_work(config, parts)
+
+
+def _grid(config: Config) -> list[tuple[float, float]]:
+    return [(cost, gamma) for cost in config.svm_costs for gamma in config.svm_gammas]
+
+
+def _stored_fits(run: Run) -> list[Fit]:
+    return [Fit(*numbers) for numbers in saved_state(run, "svm", fits=[])["fits"]]
+
+
+def _svm_work(config: Config, parts: Parts) -> float:
+    # Kernel values among the training examples, and between them and the held-out ones.
+    held_out = len(parts.valid[1]) + len(parts.test[1])
+    return _KERNEL_WORK * config.fixed_examples * (config.fixed_examples + held_out) * parts.inputs

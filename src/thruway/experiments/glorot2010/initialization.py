@@ -1,77 +1,78 @@
-"""The usual start lets activations shrink upwards and gradients shrink downwards; the normalized one keeps them level.
+"""Standard initialization lets activations shrink upwards and gradients shrink downwards; the normalized one does not.
 
 Paper     Glorot & Bengio 2010, sec. 4.2: figs. 6 to 9, eqs. 4 to 7 and 13 to 17
-Protocol  tanh nets of five hidden layers, biases 0, weights by eq. 1 ("standard") or eq. 16 ("normalized"); spread of
-          activations, back-propagated gradients and weight gradients at the start, on 300 held-out examples, beside
-          what the equations predict; mean singular value of each layer's Jacobian; the spread of weight gradients
-          while plain SGD trains on batches of ten
-Claims    who shrinks, who stays level, and that the equations are exact where the activation is linear
+Protocol  tanh networks of five hidden layers, biases 0, weights by eq. 1 ("standard") or eq. 16 ("normalized"); spread
+          of activations, back-propagated gradients and weight gradients before training, on 300 held-out examples,
+          beside the predictions of the equations; mean singular value of each layer's Jacobian; the spread of weight
+          gradients while plain SGD trains on batches of ten
+Claims    which quantities shrink and which stay level, and that the equations are exact where the activation is linear
           (initialization_claims.py)
 Measured  results/glorot2010.initialization-laptop: all 13 claims hold
 Cost      demo half a minute on one core; laptop three minutes; paper a GPU
-Differs   learning rate, number of seeds and number of updates (the paper prints none of them), and what the report
-          lists
+Differs   learning rate, number of seeds and number of updates (the paper prints none of them); the report lists all
 """
 
 import math
-from itertools import product
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from itertools import pairwise, product
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-__all__ = ["SCALES", "SCHEMES", "Config", "Net", "Scheme", "Shape", "start_nets"]
+from thruway.errors import ShapeError
+from thruway.experiments.glorot2010 import streams
+from thruway.experiments.glorot2010.streams import Parts, StreamConfig
+
+__all__ = [
+    "MEAN_SINGULAR_VALUE",
+    "SCALES",
+    "SCHEMES",
+    "VARIANCES",
+    "Config",
+    "Net",
+    "Predicted",
+    "Scheme",
+    "Shape",
+    "load_parts",
+    "predict",
+    "sampling_error",
+    "start_nets",
+]
 
 Scheme = Literal["standard", "normalized"]
 Shape = Literal["equal", "growing", "shrinking"]
 
 SCHEMES: dict[Scheme, str] = {"standard": "standard", "normalized": "glorot_uniform"}
-"""The paper's name of a start -> the key of thruway.init.SCHEMES."""
+"""The paper's name of an initialization -> the key of thruway.init.SCHEMES."""
 
 
-class Config(BaseModel):
+class Config(StreamConfig):
     """Everything that decides the numbers of a run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    scale: Literal["demo", "laptop", "paper"] = "demo"
-    """demo: half a minute; laptop: five minutes; paper: as published, needs a GPU. Sets the other defaults."""
-    data: str = "shapeset"
-    """shapeset, drawn as it is needed, or a data set that `thruway list` names."""
-    data_root: Path | None = None
-    """Where the data lies; unset: the usual places."""
-    download: bool = False
-    """Get the data set if it is not there."""
-    size: int = Field(default=16, ge=10)
-    """Side of a Shapeset image, in pixels."""
-    examples: int | None = Field(default=None, ge=100)
-    """Images of a named data set's training part that are used, taken evenly over it; unset: all."""
     probe: int = Field(default=300, ge=10)
-    """Held-out images on which the start is measured."""
+    """Number of held-out images on which the networks are measured before training."""
     depth: int = Field(default=5, ge=3)
-    """Hidden layers."""
+    """Number of hidden layers."""
     width: int = Field(default=250, ge=4)
-    """Units of each hidden layer at the start; in nets that grow or shrink, of the middle one."""
+    """Number of units in each hidden layer of the measured networks; in growing or shrinking ones, in the middle."""
     shapes: tuple[Shape, ...] = Field(default=("equal", "growing", "shrinking"), min_length=1)
-    """Nets whose layers are equally wide, or get wider or narrower from the input upwards."""
+    """Measured networks: all layers equally wide, or wider or narrower from layer to layer, from the input on."""
     taper: float = Field(default=4.0, gt=1, lt=1000)
-    """Widest over narrowest hidden layer of a net that grows or shrinks; widths form a geometric series."""
+    """Widest over narrowest hidden layer of a growing or shrinking network; widths form a geometric series."""
     seed: int = Field(default=0, ge=0)
     seeds: int = Field(default=3, ge=1)
-    """Starts measured, with seeds seed, seed + 1, ...; a verdict needs three."""
+    """Number of measured networks of each kind, with seeds seed, seed + 1, ...; a verdict needs three."""
     singles: int = Field(default=5, ge=1)
-    """Held-out images that are looked at one by one: for layers' Jacobians, and for eq. 7."""
+    """Number of held-out images that are measured one by one: for layers' Jacobians, and for eq. 7."""
     trained_width: int = Field(default=100, ge=4)
-    """Units of each hidden layer of the nets that are trained."""
+    """Number of units in each hidden layer of the trained networks."""
     trained_seeds: int = Field(default=1, ge=0)
-    """Nets trained per start, with seeds seed, seed + 1, ...; 0 leaves training out."""
-    batch: int = Field(default=10, ge=1)
+    """Number of trained networks per initialization, with seeds seed, seed + 1, ...; 0 leaves training out."""
     learning_rate: float = Field(default=0.1, gt=0, lt=math.inf)
-    """The gradient is that of the mean loss of a batch."""
+    """Learning rate of SGD; the gradient is that of the mean loss of a batch."""
     updates: int = Field(default=10_000, ge=10)
     samples: int = Field(default=250, ge=10)
-    """Moments of training at which weight gradients are watched, evenly spaced."""
-    device: str = "cpu"
+    """Number of updates at which weight gradients are recorded, evenly spaced."""
 
     @model_validator(mode="after")
     def _can_be_run(self) -> "Config":
@@ -85,18 +86,18 @@ class Config(BaseModel):
 
     @property
     def stride(self) -> int:
-        """Updates from one sample to the next."""
+        """Number of updates from one sample to the next."""
         return self.updates // self.samples
 
     def widths(self, shape: Shape) -> tuple[int, ...]:
-        """Units of each hidden layer at the start, the first layer first.
+        """Return the number of units of each hidden layer before training, the first layer first.
 
         >>> Config(width=100).widths("growing")
         (50, 71, 100, 141, 200)
         """
-        lean = {"equal": 0.0, "growing": 1.0, "shrinking": -1.0}[shape]
+        direction = {"equal": 0.0, "growing": 1.0, "shrinking": -1.0}[shape]
         middle = (self.depth - 1) / 2
-        step = self.taper ** (lean / (self.depth - 1))
+        step = self.taper ** (direction / (self.depth - 1))
         return tuple(max(2, round(self.width * step ** (layer - middle))) for layer in range(self.depth))
 
 
@@ -125,7 +126,7 @@ _ACTIVATIONS: tuple[_Activation, ...] = ("tanh", "linear")
 
 
 class Net(NamedTuple):
-    """One net whose start is measured."""
+    """One network that is measured before training."""
 
     shape: Shape
     scheme: Scheme
@@ -133,12 +134,121 @@ class Net(NamedTuple):
 
     @property
     def site(self) -> str:
-        """Where its numbers stand in the series; the sites of its layers are below."""
+        """Site of its numbers in the run's series, and prefix of those of its layers."""
         return f"start/{self.shape}/{self.scheme}/{self.activation}"
 
 
 def start_nets(config: Config) -> list[Net]:
-    """What is measured for every seed: each net also with its activation left out, where the equations are exact."""
+    """Return the networks that are measured for every seed, each also without activation: the equations' exact case."""
     return [
         Net(shape, scheme, activation) for shape, scheme, activation in product(config.shapes, SCHEMES, _ACTIVATIONS)
     ]
+
+
+def load_parts(config: Config) -> Parts:
+    """Load the data of a run, that of `glorot2010.errors`; `test` holds the images that are measured.
+
+    Raises:
+        ConfigError: for an unknown data set, one that was never published, or a batch larger than the training part.
+        DatasetError: if the data is missing or damaged.
+    """
+    parts = streams.load_parts(config, held_out=config.probe)
+    images, labels = parts.test
+    return parts._replace(test=(images[: config.probe], labels[: config.probe]))
+
+
+# --- predictions of the paper's equations
+#
+# Layers are counted from 1, the hidden layer next to the input, to d. W^i is (n_i, n_{i-1}), s^i = W^i z^{i-1},
+# z^i = f(s^i), z^0 = x; C is the cost of one example. The paper counts z from the other side of each layer: its
+# z^{i+1} is z^i here, its n_{i'} Var[W^{i'}] and n_{i'+1} Var[W^{i'}] are n_{i-1} Var[W^i] and n_i Var[W^i].
+# Variances are mean squares: the equations assume means of 0.
+
+VARIANCES: dict[Scheme, Callable[[int, int], float]] = {
+    "standard": lambda fan_in, fan_out: 1 / (3 * fan_in),  # eqs. 1 and 15
+    "normalized": lambda fan_in, fan_out: 2 / (fan_in + fan_out),  # eqs. 12 and 16
+}
+"""Var[W] of a layer."""
+
+MEAN_SINGULAR_VALUE = 8 / (3 * math.pi)
+"""Mean of the quarter-circle law: of a large square matrix of independent entries of variance 1/n."""
+
+
+class Predicted(NamedTuple):
+    """Mean squares in one hidden layer, for a linear activation."""
+
+    activation: float  # z^i, eq. 5
+    gradient: float  # dC/ds^i, as eq. 2 implies it
+    gradient_as_printed: float  # eq. 6 to the letter: one factor more
+    weight_gradient: float  # dC/dW^i of one example, eq. 7
+
+
+def predict(
+    widths: Sequence[int], scheme: Scheme, input_square: float, top_gradient_square: float, single_product: float
+) -> list[Predicted]:
+    """Predict the spread in every hidden layer from that of the input and that of the gradient at the top.
+
+        E[(z^i)^2]     = E[x^2] prod_{j<=i} n_{j-1} Var[W^j]
+        E[(dC/ds^i)^2] = E[(dC/ds^d)^2] prod_{i<j<=d} n_j Var[W^j]
+        E[(dC/dW^i)^2] = E[(z^{i-1})^2] E[(dC/ds^i)^2]             for one example
+
+    Args:
+        widths: n_0 (the inputs), n_1, ..., n_d.
+        scheme: a key of VARIANCES.
+        input_square: E[x^2].
+        top_gradient_square: E[(dC/ds^d)^2].
+        single_product: E[x^2] E[(dC/ds^d)^2] of one example, or the mean of that over several.
+    Returns:
+        d predictions, the first layer first.
+    Raises:
+        ShapeError: for fewer than two widths.
+    Source:
+        Glorot & Bengio 2010, eqs. 4 to 7; with equal widths eqs. 13 and 14.
+
+    >>> layers = predict([8, 8, 8, 8], "standard", 1.0, 0.9, 0.9)
+    >>> [round(layer.gradient, 3) for layer in layers], [round(layer.weight_gradient, 3) for layer in layers]
+    ([0.1, 0.3, 0.9], [0.1, 0.1, 0.1])
+    """
+    if len(widths) < 2:
+        raise ShapeError(
+            f"widths are those of the input and of each hidden layer, got {list(widths)}. Give two or more."
+        )
+    fans = list(pairwise(widths))
+    variances = [VARIANCES[scheme](fan_in, fan_out) for fan_in, fan_out in fans]
+    upwards = [fan_in * variance for (fan_in, _), variance in zip(fans, variances, strict=True)]
+    downwards = [fan_out * variance for (_, fan_out), variance in zip(fans, variances, strict=True)]
+    layers = []
+    for layer in range(len(fans)):
+        below, above = math.prod(upwards[:layer]), math.prod(downwards[layer + 1 :])
+        layers.append(
+            Predicted(
+                activation=input_square * below * upwards[layer],
+                gradient=top_gradient_square * above,
+                gradient_as_printed=top_gradient_square * above * downwards[layer],
+                weight_gradient=single_product * below * above,
+            )
+        )
+    return layers
+
+
+def sampling_error(maps: int, width: int) -> float:
+    """Bound the relative deviation, by chance, of a linear network's measured mean square from its expectation.
+
+        sqrt((1 + 2/n)^k - 1)
+
+    A random map of n outputs, with entries no longer-tailed than Gaussian ones, multiplies the mean square of its
+    input by a factor whose variance is at most 2/n of its squared mean, whatever the number of examples; the factors
+    of k independent maps multiply.
+
+    Args:
+        maps: k, the number of random matrices between the measured and the given quantity.
+        width: n, the smallest number of outputs of any of them.
+    Returns:
+        An upper bound of the standard deviation of measured / predicted, dimensionless.
+    Source:
+        Ours; a sum of squares of n Gaussian numbers has variance 2/n of its squared mean.
+
+    >>> round(sampling_error(4, 100), 3)
+    0.287
+    """
+    return math.sqrt((1 + 2 / width) ** maps - 1)

@@ -1,19 +1,27 @@
-"""What sec. 4.2 claims about the start and about training, as statistics of the rows."""
+"""Claims of sec. 4.2 about networks before and during training, and the statistics of the rows that decide them."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from thruway.experiments.claims import Claim
-from thruway.experiments.glorot2010.initialization_theory import sampling_error
+from thruway.experiments.glorot2010.initialization import sampling_error
+from thruway.experiments.machinery import Claim, Rows, mean_of, only
+from thruway.report import TableData, paper_comparison
 
-__all__ = ["START_CLAIMS", "TRAINING_CLAIMS", "factor_per_layer", "mean_stretch", "spreads"]
-
-Rows = Sequence[Mapping[str, Any]]
+__all__ = [
+    "START_CLAIMS",
+    "TRAINING_CLAIMS",
+    "by_layer",
+    "factor_per_layer",
+    "mean_factor",
+    "mean_stretch",
+    "paper_table",
+    "spreads",
+]
 
 _PAPER = "Glorot & Bengio 2010"
 
-# Measured, and the prediction for it.
+# A measured quantity, and its prediction.
 _PAIRS = {
     "activation_variance": "activation_predicted",
     "gradient_variance": "gradient_predicted",
@@ -22,15 +30,25 @@ _PAIRS = {
 
 
 def _net(rows: Rows, scheme: str, shape: str = "equal", activation: str = "tanh") -> list[Mapping[str, Any]]:
-    """The layers of one net, the first one first."""
+    """Rows of the layers of one network, the first layer first."""
     chosen = [r for r in rows if (r["scheme"], r["shape"], r["activation"]) == (scheme, shape, activation)]
     return sorted(chosen, key=lambda row: int(row["layer"]))
 
 
-def factor_per_layer(rows: Rows, scheme: str, quantity: str, *, upwards: bool) -> float:
-    """The factor on a mean square from each hidden layer to the next, above or below; the geometric mean over layers.
+def by_layer(
+    rows: Rows, scheme: str, quantity: str, shape: str = "equal", activation: str = "tanh"
+) -> dict[int, list[float]]:
+    """Return layer -> the quantity for every seed."""
+    found: dict[int, list[float]] = {}
+    for row in _net(rows, scheme, shape, activation):
+        found.setdefault(row["layer"], []).append(row[quantity])
+    return found
 
-    Of the tanh net with equally wide layers.
+
+def factor_per_layer(rows: Rows, scheme: str, quantity: str, *, upwards: bool) -> float:
+    """Return the factor on a mean square from each hidden layer to the next one above, or below.
+
+    The factor is the geometric mean over the layers of the tanh network with equally wide layers.
     """
     values = [row[quantity] for row in _net(rows, scheme)]
     if len(values) < 2 or not all(value > 0 for value in values):
@@ -40,13 +58,19 @@ def factor_per_layer(rows: Rows, scheme: str, quantity: str, *, upwards: bool) -
 
 
 def mean_stretch(rows: Rows, scheme: str, activation: str = "tanh") -> float:
-    """The mean singular value of the Jacobians of the hidden layers but the first, which are square."""
+    """Return the mean singular value of the Jacobians of the hidden layers but the first; these are square."""
     values = [row["singular_value"] for row in _net(rows, scheme, activation=activation)[1:]]
     return sum(values) / len(values) if values else math.nan
 
 
+def mean_factor(rows: Rows, scheme: str, quantity: str, *, upwards: bool) -> float:
+    """Return the mean over seeds of `factor_per_layer`; NaN without rows."""
+    seeds = sorted({row["seed"] for row in rows})
+    return mean_of(factor_per_layer(only(rows, seed=seed), scheme, quantity, upwards=upwards) for seed in seeds)
+
+
 def spreads(rows: Rows, scheme: str) -> list[float]:
-    """Largest over smallest std of the weight gradients of the hidden layers, in each tenth of training."""
+    """Return the largest over the smallest std of the hidden layers' weight gradients, in each tenth of training."""
     layers = [row["std_by_tenth"] for row in rows if row["scheme"] == scheme]
     return [_widest(stds) for stds in zip(*layers, strict=True)]
 
@@ -57,22 +81,22 @@ def _widest(values: Iterable[float]) -> float:
 
 
 def _worst_factor(rows: Rows, scheme: str) -> float:
-    """The largest factor between measured and predicted, either way, in the tanh net."""
-    # Eq. 7 is the product of these two, and of one example: chance moves it more.
+    """Largest factor between measured and predicted, either way, in the tanh network."""
+    # Eq. 7 is the product of these two, and of one example: it varies more by chance.
     names = ("activation_variance", "gradient_variance")
     pairs = [(row[name], row[_PAIRS[name]]) for row in _net(rows, scheme) for name in names]
     return max((max(m / p, p / m) if m > 0 else math.inf for m, p in pairs), default=math.nan)
 
 
 def _worst_error(rows: Rows) -> float:
-    """The largest relative deviation of a linear net from the equations, in units of what chance allows."""
+    """Largest relative deviation of a linear network from the equations, in upper bounds of its std by chance."""
     worst = [math.nan]
     for scheme, shape in sorted({(row["scheme"], row["shape"]) for row in rows}):
         layers = _net(rows, scheme, shape, "linear")
         width, top = min(row["width"] for row in layers), len(layers)
         for row in layers:
             below, above = row["layer"], top - row["layer"]
-            # Through every layer but its own, one way or the other.
+            # Number of random matrices on the way; a weight gradient depends on those of all layers but its own.
             maps = {
                 "activation_variance": below,
                 "gradient_variance": above,
@@ -85,7 +109,7 @@ def _worst_error(rows: Rows) -> float:
 
 
 def _tapered_gain(rows: Rows) -> float:
-    """Largest over smallest gradient variance, normalized / standard, the worse of the growing and shrinking net."""
+    """Largest over smallest gradient variance, normalized / standard, for the worse of the tapered networks."""
     shapes = sorted({row["shape"] for row in rows} - {"equal"})
     gains = [
         _widest(row["gradient_variance"] for row in _net(rows, "normalized", shape))
@@ -105,7 +129,7 @@ def _divergence(rows: Rows) -> float:
 
 
 def _lower_over_top(rows: Rows) -> float:
-    """First over top hidden layer, where standard's layers are furthest apart."""
+    """First over top hidden layer, where the layers are furthest apart with standard initialization."""
     found = spreads(rows, "standard")
     if not found:
         return math.nan
@@ -117,7 +141,7 @@ def _lower_over_top(rows: Rows) -> float:
 START_CLAIMS = (
     Claim(
         id="activations-shrink-upwards",
-        text="Under the standard start activations get smaller from layer to layer.",
+        text="With standard initialization activations get smaller from layer to layer.",
         source=f"{_PAPER}, fig. 6, eq. 5",
         statistic="factor on the std of activations per layer, upwards, standard (predicted 0.58)",
         measure=lambda rows: math.sqrt(factor_per_layer(rows, "standard", "activation_variance", upwards=True)),
@@ -126,7 +150,7 @@ START_CLAIMS = (
     ),
     Claim(
         id="activations-level",
-        text="Under the normalized start they do not.",
+        text="With the normalized one they do not.",
         source=f"{_PAPER}, fig. 6, eqs. 5 and 12",
         statistic="factor on the std of activations per layer, upwards, normalized (predicted 1)",
         measure=lambda rows: math.sqrt(factor_per_layer(rows, "normalized", "activation_variance", upwards=True)),
@@ -135,8 +159,8 @@ START_CLAIMS = (
     ),
     Claim(
         id="gradients-shrink-downwards",
-        text="Under the standard start back-propagated gradients get smaller towards the input, about threefold per "
-        "layer in variance.",
+        text="With standard initialization back-propagated gradients get smaller towards the input: their variance "
+        "falls about threefold per layer.",
         source=f"{_PAPER}, fig. 7, eqs. 13 and 15",
         statistic="factor on the variance of dC/ds per layer, downwards, standard (predicted 0.33)",
         measure=lambda rows: factor_per_layer(rows, "standard", "gradient_variance", upwards=False),
@@ -145,7 +169,7 @@ START_CLAIMS = (
     ),
     Claim(
         id="gradients-level",
-        text="Under the normalized start they stay about level.",
+        text="With the normalized one they stay about level.",
         source=f"{_PAPER}, fig. 7, eqs. 11 and 12",
         statistic="factor on the variance of dC/ds per layer, downwards, normalized (predicted 1)",
         measure=lambda rows: factor_per_layer(rows, "normalized", "gradient_variance", upwards=False),
@@ -154,7 +178,7 @@ START_CLAIMS = (
     ),
     Claim(
         id="weight-gradients-level",
-        text="At the start the gradients of the weights are level over the layers, even under the standard start.",
+        text="Before training, weight gradients are level over the layers even with standard initialization.",
         source=f"{_PAPER}, fig. 8, eq. 14",
         statistic="std of dC/dW, largest / smallest hidden layer, standard (predicted 1)",
         measure=_weight_gradient_spread,
@@ -163,7 +187,7 @@ START_CLAIMS = (
     ),
     Claim(
         id="equations-exact-when-linear",
-        text="Without the activation function eqs. 5 to 7 are exact, up to the chance in the drawing of weights.",
+        text="Without activation functions eqs. 5 to 7 are exact, up to the randomness of the weights.",
         source=f"{_PAPER}, eqs. 4 to 7",
         statistic="largest relative deviation of a variance from its prediction, in upper bounds of its std",
         measure=_worst_error,
@@ -172,7 +196,7 @@ START_CLAIMS = (
     ),
     Claim(
         id="equations-describe-tanh",
-        text="The standard start puts tanh units where they are nearly linear, so eqs. 5 and 6 describe it.",
+        text="With standard initialization tanh units are nearly linear, so that eqs. 5 and 6 describe them.",
         source=f"{_PAPER}, sec. 4.2.1",
         statistic="measured / predicted variance or its inverse, worst of all layers, standard, tanh",
         measure=lambda rows: _worst_factor(rows, "standard"),
@@ -181,7 +205,7 @@ START_CLAIMS = (
     ),
     Claim(
         id="stretch-standard",
-        text="The mean singular value of a layer's Jacobian is about 0.5 under the standard start.",
+        text="The mean singular value of a layer's Jacobian is about 0.5 with standard initialization.",
         source=f"{_PAPER}, eq. 17",
         statistic="distance from 0.5 of the mean singular value, square hidden layers, tanh",
         measure=lambda rows: abs(mean_stretch(rows, "standard") - 0.5),
@@ -190,7 +214,7 @@ START_CLAIMS = (
     ),
     Claim(
         id="stretch-normalized",
-        text="It is about 0.8 under the normalized one.",
+        text="It is about 0.8 with the normalized one.",
         source=f"{_PAPER}, eq. 17",
         statistic="distance from 0.8 of the mean singular value, square hidden layers, tanh",
         measure=lambda rows: abs(mean_stretch(rows, "normalized") - 0.8),
@@ -199,20 +223,20 @@ START_CLAIMS = (
     ),
     Claim(
         id="tapered-nets-too",
-        text="Where layers get wider or narrower the normalized start is the more level one too.",
+        text="In networks whose layers get wider or narrower, gradients are more level with the normalized one, too.",
         source=f"{_PAPER}, sec. 2.3 and eq. 12",
-        statistic="largest / smallest variance of dC/ds over layers, normalized / standard, the worse of both nets",
+        statistic="largest / smallest variance of dC/ds over layers, normalized / standard, the worse of both networks",
         measure=_tapered_gain,
         holds_if="<",
         threshold=1,
     ),
 )
-"""About rows of the stage "start", in the order of the report."""
+"""Claims about rows of the stage "start", in the order of the report."""
 
 TRAINING_CLAIMS = (
     Claim(
         id="standard-diverges",
-        text="As a net with the standard start trains, the gradients of its layers' weights grow apart.",
+        text="As a network with standard initialization trains, the weight gradients of its layers grow apart.",
         source=f"{_PAPER}, fig. 9",
         statistic="spread of std of dC/dW over layers (largest / smallest), its greatest / that of the first tenth",
         measure=_divergence,
@@ -223,14 +247,14 @@ TRAINING_CLAIMS = (
         id="lower-layers-larger",
         text="They get larger in the lower layers.",
         source=f"{_PAPER}, fig. 9",
-        statistic="std of dC/dW, first / top hidden layer, where standard's layers are furthest apart",
+        statistic="std of dC/dW, first / top hidden layer, where the standard network's layers are furthest apart",
         measure=_lower_over_top,
         holds_if=">=",
         threshold=1.5,
     ),
     Claim(
         id="normalized-together",
-        text="With the normalized start they stay together.",
+        text="With normalized initialization they stay together.",
         source=f"{_PAPER}, fig. 9",
         statistic="spread of std of dC/dW over layers, its greatest, normalized / standard",
         measure=lambda rows: (
@@ -240,4 +264,25 @@ TRAINING_CLAIMS = (
         threshold=1,
     ),
 )
-"""About rows of the stage "training"."""
+"""Claims about rows of the stage "training"."""
+
+
+def paper_table(start: Rows) -> TableData:
+    """Return the numbers that the paper prints beside means over seeds."""
+    seeds = sorted({row["seed"] for row in start})
+    entries: list[tuple[str, str, float, str]] = []
+    for scheme, published in (("standard", "about 0.5"), ("normalized", "about 0.8")):
+        stretch = mean_of(mean_stretch(only(start, seed=seed), scheme) for seed in seeds)
+        entries.append((f"mean singular value, {scheme}", published, stretch, "eq. 17"))
+    for name, quantity, upwards, sources in (
+        ("Var z", "activation_variance", True, ("eqs. 5 and 15", "eqs. 5 and 12")),
+        ("Var dC/ds", "gradient_variance", False, ("eqs. 13 and 15", "eqs. 6 and 12")),
+    ):
+        for scheme, published, source in zip(("standard", "normalized"), ("1/3", "1"), sources, strict=True):
+            factor = mean_factor(start, scheme, quantity, upwards=upwards)
+            entries.append((f"factor on {name} per layer, {scheme}", published, factor, source))
+    return paper_comparison(
+        entries,
+        caption="Tanh, equally wide layers. The factors in the paper's column are those of its equations, which assume "
+        "a linear activation; of figs. 6 to 9 it prints no numbers.",
+    )

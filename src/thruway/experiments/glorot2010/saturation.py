@@ -1,32 +1,41 @@
-"""Which layers of a deep net saturate, and when, depends on its activation and on how its weights start.
+"""The activation and the initial weights of a deep network decide which of its layers saturate, and when.
 
 Paper     Glorot & Bengio 2010, figs. 2, 3, 4 and 10
-Protocol  sigmoid nets of 4 and 5 hidden layers; tanh, softsign and, with the normalized start, tanh nets of 5; plain
-          SGD on batches of ten, biases from 0; what every layer makes of 300 fixed test examples is watched all along
-Claims    the top sigmoid layer falls to 0 and takes long to leave it, at depth 5 never does; tanh saturates layer by
-          layer from the input on, softsign less and all layers together, and so does tanh from the normalized start
-          (saturation_claims.py)
+Protocol  sigmoid networks of 4 and 5 hidden layers; tanh, softsign and, with normalized initialization, tanh networks
+          of 5; plain SGD on batches of ten, biases from 0; the outputs of every layer on 300 fixed test examples are
+          recorded during training
+Claims    the top sigmoid layer falls to 0 and takes long to leave it, at depth 5 it never does; tanh saturates layer by
+          layer from the input on, softsign less and all layers together, and so does tanh with normalized
+          initialization (saturation_claims.py)
 Measured  results/glorot2010.saturation-laptop: 9 of 12 claims hold, 3 unclear (seeds 10 to 12)
 Cost      demo a minute on one core; laptop half an hour; paper a GPU
 Differs   learning rates, number of seeds and of updates (the paper prints none of them for these figures)
 """
 
 import math
-from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+from torch import Tensor
 
-__all__ = ["NETS", "SCALES", "Case", "Config", "Net", "cases"]
+from thruway import data
+from thruway.errors import ConfigError
+from thruway.experiments.glorot2010.streams import Finite, Source, StreamConfig, shapeset, standardised_parts
+from thruway.init import initialize
+from thruway.networks import mlp
+from thruway.networks.mlp import MLP
+from thruway.seeding import derive, generator
+
+__all__ = ["NETS", "SCALES", "Case", "Config", "Net", "Parts", "cases", "load_parts", "new_net", "stream"]
 
 NetName = Literal["sigmoid-4", "sigmoid-5", "tanh", "softsign", "tanh-n"]
 
 
 class Net(NamedTuple):
-    """One kind of net of the study."""
+    """One kind of network of the study."""
 
     activation: str
-    scheme: str  # what its weights start from, a key of thruway.init.SCHEMES
+    scheme: str  # of its initial weights, a key of thruway.init.SCHEMES
     depth: int  # hidden layers
     title: str
     figure: str  # the paper's
@@ -42,43 +51,29 @@ NETS: dict[str, Net] = {
 """In the order of the paper's figures."""
 
 
-class Config(BaseModel):
+class Config(StreamConfig):
     """Everything that decides the numbers of a run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    scale: Literal["demo", "laptop", "paper"] = "demo"
-    """demo: a minute; laptop: half an hour on one core; paper: as published, needs a GPU. Sets the other defaults."""
-    data: str = "shapeset"
-    """shapeset, drawn as it is needed, or a data set that `thruway list` names."""
-    data_root: Path | None = None
-    """Where the data lies; unset: the usual places."""
-    download: bool = False
-    """Get the data set if it is not there."""
     size: int = Field(default=32, ge=10)
-    """Side of a Shapeset image, in pixels."""
-    examples: int | None = Field(default=None, ge=100)
-    """Images of a named data set's training part that are used, taken evenly over it; unset: all."""
+    """Height and width of a Shapeset image, in pixels."""
     probe: int = Field(default=300, ge=10)
-    """Test examples on which the layers are watched."""
+    """Number of test examples on which the layers are recorded."""
     nets: tuple[NetName, ...] = Field(default=("sigmoid-4", "sigmoid-5", "tanh", "softsign", "tanh-n"), min_length=1)
     width: int = Field(default=30, ge=1)
-    """Units of each hidden layer."""
-    batch: int = Field(default=10, ge=1)
+    """Number of units in each hidden layer."""
     sigmoid_rate: float = Field(default=2.0, gt=0, lt=math.inf)
-    """Learning rate of the sigmoid nets; the gradient is that of the mean loss of a batch."""
+    """Learning rate of the sigmoid networks; the gradient is that of the mean loss of a batch."""
     rate: float = Field(default=0.1, gt=0, lt=math.inf)
-    """Learning rate of the other nets."""
+    """Learning rate of the other networks."""
     sigmoid_updates: int = Field(default=20_000, ge=1)
-    """Updates of the sigmoid nets, which need long to show what they do."""
+    """Number of updates of the sigmoid networks, which leave saturation late."""
     updates: int = Field(default=6000, ge=1)
-    """Updates of the other nets."""
+    """Number of updates of the other networks."""
     looks: int = Field(default=80, ge=10)
-    """How often the layers of a net are watched, evenly over its training."""
+    """Number of times that the layers of a network are recorded, evenly spaced over its training."""
     seed: int = Field(default=0, ge=0)
     seeds: int = Field(default=1, ge=1)
-    """Nets of each kind, with seeds seed, seed + 1, ...; a verdict needs three."""
-    device: str = "cpu"
+    """Number of networks of each kind, with seeds seed, seed + 1, ...; a verdict needs three."""
 
     @model_validator(mode="after")
     def _can_be_run(self) -> "Config":
@@ -117,10 +112,10 @@ SCALES: dict[str, Config] = {
 
 
 class Case(NamedTuple):
-    """One net to train and watch."""
+    """One network to train and record."""
 
     name: str  # a key of NETS
-    member: int  # tells it from the same net of another seed
+    member: int  # number of its seed, from 0
     seed: int
     rate: float
     updates: int
@@ -128,17 +123,17 @@ class Case(NamedTuple):
 
     @property
     def net(self) -> Net:
-        """Its row in the table."""
+        """Its entry in the table."""
         return NETS[self.name]
 
     @property
     def checkpoint(self) -> str:
-        """The name of its checkpoint."""
+        """Name of its checkpoint."""
         return f"{self.name}-{self.member}"
 
     @property
     def stops(self) -> tuple[int, ...]:
-        """The updates before which its layers are watched, from 0; the last one is past the end of training.
+        """Updates before which its layers are recorded, from 0; the last one is the end of training.
 
         >>> Case("tanh", 0, 0, 0.1, 25, 10).stops
         (0, 2, 5, 7, 10, 12, 15, 17, 20, 22, 25)
@@ -146,12 +141,12 @@ class Case(NamedTuple):
         return tuple(self.updates * look // self.looks for look in range(self.looks + 1))
 
     def site(self, layer: int) -> str:
-        """Where the numbers of a hidden layer stand in the series; layers count from 1."""
+        """Site of a hidden layer in the run's series; layers count from 1."""
         return f"{self.name}/{layer}"
 
 
 def cases(config: Config) -> list[Case]:
-    """The nets to train: all kinds of one seed, then those of the next."""
+    """Return the networks to train: all kinds of one seed, then those of the next."""
     found = []
     for member in range(config.seeds):
         for name in config.nets:
@@ -160,3 +155,62 @@ def cases(config: Config) -> list[Case]:
             updates = config.sigmoid_updates if is_sigmoid else config.updates
             found.append(Case(name, member, config.seed + member, rate, updates, config.looks))
     return found
+
+
+# --- data and networks
+
+
+class Parts(NamedTuple):
+    """Training stream of a run, and the fixed examples on which the layers are recorded."""
+
+    source: Source
+    probe: Tensor  # (examples, inputs)
+    classes: int
+
+    @property
+    def inputs(self) -> int:
+        """Number of values in an example."""
+        return self.probe.shape[1]
+
+
+def load_parts(config: Config) -> Parts:
+    """Load the data of a run onto the training device.
+
+    Raises:
+        ConfigError: for an unknown data set, or fewer examples than a batch or the probe needs.
+        DatasetError: if the data is missing or damaged.
+    """
+    if config.data == "shapeset":
+        source = shapeset(config)
+        # The same in every run, so that runs can be compared.
+        probe, _ = source.draw(stream("probe", 0), 0, config.probe)
+        return Parts(source, probe, len(data.Shapeset(config.size).classes))
+    train, test = standardised_parts(config, config.probe)
+    for name, asked, there in (("batch", config.batch, len(train)), ("probe", config.probe, len(test))):
+        if asked > there:
+            raise ConfigError(f"{name}: got {asked}, but {config.data} has {there} examples for it. Take at most that.")
+    return Parts(Finite(train.images, train.labels), test.images, len(train.classes))
+
+
+def stream(name: str, seed: int) -> int:
+    """Return the seed of a stream of examples; that of the probe differs from those of all training streams.
+
+    >>> stream("train", 0) == stream("probe", 0)
+    False
+    """
+    return derive(seed, "glorot2010.saturation", name) % 2**31
+
+
+def new_net(config: Config, case: Case, parts: Parts) -> MLP:
+    """Build a network; those of one seed start from the same random numbers, scaled by their scheme."""
+    net = mlp(
+        "plain",
+        case.net.depth,
+        config.width,
+        parts.inputs,
+        parts.classes,
+        activation=case.net.activation,
+        generator=generator(case.seed, "weights"),
+    )
+    initialize(net, case.net.scheme, generator=generator(case.seed, "weights"))
+    return net.to(config.device)

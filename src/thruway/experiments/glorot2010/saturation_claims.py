@@ -1,28 +1,142 @@
-"""What figs. 2, 3, 4 and 10 of the paper claim, as statistics of the nets of one seed."""
+"""Results of the saturation study: one row per trained network, and the claims of figs. 2, 3, 4 and 10."""
 
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from thruway.experiments.claims import Claim
+import numpy as np
 
-__all__ = ["CLAIMS", "late_layers"]
+from thruway.experiments.glorot2010.saturation import Config
+from thruway.experiments.glorot2010.saturation_training import (
+    KNEES,
+    MIDDLE,
+    Course,
+    Numbers,
+    read_courses,
+    read_ends,
+)
+from thruway.experiments.machinery import Claim, Rows
+from thruway.runs import RunReader
 
-Rows = Sequence[Mapping[str, Any]]
+__all__ = ["CLAIMS", "late_layers", "layer_numbers", "read_rows", "top_numbers"]
+
+Row = dict[str, Any]
+
+# A sigmoid layer has fallen when its mean output is at most this.
+_FALLEN = 0.1
+# A layer counts as saturated, or as free again, from this share of its values on.
+_SATURATED = 0.1
+
+# Shares of values in these parts of the range if a layer's values were spread evenly over [-1, 1].
+_EVEN_ENDS, _EVEN_KNEES, _EVEN_MIDDLE = 0.1, KNEES[1] - KNEES[0], MIDDLE
+
+
+def read_rows(reader: RunReader, config: Config) -> list[Row]:
+    """Return one row per network that was trained and recorded to the end."""
+    courses = {course.case: course for course in read_courses(reader, config) if course.is_whole}
+    rows = []
+    for case, end in read_ends(reader, config).items():
+        net, course = case.net, courses[case]
+        row = {
+            "net": case.name,
+            "activation": net.activation,
+            "scheme": net.scheme,
+            "depth": net.depth,
+            "width": config.width,
+            "seed": case.seed,
+            "learning_rate": case.rate,
+            "updates": case.updates,
+            "training_loss": end["training_loss"],
+            "diverged": not math.isfinite(end["training_loss"]),
+            "seconds": end["seconds"],
+        }
+        numbers = top_numbers(course) if net.activation == "sigmoid" else layer_numbers(course)
+        rows.append(row | numbers)
+    return rows
+
+
+def top_numbers(course: Course) -> Row:
+    """Describe how the top layer of a sigmoid network falls to 0, and whether it leaves its saturation.
+
+    Returns:
+        early_top_mean: lowest mean of the top layer in the first tenth of the updates.
+        falls_at: update at which its mean is at most 0.1; None if it never is.
+        escapes_at: update at which a tenth of its values is above 0.05 again, after nine tenths were not.
+        freed: largest share of its values that was above 0.05 after that; None if it never fell so far.
+        lowest_below: lowest mean of any other layer while the top one is down.
+        smallest_rise: smallest step of the mean from one of the other layers to the next above it in that time.
+        first_layer_saturates: growth of layer 1's saturated share from the fall to the escape.
+    """
+    mean, low, top = course["mean"], course["saturation_low"], course["mean"][-1]
+    early = course.steps <= 0.1 * course.case.updates
+    down = np.flatnonzero(low[-1] >= 1 - _SATURATED)
+    free = np.flatnonzero((low[-1] < 1 - _SATURATED) & (course.steps > course.steps[down[0]])) if down.size else down
+    fell = np.flatnonzero(top <= _FALLEN)
+    numbers: Row = {
+        "early_top_mean": float(np.nanmin(top[early])),
+        "falls_at": _at(course, fell),
+        "escapes_at": _at(course, free),
+        "freed": float(1 - np.nanmin(low[-1, down[0] :])) if down.size else None,
+        "lowest_below": None,
+        "smallest_rise": None,
+        "first_layer_saturates": None,
+    }
+    if fell.size:
+        until = free[0] if free.size else len(top)
+        others = mean[:-1, fell[0] : until]
+        numbers["lowest_below"] = float(others.min())
+        numbers["smallest_rise"] = float(np.diff(others.mean(axis=1)).min())
+    if fell.size and free.size:
+        numbers["first_layer_saturates"] = float(course.saturated[0, free[0]] - course.saturated[0, fell[0]])
+    return numbers
+
+
+def layer_numbers(course: Course) -> Row:
+    """Describe the saturation of the layers of a tanh or softsign network, the first layer first.
+
+    Returns:
+        saturates_at: update at which a tenth of the layer's values is at the flat ends; None if it never is.
+        saturated: that share at the end.
+        std: standard deviation at the end.
+        unevenness: difference of the layers' largest and smallest standard deviation at the end, over their mean.
+        ends, knees, middle: shares of values with |z| from 0.9 on, from 0.6 to 0.8, and up to 0.1 at the end, as
+            multiples of those of an even spread.
+    """
+    saturated, std = course.saturated, course["std"][:, -1]
+    return {
+        "saturates_at": [_at(course, np.flatnonzero(layer >= _SATURATED)) for layer in saturated],
+        "saturated": _list(saturated[:, -1]),
+        "std": _list(std),
+        "unevenness": float((std.max() - std.min()) / std.mean()),
+        "ends": _list(saturated[:, -1] / _EVEN_ENDS),
+        "knees": _list(course["knees"][:, -1] / _EVEN_KNEES),
+        "middle": _list(course["middle"][:, -1] / _EVEN_MIDDLE),
+    }
+
+
+def _at(course: Course, looks: Sequence[int] | np.ndarray[Any, Any]) -> int | None:
+    return int(course.steps[looks[0]]) if len(looks) else None
+
+
+def _list(values: Numbers) -> list[float]:
+    return [float(value) for value in values]
+
+
+# --- claims
 
 _FIG_2 = "Glorot & Bengio 2010, sec. 3.1, fig. 2"
 _FIG_3 = "Glorot & Bengio 2010, sec. 3.2 and 3.3, fig. 3"
 _FIG_4 = "Glorot & Bengio 2010, sec. 3.3, fig. 4"
 _FIG_10 = "Glorot & Bengio 2010, sec. 4.3, fig. 10"
 
-# Fewer updates than these cannot tell a net that stays where it is from one that has not had its time: at the rate of
-# the laptop scale nets of width 100 needed about half of them.
+# With fewer updates than these, a network that stays saturated cannot be told from one that was stopped too early: at
+# the rate of the laptop scale networks of width 100 needed about half of them.
 _ENOUGH = 100_000
 
 
 def _of(measure: Callable[..., float], *nets: str) -> Callable[[Rows], float]:
-    """A measure of the rows of these nets; NaN if one is missing or has diverged."""
+    """Return a statistic of the rows of these networks; NaN if one is missing or has diverged."""
 
     def measured(rows: Rows) -> float:
         found = {row["net"]: row for row in rows if not row["diverged"]}
@@ -42,12 +156,12 @@ def _freed_in_time(row: Mapping[str, Any]) -> float:
 
 
 def _freed_meanwhile(deep: Mapping[str, Any], shallow: Mapping[str, Any]) -> float:
-    """Staying down says something of depth only while the shallower net comes up."""
+    # That the deep network stays saturated is an effect of depth only if the shallower one escapes.
     return math.nan if deep["freed"] is None or shallow["escapes_at"] is None else float(deep["freed"])
 
 
 def late_layers(saturates_at: Sequence[int | None]) -> float:
-    """How many layers are not later than the one below them; NaN if fewer than three have saturated.
+    """Return the number of layers not later than the one below them; NaN if fewer than three have saturated.
 
     >>> late_layers([100, 300, 200, None, None]), late_layers([None, 100, 200])
     (1.0, nan)
@@ -58,10 +172,6 @@ def late_layers(saturates_at: Sequence[int | None]) -> float:
     return float(sum(upper <= lower and math.isfinite(upper) for lower, upper in itertools.pairwise(known)))
 
 
-def _largest(name: str) -> Callable[[Mapping[str, Any], Mapping[str, Any]], float]:
-    return lambda one, other: max(one[name]) / max(max(other[name]), 1e-9)
-
-
 def _peaks(row: Mapping[str, Any]) -> float:
     return min(float(row["ends"][0]), float(row["middle"][-1]))
 
@@ -69,7 +179,7 @@ def _peaks(row: Mapping[str, Any]) -> float:
 CLAIMS = (
     Claim(
         id="top-sigmoid-falls",
-        text="The top layer of a deep sigmoid net is driven to 0, its lower end, at once.",
+        text="The top layer of a deep sigmoid network is driven to 0, its lower end, at once.",
         source=_FIG_2,
         statistic="4 hidden layers: lowest mean output of the top one in the first tenth of the updates",
         measure=_of(_number("early_top_mean"), "sigmoid-4"),
@@ -78,7 +188,7 @@ CLAIMS = (
     ),
     Claim(
         id="other-sigmoids-stay",
-        text="Meanwhile the other layers' mean outputs stay at 0.5 or above.",
+        text="Meanwhile the mean outputs of the other layers stay at 0.5 or above.",
         source=_FIG_2,
         # They begin within a few hundredths of 0.5, on either side.
         statistic="4 hidden layers: lowest mean output of another layer while the top one is down",
@@ -88,7 +198,7 @@ CLAIMS = (
     ),
     Claim(
         id="lower-towards-the-input",
-        text="And the nearer a layer is to the input, the lower is its mean output.",
+        text="Of these layers, those nearer to the input have the lower mean output.",
         source=_FIG_2,
         statistic="4 hidden layers: smallest rise of the mean output from one of the others to the next above it",
         measure=_of(_number("smallest_rise"), "sigmoid-4"),
@@ -106,7 +216,7 @@ CLAIMS = (
     ),
     Claim(
         id="first-layer-saturates-then",
-        text="Just then the first layer begins to saturate.",
+        text="At that time the first layer begins to saturate.",
         source=_FIG_2,
         statistic="4 hidden layers: growth of layer 1's saturated share from the fall to the escape",
         measure=_of(_number("first_layer_saturates"), "sigmoid-4"),
@@ -124,9 +234,9 @@ CLAIMS = (
     ),
     Claim(
         id="tanh-layer-by-layer",
-        text="With tanh and the standard start, layer 1 saturates first, then layer 2, then layer 3, and so on.",
+        text="With tanh and standard initialization, layer 1 saturates first, then layer 2, then layer 3, and so on.",
         source=_FIG_3 + ", top",
-        statistic="layers that saturate no later than the one below; a tenth of the values at either end counts",
+        statistic="layers that saturate no later than the one below; from a tenth of the values at either end on",
         measure=_of(lambda row: late_layers(row["saturates_at"]), "tanh"),
         holds_if="<=",
         threshold=0,
@@ -136,13 +246,13 @@ CLAIMS = (
         text="Softsign saturates less than tanh.",
         source=_FIG_3,
         statistic="saturated share of the most saturated layer at the end, softsign / tanh",
-        measure=_of(_largest("saturated"), "softsign", "tanh"),
+        measure=_of(lambda s, tanh: max(s["saturated"]) / max(max(tanh["saturated"]), 1e-9), "softsign", "tanh"),
         holds_if="<=",
         threshold=0.5,
     ),
     Claim(
         id="softsign-together",
-        text="Softsign's layers move together, where tanh's part.",
+        text="The layers of softsign networks saturate together, those of tanh networks at different times.",
         source=_FIG_3,
         statistic="unevenness of the layers' standard deviations at the end, softsign / tanh",
         measure=_of(lambda softsign, tanh: softsign["unevenness"] / tanh["unevenness"], "softsign", "tanh"),
@@ -151,7 +261,7 @@ CLAIMS = (
     ),
     Claim(
         id="tanh-at-ends-and-zero",
-        text="In the end tanh's values crowd at -1 and 1 in the lowest layer and at 0 in the top one.",
+        text="In the end the values of tanh gather at -1 and 1 in the lowest layer and at 0 in the top one.",
         source=_FIG_4 + ", top",
         statistic="values with |z| >= 0.9 in layer 1, |z| <= 0.1 in layer 5, against an even spread; the smaller",
         measure=_of(_peaks, "tanh"),
@@ -160,7 +270,7 @@ CLAIMS = (
     ),
     Claim(
         id="softsign-at-the-knees",
-        text="Softsign's values crowd at the knees, |z| from 0.6 to 0.8, between the linear part and the flat ends.",
+        text="Those of softsign gather at |z| from 0.6 to 0.8, between the linear part and the flat ends.",
         source=_FIG_4 + ", bottom",
         statistic="values with |z| from 0.6 to 0.8 against an even spread, layer with most of them",
         measure=_of(lambda row: max(row["knees"]), "softsign"),
@@ -169,9 +279,9 @@ CLAIMS = (
     ),
     Claim(
         id="normalized-tanh-together",
-        text="From the normalized start tanh's layers move together too.",
+        text="With normalized initialization the layers of tanh networks saturate together too.",
         source=_FIG_10,
-        statistic="unevenness of the layers' standard deviations at the end, normalized / standard start",
+        statistic="unevenness of the layers' standard deviations at the end, normalized / standard initialization",
         measure=_of(lambda n, standard: n["unevenness"] / standard["unevenness"], "tanh-n", "tanh"),
         holds_if="<",
         threshold=1,

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from thruway.experiments.machinery.claims import Claim, Rows, judge
+from thruway.experiments.machinery.claims import Rows
 from thruway.report import ClaimVerdict, Page, Section, TableData, write_page, write_summary
 from thruway.runs import RunReader
 
@@ -46,10 +46,9 @@ class StudyPage:
 
 
 def write_report(
-    reader: RunReader, folder: Path, rows: Rows, claims: Sequence[Claim], page: StudyPage
-) -> tuple[TableData, tuple[ClaimVerdict, ...]]:
-    """Write report.html and summary.json into the run folder; return the main table and the verdicts."""
-    verdicts = tuple(judge(claim, rows) for claim in claims) if rows else ()
+    reader: RunReader, folder: Path, rows: Rows, verdicts: tuple[ClaimVerdict, ...], page: StudyPage
+) -> None:
+    """Write report.html and summary.json into the run folder."""
     provenance = {**page.facts, **_origin(reader, page)}
     whole = Page(
         title=page.title,
@@ -61,7 +60,6 @@ def write_report(
     )
     write_page(whole, folder / "report.html")
     write_summary(folder / "summary.json", experiment=reader.name, rows=rows, claims=verdicts, meta=provenance)
-    return page.table, verdicts
 
 
 def _origin(reader: RunReader, page: StudyPage) -> dict[str, str | Sequence[str]]:
@@ -102,13 +100,15 @@ def _setting(name: str, value: Any) -> str:
 def setting_in_words(value: Any) -> str:
     """Format a config value; None means no limit.
 
-    >>> setting_in_words((1000, None, 0.5))
-    '1,000, all, 0.5'
+    >>> setting_in_words((1000, None, 0.5)), setting_in_words(True)
+    ('1,000, all, 0.5', 'yes')
     """
     if isinstance(value, BaseModel):
         return ", ".join(f"{name} {setting_in_words(item)}" for name, item in value.model_dump().items())
     if isinstance(value, tuple):
         return ", ".join(map(setting_in_words, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "all" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 

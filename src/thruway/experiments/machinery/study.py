@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel
 
 from thruway.errors import CheckpointError, ConfigError, RunError
-from thruway.experiments.machinery.claims import Claim, Rows
+from thruway.experiments.machinery.claims import Claim, Rows, judge
 from thruway.experiments.machinery.page import StudyPage, write_report
 from thruway.experiments.machinery.stored_nets import StoredNet
 from thruway.report import ClaimVerdict, TableData
@@ -59,6 +59,8 @@ class Study:
         rows: (run folder, config) -> the results as rows of plain numbers and words, one seed per row.
         claims: the claims to judge, or a function of the config that returns them.
         page: (run folder, config, rows) -> the page of the report.
+        verdicts: (run folder, config, rows) -> the verdicts, where a claim is about a part of the rows or needs more
+            than the rows. If None, every claim is judged on all rows.
         stored_nets: (run folder, config) -> the trained networks in a run folder. None if the study keeps none.
         example: command-line arguments shown as an example in the help.
     """
@@ -73,6 +75,7 @@ class Study:
     rows: Callable[[RunReader, Any], Rows]
     claims: Sequence[Claim] | Callable[[Any], Sequence[Claim]]
     page: Callable[[RunReader, Any, Rows], StudyPage]
+    verdicts: Callable[[RunReader, Any, Rows], Sequence[ClaimVerdict]] | None = None
     stored_nets: Callable[[RunReader, Any], Sequence[StoredNet]] | None = None
     example: str = "--scale demo"
 
@@ -98,8 +101,14 @@ class Study:
         """
         config = self.config.model_validate(reader.config)
         rows = self.rows(reader, config)
-        claims = self.claims(config) if callable(self.claims) else self.claims
-        return write_report(reader, folder, rows, claims, self.page(reader, config, rows))
+        if self.verdicts is not None:
+            verdicts = tuple(self.verdicts(reader, config, rows))
+        else:
+            claims = self.claims(config) if callable(self.claims) else self.claims
+            verdicts = tuple(judge(claim, rows) for claim in claims) if rows else ()
+        page = self.page(reader, config, rows)
+        write_report(reader, folder, rows, verdicts, page)
+        return page.table, verdicts
 
     def nets(self, reader: RunReader) -> dict[str, StoredNet]:
         """Return the trained networks of a run folder, by name.

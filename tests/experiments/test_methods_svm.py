@@ -1,4 +1,4 @@
-"""The SVM baseline: scikit-learn's, with our units, and nothing of it when it is not there."""
+"""The SVM, compared with scikit-learn's in its units, and its error if scikit-learn is missing."""
 
 import sys
 
@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from thruway.errors import ConfigError
-from thruway.experiments.glorot2010.svm import fit_rbf_svm, require_svm
+from thruway.experiments.glorot2010.errors import Config, load_parts
+from thruway.experiments.methods import fit_rbf_svm, require_svm
 
 
 def part(count, seed):
@@ -33,12 +34,12 @@ def test_gamma_counts_in_inputs_times_variance_and_errors_are_shares():
             assert 0 < error < 0.4
 
 
-def test_many_examples_give_the_same_machine_as_few(monkeypatch):
+def test_kernel_values_one_by_one_give_the_same_errors(monkeypatch):
     """With kernel values one by one, as for a set whose kernel does not fit in memory."""
     pytest.importorskip("sklearn")
     parts = part(150, 0), part(90, 1), part(1110, 2)  # more than are predicted at once
     at_once = fit_rbf_svm(*parts, 2.0, 0.5)
-    monkeypatch.setattr("thruway.experiments.glorot2010.svm._AT_ONCE", 100)
+    monkeypatch.setattr("thruway.experiments.methods.svm._AT_ONCE", 100)
     one_by_one = fit_rbf_svm(*parts, 2.0, 0.5)
     # Kernel values agree to 1e-12, and the solvers stop at a tolerance of 1e-3: one or two may lie on the border.
     assert abs(at_once.valid_error - one_by_one.valid_error) <= 1.5 / 90
@@ -55,5 +56,7 @@ def test_the_global_generator_of_numpy_is_left_alone():
 
 def test_without_scikit_learn_it_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(ConfigError, match=r"scikit-learn.*thruway\[baselines\].*--fixed-examples 0"):
+    with pytest.raises(ConfigError, match=r"scikit-learn.*thruway\[baselines\]"):
         require_svm()
+    with pytest.raises(ConfigError, match=r"scikit-learn.*thruway\[baselines\].*--fixed-examples 0"):
+        load_parts(Config())

@@ -1,4 +1,4 @@
-"""The paper's shallow baseline: a support vector machine with a Gaussian kernel, from scikit-learn."""
+"""Support vector machine with a Gaussian kernel, from scikit-learn."""
 
 import time
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from thruway.errors import ConfigError
 
 __all__ = ["Fit", "fit_rbf_svm", "require_svm"]
 
-# Up to so many training examples all kernel values fit in memory (0.8 GB) and come from matrix products, ten times as
-# fast as one by one; beyond, scikit-learn keeps a cache of them.
+# Up to this many training examples all kernel values fit in memory (0.8 GB) and are computed by matrix products, ten
+# times as fast as one by one; beyond that, scikit-learn keeps a cache of them.
 _AT_ONCE = 10_000
 _CACHE_MB = 2000
 _PREDICTED_AT_ONCE = 1000
@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 
 class Fit(NamedTuple):
-    """One SVM and how it did."""
+    """Settings and errors of one SVM."""
 
     cost: float
     gamma: float
@@ -32,7 +32,7 @@ class Fit(NamedTuple):
 
 
 def require_svm() -> Any:
-    """scikit-learn's SVM module.
+    """Return scikit-learn's SVM module.
 
     Raises:
         ConfigError: if scikit-learn is not installed.
@@ -41,8 +41,7 @@ def require_svm() -> Any:
         from sklearn import svm
     except ImportError as error:
         raise ConfigError(
-            "the SVM baseline needs scikit-learn, which is not installed: pip install 'thruway[baselines]', "
-            "or leave the baseline out with --fixed-examples 0."
+            "the SVM needs scikit-learn, which is not installed: pip install 'thruway[baselines]'."
         ) from error
     return svm
 
@@ -54,16 +53,16 @@ def fit_rbf_svm(
     cost: float,
     gamma: float,
 ) -> Fit:
-    """Fit an SVM with k(x, y) = exp(-g |x - y|^2), and count its errors.
+    """Fit an SVM with the kernel k(x, y) = exp(-g |x - y|^2), and compute its errors.
 
     Args:
         train, valid, test: (inputs (examples, inputs), labels (examples,)).
-        cost: C, the weight of the margin's violations.
+        cost: C, the weight of violations of the margin.
         gamma: g times inputs times the variance of all training inputs, dimensionless.
     Raises:
         ConfigError: if scikit-learn is not installed.
     Source:
-        Glorot & Bengio 2010, sec. 5; the grid that costs and gammas come from is ours, as the paper prints none.
+        Cortes & Vapnik 1995 (Support-vector networks).
 
     >>> import torch
     >>> x = torch.linspace(-1, 1, 40).unsqueeze(1)
@@ -75,13 +74,13 @@ def fit_rbf_svm(
     inputs, labels = _arrays(train)
     width = gamma / (inputs.shape[1] * float(inputs.var()))
     shape = {"kernel": _gaussian(width)} if len(labels) <= _AT_ONCE else {"gamma": width}
-    # A seed, or scikit-learn would draw one from NumPy's global generator.
+    # Without a seed, scikit-learn would draw one from NumPy's global generator.
     machine = svm.SVC(C=cost, cache_size=_CACHE_MB, random_state=0, **shape).fit(inputs, labels)
     errors = []
     for held_out, truth in map(_arrays, (valid, test)):
         starts = range(0, len(truth), _PREDICTED_AT_ONCE)
-        said = np.concatenate([machine.predict(held_out[start : start + _PREDICTED_AT_ONCE]) for start in starts])
-        errors.append(float((said != truth).mean()))
+        predicted = [machine.predict(held_out[start : start + _PREDICTED_AT_ONCE]) for start in starts]
+        errors.append(float((np.concatenate(predicted) != truth).mean()))
     return Fit(cost, gamma, errors[0], errors[1], time.monotonic() - started)
 
 
@@ -91,7 +90,7 @@ def _arrays(examples: tuple[Tensor, Tensor]) -> tuple[Array, Array]:
 
 
 def _gaussian(width: float) -> Callable[[Array, Array], Array]:
-    """exp(-width |x - y|^2) for every row x of one array and y of another."""
+    """Return the kernel exp(-width |x - y|^2) of every row x of one array and y of another."""
 
     def kernel(first: Array, second: Array) -> Array:
         values = first @ second.T

@@ -1,4 +1,4 @@
-"""Two p-values against slow twins: every outcome counted, and a density summed up."""
+"""Two p-values, compared with slow ones: all outcomes counted, and a density integrated."""
 
 import math
 from fractions import Fraction
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from thruway.errors import ConfigError
-from thruway.experiments.glorot2010.errors_significance import mcnemar, paired_t
+from thruway.experiments.methods import mcnemar, paired_t
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 0), (3, 3), (2, 9), (40, 21), (0, 60), (700, 801)])
@@ -39,14 +39,14 @@ def test_paired_t_is_the_tail_of_students_density(seeds):
     assert math.isclose(paired_t(first.tolist(), second.tolist()), 1 - 2 * inside, abs_tol=1e-8)
 
 
-def test_paired_t_says_nothing_without_differences():
+def test_paired_t_is_nan_without_differences():
     assert math.isnan(paired_t([1.0], [2.0]))
     assert math.isnan(paired_t([1.0, 2.0], [1.0, 2.0]))
     assert math.isnan(paired_t([1.0, math.nan], [2.0, 2.5]))
     assert paired_t([1.0, 2.0], [0.5, 1.5]) == 0  # the same difference twice: no doubt is left
 
 
-def test_what_is_no_pair_is_refused():
+def test_unequal_lengths_and_negative_counts_are_refused():
     with pytest.raises(ConfigError, match="got 2 and 1"):
         paired_t([1.0, 2.0], [1.0])
     with pytest.raises(ConfigError, match="got -1 and 3"):

@@ -1,13 +1,13 @@
-"""Layer-wise pre-training by denoising autoencoders: how deep nets were started before 2010.
+"""Layer-wise pre-training by denoising autoencoders, which gave deep networks their initial weights before 2010.
 
-The layer that is trained encodes a corrupted input and decodes it, with its own weights transposed, to the clean
-one; then the next layer is trained on its codes, and at last all of them together on the labels.
+A layer encodes a corrupted input, and its transposed weights decode the clean one. The next layer is then trained on
+the codes, and at last all layers together on the labels.
 """
 
 import torch
 from torch import Tensor
 
-from thruway.experiments.glorot2010.errors_nets import PlainNets
+from thruway.experiments.methods.plain_nets import PlainNets
 
 __all__ = ["denoise_step_"]
 
@@ -15,19 +15,20 @@ __all__ = ["denoise_step_"]
 def denoise_step_(
     nets: PlainNets, layer: int, decoder_bias: Tensor, clean: Tensor, noisy: Tensor, rate: float
 ) -> Tensor:
-    """One SGD update of one layer of every net as a denoising autoencoder; the reconstruction error before it.
+    """Make one SGD update of one layer of every network as a denoising autoencoder.
 
         h = f(W x' + b),  r = W^T h + c,  loss = |r - x|^2 / 2, the mean over the batch
 
     Args:
-        nets: their layer's weight and bias are changed in place.
-        layer: which hidden layer, from 0.
+        nets: the networks; weight and bias of the layer are changed in place.
+        layer: number of the hidden layer, from 0.
         decoder_bias: c, (members, inputs of the layer), changed in place.
         clean: x, (members, batch, inputs of the layer).
         noisy: x', the same with some entries set to 0.
         rate: learning rate.
     Returns:
-        |r - x|^2 / |x|^2 of each member, (members,), dimensionless: 1 is what a reconstruction of zeros gets.
+        Reconstruction error before the update, |r - x|^2 / |x|^2 of each member, (members,), dimensionless: that of
+        zeros is 1.
     Source:
         Vincent, Larochelle, Bengio & Manzagol 2008, sec. 2.3 and 3; the linear decoder with squared error, which
         suits inputs on any scale, is ours.

@@ -1,4 +1,4 @@
-"""Whether one pair is better than another, or was lucky."""
+"""Significance tests for the difference of two classifiers: McNemar's, and Student's paired t."""
 
 import math
 import statistics
@@ -6,21 +6,18 @@ from collections.abc import Sequence
 
 from thruway.errors import ConfigError
 
-__all__ = ["SIGNIFICANT", "mcnemar", "paired_t"]
-
-SIGNIFICANT = 0.005
-"""The level at which the paper prints a number in bold."""
+__all__ = ["mcnemar", "paired_t"]
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """How likely two equally good nets disagree so unevenly on one test set: the exact two-sided p-value.
+    """Return the exact two-sided p-value of McNemar's test that two classifiers have equal error.
 
-    Where both are right, or both wrong, an example says nothing. Of the others each net has half, if they are alike:
-    a binomial of `only_first + only_second` throws.
+    Test examples that both or neither classify correctly do not count. Under the null hypothesis each classifier is
+    right on half of the others: a binomial distribution of `only_first + only_second` throws.
 
     Args:
-        only_first: test examples that only the first net gets right.
-        only_second: those that only the second gets right.
+        only_first: number of test examples that only the first classifies correctly.
+        only_second: number of those that only the second classifies correctly.
     Raises:
         ConfigError: for a negative count.
     Source:
@@ -32,7 +29,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
     if only_first < 0 or only_second < 0:
         raise ConfigError(f"counts of test examples are 0 or more, got {only_first} and {only_second}.")
     throws, fewer = only_first + only_second, min(only_first, only_second)
-    # Summed as integers: at ten thousand throws the terms leave the range of a float.
+    # Summed as integers: at ten thousand throws the terms exceed the range of a float.
     tail, term = 0, 1
     for heads in range(fewer + 1):
         tail += term
@@ -41,14 +38,14 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def paired_t(first: Sequence[float], second: Sequence[float]) -> float:
-    """How likely equal means are, from the differences of two rows of numbers: the two-sided p-value of Student's t.
+    """Return the two-sided p-value of Student's paired t-test that two sequences have equal means.
 
     Args:
-        first, second: one number per seed, in the same order.
+        first, second: one number per pair, in the same order.
     Returns:
-        p; NaN with fewer than two seeds, or where all differences are 0.
+        p; NaN with fewer than two pairs, or where all differences are 0.
     Raises:
-        ConfigError: if the rows differ in length.
+        ConfigError: if the lengths differ.
     Source:
         Student 1908; the distribution in closed form as in Abramowitz & Stegun 1964, 26.7.3 and 26.7.4.
 
@@ -62,11 +59,11 @@ def paired_t(first: Sequence[float], second: Sequence[float]) -> float:
         return math.nan
     error = statistics.stdev(differences) / math.sqrt(len(differences))
     t = math.inf if error == 0 else abs(statistics.fmean(differences)) / error
-    return _beyond(t, len(differences) - 1)
+    return _tail(t, len(differences) - 1)
 
 
-def _beyond(t: float, freedom: int) -> float:
-    """P(|T| > t) of Student's distribution: with t = sqrt(freedom) tan(angle), an integral of powers of the cosine."""
+def _tail(t: float, freedom: int) -> float:
+    """P(|T| > t) of Student's distribution: with t = sqrt(freedom) tan(angle), an integral of a power of the cosine."""
     angle = math.atan(t / math.sqrt(freedom))
     # Integral of cos^m from 0 to angle and to pi/2, m = freedom - 1, by the recursion from m - 2.
     part, whole = (angle, math.pi / 2) if freedom % 2 == 1 else (math.sin(angle), 1.0)
@@ -77,6 +74,6 @@ def _beyond(t: float, freedom: int) -> float:
 
 
 def _ratio(numerator: int, throws: int) -> float:
-    """numerator / 2^throws, where neither need fit a float."""
+    """numerator / 2^throws, both of which may exceed the range of a float."""
     excess = max(0, numerator.bit_length() - 64)
     return math.ldexp(float(numerator >> excess), excess - throws)

@@ -1,12 +1,11 @@
-"""The denoising autoencoder's update against autograd, in float64."""
+"""The update of a denoising autoencoder, compared with autograd in float64."""
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from thruway.activations import activation
-from thruway.experiments.glorot2010.autoencoder import denoise_step_
-from thruway.experiments.glorot2010.errors_nets import SLOPES, PlainNets
+from thruway.experiments.methods import SLOPES, PlainNets, denoise_step_
 from thruway.networks import mlp
 
 

@@ -1,4 +1,4 @@
-"""Gradients by hand against autograd and torch's own SGD, in float64."""
+"""Gradients written by hand, compared with autograd and torch's SGD in float64."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from thruway.activations import activation
 from thruway.errors import CheckpointError, ConfigError
-from thruway.experiments.glorot2010.errors_nets import SLOPES, PlainNets, error_rates, layers_of
+from thruway.experiments.methods import SLOPES, PlainNets, error_rates, layers_of
 from thruway.networks import mlp
 
 RATES = [0.5, 0.1, 1.0]
@@ -79,7 +79,7 @@ def test_errors_are_counted_one_by_one():
     assert min(counted) > 0
 
 
-def test_what_was_saved_is_taken_up():
+def test_saved_tensors_are_loaded():
     nets, other = PlainNets("tanh", models("tanh", 2), RATES), PlainNets("tanh", models("tanh", 2), RATES)
     for inputs, labels in some_batches(3):
         nets.step(inputs, labels)
@@ -91,11 +91,11 @@ def test_what_was_saved_is_taken_up():
         assert torch.equal(other.tensors()[name], tensor)
 
 
-def test_what_does_not_fit_is_refused():
+def test_wrong_tensors_and_arguments_are_refused():
     nets = PlainNets("tanh", models("tanh", 2), RATES)
     before = {name: tensor.clone() for name, tensor in nets.tensors().items()}
     deeper = PlainNets("tanh", models("tanh", 3), RATES).tensors()
-    with pytest.raises(CheckpointError, match="other nets"):
+    with pytest.raises(CheckpointError, match="other networks"):
         nets.load(deeper)
     assert all(torch.equal(tensor, before[name]) for name, tensor in nets.tensors().items())
     with pytest.raises(ConfigError, match=r"unknown activation 'relu'.*sigmoid, softsign, tanh"):
