@@ -102,7 +102,6 @@ def delete_some(config: DeletionConfig, seed: int, model: nn.Module, parts: Imag
 
 def drawn_error(config: DeletionConfig, parts: ImageParts) -> Error:
     """Return the metric of random lesions: the error on the first test examples."""
-    """Return the metric of random lesions: the error on the first test examples."""
     return Error(
         evaluation_batches(parts.test.images[: config.drawn_examples], parts.test.labels[: config.drawn_examples])
     )
