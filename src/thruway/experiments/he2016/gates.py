@@ -23,7 +23,7 @@ from torch import nn
 from thruway.experiments.machinery import Claim, Contender, ImageParts, ResNetConfig, excess
 from thruway.networks import gated_resnet
 
-__all__ = ["FAILED", "LABELS", "SCALES", "Config", "Other", "claims_for", "contenders", "gated"]
+__all__ = ["FAILED", "LABELS", "SCALES", "Config", "Other", "claims", "contenders", "gated"]
 
 Other = Literal["scaled", "project", "dropout"]
 
@@ -170,12 +170,12 @@ FAILED = 0.2 - _IDENTITY
 """Distance from the identity's error that counts as failure: the paper calls 20 % a failure, beside 6.61 %."""
 
 
-def claims_for(config: Config) -> tuple[Claim, ...]:
+def claims(config: Config) -> tuple[Claim, ...]:
     """Return the claims about the networks of this run."""
     low, lowest = gated("exclusive", 0.0), gated("exclusive", -6.0)
-    claims = [_fails(gated("exclusive", bias), bias) for bias in config.exclusive if bias > -6]
+    found = [_fails(gated("exclusive", bias), bias) for bias in config.exclusive if bias > -6]
     if {0.0, -6.0} <= set(config.exclusive):
-        claims += [
+        found += [
             Claim(
                 id="a-low-bias-rescues",
                 text="A bias of -6 lets the exclusive gate learn after all.",
@@ -188,11 +188,11 @@ def claims_for(config: Config) -> tuple[Claim, ...]:
             _worse(lowest, "Even then the exclusive gate is worse than the identity.", 0.0870),
         ]
     if 0.0 in config.shortcut:
-        claims.append(
+        found.append(
             _worse(gated("shortcut", 0.0), "A gate on the shortcut alone is worse, if its bias starts at 0.", 0.1286)
         )
     if -6.0 in config.shortcut:
-        claims.append(
+        found.append(
             _as_good(
                 gated("shortcut", -6.0),
                 "From a bias of -6 it comes near the identity.",
@@ -201,18 +201,18 @@ def claims_for(config: Config) -> tuple[Claim, ...]:
             )
         )
     if "scaled" in config.others:
-        claims.append(_worse("scaled", "Halving both shortcut and branch is worse.", 0.1235))
+        found.append(_worse("scaled", "Halving both shortcut and branch is worse.", 0.1235))
     if "project" in config.others:
-        claims.append(_worse("project", "1x1 convolutions as shortcuts are worse.", 0.1222))
+        found.append(_worse("project", "1x1 convolutions as shortcuts are worse.", 0.1222))
     if "dropout" in config.others:
-        claims.append(_failure("dropout", "Dropout on the shortcuts makes the network fail.", f"{_TABLE} (above 20 %)"))
-    return (*claims, *_replies(config))
+        found.append(_failure("dropout", "Dropout on the shortcuts makes the network fail.", f"{_TABLE} (above 20 %)"))
+    return (*found, *_replies(config))
 
 
 def _replies(config: Config) -> list[Claim]:
-    claims = []
+    found = []
     if -6.0 in config.highway:
-        claims.append(
+        found.append(
             _as_good(
                 gated("highway", -6.0),
                 "With normalised gates that start at -6 a gated network is as good as one with identity shortcuts.",
@@ -221,14 +221,14 @@ def _replies(config: Config) -> list[Claim]:
             )
         )
     if 0.0 in config.highway:
-        claims.append(
+        found.append(
             _failure(
                 gated("highway", 0.0),
                 "From a bias of 0 that network fails as well: it was the bias.",
                 f"our reading of {_REPLY}, which tries -6 only",
             )
         )
-    return claims
+    return found
 
 
 def _fails(net: str, bias: float) -> Claim:

@@ -1,6 +1,6 @@
 """The report of he2016.gates: error against gate bias, errors, table 1 beside them, the answer."""
 
-from thruway.experiments.he2016.gates import LABELS, SCALES, Config, claims_for, contenders, gated
+from thruway.experiments.he2016.gates import LABELS, SCALES, Config, claims, contenders, gated
 from thruway.experiments.machinery import ComparedPage, Published, Rows, compared_study, error_of, errors_of
 from thruway.figures import run_curves
 from thruway.report import Section
@@ -107,6 +107,6 @@ STUDY = compared_study(
     config=Config,
     scales=SCALES,
     contenders=contenders,
-    claims=claims_for,
+    claims=claims,
     page=page,
 )

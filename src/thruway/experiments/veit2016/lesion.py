@@ -39,7 +39,7 @@ from thruway.experiments.veit2016.deletions import (
 from thruway.experiments.veit2016.nets import LAPTOP, PAPER, dissected_net, plain_net, residual_net
 from thruway.seeding import generator
 
-__all__ = ["SCALES", "Config", "claims_for", "measurements"]
+__all__ = ["SCALES", "Config", "claims", "measurements"]
 
 
 class Config(DeletionConfig):
@@ -153,7 +153,7 @@ def _tau(rows: Rows) -> float:
     return spearman([row["tau"] for row in drawn], [row["error"] for row in drawn])
 
 
-def claims_for(config: Config) -> tuple[Claim, ...]:
+def claims(config: Config) -> tuple[Claim, ...]:
     """Return the claims, for the paper's shares of this network's modules."""
     ten, twenty = config.as_many_as(10), config.as_many_as(20)
     plain = {"vgg": "a VGG", "vgg-norm": "a VGG with batch norm"}

@@ -11,7 +11,7 @@ from thruway.experiments.veit2016.deletions import (
     interval_in_words,
     several_deleted,
 )
-from thruway.experiments.veit2016.lesion import SCALES, Config, claims_for, measurements
+from thruway.experiments.veit2016.lesion import SCALES, Config, claims, measurements
 from thruway.experiments.veit2016.nets import ALWAYS_DIFFERENT, NAMES, boundaries, dissected_net, net_in_words
 from thruway.figures import deletion_bars, order_scatter
 from thruway.report import Section, TableData, paper_comparison
@@ -171,7 +171,7 @@ STUDY = measured_study(
     config=Config,
     scales=SCALES,
     measurements=measurements,
-    claims=claims_for,
+    claims=claims,
     page=page,
     open_net=dissected_net,
 )

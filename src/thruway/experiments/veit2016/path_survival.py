@@ -46,7 +46,7 @@ from thruway.figures import path_survival, run_curves
 from thruway.report import Section, TableData
 from thruway.runs import RunReader
 
-__all__ = ["SCALES", "STUDY", "Config", "claims_for", "left_by_k", "measurements"]
+__all__ = ["SCALES", "STUDY", "Config", "claims", "left_by_k", "measurements"]
 
 
 class Config(DeletionConfig):
@@ -123,7 +123,7 @@ def _follows(rows: Rows) -> float:
     return spearman([left[k] for k in ks], [damages[k] for k in ks]) if len(ks) > 2 else math.nan
 
 
-def claims_for(config: Config) -> tuple[Claim, ...]:
+def claims(config: Config) -> tuple[Claim, ...]:
     """Return the claims, for the paper's shares of this network's modules."""
     ten = config.as_many_as(10)
     return (
@@ -254,7 +254,7 @@ STUDY = measured_study(
     config=Config,
     scales=SCALES,
     measurements=measurements,
-    claims=claims_for,
+    claims=claims,
     page=page,
     open_net=dissected_net,
 )

@@ -27,7 +27,7 @@ from thruway.experiments.machinery.measuring import Row
 from thruway.experiments.veit2016.nets import LAPTOP, PAPER, PaperConfig, dissected_net, residual_net
 from thruway.seeding import generator
 
-__all__ = ["SCALES", "Config", "claims_for", "decay", "measurements", "sampled_lengths"]
+__all__ = ["SCALES", "Config", "claims", "decay", "measurements", "sampled_lengths"]
 
 
 class Config(PaperConfig):
@@ -161,7 +161,7 @@ def _whole(rows: Rows, what: str, key: str) -> float:
     return float(found[0][key]) if found else math.nan
 
 
-def claims_for(config: Config) -> tuple[Claim, ...]:
+def claims(config: Config) -> tuple[Claim, ...]:
     """Return the claims, for this network's number of modules."""
     n = config.depth
     return (

@@ -2,7 +2,7 @@
 
 from thruway.experiments.machinery import Rows, StudyPage, mean_of, measured_study, only, over_seeds
 from thruway.experiments.veit2016.nets import ALWAYS_DIFFERENT, dissected_net, net_in_words
-from thruway.experiments.veit2016.paths import SCALES, Config, claims_for, decay, measurements
+from thruway.experiments.veit2016.paths import SCALES, Config, claims, decay, measurements
 from thruway.figures import path_lengths
 from thruway.report import Section, TableData, paper_comparison
 from thruway.runs import RunReader
@@ -139,7 +139,7 @@ STUDY = measured_study(
     config=Config,
     scales=SCALES,
     measurements=measurements,
-    claims=claims_for,
+    claims=claims,
     page=page,
     open_net=dissected_net,
 )
