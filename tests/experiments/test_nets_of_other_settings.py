@@ -1,24 +1,23 @@
-"""Nets of another run that differ in a setting of their study alone: they are other nets, and are refused."""
+"""Networks of another run (`nets_of`): reused with the same settings, refused if a setting of the study differs."""
 
 import pytest
-from compared_tiny import STUDIES, TINY, complete
-from veit_tiny import create
+from compared_tiny import TINY
+from tiny_runs import complete
 
 from thruway.errors import ConfigError
-from thruway.experiments import EXPERIMENTS, Silent
-from thruway.experiments.highway2015 import very_deep
-from thruway.experiments.highway2015.very_deep_study import VERY_DEEP
+from thruway.experiments.highway2015 import VERY_DEEP, very_deep
 from thruway.runs import open_run
 
 VERY = very_deep.Config(depth=10, width=6, examples=60, test_examples=40, epochs=1, batch=20, gate_bias=-1.0)
-GIVEN = {name: config.model_copy(update={"seeds": 1, "epochs": 1}) for name, config in TINY.items()}
-GIVEN |= {
-    "highway2015.mnist_conv": GIVEN["highway2015.mnist_conv"].model_copy(update={"widths": (2,)}),
+CONFIGS = {name: config.model_copy(update={"seeds": 1, "epochs": 1}) for name, config in TINY.items()}
+CONFIGS |= {
+    "highway2015.mnist_conv": CONFIGS["highway2015.mnist_conv"].model_copy(update={"widths": (2,)}),
     VERY_DEEP.name: VERY,
 }
-NEARLY = (0.0, -6.0000001)  # of the same name as -6
+NEARLY = (0.0, -6.0000001)  # the network has the same name as with -6
 
-# What decides a net and is no part of `ImageStudy`; where the name of the net has it, changed by less than that tells.
+# Settings of a network that are not in `ImageConfig`. Where the network's name contains the setting, the change is so
+# small that the name stays the same.
 CHANGES = [
     ("srivastava2025.reply", "gate_bias", -2.5),
     ("srivastava2025.reply", "modules", 2),
@@ -41,38 +40,30 @@ CHANGES = [
 ]
 
 
-def run_into(folder, name, config):
-    if name in STUDIES:
-        return complete(folder, name, config)
-    with create(folder, name, config) as run:
-        EXPERIMENTS[name].run(config, EXPERIMENTS[name].prepare(config), run, Silent())
-    return folder
-
-
 @pytest.fixture(scope="module")
-def givers(tmp_path_factory):
-    """The run of every study, made when it is first asked for."""
-    made, place = {}, tmp_path_factory.mktemp("givers")
+def first_runs(tmp_path_factory):
+    """Study -> its first run, made on the first call."""
+    made, place = {}, tmp_path_factory.mktemp("first")
 
     def of(name):
         if name not in made:
-            made[name] = run_into(place / name, name, GIVEN[name])
+            made[name] = complete(place / name, name, CONFIGS[name])
         return made[name]
 
     return of
 
 
-@pytest.mark.parametrize("name", GIVEN)
-def test_nets_of_the_same_settings_are_taken_over(name, givers, tmp_path):
-    taken = run_into(tmp_path / "taken", name, GIVEN[name].model_copy(update={"nets_of": givers(name)}))
-    trained = open_run(taken).table(quantity="seconds")
-    assert {seconds for step, seconds in zip(trained["step"], trained["value"], strict=True) if step > 0} == {0.0}
+@pytest.mark.parametrize("name", CONFIGS)
+def test_networks_with_the_same_settings_are_reused(name, first_runs, tmp_path):
+    config = CONFIGS[name].model_copy(update={"nets_of": first_runs(name)})
+    table = open_run(complete(tmp_path / "reused", name, config)).table(quantity="seconds")
+    assert {seconds for step, seconds in zip(table["step"], table["value"], strict=True) if step > 0} == {0.0}
 
 
 @pytest.mark.parametrize(
     ("name", "setting", "value"), CHANGES, ids=[f"{name}-{setting}" for name, setting, _ in CHANGES]
 )
-def test_nets_of_another_setting_are_refused(name, setting, value, givers, tmp_path):
-    config = GIVEN[name].model_copy(update={"nets_of": givers(name), setting: value})
-    with pytest.raises(ConfigError, match=r"was trained otherwise; (net|rate) differ"):
-        run_into(tmp_path / "run", name, config)
+def test_networks_with_another_setting_are_refused(name, setting, value, first_runs, tmp_path):
+    config = CONFIGS[name].model_copy(update={"nets_of": first_runs(name), setting: value})
+    with pytest.raises(ConfigError, match=r"was trained with other settings: (net|rate) differ"):
+        complete(tmp_path / "run", name, config)

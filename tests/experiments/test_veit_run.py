@@ -1,13 +1,14 @@
-"""Every study of trained nets, from config to report; interrupted, resumed, and on nets of another run."""
+"""Every study that measures networks, from config to report; interrupted, resumed, with networks of another run."""
 
 import html
 import json
 
 import pytest
-from veit_tiny import TINY, StopsAt, complete, create, measurements, rows_of
+from tiny_runs import StopsAt, complete, create, numbers, run_until_stopped
+from veit_tiny import TINY, measurements, rows_of
 
 from thruway.errors import ConfigError, RunError
-from thruway.experiments import EXPERIMENTS, Silent
+from thruway.experiments import STUDIES
 from thruway.runs import Run, open_run
 from thruway.runs.checkpoints import save_checkpoint
 
@@ -18,41 +19,24 @@ def study(request):
 
 
 @pytest.fixture(scope="module")
-def told():
-    """What progress heard of each whole run."""
+def progress_of():
+    """Study -> the progress of its whole run."""
     return {}
 
 
 @pytest.fixture(scope="module")
-def whole(study, told, tmp_path_factory):
-    told[study] = StopsAt(10**6)
-    return complete(tmp_path_factory.mktemp("runs") / "whole", study, TINY[study], told[study])
-
-
-def numbers(folder):
-    """Every logged number but the time it took, by name."""
-    table = open_run(folder).table()
-    columns = zip(*(table[name] for name in ("site", "member", "step", "quantity", "value")), strict=True)
-    return {tuple(map(str, row[:4])): float(row[4]) for row in columns if row[3] != "seconds"}
+def whole(study, progress_of, tmp_path_factory):
+    progress_of[study] = StopsAt(10**6)
+    return complete(tmp_path_factory.mktemp("runs") / "whole", study, TINY[study], progress_of[study])
 
 
 def nets_in(folder):
-    """(name, seed) of each net that is trained to the end."""
+    """(name, seed) of each network that is trained to the end."""
     return {(site, member) for site, member, _, quantity in numbers(folder) if quantity == "test_error"}
 
 
-def go(run, study, config, progress):
-    """One sitting; whether it came to the end."""
-    try:
-        with run:
-            EXPERIMENTS[study].run(config, EXPERIMENTS[study].prepare(config), run, progress)
-    except KeyboardInterrupt:
-        return False
-    return True
-
-
-def plain(value):
-    """As JSON gives it back."""
+def as_read(value):
+    """The value as it is read back from JSON."""
     return json.loads(json.dumps(value).replace("NaN", "null"))
 
 
@@ -65,9 +49,9 @@ def test_every_measurement_of_every_seed_has_its_rows(study, whole):
 
 
 def test_the_report_says_what_the_rows_say(study, whole):
-    table, verdicts = EXPERIMENTS[study].report(open_run(whole), whole)
+    table, verdicts = STUDIES[study].report(open_run(whole), whole)
     summary = json.loads((whole / "summary.json").read_text())
-    assert summary["rows"] == plain(rows_of(whole, study, TINY[study]))
+    assert summary["rows"] == as_read(rows_of(whole, study, TINY[study]))
     assert [claim["verdict"] for claim in summary["claims"]] == [verdict.verdict for verdict in verdicts]
     assert len(verdicts) >= 2
     assert table.rows
@@ -83,23 +67,23 @@ def test_the_report_says_what_the_rows_say(study, whole):
 def test_the_report_can_be_written_before_anything_has_finished(study, tmp_path):
     with create(tmp_path / "run", study, TINY[study]):
         pass
-    table, verdicts = EXPERIMENTS[study].report(open_run(tmp_path / "run"), tmp_path / "run")
+    table, verdicts = STUDIES[study].report(open_run(tmp_path / "run"), tmp_path / "run")
     assert (table.rows, verdicts) == ((), ())
-    assert "No net has been measured yet" in (tmp_path / "run" / "report.html").read_text()
+    assert "No network has been measured yet" in (tmp_path / "run" / "report.html").read_text()
 
 
 @pytest.mark.slow
 def test_the_report_can_be_written_after_every_step(study, tmp_path):
-    """Whatever is there already: no figure of nothing, no mean of nothing."""
-    folder, sittings = tmp_path / "run", 1
+    """At any time there is a report without empty figures and means."""
+    folder, runs = tmp_path / "run", 1
     config = TINY[study].model_copy(update={"seeds": 1})
-    done = go(create(folder, study, config), study, config, StopsAt(1))
+    done = run_until_stopped(create(folder, study, config), study, config, StopsAt(1))
     while not done:
-        EXPERIMENTS[study].report(open_run(folder), folder)
-        done = go(Run.resume(folder), study, config, StopsAt(1))
-        sittings += 1
-        assert sittings < 50
-    assert sittings >= len(measurements(study, config))
+        STUDIES[study].report(open_run(folder), folder)
+        done = run_until_stopped(Run.resume(folder), study, config, StopsAt(1))
+        runs += 1
+        assert runs < 50
+    assert runs >= len(measurements(study, config))
 
 
 @pytest.mark.slow
@@ -107,91 +91,94 @@ def test_the_report_can_be_written_after_every_step(study, tmp_path):
 def test_interrupted_and_resumed_is_the_same(study, whole, k, tmp_path):
     """After the first epoch, the second, and the first measurement."""
     folder, config = tmp_path / "run", TINY[study]
-    assert not go(create(folder, study, config), study, config, StopsAt(k))
+    assert not run_until_stopped(create(folder, study, config), study, config, StopsAt(k))
     assert open_run(folder).status == "interrupted"
-    rest = StopsAt(10**6)
-    assert go(Run.resume(folder), study, config, rest)
+    remaining = StopsAt(10**6)
+    assert run_until_stopped(Run.resume(folder), study, config, remaining)
     assert rows_of(folder, study, config) == rows_of(whole, study, config)
     assert numbers(folder) == numbers(whole)
     everything = StopsAt(10**6)
-    assert go(create(tmp_path / "again", study, config), study, config, everything)
-    assert rest.reports == everything.reports - k  # nothing is done twice
+    assert run_until_stopped(create(tmp_path / "again", study, config), study, config, everything)
+    assert remaining.reports == everything.reports - k  # nothing is done twice
 
 
-def test_progress_adds_up(study, whole, told):
-    progress = told[study]
+def test_progress_adds_up(study, whole, progress_of):
+    progress = progress_of[study]
     assert progress.reports == len(numbers(whole)) - len(nets_in(whole)) + len(measurements(study, TINY[study]))
     assert progress.done == pytest.approx(progress.total, rel=1e-9)  # sums in another order
 
 
 def test_a_finished_run_can_be_run_again(study, whole):
-    before, nothing = numbers(whole), StopsAt(1)
-    assert go(Run.resume(whole), study, TINY[study], nothing)
-    assert nothing.reports == 0
+    before, progress = numbers(whole), StopsAt(1)
+    assert run_until_stopped(Run.resume(whole), study, TINY[study], progress)
+    assert progress.reports == 0
     assert numbers(whole) == before
 
 
-# --- nets of another run
+# --- networks of another run
 
-TAKERS = ["veit2016.paths", "veit2016.effective_paths"]  # all nets of the study taken over, and one of two
+REUSING = ["veit2016.paths", "veit2016.effective_paths"]  # one reuses all of its networks, the other one of two
 
 
 @pytest.fixture(scope="module")
-def giver(tmp_path_factory):
+def other_run(tmp_path_factory):
     return complete(
-        tmp_path_factory.mktemp("runs") / "giver",
+        tmp_path_factory.mktemp("runs") / "other",
         "veit2016.lesion",
         TINY["veit2016.lesion"].model_copy(update={"plain": ()}),
     )
 
 
-@pytest.mark.parametrize("taker", TAKERS)
-def test_nets_of_another_run_are_the_nets_that_would_have_been_trained(taker, giver, tmp_path):
-    config = TINY[taker].model_copy(update={"seeds": 1})
-    trained = complete(tmp_path / "trained", taker, config)
-    taken = complete(tmp_path / "taken", taker, config.model_copy(update={"nets_of": giver}))
-    assert rows_of(taken, taker, config) == rows_of(trained, taker, config)
-    assert numbers(taken) == numbers(trained)
-    seconds = open_run(taken).table(site="resnet", quantity="seconds")["value"]
-    assert seconds.tolist() == [0.0]  # nobody trained it here
+@pytest.mark.parametrize("name", REUSING)
+def test_networks_of_another_run_equal_those_that_would_be_trained(name, other_run, tmp_path):
+    config = TINY[name].model_copy(update={"seeds": 1})
+    trained = complete(tmp_path / "trained", name, config)
+    reused = complete(tmp_path / "reused", name, config.model_copy(update={"nets_of": other_run}))
+    assert rows_of(reused, name, config) == rows_of(trained, name, config)
+    assert numbers(reused) == numbers(trained)
+    seconds = open_run(reused).table(site="resnet", quantity="seconds")["value"]
+    assert seconds.tolist() == [0.0]  # it was not trained in this run
 
 
-def test_nets_that_were_trained_otherwise_are_refused(giver, tmp_path):
-    config = TINY["veit2016.paths"].model_copy(update={"nets_of": giver, "learning_rate": 0.05, "widths": (2, 3, 5)})
-    with pytest.raises(ConfigError, match=r"resnet of seed 0 in .*giver was trained otherwise; learning_rate, net"):
+def test_networks_trained_with_other_settings_are_refused(other_run, tmp_path):
+    changes = {"nets_of": other_run, "learning_rate": 0.05, "widths": (2, 3, 5)}
+    config = TINY["veit2016.paths"].model_copy(update=changes)
+    message = r"resnet of seed 0 in .*other was trained with other settings: learning_rate, net differ"
+    with pytest.raises(ConfigError, match=message):
         complete(tmp_path / "run", "veit2016.paths", config)
 
 
-def test_nets_from_before_a_setting_was_there_had_its_default(tmp_path):
+def test_networks_stored_before_a_setting_existed_had_its_default(tmp_path):
     config = TINY["veit2016.paths"].model_copy(update={"seeds": 1})
-    giver = complete(tmp_path / "giver", "veit2016.paths", config)
-    kept = open_run(giver).load("net-resnet-0")
-    recipe = {key: value for key, value in kept.state["recipe"].items() if key not in ("contrast", "nesterov")}
-    save_checkpoint(giver, "net-resnet-0", kept.tensors, {**kept.state, "recipe": recipe})
-    taken = complete(tmp_path / "taken", "veit2016.paths", config.model_copy(update={"nets_of": giver}))
-    assert open_run(taken).table(site="resnet", quantity="seconds")["value"].tolist() == [0.0]
-    other = config.model_copy(update={"nets_of": giver, "nesterov": True})
-    with pytest.raises(ConfigError, match="trained otherwise; nesterov differ"):
+    older = complete(tmp_path / "older", "veit2016.paths", config)
+    stored = open_run(older).load("net-resnet-0")
+    recipe = {key: value for key, value in stored.state["recipe"].items() if key not in ("contrast", "nesterov")}
+    save_checkpoint(older, "net-resnet-0", stored.tensors, {**stored.state, "recipe": recipe})
+    reused = complete(tmp_path / "reused", "veit2016.paths", config.model_copy(update={"nets_of": older}))
+    assert open_run(reused).table(site="resnet", quantity="seconds")["value"].tolist() == [0.0]
+    other = config.model_copy(update={"nets_of": older, "nesterov": True})
+    with pytest.raises(ConfigError, match="trained with other settings: nesterov differ"):
         complete(tmp_path / "other", "veit2016.paths", other)
 
 
-def test_nets_of_no_run_are_refused_before_anything_is_made(tmp_path):
+def test_nets_of_must_be_a_run_folder(tmp_path):
     config = TINY["veit2016.paths"].model_copy(update={"nets_of": tmp_path})
     with pytest.raises(RunError):
-        EXPERIMENTS["veit2016.paths"].prepare(config)
+        STUDIES["veit2016.paths"].prepare(config)
 
 
-def test_nets_that_are_not_done_are_trained(tmp_path):
+def test_unfinished_networks_of_another_run_are_trained(tmp_path):
     config = TINY["veit2016.paths"].model_copy(update={"seeds": 1})
-    assert not go(create(tmp_path / "half", "veit2016.paths", config), "veit2016.paths", config, StopsAt(1))
+    assert not run_until_stopped(
+        create(tmp_path / "half", "veit2016.paths", config), "veit2016.paths", config, StopsAt(1)
+    )
     whole = complete(tmp_path / "whole", "veit2016.paths", config)
-    taken = complete(tmp_path / "run", "veit2016.paths", config.model_copy(update={"nets_of": tmp_path / "half"}))
-    assert rows_of(taken, "veit2016.paths", config) == rows_of(whole, "veit2016.paths", config)
-    assert open_run(taken).table(site="resnet", quantity="seconds")["value"].tolist()[0] > 0
+    trained = complete(tmp_path / "run", "veit2016.paths", config.model_copy(update={"nets_of": tmp_path / "half"}))
+    assert rows_of(trained, "veit2016.paths", config) == rows_of(whole, "veit2016.paths", config)
+    assert open_run(trained).table(site="resnet", quantity="seconds")["value"].tolist()[0] > 0
 
 
-def test_silence_is_enough(tmp_path):
+def test_a_run_without_progress(tmp_path):
     config = TINY["highway2015.lesion"].model_copy(update={"seeds": 1, "epochs": 1})
-    with create(tmp_path / "run", "highway2015.lesion", config) as run:
-        EXPERIMENTS["highway2015.lesion"].run(config, EXPERIMENTS["highway2015.lesion"].prepare(config), run, Silent())
-    assert open_run(tmp_path / "run").status == "done"
+    folder = complete(tmp_path / "run", "highway2015.lesion", config)  # with `Silent`
+    assert open_run(folder).status == "done"
