@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
+from measured_tiny import TINY, TINY_NETS, measurements, rows_of
 from tiny_runs import complete
 from torch import nn
-from veit_tiny import TINY, TINY_NETS, measurements, rows_of
 
 from thruway.experiments.machinery import load_images, only
 from thruway.experiments.machinery.training import trained_net

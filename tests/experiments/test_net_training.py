@@ -7,10 +7,10 @@ import math
 
 import pytest
 import torch
+from measured_tiny import TINY, TINY_NETS
 from pydantic import ValidationError
 from tiny_runs import complete, create
 from torch.nn import functional as F
-from veit_tiny import TINY, TINY_NETS
 
 from thruway.data import batches, load
 from thruway.errors import ConfigError

@@ -1,16 +1,14 @@
-"""Every study that measures networks, from config to report; interrupted, resumed, with networks of another run."""
+"""Every study that measures networks, from config to report; interrupted and resumed."""
 
 import html
 import json
 
 import pytest
+from measured_tiny import TINY, measurements, rows_of
 from tiny_runs import StopsAt, complete, create, numbers, run_until_stopped
-from veit_tiny import TINY, measurements, rows_of
 
-from thruway.errors import ConfigError, RunError
 from thruway.experiments import STUDIES
 from thruway.runs import Run, open_run
-from thruway.runs.checkpoints import save_checkpoint
 
 
 @pytest.fixture(scope="module", params=TINY)
@@ -113,69 +111,6 @@ def test_a_finished_run_can_be_run_again(study, whole):
     assert run_until_stopped(Run.resume(whole), study, TINY[study], progress)
     assert progress.reports == 0
     assert numbers(whole) == before
-
-
-# --- networks of another run
-
-REUSING = ["veit2016.paths", "veit2016.effective_paths"]  # one reuses all of its networks, the other one of two
-
-
-@pytest.fixture(scope="module")
-def other_run(tmp_path_factory):
-    return complete(
-        tmp_path_factory.mktemp("runs") / "other",
-        "veit2016.lesion",
-        TINY["veit2016.lesion"].model_copy(update={"plain": ()}),
-    )
-
-
-@pytest.mark.parametrize("name", REUSING)
-def test_networks_of_another_run_equal_those_that_would_be_trained(name, other_run, tmp_path):
-    config = TINY[name].model_copy(update={"seeds": 1})
-    trained = complete(tmp_path / "trained", name, config)
-    reused = complete(tmp_path / "reused", name, config.model_copy(update={"nets_of": other_run}))
-    assert rows_of(reused, name, config) == rows_of(trained, name, config)
-    assert numbers(reused) == numbers(trained)
-    seconds = open_run(reused).table(site="resnet", quantity="seconds")["value"]
-    assert seconds.tolist() == [0.0]  # it was not trained in this run
-
-
-def test_networks_trained_with_other_settings_are_refused(other_run, tmp_path):
-    changes = {"nets_of": other_run, "learning_rate": 0.05, "widths": (2, 3, 5)}
-    config = TINY["veit2016.paths"].model_copy(update=changes)
-    message = r"resnet of seed 0 in .*other was trained with other settings: learning_rate, net differ"
-    with pytest.raises(ConfigError, match=message):
-        complete(tmp_path / "run", "veit2016.paths", config)
-
-
-def test_networks_stored_before_a_setting_existed_had_its_default(tmp_path):
-    config = TINY["veit2016.paths"].model_copy(update={"seeds": 1})
-    older = complete(tmp_path / "older", "veit2016.paths", config)
-    stored = open_run(older).load("net-resnet-0")
-    recipe = {key: value for key, value in stored.state["recipe"].items() if key not in ("contrast", "nesterov")}
-    save_checkpoint(older, "net-resnet-0", stored.tensors, {**stored.state, "recipe": recipe})
-    reused = complete(tmp_path / "reused", "veit2016.paths", config.model_copy(update={"nets_of": older}))
-    assert open_run(reused).table(site="resnet", quantity="seconds")["value"].tolist() == [0.0]
-    other = config.model_copy(update={"nets_of": older, "nesterov": True})
-    with pytest.raises(ConfigError, match="trained with other settings: nesterov differ"):
-        complete(tmp_path / "other", "veit2016.paths", other)
-
-
-def test_nets_of_must_be_a_run_folder(tmp_path):
-    config = TINY["veit2016.paths"].model_copy(update={"nets_of": tmp_path})
-    with pytest.raises(RunError):
-        STUDIES["veit2016.paths"].prepare(config)
-
-
-def test_unfinished_networks_of_another_run_are_trained(tmp_path):
-    config = TINY["veit2016.paths"].model_copy(update={"seeds": 1})
-    assert not run_until_stopped(
-        create(tmp_path / "half", "veit2016.paths", config), "veit2016.paths", config, StopsAt(1)
-    )
-    whole = complete(tmp_path / "whole", "veit2016.paths", config)
-    trained = complete(tmp_path / "run", "veit2016.paths", config.model_copy(update={"nets_of": tmp_path / "half"}))
-    assert rows_of(trained, "veit2016.paths", config) == rows_of(whole, "veit2016.paths", config)
-    assert open_run(trained).table(site="resnet", quantity="seconds")["value"].tolist()[0] > 0
 
 
 def test_a_run_without_progress(tmp_path):
