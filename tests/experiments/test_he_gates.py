@@ -1,13 +1,13 @@
-"""The nets of the study of shortcuts, and what its report makes of their errors."""
+"""The networks of the study of gated shortcuts, and its report of errors made up by hand."""
 
 import html
 import math
 
 import pytest
 import torch
-from compared_tiny import SMALL, blank, built, contenders, create
+from compared_tiny import SMALL, blank, built, contenders
 from pydantic import ValidationError
-from thruway.experiments.he2016.gates_run import LABELS
+from tiny_runs import create
 
 from thruway.experiments.he2016 import GATES, gates
 from thruway.networks import JOININGS
@@ -22,14 +22,14 @@ def nets():
     return built(NAME, CONFIG, blank(1, 8))
 
 
-def test_every_joining_has_its_net(nets):
+def test_every_joining_has_its_network(nets):
     assert list(nets) == [
         "identity",
         *("exclusive0", "exclusive-3", "exclusive-6"),
         *("shortcut0", "shortcut-6", "highway0", "highway-6"),
         *("scaled", "project", "dropout"),
     ]
-    assert set(LABELS) == set(JOININGS) - {"scaled-shortcut"}
+    assert set(gates.LABELS) == set(JOININGS) - {"scaled-shortcut"}
 
 
 def joined(name, module, x):
@@ -79,17 +79,17 @@ def test_biases_and_others_can_be_chosen():
     ],
     ids=["zeros", "biases", "others", "unknown", "nan"],
 )
-def test_what_cannot_be_run_is_refused(change):
+def test_invalid_configs_are_refused(change):
     with pytest.raises(ValidationError, match=next(iter(change))):
         gates.Config(**change)
 
 
-def test_images_move_over_zeros_as_published():
+def test_augmentation_pads_with_zeros_as_published():
     config = gates.SCALES["paper"]
     assert (config.augment, config.reach, config.fill) == (True, None, "zeros")  # None: 4 of 32
 
 
-# --- its report, of errors made up by hand
+# --- the report of errors made up by hand
 
 ERRORS = {
     "identity": 0.10,
@@ -115,29 +115,29 @@ def reported(folder, errors):
     return table, verdicts, html.unescape((folder / "report.html").read_text())
 
 
-def test_the_answer_says_how_much_the_bias_makes_up(tmp_path):
-    """From 0 the exclusive gate loses 40 points, from -6 it loses 10: three quarters are the bias."""
+def test_the_lead_says_how_much_the_bias_explains(tmp_path):
+    """With 0 the exclusive gate loses 40 points, with -6 it loses 10: the bias explains three quarters."""
     _, verdicts, page = reported(tmp_path / "run", ERRORS)
-    assert "The exclusive gate comes to 50.0% from a bias of 0, and to 20.0% from -6: the bias makes up 75% of" in page
-    assert "The reply's gate comes to 11.0% from a bias of 0, and to 10.0% from -6." in page  # of a point no share
+    assert "The exclusive gate has 50.0% with a bias of 0, and 20.0% with -6: the bias explains 75% of the loss" in page
+    assert "The reply's gate has 11.0% with a bias of 0, and 10.0% with -6." in page  # no share of a single point
     held = {verdict.id for verdict in verdicts if verdict.verdict == "holds"}
     assert held >= {"exclusive0-fails", "exclusive-3-fails", "a-low-bias-rescues", "highway-6-is-as-good"}
     assert "highway0-fails" not in held
 
 
-def test_the_answer_says_when_a_lower_bias_is_no_help(tmp_path):
+def test_the_lead_says_when_a_lower_bias_does_not_help(tmp_path):
     _, _, page = reported(tmp_path / "run", {**ERRORS, "exclusive-6": 0.6})
-    assert "to 50.0% from a bias of 0, and to 60.0% from -6: the lower bias is no help." in page
+    assert "has 50.0% with a bias of 0, and 60.0% with -6: the lower bias does not help." in page
 
 
-def test_the_best_net_is_marked_and_none_is_left_out(tmp_path):
+def test_the_table_has_every_network_and_marks_the_best(tmp_path):
     table, _, _ = reported(tmp_path / "run", {**ERRORS, "highway-6": 0.05})
     assert [row[0] for row in table.rows] == [each.label for each in contenders(NAME, CONFIG)]
     marked = {row[0]: row[3].value for row in table.rows if getattr(row[3], "mark", "") == "best"}
     assert marked == {"the reply's gate, b = -6": 0.05}
 
 
-def test_a_report_of_some_nets_says_so(tmp_path):
+def test_a_report_of_some_networks_says_so(tmp_path):
     some = {name: ERRORS[name] for name in ("identity", "exclusive-6")}
     table, verdicts, page = reported(tmp_path / "run", some)
     assert "Test errors so far: identity 10.0%, exclusive gate, b = -6 20.0%." in page

@@ -6,7 +6,7 @@ from thruway.experiments.highway2015.very_deep_study import VERY_DEEP
 from veit_tiny import create
 
 from thruway.errors import ConfigError
-from thruway.experiments import EXPERIMENTS, Silent
+from thruway.experiments import STUDIES, Silent
 from thruway.experiments.highway2015 import very_deep
 from thruway.runs import open_run
 
@@ -45,7 +45,7 @@ def run_into(folder, name, config):
     if name in STUDIES:
         return complete(folder, name, config)
     with create(folder, name, config) as run:
-        EXPERIMENTS[name].run(config, EXPERIMENTS[name].prepare(config), run, Silent())
+        STUDIES[name].run(config, STUDIES[name].prepare(config), run, Silent())
     return folder
 
 

@@ -1,4 +1,4 @@
-"""What the study of recurrence depth trains, and what it concludes from numbers written by hand."""
+"""The networks of the recurrence depth study, and its claims on rows written by hand."""
 
 import math
 
@@ -6,12 +6,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 from rhn_tiny import TINY
-from thruway.experiments.rhn2017.depth_claims import CLAIMS, PAPER, ratio_to_shallowest
-from thruway.experiments.rhn2017.depth_net import LanguageModel, parameters_of, width_for
 
 from thruway.errors import ConfigError
-from thruway.experiments import judge
-from thruway.experiments.rhn2017.depth import SCALES, Config
+from thruway.experiments.machinery import judge
+from thruway.experiments.rhn2017.depth import CLAIMS, PAPER, SCALES, Config, ratio_to_shallowest
+from thruway.experiments.rhn2017.depth_model import LanguageModel, parameters_of, width_for
 from thruway.experiments.rhn2017.depth_training import load_text
 
 BY_ID = {claim.id: claim for claim in CLAIMS}
@@ -55,13 +54,13 @@ def test_a_single_depth_decides_nothing(claim):
     assert judge(claim, rows({1: 2.0})).verdict == "unclear"
 
 
-def test_without_a_gain_nobody_has_a_share_of_it():
+def test_without_a_gain_the_share_of_it_is_nan():
     assert math.isnan(BY_ID["first-steps-help-most"].measure(rows({1: 2.0, 3: 2.1, 10: 2.2})))
 
 
-def test_a_net_that_broke_decides_nothing():
-    broken = rows({1: 2.0, 3: 1.9, 10: math.nan})
-    assert [judge(claim, broken).verdict for claim in CLAIMS[:2]] == ["unclear"] * 2
+def test_a_network_that_diverged_decides_nothing():
+    diverged = rows({1: 2.0, 3: 1.9, 10: math.nan})
+    assert [judge(claim, diverged).verdict for claim in CLAIMS[:2]] == ["unclear"] * 2
 
 
 def test_ratios_are_of_means_over_seeds():
@@ -69,31 +68,31 @@ def test_ratios_are_of_means_over_seeds():
     assert ratio_to_shallowest(both) == {1: 1.0, 4: 0.5}
 
 
-# --- what is trained
+# --- networks
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_nets_of_all_depths_have_one_number_of_parameters(scale):
+def test_networks_of_all_depths_have_about_the_same_number_of_parameters(scale):
     config = SCALES[scale]
     for depth in config.depths:
         width = width_for(config.parameters, 103, config.embedding, depth)
         sizes = [parameters_of(103, config.embedding, w, depth) for w in (width - 1, width, width + 1)]
-        misses = [abs(size - config.parameters) for size in sizes]
-        assert misses[1] == min(misses)
-        assert misses[1] < 0.02 * config.parameters
+        differences = [abs(size - config.parameters) for size in sizes]
+        assert differences[1] == min(differences)
+        assert differences[1] < 0.02 * config.parameters
 
 
 @pytest.mark.parametrize("depth", [1, 4])
-def test_parameters_are_counted_as_they_are(depth):
+def test_parameters_of_counts_those_of_the_model(depth):
     coins = torch.Generator()
     model = LanguageModel(11, 5, 7, depth, -2.0, (0.0, 0.0, 0.0), torch.Generator(), coins)
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters_of(11, 5, 7, depth)
 
 
-def test_the_learning_rate_is_steady_and_then_falls():
+def test_the_learning_rate_is_constant_and_then_falls():
     config = Config(epochs=6, steady=0.5, decay=0.5, learning_rate=1.0)
     assert [config.learning_rate_at(epoch) for epoch in range(6)] == [1, 1, 1, 0.5, 0.25, 0.125]
-    # The authors': 0.2 a summed loss of 50 steps, falling by 1.03 from the fifth epoch's end on.
+    # The authors' rate: 0.2 for a loss summed over 50 steps, divided by 1.03 in each epoch from the sixth on.
     paper = SCALES["paper"]
     assert [paper.learning_rate_at(e) / 50 for e in (0, 4, 5)] == pytest.approx([0.2, 0.2, 0.2 / 1.03], rel=1e-12)
 
@@ -112,25 +111,28 @@ def test_output_dropout_keeps_one_mask_over_time():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
-        ({"depths": (0, 1)}, "at least 1, got 0, 1"),
+        ({"depths": (0, 1)}, "at least 1; got 0, 1"),
         ({"depths": (2, 2)}, "different numbers"),
         ({"optimizer": "adagrad"}, "'adam' or 'sgd'"),
         ({"nonsense": 1}, "Extra inputs"),
     ],
     ids=["depth 0", "twice", "optimizer", "unknown field"],
 )
-def test_what_cannot_be_run_is_refused(change, told):
-    with pytest.raises(ValidationError, match=told):
+def test_invalid_configs_are_refused(change, message):
+    with pytest.raises(ValidationError, match=message):
         Config(**change)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
-    [({"batch": 100}, "batch: got 100.* only 100 characters"), ({"parameters": 100}, "comes no nearer than")],
+    ("change", "message"),
+    [
+        ({"batch": 100}, "batch: got 100.* only 100 characters"),
+        ({"parameters": 100}, "the nearest network of depth 2 .* has"),
+    ],
     ids=["batch", "parameters"],
 )
-def test_what_the_text_cannot_give_is_refused(change, told):
-    with pytest.raises(ConfigError, match=told):
+def test_configs_that_do_not_fit_the_text_are_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
         load_text(TINY.model_copy(update=change))

@@ -1,24 +1,20 @@
-"""Each claim on rows whose statistic is known by hand: once as the paper has it, once not."""
+"""The claims of veit2016 on rows written by hand, of known statistic: once as in the paper, once not."""
 
 import math
 
 import pytest
-from thruway.experiments.veit2016.effective_paths_claims import CLAIMS as EFFECTIVE
-from thruway.experiments.veit2016.harm import harm
-from thruway.experiments.veit2016.lesion_claims import claims_for as lesion_claims
-from thruway.experiments.veit2016.path_survival_claims import claims_for as survival_claims
-from thruway.experiments.veit2016.paths_claims import claims_for as paths_claims
-from thruway.experiments.veit2016.paths_claims import decay
-from thruway.experiments.veit2016.stochastic_depth_claims import CLAIMS as STOCHASTIC
 
-from thruway.experiments import judge
-from thruway.experiments.veit2016 import lesion, path_survival, paths
+from thruway.experiments.machinery import judge
+from thruway.experiments.veit2016 import effective_paths, lesion, path_survival, paths, stochastic_depth
+from thruway.experiments.veit2016.deletions import damage
+from thruway.experiments.veit2016.paths import decay
 
 # 18 modules: the paper's 10 and 20 of 54 are 3 and 7 here.
-LESION = {claim.id: claim for claim in lesion_claims(lesion.Config(modules=6))}
-PATHS = {claim.id: claim for claim in paths_claims(paths.Config(modules=3))}
-SURVIVAL = {claim.id: claim for claim in survival_claims(path_survival.Config(modules=6))}
-ALL = {**LESION, **PATHS, **SURVIVAL, **{claim.id: claim for claim in (*EFFECTIVE, *STOCHASTIC)}}
+LESION = {claim.id: claim for claim in lesion.claims(lesion.Config(modules=6))}
+PATHS = {claim.id: claim for claim in paths.claims(paths.Config(modules=3))}
+SURVIVAL = {claim.id: claim for claim in path_survival.claims(path_survival.Config(modules=6))}
+OTHERS = {claim.id: claim for claim in (*effective_paths.CLAIMS, *stochastic_depth.CLAIMS)}
+ALL = {**LESION, **PATHS, **SURVIVAL, **OTHERS}
 
 
 def check(claim, rows, value, verdict):
@@ -28,7 +24,7 @@ def check(claim, rows, value, verdict):
 
 
 def lesioned(what, errors, net="resnet", **columns):
-    """One row per error; intact 0.1 and guessing 0.9, so that harm is (error - 0.1) / 0.8."""
+    """One row per error; intact 0.1 and guessing 0.9, so that the damage is (error - 0.1) / 0.8."""
     base = {"what": what, "net": net, "seed": 0, "intact": 0.1, "guessing": 0.9}
     return [
         {**base, "error": error, **{name: values[at] for name, values in columns.items()}}
@@ -37,8 +33,8 @@ def lesioned(what, errors, net="resnet", **columns):
 
 
 @pytest.mark.parametrize("intact", [0.5, 0.9, 0.95])
-def test_harm_of_a_net_without_skill_is_unknown(intact):
-    assert math.isnan(harm({"error": 0.9, "intact": intact, "guessing": 0.9}))
+def test_damage_of_a_net_without_skill_is_nan(intact):
+    assert math.isnan(damage({"error": 0.9, "intact": intact, "guessing": 0.9}))
 
 
 # --- lesion
@@ -67,7 +63,7 @@ def test_single_layers(net, errors, value, verdict):
     check(f"one-layer-is-all-{net}", rows, value, verdict)
 
 
-SMOOTH = lesioned("delete_k", [0.14, 0.18, 0.26, 0.34, 0.66, 0.74], k=[1, 1, 3, 3, 7, 7])  # harms .075 .25 .75
+SMOOTH = lesioned("delete_k", [0.14, 0.18, 0.26, 0.34, 0.66, 0.74], k=[1, 1, 3, 3, 7, 7])  # damage .075 .25 .75
 STEEP = lesioned("delete_k", [0.1, 0.1, 0.9, 0.9, 0.9, 0.9], k=[1, 1, 2, 2, 7, 7])
 EARLY = lesioned("delete_k", [0.5, 0.5, 0.54, 0.54], k=[3, 3, 7, 7])
 
@@ -94,7 +90,7 @@ def test_several_modules(claim, rows, value, verdict):
     ("taus", "value", "verdict"),
     [([1.0, 0.8, 0.5, 0.2], -1.0, "holds"), ([0.2, 0.8, 0.5, 1.0], 0.8, "fails")],
 )
-def test_order(taus, value, verdict):
+def test_modules_in_another_order(taus, value, verdict):
     check("reordering-smooth", lesioned("reorder", [0.1, 0.2, 0.3, 0.4], tau=taus), value, verdict)
 
 
@@ -129,7 +125,7 @@ def test_lengths_are_counted_around_the_middle():
     ("gradients", "value", "verdict"),
     [(FALLING, 1.0, "holds"), (FALLING[::-1], -1.0, "fails"), ([1.0, 1e-6, 0.0, 1.0, 1e-6], None, "fails")],
 )
-def test_exponential_fall(gradients, value, verdict):
+def test_gradient_falls_exponentially(gradients, value, verdict):
     judged = judge(PATHS["gradient-falls-exponentially"], by_length(gradients))
     assert judged.verdict == verdict
     if value is not None:
@@ -147,13 +143,13 @@ def test_exponential_fall(gradients, value, verdict):
         ("short-paths-exactly", "exact", {"depth": 4.5}, 0.5, "fails"),
     ],
 )
-def test_contribution(claim, what, whole, value, verdict):
+def test_contribution_of_short_paths(claim, what, whole, value, verdict):
     other = "exact" if what == "sampled" else "sampled"
     opposite = {"depth": 9.0 if verdict == "holds" else 0.0, "effective_paths": 1.0 if verdict == "holds" else 0.0}
     check(claim, by_length(FALLING, what, whole) + by_length(FALLING, other, opposite), value, verdict)
 
 
-# --- survival
+# --- path survival
 
 
 def left(of_paths, of_contribution):
@@ -178,7 +174,7 @@ GONE = lesioned("delete_k", [0.2, 0.4, 0.8], k=[1, 3, 7])
         ("error-follows-paths", left((0.5, 0.125, 0.01), (0.1, 0.5, 0.9)) + GONE, 1.0, "fails"),
     ],
 )
-def test_survival(claim, rows, value, verdict):
+def test_paths_left(claim, rows, value, verdict):
     check(claim, rows, value, verdict)
 
 
@@ -202,7 +198,7 @@ def twins(subset, full):
         (range(9), range(0), 0.009, 3.0, ("holds", "fails")),
     ],
 )
-def test_two_nets(subset, full, difference, errors, verdicts):
+def test_networks_trained_on_subsets_and_on_all(subset, full, difference, errors, verdicts):
     rows = twins(list(subset), list(full))
     check("as-good-on-short-paths", rows, difference, verdicts[0])
     check("no-significant-difference", rows, errors, verdicts[1])
@@ -219,19 +215,19 @@ def test_two_nets(subset, full, difference, errors, verdicts):
         ([0.3, 0.5], [0.38, 0.5], 0.05, ("fails", "holds")),
     ],
 )
-def test_robustness(usual, stochastic, value, verdicts):
+def test_robustness_by_stochastic_depth(usual, stochastic, value, verdicts):
     rows = lesioned("delete_k", usual, k=[1, 3]) + lesioned("delete_k", stochastic, "stochastic", k=[1, 3])
     check("stochastic-depth-is-more-robust", rows, value, verdicts[0])
     check("only-slightly", rows, value, verdicts[1])
 
 
 @pytest.mark.parametrize("claim", ALL.values(), ids=ALL)
-def test_no_rows_are_no_answer(claim):
+def test_without_rows_the_statistic_is_nan(claim):
     assert math.isnan(claim.measure([]))
 
 
 @pytest.mark.parametrize("claim", ALL.values(), ids=ALL)
-def test_claims_are_told_apart_and_explained(claim):
+def test_claims_have_text_statistic_and_source(claim):
     assert claim.text.endswith(".")
     assert claim.statistic
     assert claim.source

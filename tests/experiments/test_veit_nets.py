@@ -1,17 +1,17 @@
-"""What is measured on a trained net, against the net changed by hand."""
+"""The measurements of veit2016, against trained networks changed by hand."""
 
 import math
 
 import pytest
 import torch
-from thruway.experiments.image_parts import load_parts
-from thruway.experiments.net_training import trained
-from thruway.experiments.veit2016.harm import only
+from measured_tiny import TINY, TINY_NETS, measurements, rows_of
+from tiny_runs import complete
 from torch import nn
-from veit_tiny import TINY, TINY_NETS, complete, measurements, rows_of
 
+from thruway.experiments.machinery import load_images, only
+from thruway.experiments.machinery.training import trained_net
 from thruway.experiments.veit2016 import lesion
-from thruway.experiments.veit2016.nets import opened, plain_net
+from thruway.experiments.veit2016.nets import dissected_net, plain_net
 from thruway.runs import open_run
 from thruway.seeding import generator
 
@@ -30,14 +30,14 @@ def rows(folder):
 
 @pytest.fixture(scope="module")
 def parts():
-    return load_parts(LESION)
+    return load_images(LESION)
 
 
 def net_called(name, folder, parts):
     (net,) = {
         each.net.checkpoint: each.net for each in measurements("veit2016.lesion", LESION) if each.net.name == name
     }.values()
-    return trained(LESION, net, parts, open_run(folder))
+    return trained_net(LESION, net, parts, open_run(folder))
 
 
 def error_of(layers, parts):
@@ -74,7 +74,7 @@ def test_a_deleted_layer_is_gone_with_its_norm_and_rectifier(name, folder, rows,
         assert row["error"] == error_of(left, parts)
 
 
-def test_guessing_is_the_most_frequent_class(rows, parts):
+def test_guessing_is_the_error_of_the_most_frequent_class(rows, parts):
     counts = torch.bincount(parts.test.labels)
     assert {row["guessing"] for row in rows} == {1 - counts.max().item() / counts.sum().item()}
 
@@ -90,18 +90,17 @@ def test_random_deletions_and_orders_are_those_of_the_config(rows):
 
 def test_both_nets_of_stochastic_depth_lose_the_same_modules():
     """The draws depend on the seed alone."""
-    name = "veit2016.stochastic_depth"
-    d = {}
+    name, of_net = "veit2016.stochastic_depth", {}
     for each in measurements(name, TINY[name]):
         if each.name == "delete_k":
-            d[each.net.name] = each.measure
-    assert d["resnet"].args == d["stochastic"].args
+            of_net[each.net.name] = each.measure
+    assert of_net["resnet"].args == of_net["stochastic"].args
 
 
-def test_a_vgg_without_norm_starts_with_signals_of_one_size():
-    """From He's start they fade on maps of one point: LSUV keeps every layer's output at a variance of 1."""
+def test_layers_of_a_vgg_without_norm_start_with_unit_variance():
+    """With He's initialisation the signal fades on maps of one point; LSUV scales every layer's output."""
     config = lesion.Config(**{**TINY_NETS, "examples": 400}, vgg_width=16)
-    parts = load_parts(config)
+    parts = load_images(config)
     net = plain_net(config, 0, 16, False, None).build(parts, generator(0, "weights"), torch.Generator()).eval()
     x, variances = parts.train.images[:200], []
     with torch.no_grad():
@@ -114,7 +113,7 @@ def test_a_vgg_without_norm_starts_with_signals_of_one_size():
     assert all(abs(math.log(each)) < 0.1 for each in variances)  # LSUV stops within 1 % of the std of each batch
 
 
-def test_sampled_shares_add_up(tmp_path):
+def test_shares_of_paths_and_contributions_add_up(tmp_path):
     name = "veit2016.paths"
     rows = rows_of(complete(tmp_path / "run", name, TINY[name]), name, TINY[name])
     for what in ("sampled", "exact"):
@@ -136,18 +135,18 @@ def test_paths_left_are_those_of_the_formula(tmp_path):
         d = row["k"]
         left = [math.comb(9 - d, x) / math.comb(9, x) for x in range(10)]
         assert row["left"] == pytest.approx(left, rel=1e-12)
-        assert row["of_paths"] == pytest.approx(2.0**-d, rel=1e-12)  # every deletion halves them
-        carried = sum(share * length["contribution"] for share, length in zip(left, lengths, strict=True))
-        assert row["of_contribution"] == pytest.approx(carried, rel=1e-12)
+        assert row["of_paths"] == pytest.approx(2.0**-d, rel=1e-12)  # every deletion halves their number
+        contribution = sum(share * length["contribution"] for share, length in zip(left, lengths, strict=True))
+        assert row["of_contribution"] == pytest.approx(contribution, rel=1e-12)
 
 
-def test_subsets_are_tested_both_ways_and_left_as_they_were(tmp_path):
+def test_subsets_are_tested_with_both_weights_and_then_restored(tmp_path):
     name = "veit2016.effective_paths"
     config = TINY[name].model_copy(update={"seeds": 1})
-    folder, parts = complete(tmp_path / "run", name, config), load_parts(config)
+    folder, parts = complete(tmp_path / "run", name, config), load_images(config)
     rows = rows_of(folder, name, config)
-    measured = next(each for each in measurements(name, config) if each.net.name == "subset")
-    net = trained(config, measured.net, parts, open_run(folder))
+    measurement = next(each for each in measurements(name, config) if each.net.name == "subset")
+    net = trained_net(config, measurement.net, parts, open_run(folder))
     (row,) = only(rows, net="subset")
     with torch.no_grad():
         wrong = (net(parts.test.images).argmax(1) != parts.test.labels).nonzero().flatten().tolist()
@@ -158,9 +157,9 @@ def test_subsets_are_tested_both_ways_and_left_as_they_were(tmp_path):
     assert row["wrong"] == wrong
     assert row["error"] == len(wrong) / len(parts.test)
     assert row["error_in_full"] == in_full
-    assert measured.measure(net, parts)[0]["wrong"] == wrong
+    assert measurement.measure(net, parts)[0]["wrong"] == wrong
     assert net.blocks.rescale
 
 
-def test_a_plain_residual_net_is_opened_by_itself(folder, parts):
-    assert len(opened(net_called("resnet", folder, parts), parts).branches) == 9
+def test_a_residual_network_is_dissected_into_its_modules(folder, parts):
+    assert len(dissected_net(net_called("resnet", folder, parts), parts).branches) == 9

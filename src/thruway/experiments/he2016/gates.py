@@ -5,12 +5,12 @@ Paper     He, Zhang, Ren & Sun 2016 (Identity Mappings), sec. 3.1, table 1; R. S
 Protocol  one residual network, its sum replaced: gated both ways or only on the shortcut, by a 1x1 convolution whose
           bias starts at 0 or below; halved; a 1x1 convolution or dropout as shortcut; and the reply's gate, of two
           normalised convolutions, with the reply's bias and with 0
-Claims    the table's: which fail, which are worse, by how much at least; and the reply's two: its gate fails with a
-          bias of 0, and is as good as the identity with -6
+Claims    those of the table: which networks fail, which are worse, and by how much at least; and the reply's two: its
+          gate fails with a bias of 0, and is as good as the identity with -6
 Measured  results/he2016.gates-laptop
 Cost      demo a minute on one core; laptop 48 minutes; paper a GPU
-Differs   data, size and updates at demo and laptop scale, 56 layers instead of 110; that the reply's gate fails from 0
-          is our reading of what it says about the bias; the report lists all
+Differs   data, size and updates at demo and laptop scale, 56 layers instead of 110; that the reply's gate fails with a
+          bias of 0 is our reading of the reply; the report lists all
 """
 
 from functools import partial
@@ -23,7 +23,7 @@ from torch import nn
 from thruway.experiments.machinery import Claim, Contender, ImageParts, ResNetConfig, excess
 from thruway.networks import gated_resnet
 
-__all__ = ["FAILED", "LABELS", "SCALES", "Config", "Other", "claims_for", "contenders", "gated"]
+__all__ = ["FAILED", "LABELS", "SCALES", "Config", "Other", "claims", "contenders", "gated"]
 
 Other = Literal["scaled", "project", "dropout"]
 
@@ -34,7 +34,7 @@ def gated(joining: str, gate_bias: float) -> str:
     >>> gated("exclusive", -6.0), gated("highway", 0.0)
     ('exclusive-6', 'highway0')
     """
-    # + 0.0 turns -0.0 into 0
+    # Adding 0.0 turns -0.0 into 0.0.
     return f"{joining}{gate_bias + 0.0:g}"
 
 
@@ -55,7 +55,7 @@ class Config(ResNetConfig):
         for field in ("exclusive", "shortcut", "highway", "others"):
             chosen = getattr(self, field)
             if len(set(chosen)) < len(chosen):
-                raise ValueError(f"{field} names each network once, got {chosen}")
+                raise ValueError(f"{field} must not repeat a network; got {chosen}")
         return self
 
     @property
@@ -130,7 +130,7 @@ def _contender(config: Config, joining: str, bias: float | None) -> Contender:
     name, label = joining, LABELS[joining]
     if bias is not None:
         name, label = gated(joining, bias), f"{label}, b = {bias:g}"
-    # Seven eighths of the width make up for some of the gate's layers, as in the reply.
+    # Seven eighths of the width, as in the reply, offset some of the gates' parameters.
     widths = tuple(max(1, width * 7 // 8) for width in config.widths) if joining == "highway" else config.widths
     build = partial(_build, config, joining, bias or 0.0, widths)
     return Contender(name, label, config.layers, build, _COSTS.get(joining, 1.0))
@@ -158,8 +158,8 @@ def _build(
     )
 
 
-# --- claims: thresholds were set before any run. Where the table prints two errors, half their distance must be there;
-# where it says "fail", its own 20 %.
+# --- claims: thresholds were set before any run. Where the table prints two errors, the threshold is half their
+# difference; where it says "fail", the error must be as far from the identity's as the paper's mark of 20 %.
 
 _TABLE = "He, Zhang, Ren & Sun 2016 (Identity Mappings), table 1"
 _REPLY = "Srivastava 2025 (highway-resnet-comparison)"
@@ -167,52 +167,52 @@ _BEHIND_IDENTITY = "its test error, minus that of the network with identity shor
 
 _IDENTITY = 0.0661
 FAILED = 0.2 - _IDENTITY
-"""Distance from the identity's error that counts as failure: the paper calls 20 % a failure, beside 6.61 %."""
+"""Distance from the identity's error that counts as failure: the paper calls 20 % a failure; identity has 6.61 %."""
 
 
-def claims_for(config: Config) -> tuple[Claim, ...]:
+def claims(config: Config) -> tuple[Claim, ...]:
     """Return the claims about the networks of this run."""
-    low, lowest = gated("exclusive", 0.0), gated("exclusive", -6.0)
-    claims = [_fails(gated("exclusive", bias), bias) for bias in config.exclusive if bias > -6]
+    at_0, at_minus_6 = gated("exclusive", 0.0), gated("exclusive", -6.0)
+    found = [_fails(gated("exclusive", bias), bias) for bias in config.exclusive if bias > -6]
     if {0.0, -6.0} <= set(config.exclusive):
-        claims += [
+        found += [
             Claim(
                 id="a-low-bias-rescues",
-                text="A bias of -6 lets the exclusive gate learn after all.",
+                text="With a bias of -6 the exclusive gate learns after all.",
                 source=f"{_TABLE} (fail at 0, 8.70 % at -6)",
                 statistic="test error with a bias of 0, minus that with -6",
-                measure=excess(low, lowest),
+                measure=excess(at_0, at_minus_6),
                 holds_if=">=",
                 threshold=round((0.2 - 0.0870) / 2, 4),
             ),
-            _worse(lowest, "Even then the exclusive gate is worse than the identity.", 0.0870),
+            _worse(at_minus_6, "Even with a bias of -6 the exclusive gate is worse than the identity.", 0.0870),
         ]
     if 0.0 in config.shortcut:
-        claims.append(
+        found.append(
             _worse(gated("shortcut", 0.0), "A gate on the shortcut alone is worse, if its bias starts at 0.", 0.1286)
         )
     if -6.0 in config.shortcut:
-        claims.append(
+        found.append(
             _as_good(
                 gated("shortcut", -6.0),
-                "From a bias of -6 it comes near the identity.",
+                "With a bias of -6 the gate on the shortcut alone comes close to the identity.",
                 f"{_TABLE} (6.91 % against 6.61 %)",
                 0.01,
             )
         )
     if "scaled" in config.others:
-        claims.append(_worse("scaled", "Halving both shortcut and branch is worse.", 0.1235))
+        found.append(_worse("scaled", "Halving both shortcut and branch is worse.", 0.1235))
     if "project" in config.others:
-        claims.append(_worse("project", "1x1 convolutions as shortcuts are worse.", 0.1222))
+        found.append(_worse("project", "1x1 convolutions as shortcuts are worse.", 0.1222))
     if "dropout" in config.others:
-        claims.append(_failure("dropout", "Dropout on the shortcuts makes the network fail.", f"{_TABLE} (above 20 %)"))
-    return (*claims, *_replies(config))
+        found.append(_failure("dropout", "Dropout on the shortcuts makes the network fail.", f"{_TABLE} (above 20 %)"))
+    return (*found, *_replies(config))
 
 
 def _replies(config: Config) -> list[Claim]:
-    claims = []
+    found = []
     if -6.0 in config.highway:
-        claims.append(
+        found.append(
             _as_good(
                 gated("highway", -6.0),
                 "With normalised gates that start at -6 a gated network is as good as one with identity shortcuts.",
@@ -221,14 +221,14 @@ def _replies(config: Config) -> list[Claim]:
             )
         )
     if 0.0 in config.highway:
-        claims.append(
+        found.append(
             _failure(
                 gated("highway", 0.0),
-                "From a bias of 0 that network fails as well: it was the bias.",
+                "With a bias of 0 the network with normalised gates fails too: the bias is the cause.",
                 f"our reading of {_REPLY}, which tries -6 only",
             )
         )
-    return claims
+    return found
 
 
 def _fails(net: str, bias: float) -> Claim:

@@ -1,6 +1,6 @@
-"""The report of he2016.gates: error against gate bias, errors, table 1 beside them, the answer."""
+"""Report of the study of gated shortcuts: error against gate bias, errors of every network, the paper's accuracies."""
 
-from thruway.experiments.he2016.gates import LABELS, SCALES, Config, claims_for, contenders, gated
+from thruway.experiments.he2016.gates import LABELS, SCALES, Config, claims, contenders, gated
 from thruway.experiments.machinery import ComparedPage, Published, Rows, compared_study, error_of, errors_of
 from thruway.figures import run_curves
 from thruway.report import Section
@@ -27,8 +27,8 @@ _DIFFERENT = (
     "convolutions and of the reply's network, which are 1x1 layers with norms",
     "images are standardised by one mean and one deviation; the authors subtract each pixel's mean",
     "the first epoch has a tenth of the rate: at paper scale 391 updates, where the authors have 400",
-    "where the paper prints two errors, a claim holds with half their distance: its networks were trained on another "
-    "data set, and for longer",
+    "where the paper prints two errors, the threshold is half their difference, since its networks were trained on "
+    "another data set, and for longer",
 )
 
 
@@ -43,7 +43,7 @@ def page(config: Config) -> ComparedPage:
         paper_data="The paper's networks had 110 layers and were trained on CIFAR-10; its numbers are medians of five "
         f"trainings. These have {config.layers} layers and were trained on {config.data}.",
         nets=f"residual networks of {config.layers} layers of {', '.join(map(str, config.widths))} channels, with "
-        "rectifiers after the sum, each with another way to join branch and shortcut",
+        "rectifiers after the sum, which differ in how branch and shortcut are joined",
         differs=_DIFFERENT,
         sections=lambda rows: _by_bias(rows, config),
     )
@@ -72,8 +72,8 @@ def _by_bias(rows: Rows, config: Config) -> list[Section]:
         curves, bands=bands, references=references, x_name="gate bias at the start", y_name="test error (share)"
     )
     reading = (
-        "Mean over seeds, and their range. On the left gates start shut, and modules near the identity; at 0 they "
-        "start half open, and an exclusive gate halves the signal from module to module."
+        "Mean over seeds, and their range. On the left, gates start nearly closed, and modules near the identity. At 0 "
+        "gates start half open, and an exclusive gate halves the signal in every module."
     )
     return [Section("Error against gate bias", figure, reading)]
 
@@ -81,7 +81,7 @@ def _by_bias(rows: Rows, config: Config) -> list[Section]:
 def _lead(rows: Rows, config: Config) -> str:
     """The answer, from the numbers."""
     identity = error_of(rows, "identity")
-    sentences = [f"With identity shortcuts {config.layers} layers get {identity:.1%} of the test examples wrong."]
+    sentences = [f"With identity shortcuts, {config.layers} layers have a test error of {identity:.1%}."]
     for joining, biases in (("exclusive", config.exclusive), ("highway", config.highway)):
         if len(biases) > 1:
             sentences.append(_of_gate(rows, joining, max(biases), min(biases)))
@@ -92,21 +92,21 @@ def _of_gate(rows: Rows, joining: str, high: float, low: float) -> str:
     identity = error_of(rows, "identity")
     at_high, at_low = (error_of(rows, gated(joining, bias)) for bias in (high, low))
     name = LABELS[joining] if joining == "highway" else f"the {LABELS[joining]}"
-    errors = f"{name.capitalize()} comes to {at_high:.1%} from a bias of {high:g}, and to {at_low:.1%} from {low:g}"
+    errors = f"{name.capitalize()} has {at_high:.1%} with a bias of {high:g}, and {at_low:.1%} with {low:g}"
     gained, lost = at_high - at_low, at_high - identity
     if gained <= 0:
         return f"{errors}: the lower bias does not help."
     # A share of less than two points would be noise.
-    return f"{errors}: the bias makes up {gained / lost:.0%} of the loss." if lost > 0.02 else f"{errors}."
+    return f"{errors}: the bias explains {gained / lost:.0%} of the loss." if lost > 0.02 else f"{errors}."
 
 
 STUDY = compared_study(
     name="he2016.gates",
-    title="gated shortcuts in a deep residual net: whether it is their bias that makes them fail",
+    title="whether gated shortcuts fail in a deep residual network because of their bias",
     source="He, Zhang, Ren & Sun 2016 (Identity Mappings), table 1; Srivastava 2025 in reply",
     config=Config,
     scales=SCALES,
     contenders=contenders,
-    claims=claims_for,
+    claims=claims,
     page=page,
 )

@@ -65,7 +65,7 @@ class Config(BaseModel):
     @model_validator(mode="after")
     def _has_depths(self) -> "Config":
         if min(self.depths) < 1 or len(set(self.depths)) < len(self.depths):
-            raise ValueError(f"depths are different numbers of at least 1, got {', '.join(map(str, self.depths))}")
+            raise ValueError(f"depths must be different numbers of at least 1; got {', '.join(map(str, self.depths))}")
         return self
 
     @property
@@ -82,8 +82,9 @@ class Config(BaseModel):
 SCALES: dict[str, Config] = {
     "demo": Config(),
     "laptop": Config(scale="laptop", characters=None, depths=(1, 2, 3, 5, 7, 10), epochs=20, decay=0.75, seeds=3),
-    # The authors' for enwik8. They sum the loss over the 50 steps of a window, which is averaged here: their rate of
-    # 0.2 is 50 times that, their largest norm of 10 a fiftieth, and their weight decay shrinks weights as much a step.
+    # The authors' settings for enwik8. They sum the loss over the 50 steps of a window, and it is averaged here: their
+    # rate of 0.2 becomes 50 times as much, their largest norm of 10 a fiftieth, and their weight decay a fiftieth too,
+    # so that it shrinks the weights as much in a step.
     "paper": Config(
         scale="paper",
         characters=None,
@@ -166,7 +167,7 @@ CLAIMS = (
         id="deeper-is-better",
         text="With the same number of parameters, the deepest transition models text better than the shallowest.",
         source=_SOURCE,
-        # Of the paper's perplexities per word: log2 65.4 / log2 90.6 = 0.928.
+        # From the paper's perplexities per word: log2 65.4 / log2 90.6 = 0.928.
         statistic="test bits per character, deepest / shallowest",
         measure=lambda rows: _deepest(rows, "test_bits"),
         holds_if="<=",
@@ -174,7 +175,7 @@ CLAIMS = (
     ),
     Claim(
         id="every-step-helps",
-        text="Every further step helps, from 1 to 10.",
+        text="Every further micro-step helps, from 1 to 10.",
         source=_SOURCE,
         statistic="rank correlation of recurrence depth with test bits per character",
         measure=_falls,
@@ -183,9 +184,9 @@ CLAIMS = (
     ),
     Claim(
         id="first-steps-help-most",
-        text="Most of the gain of depth comes with the first step beyond the shallowest.",
+        text="Most of the gain from depth comes with the first depth beyond the shallowest.",
         source=_SOURCE,
-        # Of the paper's: log(90.6 / 75.1) / log(90.6 / 65.4) = 0.58 at depth 2.
+        # From the paper's perplexities: log(90.6 / 75.1) / log(90.6 / 65.4) = 0.58 at depth 2.
         statistic="share of the largest gain that the second depth of the run reaches",
         measure=_first_share,
         holds_if=">=",

@@ -61,9 +61,9 @@ def parameters_of(symbols: int, embedding: int, width: int, depth: int) -> int:
     >>> parameters_of(symbols=103, embedding=32, width=80, depth=1)
     29719
     """
-    looked_up = symbols * embedding
+    embeddings = symbols * embedding
     recurrent = 2 * width * (embedding + depth * (width + 1))
-    return looked_up + recurrent + symbols * (width + 1)
+    return embeddings + recurrent + symbols * (width + 1)
 
 
 def width_for(parameters: int, symbols: int, embedding: int, depth: int) -> int:
@@ -87,6 +87,6 @@ def width_for(parameters: int, symbols: int, embedding: int, depth: int) -> int:
     if abs(found - parameters) > parameters / 20:
         raise ConfigError(
             f"parameters: got {parameters}, but the nearest network of depth {depth} with an alphabet of {symbols} "
-            f"has {found}. Ask for more parameters, or for a smaller embedding."
+            f"has {found}. Take more parameters, or a smaller embedding."
         )
     return nearest

@@ -1,4 +1,4 @@
-"""The report of rhn2017.depth: rows, bits against depth, training curves, the paper's numbers beside ours."""
+"""Report of the study of recurrence depth: rows, bits against depth, training curves, the paper's numbers."""
 
 import math
 from typing import Any
@@ -17,7 +17,7 @@ from thruway.runs import RunReader
 __all__ = ["STUDY", "depth_table", "page", "read_rows", "read_text"]
 
 # quantity -> epoch -> value
-Course = dict[str, dict[int, float]]
+Curves = dict[str, dict[int, float]]
 
 
 def read_text(reader: RunReader) -> dict[str, Any]:
@@ -25,26 +25,26 @@ def read_text(reader: RunReader) -> dict[str, Any]:
     return dict(reader.load("text").state or {}) if "text" in reader.checkpoints() else {}
 
 
-def read_courses(reader: RunReader, config: Config) -> dict[Net, Course]:
+def read_curves(reader: RunReader, config: Config) -> dict[Net, Curves]:
     """Return train_bits, valid_bits, test_bits and seconds of every network, by epoch."""
     table = reader.table()
-    courses: dict[Net, Course] = {net: {} for net in nets(config)}
-    of_site = {(net.site, net.seed): course for net, course in courses.items()}
+    curves_of: dict[Net, Curves] = {net: {} for net in nets(config)}
+    of_site = {(net.site, net.seed): curves for net, curves in curves_of.items()}
     columns = (table[name] for name in ("site", "member", "step", "quantity", "value"))
     for site, member, step, quantity, value in zip(*columns, strict=True):
         # A killed and resumed run logs some epochs twice, with the same numbers.
         of_site[str(site), int(member)].setdefault(str(quantity), {})[int(step)] = float(value)
-    return {net: course for net, course in courses.items() if course}
+    return {net: curves for net, curves in curves_of.items() if curves}
 
 
 def read_rows(reader: RunReader, config: Config) -> list[dict[str, Any]]:
     """Return one row per finished network; validation and test bits are those of the epoch with the best validation."""
     text = read_text(reader)
     rows = []
-    for net, course in read_courses(reader, config).items():
-        if config.epochs not in course.get("test_bits", {}):
+    for net, curves in read_curves(reader, config).items():
+        if config.epochs not in curves.get("test_bits", {}):
             continue
-        valid = {epoch: bits for epoch, bits in course["valid_bits"].items() if math.isfinite(bits)}
+        valid = {epoch: bits for epoch, bits in curves["valid_bits"].items() if math.isfinite(bits)}
         best = min(valid, key=lambda epoch: valid[epoch], default=config.epochs)
         width = width_for(config.parameters, text["symbols"], config.embedding, net.depth)
         rows.append(
@@ -55,10 +55,10 @@ def read_rows(reader: RunReader, config: Config) -> list[dict[str, Any]]:
                 "seed": net.seed,
                 "epochs": config.epochs,
                 "best_epoch": best,
-                "train_bits": course["train_bits"][config.epochs],
-                "valid_bits": course["valid_bits"][best],
-                "test_bits": course["test_bits"][best],
-                "seconds": course["seconds"][config.epochs],
+                "train_bits": curves["train_bits"][config.epochs],
+                "valid_bits": curves["valid_bits"][best],
+                "test_bits": curves["test_bits"][best],
+                "seconds": curves["seconds"][config.epochs],
             }
         )
     return rows
@@ -69,10 +69,10 @@ def read_rows(reader: RunReader, config: Config) -> list[dict[str, Any]]:
 _DIFFERENT = (
     "the text is Python's documentation, by characters; the paper's numbers for each depth are for words, on the Penn "
     "Treebank",
-    "the paper's networks are regularised by dropout, without which they over-fit; where the dropouts above are 0, "
+    "the paper's networks are regularised by dropout, without which they overfit; where the dropout rates above are 0, "
     "small networks are compared after a few epochs instead",
-    "initial weights are Glorot's normalised ones, embeddings standard normal; the authors draw all from one narrow "
-    "uniform distribution",
+    "weights have Glorot's normalised initialisation, embeddings a standard normal one; the authors draw all from one "
+    "narrow uniform distribution",
     "no word types are dropped from the input, and input and output weights are not tied",
     "the best epoch is that of the lowest validation loss, computed on as many pieces in parallel as in training; the "
     "authors read the text again in one piece",
@@ -84,7 +84,7 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
     """Return the page of the report."""
     table = depth_table(rows)
     return StudyPage(
-        title="Does a recurrent network read better when its step is deeper?",
+        title="Does a recurrent network model text better when its step is deeper?",
         subtitle="Recurrence depth at a fixed number of parameters: Recurrent Highway Networks, Zilly, Srivastava, "
         "Koutník & Schmidhuber 2017",
         lead=_lead(rows, config, reader.status),
@@ -127,10 +127,9 @@ def _lead(rows: Rows, config: Config, status: str) -> str:
     best = min(bits, key=lambda depth: bits[depth])
     change = ratios[deepest] - 1
     return unfinished + (
-        f"With {config.parameters:,} parameters a network of recurrence depth {shallowest} needs "
+        f"With {config.parameters:,} parameters, a network of recurrence depth {shallowest} needs "
         f"{bits[shallowest]:.3f} bits per character of unseen text, one of depth {deepest} {bits[deepest]:.3f}: "
-        f"{abs(change):.1%} "
-        f"{'less' if change < 0 else 'more'}. The best depth is {best}, with {bits[best]:.3f}."
+        f"{abs(change):.1%} {'less' if change < 0 else 'more'}. The best depth is {best}, with {bits[best]:.3f}."
     )
 
 
@@ -148,16 +147,15 @@ def _against_depth(rows: Rows, config: Config, table: TableData) -> list[Section
     figure.update_xaxes(tickvals=list(found["test"]))
     reading = (
         "A line that falls to the right means that deeper is better, with narrower layers and no more parameters. Mean "
-        "over seeds"
-        f"{', with their range' if config.seeds > 1 else ''}."
+        f"over seeds{', with their range' if config.seeds > 1 else ''}."
     )
     return [Section("Bits against depth", figure, reading, table)]
 
 
 def _training_curves(reader: RunReader, config: Config) -> list[Section]:
     found: dict[int, dict[int, list[float]]] = {}
-    for net, course in read_courses(reader, config).items():
-        for epoch, bits in course.get("valid_bits", {}).items():
+    for net, of_net in read_curves(reader, config).items():
+        for epoch, bits in of_net.get("valid_bits", {}).items():
             found.setdefault(net.depth, {}).setdefault(epoch, []).append(bits)
     if not found:
         return []
@@ -167,8 +165,7 @@ def _training_curves(reader: RunReader, config: Config) -> list[Section]:
     }
     figure: go.Figure = run_curves(curves, x_name="epochs", y_name="validation bits per character")
     reading = (
-        "Mean over seeds, after every pass over the text. A curve that still falls at the end belongs to networks that "
-        "would learn more."
+        "Mean over seeds, after every epoch. A curve that still falls at the end would fall further with more epochs."
     )
     return [Section("Training curves", figure, reading)]
 
@@ -182,10 +179,10 @@ def _beside_the_paper(rows: Rows) -> list[Section]:
         for depth, ratio in ratios.items()
         if depth in PAPER and depth > 1
     ]
-    caption = "Bits per word there, per character here: compare how they change with depth."
+    caption = "The paper counts bits per word, we count bits per character: compare how they change with depth."
     reading = (
         "The paper's perplexities on the Penn Treebank fall from 90.6 to 65.4 from depth 1 to 10, with 1,275 to 830 "
-        "units. As bits per word they stand beside ours, each relative to depth 1."
+        "units. Here they are bits per word, beside our bits per character, each relative to depth 1."
     )
     return [Section("Beside the paper", None, reading, paper_comparison(entries, caption=caption))]
 

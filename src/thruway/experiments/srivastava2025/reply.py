@@ -96,7 +96,7 @@ _RESNET_WARMUP = 1  # epochs at a tenth of the rate: the author's trainer has th
 
 
 def contenders(config: Config) -> tuple[Contender, ...]:
-    """The residual network and the highway network."""
+    """Return the residual network and the highway network."""
     layers, warmup = config.layers, max(_RESNET_WARMUP, config.warmup)
     residual, highway = partial(_build, config, "identity"), partial(_build, config, "highway")
     return (
@@ -178,7 +178,7 @@ _DIFFERS = (
 
 
 def page(config: Config) -> ComparedPage:
-    """Texts of the report."""
+    """Return the texts of the report."""
     residual, highway = (", ".join(map(str, widths)) for widths in (config.widths, config.highway_widths))
     return ComparedPage(
         title=f"Can a gated network of {config.layers} layers keep up with a residual one?",

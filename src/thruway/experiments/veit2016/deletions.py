@@ -1,4 +1,4 @@
-"""Modules of a trained network deleted: config, measurements, the damage, and its figure."""
+"""Deletion of modules from a trained network: config, measurements, damage, and its figure."""
 
 import abc
 import math
@@ -47,7 +47,8 @@ class DeletionConfig(PaperConfig, abc.ABC):
     def _can_be_deleted(self) -> "DeletionConfig":
         if any(not 1 <= count <= MODULES_IN_PAPER for count in self.deleted):
             raise ValueError(
-                f"deleted counts 1 to {MODULES_IN_PAPER} of {MODULES_IN_PAPER} modules, got {self.deleted}"
+                f"deleted must be numbers from 1 to {MODULES_IN_PAPER}, out of {MODULES_IN_PAPER} modules; got "
+                f"{self.deleted}"
             )
         return self
 
@@ -102,19 +103,21 @@ def delete_some(config: DeletionConfig, seed: int, model: nn.Module, parts: Imag
 
 def drawn_error(config: DeletionConfig, parts: ImageParts) -> Error:
     """Return the metric of random lesions: the error on the first test examples."""
-    """Return the metric of random lesions: the error on the first test examples."""
     return Error(
         evaluation_batches(parts.test.images[: config.drawn_examples], parts.test.labels[: config.drawn_examples])
     )
 
 
 def single_cost(modules: float, parts: ImageParts) -> float:
-    """Return the cost of deleting each of so many modules. A lesion starts at the missing one: half a pass each."""
+    """Return the cost of deleting `modules` modules one by one.
+
+    A lesion runs the network from the deleted module on: on average, half a pass.
+    """
     return len(parts.test) * modules / 6
 
 
 def drawn_cost(config: DeletionConfig, lesions: int, parts: ImageParts) -> float:
-    """Return the cost of `lesions` random lesions per draw."""
+    """Return the cost of `lesions` random lesions in each draw."""
     return min(config.drawn_examples or len(parts.test), len(parts.test)) * config.draws / 3 * lesions
 
 
@@ -135,7 +138,7 @@ def damage(row: Mapping[str, Any]) -> float:
     0.5
     """
     skill = row["guessing"] - row["intact"]
-    # A network that has hardly learnt has no skill to lose, and its difference would be noise.
+    # A network that has hardly learnt has no skill to lose: the quotient would be noise.
     return float((row["error"] - row["intact"]) / skill) if skill > 0.5 * row["guessing"] else math.nan
 
 
@@ -163,7 +166,7 @@ def several_deleted(rows: Rows, net: str = "resnet") -> list[Section]:
     figure = deletion_boxes(draws, intact=mean_of(row["intact"] for row in drawn), quantity="test error", unit="share")
     means = {k: mean_of(errors) for k, errors in draws.items()}
     reading = (
-        f"Random modules deleted together; every draw of every seed. {from_to(means, 'deleted')} In the paper the "
+        f"Random modules are deleted together; every draw of every seed. {from_to(means, 'deleted')} In the paper the "
         "error grows smoothly."
     )
     return [Section("Several modules deleted (fig. 5a)", figure, reading)]
@@ -172,4 +175,4 @@ def several_deleted(rows: Rows, net: str = "resnet") -> list[Section]:
 def from_to(means: Mapping[int, float], done: str) -> str:
     """Describe both ends of a curve, number of modules -> mean error."""
     few, many = min(means), max(means)
-    return f"With {few} {done}, {means[few]:.1%} are wrong on average; with {many}, {means[many]:.1%}."
+    return f"With {few} {done}, the mean error is {means[few]:.1%}; with {many}, {means[many]:.1%}."

@@ -3,11 +3,11 @@
 Paper     Veit, Wilber & Belongie 2016, sec. 5
 Protocol  two residual networks with the same initial weights, on the same examples in the same order: one trained as
           usual, one with exactly k of n random modules in each batch (23 of 54), so that no path is longer than k
-Claims    the errors hardly differ
+Claims    the test errors hardly differ
 Measured  results/veit2016.effective_paths-laptop
 Cost      demo half a minute on one core; laptop about 22 minutes, 6 with networks of veit2016.lesion; paper a GPU
 Differs   data, size and training at demo and laptop scale; in the test each module is weighted by k/n, on which the
-          paper is silent (the table has the other way as well); the report lists all
+          paper is silent (the table also has the error with full weights); the report lists all
 """
 
 import math
@@ -57,7 +57,7 @@ class Config(PaperConfig):
     @model_validator(mode="after")
     def _can_be_drawn(self) -> "Config":
         if self.used > self.depth:
-            raise ValueError(f"use: got {self.use}, and the net has {self.depth} modules")
+            raise ValueError(f"use: got {self.use}, but the network has only {self.depth} modules")
         return self
 
     @property
@@ -87,7 +87,7 @@ def measurements(config: Config) -> list[Measurement]:
 
 
 def _tested(model: nn.Module, parts: ImageParts) -> list[Row]:
-    """Find the misclassified test examples. A network trained on subsets is tested with its modules in full too."""
+    """Find the misclassified test examples; for a network trained on subsets, also the error with full weights."""
     count = len(parts.test)
     row: Row = {"what": "tested", "examples": count, "guessing": guessing_error(parts.test.labels)}
     row["wrong"] = _wrong(model, parts)
@@ -120,7 +120,7 @@ def difference(rows: Rows) -> float:
 
 
 def standard_errors(rows: Rows) -> float:
-    """Return that difference in standard errors, from the examples that only one of the two classifies wrongly.
+    """Return `difference` in standard errors, from the examples that only one of the two classifies wrongly.
 
         (b - c) / sqrt(b + c)
 
@@ -151,7 +151,7 @@ CLAIMS = (
     ),
     Claim(
         id="no-significant-difference",
-        text="It is not significantly worse.",
+        text="The network trained on subsets is not significantly worse.",
         source=f"{_PAPER}, sec. 5",
         statistic="that difference in standard errors, from the test examples on which the two disagree (McNemar)",
         measure=standard_errors,
@@ -164,9 +164,9 @@ CLAIMS = (
 # --- the report
 
 _DIFFERENT = (
-    "in the test each module counts k/n times, its share of the training batches; the paper does not say what it did. "
-    "The table has the other way too; no verdict rests on it",
-    "both nets of a seed start from the same weights and see the same examples in the same order",
+    "in the test each module is weighted by k/n, its share of the training batches, on which the paper is silent; the "
+    "table also has the error with full weights, on which no verdict rests",
+    "both networks of a seed start from the same weights and see the same examples in the same order",
 )
 
 
@@ -175,7 +175,7 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
     table = error_table(rows)
     sections = [
         *loss_curves(reader, {net: NAMES[net] for net in ("resnet", "subset")}),
-        Section("Seed by seed", None, "Test errors; the paper's claim is that the two columns hardly differ.", table),
+        Section("Seed by seed", None, "Test errors. By the paper's claim, the first two hardly differ.", table),
         Section(
             "Beside the paper", None, "The paper's networks were trained on CIFAR-10.", beside_the_paper(rows, config)
         ),
@@ -208,9 +208,9 @@ def error_table(rows: Rows) -> TableData:
                 subset[0]["error_in_full"] if subset else None,
             )
         )
-    columns = ("seed", "all modules", "subsets", "difference", "in standard errors", "subsets, counted in full")
+    columns = ("seed", "all modules", "subsets", "difference", "in standard errors", "subsets, full weights")
     return TableData(
-        columns, tuple(lines), "Test errors, shares. The last column counts every module once in the test."
+        columns, tuple(lines), "Test errors, shares. Last column: no module is weighted by k/n in the test."
     )
 
 
@@ -230,7 +230,7 @@ def _lead(rows: Rows, config: Config) -> str:
         return ""
     full, subset = (mean_of(row["error"] for row in only(rows, net=net)) for net in ("resnet", "subset"))
     return (
-        f"Trained with all {config.depth} modules, the network gets {full:.1%} of the test examples wrong; with "
+        f"Trained with all {config.depth} modules, the network has a test error of {full:.1%}; trained with "
         f"a random {config.used} of them in each batch, {subset:.1%}."
     )
 

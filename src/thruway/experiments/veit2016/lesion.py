@@ -1,11 +1,11 @@
-"""A residual network shrugs off the loss of a module, also of several, and their reordering; a plain network does not.
+"""A residual network tolerates the deletion of modules and their reordering; a plain network needs every layer.
 
 Paper     Veit, Wilber & Belongie 2016, sec. 4, figs. 3 to 5
 Protocol  a residual network and a VGG are trained; then, without training again, the test error is measured without
           each layer of the VGG and each module of the residual network; without k random modules; and with k random
           pairs of modules of equal shape swapped
-Claims    one module is not missed, except where the size changes; any layer of VGG is; the error grows smoothly with
-          the number of modules deleted, and with the distance from their order
+Claims    deleting one module hardly changes the error, except where the size changes; deleting any layer of VGG does;
+          the error grows smoothly with the number of deleted modules, and with the distance from their order
 Measured  results/veit2016.lesion-laptop
 Cost      demo half a minute on one core; laptop about 25 minutes; paper a GPU
 Differs   data, size and training at demo and laptop scale; VGG with and without batch norm, since the paper does not
@@ -39,7 +39,7 @@ from thruway.experiments.veit2016.deletions import (
 from thruway.experiments.veit2016.nets import LAPTOP, PAPER, dissected_net, plain_net, residual_net
 from thruway.seeding import generator
 
-__all__ = ["SCALES", "Config", "claims_for", "measurements"]
+__all__ = ["SCALES", "Config", "claims", "measurements"]
 
 
 class Config(DeletionConfig):
@@ -57,9 +57,9 @@ class Config(DeletionConfig):
     @model_validator(mode="after")
     def _can_be_lesioned(self) -> "Config":
         if len(set(self.plain)) < len(self.plain):
-            raise ValueError(f"plain names each net once, got {', '.join(self.plain)}")
+            raise ValueError(f"plain must not repeat a network; got {', '.join(self.plain)}")
         if not self.swaps or min(self.swaps) < 1:
-            raise ValueError(f"swaps counts pairs, at least 1, got {self.swaps}")
+            raise ValueError(f"swaps must be numbers of pairs, each at least 1; got {self.swaps}")
         if self.modules < 3:
             raise ValueError(
                 f"modules: got {self.modules}, but swapping needs at least 3 in a stage: the first one has another "
@@ -76,7 +76,7 @@ SCALES: dict[str, Config] = {
 
 
 def measurements(config: Config) -> list[Measurement]:
-    """Return the lesions of every network: single deletions, several at random, and modules in another order."""
+    """Return the lesions of every network: single deletions, random deletions, and modules in another order."""
     found = []
     for seed in config.all_seeds:
         net = residual_net(config, seed)
@@ -98,6 +98,7 @@ def measurements(config: Config) -> list[Measurement]:
 
 
 def _reorder(config: Config, seed: int, model: nn.Module, parts: ImageParts) -> list[Row]:
+    """Measure the error with k random pairs of modules swapped, for every k of the config."""
     error = drawn_error(config, parts)
     drawn = dissected_net(model, parts).permute_pairs(config.swaps, config.draws, error, generator(seed, "swapped"))
     guessing = guessing_error(parts.test.labels)
@@ -121,7 +122,7 @@ _PAPER = "Veit, Wilber & Belongie 2016"
 
 
 def _spared(rows: Rows) -> float:
-    """Damage of deleting the median module that keeps its size."""
+    """Median damage of deleting a module that keeps its size."""
     found = [damage(row) for row in only(rows, what="delete_one", net="resnet", resizes=False)]
     return median(found) if found else math.nan
 
@@ -153,7 +154,7 @@ def _tau(rows: Rows) -> float:
     return spearman([row["tau"] for row in drawn], [row["error"] for row in drawn])
 
 
-def claims_for(config: Config) -> tuple[Claim, ...]:
+def claims(config: Config) -> tuple[Claim, ...]:
     """Return the claims, for the paper's shares of this network's modules."""
     ten, twenty = config.as_many_as(10), config.as_many_as(20)
     plain = {"vgg": "a VGG", "vgg-norm": "a VGG with batch norm"}
@@ -208,7 +209,7 @@ def claims_for(config: Config) -> tuple[Claim, ...]:
         ),
         Claim(
             id="twenty-of-54",
-            text="Without 20 much less is left.",
+            text="Without 20 of 54 modules much less is left.",
             source=f"{_PAPER}, sec. 4.2, fig. 5a",
             statistic=f"mean damage without {twenty} of {config.depth} modules, minus that without {ten}",
             measure=lambda rows: damage_by_k(rows).get(twenty, math.nan) - damage_by_k(rows).get(ten, math.nan),

@@ -1,4 +1,4 @@
-"""The report of veit2016.lesion: figs. 3 and 5, tables, the answer."""
+"""Report of the lesion study: figs. 3 and 5, errors and damage of every network, the paper's numbers."""
 
 from statistics import median
 
@@ -11,7 +11,7 @@ from thruway.experiments.veit2016.deletions import (
     interval_in_words,
     several_deleted,
 )
-from thruway.experiments.veit2016.lesion import SCALES, Config, claims_for, measurements
+from thruway.experiments.veit2016.lesion import SCALES, Config, claims, measurements
 from thruway.experiments.veit2016.nets import ALWAYS_DIFFERENT, NAMES, boundaries, dissected_net, net_in_words
 from thruway.figures import deletion_bars, order_scatter
 from thruway.report import Section, TableData, paper_comparison
@@ -23,8 +23,8 @@ _DIFFERENT = (
     "VGG with and without batch norm: the paper does not say which it used",
     "a layer of VGG is deleted with its norm and its rectifier; layers that change the size or the number of "
     "channels cannot be deleted",
-    "the VGG without batch norm starts from LSUV and has a learning rate of its own: from He's initialisation it does "
-    "not learn on images this small",
+    "the VGG without batch norm is initialised by LSUV and has a learning rate of its own: with He's initialisation it "
+    "does not learn on images this small",
 )
 
 
@@ -110,8 +110,8 @@ def _one_deleted(rows: Rows, net: str, config: Config) -> Section:
     worst = max(errors, key=lambda index: errors[index][0])
     reading = (
         f"The test error without each {what} in turn, mean over seeds; thin lines: {interval_in_words(config)}. "
-        f"{median(mean):.1%} are wrong without the median {what}, {errors[worst][0]:.1%} without number {worst + 1}; "
-        f"intact {mean_of(row['intact'] for row in mine):.1%}, guessing {mean_of(row['guessing'] for row in mine):.0%}."
+        f"The median is {median(mean):.1%}, the largest {errors[worst][0]:.1%}, without number {worst + 1}. Intact "
+        f"{mean_of(row['intact'] for row in mine):.1%}, guessing {mean_of(row['guessing'] for row in mine):.0%}."
     )
     return Section(f"{_capital(NAMES[net])}: one {what} deleted (fig. 3)", figure, reading)
 
@@ -137,8 +137,8 @@ def _reordered(rows: Rows) -> list[Section]:
         unit="share",
     )
     reading = (
-        "Random pairs of modules of the same shape swapped; every draw of every seed. Further right, less of the order "
-        f"is left. {from_to(mean_by(drawn, 'k', 'error'), 'swapped')} In the paper the error grows smoothly."
+        "Random pairs of modules of equal shape are swapped; every draw of every seed. Further right, less of the "
+        f"order is left. {from_to(mean_by(drawn, 'k', 'error'), 'swapped')} In the paper the error grows smoothly."
     )
     return [Section("Modules in another order (fig. 5b)", figure, reading)]
 
@@ -152,7 +152,7 @@ def _lead(rows: Rows, config: Config) -> str:
             what = "module" if net == "resnet" else "layer"
             intact, worst = mean_of(row["intact"] for row in mine), max(mine, key=lambda row: float(row["error"]))
             sentences.append(
-                f"{_capital(NAMES[net])}: intact {intact:.1%} wrong, without one {what} "
+                f"{_capital(NAMES[net])}: test error {intact:.1%} when intact; without one {what} "
                 f"{median(row['error'] for row in mine):.1%} in the median and {worst['error']:.1%} "
                 f"at worst ({worst['branch']})."
             )
@@ -166,12 +166,12 @@ def _lead(rows: Rows, config: Config) -> str:
 
 STUDY = measured_study(
     name="veit2016.lesion",
-    title="a residual network shrugs off the loss and the reordering of modules; a plain one needs every layer",
+    title="a residual network tolerates the deletion and the reordering of modules; a plain one needs every layer",
     source="Veit, Wilber & Belongie 2016, figs. 3 to 5",
     config=Config,
     scales=SCALES,
     measurements=measurements,
-    claims=claims_for,
+    claims=claims,
     page=page,
     open_net=dissected_net,
 )

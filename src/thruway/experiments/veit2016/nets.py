@@ -1,4 +1,4 @@
-"""Networks of the paper's studies: their config, how each is built, and their names in the reports."""
+"""Networks of the paper's studies: their shared config, their construction, and their names in reports."""
 
 import abc
 from typing import Any
@@ -74,7 +74,7 @@ class PaperConfig(ResNetConfig, abc.ABC):
 
 
 def residual_net(config: PaperConfig, seed: int) -> Net:
-    """Return the paper's residual network: all modules take part in every batch."""
+    """Return the paper's residual network, trained with all modules in every batch."""
 
     def build(parts: ImageParts, weights: torch.Generator, _coins: torch.Generator) -> nn.Module:
         return _resnet(config, parts, weights)
@@ -92,7 +92,7 @@ def subset_net(config: PaperConfig, seed: int, use: int) -> Net:
 
 
 def stochastic_net(config: PaperConfig, seed: int, survival: float) -> Net:
-    """Return a residual network trained with stochastic depth: in each batch, each module takes part at random."""
+    """Return a residual network trained with stochastic depth: in each batch, each module is skipped at random."""
 
     def build(parts: ImageParts, weights: torch.Generator, coins: torch.Generator) -> nn.Module:
         return _resnet(config, parts, weights, survival=survival, coins=coins)
@@ -125,7 +125,7 @@ def plain_net(config: PaperConfig, seed: int, width: int, norm: bool, learning_r
 def dissected_net(model: nn.Module, parts: ImageParts) -> Dissection:
     """Dissect a network. The branches of a VGG are its layers, each with its norm and its rectifier.
 
-    Without the convolution alone, norm and rectifier would get inputs unlike any in training.
+    If only the convolution were left out, norm and rectifier would get inputs unlike any in training.
     """
     example = parts.test.images[:2]
     return dissect(model, example, declare=_whole_layers(model)) if isinstance(model, VGG) else dissect(model, example)
@@ -156,10 +156,10 @@ NAMES = {
 """Names of the networks in the reports."""
 
 ALWAYS_DIFFERENT = (
-    "the paper's training recipe is not known; at paper scale it is that of He et al. 2016 for ResNet-110",
+    "the paper's training recipe is not known; the one used at paper scale is that of He et al. 2016 for ResNet-110",
     "where the size changes, the shortcut takes every second point and fills new channels with zeros",
     "verdicts rest on damage, the position of the error between that of the intact network and that of guessing; the "
-    "paper shows errors, of better networks",
+    "paper shows errors, and its networks are better",
     "thresholds are ours, set before any run",
 )
 

@@ -1,14 +1,14 @@
-"""Deleting modules destroys the long paths of a residual network, and leaves many of the short ones that matter.
+"""Deleting modules destroys the long paths of a residual network and leaves many of the short ones that matter.
 
 Paper     Veit, Wilber & Belongie 2016, sec. 5, fig. 7
 Protocol  for each path length, the share of the paths left when d modules are deleted at random; the same weighted by
-          the paths' contribution to the gradient of a trained network; beside its error without d modules
-Claims    far more is left of the paths' contribution than of the paths; the error follows it
+          the paths' contribution to the gradient of a trained network; its error without d modules
+Claims    a far larger share of the contribution is left than of the paths; the error rises as the contribution falls
 Measured  results/veit2016.path_survival-laptop
 Cost      demo a quarter of a minute on one core; laptop about 20 minutes, 4 with networks of veit2016.lesion; paper a
           GPU
-Differs   data, size and training at demo and laptop scale; contributions and errors, which the paper's figure does not
-          show; the report lists all
+Differs   data, size and training at demo and laptop scale; contributions and errors are ours, the paper's figure shows
+          neither; the report lists all
 """
 
 import math
@@ -46,7 +46,7 @@ from thruway.figures import path_survival, run_curves
 from thruway.report import Section, TableData
 from thruway.runs import RunReader
 
-__all__ = ["SCALES", "STUDY", "Config", "claims_for", "left_by_k", "measurements"]
+__all__ = ["SCALES", "STUDY", "Config", "claims", "left_by_k", "measurements"]
 
 
 class Config(DeletionConfig):
@@ -66,7 +66,7 @@ SCALES: dict[str, Config] = {
 
 
 def measurements(config: Config) -> list[Measurement]:
-    """Return the measurements: errors without several modules, and the paths left."""
+    """Return the measurements: the error without k random modules, and the shares of paths left."""
     found = []
     for seed in config.all_seeds:
         net = residual_net(config, seed)
@@ -108,28 +108,30 @@ _PAPER = "Veit, Wilber & Belongie 2016"
 
 
 def left_by_k(rows: Rows, key: str) -> dict[int, float]:
-    """Return number of deleted modules -> the share left: `key` is "of_paths" or "of_contribution"."""
+    """Return number of deleted modules -> the share left; `key` is "of_paths" or "of_contribution"."""
     return {row["k"]: float(row[key]) for row in only(rows, what="left")}
 
 
 def _advantage(rows: Rows, k: int) -> float:
+    """Share left of the contribution, over the share left of the paths."""
     carried, paths = (left_by_k(rows, key).get(k, math.nan) for key in ("of_contribution", "of_paths"))
     return carried / paths
 
 
 def _follows(rows: Rows) -> float:
+    """Rank correlation of damage with the contribution that is left."""
     left, damages = left_by_k(rows, "of_contribution"), damage_by_k(rows)
     ks = sorted(left.keys() & damages.keys())
     return spearman([left[k] for k in ks], [damages[k] for k in ks]) if len(ks) > 2 else math.nan
 
 
-def claims_for(config: Config) -> tuple[Claim, ...]:
+def claims(config: Config) -> tuple[Claim, ...]:
     """Return the claims, for the paper's shares of this network's modules."""
     ten = config.as_many_as(10)
     return (
         Claim(
             id="long-paths-die-first",
-            text="Deleting modules spares the paths that matter.",
+            text="Deleting modules spares the paths that contribute most of the gradient.",
             source=f"{_PAPER}, sec. 5, fig. 7",
             statistic=f"share left of the contribution / share left of the paths, without {ten} of {config.depth}",
             measure=lambda rows: _advantage(rows, ten),
@@ -138,7 +140,7 @@ def claims_for(config: Config) -> tuple[Claim, ...]:
         ),
         Claim(
             id="effective-paths-survive",
-            text="Without 10 of 54 modules many of the paths that matter are left.",
+            text="Without 10 of 54 modules much of the paths' contribution is left.",
             source=f"{_PAPER}, sec. 5, fig. 7",
             statistic=f"share left of the paths' contribution, without {ten} of {config.depth}",
             measure=lambda rows: left_by_k(rows, "of_contribution").get(ten, math.nan),
@@ -147,10 +149,10 @@ def claims_for(config: Config) -> tuple[Claim, ...]:
         ),
         Claim(
             id="error-follows-paths",
-            text="The fewer paths that matter are left, the larger the error.",
+            text="The less of the contribution is left, the larger the error.",
             source="Ours; the paper sets figs. 5a and 7 side by side",
-            statistic="rank correlation over the numbers of deletions, of what is left of the contribution with mean "
-            "damage",
+            statistic="rank correlation of the share of the contribution that is left with mean damage, over the "
+            "numbers of deleted modules",
             measure=_follows,
             holds_if="<=",
             threshold=-0.9,
@@ -205,10 +207,10 @@ def _figure_7(rows: Rows) -> list[Section]:
     figure = path_survival(list(contribution), of_one, effective=(shortest, longest))
     most = max(of_one)
     reading = (
-        "Each line: of the paths of a length, the share that is left on average. The longer a path, the likelier it "
-        f"contains a deleted module: without {most}, {of_one[most][shortest]:.1%} of length {shortest} are left, "
-        f"and {of_one[most][longest]:.1%} of those of length {longest}. Shaded: the fewest lengths in a row that "
-        "carry 95 % of the gradient."
+        "Each line: share of the paths of each length that is left on average. The longer a path, the likelier it "
+        f"contains a deleted module: without {most} modules, {of_one[most][shortest]:.1%} of the paths of length "
+        f"{shortest} are left, and {of_one[most][longest]:.1%} of those of length {longest}. Shaded: the smallest "
+        "range of lengths that carries 95 % of the gradient."
     )
     return [Section("Paths left, by length (fig. 7)", figure, reading)]
 
@@ -225,7 +227,7 @@ def _remaining(rows: Rows, table: TableData) -> list[Section]:
         y_name="share left",
     )
     reading = (
-        "Every deleted module destroys half of the remaining paths, but less of their contribution to the gradient. "
+        "Every deleted module destroys half of the remaining paths, but a smaller share of the contribution. "
         "Skill: position of the error between that of guessing (0) and that of the intact network (1)."
     )
     return [Section("What is left", figure, reading, table)]
@@ -243,18 +245,18 @@ def _lead(rows: Rows, config: Config) -> str:
     lengths = len({row["length"] for row in only(rows, what="length")})
     return (
         f"Without {ten} of {config.depth} modules {paths:.2%} of the paths are left, and {carried:.0%} of their "
-        f"contribution: those that matter are {mean * lengths:.1f} modules long on average, of {config.depth}.{skill}"
+        f"contribution: weighted by it, the mean path length is {mean * lengths:.1f} of {config.depth}.{skill}"
     )
 
 
 STUDY = measured_study(
     name="veit2016.path_survival",
-    title="deleting modules destroys the long paths, and leaves many of the short ones that matter",
+    title="deleting modules destroys the long paths and leaves many of the short ones that matter",
     source="Veit, Wilber & Belongie 2016, fig. 7",
     config=Config,
     scales=SCALES,
     measurements=measurements,
-    claims=claims_for,
+    claims=claims,
     page=page,
     open_net=dissected_net,
 )

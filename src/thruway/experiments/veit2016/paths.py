@@ -4,8 +4,8 @@ Paper     Veit, Wilber & Belongie 2016, sec. 4.4 to 5, fig. 6
 Protocol  a residual network is trained; then the paths of each length are counted, and the gradient with respect to
           the input is measured along single random paths of each length, as published, and summed exactly over all
           paths of a length
-Claims    lengths are binomial; a path's gradient falls exponentially with its length; short paths contribute nearly
-          everything
+Claims    path lengths follow a binomial distribution; the gradient along a path falls exponentially with its length;
+          short paths contribute nearly all of the gradient
 Measured  results/veit2016.paths-laptop
 Cost      demo a quarter of a minute on one core; laptop about 20 minutes, 4 with networks of veit2016.lesion; paper a
           GPU
@@ -27,7 +27,7 @@ from thruway.experiments.machinery.measuring import Row
 from thruway.experiments.veit2016.nets import LAPTOP, PAPER, PaperConfig, dissected_net, residual_net
 from thruway.seeding import generator
 
-__all__ = ["SCALES", "Config", "claims_for", "decay", "measurements", "sampled_lengths"]
+__all__ = ["SCALES", "Config", "claims", "decay", "measurements", "sampled_lengths"]
 
 
 class Config(PaperConfig):
@@ -65,7 +65,7 @@ def _cost(config: Config, paths: int, _parts: ImageParts) -> float:
 def sampled_lengths(
     model: nn.Module, parts: ImageParts, probe: int, paths: int, seed: int
 ) -> tuple[list[Row], dict[str, float]]:
-    """Return one row per length by the published estimate, and statistics of all lengths together."""
+    """Return one row per path length by the published estimate, and statistics of all lengths together."""
     images, labels = parts.test.images[:probe], parts.test.labels[:probe]
     found = dissected_net(model, parts).sampled_paths(
         _losses, images, labels, draws=paths, generator=generator(seed, "paths")
@@ -83,7 +83,7 @@ def sampled_lengths(
         }
         for length, (count, gradient, spread, contribution) in enumerate(zip(found.paths, *columns, strict=True))
     ]
-    return rows, _together(found)
+    return rows, _statistics(found)
 
 
 def _sampled(config: Config, seed: int, model: nn.Module, parts: ImageParts) -> list[Row]:
@@ -107,10 +107,10 @@ def _exact(config: Config, model: nn.Module, parts: ImageParts) -> list[Row]:
         }
         for length, (count, gradient, contribution, share) in enumerate(zip(found.paths, *columns, strict=True))
     ]
-    return [*rows, {"what": "exact_whole", **_together(found)}]
+    return [*rows, {"what": "exact_whole", **_statistics(found)}]
 
 
-def _together(found: SampledPaths | PathGradients) -> dict[str, float]:
+def _statistics(found: SampledPaths | PathGradients) -> dict[str, float]:
     """Statistics of all lengths together."""
     effective, depth = found.effective_paths(), found.effective_depth()
     return {
@@ -134,7 +134,8 @@ def _losses(outputs: Tensor, labels: Tensor) -> Tensor:
 _PAPER = "Veit, Wilber & Belongie 2016"
 
 
-def _middling(rows: Rows, depth: int) -> float:
+def _near_half(rows: Rows, depth: int) -> float:
+    """Share of the paths whose length is within 1.2 sqrt(n) of n/2."""
     found = only(rows, what="sampled")
     reach = 1.2 * math.sqrt(depth)
     return sum(row["paths"] for row in found if abs(row["length"] - depth / 2) <= reach) if found else math.nan
@@ -152,6 +153,7 @@ def decay(rows: Rows) -> tuple[float, float]:
 
 
 def _falls(rows: Rows) -> float:
+    """R^2 of the exponential law, negative if the gradient rises with length."""
     factor, fit = decay(rows)
     return fit if factor < 1 else -fit
 
@@ -161,16 +163,16 @@ def _whole(rows: Rows, what: str, key: str) -> float:
     return float(found[0][key]) if found else math.nan
 
 
-def claims_for(config: Config) -> tuple[Claim, ...]:
+def claims(config: Config) -> tuple[Claim, ...]:
     """Return the claims, for this network's number of modules."""
     n = config.depth
     return (
         Claim(
             id="lengths-binomial",
-            text="Nearly all paths are of middling length.",
+            text="Nearly all paths have a medium length.",
             source=f"{_PAPER}, fig. 6a (19 to 35 of 54 modules: over 95 %)",
             statistic=f"share of the paths whose length is within {1.2 * math.sqrt(n):.1f} (1.2 sqrt(n)) of {n / 2:g}",
-            measure=lambda rows: _middling(rows, n),
+            measure=lambda rows: _near_half(rows, n),
             holds_if=">=",
             threshold=0.95,
         ),
@@ -188,23 +190,23 @@ def claims_for(config: Config) -> tuple[Claim, ...]:
             text="Short paths contribute most of the gradient.",
             source=f"{_PAPER}, fig. 6c (5 to 17 of 54: about 0.2 of the modules)",
             statistic="mean path length, weighted by mean norm x number of paths, over the number of modules "
-            "(0.5 for all paths alike)",
+            "(0.5 if all paths contributed alike)",
             measure=lambda rows: _whole(rows, "sampled_whole", "depth") / n,
             holds_if="<=",
             threshold=0.35,
         ),
         Claim(
             id="few-paths-contribute",
-            text="They are a small share of all paths.",
+            text="The paths that contribute are a small share of all paths.",
             source=f"{_PAPER}, fig. 6c (0.45 %)",
-            statistic="share of all paths that have the fewest lengths in a row that carry 95 %",
+            statistic="share of all paths whose length is in the smallest range that carries 95 % of the gradient",
             measure=lambda rows: _whole(rows, "sampled_whole", "effective_paths"),
             holds_if="<=",
             threshold=0.1,
         ),
         Claim(
             id="short-paths-exactly",
-            text="The same holds when the gradients of all paths are added up instead of sampled.",
+            text="Short paths contribute most of the gradient also if all paths are summed exactly, not sampled.",
             source="Ours; the paper multiplies the mean norm of single paths by their number",
             statistic="mean path length, weighted by the norm of the exact sum over all paths of a length, over the "
             "number of modules",

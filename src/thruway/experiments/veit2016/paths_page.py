@@ -1,8 +1,8 @@
-"""The report of veit2016.paths: fig. 6 twice, tables, the answer."""
+"""Report of the path length study: fig. 6 sampled and exact, statistics of every seed, the paper's numbers."""
 
 from thruway.experiments.machinery import Rows, StudyPage, mean_of, measured_study, only, over_seeds
 from thruway.experiments.veit2016.nets import ALWAYS_DIFFERENT, dissected_net, net_in_words
-from thruway.experiments.veit2016.paths import SCALES, Config, claims_for, decay, measurements
+from thruway.experiments.veit2016.paths import SCALES, Config, claims, decay, measurements
 from thruway.figures import path_lengths
 from thruway.report import Section, TableData, paper_comparison
 from thruway.runs import RunReader
@@ -12,8 +12,8 @@ __all__ = ["STUDY", "page"]
 _DIFFERENT = (
     "gradients are those of the losses of single test examples, averaged over examples; the paper takes a batch's loss",
     "the number of paths that the paper drew of each length is not known",
-    "the exact sum over all paths of a length stands beside the paper's estimate: it is a vector sum, in which paths "
-    "cancel, and the estimate is a mean norm times the number of paths, as if none did",
+    "the exact sum over all paths of a length is shown beside the paper's estimate: it is a vector sum, in which paths "
+    "cancel, while the estimate, a mean norm times the number of paths, ignores cancellation",
 )
 
 
@@ -22,7 +22,7 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
     table = seed_table(rows)
     sections = [
         *_figure_6(rows, "sampled", "Path by path, as published (fig. 6)", _SAMPLED),
-        *_figure_6(rows, "exact", "All paths of a length together, exactly", _EXACT),
+        *_figure_6(rows, "exact", "All paths of a length, summed exactly", _EXACT),
         Section("Seed by seed", None, _TABLE, table),
         Section(
             "Beside the paper", None, "The paper's numbers are those of 54 modules.", beside_the_paper(rows, config)
@@ -41,23 +41,23 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
 
 
 _SAMPLED = (
-    "Left: how many of all paths have each length. Middle: the norm of the gradient along a single path, mean over "
-    "random ones; a straight line on this scale is exponential decay. Right: both multiplied, as shares. Means "
+    "Left: share of all paths that have each length. Middle: norm of the gradient along a single path, mean over "
+    "random paths; a straight line on this scale is exponential decay. Right: the product of both, as shares. Means "
     "over seeds."
 )
 _EXACT = (
-    "The same with the gradients of all paths of a length added up. In the middle the norm of that sum, in which "
-    "gradients of opposite direction cancel. Means over seeds."
+    "The same with the gradients of all paths of a length summed. Middle: norm of that sum, in which gradients of "
+    "opposite direction cancel. Means over seeds."
 )
 _TABLE = (
-    "Depth: mean path length, each length weighted by what its paths carry. Effective: the fewest lengths in a row "
-    "that carry 95 %, and which share of all paths has them."
+    "Depth: mean path length, weighted by contribution to the gradient. Effective: the smallest range of lengths that "
+    "carries 95 % of the gradient, and its share of all paths."
 )
 
 
 _TITLES = {
-    "sampled": ("how many paths", "gradient along a path", "gradient in all paths"),
-    "exact": ("how many paths", "gradient of all paths", "share of the norms"),
+    "sampled": ("share of paths", "gradient along a path", "gradient in all paths"),
+    "exact": ("share of paths", "gradient of all paths", "share of the norms"),
 }
 
 
@@ -66,10 +66,10 @@ def seed_table(rows: Rows) -> TableData:
     lines = []
     for row in rows:
         if row["what"] in ("sampled_whole", "exact_whole"):
-            way = "sampled" if row["what"] == "sampled_whole" else "exact"
-            factor, _ = decay(only(rows, seed=row["seed"])) if way == "sampled" else (None, None)
+            method = "sampled" if row["what"] == "sampled_whole" else "exact"
+            factor, _ = decay(only(rows, seed=row["seed"])) if method == "sampled" else (None, None)
             effective = f"{row['shortest']} to {row['longest']}"
-            lines.append((row["seed"], way, row["depth"], effective, row["effective_paths"], factor))
+            lines.append((row["seed"], method, row["depth"], effective, row["effective_paths"], factor))
     columns = ("seed", "gradients", "depth", "effective lengths", "share of paths", "factor per module")
     return TableData(columns, tuple(lines), "Factor: on the gradient along a path, per further module.")
 
@@ -119,16 +119,16 @@ def _figure_6(rows: Rows, what: str, title: str, reading: str) -> list[Section]:
 def _lead(rows: Rows, config: Config) -> str:
     """The answer, from the numbers."""
     sentences = []
-    for what, how in (("sampled_whole", "By the published estimate"), ("exact_whole", "Added up exactly")):
+    for what, how in (("sampled_whole", "By the published estimate"), ("exact_whole", "Summed exactly")):
         whole = only(rows, what=what)
         if whole:
             shortest, longest, depth = (mean_of(row[key] for row in whole) for key in ("shortest", "longest", "depth"))
             sentences.append(
-                f"{how}, 95 % of the gradient comes along paths through {shortest:.0f} to {longest:.0f} of "
-                f"{config.depth} modules, {depth:.1f} on average."
+                f"{how}, paths through {shortest:.0f} to {longest:.0f} of {config.depth} modules carry 95 % of the "
+                f"gradient; weighted by contribution, the mean length is {depth:.1f}."
             )
     if sentences:
-        sentences.append(f"The average path goes through {config.depth / 2:g}.")
+        sentences.append(f"The mean length of all paths is {config.depth / 2:g}.")
     return " ".join(sentences)
 
 
@@ -139,7 +139,7 @@ STUDY = measured_study(
     config=Config,
     scales=SCALES,
     measurements=measurements,
-    claims=claims_for,
+    claims=claims,
     page=page,
     open_net=dissected_net,
 )

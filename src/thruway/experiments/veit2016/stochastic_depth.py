@@ -6,8 +6,8 @@ Protocol  two residual networks with the same initial weights, on the same examp
 Claims    the network trained with stochastic depth is more robust, but only slightly
 Measured  results/veit2016.stochastic_depth-laptop
 Cost      demo half a minute on one core; laptop about 33 minutes, 17 with networks of veit2016.lesion; paper a GPU
-Differs   data, size and training at demo and laptop scale; the contents of the figure are known at second hand only;
-          the report lists all
+Differs   data, size and training at demo and laptop scale; the contents of fig. 8 are known only at second hand; the
+          report lists all
 """
 
 import math
@@ -71,7 +71,7 @@ SCALES: dict[str, Config] = {
 
 
 def measurements(config: Config) -> list[Measurement]:
-    """Return the lesions of both networks: single deletions, and several at random."""
+    """Return the lesions of both networks: single deletions and random deletions."""
     found = []
     for seed in config.all_seeds:
         for net in (residual_net(config, seed), stochastic_net(config, seed, config.survival)):
@@ -111,7 +111,7 @@ CLAIMS = (
     ),
     Claim(
         id="only-slightly",
-        text="If it does, then only a little.",
+        text="The difference is small.",
         source=_SOURCE,
         statistic=_STATISTIC,
         measure=advantage,
@@ -126,8 +126,8 @@ CLAIMS = (
 _NETS = ("resnet", "stochastic")
 _LABELS = {"resnet": "usual training", "stochastic": "stochastic depth"}
 _DIFFERENT = (
-    "what fig. 8 shows is known at second hand only; that the gain is below 0.2 of the skill is our reading of "
-    "'slightly'",
+    "the contents of fig. 8 are known only at second hand; that 'slightly' means less than 0.2 of the skill is our "
+    "reading",
     "both networks of a seed start from the same weights, see the same examples in the same order, and lose the same "
     "modules",
     "in the test each module of the network trained with stochastic depth is weighted by its probability, after Huang "
@@ -194,8 +194,8 @@ def _several(rows: Rows, table: TableData) -> list[Section]:
     shared = [k for k in damages["resnet"] if k in damages["stochastic"]]
     fewer = sum(damages["stochastic"][k] < damages["resnet"][k] for k in shared)
     reading = (
-        "Random modules deleted together: mean over draws and seeds, and their range. The lower, the more robust: at "
-        f"{fewer} of {len(shared)} numbers it is the network trained with stochastic depth."
+        "Random modules are deleted together: mean over draws and seeds, and their range. Lower is more robust. The "
+        f"network trained with stochastic depth is lower at {fewer} of {len(shared)} numbers of modules."
     )
     return [Section("Several modules deleted (fig. 8)", figure, reading, table)]
 
@@ -213,7 +213,7 @@ def _single(rows: Rows, config: Config) -> list[Section]:
     )
     spared = {_LABELS[net]: median(row["error"] - row["intact"] for row in found) for net, found in mine.items()}
     rises = " and ".join(f"{rise:.2%} ({label})" for label, rise in spared.items())
-    reading = f"The test error without each module in turn, mean over seeds. Its median rise is {rises}."
+    reading = f"The test error without each module in turn, mean over seeds. The median rise is {rises}."
     return [Section("One module deleted", figure, reading)]
 
 
@@ -223,8 +223,8 @@ def _lead(rows: Rows, config: Config) -> str:
     damages = {net: _damages(rows, net).get(ten) for net in _NETS}
     intact = {net: mean_of(row["intact"] for row in only(rows, net=net, what="delete_k")) for net in _NETS}
     sentences = [
-        f"{_LABELS[net].capitalize()}: {intact[net]:.1%} wrong; without {ten} of {config.depth} modules "
-        f"{damages[net]:.0%} of its skill is lost."
+        f"{_LABELS[net].capitalize()}: test error {intact[net]:.1%}; without {ten} of {config.depth} modules "
+        f"{damages[net]:.0%} of the skill is lost."
         for net in _NETS
         if damages[net] is not None
     ]

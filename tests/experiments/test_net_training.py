@@ -1,4 +1,4 @@
-"""One net trained as a study trains it, against plain loops; its data; and what a config refuses."""
+"""Training of one network against loops written out; its data; configs that are refused."""
 
 import dataclasses
 import itertools
@@ -7,17 +7,18 @@ import math
 
 import pytest
 import torch
+from measured_tiny import TINY, TINY_NETS
 from pydantic import ValidationError
-from thruway.experiments.image_parts import load_parts, pooled
-from thruway.experiments.image_study import ImageStudy
-from thruway.experiments.net_training import error_rate, train_net, trained
+from tiny_runs import complete, create
 from torch.nn import functional as F
-from veit_tiny import TINY, TINY_NETS, complete, create
 
 from thruway.data import batches, load
 from thruway.errors import ConfigError
-from thruway.experiments import STUDIES, Silent
+from thruway.experiments import STUDIES
 from thruway.experiments.highway2015 import lesion as highway
+from thruway.experiments.machinery import ImageConfig, Silent, load_images
+from thruway.experiments.machinery.images import pooled
+from thruway.experiments.machinery.training import error_rate, train_net, trained_net
 from thruway.experiments.rhn2017 import depth as rhn
 from thruway.experiments.veit2016 import effective_paths, lesion, paths, stochastic_depth
 from thruway.experiments.veit2016.nets import residual_net, stochastic_net, subset_net
@@ -28,14 +29,14 @@ from thruway.seeding import generator
 CONFIG = paths.Config(**{**TINY_NETS, "epochs": 4}, warmup=1, drops=(0.5, 0.75), learning_rate=0.05)
 
 
-def by_hand(config, epochs, **how):
-    """The net after so many epochs of torch's own SGD."""
-    parts, coins = load_parts(config), torch.Generator()
+def trained_by_hand(config, epochs, **training):
+    """The network after that many epochs of torch's own SGD."""
+    parts, coins = load_images(config), torch.Generator()
     weights = generator(config.seed, "weights", "resnet")
-    net = resnet((3, 3, 3), 1, 10, widths=(2, 3, 4), coins=coins, generator=weights, **how)
+    net = resnet((3, 3, 3), 1, 10, widths=(2, 3, 4), coins=coins, generator=weights, **training)
     optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
     factors = [0.1, 1.0, 0.1, 0.01]  # a warm-up of one epoch, drops after two and three of four
-    kind = "subset" if "subset" in how else "stochastic" if "survival" in how else "resnet"
+    kind = "subset" if "subset" in training else "stochastic" if "survival" in training else "resnet"
     for epoch in range(epochs):
         coins.set_state(generator(config.seed, "coins", kind, epoch).get_state())
         optimizer.param_groups[0]["lr"] = 0.05 * factors[epoch]
@@ -48,7 +49,7 @@ def by_hand(config, epochs, **how):
 
 
 @pytest.mark.parametrize(
-    ("net", "how"),
+    ("net", "training"),
     [
         (residual_net(CONFIG, 0), {}),
         (subset_net(CONFIG, 0, 4), {"subset": 4}),
@@ -56,11 +57,11 @@ def by_hand(config, epochs, **how):
     ],
     ids=["all", "subset", "stochastic"],
 )
-def test_a_net_is_the_one_that_plain_loops_train(net, how, tmp_path):
-    parts, twin = load_parts(CONFIG), by_hand(CONFIG, 4, **how)
+def test_training_is_that_of_loops_written_out(net, training, tmp_path):
+    parts, twin = load_images(CONFIG), trained_by_hand(CONFIG, 4, **training)
     with create(tmp_path / "run", "veit2016.paths", CONFIG) as run:
         train_net(CONFIG, net, parts, run, Silent())
-        mine = trained(CONFIG, net, parts, run)
+        mine = trained_net(CONFIG, net, parts, run)
     assert not mine.training
     for (name, tensor), (_, other) in zip(mine.state_dict().items(), twin.state_dict().items(), strict=True):
         assert torch.equal(tensor, other), name
@@ -70,13 +71,13 @@ def test_a_net_is_the_one_that_plain_loops_train(net, how, tmp_path):
     assert error_rate(mine, parts.test.images, parts.test.labels) == pytest.approx(wrong, rel=1e-6)
 
 
-def test_a_net_may_have_a_warmup_of_its_own(tmp_path):
-    config, parts = CONFIG.model_copy(update={"warmup": 0}), load_parts(CONFIG)
+def test_a_network_can_have_its_own_warmup(tmp_path):
+    config, parts = CONFIG.model_copy(update={"warmup": 0}), load_images(CONFIG)
     net = dataclasses.replace(residual_net(config, 0), warmup=1)
     with create(tmp_path / "run", "veit2016.paths", config) as run:
         train_net(config, net, parts, run, Silent())
-        mine = trained(config, net, parts, run).state_dict()
-    assert all(torch.equal(mine[name], tensor) for name, tensor in by_hand(CONFIG, 4).state_dict().items())
+        mine = trained_net(config, net, parts, run).state_dict()
+    assert all(torch.equal(mine[name], tensor) for name, tensor in trained_by_hand(CONFIG, 4).state_dict().items())
 
 
 def test_learning_rates_follow_the_recipe():
@@ -97,50 +98,50 @@ def test_pooling_averages_squares():
         pooled(images, 3)
 
 
-def test_augmentation_changes_what_is_learnt(tmp_path):
-    """So do the reach of the shifts and what they bring in; unset, the reach is an eighth of 8 pixels."""
+def test_augmentation_changes_the_training(tmp_path):
+    """So do the reach of the shifts and their fill. If unset, the reach is an eighth of 8 pixels."""
     name, losses = "highway2015.lesion", {}
-    kinds = {
+    settings = {
         "none": {},
         "unset": {"augment": True},
         "one": {"augment": True, "reach": 1},
         "three": {"augment": True, "reach": 3},
         "zeros": {"augment": True, "reach": 1, "fill": "zeros"},
     }
-    for kind, how in kinds.items():
-        folder = complete(tmp_path / kind, name, TINY[name].model_copy(update={**how, "seeds": 1}))
+    for kind, changes in settings.items():
+        folder = complete(tmp_path / kind, name, TINY[name].model_copy(update={**changes, "seeds": 1}))
         losses[kind] = tuple(open_run(folder).table(quantity="train_loss")["value"].tolist())
     assert losses.pop("one") == losses["unset"]
     assert len(set(losses.values())) == len(losses)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "listed"),
     [
         ({}, set()),
         ({"augment": True}, {"fill: edge; at paper scale: zeros"}),
         ({"augment": True, "reach": 2}, {"fill: edge; at paper scale: zeros", "reach: 2; at paper scale: an eighth"}),
     ],
-    ids=["still", "moved", "further"],
+    ids=["unchanged", "augmented", "further"],
 )
-def test_how_images_move_is_told_where_they_do(change, told, tmp_path):
+def test_augmentation_is_listed_only_where_it_is_used(change, listed, tmp_path):
     name = "veit2016.paths"
     config = TINY[name].model_copy(update={"seeds": 1, "epochs": 1, **change})
     folder = complete(tmp_path / "run", name, config)
     STUDIES[name].report(open_run(folder), folder)
     differs = json.loads((folder / "summary.json").read_text())["meta"]["differs from the paper"]
-    assert {each.removesuffix(" of the side") for each in differs if each.startswith(("reach", "fill"))} == told
+    assert {each.removesuffix(" of the side") for each in differs if each.startswith(("reach", "fill"))} == listed
 
 
-def test_seeds_are_independent_nets(tmp_path):
+def test_seeds_are_independent_networks(tmp_path):
     folder = complete(tmp_path / "run", "veit2016.effective_paths", TINY["veit2016.effective_paths"])
     losses = open_run(folder).table(site="resnet", quantity="train_loss")["value"].tolist()
     assert len(losses) == len(set(losses)) == 4
 
 
-def test_twins_see_the_same_and_start_the_same():
+def test_networks_trained_differently_start_from_the_same_weights():
     built = [
-        net.build(load_parts(CONFIG), generator(0, "weights", net.weights or net.name), torch.Generator())
+        net.build(load_images(CONFIG), generator(0, "weights", net.weights or net.name), torch.Generator())
         for net in (residual_net(CONFIG, 0), subset_net(CONFIG, 0, 4), stochastic_net(CONFIG, 0, 0.5))
     ]
     first, *others = (list(each.state_dict().values()) for each in built)
@@ -150,9 +151,9 @@ def test_twins_see_the_same_and_start_the_same():
 
 @pytest.mark.parametrize("name", TINY)
 @pytest.mark.parametrize("scale", ["demo", "laptop", "paper"])
-def test_scales_know_their_names(name, scale):
+def test_configs_of_scales(name, scale):
     config = STUDIES[name].scales[scale]
-    assert isinstance(config, ImageStudy)
+    assert isinstance(config, ImageConfig)
     assert config.scale == scale
     assert config.seeds == (1 if scale == "demo" else 3)
 
@@ -166,15 +167,15 @@ def test_the_paper_s_numbers():
 
 
 @pytest.mark.parametrize(
-    ("config", "change", "told"),
+    ("config", "change", "message"),
     [
-        (lesion.Config, {"modules": 2}, "in a stage of fewer than 3"),
-        (lesion.Config, {"deleted": (55,)}, "deleted counts 1 to 54 of 54 modules"),
-        (lesion.Config, {"swaps": (0,)}, "swaps counts pairs"),
-        (lesion.Config, {"plain": ("vgg", "vgg")}, "names each net once"),
-        (effective_paths.Config, {"use": 16}, "use: got 16, and the net has 15 modules"),
-        (paths.Config, {"drops": (0.7, 0.5)}, "rising shares"),
-        (paths.Config, {"drops": (1.0,)}, "rising shares"),
+        (lesion.Config, {"modules": 2}, "swapping needs at least 3 in a stage"),
+        (lesion.Config, {"deleted": (55,)}, "deleted must be numbers from 1 to 54, out of 54 modules"),
+        (lesion.Config, {"swaps": (0,)}, "swaps must be numbers of pairs, each at least 1"),
+        (lesion.Config, {"plain": ("vgg", "vgg")}, "plain must not repeat a network"),
+        (effective_paths.Config, {"use": 16}, "use: got 16, but the network has only 15 modules"),
+        (paths.Config, {"drops": (0.7, 0.5)}, "increasing shares"),
+        (paths.Config, {"drops": (1.0,)}, "increasing shares"),
         (stochastic_depth.Config, {"survival": 1.0}, "less than 1"),
         (highway.Config, {"activation": "relo"}, "'relu' or 'tanh'"),
         (paths.Config, {"nonsense": 1}, "Extra inputs"),
@@ -185,11 +186,11 @@ def test_the_paper_s_numbers():
         (rhn.Config, {"gate_bias": math.nan}, "finite number"),
     ],
 )
-def test_what_cannot_be_run_is_refused(config, change, told):
-    with pytest.raises(ValidationError, match=told):
+def test_invalid_configs_are_refused(config, change, message):
+    with pytest.raises(ValidationError, match=message):
         config(**change)
 
 
 def test_a_batch_larger_than_the_data_is_refused():
     with pytest.raises(ConfigError, match="batch: got 101, but digits has 100 training examples"):
-        load_parts(paths.Config(examples=100, batch=101))
+        load_images(paths.Config(examples=100, batch=101))
