@@ -18,7 +18,7 @@ from thruway.figures import (
     residual_stream,
     unravelled,
 )
-from thruway.figures.lesions import KIND_LOOKS
+from thruway.figures.lesions import KIND_STYLES
 
 ERROR = {"quantity": "test error", "unit": "%"}
 
@@ -46,7 +46,7 @@ def test_bars_stand_on_the_intact_value_and_end_at_the_lesions():
     }
     assert reach == {1: (4.0, 6.5), 2: (30.0, 50.0), 3: (7.0, 9.0)}
     assert {bar.name: bar.marker.color for bar in bars(figure)} == {
-        kind: KIND_LOOKS[kind].color for kind in ("identity", "projection")
+        kind: KIND_STYLES[kind].color for kind in ("identity", "projection")
     }
     assert [shape.y0 for shape in figure.layout.shapes] == [6.0]
     assert titles(figure) == ["left-out branch, in order of depth", "test error (%)"]

@@ -5,7 +5,7 @@ import pytest
 
 from thruway.errors import ConfigError, ShapeError
 from thruway.figures import layer_histograms, run_curves, surface
-from thruway.figures.look import BLOCK_LOOKS, GREY
+from thruway.figures.theme import BLOCK_STYLES, GREY
 
 NAN = float("nan")
 RNG = np.random.default_rng(0)
@@ -99,7 +99,7 @@ def test_surfaces_are_those_given_and_coloured_apart():
         np.testing.assert_array_equal(trace.y, y)
         assert trace.showlegend
     middle = [each.colorscale[4][1] for each in figure.data]
-    assert middle == [BLOCK_LOOKS["highway"].color, BLOCK_LOOKS["plain"].color]  # apart for every eye: see the looks
+    assert middle == [BLOCK_STYLES["highway"].color, BLOCK_STYLES["plain"].color]  # apart for every eye: see the looks
     scene = figure.layout.scene
     assert [scene[axis].title.text for axis in ("xaxis", "yaxis", "zaxis")] == list(NAMES.values())
 
@@ -145,7 +145,7 @@ def test_curves_are_those_given():
     there_and_back = [*(y[:2] - 2), *(y[1::-1] + 2), NAN, *(y[3:] - 2), *(y[:2:-1] + 2)]
     np.testing.assert_array_equal(area.y, there_and_back)
     assert area.fillcolor == tanh.line.color
-    assert highway.line.color == BLOCK_LOOKS["highway"].color
+    assert highway.line.color == BLOCK_STYLES["highway"].color
     assert key.name == "range"
     assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("examples seen", "test error (%)")
 

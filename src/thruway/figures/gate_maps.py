@@ -7,18 +7,18 @@ import numpy as np
 import plotly.graph_objects as go
 
 from thruway.errors import ConfigError, ShapeError, unknown_name
-from thruway.figures.given import Numbers, Values, by_layer, layer_names
-from thruway.figures.look import label
-from thruway.figures.panels import RIGHT, add_note, axes_of, empty_figure, make_room, small_multiples
+from thruway.figures.downsampling import downsample, evenly_spaced, group_starts
+from thruway.figures.inputs import FloatArray, Values, as_layer_table, layer_names
+from thruway.figures.panels import RIGHT, add_margins, add_note, axes_of, empty_figure, small_multiples
 from thruway.figures.scales import DIVERGING, SEQUENTIAL
-from thruway.figures.thinning import evenly, group_starts, join
+from thruway.figures.theme import label
 from thruway.figures.ticks import shortened
 
 __all__ = ["gate_maps"]
 
-MOST_MAPS = 4  # in one row; a fifth would leave each too narrow to be read
-MOST_COLUMNS = 600  # of all maps together, about what a page is wide
-MOST_ROWS = 1000
+MAX_MAPS = 4  # in one row; a fifth would leave each too narrow to be read
+MAX_COLUMNS = 600  # of all maps together, about what a page is wide
+MAX_ROWS = 1000
 GAP = "rgba(128, 134, 145, 0.5)"  # the ground behind the cells; no scale has this grey
 COLUMN_GAP = 0.025  # share of the width: the maps share their layers, so only the first has their names
 BAR_ROOM = 34  # pixels between a map's name and the map
@@ -59,22 +59,22 @@ def gate_maps(
     ([(2, 2), (2, 2)], -4.0, 0.30000001192092896)
     """
     limits = limits or {}
-    if len(maps) > MOST_MAPS:
-        raise ConfigError(f"{len(maps)} maps came, and at most {MOST_MAPS} fit in a row. Draw several figures.")
+    if len(maps) > MAX_MAPS:
+        raise ConfigError(f"{len(maps)} maps came, and at most {MAX_MAPS} fit in a row. Draw several figures.")
     for name in (*diverging, *limits):
         if name not in maps:
             raise ConfigError(unknown_name("map", name, maps))
-    tables = {name: by_layer(each, f"the map of {name!r}", "units") for name, each in maps.items()}
+    tables = {name: as_layer_table(each, f"the map of {name!r}", "units") for name, each in maps.items()}
     if not tables or not all(table.size for table in tables.values()):
         return empty_figure("Nothing to draw: there is no unit of any layer yet.")
     shape = _one_shape(tables)
-    rows, layers_per_cell = group_starts(shape[0], MOST_ROWS)
-    columns, units_per_cell = group_starts(shape[1], MOST_COLUMNS // len(tables))
+    rows, layers_per_cell = group_starts(shape[0], MAX_ROWS)
+    columns, units_per_cell = group_starts(shape[1], MAX_COLUMNS // len(tables))
     names = [_whole(name) for name in np.array(layer_names(layers, shape[0]), dtype=object)[rows]]
     height = _height(len(names))
     figure = _panels(len(tables), x_name, _layer_axis(names), height)
     for number, (name, table) in enumerate(tables.items()):
-        cells = join(join(table, columns, "farthest from 0", axis=1), rows, "farthest from 0", axis=0)
+        cells = downsample(downsample(table, columns, "farthest from 0", axis=1), rows, "farthest from 0", axis=0)
         cells = cells.astype(np.float32)
         _draw(figure, number, name, cells, columns, names)
         low, high = _limits(name, cells, name in diverging, limits.get(name))
@@ -93,7 +93,7 @@ def gate_maps(
     return add_note(figure, notes)
 
 
-def _one_shape(tables: Mapping[str, Numbers]) -> tuple[int, int]:
+def _one_shape(tables: Mapping[str, FloatArray]) -> tuple[int, int]:
     first, *others = tables
     for other in others:
         if tables[other].shape != tables[first].shape:
@@ -104,7 +104,7 @@ def _one_shape(tables: Mapping[str, Numbers]) -> tuple[int, int]:
     return tables[first].shape[0], tables[first].shape[1]
 
 
-def _limits(name: str, cells: Numbers, is_diverging: bool, given: Limits | None) -> Limits:
+def _limits(name: str, cells: FloatArray, is_diverging: bool, given: Limits | None) -> Limits:
     if given is not None:
         if not given[0] < given[1]:
             raise ConfigError(f"the limits of {name!r} must rise from the lowest to the highest, got {given}.")
@@ -128,7 +128,7 @@ def _whole(name: str) -> str:
 
 
 def _layer_axis(names: Sequence[str]) -> dict[str, Any]:
-    shown = [names[row] for row in evenly(len(names), 12)]
+    shown = [names[row] for row in evenly_spaced(len(names), 12)]
     return {
         "title": {"text": "layer (first at the bottom)"},
         "type": "category",
@@ -140,7 +140,7 @@ def _layer_axis(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _draw(
-    figure: go.Figure, number: int, name: str, cells: Numbers, columns: np.ndarray[Any, Any], names: Sequence[str]
+    figure: go.Figure, number: int, name: str, cells: FloatArray, columns: np.ndarray[Any, Any], names: Sequence[str]
 ) -> None:
     x, y = axes_of(number)
     figure.add_trace(
@@ -208,4 +208,4 @@ def _arrange(figure: go.Figure, count: int, height: int) -> None:
             paths |= {f"{bar}.x": left, f"{bar}.y": top, f"{bar}.len": width}
         meta[kind] = paths
     figure.layout.meta = meta
-    make_room(figure, above=BAR_ROOM)
+    add_margins(figure, above=BAR_ROOM)

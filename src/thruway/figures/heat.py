@@ -8,17 +8,17 @@ import numpy as np
 import plotly.graph_objects as go
 
 from thruway.errors import ConfigError
-from thruway.figures.given import Numbers, Values, by_layer, increasing, layer_names
-from thruway.figures.look import label, named
-from thruway.figures.panels import add_note, empty_figure, make_room, small_multiples
+from thruway.figures.downsampling import downsample, evenly_spaced, group_starts
+from thruway.figures.inputs import FloatArray, Values, as_increasing, as_layer_table, layer_names
+from thruway.figures.panels import add_margins, add_note, empty_figure, small_multiples
 from thruway.figures.scales import DIVERGING, SEQUENTIAL, log_scale, log_ticks
-from thruway.figures.thinning import evenly, group_starts, join
+from thruway.figures.theme import axis_title, label
 from thruway.figures.ticks import shortened
 
 __all__ = ["heat_map"]
 
-MOST_COLUMNS = 600  # about what a page is wide; more would only make the file larger
-MOST_ROWS = 1000
+MAX_COLUMNS = 600  # about what a page is wide; more would only make the file larger
+MAX_ROWS = 1000
 ROUND_ABOVE = 50_000  # cells: from there on four significant digits are kept, so that the report packs small
 GAP = "rgba(128, 134, 145, 0.5)"  # the ground behind the cells; no scale has this grey
 BAR_ROOM = 58  # pixels the bar of colours takes above the map
@@ -64,9 +64,9 @@ def heat_map(
     array([[0.1, 0.2],
            [0.3, nan]], dtype=float32)
     """
-    table = by_layer(values, "values")
+    table = as_layer_table(values, "values")
     names = layer_names(layers, table.shape[0])
-    x = increasing(steps, "steps", table.shape[1])
+    x = as_increasing(steps, "steps", table.shape[1])
     if log and diverging:
         raise ConfigError("log and diverging came together, and a sign has no logarithm. Choose one.")
     if log and bool((table < 0).any()):
@@ -74,9 +74,9 @@ def heat_map(
     if not table.size:
         return empty_figure("Nothing to draw: no layer was seen at any step yet.")
     keep = "farthest from 0" if diverging and keep == "largest" else keep
-    columns, steps_per_cell = group_starts(len(x), MOST_COLUMNS)
-    rows, layers_per_cell = group_starts(len(names), MOST_ROWS)
-    cells = _compact(join(join(table, columns, keep, axis=1), rows, keep, axis=0))
+    columns, steps_per_cell = group_starts(len(x), MAX_COLUMNS)
+    rows, layers_per_cell = group_starts(len(names), MAX_ROWS)
+    cells = _compact(downsample(downsample(table, columns, keep, axis=1), rows, keep, axis=0))
     x, names = x[columns], _row_names(names, rows)
 
     x_axis = {"title": {"text": label(x_name)}}
@@ -93,13 +93,13 @@ def heat_map(
         )
     )
     figure.update_layout(plot_bgcolor=GAP, xaxis_showgrid=False, yaxis_showgrid=False)
-    _colour(figure, cells, named(quantity, unit), log, diverging)
+    _colour(figure, cells, axis_title(quantity, unit), log, diverging)
     meta = dict(figure.layout.meta)
     bar = "coloraxis2.colorbar.len" if log else "coloraxis.colorbar.len"
     meta["wide"] = {**meta["wide"], "yaxis.ticktext": _tick_text(names, 28), bar: 0.5}
     meta["narrow"] = {**meta["narrow"], "yaxis.ticktext": _tick_text(names, 12), bar: 0.85}
     figure.layout.meta = meta
-    make_room(figure, above=BAR_ROOM)
+    add_margins(figure, above=BAR_ROOM)
     notes = []
     if steps_per_cell > 1:
         notes.append(f"Each column: the {_kept(keep)} of {steps_per_cell} steps.")
@@ -144,14 +144,14 @@ def _whole(name: str) -> str:
 
 
 def _ticked(names: Sequence[str]) -> list[int]:
-    return evenly(len(names), 15)
+    return evenly_spaced(len(names), 15)
 
 
 def _tick_text(names: Sequence[str], longest: int) -> list[str]:
     return shortened([names[row] for row in _ticked(names)], longest)
 
 
-def _compact(cells: Numbers) -> Numbers:
+def _compact(cells: FloatArray) -> FloatArray:
     """The cells in the fewest bytes that keep them: float32 if all fit, and less noise in large maps."""
     size = np.abs(cells[np.isfinite(cells) & (cells != 0)])
     limits = np.finfo(np.float32)
@@ -163,7 +163,7 @@ def _compact(cells: Numbers) -> Numbers:
     return cells
 
 
-def _colour(figure: go.Figure, cells: Numbers, name: str, log: bool, diverging: bool) -> None:
+def _colour(figure: go.Figure, cells: FloatArray, name: str, log: bool, diverging: bool) -> None:
     """Give the map its scale and the bar that explains it, above the map and as wide as the screen likes."""
     known = cells[np.isfinite(cells)].astype(np.float64)
     bar = {

@@ -6,12 +6,12 @@ import numpy as np
 import plotly.graph_objects as go
 
 from thruway.errors import ConfigError, ShapeError
-from thruway.figures.given import Numbers, Values, by_layer, layer_names, numbers
+from thruway.figures.inputs import FloatArray, Values, as_array, as_layer_table, layer_names
+from thruway.figures.layer_lines import choose_layers
 from thruway.figures.lines import line
-from thruway.figures.look import label, log_axis, named
 from thruway.figures.panels import add_note, axes_of, empty_figure, fit_legend, small_multiples
 from thruway.figures.scales import layer_color
-from thruway.figures.tracks import some_layers
+from thruway.figures.theme import axis_title, label, log_axis
 
 __all__ = ["densities", "layer_histograms"]
 
@@ -68,15 +68,15 @@ def layer_histograms(
     names = layer_names(layers, count, "layer ")
     if not count:
         return empty_figure("Nothing to draw: no layer was seen yet.")
-    rows, notes = some_layers(count)
+    rows, notes = choose_layers(count)
     if log:
         panels = {
             name: (middles, np.where(density > 0, density, np.nan)) for name, (middles, density) in panels.items()
         }
-    y_name = named("density", f"share of values / {unit}" if unit else "share of values per unit")
+    y_name = axis_title("density", f"share of values / {unit}" if unit else "share of values per unit")
     drawn = np.concatenate([density[rows].ravel() for _, density in panels.values()])
     y_axis = log_axis(y_name, drawn.tolist()) if log else {"title": {"text": y_name}, "rangemode": "tozero"}
-    x_axis = {"title": {"text": named(quantity, unit)}}
+    x_axis = {"title": {"text": axis_title(quantity, unit)}}
     figure = small_multiples(list(panels), [x_axis] * len(panels), y_axis)
     for number, (middles, density) in enumerate(panels.values()):
         x, y = axes_of(number)
@@ -97,14 +97,17 @@ def layer_histograms(
     return add_note(fit_legend(figure), notes)
 
 
-def densities(edges: Values, counts: Values, name: str) -> tuple[Numbers, Numbers]:
+def densities(edges: Values, counts: Values, name: str) -> tuple[FloatArray, FloatArray]:
     """(middles of the bins, density in them), both (layers, bins): each layer's counts / their sum / bin width.
 
     >>> densities([0, 1, 3], [[1, 1], [0, 0]], "counts")[1]
     array([[0.5 , 0.25],
            [ nan,  nan]])
     """
-    table, borders = by_layer(counts, name, "bins").astype(np.float64), numbers(edges, "edges").astype(np.float64)
+    table, borders = (
+        as_layer_table(counts, name, "bins").astype(np.float64),
+        as_array(edges, "edges").astype(np.float64),
+    )
     layers, bins = table.shape
     if borders.shape not in ((bins + 1,), (layers, bins + 1)):
         raise ShapeError(

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from thruway.figures.given import Values, by_layer, like
-from thruway.figures.look import label, named
+from thruway.figures.inputs import Values, as_array_like, as_layer_table
+from thruway.figures.layer_lines import LayerSeries, draw_layers, edges_as_markers, line_in_band, two_edges
 from thruway.figures.panels import legend_key
-from thruway.figures.tracks import Tracks, draw, edges_as_markers, line_in_band, two_edges
+from thruway.figures.theme import axis_title, label
 
 __all__ = ["mean_and_spread", "percentile_bands", "std_intervals"]
 
@@ -53,12 +53,12 @@ def percentile_bands(
     >>> [trace.y.tolist() for trace in figure.data if trace.name == "dense 1" and trace.fill is None]
     [[0.0, 0.0], [1.0, 3.0], [-1.0, -2.0]]
     """
-    middle = by_layer(mid, "mid")
-    tracks = Tracks(
-        low=like(low, "low", middle, "mid"),
+    middle = as_layer_table(mid, "mid")
+    series = LayerSeries(
+        low=as_array_like(low, "low", middle, "mid"),
         mid=middle,
-        high=like(high, "high", middle, "mid"),
-        spread=None if spread is None else like(spread, "spread", middle, "mid"),
+        high=as_array_like(high, "high", middle, "mid"),
+        spread=None if spread is None else as_array_like(spread, "spread", middle, "mid"),
     )
     keys = [
         legend_key(label(names[2]), mode="markers", marker={"symbol": "circle", "size": 7}),
@@ -67,7 +67,9 @@ def percentile_bands(
     ]
     if spread is not None:
         keys.append(legend_key("standard deviation", mode="lines", line={"dash": "dash"}))
-    return draw({title: tracks}, steps, layers, named(quantity, unit), x_name, edges_as_markers(names), keys, log=log)
+    return draw_layers(
+        {title: series}, steps, layers, axis_title(quantity, unit), x_name, edges_as_markers(names), keys, log=log
+    )
 
 
 def mean_and_spread(
@@ -102,13 +104,13 @@ def mean_and_spread(
     >>> figure.data[1].y.tolist()
     [0.5, 0.6]
     """
-    middle = by_layer(mean, "mean")
-    half = like(std, "std", middle, "mean")
-    tracks = Tracks(middle - half, middle, middle + half)
+    middle = as_layer_table(mean, "mean")
+    half = as_array_like(std, "std", middle, "mean")
+    series = LayerSeries(middle - half, middle, middle + half)
     keys = [
         legend_key("± standard deviation", mode="markers", marker={"symbol": "square", "size": 13, "opacity": 0.35})
     ]
-    return draw({title: tracks}, steps, layers, named(quantity, unit), x_name, line_in_band, keys)
+    return draw_layers({title: series}, steps, layers, axis_title(quantity, unit), x_name, line_in_band, keys)
 
 
 def std_intervals(
@@ -142,9 +144,11 @@ def std_intervals(
     [[2.0, 3.0], [-2.0, -3.0]]
     """
     panels = (
-        {name: by_layer(each, f"std of {name!r}") for name, each in std.items()} if isinstance(std, Mapping) else {}
+        {name: as_layer_table(each, f"std of {name!r}") for name, each in std.items()}
+        if isinstance(std, Mapping)
+        else {}
     )
     if not isinstance(std, Mapping):
-        panels = {"": by_layer(std, "std")}
-    tracks = {name: Tracks(-each, np.zeros_like(each), each) for name, each in panels.items()}
-    return draw(tracks, steps, layers, "± std of " + named(quantity, unit), x_name, two_edges, [])
+        panels = {"": as_layer_table(std, "std")}
+    series = {name: LayerSeries(-each, np.zeros_like(each), each) for name, each in panels.items()}
+    return draw_layers(series, steps, layers, "± std of " + axis_title(quantity, unit), x_name, two_edges, [])

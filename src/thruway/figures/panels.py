@@ -11,15 +11,15 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from thruway.figures.look import GREY, TEMPLATE, label
+from thruway.figures.theme import GREY, TEMPLATE, label
 
 __all__ = [
+    "add_margins",
     "add_note",
     "axes_of",
     "empty_figure",
     "fit_legend",
     "legend_key",
-    "make_room",
     "small_multiples",
 ]
 
@@ -94,7 +94,7 @@ def fit_legend(figure: go.Figure) -> go.Figure:
     return figure
 
 
-def make_room(figure: go.Figure, *, above: int = 0, below: int = 0) -> go.Figure:
+def add_margins(figure: go.Figure, *, above: int = 0, below: int = 0) -> go.Figure:
     """Add pixels above and below the panels, in both arrangements; call it after `fit_legend`."""
     meta = dict(figure.layout.meta)
     for kind in ("wide", "narrow"):
@@ -131,7 +131,7 @@ def add_note(figure: go.Figure, sentences: Sequence[str]) -> go.Figure:
         showarrow=False,
         font={"size": 12},
     )
-    return make_room(figure, below=8 + 17 * len(sentences))
+    return add_margins(figure, below=8 + 17 * len(sentences))
 
 
 def legend_key(name: str, **style: Any) -> go.Scatter:

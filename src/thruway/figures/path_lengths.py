@@ -6,11 +6,10 @@ import numpy as np
 import plotly.graph_objects as go
 
 from thruway.errors import ConfigError
-from thruway.figures.given import Numbers, Values, increasing, like
-from thruway.figures.lesions import series
-from thruway.figures.look import BLOCK_LOOKS, GREY, label, log_axis, named
+from thruway.figures.inputs import FloatArray, Values, as_array_like, as_increasing, as_vector
 from thruway.figures.panels import axes_of, empty_figure, fit_legend, legend_key, small_multiples
 from thruway.figures.scales import layer_color
+from thruway.figures.theme import BLOCK_STYLES, GREY, axis_title, label, log_axis
 
 __all__ = ["path_lengths", "path_survival"]
 
@@ -51,10 +50,10 @@ def path_lengths(
     >>> [figure.layout[axis].type for axis in ("yaxis", "yaxis2", "yaxis3")]
     [None, 'log', None]
     """
-    x = series(lengths, "lengths")
-    x = increasing(x, "lengths", len(x))
+    x = as_vector(lengths, "lengths")
+    x = as_increasing(x, "lengths", len(x))
     given = zip(("share", "gradient", "contribution"), (share, gradient, contribution), strict=True)
-    shares, gradients, contributions = (like(values, name, x, "lengths") for name, values in given)
+    shares, gradients, contributions = (as_array_like(values, name, x, "lengths") for name, values in given)
     if (gradient_low is None) != (gradient_high is None):
         raise ConfigError("an interval has two edges, and one came. Give gradient_low and gradient_high, or neither.")
     if x.size == 0:
@@ -63,23 +62,25 @@ def path_lengths(
     positive = np.where(gradients > 0, gradients, np.nan)
     y_axes = (
         {"title": {"text": "share of the paths"}, "rangemode": "tozero"},
-        log_axis(named("gradient norm", unit), positive.tolist()),
+        log_axis(axis_title("gradient norm", unit), positive.tolist()),
         {"title": {"text": label(contribution_name)}, "rangemode": "tozero"},
     )
     for number, axis in enumerate(y_axes):
         # Three quantities, three scales.
         figure.layout[f"yaxis{number + 1 if number else ''}"].update({**axis, "matches": None})
-    looks = (BLOCK_LOOKS["highway"], BLOCK_LOOKS["plain"], BLOCK_LOOKS["residual"])
-    for number, (values, look) in enumerate(zip((shares, positive, contributions), looks, strict=True)):
+    styles = (BLOCK_STYLES["highway"], BLOCK_STYLES["plain"], BLOCK_STYLES["residual"])
+    for number, (values, style) in enumerate(zip((shares, positive, contributions), styles, strict=True)):
         x_axis, y_axis = axes_of(number)
         is_line = number == 1
         trace: go.Scatter | go.Bar
         if is_line:
-            trace = go.Scatter(mode="lines+markers", marker={"size": 5}, line={"color": look.color, "width": 1.8})
+            trace = go.Scatter(mode="lines+markers", marker={"size": 5}, line={"color": style.color, "width": 1.8})
             if gradient_low is not None and gradient_high is not None:
-                trace.error_y = _bars(positive, like(gradient_low, "gradient_low", x, "lengths"), gradient_high)
+                trace.error_y = _bars(
+                    positive, as_array_like(gradient_low, "gradient_low", x, "lengths"), gradient_high
+                )
         else:
-            trace = go.Bar(marker={"color": look.color, "line": {"width": 0}})
+            trace = go.Bar(marker={"color": style.color, "line": {"width": 0}})
         trace.update(
             x=x,
             y=values,
@@ -120,10 +121,11 @@ def path_survival(
     >>> [(trace.name, trace.y.tolist()) for trace in figure.data]
     [('0 left out', [1.0, 1.0, 1.0]), ('1 left out', [1.0, 0.5, 0.0])]
     """
-    x = series(lengths, "lengths")
-    x = increasing(x, "lengths", len(x))
+    x = as_vector(lengths, "lengths")
+    x = as_increasing(x, "lengths", len(x))
     rows = {
-        count: like(values, f"left after {count}", x, "lengths") for count, values in sorted(left.items(), key=_count)
+        count: as_array_like(values, f"left after {count}", x, "lengths")
+        for count, values in sorted(left.items(), key=_count)
     }
     if x.size == 0 or not rows:
         return empty_figure("No paths to count.")
@@ -153,11 +155,11 @@ def _count(item: tuple[int, Values]) -> int:
     return item[0]
 
 
-def _bars(values: Numbers, low: Numbers, high: Values) -> dict[str, object]:
+def _bars(values: FloatArray, low: FloatArray, high: Values) -> dict[str, object]:
     return {
         "type": "data",
         "symmetric": False,
-        "array": like(high, "gradient_high", values, "lengths") - values,
+        "array": as_array_like(high, "gradient_high", values, "lengths") - values,
         "arrayminus": values - low,
         "color": GREY,
         "thickness": 1,

@@ -6,15 +6,15 @@ import numpy as np
 import plotly.graph_objects as go
 
 from thruway.errors import ConfigError, unknown_name
-from thruway.figures.given import Numbers, Values, increasing, like, numbers
+from thruway.figures.downsampling import group_starts, largest, mean, smallest
+from thruway.figures.inputs import FloatArray, Values, as_array, as_array_like, as_increasing
 from thruway.figures.lines import band, line
-from thruway.figures.look import BLOCK_LOOKS, GREY, OTHER_LOOKS, Look, label, log_axis
 from thruway.figures.panels import add_note, empty_figure, fit_legend, legend_key, small_multiples
-from thruway.figures.thinning import group_starts, largest, mean, smallest
+from thruway.figures.theme import BLOCK_STYLES, GREY, OTHER_STYLES, MarkerStyle, label, log_axis
 
 __all__ = ["run_curves"]
 
-MOST_POINTS = 1000  # of a curve; a page is about as many pixels wide
+MAX_POINTS = 1000  # of a curve; a page is about as many pixels wide
 DASHES = ("solid", "dot", "dashdot")  # after the last colour the first comes again, with the next of these
 
 Curve = tuple[Values, Values]  # x, y
@@ -63,54 +63,54 @@ def run_curves(
     values = [value for _, y in thinned.values() for value in y.tolist()]
     y_axis = log_axis(y_name, values) if log else {"title": {"text": label(y_name)}}
     figure = small_multiples([title], [{"title": {"text": label(x_name)}, "rangemode": "tozero"}], y_axis)
-    looks = _looks(curves, references)
+    styles = _styles(curves, references)
     for name, (low_x, low, high) in edges.items():
         figure.add_trace(
-            band(low_x, low, high, color=looks[name][0].color).update(legendgroup=label(name), showlegend=False)
+            band(low_x, low, high, color=styles[name][0].color).update(legendgroup=label(name), showlegend=False)
         )
     for name, (x, y) in thinned.items():
-        look, dash = looks[name]
-        trace = line(x, y, title=label(name), x_name=label(x_name), color=look.color)
+        style, dash = styles[name]
+        trace = line(x, y, title=label(name), x_name=label(x_name), color=style.color)
         trace.update(name=label(name), legendgroup=label(name), line={"dash": dash})
         if name not in references:
-            trace.update(mode="lines+markers", marker={"symbol": look.symbol, "size": 8, "maxdisplayed": 9})
+            trace.update(mode="lines+markers", marker={"symbol": style.symbol, "size": 8, "maxdisplayed": 9})
         figure.add_trace(trace)
     if bands:
         figure.add_trace(legend_key("range", mode="markers", marker={"symbol": "square", "size": 14, "opacity": 0.35}))
     fit_legend(figure)
-    is_thinned = any(len(numbers(x, "x")) > MOST_POINTS for x, _ in curves.values())
+    is_thinned = any(len(as_array(x, "x")) > MAX_POINTS for x, _ in curves.values())
     return add_note(figure, ["Each point: the mean of neighbours."] if is_thinned else [])
 
 
-def _points(name: str, curve: Curve, log: bool) -> tuple[Numbers, Numbers]:
-    x = numbers(curve[0], f"x of {name!r}")
-    y = like(curve[1], f"y of {name!r}", x, "its x")
-    x = increasing(x, f"x of {name!r}", x.size)
-    starts, size = group_starts(len(x), MOST_POINTS)
+def _points(name: str, curve: Curve, log: bool) -> tuple[FloatArray, FloatArray]:
+    x = as_array(curve[0], f"x of {name!r}")
+    y = as_array_like(curve[1], f"y of {name!r}", x, "its x")
+    x = as_increasing(x, f"x of {name!r}", x.size)
+    starts, size = group_starts(len(x), MAX_POINTS)
     if size > 1:
         x, y = x[starts], mean(y, starts, 0)
     return x, np.where(y > 0, y, np.nan) if log else y
 
 
-def _edges(name: str, edges: Band, log: bool) -> tuple[Numbers, Numbers, Numbers]:
-    x = numbers(edges[0], f"x of the band of {name!r}")
-    low, high = (like(each, f"an edge of the band of {name!r}", x, "its x") for each in edges[1:])
-    x = increasing(x, f"x of the band of {name!r}", x.size)
-    starts, size = group_starts(len(x), MOST_POINTS)
+def _edges(name: str, edges: Band, log: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
+    x = as_array(edges[0], f"x of the band of {name!r}")
+    low, high = (as_array_like(each, f"an edge of the band of {name!r}", x, "its x") for each in edges[1:])
+    x = as_increasing(x, f"x of the band of {name!r}", x.size)
+    starts, size = group_starts(len(x), MAX_POINTS)
     if size > 1:
         x, low, high = x[starts], smallest(low, starts, 0), largest(high, starts, 0)
     return x, np.where(low > 0, low, np.nan) if log else low, high
 
 
-def _looks(names: Collection[str], references: Collection[str]) -> dict[str, tuple[Look, str]]:
+def _styles(names: Collection[str], references: Collection[str]) -> dict[str, tuple[MarkerStyle, str]]:
     """A look and a dash per run: blocks wear their own, references are grey, the others share out the rest."""
-    own = [name for name in names if name in BLOCK_LOOKS and name not in references]
-    free: Sequence[Look] = [
-        *(look for block, look in BLOCK_LOOKS.items() if block not in own),
-        *(look for look in OTHER_LOOKS if look.color != GREY),
+    own = [name for name in names if name in BLOCK_STYLES and name not in references]
+    free: Sequence[MarkerStyle] = [
+        *(style for block, style in BLOCK_STYLES.items() if block not in own),
+        *(style for style in OTHER_STYLES if style.color != GREY),
     ]
-    chosen: dict[str, tuple[Look, str]] = {name: (BLOCK_LOOKS[name], "solid") for name in own}
+    chosen: dict[str, tuple[MarkerStyle, str]] = {name: (BLOCK_STYLES[name], "solid") for name in own}
     others = [name for name in names if name not in own and name not in references]
     for number, name in enumerate(others):
         chosen[name] = (free[number % len(free)], DASHES[number // len(free) % len(DASHES)])
-    return chosen | {name: (Look(GREY, "circle"), "dash") for name in references}
+    return chosen | {name: (MarkerStyle(GREY, "circle"), "dash") for name in references}

@@ -6,17 +6,22 @@ import numpy as np
 import plotly.graph_objects as go
 
 from thruway.errors import ConfigError
-from thruway.figures.given import Values, by_layer, increasing
-from thruway.figures.look import BLOCK_LOOKS, OTHER_LOOKS, TEMPLATE, label
-from thruway.figures.panels import add_note, empty_figure, make_room
+from thruway.figures.downsampling import evenly_spaced
+from thruway.figures.inputs import Values, as_increasing, as_layer_table
+from thruway.figures.panels import add_margins, add_note, empty_figure
 from thruway.figures.scales import shades
-from thruway.figures.thinning import evenly
+from thruway.figures.theme import BLOCK_STYLES, OTHER_STYLES, TEMPLATE, label
 
 __all__ = ["surface"]
 
-MOST_POINTS = 200  # along either axis; a landscape has no finer detail on a screen
+MAX_POINTS = 200  # along either axis; a landscape has no finer detail on a screen
 # Far apart for every eye, in the order in which surfaces take them.
-COLORS = (BLOCK_LOOKS["highway"].color, BLOCK_LOOKS["plain"].color, BLOCK_LOOKS["residual"].color, OTHER_LOOKS[0].color)
+COLORS = (
+    BLOCK_STYLES["highway"].color,
+    BLOCK_STYLES["plain"].color,
+    BLOCK_STYLES["residual"].color,
+    OTHER_STYLES[0].color,
+)
 HOVER = "%{meta[0]}<br>%{meta[1]}: %{x:.3g}<br>%{meta[2]}: %{y:.3g}<br>%{meta[3]}: %{z:.4g}<extra></extra>"
 
 
@@ -55,15 +60,17 @@ def surface(
         raise ConfigError(
             f"{len(tables)} surfaces came; more than {len(COLORS)} hide one another. Draw several figures."
         )
-    heights = {name: by_layer(each, f"z of {name!r}" if name else "z", "columns") for name, each in tables.items()}
+    heights = {
+        name: as_layer_table(each, f"z of {name!r}" if name else "z", "columns") for name, each in tables.items()
+    }
     if not heights or not all(each.size for each in heights.values()):
         return empty_figure("Nothing to draw: the surface has no point.")
     notes: list[str] = []
     figure = go.Figure(layout={"template": TEMPLATE, "height": 560, "margin": {"l": 0, "r": 40, "t": 40, "b": 8}})
     for (name, table), color in zip(heights.items(), COLORS, strict=False):
         rows, columns = table.shape
-        across, along = increasing(x, "x", columns), increasing(y, "y", rows)
-        kept_rows, kept_columns = evenly(rows, MOST_POINTS), evenly(columns, MOST_POINTS)
+        across, along = as_increasing(x, "x", columns), as_increasing(y, "y", rows)
+        kept_rows, kept_columns = evenly_spaced(rows, MAX_POINTS), evenly_spaced(columns, MAX_POINTS)
         if len(kept_rows) < rows or len(kept_columns) < columns:
             notes = [f"{len(kept_columns)} x {len(kept_rows)} of {columns:,} x {rows:,} points, evenly chosen."]
         figure.add_surface(
@@ -92,7 +99,7 @@ def surface(
             "narrow": {"height": 400, "margin.t": 40, "margin.b": 8, "margin.r": 0, "scene.camera.eye": _eye(2.1)},
         },
     )
-    make_room(figure)
+    add_margins(figure)
     return add_note(figure, notes)
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from thruway.errors import ConfigError
-from thruway.figures.lesions import KIND_LOOKS, stream_looks
-from thruway.figures.look import GREY, TEMPLATE, label
+from thruway.figures.lesions import KIND_STYLES, kind_styles
 from thruway.figures.panels import add_note, empty_figure, fit_legend, legend_key
+from thruway.figures.theme import GREY, TEMPLATE, label
 from thruway.figures.ticks import shortened
 
-__all__ = ["MOST_UNRAVELLED", "Wire", "residual_stream", "unravelled"]
+__all__ = ["MAX_UNRAVELLED", "Wire", "residual_stream", "unravelled"]
 
-MOST_UNRAVELLED = 6  # 64 paths: more nobody follows with the eye
+MAX_UNRAVELLED = 6  # 64 paths: more nobody follows with the eye
 ROW = {"stream": 34, "tree": 24}  # pixels
 BOTTOM = 56  # pixels; notes are placed for that
 BOX = 0.24  # half the width of a branch in the tree, in columns
@@ -58,7 +58,7 @@ def residual_stream(wires: Sequence[Wire], *, title: str = "") -> go.Figure:
     >>> [text.text for text in figure.layout.annotations]
     ['input', 'output', 'block 1', 'block 2']
     """
-    colors = stream_looks([wire.kind for wire in wires])
+    colors = kind_styles([wire.kind for wire in wires])
     if not wires:
         return empty_figure("Nothing to draw: the net has no branches.")
     bottom = len(wires) + 1
@@ -100,12 +100,12 @@ def unravelled(wires: Sequence[Wire], *, title: str = "") -> go.Figure:
     >>> [text.text for text in figure.layout.annotations if text.text.isdigit()]  # of the paths, from above
     ['0', '1', '1', '2']
     """
-    colors = stream_looks([wire.kind for wire in wires])
+    colors = kind_styles([wire.kind for wire in wires])
     if not wires:
         return empty_figure("Nothing to draw: the net has no branches.")
-    if len(wires) > MOST_UNRAVELLED:
+    if len(wires) > MAX_UNRAVELLED:
         raise ConfigError(
-            f"{len(wires)} branches have up to 2^{len(wires)} paths; {MOST_UNRAVELLED} branches can be drawn. "
+            f"{len(wires)} branches have up to 2^{len(wires)} paths; {MAX_UNRAVELLED} branches can be drawn. "
             "Draw a few of them, or the stream."
         )
     for number, wire in enumerate(wires):
@@ -213,7 +213,7 @@ class _Sheet:
         spots = _marks([place for place, _ in pointer], marker={"size": 20, "opacity": 0}, customdata=told)
         spots.hovertemplate = "%{customdata}<extra></extra>"
         keys = [
-            legend_key(kind, mode="markers", marker={"symbol": "square", "size": 14, "color": KIND_LOOKS[kind].color})
+            legend_key(kind, mode="markers", marker={"symbol": "square", "size": 14, "color": KIND_STYLES[kind].color})
             for kind in kinds
         ]
         figure = go.Figure(data=[sums, spots, *keys], layout={**layout, **axes})

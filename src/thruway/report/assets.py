@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.offline import get_plotlyjs
 
-from thruway.figures.look import TEMPLATE
+from thruway.figures.theme import TEMPLATE
 from thruway.report.markup import Markup, tag
 
 __all__ = ["content_security_policy", "figure_script", "page_script", "page_style", "plotly_bundle"]

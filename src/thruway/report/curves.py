@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 
 from thruway.errors import ConfigError, ShapeError, unknown_name
 from thruway.figures.lines import band
-from thruway.figures.look import GREY, Look, label, log_axis, looks
 from thruway.figures.panels import axes_of, empty_figure, fit_legend, legend_key, small_multiples
-from thruway.report.losses import drawable
+from thruway.figures.theme import GREY, MarkerStyle, block_styles, label, log_axis
+from thruway.report.losses import for_log_axis
 
 __all__ = ["loss_curves"]
 
@@ -59,22 +59,22 @@ def loss_curves(
     keys = list(dict.fromkeys([*best, *(means or {}), *(bands or {})]))
     if not keys:
         return empty_figure("No curve to draw: no trial has finished an epoch yet.")
-    block_looks = looks(block for block, _ in keys)
+    styles = block_styles(block for block, _ in keys)
     depths = sorted({depth for _, depth in keys})
-    groups: list[Any] = depths if panel == "depth" else list(block_looks)
-    titles = [f"depth {depth}" for depth in depths] if panel == "depth" else list(block_looks)
-    losses = [each for curve in (*best.values(), *(means or {}).values()) for each in drawable(curve[1]).ravel()]
+    groups: list[Any] = depths if panel == "depth" else list(styles)
+    titles = [f"depth {depth}" for depth in depths] if panel == "depth" else list(styles)
+    losses = [each for curve in (*best.values(), *(means or {}).values()) for each in for_log_axis(curve[1]).ravel()]
     x_axis = {"title": {"text": "time (epochs)"}, "rangemode": "tozero"}
     figure = small_multiples(titles, [x_axis] * len(groups), log_axis(loss_name, losses))
     named: set[str] = set()
-    for block, depth in sorted(keys, key=lambda key: (list(block_looks).index(key[0]), key[1])):
+    for block, depth in sorted(keys, key=lambda key: (list(styles).index(key[0]), key[1])):
         number = groups.index(depth if panel == "depth" else block)
-        look = block_looks[block]
+        style = styles[block]
         if panel == "block":
-            look = Look(look.color, DEPTH_SYMBOLS[depths.index(depth) % len(DEPTH_SYMBOLS)])
+            style = MarkerStyle(style.color, DEPTH_SYMBOLS[depths.index(depth) % len(DEPTH_SYMBOLS)])
         name = label(block if panel == "depth" else f"depth {depth}")
         x, y = axes_of(number)
-        for trace in _traces((block, depth), best, means or {}, bands or {}, look, markers=panel == "block"):
+        for trace in _traces((block, depth), best, means or {}, bands or {}, style, markers=panel == "block"):
             # In the panels of the blocks a depth has no colour of its own to show: see `_legend_keys`.
             shown = panel == "depth" and name not in named
             figure.add_trace(trace.update(name=name, legendgroup=name, showlegend=shown, xaxis=x, yaxis=y))
@@ -88,22 +88,22 @@ def _traces(
     best: Mapping[Key, Curve],
     means: Mapping[Key, Curve],
     bands: Mapping[Key, Band],
-    look: Look,
+    style: MarkerStyle,
     markers: bool,
 ) -> list[go.Scatter]:
     """What there is to draw for one block and depth: the best in front, so it is first in the legend too."""
     title = f"{label(key[0])}, depth {key[1]}"
     traces = []
     if key in best:
-        line = _line(key, *best[key], title + ", best", line={"color": look.color, "width": 2.2})
+        line = _line(key, *best[key], title + ", best", line={"color": style.color, "width": 2.2})
         if markers:
-            line.update(mode="lines+markers", marker={"symbol": look.symbol, "size": 8, "maxdisplayed": 7})
+            line.update(mode="lines+markers", marker={"symbol": style.symbol, "size": 8, "maxdisplayed": 7})
         traces.append(line)
     if key in means:
-        dashed = {"color": look.color, "width": 1.6, "dash": "dash"}
+        dashed = {"color": style.color, "width": 1.6, "dash": "dash"}
         traces.append(_line(key, *means[key], title + ", mean of the best few", line=dashed))
     if key in bands:
-        traces.append(_band(key, *bands[key], look))
+        traces.append(_band(key, *bands[key], style))
     return traces
 
 
@@ -121,7 +121,7 @@ def _legend_keys(depths: Sequence[int], has_means: bool, has_bands: bool) -> lis
 
 
 def _line(key: Key, epochs: ArrayLike, losses: ArrayLike, title: str, line: dict[str, Any]) -> go.Scatter:
-    x, y = np.asarray(epochs), drawable(losses)
+    x, y = np.asarray(epochs), for_log_axis(losses)
     _check_lengths(key, x, y)
     return go.Scatter(
         x=x,
@@ -134,11 +134,11 @@ def _line(key: Key, epochs: ArrayLike, losses: ArrayLike, title: str, line: dict
     )
 
 
-def _band(key: Key, epochs: ArrayLike, lowest: ArrayLike, highest: ArrayLike, look: Look) -> go.Scatter:
+def _band(key: Key, epochs: ArrayLike, lowest: ArrayLike, highest: ArrayLike, style: MarkerStyle) -> go.Scatter:
     """The area between the edges, with a gap where either is missing."""
-    x, low, high = np.asarray(epochs), drawable(lowest), drawable(highest)
+    x, low, high = np.asarray(epochs), for_log_axis(lowest), for_log_axis(highest)
     _check_lengths(key, x, low, high)
-    return band(x, low, high, color=look.color)
+    return band(x, low, high, color=style.color)
 
 
 def _check_lengths(key: Key, epochs: np.ndarray[Any, Any], *series: np.ndarray[Any, Any]) -> None:

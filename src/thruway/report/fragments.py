@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thruway.report.content import VERDICTS, Cell, ClaimVerdict, TableData
+from thruway.report.formatting import format_value, format_values, is_number
 from thruway.report.markup import Markup, join, tag
-from thruway.report.numbers import is_number, shown, shown_values
 
 __all__ = ["claims_list", "provenance_list", "table"]
 
@@ -21,7 +21,7 @@ def claims_list(claims: Sequence[ClaimVerdict]) -> Markup:
 
 def _claim(claim: ClaimVerdict) -> Markup:
     facts = {
-        "Measured": f"{claim.statistic}: {shown_values(claim.value)}",
+        "Measured": f"{claim.statistic}: {format_values(claim.value)}",
         "Needed": claim.threshold,
         "Source": claim.source,
     }
@@ -59,8 +59,8 @@ def table(data: TableData) -> Markup:
 def _cell(entry: Any, right: bool) -> Markup:
     value = _value(entry)
     if not isinstance(entry, Cell) or not entry.mark:
-        return tag("td", shown(value), **_side(right))
-    text = shown(value)
+        return tag("td", format_value(value), **_side(right))
+    text = format_value(value)
     if entry.mark == "diverged" and not is_number(value):
         text = "diverged"
     return tag("td", tag("span", text, class_=entry.mark), **_side(right))
@@ -93,4 +93,4 @@ def _fact(value: str | Sequence[str]) -> Markup | str:
         return value
     if isinstance(value, Sequence):
         return tag("ul", *(tag("li", str(each)) for each in value)) if value else "none"
-    return shown(value)
+    return format_value(value)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from thruway.figures.look import GREY, Look, label, log_axis, looks
 from thruway.figures.panels import axes_of, empty_figure, fit_legend, legend_key, small_multiples
-from thruway.report.losses import diverged, drawable, rail
-from thruway.report.numbers import shown
+from thruway.figures.theme import GREY, MarkerStyle, block_styles, label, log_axis
+from thruway.report.formatting import format_value
+from thruway.report.losses import diverged_level, for_log_axis, has_diverged
 
 __all__ = ["HYPERPARAMETERS", "Hyperparameter", "search_scatter"]
 
@@ -67,26 +67,29 @@ def search_scatter(
     if not panels:
         return empty_figure("No trial of this search has finished yet.")
     depths = sorted({row["depth"] for row in chosen})
-    finite = [float(drawable(row["final_loss"])) for row in chosen if not diverged(row)]
-    height = rail(finite)
-    lost = any(diverged(row) for row in chosen)
-    block_looks = looks(row["block"] for row in chosen)
+    finite = [float(for_log_axis(row["final_loss"])) for row in chosen if not has_diverged(row)]
+    height = diverged_level(finite)
+    lost = any(has_diverged(row) for row in chosen)
+    styles = block_styles(row["block"] for row in chosen)
     categories = [_categories(chosen, each.key) for each in panels]
     x_axes = [_x_axis(each, names, chosen) for each, names in zip(panels, categories, strict=True)]
     figure = small_multiples([""] * len(panels), x_axes, log_axis(loss_name, finite))
     for number, (each, names) in enumerate(zip(panels, categories, strict=True)):
         x, y = axes_of(number)
-        for order, (block, look) in enumerate(block_looks.items()):
+        for order, (block, style) in enumerate(styles.items()):
             own = [row for row in chosen if row["block"] == block and row.get(each.key) is not None]
-            place = _sidestep(order, len(block_looks))
-            gone = [diverged(row) for row in own]
+            place = _sidestep(order, len(styles))
+            gone = [has_diverged(row) for row in own]
             figure.add_scatter(
                 x=[names.index(str(row[each.key])) + place if names else row[each.key] for row in own],
-                y=[height if out else float(drawable(row["final_loss"])) for row, out in zip(own, gone, strict=True)],
+                y=[
+                    height if out else float(for_log_axis(row["final_loss"]))
+                    for row, out in zip(own, gone, strict=True)
+                ],
                 mode="markers",
                 marker={
-                    "color": look.color,
-                    "symbol": ["x" if out else look.symbol for out in gone],
+                    "color": style.color,
+                    "symbol": ["x" if out else style.symbol for out in gone],
                     "size": [7 + 5 * depths.index(row["depth"]) / max(1, len(depths) - 1) for row in own],
                     "opacity": 0.72,
                     "line": {"width": 0},
@@ -110,15 +113,17 @@ def search_scatter(
                 y1=height,
                 line={"color": GREY, "width": 1, "dash": "dot"},
             )
-    figure.add_traces(_legend_keys(block_looks, lost, len(depths) > 1))
+    figure.add_traces(_legend_keys(styles, lost, len(depths) > 1))
     return fit_legend(figure)
 
 
-def _legend_keys(blocks: Mapping[str, Look], lost: bool, sizes: bool) -> list[go.Scatter]:
+def _legend_keys(blocks: Mapping[str, MarkerStyle], lost: bool, sizes: bool) -> list[go.Scatter]:
     """The marks' meaning; a click on a block hides it in every panel."""
     keys = [
-        legend_key(block, legendgroup=label(block), mode="markers", marker={"symbol": look.symbol, "color": look.color})
-        for block, look in blocks.items()
+        legend_key(
+            block, legendgroup=label(block), mode="markers", marker={"symbol": style.symbol, "color": style.color}
+        )
+        for block, style in blocks.items()
     ]
     if lost:
         keys.append(legend_key("diverged", mode="markers", marker={"symbol": "x", "size": 8}))
@@ -154,9 +159,9 @@ def _sidestep(order: int, count: int) -> float:
 def _trial(row: Row, hyperparameters: Sequence[Hyperparameter]) -> str:
     """What the pointer shows: the trial, its loss, and every hyper-parameter it had."""
     lines = [f"{label(row['block'])}, depth {row['depth']}, trial {label(row.get('trial', '–'))}"]
-    lines.append("diverged" if diverged(row) else f"final loss {shown(row['final_loss'])}")
+    lines.append("diverged" if has_diverged(row) else f"final loss {format_value(row['final_loss'])}")
     lines += [
-        f"{label(each.key.replace('_', ' '))} {label(shown(row[each.key]))}"
+        f"{label(each.key.replace('_', ' '))} {label(format_value(row[each.key]))}"
         for each in hyperparameters
         if row.get(each.key) is not None
     ]

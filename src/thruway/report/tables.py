@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from thruway.figures.look import looks
+from thruway.figures.theme import block_styles
 from thruway.report.content import Cell, TableData
-from thruway.report.losses import diverged
+from thruway.report.losses import has_diverged
 
 __all__ = ["final_loss_table", "paper_comparison"]
 
@@ -27,11 +27,11 @@ def final_loss_table(rows: Sequence[Mapping[str, Any]], *, top: int = 10) -> Tab
     >>> final_loss_table(rows).rows
     ((10, 'plain', 0.1, 0.3, 3, Cell(value=1, mark='diverged'), None),)
     """
-    order = list(looks(row["block"] for row in rows))
+    order = list(block_styles(row["block"] for row in rows))
     groups: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["depth"], order.index(row["block"])), []).append(row)
-    losses = {key: sorted(row["final_loss"] for row in each if not diverged(row)) for key, each in groups.items()}
+    losses = {key: sorted(row["final_loss"] for row in each if not has_diverged(row)) for key, each in groups.items()}
     table = []
     for depth, block in sorted(groups):
         kept = losses[depth, block]

@@ -7,17 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thruway.errors import ConfigError, unknown_name
-from thruway.figures.given import Numbers
+from thruway.figures.inputs import FloatArray
 
-__all__ = ["KEEP", "evenly", "group_starts", "join", "largest", "mean", "smallest"]
+__all__ = ["REDUCTIONS", "downsample", "evenly_spaced", "group_starts", "largest", "mean", "smallest"]
 
 Starts = NDArray[np.intp]
 
 
-def evenly(count: int, most: int) -> list[int]:
+def evenly_spaced(count: int, most: int) -> list[int]:
     """At most `most` of `count` positions, evenly apart, always with the first and the last.
 
-    >>> evenly(5, 12), evenly(1000, 4)
+    >>> evenly_spaced(5, 12), evenly_spaced(1000, 4)
     ([0, 1, 2, 3, 4], [0, 333, 666, 999])
     """
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most)).tolist()})
@@ -33,23 +33,23 @@ def group_starts(count: int, most: int) -> tuple[Starts, int]:
     return np.arange(0, count, size), size
 
 
-def largest(table: Numbers, starts: Starts, axis: int) -> Numbers:
+def largest(table: FloatArray, starts: Starts, axis: int) -> FloatArray:
     """The largest number of each group; NaN only where all are."""
     return np.fmax.reduceat(table, starts, axis=axis)
 
 
-def smallest(table: Numbers, starts: Starts, axis: int) -> Numbers:
+def smallest(table: FloatArray, starts: Starts, axis: int) -> FloatArray:
     """The smallest number of each group; NaN only where all are."""
     return np.fmin.reduceat(table, starts, axis=axis)
 
 
-def extreme(table: Numbers, starts: Starts, axis: int) -> Numbers:
+def extreme(table: FloatArray, starts: Starts, axis: int) -> FloatArray:
     """The number farthest from 0 in each group, with its sign."""
     high, low = largest(table, starts, axis), smallest(table, starts, axis)
     return np.where(-low > high, low, high)
 
 
-def mean(table: Numbers, starts: Starts, axis: int) -> Numbers:
+def mean(table: FloatArray, starts: Starts, axis: int) -> FloatArray:
     """The mean of the numbers there are in each group; NaN only where there is none."""
     known = np.isfinite(table)
     total = np.add.reduceat(np.where(known, table, 0), starts, axis=axis)
@@ -58,7 +58,7 @@ def mean(table: Numbers, starts: Starts, axis: int) -> Numbers:
 
 
 # What stands for a group of cells in a heat map. "largest" makes sure that a single spike is seen.
-KEEP: dict[str, Callable[[Numbers, Starts, int], Numbers]] = {
+REDUCTIONS: dict[str, Callable[[FloatArray, Starts, int], FloatArray]] = {
     "largest": largest,
     "smallest": smallest,
     "farthest from 0": extreme,
@@ -66,15 +66,15 @@ KEEP: dict[str, Callable[[Numbers, Starts, int], Numbers]] = {
 }
 
 
-def join(table: Numbers, starts: Starts, keep: str, axis: int) -> Numbers:
-    """One number per group along `axis`, by a row of `KEEP`.
+def downsample(table: FloatArray, starts: Starts, keep: str, axis: int) -> FloatArray:
+    """One number per group along `axis`, by a row of `REDUCTIONS`.
 
     Raises:
-        ConfigError: for a name that is not in `KEEP`.
+        ConfigError: for a name that is not in `REDUCTIONS`.
 
-    >>> join(np.array([[1.0, -3.0, 2.0]]), np.array([0, 2]), "farthest from 0", axis=1)
+    >>> downsample(np.array([[1.0, -3.0, 2.0]]), np.array([0, 2]), "farthest from 0", axis=1)
     array([[-3.,  2.]])
     """
-    if keep not in KEEP:
-        raise ConfigError(unknown_name("keep", keep, KEEP))
-    return table if len(starts) == table.shape[axis] else KEEP[keep](table, starts, axis)
+    if keep not in REDUCTIONS:
+        raise ConfigError(unknown_name("keep", keep, REDUCTIONS))
+    return table if len(starts) == table.shape[axis] else REDUCTIONS[keep](table, starts, axis)

@@ -7,54 +7,54 @@ import numpy as np
 import plotly.graph_objects as go
 
 from thruway.errors import ConfigError
-from thruway.figures.given import Numbers, Values, increasing, layer_names, like
+from thruway.figures.downsampling import Starts, evenly_spaced, group_starts, largest, mean, smallest
+from thruway.figures.inputs import FloatArray, Values, as_array_like, as_increasing, layer_names
 from thruway.figures.lines import band, line
-from thruway.figures.look import label, log_axis
 from thruway.figures.panels import add_note, axes_of, empty_figure, fit_legend, small_multiples
 from thruway.figures.scales import layer_color
-from thruway.figures.thinning import Starts, evenly, group_starts, largest, mean, smallest
+from thruway.figures.theme import label, log_axis
 
-__all__ = ["MOST_LAYERS", "Tracks", "draw", "edges_as_markers", "line_in_band", "some_layers", "two_edges"]
+__all__ = ["MAX_LAYERS", "LayerSeries", "choose_layers", "draw_layers", "edges_as_markers", "line_in_band", "two_edges"]
 
-MOST_LAYERS = 12  # more lines than that nobody tells apart
-MOST_POINTS = 1000  # of a line; a page is about as many pixels wide
+MAX_LAYERS = 12  # more lines than that nobody tells apart
+MAX_POINTS = 1000  # of a line; a page is about as many pixels wide
 
 
 @dataclass(frozen=True)
-class Tracks:
+class LayerSeries:
     """What is drawn of every layer in one panel, each (layers, steps)."""
 
-    low: Numbers
-    mid: Numbers
-    high: Numbers
-    spread: Numbers | None = None
+    low: FloatArray
+    mid: FloatArray
+    high: FloatArray
+    spread: FloatArray | None = None
 
-    def thinned(self, rows: Sequence[int], starts: Starts) -> "Tracks":
+    def thinned(self, rows: Sequence[int], starts: Starts) -> "LayerSeries":
         """Only the layers `rows`; steps of one group together, outer numbers as extremes, inner ones as means."""
         low, mid, high = self.low[rows], self.mid[rows], self.high[rows]
         spread = None if self.spread is None else self.spread[rows]
         if len(starts) < self.mid.shape[1]:
             low, mid, high = smallest(low, starts, 1), mean(mid, starts, 1), largest(high, starts, 1)
             spread = None if spread is None else mean(spread, starts, 1)
-        return Tracks(low, mid, high, spread)
+        return LayerSeries(low, mid, high, spread)
 
 
-# Draws one layer: the panel's tracks, their row, the steps, the layer's name and colour.
-Style = Callable[[Tracks, int, Numbers, str, str], list[go.Scatter]]
+# Draws one layer: the panel's series, their row, the steps, the layer's name and colour.
+DrawLayer = Callable[[LayerSeries, int, FloatArray, str, str], list[go.Scatter]]
 
 
-def draw(
-    panels: Mapping[str, Tracks],
+def draw_layers(
+    panels: Mapping[str, LayerSeries],
     steps: Values,
     layers: Sequence[object] | None,
     y_name: str,
     x_name: str,
-    style: Style,
+    draw_layer: DrawLayer,
     keys: Sequence[go.Scatter],
     *,
     log: bool = False,
 ) -> go.Figure:
-    """The layers of every panel in `style`, the legend's further `keys`, and a note on what was left out.
+    """The layers of every panel by `draw_layer`, the legend's further `keys`, and a note on what was left out.
 
     Raises:
         ShapeError: if the panels, the steps and the layers do not fit together.
@@ -64,23 +64,23 @@ def draw(
         raise ConfigError("no panel came: an empty mapping. Give a table, or a mapping from names to tables.")
     first_name, first = next(iter(panels.items()))
     for name, other in panels.items():
-        like(other.mid, f"the table of {name!r}", first.mid, f"that of {first_name!r}")
+        as_array_like(other.mid, f"the table of {name!r}", first.mid, f"that of {first_name!r}")
     count, columns = first.mid.shape
-    names, x = layer_names(layers, count, "layer "), increasing(steps, "steps", columns)
+    names, x = layer_names(layers, count, "layer "), as_increasing(steps, "steps", columns)
     if not first.mid.size:
         return empty_figure("Nothing to draw: no layer was seen at any step yet.")
-    starts, together = group_starts(columns, MOST_POINTS)
-    rows, notes = some_layers(count)
+    starts, together = group_starts(columns, MAX_POINTS)
+    rows, notes = choose_layers(count)
     shown = {name: each.thinned(rows, starts) for name, each in panels.items()}
     if log:
         shown = {name: _positive(each) for name, each in shown.items()}
     y_axis = log_axis(y_name, _range(shown)) if log else {"title": {"text": y_name}}
     figure = small_multiples(list(panels), [{"title": {"text": label(x_name)}}] * len(panels), y_axis)
-    for number, tracks in enumerate(shown.values()):
+    for number, series in enumerate(shown.values()):
         x_axis, y_axis_name = axes_of(number)
         for place, row in enumerate(rows):
             name = label(names[row])
-            traces = style(tracks, place, x[starts], name, layer_color(row, count))
+            traces = draw_layer(series, place, x[starts], name, layer_color(row, count))
             for trace in traces:
                 trace.update(name=name, legendgroup=f"layer {row}", showlegend=False, xaxis=x_axis, yaxis=y_axis_name)
             # The legend shows the layer's line, not its faint band.
@@ -93,54 +93,54 @@ def draw(
     return add_note(figure, notes)
 
 
-def some_layers(count: int) -> tuple[list[int], list[str]]:
+def choose_layers(count: int) -> tuple[list[int], list[str]]:
     """The layers that are drawn of `count`, and the sentence that says so.
 
-    >>> rows, notes = some_layers(1000)
+    >>> rows, notes = choose_layers(1000)
     >>> len(rows), rows[0], rows[-1], notes
     (12, 0, 999, ['12 of 1,000 layers, evenly chosen.'])
     """
-    rows = evenly(count, MOST_LAYERS)
+    rows = evenly_spaced(count, MAX_LAYERS)
     return rows, [f"{len(rows)} of {count:,} layers, evenly chosen."] if len(rows) < count else []
 
 
-def edges_as_markers(names: tuple[str, str, str]) -> Style:
+def edges_as_markers(names: tuple[str, str, str]) -> DrawLayer:
     """A line in the middle, markers at both edges, a faint band between; the spread dashed."""
 
-    def style(tracks: Tracks, row: int, x: Numbers, name: str, color: str) -> list[go.Scatter]:
+    def draw_layer(series: LayerSeries, row: int, x: FloatArray, name: str, color: str) -> list[go.Scatter]:
         few = {"symbol": "circle", "size": 6, "maxdisplayed": 24}
         titles = [f"{name}, {label(each)}" for each in names]
-        faint = _faint(len(tracks.mid))
+        faint = _faint(len(series.mid))
         traces = [
-            band(x, tracks.low[row], tracks.high[row], color=color, opacity=faint),
-            line(x, tracks.mid[row], title=titles[1], x_name="step", color=color),
-            line(x, tracks.high[row], title=titles[2], x_name="step", color=color, width=0.8),
-            line(x, tracks.low[row], title=titles[0], x_name="step", color=color, width=0.8),
+            band(x, series.low[row], series.high[row], color=color, opacity=faint),
+            line(x, series.mid[row], title=titles[1], x_name="step", color=color),
+            line(x, series.high[row], title=titles[2], x_name="step", color=color, width=0.8),
+            line(x, series.low[row], title=titles[0], x_name="step", color=color, width=0.8),
         ]
         traces[2].update(mode="lines+markers", marker=few)
         traces[3].update(mode="lines+markers", marker=few | {"symbol": "circle-open"})
-        if tracks.spread is not None:
+        if series.spread is not None:
             title = f"{name}, standard deviation"
-            traces.append(line(x, tracks.spread[row], title=title, x_name="step", color=color, line_dash="dash"))
+            traces.append(line(x, series.spread[row], title=title, x_name="step", color=color, line_dash="dash"))
         return traces
 
-    return style
+    return draw_layer
 
 
-def line_in_band(tracks: Tracks, row: int, x: Numbers, name: str, color: str) -> list[go.Scatter]:
+def line_in_band(series: LayerSeries, row: int, x: FloatArray, name: str, color: str) -> list[go.Scatter]:
     """A line in its band."""
     return [
-        band(x, tracks.low[row], tracks.high[row], color=color),
-        line(x, tracks.mid[row], title=name, x_name="step", color=color),
+        band(x, series.low[row], series.high[row], color=color),
+        line(x, series.mid[row], title=name, x_name="step", color=color),
     ]
 
 
-def two_edges(tracks: Tracks, row: int, x: Numbers, name: str, color: str) -> list[go.Scatter]:
+def two_edges(series: LayerSeries, row: int, x: FloatArray, name: str, color: str) -> list[go.Scatter]:
     """A line on either side of a faint band."""
     return [
-        band(x, tracks.low[row], tracks.high[row], color=color, opacity=_faint(len(tracks.mid))),
-        line(x, tracks.high[row], title=name, x_name="step", color=color, width=1.6),
-        line(x, tracks.low[row], title=name, x_name="step", color=color, width=1.6),
+        band(x, series.low[row], series.high[row], color=color, opacity=_faint(len(series.mid))),
+        line(x, series.high[row], title=name, x_name="step", color=color, width=1.6),
+        line(x, series.low[row], title=name, x_name="step", color=color, width=1.6),
     ]
 
 
@@ -149,14 +149,14 @@ def _faint(count: int) -> float:
     return min(0.1, 0.25 / count)
 
 
-def _positive(tracks: Tracks) -> Tracks:
+def _positive(series: LayerSeries) -> LayerSeries:
     """What has a logarithm; the rest are gaps."""
-    low, mid, high = (np.where(each > 0, each, np.nan) for each in (tracks.low, tracks.mid, tracks.high))
-    spread = None if tracks.spread is None else np.where(tracks.spread > 0, tracks.spread, np.nan)
-    return Tracks(low, mid, high, spread)
+    low, mid, high = (np.where(each > 0, each, np.nan) for each in (series.low, series.mid, series.high))
+    spread = None if series.spread is None else np.where(series.spread > 0, series.spread, np.nan)
+    return LayerSeries(low, mid, high, spread)
 
 
-def _range(panels: Mapping[str, Tracks]) -> list[float]:
+def _range(panels: Mapping[str, LayerSeries]) -> list[float]:
     """The ends of what is drawn, for the labels of a logarithmic axis."""
     tables = [table for each in panels.values() for table in (each.low, each.mid, each.high, each.spread)]
     known = np.concatenate([table[np.isfinite(table)] for table in tables if table is not None])

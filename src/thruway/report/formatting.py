@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["is_number", "shown", "shown_values"]
+__all__ = ["format_value", "format_values", "is_number"]
 
 MISSING = "–"
 
@@ -17,10 +17,10 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """`value` as a reader wants it.
 
-    >>> [shown(v) for v in (12345, 0.012345678, 3.2e-7, float("nan"), None, True, "tanh")]
+    >>> [format_value(v) for v in (12345, 0.012345678, 3.2e-7, float("nan"), None, True, "tanh")]
     ['12,345', '0.01235', '3.2e-07', 'NaN', '–', 'yes', 'tanh']
     """
     if value is None:
@@ -30,11 +30,11 @@ def shown(value: Any) -> str:
     if isinstance(value, Integral):
         return f"{int(value):,}"
     if isinstance(value, Real):
-        return _shown_float(float(value))
+        return _format_float(float(value))
     return str(value)
 
 
-def _shown_float(number: float) -> str:
+def _format_float(number: float) -> str:
     """Four significant digits, without exponent where that stays short."""
     if math.isnan(number):
         return "NaN"
@@ -44,13 +44,13 @@ def _shown_float(number: float) -> str:
     return f"{number:,.0f}" if 999.95 <= abs(number) < 1e5 else f"{number:.4g}"
 
 
-def shown_values(value: float | Sequence[float]) -> str:
+def format_values(value: float | Sequence[float]) -> str:
     """One number, or the numbers of several seeds.
 
-    >>> shown_values(0.5), shown_values([0.5, 0.25])
+    >>> format_values(0.5), format_values([0.5, 0.25])
     ('0.5', '0.5 · 0.25 (per seed)')
     """
     if isinstance(value, Sequence | np.ndarray):
-        text = " · ".join(shown(each) for each in value) or MISSING
+        text = " · ".join(format_value(each) for each in value) or MISSING
         return f"{text} (per seed)" if len(value) > 1 else text
-    return shown(value)
+    return format_value(value)

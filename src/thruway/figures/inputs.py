@@ -9,19 +9,28 @@ from numpy.typing import ArrayLike, NDArray
 
 from thruway.errors import ConfigError, ShapeError
 
-__all__ = ["Numbers", "Values", "by_layer", "increasing", "layer_names", "like", "numbers"]
+__all__ = [
+    "FloatArray",
+    "Values",
+    "as_array",
+    "as_array_like",
+    "as_increasing",
+    "as_layer_table",
+    "as_vector",
+    "layer_names",
+]
 
-Numbers = NDArray[np.floating[Any]]
+FloatArray = NDArray[np.floating[Any]]
 Values = ArrayLike | torch.Tensor
 
 
-def numbers(values: Values, name: str) -> Numbers:
+def as_array(values: Values, name: str) -> FloatArray:
     """`values` as a float array on the host; infinity, which no axis can show, becomes NaN.
 
     Raises:
         ConfigError: if they are not numbers.
 
-    >>> numbers([1, float("inf")], "losses")
+    >>> as_array([1, float("inf")], "losses")
     array([ 1., nan])
     """
     if isinstance(values, torch.Tensor):
@@ -37,13 +46,25 @@ def numbers(values: Values, name: str) -> Numbers:
     return np.where(np.isfinite(array), array, array.dtype.type(np.nan))
 
 
-def by_layer(values: Values, name: str, columns: str = "steps") -> Numbers:
+def as_vector(values: Values, name: str) -> FloatArray:
+    """`values` as one row of numbers.
+
+    Raises:
+        ShapeError: if they have not one dimension.
+    """
+    row = as_array(values, name)
+    if row.ndim != 1:
+        raise ShapeError(f"{name} has shape {row.shape}; a number per branch, length or draw is wanted. Flatten it.")
+    return row
+
+
+def as_layer_table(values: Values, name: str, columns: str = "steps") -> FloatArray:
     """`values` as a table with one row per layer.
 
     Raises:
         ShapeError: if they have not two dimensions.
     """
-    table = numbers(values, name)
+    table = as_array(values, name)
     if table.ndim != 2:
         raise ShapeError(
             f"{name} has shape {table.shape}; a figure of layers needs (layers, {columns}). "
@@ -52,13 +73,13 @@ def by_layer(values: Values, name: str, columns: str = "steps") -> Numbers:
     return table
 
 
-def like(values: Values, name: str, table: Numbers, other: str) -> Numbers:
+def as_array_like(values: Values, name: str, table: FloatArray, other: str) -> FloatArray:
     """`values` as numbers, of the shape of `table`.
 
     Raises:
         ShapeError: if the shapes differ.
     """
-    array = numbers(values, name)
+    array = as_array(values, name)
     if array.shape != table.shape:
         raise ShapeError(
             f"{name} has shape {array.shape} and {other} {table.shape}. Give both for the same layers and steps; "
@@ -67,14 +88,14 @@ def like(values: Values, name: str, table: Numbers, other: str) -> Numbers:
     return array
 
 
-def increasing(values: Values, name: str, count: int) -> Numbers:
+def as_increasing(values: Values, name: str, count: int) -> FloatArray:
     """`values` as `count` finite, increasing numbers of an axis.
 
     Raises:
         ShapeError: if there are not `count` of them.
         ConfigError: if they do not increase.
     """
-    array = numbers(values, name)
+    array = as_array(values, name)
     if array.shape != (count,):
         raise ShapeError(f"{name} has shape {array.shape}, for {count:,} columns. Give one number per column.")
     # Written so that NaN is refused too.
