@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 from torch.testing import assert_close
 
+from thruway import init
 from thruway.errors import ConfigError, InitError
-from thruway.init import SCHEMES, Account, Part, Row, initialize
+from thruway.init import SCHEMES, InitSummary, Part, Row, initialize
 
 
-def _row(account: Account, parameter: str, part: str = "") -> Row:
-    (row,) = [row for row in account if (row.parameter, row.part) == (parameter, part)]
+def _row(summary: InitSummary, parameter: str, part: str = "") -> Row:
+    (row,) = [row for row in summary if (row.parameter, row.part) == (parameter, part)]
     return row
 
 
@@ -28,9 +29,9 @@ def test_no_element_is_missed_and_seeds_repeat(kind: Kind, scheme: str) -> None:
     for model in models:
         for parameter in model.parameters():
             nn.init.constant_(parameter, math.nan)
-        account = initialize(model, scheme, generator=seeded(3))
-        assert {row.parameter for row in account} == {n for n, p in model.named_parameters() if p.numel()}
-        assert not account.skipped
+        summary = initialize(model, scheme, generator=seeded(3))
+        assert {row.parameter for row in summary} == {n for n, p in model.named_parameters() if p.numel()}
+        assert not summary.skipped
     for (name, one), two in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
         assert one.isfinite().all(), name
         assert torch.equal(one, two), name
@@ -40,9 +41,9 @@ def test_no_element_is_missed_and_seeds_repeat(kind: Kind, scheme: str) -> None:
 def test_the_account_tells_the_spread(kind: Kind) -> None:
     """Every matrix of an orthogonal start has exactly the energy that its rows in the account promise."""
     model = kind.build()
-    account = initialize(model, "orthogonal", generator=seeded(), gain=1.3)
+    summary = initialize(model, "orthogonal", generator=seeded(), gain=1.3)
     for name, parameter in model.named_parameters():
-        rows = [row for row in account if row.parameter == name]
+        rows = [row for row in summary if row.parameter == name]
         if {row.done for row in rows} == {"orthogonal"}:
             stds = torch.tensor([row.std for row in rows], dtype=torch.float64)
             # All parts of one parameter are of one size. float32 weights.
@@ -51,9 +52,9 @@ def test_the_account_tells_the_spread(kind: Kind) -> None:
 
 def test_maps_that_share_a_weight_have_fans_of_their_own() -> None:
     layer = FusedHighway(64)
-    account = initialize(layer, "glorot_normal", generator=seeded())
+    summary = initialize(layer, "glorot_normal", generator=seeded())
     for part, block in zip(("transform", "transform_gate"), layer.weight.detach().chunk(2), strict=True):
-        row = _row(account, "weight", part)
+        row = _row(summary, "weight", part)
         assert (row.fan_in, row.fan_out, row.std) == (64, 64, pytest.approx(1 / 8))
         # Taken as one (128, 64) map it would be 2/192: 1/3 off, against a standard error of sqrt(2/4096) = 0.022.
         assert abs(block.square().mean().item() * 64 - 1) < 5 * math.sqrt(2 / block.numel())
@@ -61,11 +62,11 @@ def test_maps_that_share_a_weight_have_fans_of_their_own() -> None:
 
 def test_gate_biases_start_where_the_module_says() -> None:
     model = nn.Sequential(nn.Linear(4, 4), FusedHighway(4, gate_bias=-3.0), FusedHighway(4, gate_bias=-math.inf))
-    account = initialize(model, "glorot_uniform", generator=seeded(), bias=0.5)
+    summary = initialize(model, "glorot_uniform", generator=seeded(), bias=0.5)
     assert_close(model[0].bias.detach(), torch.full((4,), 0.5), rtol=0, atol=0)
     assert model[1].bias.tolist() == [0.0] * 4 + [-3.0] * 4
     assert model[2].bias.tolist() == [0.0] * 4 + [-math.inf] * 4
-    assert _row(account, "1.bias", "transform_gate").done == "constant -3"
+    assert _row(summary, "1.bias", "transform_gate").done == "constant -3"
 
 
 def test_a_fused_stack_gets_the_numbers_of_its_layers() -> None:
@@ -108,11 +109,11 @@ def test_gain_follows_the_activation_where_it_is_known() -> None:
         nn.Linear(8, 8),
         nn.Softmax(dim=1),
     )
-    account = initialize(model, "lecun_normal", generator=seeded())
-    gains = {name: _row(account, f"{name}.weight").gain for name in ("0.0", "3", "6", "7")}
+    summary = initialize(model, "lecun_normal", generator=seeded())
+    gains = {name: _row(summary, f"{name}.weight").gain for name in ("0.0", "3", "6", "7")}
     assert gains == {"0.0": math.sqrt(2), "3": 1.6765, "6": 1.0, "7": 1.0}
-    assert _row(account, "3.weight").note == "gain of silu"
-    assert _row(account, "7.weight").note == "gain 1: Softmax follows: its gain is not known"
+    assert _row(summary, "3.weight").note == "gain of silu"
+    assert _row(summary, "7.weight").note == "gain 1: Softmax follows: its gain is not known"
     assert _row(initialize(nn.Linear(2, 2), "lecun_normal"), "weight").note == "gain 1: what follows is not known"
 
 
@@ -128,27 +129,27 @@ def test_gain_is_not_counted_twice() -> None:
 @pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
 def test_recurrent_gates_are_maps_of_their_own(kind: type[nn.RNNBase], gates: int) -> None:
     layer = kind(5, 5)
-    account = initialize(layer, "orthogonal", generator=seeded(), bias=0.25)
+    summary = initialize(layer, "orthogonal", generator=seeded(), bias=0.25)
     for block in layer.weight_hh_l0.detach().chunk(gates):
         assert_close(block @ block.T, torch.eye(5), rtol=0, atol=1e-5)  # float32
     # The two biases add up to what was asked for.
     assert_close((layer.bias_ih_l0 + layer.bias_hh_l0).detach(), torch.full((5 * gates,), 0.25))
-    assert len([row for row in account if row.parameter == "weight_ih_l0"]) == gates
+    assert len([row for row in summary if row.parameter == "weight_ih_l0"]) == gates
 
 
 def test_query_key_and_value_are_maps_of_their_own() -> None:
     layer = nn.MultiheadAttention(64, 2)
-    account = initialize(layer, "glorot_uniform", generator=seeded())
+    summary = initialize(layer, "glorot_uniform", generator=seeded())
     for part, block in zip(("query", "key", "value"), layer.in_proj_weight.detach().chunk(3), strict=True):
-        assert _row(account, "in_proj_weight", part).fan_out == 64
+        assert _row(summary, "in_proj_weight", part).fan_out == 64
         # One (192, 64) map would have 2/256, half of this.
         assert abs(block.square().mean().item() * 64 - 1) < 5 * math.sqrt(0.8 / block.numel())
 
 
 def test_transposed_convolutions_read_their_first_axis() -> None:
     layer = nn.ConvTranspose1d(6, 4, 3, groups=2)
-    account = initialize(layer, "orthogonal", generator=seeded())
-    assert [(row.fan_in, row.fan_out) for row in account if row.parameter == "weight"] == [(9, 6)] * 2
+    summary = initialize(layer, "orthogonal", generator=seeded())
+    assert [(row.fan_in, row.fan_out) for row in summary if row.parameter == "weight"] == [(9, 6)] * 2
     for block in layer.weight.detach().chunk(2):
         matrix = block.transpose(0, 1).flatten(1)
         assert_close(matrix @ matrix.T, torch.eye(2), rtol=0, atol=1e-5)  # float32
@@ -176,19 +177,19 @@ def test_norms_start_as_the_identity_and_embeddings_with_unit_variance() -> None
         nn.init.constant_(parameter, 9.0)
     initialize(norm, "zeros")
     assert (norm.weight.tolist(), norm.bias.tolist()) == ([1.0] * 3, [0.0] * 3)
-    account = initialize(lookup, "he_normal", generator=seeded())
+    summary = initialize(lookup, "he_normal", generator=seeded())
     rows = torch.cat([lookup.weight[:7], lookup.weight[8:]])
     assert abs(rows.square().mean().item() - 1) < 5 * math.sqrt(2 / rows.numel())
     assert not lookup.weight[7].any()
-    assert "row 7 is 0" in account.rows[0].note
+    assert "row 7 is 0" in summary.rows[0].note
 
 
 def test_shared_parameters_are_filled_once_and_by_the_map() -> None:
     model = nn.ModuleDict({"embed": nn.Embedding(50, 32), "head": nn.Linear(32, 50, bias=False)})
     model["head"].weight = model["embed"].weight
-    account = initialize(model, "lecun_normal", generator=seeded())
-    assert len(account) == 1
-    row = account.rows[0]
+    summary = initialize(model, "lecun_normal", generator=seeded())
+    assert len(summary) == 1
+    row = summary.rows[0]
     assert (row.parameter, row.done, row.fan_in) == ("embed.weight", "lecun_normal", 32)
     assert "shared with head.weight" in row.note
     # As an embedding it would have variance 1.
@@ -208,9 +209,9 @@ def test_an_unknown_parameter_is_named_and_nothing_is_written() -> None:
     with pytest.raises(InitError, match=r"'1\.scale' of Scaled, shape \(\).*init_parts.*unknown=\"keep\""):
         initialize(model, "he_normal", generator=seeded())
     assert all(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
-    account = initialize(model, "he_normal", generator=seeded(), unknown="keep")
+    summary = initialize(model, "he_normal", generator=seeded(), unknown="keep")
     assert model[1].scale.item() == 5.0
-    assert [(row.parameter, row.done, row.note) for row in account.skipped] == [
+    assert [(row.parameter, row.done, row.note) for row in summary.skipped] == [
         ("1.scale", "kept", "no rule for Scaled")
     ]
     assert not torch.equal(before["0.weight"], model[0].weight)
@@ -238,10 +239,10 @@ class Wrapper(nn.Module):
 
 def test_a_wrapper_speaks_for_the_modules_inside() -> None:
     model = Wrapper()
-    account = initialize(model, "he_normal", generator=seeded())
+    summary = initialize(model, "he_normal", generator=seeded())
     assert model.gate.bias.tolist() == [-4.0] * 3
     assert model.scale.item() == 0.0
-    assert [row.parameter for row in account] == ["scale", "gate.weight", "gate.bias"]
+    assert [row.parameter for row in summary] == ["scale", "gate.weight", "gate.bias"]
 
 
 @pytest.mark.parametrize(
@@ -307,12 +308,12 @@ def test_looks_linear_makes_a_relu_network_linear() -> None:
         nn.ReLU(),
         nn.Linear(20, 6),
     ).double().eval()  # fmt: skip
-    account = initialize(model, "looks_linear", generator=seeded())
+    summary = initialize(model, "looks_linear", generator=seeded())
     x, y = torch.randn(2, 3, 8, 4, 4, dtype=torch.float64, generator=seeded(1))
     assert_close(model(2 * x - 3 * y), 2 * model(x) - 3 * model(y), rtol=0, atol=1e-12)
-    forms = [row.note for row in account if row.done == "looks_linear"]
+    forms = [row.note for row in summary if row.done == "looks_linear"]
     assert forms == ["[[V], [-V]]", *["[[V, -V], [-V, V]]"] * 7, "[V, -V]"]
-    for row in account:
+    for row in summary:
         if row.done == "looks_linear":
             spread = model.get_parameter(row.parameter).square().mean().sqrt().item()
             assert spread == pytest.approx(row.std, rel=1e-12)
@@ -336,3 +337,10 @@ def test_the_account_prints_as_a_table() -> None:
     assert [line.split()[0] for line in lines] == ["0.scale", "0.inner.weight", "0.inner.bias"]
     # Columns stand under their heads.
     assert all(line[head.index("done") - 2 : head.index("done")] == "  " for line in lines)
+
+
+def test_the_former_name_of_the_summary_is_deprecated():
+    with pytest.warns(DeprecationWarning, match="use InitSummary"):
+        assert init.Account is InitSummary
+    with pytest.raises(AttributeError, match="no attribute 'Acount'"):
+        _ = init.Acount

@@ -48,9 +48,9 @@ def _as_published(model: nn.Module, batch: Tensor, tol: float) -> None:
 
 def test_every_layer_puts_out_unit_variance() -> None:
     model, x = _deep(), _batch(100, 20)
-    account = lsuv_(model, x, generator=seeded(), tol=1e-6)
+    summary = lsuv_(model, x, generator=seeded(), tol=1e-6)
     assert _variances(model, x, (nn.Linear,)) == pytest.approx([1.0] * 8, abs=1e-6)
-    scaled = [row for row in account if row.done == "orthogonal, scaled"]
+    scaled = [row for row in summary if row.done == "orthogonal, scaled"]
     assert [row.parameter for row in scaled] == [f"{2 * i}.weight" for i in range(8)]
     for row in scaled:
         assert model.get_parameter(row.parameter).square().mean().sqrt().item() == pytest.approx(row.std, rel=1e-12)
@@ -140,16 +140,16 @@ def test_values_that_are_not_finite_are_refused() -> None:
 def test_of_a_highway_layer_the_transform_is_scaled_and_the_gate_is_not(activation: nn.Module) -> None:
     layer = FusedHighway(12, activation=activation).double()
     x = _batch(80, 12)
-    account = lsuv_(layer, x, generator=seeded(), tol=1e-6)
+    summary = lsuv_(layer, x, generator=seeded(), tol=1e-6)
     transform, gate = layer.weight.detach().chunk(2)
     assert (x @ transform.T).var(correction=0).item() == pytest.approx(1.0, abs=1e-6)
     assert_close(gate @ gate.T, torch.eye(12, dtype=torch.float64), rtol=0, atol=1e-12)
     assert layer.bias.tolist() == [0.0] * 12 + [-2.0] * 12
-    assert {row.part: row.done for row in account if row.parameter == "weight"} == {
+    assert {row.part: row.done for row in summary if row.parameter == "weight"} == {
         "transform": "orthogonal, scaled",
         "transform_gate": "orthogonal",
     }
-    assert not account.skipped
+    assert not summary.skipped
     assert _hooks_of(layer) == 0
 
 
@@ -167,9 +167,9 @@ class Branching(nn.Module):
 
 def test_what_could_not_be_scaled_is_in_the_account() -> None:
     model, x = Branching().double(), _batch(30, 6)
-    account = lsuv_(model, {"x": x, "scale": 2.0}, generator=seeded(), tol=1e-6)
+    summary = lsuv_(model, {"x": x, "scale": 2.0}, generator=seeded(), tol=1e-6)
     assert model.twice(2 * x).var(correction=0).item() == pytest.approx(1.0, abs=1e-6)
-    reasons = {row.parameter: row.note for row in account.skipped}
+    reasons = {row.parameter: row.note for row in summary.skipped}
     assert reasons["never.weight"] == "not scaled: did not run on this batch"
     assert reasons["rnn.weight_hh_l0"] == "not scaled: no module puts out its pre-activation"
     assert "stack.weight" in reasons
@@ -191,8 +191,8 @@ class Noisy(nn.Linear):
 
 
 def test_a_layer_that_cannot_reach_unit_variance_is_told() -> None:
-    account = lsuv_(nn.Sequential(Noisy(4, 4)).double(), _batch(20, 4), generator=seeded(), max_iterations=3)
-    (row,) = account.skipped
+    summary = lsuv_(nn.Sequential(Noisy(4, 4)).double(), _batch(20, 4), generator=seeded(), max_iterations=3)
+    (row,) = summary.skipped
     assert row.parameter == "0.weight"
     assert "in 3: variance" in row.note
     assert "still outside tol" in row.note

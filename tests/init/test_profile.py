@@ -18,7 +18,7 @@ VARIANCES = [spread / width for spread, width in zip(SPREADS, WIDTHS, strict=Fal
 RUNS = 24
 
 
-def _measured(activation: str, run: int) -> Tensor:
+def _run_and_measure(activation: str, run: int) -> Tensor:
     """Mean squares of z^0..z^L, then of dC/ds, then of dC/dW, in one random net."""
     function = {"linear": lambda s: s, "tanh": torch.tanh, "relu": torch.relu}[activation]
     generator = seeded(run)
@@ -38,7 +38,7 @@ def _measured(activation: str, run: int) -> Tensor:
 def test_predicted_profile_is_the_measured_one(activation: str) -> None:
     profile = variance_profile(WIDTHS, VARIANCES, activation=activation)
     predicted = torch.tensor(profile.activations + profile.gradients + profile.weight_gradients, dtype=torch.float64)
-    ratios = torch.stack([_measured(activation, run) for run in range(RUNS)]) / predicted
+    ratios = torch.stack([_run_and_measure(activation, run) for run in range(RUNS)]) / predicted
     error = ratios.std(dim=0) / math.sqrt(RUNS)
     # Small enough to tell a missing factor of 1.5 from noise, or the next line would prove nothing.
     assert error.max() < 0.08
@@ -85,10 +85,10 @@ def test_gradients_grow_by_chi_per_layer(sigma_w: float, sigma_b: float) -> None
 
 def test_a_model_gives_its_widths_and_variances() -> None:
     model = nn.Sequential(nn.Linear(30, 50), nn.ReLU(), nn.Linear(50, 20)).double()
-    account = initialize(model, "orthogonal", generator=seeded(), gain=1.0)
+    summary = initialize(model, "orthogonal", generator=seeded(), gain=1.0)
     widths, variances = stack_of(model)
     assert widths == [30, 50, 20]
-    expected = [row.std**2 for row in account if row.std]
+    expected = [row.std**2 for row in summary if row.std]
     assert variances == pytest.approx(expected, rel=1e-12)
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError, InitError
-from thruway.init.account import Account, Row
-from thruway.init.ownership import Claim, Parameters, claims_of
+from thruway.init.model_init import initialize
+from thruway.init.ownership import OwnedPart, Parameters, list_owned_parts
 from thruway.init.parts import HasParts
-from thruway.init.whole import initialize
+from thruway.init.summary import InitSummary, Row
 
 __all__ = ["lsuv_"]
 
@@ -42,7 +42,7 @@ def lsuv_(
     tol: float = 0.01,
     max_iterations: int = 10,
     unknown: Literal["raise", "keep"] = "raise",
-) -> Account:
+) -> InitSummary:
     """Scale every layer so that its output, before the activation, has variance 1 on your data.
 
     All weights first become orthogonal with gain 1. Then, as the batch passes through, each dense or
@@ -76,7 +76,7 @@ def lsuv_(
     >>> g = torch.Generator().manual_seed(0)
     >>> net = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 3))
     >>> x = 5 * torch.randn(64, 6, generator=g)
-    >>> account = lsuv_(net, x, generator=g)
+    >>> summary = lsuv_(net, x, generator=g)
     >>> torch.allclose(net(x).var(), torch.ones(()), atol=0.02)
     True
     """
@@ -84,11 +84,11 @@ def lsuv_(
         raise ConfigError(
             f"tol={tol}, max_iterations={max_iterations} are not allowed: pass a positive tol and at least 1 iteration."
         )
-    saved = [(parameter, parameter.detach().clone()) for parameter in _ready(model)]
+    saved = [(parameter, parameter.detach().clone()) for parameter in _parameters(model)]
     try:
-        account = initialize(model, "orthogonal", generator=generator, gain=1.0, unknown=unknown)
+        summary = initialize(model, "orthogonal", generator=generator, gain=1.0, unknown=unknown)
         layers = _layers(model)
-        with torch.no_grad(), _untouched(model), _scaling(layers, tol, max_iterations):
+        with torch.no_grad(), _restoring_state(model), _scaling(layers, tol, max_iterations):
             _call(model, batch)
         gates = _gates(model)
         if not any(layer.has_run for layer in layers):
@@ -101,21 +101,21 @@ def lsuv_(
             for parameter, value in saved:
                 parameter.copy_(value)
         raise
-    return Account(tuple(_retold(row, layers, gates, tol) for row in account))
+    return InitSummary(tuple(_scaled_row(row, layers, gates, tol) for row in summary))
 
 
-def _ready(model: nn.Module) -> list[nn.Parameter]:
+def _parameters(model: nn.Module) -> list[nn.Parameter]:
     return list(Parameters(model).tensors.values())
 
 
 def _layers(model: nn.Module) -> list[_Layer]:
     found: dict[int, _Layer] = {}
     parameters = Parameters(model)
-    for claim in claims_of(model, parameters, bias=0.0):
-        weight = _scaled_weight(claim)
+    for entry in list_owned_parts(model, parameters, bias=0.0):
+        weight = _scaled_weight(entry)
         if weight is not None:
-            layer = found.setdefault(id(claim.module), _Layer(claim.path, claim.module, weight, set()))
-            layer.rows.add((parameters.names[id(claim.weight_in)][0], claim.part.name))
+            layer = found.setdefault(id(entry.module), _Layer(entry.path, entry.module, weight, set()))
+            layer.rows.add((parameters.names[id(entry.weight_in)][0], entry.part.name))
     return list(found.values())
 
 
@@ -123,27 +123,29 @@ def _gates(model: nn.Module) -> set[tuple[str, str]]:
     """The rows of maps that a module lists as going into a sigmoid."""
     parameters = Parameters(model)
     return {
-        (parameters.names[id(claim.weight_in)][0], claim.part.name)
-        for claim in claims_of(model, parameters, bias=0.0)
-        if isinstance(claim.module, HasParts) and claim.part.activation == "sigmoid"
+        (parameters.names[id(entry.weight_in)][0], entry.part.name)
+        for entry in list_owned_parts(model, parameters, bias=0.0)
+        if isinstance(entry.module, HasParts) and entry.part.activation == "sigmoid"
     }
 
 
-def _scaled_weight(claim: Claim) -> Tensor | None:
-    if not claim.owns_weight or claim.part.weight_value is not None:
+def _scaled_weight(entry: OwnedPart) -> Tensor | None:
+    if not entry.owns_weight or entry.part.weight_value is not None:
         return None
-    if isinstance(claim.module, HasParts):
-        has_activation = isinstance(getattr(claim.module, "activation", None), nn.Module)
-        return claim.part.weight if claim.part.name == "transform" and has_activation else None
+    if isinstance(entry.module, HasParts):
+        has_activation = isinstance(getattr(entry.module, "activation", None), nn.Module)
+        return entry.part.weight if entry.part.name == "transform" and has_activation else None
     # All groups of a transposed convolution at once.
-    return claim.weight_in if isinstance(claim.module, _SCALED) else None
+    return entry.weight_in if isinstance(entry.module, _SCALED) else None
 
 
 @contextlib.contextmanager
 def _scaling(layers: list[_Layer], tol: float, max_iterations: int) -> Iterator[None]:
     """While this lasts, each layer's first call scales it."""
     hooks = [
-        layer.module.register_forward_hook(partial(_settle, layer, tol, max_iterations), with_kwargs=True, prepend=True)
+        layer.module.register_forward_hook(
+            partial(_scale_layer, layer, tol, max_iterations), with_kwargs=True, prepend=True
+        )
         for layer in layers
     ]
     try:
@@ -153,7 +155,7 @@ def _scaling(layers: list[_Layer], tol: float, max_iterations: int) -> Iterator[
             hook.remove()
 
 
-def _settle(
+def _scale_layer(
     layer: _Layer,
     tol: float,
     max_iterations: int,
@@ -166,19 +168,19 @@ def _settle(
     if layer.has_run:
         return output
     layer.has_run = True
-    output, variance = _measured(layer, inputs, named)
+    output, variance = _run_and_measure(layer, inputs, named)
     layer.before = variance
     while abs(variance - 1) > tol and layer.passes < max_iterations:
         factor = variance**-0.5
         layer.weight.detach().mul_(factor)
         layer.factor *= factor
         layer.passes += 1
-        output, variance = _measured(layer, inputs, named)
+        output, variance = _run_and_measure(layer, inputs, named)
     layer.after = variance
     return output
 
 
-def _measured(layer: _Layer, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, float]:
+def _run_and_measure(layer: _Layer, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, float]:
     """The module's output, and the variance of its pre-activation."""
     if isinstance(layer.module, HasParts):
         seen: list[float] = []
@@ -212,7 +214,7 @@ def _place(layer: _Layer) -> str:
 
 
 @contextlib.contextmanager
-def _untouched(model: nn.Module) -> Iterator[None]:
+def _restoring_state(model: nn.Module) -> Iterator[None]:
     """Put buffers and torch's generators back afterwards."""
     buffers = [
         (module, name, buffer, buffer.clone())
@@ -239,7 +241,7 @@ def _call(model: nn.Module, batch: Any) -> None:
         model(batch)
 
 
-def _retold(row: Row, layers: list[_Layer], gates: set[tuple[str, str]], tol: float) -> Row:
+def _scaled_row(row: Row, layers: list[_Layer], gates: set[tuple[str, str]], tol: float) -> Row:
     """The account's row after scaling."""
     if row.done != "orthogonal":
         return row

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from thruway.errors import InitError
 from thruway.init import schemes
-from thruway.init.account import Row
 from thruway.init.draw import fill, normal
 from thruway.init.fan import check_weight, fans
-from thruway.init.following import Neighbours, neighbours
 from thruway.init.layers import LOOKUPS
+from thruway.init.neighbours import Neighbours, neighbours
 from thruway.init.orthogonal import delta_orthogonal_, looks_linear_, looks_linear_std
-from thruway.init.ownership import Claim, Parameters, claims_of
+from thruway.init.ownership import OwnedPart, Parameters, list_owned_parts
 from thruway.init.parts import HasParts
+from thruway.init.summary import Row
 
 __all__ = ["Gain", "Step", "plan"]
 
@@ -42,46 +42,46 @@ def plan(model: nn.Module, scheme: schemes.Scheme, gain: Gain, bias: float, unkn
     around = neighbours(model)
     streams: Counter[str] = Counter()
     steps: list[Step] = []
-    claimed: set[int] = set()
-    for claim in claims_of(model, parameters, bias):
-        if claim.owns_weight:
-            claimed.add(id(claim.weight_in))
-            stream = _distinct(".".join(filter(None, (claim.path, claim.part.name))), streams)
-            steps.append(_weight_step(claim, parameters, scheme, gain, around, stream))
-        if claim.owns_bias and claim.part.bias is not None:
-            claimed.add(id(claim.bias_in))
-            names = parameters.names[id(claim.bias_in)]
-            steps.append(_constant(names, claim.part.name, claim.part.bias, claim.part.bias_value))
-    steps.extend(_unclaimed(model, parameters, claimed, unknown))
+    assigned: set[int] = set()
+    for entry in list_owned_parts(model, parameters, bias):
+        if entry.owns_weight:
+            assigned.add(id(entry.weight_in))
+            stream = _distinct(".".join(filter(None, (entry.path, entry.part.name))), streams)
+            steps.append(_weight_step(entry, parameters, scheme, gain, around, stream))
+        if entry.owns_bias and entry.part.bias is not None:
+            assigned.add(id(entry.bias_in))
+            names = parameters.names[id(entry.bias_in)]
+            steps.append(_constant(names, entry.part.name, entry.part.bias, entry.part.bias_value))
+    steps.extend(_unassigned(model, parameters, assigned, unknown))
     order = {names[0]: place for place, names in enumerate(parameters.names.values())}
     return sorted(steps, key=lambda step: order[step.row.parameter])
 
 
 def _weight_step(
-    claim: Claim,
+    entry: OwnedPart,
     parameters: Parameters,
     scheme: schemes.Scheme,
     gain: Gain,
     around: dict[int, Neighbours],
     stream: str,
 ) -> Step:
-    part, names = claim.part, parameters.names[id(claim.weight_in)]
+    part, names = entry.part, parameters.names[id(entry.weight_in)]
     if part.weight_value is not None:
         return _constant(names, part.name, part.weight, part.weight_value)
-    if isinstance(claim.module, LOOKUPS):
-        return _lookup(claim, names, stream)
-    beside = Neighbours(part.activation, "" if part.activation else Neighbours().why)
+    if isinstance(entry.module, LOOKUPS):
+        return _lookup(entry, names, stream)
+    beside = Neighbours(part.activation, "" if part.activation else Neighbours().reason)
     # Only a plain layer's output is known to be the pre-activation of what stands after it.
-    if part.activation is None and not isinstance(claim.module, HasParts):
-        beside = around.get(id(claim.module), beside)
+    if part.activation is None and not isinstance(entry.module, HasParts):
+        beside = around.get(id(entry.module), beside)
     factor, reason = _gain(scheme, gain, beside)
     try:
         check_weight(part.weight, factor, part.groups)
     except InitError as refused:
         raise InitError(
-            f"parameter {names[0]!r}, part {part.name!r} of {type(claim.module).__name__}: {refused}"
+            f"parameter {names[0]!r}, part {part.name!r} of {type(entry.module).__name__}: {refused}"
         ) from None
-    fill_it, std, form = _filler(claim, scheme, around)
+    fill_it, std, form = _filler(entry, scheme, around)
     fan_in, fan_out = fans(part.weight, part.groups)
     notes = _notes(form, reason, names=names)
     row = Row(names[0], part.name, scheme.name, fan_in, fan_out, factor, factor * std, notes)
@@ -94,20 +94,20 @@ def _gain(scheme: schemes.Scheme, gain: Gain, beside: Neighbours) -> tuple[float
     if not scheme.takes_activation_gain:
         return 1.0, ""
     if beside.activation is None:
-        return 1.0, f"gain 1: {beside.why}"
+        return 1.0, f"gain 1: {beside.reason}"
     return schemes.gain(beside.activation), f"gain of {beside.activation}"
 
 
 def _filler(
-    claim: Claim, scheme: schemes.Scheme, around: dict[int, Neighbours]
+    entry: OwnedPart, scheme: schemes.Scheme, around: dict[int, Neighbours]
 ) -> tuple[Callable[..., Tensor], float, str]:
     """What fills the part, the standard deviation at gain 1, and a word on the form."""
-    part = claim.part
+    part = entry.part
     if scheme.name != "looks_linear":
         return scheme, scheme.std(part.weight, part.groups), ""
-    feeding = around.get(id(claim.module), Neighbours()).feeding
-    reads = feeding is not None and _writes_mirrored(feeding, around) and part.weight.shape[1] % 2 == 0
-    writes = _writes_mirrored(claim.module, around)
+    previous = around.get(id(entry.module), Neighbours()).previous
+    reads = previous is not None and _writes_mirrored(previous, around) and part.weight.shape[1] % 2 == 0
+    writes = _writes_mirrored(entry.module, around)
     if part.groups != 1 or not (reads or writes):
         std = schemes.SCHEMES["delta_orthogonal"].std(part.weight, part.groups)
         return delta_orthogonal_, std, "one orthogonal map: no ReLU pairs known"
@@ -124,9 +124,9 @@ def _writes_mirrored(module: nn.Module, around: dict[int, Neighbours]) -> bool:
     return weight is not None and around.get(id(module), Neighbours()).activation == "relu" and weight.shape[0] % 2 == 0
 
 
-def _lookup(claim: Claim, names: list[str], stream: str) -> Step:
+def _lookup(entry: OwnedPart, names: list[str], stream: str) -> Step:
     """An embedding passes one row on: unit variance whatever the scheme, and zeros for the padding."""
-    weight, padding = claim.part.weight, getattr(claim.module, "padding_idx", None)
+    weight, padding = entry.part.weight, getattr(entry.module, "padding_idx", None)
 
     def write(generator: torch.Generator) -> None:
         values = normal(weight, 1.0, generator)
@@ -145,11 +145,11 @@ def _constant(names: list[str], part: str, tensor: Tensor, value: float) -> Step
     return Step(row, lambda _: fill(tensor, torch.tensor(value, dtype=torch.float64)))
 
 
-def _unclaimed(model: nn.Module, parameters: Parameters, claimed: set[int], unknown: str) -> list[Step]:
+def _unassigned(model: nn.Module, parameters: Parameters, assigned: set[int], unknown: str) -> list[Step]:
     left = {
         identity: parameter
         for identity, parameter in parameters.tensors.items()
-        if identity not in claimed and parameter.numel()
+        if identity not in assigned and parameter.numel()
     }
     owners = {id(own): module for module in model.modules() for own in module.parameters(recurse=False)}
     if left and unknown == "raise":

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Account", "Row"]
+__all__ = ["InitSummary", "Row"]
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Account:
+class InitSummary:
     """Every parameter of a model and what an initialiser did to it, in the model's order.
 
-    >>> print(Account((Row("0.weight", "", "he_normal", 8, 4, 1.0, 0.5), Row("0.bias", "", "constant 0", std=0.0))))
+    >>> print(InitSummary((Row("0.weight", "", "he_normal", 8, 4, 1.0, 0.5), Row("0.bias", "", "constant 0", std=0.0))))
     parameter  part  done        fan_in  fan_out  gain  std  note
     0.weight         he_normal   8       4        1     0.5
     0.bias           constant 0                         0

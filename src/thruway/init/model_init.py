@@ -8,8 +8,8 @@ from torch import nn
 from thruway import seeding
 from thruway.errors import ConfigError
 from thruway.init import schemes
-from thruway.init.account import Account
 from thruway.init.plan import Gain, plan
+from thruway.init.summary import InitSummary
 
 __all__ = ["initialize"]
 
@@ -21,7 +21,7 @@ def initialize(
     gain: Gain = "auto",
     bias: float = 0.0,
     unknown: Literal["raise", "keep"] = "raise",
-) -> Account:
+) -> InitSummary:
     """Give every parameter of a model its initial value, and say what was done to which.
 
     Weights of dense, convolutional, recurrent and attention layers are filled by the scheme, map by map: the
@@ -53,8 +53,8 @@ def initialize(
         Ours; the schemes name theirs.
 
     >>> net = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
-    >>> account = initialize(net, "lecun_normal", generator=torch.Generator().manual_seed(0))
-    >>> print(account)
+    >>> summary = initialize(net, "lecun_normal", generator=torch.Generator().manual_seed(0))
+    >>> print(summary)
     parameter  part  done          fan_in  fan_out  gain   std  note
     0.weight         lecun_normal  8       4        1.414  0.5  gain of relu
     0.bias           constant 0                            0
@@ -71,4 +71,4 @@ def initialize(
     for step in steps:
         if step.write is not None:
             step.write(seeding.generator(seed, step.stream, device=device))
-    return Account(tuple(step.row for step in steps))
+    return InitSummary(tuple(step.row for step in steps))

@@ -41,8 +41,8 @@ class Neighbours:
     """
 
     activation: str | None = None
-    why: str = "what follows is not known"
-    feeding: nn.Module | None = None
+    reason: str = "what follows is not known"
+    previous: nn.Module | None = None
 
 
 def neighbours(model: nn.Module) -> dict[int, Neighbours]:
@@ -68,12 +68,12 @@ def _flat(chain: nn.Sequential) -> Iterator[nn.Module]:
 
 def _around(links: list[nn.Module], place: int) -> Neighbours:
     before_relu = place >= 2 and isinstance(links[place - 1], nn.ReLU)
-    feeding = links[place - 2] if before_relu else None
+    previous = links[place - 2] if before_relu else None
     if place + 1 == len(links):
-        return Neighbours(feeding=feeding)
+        return Neighbours(previous=previous)
     after = links[place + 1]
     if type(after) in _NAMES:
-        return Neighbours(_NAMES[type(after)], "", feeding)
+        return Neighbours(_NAMES[type(after)], "", previous)
     if isinstance(after, nn.Linear | nn.Bilinear | nn.modules.conv._ConvNd):
-        return Neighbours("linear", "", feeding)
-    return Neighbours(None, f"{type(after).__name__} follows: its gain is not known", feeding)
+        return Neighbours("linear", "", previous)
+    return Neighbours(None, f"{type(after).__name__} follows: its gain is not known", previous)
