@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from thruway.errors import ShapeError
-from thruway.networks.images import accept_images
+from thruway.networks.images import check_images
 
 __all__ = ["ConvNet"]
 
@@ -37,7 +37,7 @@ class ConvNet(nn.Module):
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        accept_images(self, x, self.inputs)
+        check_images(self, x, self.inputs)
         if self.size is not None and tuple(x.shape[2:]) != (self.size, self.size):
             raise ShapeError(
                 f"this ConvNet was built for images of {self.size}x{self.size}, got an input of shape "

@@ -8,9 +8,9 @@ from torch import nn
 
 from thruway.errors import ConfigError
 from thruway.networks.conv_net import ConvNet
-from thruway.networks.images import start_
+from thruway.networks.images import materialize_
 from thruway.nn import Dropout, Maxout
-from thruway.nn.accepts import accept_generator, accept_probability, accept_size
+from thruway.nn.argument_checks import check_generator, check_probability, check_size
 
 __all__ = ["FITNETS", "fitnet"]
 
@@ -84,14 +84,14 @@ def fitnet(
             f"widths are lists of units, one list for each stage, got {widths!r}. Three stages of one convolution: "
             "widths=[[16], [32], [64]]."
         )
-    stages = [[accept_size("a width", width) for width in stage] for stage in given]
+    stages = [[check_size("a width", width) for width in stage] for stage in given]
     if not all(stages) or not stages:
         raise ConfigError(f"widths={widths!r} has a stage without a convolution: pass at least one width for each.")
-    inputs, classes = accept_size("inputs", inputs), accept_size("classes", classes)
-    hidden, drop = accept_size("hidden", hidden), accept_probability("dropout", dropout)
-    pieces = accept_size("pieces", pieces, least=2)
-    hidden_pieces = accept_size("hidden_pieces", hidden_pieces, least=2)
-    accept_generator("coins", coins)
+    inputs, classes = check_size("inputs", inputs), check_size("classes", classes)
+    hidden, drop = check_size("hidden", hidden), check_probability("dropout", dropout)
+    pieces = check_size("pieces", pieces, least=2)
+    hidden_pieces = check_size("hidden_pieces", hidden_pieces, least=2)
+    check_generator("coins", coins)
     device = torch.get_default_device() if device is None else device
     with torch.device("meta"):
         layers = nn.Sequential(OrderedDict(_layers(inputs, stages, pieces, drop, coins)))
@@ -102,7 +102,7 @@ def fitnet(
         head["linear"] = nn.Linear(hidden, classes)
         net = ConvNet(layers, nn.Sequential(head), inputs)
     # He's variance would double the mean square in each layer, 2^18 times in Fitnet 4.
-    return start_(net, device, dtype, generator, "lecun_normal")
+    return materialize_(net, device, dtype, generator, "lecun_normal")
 
 
 def _layers(

@@ -8,7 +8,7 @@ from thruway.activations import activation_module
 from thruway.init.layers import parts_of
 from thruway.init.parts import Part
 from thruway.nn import TransformGate
-from thruway.nn.accepts import accept_gate_bias
+from thruway.nn.argument_checks import check_gate_bias
 from thruway.nn.gates import mix
 
 __all__ = ["Blend", "Gate", "GatedShortcut", "Scaled"]
@@ -27,7 +27,7 @@ class Gate(nn.Module):
         super().__init__()
         self.layers = layers
         self.transform_gate = TransformGate()  # where a hook reads g
-        self.gate_bias = accept_gate_bias(gate_bias)
+        self.gate_bias = check_gate_bias(gate_bias)
         nn.init.constant_(layers[-1].get_parameter("bias"), self.gate_bias)
 
     def init_parts(self) -> Iterator[Part]:

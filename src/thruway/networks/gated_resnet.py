@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from thruway.errors import ConfigError, unknown_name
-from thruway.networks.gated_joinings import JOININGS, Joining, Place
-from thruway.networks.images import start_
+from thruway.networks.gated_joinings import JOININGS, Joining, ModuleSpec
+from thruway.networks.images import materialize_
 from thruway.networks.resnet import ResNet
 from thruway.networks.resnet_modules import ORDERS, SHORTCUTS
 from thruway.networks.resnet_styles import STYLES, stages_of
-from thruway.nn.accepts import accept_gate_bias, accept_generator, accept_size
+from thruway.nn.argument_checks import check_gate_bias, check_generator, check_size
 
 __all__ = ["gated_resnet"]
 
@@ -85,19 +85,19 @@ def gated_resnet(
         raise ConfigError(unknown_name("resize", resize, SHORTCUTS))
     if widths is not None and not isinstance(widths, Sequence):
         raise ConfigError(f"widths are the channels of each stage, such as widths={row.widths}, got {widths!r}.")
-    channels = row.widths if widths is None else tuple(accept_size("a width", width) for width in widths)
+    channels = row.widths if widths is None else tuple(check_size("a width", width) for width in widths)
     stages, _ = stages_of(STYLES["cifar"], depth, "basic", channels)
     first = _FIRST if widths is None else channels[0]
-    first = first if stem is None else accept_size("stem", stem)
-    inputs, classes = accept_size("inputs", inputs), accept_size("classes", classes)
-    gate_bias = accept_gate_bias(gate_bias)
-    accept_generator("coins", coins)
+    first = first if stem is None else check_size("stem", stem)
+    inputs, classes = check_size("inputs", inputs), check_size("classes", classes)
+    gate_bias = check_gate_bias(gate_bias)
+    check_generator("coins", coins)
     device = torch.get_default_device() if device is None else device
     with torch.device("meta"):
         begin = STYLES["cifar"].stem(inputs, first, ORDERS["post"])
         blocks = nn.Sequential(*_modules(row, first, channels, stages, resize, gate_bias, coins))
         head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], classes))
-    return start_(ResNet(begin, blocks, head, inputs), device, dtype, generator)
+    return materialize_(ResNet(begin, blocks, head, inputs), device, dtype, generator)
 
 
 def _modules(
@@ -112,5 +112,5 @@ def _modules(
     for stage, (width, number) in enumerate(zip(widths, stages, strict=True)):
         for module in range(number):
             stride = 2 if stage > 0 and module == 0 else 1
-            yield row.module(Place(inputs, width, stride, resize, gate_bias, coins))
+            yield row.module(ModuleSpec(inputs, width, stride, resize, gate_bias, coins))
             inputs = width

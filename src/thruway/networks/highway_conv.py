@@ -13,9 +13,9 @@ from torch import nn
 from thruway.errors import ConfigError, unknown_name
 from thruway.networks.conv_net import ConvNet
 from thruway.networks.highway_conv_layouts import LAYOUTS, Layout
-from thruway.networks.images import start_
+from thruway.networks.images import materialize_
 from thruway.nn import Dropout, HighwayConv2d
-from thruway.nn.accepts import accept_flag, accept_gate_bias, accept_generator, accept_size
+from thruway.nn.argument_checks import check_bool, check_gate_bias, check_generator, check_size
 
 __all__ = ["CONV_BLOCKS", "highway_conv", "plain_twin_width"]
 
@@ -98,22 +98,22 @@ def highway_conv(
     (-1.0, torch.Size([2, 10]))
     """
     plan = _layout(layout)
-    plan = plan if width is None else plan.widened(accept_size("width", width))
+    plan = plan if width is None else plan.widened(check_size("width", width))
     if not isinstance(block, str) or block not in CONV_BLOCKS:
         raise ConfigError(unknown_name("block", block, CONV_BLOCKS))
-    inputs = plan.inputs if inputs is None else accept_size("inputs", inputs)
-    classes = accept_size("classes", classes)
-    size = plan.size if size is None else accept_size("size", size)
-    bias = plan.gate_bias if gate_bias is None else accept_gate_bias(gate_bias)
-    accept_flag("dropout", dropout, "The rates are the published ones.")
+    inputs = plan.inputs if inputs is None else check_size("inputs", inputs)
+    classes = check_size("classes", classes)
+    size = plan.size if size is None else check_size("size", size)
+    bias = plan.gate_bias if gate_bias is None else check_gate_bias(gate_bias)
+    check_bool("dropout", dropout, "The rates are the published ones.")
     drops = plan.dropout if dropout else (0.0,) * len(plan.dropout)
-    accept_generator("coins", coins)
+    check_generator("coins", coins)
     device = torch.get_default_device() if device is None else device
     with torch.device("meta"):
         layers = nn.Sequential(OrderedDict(_layers(plan, inputs, block, bias, drops, coins)))
         head = nn.Sequential(OrderedDict(_head(plan, size, classes, drops[-1], coins)))
         net = ConvNet(layers, head, inputs, size if plan.pointwise is None else None)
-    return start_(net, device, dtype, generator)
+    return materialize_(net, device, dtype, generator)
 
 
 def plain_twin_width(
@@ -147,7 +147,7 @@ def plain_twin_width(
         net = highway_conv(layout, inputs, classes, width=wide, size=size, block=block, device="meta")
         return sum(parameter.numel() for parameter in net.parameters())
 
-    width = _layout(layout).stages[0].width if width is None else accept_size("width", width)
+    width = _layout(layout).stages[0].width if width is None else check_size("width", width)
     wanted = count("highway", width)
     above = bisect.bisect_left(range(2 * width), wanted, lo=width, key=lambda wide: count("plain", wide))
     return min(range(max(width, above - 1), above + 1), key=lambda wide: abs(count("plain", wide) - wanted))

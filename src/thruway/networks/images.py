@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 from thruway.errors import ShapeError
 from thruway.init import initialize
-from thruway.nn.accepts import accept_generator, accept_tensor, accept_type
+from thruway.nn.argument_checks import check_dtype, check_generator, check_tensor
 
-__all__ = ["accept_images", "start_"]
+__all__ = ["check_images", "materialize_"]
 
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def start_(
+def materialize_(
     net: Net,
     device: torch.device | str | None,
     dtype: torch.dtype | None,
@@ -26,7 +26,7 @@ def start_(
     torch's own layers draw from the global generator as they are built. On the meta device they draw nothing, and so
     `generator` decides everything.
     """
-    accept_generator("generator", generator)
+    check_generator("generator", generator)
     net = net.to_empty(device=torch.get_default_device() if device is None else device)
     if dtype is not None:
         net = net.to(dtype=dtype)
@@ -39,14 +39,14 @@ def start_(
     return net
 
 
-def accept_images(net: nn.Module, x: Tensor, channels: int) -> Tensor:
+def check_images(net: nn.Module, x: Tensor, channels: int) -> Tensor:
     """`x`, if it is a batch of images of `channels`, of the type of the convolution that it meets first.
 
     Raises:
         ShapeError: if it is not.
     """
     kind = type(net).__name__
-    if accept_tensor(kind, x).dim() != 4 or x.shape[1] != channels:
+    if check_tensor(kind, x).dim() != 4 or x.shape[1] != channels:
         raise ShapeError(
             f"{kind} works on batches of images, (batch, {channels}, height, width), got an input of shape "
             f"{tuple(x.shape)}. Give a single image a batch axis (x.unsqueeze(0)), or build the net with inputs= the "
@@ -56,5 +56,5 @@ def accept_images(net: nn.Module, x: Tensor, channels: int) -> Tensor:
     first = next((layer for layer in layers if not isinstance(layer, nn.Dropout)), None)
     # A layer of the user's own may turn the images into its type, and sharded weights show theirs only later.
     if type(first) is nn.Conv2d and type(first.weight) in (Tensor, nn.Parameter):
-        accept_type(kind, x, first.weight)
+        check_dtype(kind, x, first.weight)
     return x

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from thruway.errors import ConfigError, ShapeError, unknown_name
 from thruway.init.parts import Part
 from thruway.nn import HighwayLinear, HighwayStack, Plain, Residual
-from thruway.nn.accepts import accept_size
-from thruway.nn.fused import draw_parts_
+from thruway.nn.argument_checks import check_size
 from thruway.nn.gates import resolve_gate_bias
+from thruway.nn.joint_weight import draw_parts_
 
 __all__ = ["BLOCKS", "MLP", "BlockSpec", "mlp", "paired_width"]
 
@@ -147,7 +147,7 @@ def mlp(
     """
     if not isinstance(block, str) or block not in BLOCKS:
         raise ConfigError(unknown_name("block", block, BLOCKS))
-    depth = accept_size("depth", depth)
+    depth = check_size("depth", depth)
     if isinstance(residual_scale, str) and residual_scale != "depth":
         raise ConfigError(f"residual_scale is a number or 'depth', got {residual_scale!r}.")
     scale = depth**-0.5 if isinstance(residual_scale, str) else residual_scale
@@ -182,7 +182,7 @@ def paired_width(block: str, highway_width: int) -> int:
     """
     if not isinstance(block, str) or block not in BLOCKS:
         raise ConfigError(unknown_name("block", block, BLOCKS))
-    highway = accept_size("highway_width", highway_width)
+    highway = check_size("highway_width", highway_width)
     if block == "highway":
         return highway
     wanted = 2 * highway * (highway + 1)
@@ -211,7 +211,7 @@ def _fused(block: str, layers: int, spec: BlockSpec) -> nn.Module:
 
 def _head(spec: BlockSpec, classes: int) -> nn.Linear:
     # nn.Linear draws from the global generator as it is built; on the meta device it draws nothing.
-    head = nn.Linear(spec.width, accept_size("classes", classes), device="meta", dtype=spec.dtype)
+    head = nn.Linear(spec.width, check_size("classes", classes), device="meta", dtype=spec.dtype)
     head = head.to_empty(device=torch.get_default_device() if spec.device is None else spec.device)
     draw_parts_([Part("head", head.weight, head.bias)], spec.generator)
     return head

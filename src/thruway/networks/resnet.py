@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError, unknown_name
-from thruway.networks.images import accept_images, start_
+from thruway.networks.images import check_images, materialize_
 from thruway.networks.resnet_modules import BRANCHES, ORDERS, SHORTCUTS, Design
 from thruway.networks.resnet_styles import STYLES, stages_of
 from thruway.nn import RandomSubset, Residual, survival_probabilities
-from thruway.nn.accepts import accept_generator, accept_size
+from thruway.nn.argument_checks import check_generator, check_size
 
 __all__ = ["ResNet", "resnet"]
 
@@ -42,7 +42,7 @@ class ResNet(nn.Module):
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        accept_images(self, x, self.inputs)
+        check_images(self, x, self.inputs)
         logits: Tensor = self.head(self.blocks(self.stem(x)))
         return logits
 
@@ -115,16 +115,16 @@ def resnet(
     order = _known("order", family.order if order is None else order, ORDERS)
     shortcut = _known("shortcut", family.shortcut if shortcut is None else shortcut, SHORTCUTS)
     branch = branch if branch is None else _known("branch", branch, BRANCHES)
-    widths = family.widths if widths is None else tuple(accept_size("a width", width) for width in widths)
+    widths = family.widths if widths is None else tuple(check_size("a width", width) for width in widths)
     stages, branch = stages_of(family, depth, branch, widths)
-    inputs = accept_size("inputs", inputs)
-    classes = accept_size("classes", family.classes if classes is None else classes)
+    inputs = check_size("inputs", inputs)
+    classes = check_size("classes", family.classes if classes is None else classes)
     if subset is not None and survival != 1.0:
         raise ConfigError(
             f"survival={survival} and subset={subset} both say which branches a batch leaves out. Pass one of them."
         )
     design = Design(BRANCHES[branch], ORDERS[order], SHORTCUTS[shortcut])
-    accept_generator("coins", coins)
+    check_generator("coins", coins)
     device = torch.get_default_device() if device is None else device
     with torch.device("meta"):
         stem = family.stem(inputs, widths[0], design.order)
@@ -136,7 +136,7 @@ def resnet(
         channels = design.branch.expansion * widths[-1]
         pool = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
         head = nn.Sequential(*design.order.head_start(channels), *pool, nn.Linear(channels, classes))
-    return start_(ResNet(stem, blocks, head, inputs), device, dtype, generator)
+    return materialize_(ResNet(stem, blocks, head, inputs), device, dtype, generator)
 
 
 def _modules(

@@ -7,7 +7,7 @@ from torch import nn
 
 from thruway.errors import ConfigError
 from thruway.networks.resnet_modules import BRANCHES, Order
-from thruway.nn.accepts import accept_size
+from thruway.nn.argument_checks import check_size
 
 __all__ = ["IMAGENET_DEPTHS", "STYLES", "Style", "stages_of"]
 
@@ -87,10 +87,10 @@ def stages_of(
 ) -> tuple[tuple[int, ...], str]:
     """The modules of each stage and the kind of their branches, from a published depth or as given."""
     if isinstance(depth, Sequence) and not isinstance(depth, str):
-        modules = tuple(accept_size("the number of modules in a stage", number) for number in depth)
+        modules = tuple(check_size("the number of modules in a stage", number) for number in depth)
         branch = "basic" if branch is None else branch
     else:
-        modules, branch = style.by_depth(accept_size("depth", depth), branch, len(widths))
+        modules, branch = style.by_depth(check_size("depth", depth), branch, len(widths))
     if len(modules) != len(widths) or not modules:
         raise ConfigError(
             f"{len(modules)} stages of modules {modules} and {len(widths)} widths {tuple(widths)}: pass one width for "

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError
-from thruway.networks.images import accept_images, start_
-from thruway.nn.accepts import accept_size
+from thruway.networks.images import check_images, materialize_
+from thruway.nn.argument_checks import check_size
 
 __all__ = ["VGG", "vgg"]
 
@@ -41,7 +41,7 @@ class VGG(nn.Module):
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        accept_images(self, x, self.inputs)
+        check_images(self, x, self.inputs)
         logits: Tensor = self.head(self.layers(x))
         return logits
 
@@ -85,16 +85,16 @@ def vgg(
     >>> [name for name, _ in net.layers.named_children()], net(torch.zeros(2, 1, 8, 8)).shape
     (['conv1_1', 'pool1', 'conv2_1', 'conv2_2', 'pool2'], torch.Size([2, 10]))
     """
-    inputs, classes = accept_size("inputs", inputs), accept_size("classes", classes)
-    stages = [[accept_size("a width", width) for width in stage] for stage in widths]
+    inputs, classes = check_size("inputs", inputs), check_size("classes", classes)
+    stages = [[check_size("a width", width) for width in stage] for stage in widths]
     if not all(stages) or not stages:
         raise ConfigError(f"widths={widths!r} has a stage without a convolution: pass at least one width for each.")
-    dense = [accept_size("a hidden layer's units", units) for units in hidden]
+    dense = [check_size("a hidden layer's units", units) for units in hidden]
     device = torch.get_default_device() if device is None else device
     with torch.device("meta"):
         layers = _convolutions(inputs, stages, norm)
         head = _classifier([stages[-1][-1], *dense], classes, norm)
-    return start_(VGG(layers, head, inputs), device, dtype, generator)
+    return materialize_(VGG(layers, head, inputs), device, dtype, generator)
 
 
 def _convolutions(inputs: int, stages: list[list[int]], norm: bool) -> nn.Sequential:

@@ -23,14 +23,13 @@ from torch.nn.modules.module import _has_any_global_hook
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from thruway.activations import activation
-from thruway.nn.autocast import is_autocast
-from thruway.nn.batched import is_batched
 from thruway.nn.gates import TransformGate
 from thruway.nn.gpu import gpu_kernels
 from thruway.nn.same_conv import SameConv
 from thruway.nn.stack_kernel import FUSED_ACTIVATIONS
+from thruway.nn.torch_state import is_autocast, is_batched
 
-__all__ = ["highway_conv", "is_fusible", "unheard_activation"]
+__all__ = ["highway_conv", "is_fusible", "unhooked_activation"]
 
 aten = torch.ops.aten
 
@@ -54,7 +53,7 @@ def highway_conv(conv: SameConv, x: Tensor, weight: Tensor, bias: Tensor, act: s
     return cast("Tensor", _HighwayConv.apply(conv, x, weight, bias, act))  # type: ignore[no-untyped-call]
 
 
-def unheard_activation(activation: nn.Module, transform_gate: nn.Module) -> str | None:
+def unhooked_activation(activation: nn.Module, transform_gate: nn.Module) -> str | None:
     """The name of the activation, if it is a known one and no hook waits for H or T; else None."""
     is_heard = _has_any_global_hook() or any(  # type: ignore[no-untyped-call]
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
@@ -107,7 +106,7 @@ class _HighwayConv(torch.autograd.Function):
         needs_x, needs = ctx.needs_input_grad[1], ctx.needs_input_grad[1:4]
         if (gpu := gpu_kernels(x)) is not None and (inner := _inner(z, x)) is not None:
             carry = torch.empty_like(x)
-            gpu.ungate(_laid_out_as(x, g), x, z, ctx.act, gz, carry, inner)
+            gpu.gate_backward(_laid_out_as(x, g), x, z, ctx.act, gz, carry, inner)
             gx, gw, gb = ctx.conv.joint_backward(gz, x, weight, needs)
             return None, carry.add_(gx) if needs_x else None, gw, gb, None
         (h, t), (gh, gt) = z.chunk(2, dim=1), gz.chunk(2, dim=1)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from thruway.nn.accepts import accept_probability
-from thruway.nn.recomputed import refuse_recomputation
+from thruway.nn.argument_checks import check_probability
+from thruway.nn.torch_state import check_not_recomputing
 
 __all__ = ["Dropout"]
 
@@ -39,7 +39,7 @@ class Dropout(nn.Dropout):
     """
 
     def __init__(self, p: float = 0.5, generator: torch.Generator | None = None) -> None:
-        super().__init__(accept_probability("p", p))
+        super().__init__(check_probability("p", p))
         self.generator = generator
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class Dropout(nn.Dropout):
             return x
         if self.generator is None:
             return F.dropout(x, self.p)
-        refuse_recomputation("Dropout", "generator")
+        check_not_recomputing("Dropout", "generator")
         # In float32 whatever x is: half precision would round the probability, and other dtypes draw other coins.
         place = self.generator.device
         kept = torch.rand(x.shape, device=place, dtype=torch.float32, generator=self.generator) >= self.p

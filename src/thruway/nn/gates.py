@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError
-from thruway.nn.accepts import accept_gate_bias, accept_size
+from thruway.nn.argument_checks import check_gate_bias, check_size
 
 __all__ = ["CarryGate", "TransformGate", "gate_bias_for_depth", "mix", "resolve_gate_bias"]
 
@@ -90,7 +90,7 @@ def gate_bias_for_depth(depth: int) -> float:
     >>> [gate_bias_for_depth(depth) for depth in (5, 10, 20, 30, 50, 1000)]
     [-1.0, -1.0, -2.0, -3.0, -5.0, -10.0]
     """
-    return -min(max(accept_size("depth", depth) / 10, 1.0), 10.0)
+    return -min(max(check_size("depth", depth) / 10, 1.0), 10.0)
 
 
 def resolve_gate_bias(gate_bias: float | Literal["depth"], depth: int) -> float:
@@ -106,4 +106,4 @@ def resolve_gate_bias(gate_bias: float | Literal["depth"], depth: int) -> float:
         if gate_bias != "depth":
             raise ConfigError(f"gate_bias is a number or 'depth', got {gate_bias!r}.")
         return gate_bias_for_depth(depth)
-    return accept_gate_bias(gate_bias)
+    return check_gate_bias(gate_bias)

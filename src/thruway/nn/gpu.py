@@ -37,13 +37,13 @@ def gpu_kernels(x: Tensor) -> ModuleType | None:
         if torch.cuda.is_current_stream_capturing():
             return None  # the trial waits for the GPU, which a recording may not
         try:
-            _FOUND[key] = _find(*key)
+            _FOUND[key] = _load_checked(*key)
         except torch.OutOfMemoryError:
             return None  # says nothing about the kernels: tried again with the next tensor
     return _FOUND[key]
 
 
-def _find(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
+def _load_checked(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
     """The launches, if they pass a trial.
 
     The trial has a thread of its own: whatever the caller's holds (inference mode, hooks on what is saved, modes that
@@ -52,7 +52,7 @@ def _find(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
     if torch.cuda.get_device_capability(device) < _OLDEST:
         return None
     found: list[ModuleType | BaseException | None] = []
-    thread = threading.Thread(target=lambda: found.append(_tried(device, dtype)))
+    thread = threading.Thread(target=lambda: found.append(_load_or_error(device, dtype)))
     thread.start()
     thread.join()
     if isinstance(found[0], torch.OutOfMemoryError):
@@ -67,7 +67,7 @@ def _find(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
     return found[0]
 
 
-def _tried(device: torch.device, dtype: torch.dtype) -> ModuleType | Exception | None:
+def _load_or_error(device: torch.device, dtype: torch.dtype) -> ModuleType | Exception | None:
     """The launches; None where Triton is not installed; or what a compiler, a driver or a wrong number has to say."""
     try:
         import triton  # noqa: F401
@@ -79,13 +79,13 @@ def _tried(device: torch.device, dtype: torch.dtype) -> ModuleType | Exception |
         from thruway.nn import triton_launch
 
         with torch.cuda.device(device):
-            _try(triton_launch, device, dtype)
+            _check_kernels(triton_launch, device, dtype)
     except Exception as error:
         return error
     return triton_launch
 
 
-def _try(launches: ModuleType, device: torch.device, dtype: torch.dtype) -> None:
+def _check_kernels(launches: ModuleType, device: torch.device, dtype: torch.dtype) -> None:
     """The narrowest and the widest kernel of a stack and one wide layer, forward and back, against the formulas.
 
     Raises:
@@ -106,8 +106,8 @@ def _try(launches: ModuleType, device: torch.device, dtype: torch.dtype) -> None
             X, A = x.new_empty(depth, 1, width, 7), x.new_empty(depth, 1, 2 * width, 7)
             X[0] = x
             y, gw, gb = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
-            launches.run_layers(weight, bias, "tanh", X, A, y)
-            launches.unrun_layers(g, weight, "tanh", X, A, gw, gb)
+            launches.forward_layers(weight, bias, "tanh", X, A, y)
+            launches.backward_layers(g, weight, "tanh", X, A, gw, gb)
             for name, one, other in zip(("y", "dL/dx", "dL/dW", "dL/db"), (y, g, gw, gb), wanted, strict=True):
                 off = (one.cpu().float() - other).abs().max().item()
                 if not off <= _TOLERANCE[dtype] * max(1.0, other.abs().max().item()):

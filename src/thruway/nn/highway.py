@@ -8,17 +8,17 @@ from torch.nn import functional as F
 
 from thruway.activations import activation_module
 from thruway.init.parts import Part
-from thruway.nn.accepts import (
+from thruway.nn.argument_checks import (
     CARRIES,
-    accept_carry,
-    accept_gate_bias,
-    accept_generator,
-    accept_size,
-    accept_type,
-    refuse_features,
+    check_carry,
+    check_dtype,
+    check_gate_bias,
+    check_generator,
+    check_size,
+    features_error,
 )
-from thruway.nn.fused import activation_name, draw_parts_, highway_parts, split_maps
 from thruway.nn.gates import CarryGate, TransformGate, mix
+from thruway.nn.joint_weight import activation_name, draw_parts_, highway_parts, split_maps
 
 __all__ = ["HighwayLinear"]
 
@@ -68,9 +68,9 @@ class HighwayLinear(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.width = accept_size("width", width)
-        self.gate_bias = accept_gate_bias(gate_bias)
-        self.carry = accept_carry(carry)
+        self.width = check_size("width", width)
+        self.gate_bias = check_gate_bias(gate_bias)
+        self.carry = check_carry(carry)
         self.activation = activation_module(activation)
         self.activation_name = activation_name(activation)
         self.transform_gate = TransformGate()
@@ -82,16 +82,16 @@ class HighwayLinear(nn.Module):
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw all weights afresh and put the biases back to their start."""
-        draw_parts_(self.init_parts(), accept_generator("generator", generator))
+        draw_parts_(self.init_parts(), check_generator("generator", generator))
 
     def init_parts(self) -> Iterator[Part]:
         """The maps that share the weight, for an initialiser."""
         return highway_parts(self.weight, self.bias, self.carry, self.gate_bias, self.activation_name)
 
     def forward(self, x: Tensor) -> Tensor:
-        accept_type("HighwayLinear", x, self.weight)
+        check_dtype("HighwayLinear", x, self.weight)
         if x.shape[-1:] != (self.width,):
-            raise refuse_features(
+            raise features_error(
                 "HighwayLinear", x, self.width, "It carries its input; put a Plain or Resize layer before it."
             )
         h, t, *c = split_maps(F.linear(x, self.weight, self.bias), len(CARRIES[self.carry]), dim=-1)

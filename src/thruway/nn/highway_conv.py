@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from thruway.activations import activation_module
 from thruway.errors import ShapeError
 from thruway.init.parts import Part
-from thruway.nn.accepts import CARRIES, accept_carry, accept_gate_bias, accept_generator, accept_type
-from thruway.nn.conv_autograd import highway_conv, is_fusible, unheard_activation
-from thruway.nn.fused import activation_name, draw_parts_, highway_parts
+from thruway.nn.argument_checks import CARRIES, check_carry, check_dtype, check_gate_bias, check_generator
+from thruway.nn.conv_autograd import highway_conv, is_fusible, unhooked_activation
 from thruway.nn.gates import CarryGate, TransformGate, mix
+from thruway.nn.joint_weight import activation_name, draw_parts_, highway_parts
 from thruway.nn.same_conv import SameConv, same_conv
 
 __all__ = ["HighwayConv1d", "HighwayConv2d", "HighwayConv3d"]
@@ -36,8 +36,8 @@ class _HighwayConv(nn.Module, abc.ABC):
         generator: torch.Generator | None,
     ) -> None:
         self.conv = conv
-        self.gate_bias = accept_gate_bias(gate_bias)
-        self.carry = accept_carry(carry)
+        self.gate_bias = check_gate_bias(gate_bias)
+        self.carry = check_carry(carry)
         self.activation = activation_module(activation)
         self.activation_name = activation_name(activation)
         self.transform_gate = TransformGate()
@@ -50,7 +50,7 @@ class _HighwayConv(nn.Module, abc.ABC):
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw all weights afresh and put the biases back to their start."""
-        draw_parts_(self.init_parts(), accept_generator("generator", generator))
+        draw_parts_(self.init_parts(), check_generator("generator", generator))
 
     def init_parts(self) -> Iterator[Part]:
         """The maps that share the weight, for an initialiser."""
@@ -58,14 +58,14 @@ class _HighwayConv(nn.Module, abc.ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv
-        accept_type(type(self).__name__, x, self.weight)
+        check_dtype(type(self).__name__, x, self.weight)
         if x.ndim not in (conv.dims + 1, conv.dims + 2) or x.shape[-conv.dims - 1] != conv.channels:
             raise ShapeError(
                 f"{type(self).__name__} works on (batch, {conv.channels}, {conv.dims} axes of the map) or one such "
                 f"sample, got {tuple(x.shape)}. It carries its input; put a Resize or a convolution before it."
             )
         if self.carry_gate is None:
-            act = unheard_activation(self.activation, self.transform_gate)
+            act = unhooked_activation(self.activation, self.transform_gate)
             if act is not None and is_fusible(conv, x, self.weight, self.bias):
                 return highway_conv(conv, x, self.weight, self.bias, act)
         h, t, *c = conv(x, self.weight, self.bias)

@@ -8,7 +8,7 @@ from torch.nn.parameter import UninitializedParameter
 from thruway.errors import ConfigError, ShapeError
 from thruway.init.layers import parts_of
 from thruway.init.parts import Part
-from thruway.nn.accepts import accept_gate_bias, accept_reader
+from thruway.nn.argument_checks import check_gate_bias, check_not_inplace
 from thruway.nn.gates import CarryGate, TransformGate, mix
 
 __all__ = ["Highway"]
@@ -50,14 +50,14 @@ class Highway(nn.Module):
         gate_bias: float | None = -2.0,
     ) -> None:
         super().__init__()
-        self.transform = accept_reader("transform", transform)
+        self.transform = check_not_inplace("transform", transform)
         self.gate = gate
         self.transform_gate = TransformGate()
         self.carry = carry
         self.carry_gate = CarryGate() if carry is not None else None
-        self.gate_bias = None if gate_bias is None else accept_gate_bias(gate_bias)
+        self.gate_bias = None if gate_bias is None else check_gate_bias(gate_bias)
         for what, module, bias in self._gates():
-            _refuse_squashed(what, accept_reader(what, module))
+            _refuse_squashed(what, check_not_inplace(what, module))
             if bias is not None:
                 nn.init.constant_(_last_bias(what, module), bias)
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError, ShapeError
-from thruway.nn.accepts import accept_size
+from thruway.nn.argument_checks import check_size
 
 __all__ = ["Maxout"]
 
@@ -39,8 +39,8 @@ class Maxout(nn.Module):
 
     def __init__(self, pieces: int, dims: int = 0) -> None:
         super().__init__()
-        self.pieces = accept_size("pieces", pieces, least=2)
-        self.dims = accept_size("dims", dims, least=0)
+        self.pieces = check_size("pieces", pieces, least=2)
+        self.dims = check_size("dims", dims, least=0)
         if self.dims > 3:
             raise ConfigError(f"dims is the number of map axes, 0 (vectors) to 3 (volumes), got {dims}.")
 

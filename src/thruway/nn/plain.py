@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from thruway.activations import activation_module
 from thruway.init.parts import Part
-from thruway.nn.accepts import accept_size, refuse_features
-from thruway.nn.fused import activation_name, draw_parts_
+from thruway.nn.argument_checks import check_size, features_error
+from thruway.nn.joint_weight import activation_name, draw_parts_
 
 __all__ = ["Plain"]
 
@@ -49,8 +49,8 @@ class Plain(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.inputs = accept_size("inputs", inputs)
-        self.outputs = self.inputs if outputs is None else accept_size("outputs", outputs)
+        self.inputs = check_size("inputs", inputs)
+        self.outputs = self.inputs if outputs is None else check_size("outputs", outputs)
         self.activation = activation_module(activation)
         self.activation_name = activation_name(activation)
         self.weight = nn.Parameter(torch.empty(self.outputs, self.inputs, device=device, dtype=dtype))
@@ -67,7 +67,7 @@ class Plain(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-1:] != (self.inputs,):
-            raise refuse_features("Plain", x, self.inputs, "Build it with the width of its input.")
+            raise features_error("Plain", x, self.inputs, "Build it with the width of its input.")
         y: Tensor = self.activation(F.linear(x, self.weight, self.bias))
         return y
 

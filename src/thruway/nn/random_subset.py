@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError
-from thruway.nn.accepts import accept_size
-from thruway.nn.recomputed import refuse_recomputation
+from thruway.nn.argument_checks import check_size
 from thruway.nn.residual import Residual
+from thruway.nn.torch_state import check_not_recomputing
 
 __all__ = ["RandomSubset"]
 
@@ -53,8 +53,8 @@ class RandomSubset(nn.Module):
     ) -> None:
         super().__init__()
         for place, block in enumerate(blocks):
-            self.add_module(str(place), _accept_block(place, block))
-        self.use = accept_size("use", use, least=0)
+            self.add_module(str(place), _check_block(place, block))
+        self.use = check_size("use", use, least=0)
         if self.use > len(blocks):
             raise ConfigError(
                 f"use={use} of {len(blocks)} blocks: a batch can use 0 to {len(blocks)}. Lower it, or add blocks."
@@ -87,7 +87,7 @@ class RandomSubset(nn.Module):
 
     def _with_some(self, x: Tensor) -> Tensor:
         if self.generator is not None:
-            refuse_recomputation("RandomSubset", "generator")
+            check_not_recomputing("RandomSubset", "generator")
         drawn = torch.randperm(len(self), device="cpu", generator=self.generator)[: self.use].tolist()
         for place, block in enumerate(self):
             # Not block(x, share=0): the compiler would find nothing to compile, and give up on every block.
@@ -103,7 +103,7 @@ def _keep_untraced() -> None:
     RandomSubset._with_some = untraced  # type: ignore[method-assign]
 
 
-def _accept_block(place: int, block: nn.Module) -> nn.Module:
+def _check_block(place: int, block: nn.Module) -> nn.Module:
     if not isinstance(block, Residual):
         raise ConfigError(
             f"RandomSubset leaves out the branches of Residual blocks, got {type(block).__name__} as block {place}. "

@@ -11,11 +11,11 @@ from torch.nn.modules.module import _has_any_global_hook
 from torch.nn.utils.rnn import PackedSequence
 
 from thruway.errors import ShapeError
-from thruway.nn.accepts import accept_flag, accept_tensor
+from thruway.nn.argument_checks import check_bool, check_tensor
+from thruway.nn.hook_points import GradientsHookPoint, LayerStates, StatesHookPoint, has_forward_hooks, has_hooks
 from thruway.nn.recurrent_autograd import recurrent_highway_states
 from thruway.nn.recurrent_cell import DropoutMasks, RecurrentHighwayCell
 from thruway.nn.recurrent_kernel import plain_sequence
-from thruway.nn.stack import GradientsTap, LayerStates, StatesTap
 from thruway.nn.stack_kernel import FUSED_ACTIVATIONS
 
 __all__ = ["RecurrentHighway"]
@@ -84,7 +84,7 @@ class RecurrentHighway(nn.Module):
         coins: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.batch_first = accept_flag("batch_first", batch_first)
+        self.batch_first = check_bool("batch_first", batch_first)
         self.cell = RecurrentHighwayCell(
             inputs,
             width,
@@ -98,8 +98,8 @@ class RecurrentHighway(nn.Module):
             generator=generator,
             coins=coins,
         )
-        self.states = StatesTap()
-        self.gradients = GradientsTap()
+        self.states = StatesHookPoint()
+        self.gradients = GradientsHookPoint()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw all weights afresh and put the biases back to their start."""
@@ -120,7 +120,7 @@ class RecurrentHighway(nn.Module):
         """
         if isinstance(x, PackedSequence):
             return self._packed(x, state)
-        accept_tensor("RecurrentHighway", x)
+        check_tensor("RecurrentHighway", x)
         if x.ndim not in (2, 3) or x.shape[-1] != self.cell.inputs:
             order = "batch, time" if self.batch_first else "time, batch"
             raise ShapeError(
@@ -160,9 +160,9 @@ class RecurrentHighway(nn.Module):
         """(output, packed; state of each sequence after its last step) of packed rows, longest sequence first."""
         if not sizes:
             return state[:0], state.clone()
-        if _is_tapped(self.states):
+        if has_forward_hooks(self.states):
             # Whoever listens here need not be told of the calls in between, unless someone listens in the cell.
-            is_quiet = not any(map(_is_watched, self.cell.modules()))
+            is_quiet = not any(map(has_hooks, self.cell.modules()))
             with torch._C.DisableTorchFunction() if is_quiet else contextlib.nullcontext():
                 output, states = self._run_steps(x, state, masks, sizes, keeps_states=True)
             self.states(states)
@@ -180,9 +180,9 @@ class RecurrentHighway(nn.Module):
         cell = self.cell
         z = cell.project(x, None if masks.input is None else torch.cat([masks.input[:size] for size in sizes]))
         if self._is_for_the_kernel(z, state):
-            hear = self.gradients if _is_tapped(self.gradients) else None
+            on_gradients = self.gradients if has_forward_hooks(self.gradients) else None
             given = z, state, cell.weight, cell.bias, masks.state, sizes, str(cell.activation_name)
-            output, S, Z = recurrent_highway_states(*given, hear)
+            output, S, Z = recurrent_highway_states(*given, on_gradients)
             return output, LayerStates(S, *Z.chunk(2, dim=-1)) if keeps_states else None
         seen: list[tuple[Tensor, Tensor, Tensor]] | None = [] if keeps_states else None
         output = plain_sequence(z, state, masks.state, sizes, partial(cell.transition, seen=seen))
@@ -195,24 +195,13 @@ class RecurrentHighway(nn.Module):
             or cell.activation_name not in FUSED_ACTIVATIONS
             or not z.dtype == state.dtype == cell.weight.dtype  # autocast has narrowed the GEMM
             or _has_any_global_hook()  # type: ignore[no-untyped-call]
-            or any(map(_is_watched, cell.modules()))
+            or any(map(has_hooks, cell.modules()))
             or torch.compiler.is_compiling()
             or torch._C._is_tracing()
             or torch._C._are_functorch_transforms_active()
             or forward_ad._current_level >= 0
         )
         return not is_plain
-
-
-def _is_watched(module: nn.Module) -> bool:
-    """Whether someone wants to be called when the module is."""
-    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return any(hooks)
-
-
-def _is_tapped(tap: nn.Module) -> bool:
-    """Whether someone reads what goes through it."""
-    return bool(tap._forward_hooks or tap._forward_pre_hooks)
 
 
 def _by_micro_step(seen: Sequence[tuple[Tensor, Tensor, Tensor]], depth: int) -> LayerStates:

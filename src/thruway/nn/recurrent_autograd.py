@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from thruway.activations import activation
-from thruway.nn.batched import is_batched
-from thruway.nn.recurrent_kernel import plain_sequence, plain_transition, run_sequence, unrun_sequence
+from thruway.nn.recurrent_kernel import backward_sequence, forward_sequence, plain_sequence, plain_transition
+from thruway.nn.torch_state import is_batched
 
 __all__ = ["recurrent_highway", "recurrent_highway_states"]
 
@@ -42,14 +42,14 @@ def recurrent_highway_states(
     mask: Tensor | None,
     sizes: Sequence[int],
     act: str,
-    hear: Callable[[Tensor], object] | None = None,
+    on_gradients: Callable[[Tensor], object] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(y, S, Z): S (depth, rows, width) what enters each micro-step; Z (depth, rows, 2 width) its H beside its T.
 
-    S and Z carry no gradient: they are the very memory that the backward pass reads. `hear` is called in the
-    backward pass with dL/ds after every micro-step, (depth, rows, width).
+    S and Z carry no gradient: they are the very memory that the backward pass reads. `on_gradients` is called
+    in the backward pass with dL/ds after every micro-step, (depth, rows, width).
     """
-    inputs = z, state, weight, bias, mask, tuple(sizes), act, hear
+    inputs = z, state, weight, bias, mask, tuple(sizes), act, on_gradients
     return cast("tuple[Tensor, Tensor, Tensor]", _Sequence.apply(*inputs))  # type: ignore[no-untyped-call]
 
 
@@ -66,15 +66,15 @@ class _Sequence(torch.autograd.Function):
         mask: Tensor | None,
         sizes: tuple[int, ...],
         act: str,
-        hear: Any,
+        on_gradients: Any,
     ) -> tuple[Tensor, Tensor, Tensor]:
         depth, _, width = weight.shape
         S, Z = z.new_empty(depth, len(z), width), z.new_empty(depth, *z.shape)
         y = z.new_empty(len(z), width)
         Z.copy_(bias.unsqueeze(1).expand_as(Z))
         Z[0] += z
-        run_sequence(state, weight, mask, sizes, act, S, Z, y)
-        ctx.sizes, ctx.act, ctx.hear = sizes, act, hear
+        forward_sequence(state, weight, mask, sizes, act, S, Z, y)
+        ctx.sizes, ctx.act, ctx.on_gradients = sizes, act, on_gradients
         ctx.mark_non_differentiable(S, Z)
         ctx.set_materialize_grads(False)  # zeros for S and Z would be as large as they are
         ctx.save_for_backward(z, state, weight, bias, mask, S, Z)
@@ -97,10 +97,10 @@ class _Sequence(torch.autograd.Function):
             return *of_inputs, None, None, None, None
         # Made here: what is made inside the kernel's inference mode could not be added to later.
         g, gw, dZ = torch.zeros_like(state), torch.empty_like(weight), torch.empty_like(Z)
-        G = None if ctx.hear is None else torch.empty_like(S)
-        unrun_sequence(g, gy, weight, mask, ctx.sizes, ctx.act, S, Z, gw, dZ, G)
+        G = None if ctx.on_gradients is None else torch.empty_like(S)
+        backward_sequence(g, gy, weight, mask, ctx.sizes, ctx.act, S, Z, gw, dZ, G)
         if G is not None:
-            ctx.hear(G)
+            ctx.on_gradients(G)
         return dZ[0], g, gw, dZ.sum(dim=1), None, None, None, None
 
 

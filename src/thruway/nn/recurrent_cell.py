@@ -10,20 +10,20 @@ from torch.nn import functional as F
 from thruway.activations import activation_module
 from thruway.errors import ConfigError, ShapeError
 from thruway.init.parts import Part
-from thruway.nn.accepts import (
+from thruway.nn.argument_checks import (
     CARRIES,
-    accept_carry,
-    accept_gate_bias,
-    accept_generator,
-    accept_probability,
-    accept_size,
-    accept_tensor,
-    accept_type,
+    check_carry,
+    check_dtype,
+    check_gate_bias,
+    check_generator,
+    check_probability,
+    check_size,
+    check_tensor,
 )
-from thruway.nn.fused import activation_name, draw_parts_, highway_parts
 from thruway.nn.gates import CarryGate, TransformGate
-from thruway.nn.recomputed import refuse_recomputation
+from thruway.nn.joint_weight import activation_name, draw_parts_, highway_parts
 from thruway.nn.recurrent_kernel import plain_transition
+from thruway.nn.torch_state import check_not_recomputing
 
 __all__ = ["DropoutMasks", "RecurrentHighwayCell"]
 
@@ -96,12 +96,12 @@ class RecurrentHighwayCell(nn.Module):
         coins: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.inputs, self.width = accept_size("inputs", inputs), accept_size("width", width)
-        self.depth = accept_size("depth", depth)
-        self.gate_bias = accept_gate_bias(gate_bias)
-        self.carry = accept_carry(carry)
-        self.dropout = _accept_dropout(dropout)
-        self.coins = accept_generator("coins", coins)
+        self.inputs, self.width = check_size("inputs", inputs), check_size("width", width)
+        self.depth = check_size("depth", depth)
+        self.gate_bias = check_gate_bias(gate_bias)
+        self.carry = check_carry(carry)
+        self.dropout = _check_dropout(dropout)
+        self.coins = check_generator("coins", coins)
         self.activation = activation_module(activation)
         self.activation_name = activation_name(activation)
         self.transform_gates = nn.ModuleList(TransformGate() for _ in range(self.depth))
@@ -115,7 +115,7 @@ class RecurrentHighwayCell(nn.Module):
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Draw all weights afresh and put the biases back to their start."""
-        draw_parts_(self.init_parts(), accept_generator("generator", generator))
+        draw_parts_(self.init_parts(), check_generator("generator", generator))
 
     def init_parts(self) -> Iterator[Part]:
         """The maps of the input and of every micro-step, for an initialiser."""
@@ -146,7 +146,7 @@ class RecurrentHighwayCell(nn.Module):
             state: before the step, (batch, width), or (width,); None for zeros.
             masks: of these sequences, from `draw_masks`.
         """
-        accept_tensor("RecurrentHighwayCell", x)
+        check_tensor("RecurrentHighwayCell", x)
         if x.ndim not in (1, 2) or x.shape[-1] != self.inputs:
             raise ShapeError(
                 f"RecurrentHighwayCell takes one time step, (batch, {self.inputs}) or ({self.inputs},), got "
@@ -172,7 +172,7 @@ class RecurrentHighwayCell(nn.Module):
         Raises:
             ShapeError: if x is of another type than the weights, and autocast does not choose the types.
         """
-        accept_type("this recurrent highway", x, self.input_weight)
+        check_dtype("this recurrent highway", x, self.input_weight)
         return F.linear(x if mask is None else x * mask, self.input_weight)
 
     def transition(
@@ -228,17 +228,17 @@ class RecurrentHighwayCell(nn.Module):
         if drop == 0.0:
             return None
         if self.coins is not None:
-            refuse_recomputation("a recurrent highway", "coins")
+            check_not_recomputing("a recurrent highway", "coins")
         device = self.weight.device if self.coins is None else self.coins.device
         # Drawn in float32 whatever the weights are, so that one generator gives one mask.
         kept = torch.rand(shape, generator=self.coins, device=device, dtype=torch.float32) >= drop
         return kept.to(self.weight.device, self.weight.dtype) / (1.0 - drop)
 
 
-def _accept_dropout(dropout: float | tuple[float, float]) -> tuple[float, float]:
+def _check_dropout(dropout: float | tuple[float, float]) -> tuple[float, float]:
     """(of the input, of the state)."""
     pair = tuple(dropout) if isinstance(dropout, tuple | list) else (dropout, dropout)
     if len(pair) != 2:
         raise ConfigError(f"dropout is one probability, or two, of the input and of the state, got {dropout!r}.")
-    of_input, of_state = (accept_probability("dropout", each) for each in pair)
+    of_input, of_state = (check_probability("dropout", each) for each in pair)
     return of_input, of_state

@@ -23,11 +23,11 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from thruway.nn.fused import split_maps
 from thruway.nn.gates import mix
+from thruway.nn.joint_weight import split_maps
 from thruway.nn.stack_kernel import FUSED_ACTIVATIONS
 
-__all__ = ["plain_sequence", "plain_transition", "row_blocks", "run_sequence", "unrun_sequence"]
+__all__ = ["backward_sequence", "forward_sequence", "plain_sequence", "plain_transition", "row_blocks"]
 
 aten = torch.ops.aten
 
@@ -100,7 +100,7 @@ def row_blocks(sizes: Sequence[int]) -> Iterator[slice]:
 
 
 @torch.inference_mode()  # every call here writes into given memory; this spares each of them autograd's bookkeeping
-def run_sequence(
+def forward_sequence(
     state: Tensor, weight: Tensor, mask: Tensor | None, sizes: Sequence[int], act: str, S: Tensor, Z: Tensor, y: Tensor
 ) -> None:
     """Fill S, Z and y from the state before the first step; Z holds W x + b and b at the start, H and T at the end.
@@ -129,7 +129,7 @@ def run_sequence(
 
 
 @torch.inference_mode()
-def unrun_sequence(
+def backward_sequence(
     g: Tensor,
     gy: Tensor,
     weight: Tensor,

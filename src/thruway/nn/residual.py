@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from thruway.activations import activation_module
 from thruway.errors import ConfigError, ShapeError
 from thruway.init.parts import Part
-from thruway.nn.accepts import accept_probability, accept_reader
-from thruway.nn.recomputed import refuse_recomputation
+from thruway.nn.argument_checks import check_not_inplace, check_probability
+from thruway.nn.torch_state import check_not_recomputing
 
 __all__ = ["Learnt", "Residual"]
 
@@ -81,12 +81,12 @@ class Residual(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.branch = accept_reader("branch", branch)
+        self.branch = check_not_inplace("branch", branch)
         self.shortcut = nn.Identity() if shortcut is None else shortcut
         self.after = nn.Identity() if after is None else activation_module(after)
-        self.drop = accept_probability("drop", drop)
+        self.drop = check_probability("drop", drop)
         self.generator = generator
-        self._start = _accept_scale(scale.start if isinstance(scale, Learnt) else scale)
+        self._start = _check_scale(scale.start if isinstance(scale, Learnt) else scale)
         # 0-d: it multiplies without changing the branch's dtype.
         self.scale: float | nn.Parameter = (
             nn.Parameter(torch.tensor(self._start)) if isinstance(scale, Learnt) else self._start
@@ -117,7 +117,7 @@ class Residual(nn.Module):
         if not self.training or self.drop == 0.0:
             return 1.0 - self.drop
         if self.generator is not None:
-            refuse_recomputation("Residual", "generator")
+            check_not_recomputing("Residual", "generator")
         coin = torch.rand((), device="cpu", dtype=torch.float64, generator=self.generator)
         return 0.0 if coin.item() < self.drop else 1.0
 
@@ -135,7 +135,7 @@ class Residual(nn.Module):
         return self.scale * share * branch + shortcut
 
 
-def _accept_scale(scale: float) -> float:
+def _check_scale(scale: float) -> float:
     if isinstance(scale, bool) or not isinstance(scale, Real) or not math.isfinite(scale):
         raise ConfigError(f"scale must be a finite number, or Learnt(start) to train it, got {scale!r}.")
     return float(scale)

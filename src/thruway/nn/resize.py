@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from thruway.errors import ConfigError, ShapeError, unknown_name
 from thruway.init.parts import Part
-from thruway.nn.accepts import accept_size
-from thruway.nn.fused import draw_parts_
+from thruway.nn.argument_checks import check_size
+from thruway.nn.joint_weight import draw_parts_
 
 __all__ = ["Resize"]
 
@@ -61,8 +61,8 @@ class Resize(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.inputs, self.outputs = accept_size("inputs", inputs), accept_size("outputs", outputs)
-        self.stride, self.dims = accept_size("stride", stride), accept_size("dims", dims, least=0)
+        self.inputs, self.outputs = check_size("inputs", inputs), check_size("outputs", outputs)
+        self.stride, self.dims = check_size("stride", stride), check_size("dims", dims, least=0)
         if self.dims > 3:
             raise ConfigError(f"dims is the number of map axes, 0 (vectors) to 3 (volumes), got {dims}.")
         if self.dims == 0 and self.stride > 1:

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from thruway.errors import ConfigError, unknown_name
-from thruway.nn.accepts import accept_size
-from thruway.nn.fused import split_maps
+from thruway.nn.argument_checks import check_size
+from thruway.nn.joint_weight import split_maps
 
 __all__ = ["SameConv", "same_conv"]
 
@@ -72,7 +72,7 @@ class SameConv:
 
 
 def same_conv(dims: int, channels: int, kernel_size: Size, dilation: Size, groups: int, padding_mode: str) -> SameConv:
-    channels, groups = accept_size("channels", channels), accept_size("groups", groups)
+    channels, groups = check_size("channels", channels), check_size("groups", groups)
     if channels % groups:
         raise ConfigError(f"groups must divide channels, got channels={channels}, groups={groups}.")
     if padding_mode not in _PADDING_MODES:
@@ -90,4 +90,4 @@ def _per_axis(what: str, value: Size, dims: int) -> tuple[int, ...]:
     sizes = value if isinstance(value, tuple | list) else (value,) * dims
     if len(sizes) != dims:
         raise ConfigError(f"{what} takes one number or {dims}, one for each axis of the map, got {value!r}.")
-    return tuple(accept_size(what, size) for size in sizes)
+    return tuple(check_size(what, size) for size in sizes)

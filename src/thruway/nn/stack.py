@@ -1,7 +1,7 @@
 """A whole stack of highway layers as one module over stacked parameters."""
 
 from collections.abc import Iterator, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,41 +10,20 @@ from thruway.activations import activation as activation_row
 from thruway.activations import activation_module
 from thruway.errors import ConfigError, ShapeError
 from thruway.init.parts import Part
-from thruway.nn.accepts import accept_size, accept_type, refuse_features
-from thruway.nn.autocast import is_autocast
-from thruway.nn.fused import draw_parts_, highway_parts
+from thruway.nn.argument_checks import check_dtype, check_size, features_error
 from thruway.nn.gates import resolve_gate_bias
 from thruway.nn.highway import HighwayLinear
+from thruway.nn.hook_points import GradientsHookPoint, LayerStates, StatesHookPoint, has_forward_hooks
+from thruway.nn.joint_weight import draw_parts_, highway_parts
 from thruway.nn.stack_autograd import highway_stack, highway_stack_states
 from thruway.nn.stack_kernel import FUSED_ACTIVATIONS, plain_highway_stack
+from thruway.nn.torch_state import is_autocast
 
 __all__ = ["HighwayStack", "LayerStates", "layered_state_dict", "stacked_state_dict"]
 
 # From this depth on, `recompute="auto"` trades a second forward pass for memory: the states of a shorter
 # stack weigh less than its parameters, gradients and momentum together (width 50, batch 100).
 _RECOMPUTE_FROM = 200
-
-
-class LayerStates(NamedTuple):
-    """What every layer of a stack saw and did in one pass; each (depth, ..., width), without gradient."""
-
-    x: Tensor  # what enters the layer
-    h: Tensor  # its transform H
-    t: Tensor  # its transform gate T
-
-
-class StatesTap(nn.Module):
-    """Where a forward hook reads the LayerStates of a stack; it computes nothing."""
-
-    def forward(self, states: LayerStates) -> LayerStates:
-        return states
-
-
-class GradientsTap(nn.Module):
-    """Where a forward hook reads dL/dy of every layer of a stack, in the backward pass; it computes nothing."""
-
-    def forward(self, gradients: Tensor) -> Tensor:
-        return gradients
 
 
 class HighwayStack(nn.Module):
@@ -101,7 +80,7 @@ class HighwayStack(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.width, self.depth = accept_size("width", width), accept_size("depth", depth)
+        self.width, self.depth = check_size("width", width), check_size("depth", depth)
         if not isinstance(activation, str):
             raise ConfigError(
                 f"HighwayStack takes an activation by name, got {activation!r}. "
@@ -114,8 +93,8 @@ class HighwayStack(nn.Module):
         self.recompute = recompute
         self.weight = nn.Parameter(torch.empty(self.depth, 2 * self.width, self.width, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(self.depth, 2 * self.width, device=device, dtype=dtype))
-        self.states = StatesTap()
-        self.gradients = GradientsTap()
+        self.states = StatesHookPoint()
+        self.gradients = GradientsHookPoint()
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -131,7 +110,7 @@ class HighwayStack(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self._check_features(x)
-        if _is_hooked(self.states):
+        if has_forward_hooks(self.states):
             # Whoever listens here need not be told of the calls in between.
             with torch._C.DisableTorchFunction():
                 y, states = self._run_keeping_states(x)
@@ -234,9 +213,11 @@ class HighwayStack(nn.Module):
             seen: list[LayerStates] = []
             y = self._run_one_by_one(x, seen)
             return y, LayerStates(*(torch.stack(states) for states in zip(*seen, strict=True)))
-        hear = (lambda G: self.gradients(self._as_given(G.squeeze(1), x))) if _is_hooked(self.gradients) else None
+        on_gradients = (
+            (lambda G: self.gradients(self._as_given(G.squeeze(1), x))) if has_forward_hooks(self.gradients) else None
+        )
         weight, bias = self.weight.unsqueeze(0), self.bias.unsqueeze(0)
-        y, X, A = highway_stack_states(features, weight, bias, self.activation, hear)
+        y, X, A = highway_stack_states(features, weight, bias, self.activation, on_gradients)
         H, T = A.chunk(2, dim=-2)
         return self._as_given(y.squeeze(0), x), LayerStates(*(self._as_given(s.squeeze(1), x) for s in (X, H, T)))
 
@@ -252,15 +233,11 @@ class HighwayStack(nn.Module):
         return x
 
     def _check_features(self, x: Tensor) -> None:
-        accept_type("HighwayStack", x, self.weight)
+        check_dtype("HighwayStack", x, self.weight)
         if x.shape[-1:] != (self.width,):
-            raise refuse_features(
+            raise features_error(
                 "HighwayStack", x, self.width, "It carries its input; put a Linear or Resize before it."
             )
-
-
-def _is_hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def stacked_state_dict(layered: Mapping[str, Tensor]) -> dict[str, Tensor]:

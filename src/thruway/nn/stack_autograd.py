@@ -13,7 +13,7 @@ from torch import Tensor
 
 from thruway.activations import activation
 from thruway.nn.arena import empty
-from thruway.nn.stack_kernel import plain_highway_stack, run_layers, segments, unrun_layers
+from thruway.nn.stack_kernel import backward_layers, forward_layers, plain_highway_stack, segments
 
 __all__ = ["highway_stack", "highway_stack_states"]
 
@@ -29,14 +29,14 @@ def highway_stack(x: Tensor, weight: Tensor, bias: Tensor, act: str, segment: in
 
 
 def highway_stack_states(
-    x: Tensor, weight: Tensor, bias: Tensor, act: str, hear: Callable[[Tensor], object] | None = None
+    x: Tensor, weight: Tensor, bias: Tensor, act: str, on_gradients: Callable[[Tensor], object] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(y, X, A): X (depth, members, width, batch) what enters each layer; A (depth, members, 2 width, batch) H over T.
 
-    X and A carry no gradient: they are the very memory that the backward pass reads. `hear` is called in the
-    backward pass with dL/dy of every layer, (depth, members, width, batch).
+    X and A carry no gradient: they are the very memory that the backward pass reads. `on_gradients` is called
+    in the backward pass with dL/dy of every layer, (depth, members, width, batch).
     """
-    return _forward(x, weight, bias, act, None, hear)
+    return _forward(x, weight, bias, act, None, on_gradients)
 
 
 def _forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -52,7 +52,7 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        x: Tensor, weight: Tensor, bias: Tensor, act: str, segment: int | None, hear: Any
+        x: Tensor, weight: Tensor, bias: Tensor, act: str, segment: int | None, on_gradients: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
         members, depth, rows, width = weight.shape
         batch = x.shape[-1]
@@ -61,7 +61,7 @@ class _Forward(torch.autograd.Function):
         if segment is None:
             X, A = empty(x, depth, members, width, batch), empty(x, depth, members, rows, batch)
             X[0] = x
-            run_layers(weight, bias, act, X, A, y)
+            forward_layers(weight, bias, act, X, A, y)
             return y, X, A
         starts = list(segments(depth, segment))
         kept = x.new_empty(len(starts), members, width, batch)
@@ -71,12 +71,12 @@ class _Forward(torch.autograd.Function):
             n = layers.stop - layers.start
             kept[i] = y
             X[0] = y
-            run_layers(weight[layers], bias[layers], act, X[:n], A[:n], y)
+            forward_layers(weight[layers], bias[layers], act, X[:n], A[:n], y)
         return y, kept, x.new_empty(0)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-        x, weight, bias, ctx.act, ctx.segment, ctx.hear = inputs
+        x, weight, bias, ctx.act, ctx.segment, ctx.on_gradients = inputs
         _, X, A = output
         ctx.mark_non_differentiable(X, A)
         ctx.set_materialize_grads(False)
@@ -90,7 +90,7 @@ class _Forward(torch.autograd.Function):
             return (None,) * 6
         if torch._C._functorch.is_legacy_batchedtensor(grads[0]):  # nobody hears these: they are of no one loss
             return *torch.func.vjp(_plain_forward(ctx.act), x, weight, bias)[1](grads[0]), None, None, None
-        return *_backward(grads[0], x, weight, bias, X, A, ctx.act, ctx.segment, ctx.hear), None, None, None
+        return *_backward(grads[0], x, weight, bias, X, A, ctx.act, ctx.segment, ctx.on_gradients), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None, None]:
@@ -99,9 +99,9 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        *tensors, act, segment, hear = args
+        *tensors, act, segment, on_gradients = args
         size, merged = _merge(info.batch_size, in_dims, tensors, (0, 0, 0))
-        outputs = _forward(*merged, act, segment, hear)
+        outputs = _forward(*merged, act, segment, on_gradients)
         return _split(size, outputs, (0, 1, 1))
 
 
@@ -118,17 +118,17 @@ class _Backward(torch.autograd.Function):
         A: Tensor,
         act: str,
         segment: int | None,
-        hear: Any,
+        on_gradients: Any,
     ) -> tuple[Tensor, Tensor, Tensor]:
         # Depth first in memory, so that the members' gradients of one layer are one block for a batched GEMM.
         gw, gb = (empty(t, *t.transpose(0, 1).shape).transpose(0, 1) for t in (weight, bias))
         gx = g.clone(memory_format=torch.contiguous_format)
         W, b, dW, db = (t.transpose(0, 1) for t in (weight, bias, gw, gb))
         if segment is None:
-            G = empty(x, *X.shape) if hear is not None else None
-            unrun_layers(gx, W, act, X, A, dW, db, G)
+            G = empty(x, *X.shape) if on_gradients is not None else None
+            backward_layers(gx, W, act, X, A, dW, db, G)
             if G is not None:
-                hear(G)
+                on_gradients(G)
             return gx, gw, gb
         again_X, again_A = (
             x.new_empty(segment, *x.shape),
@@ -138,8 +138,8 @@ class _Backward(torch.autograd.Function):
         for i, layers in reversed(list(enumerate(segments(len(W), segment)))):
             X_i, A_i = again_X[: layers.stop - layers.start], again_A[: layers.stop - layers.start]
             X_i[0] = X[i]
-            run_layers(W[layers], b[layers], act, X_i, A_i, y)
-            unrun_layers(gx, W[layers], act, X_i, A_i, dW[layers], db[layers])
+            forward_layers(W[layers], b[layers], act, X_i, A_i, y)
+            backward_layers(gx, W[layers], act, X_i, A_i, dW[layers], db[layers])
         return gx, gw, gb
 
     @staticmethod
@@ -160,9 +160,9 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        *tensors, act, segment, hear = args
+        *tensors, act, segment, on_gradients = args
         size, merged = _merge(info.batch_size, in_dims, tensors, (0, 0, 0, 0, 1, 1))
-        outputs = _backward(*merged, act, segment, hear)
+        outputs = _backward(*merged, act, segment, on_gradients)
         return _split(size, outputs, (0, 0, 0))
 
 

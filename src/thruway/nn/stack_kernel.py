@@ -29,7 +29,7 @@ from torch import Tensor
 
 from thruway.nn.gpu import gpu_kernels
 
-__all__ = ["FUSED_ACTIVATIONS", "plain_highway_stack", "run_layers", "segments", "unrun_layers"]
+__all__ = ["FUSED_ACTIVATIONS", "backward_layers", "forward_layers", "plain_highway_stack", "segments"]
 
 aten = torch.ops.aten
 
@@ -88,21 +88,21 @@ def _single(members: int, *stacks: Tensor) -> tuple[bool, tuple[Tensor, ...]]:
 
 
 @torch.inference_mode()  # every call here writes into given memory; this spares each of them autograd's bookkeeping
-def run_layers(weight: Tensor, bias: Tensor, act: str, X: Tensor, A: Tensor, y: Tensor) -> None:
+def forward_layers(weight: Tensor, bias: Tensor, act: str, X: Tensor, A: Tensor, y: Tensor) -> None:
     """Fill X[1:], A and y from X[0] for the layers in `weight` (depth, members, 2 width, width)."""
     if (gpu := gpu_kernels(X)) is not None:
         with torch._C.DisableTorchFunction():
-            gpu.run_layers(weight, bias, act, X, A, y)
+            gpu.forward_layers(weight, bias, act, X, A, y)
         return
     is_single, (weight, bias, X, A) = _single(weight.shape[1], weight, bias, X, A)
     affine, act_ = torch.addmm if is_single else torch.baddbmm, FUSED_ACTIVATIONS[act].apply_
     inputs = (*X.unbind(0), y.squeeze(0) if is_single else y)
     # A mode that listens to functions (a watcher's) has no business in here, and would be told of every call.
     with torch._C.DisableTorchFunction():
-        _run_layers(affine, act_, weight, bias, inputs, A)
+        _forward_layers(affine, act_, weight, bias, inputs, A)
 
 
-def _run_layers(
+def _forward_layers(
     affine: Callable[..., Tensor],
     act_: Callable[[Tensor], Tensor],
     weight: Tensor,
@@ -117,7 +117,7 @@ def _run_layers(
 
 
 @torch.inference_mode()
-def unrun_layers(
+def backward_layers(
     g: Tensor, weight: Tensor, act: str, X: Tensor, A: Tensor, gw: Tensor, gb: Tensor, G: Tensor | None = None
 ) -> None:
     """Turn g = dL/dy of the last of these layers into dL/dx of the first, in place; fill gw and gb.
@@ -131,7 +131,7 @@ def unrun_layers(
     """
     if (gpu := gpu_kernels(X)) is not None:
         with torch._C.DisableTorchFunction():
-            gpu.unrun_layers(g, weight, act, X, A, gw, gb, G)
+            gpu.backward_layers(g, weight, act, X, A, gw, gb, G)
         return
     if G is not None:
         G[-1] = g

@@ -4,7 +4,7 @@ import math
 from numbers import Real
 
 from thruway.errors import ConfigError
-from thruway.nn.accepts import accept_size
+from thruway.nn.argument_checks import check_size
 
 __all__ = ["survival_probabilities"]
 
@@ -30,7 +30,7 @@ def survival_probabilities(depth: int, last: float = 0.5) -> tuple[float, ...]:
     >>> survival_probabilities(4)
     (0.875, 0.75, 0.625, 0.5)
     """
-    depth = accept_size("depth", depth)
+    depth = check_size("depth", depth)
     if isinstance(last, bool) or not isinstance(last, Real) or not math.isfinite(last) or not 0 < last <= 1:
         raise ConfigError(
             f"the last block's survival must be a probability above 0, 1 for always, got {last!r}. "

@@ -1,9 +1,9 @@
 """Launches of the GPU kernels: on which grid, and what torch still does around them.
 
-`run_layers` and `unrun_layers` do what the functions of these names in stack_kernel.py do. A narrow stack is one launch
-forward; back, it is one launch and one batched GEMM for all weights. A wide one is, for each layer, the GEMM and one
-launch for all that is pointwise. Nothing here waits for the GPU or allocates by what it finds there: a CUDA graph can
-record it.
+`forward_layers` and `backward_layers` do what the functions of these names in stack_kernel.py do. A narrow
+stack is one launch forward; back, it is one launch and one batched GEMM for all weights. A wide one is, for
+each layer, the GEMM and one launch for all that is pointwise. Nothing here waits for the GPU or allocates by
+what it finds there: a CUDA graph can record it.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from thruway.nn import triton_kernels as kernels
 
-__all__ = ["NARROW", "gate_", "run_layers", "ungate", "unrun_layers"]
+__all__ = ["NARROW", "backward_layers", "forward_layers", "gate_", "gate_backward"]
 
 # Widths up to which a whole stack is one launch: with both maps of a layer the compiled kernel takes 45 KB of the 48 KB
 # of fast memory that every GPU gives a program, and spills next to nothing (at 128 it needs 152 KB and spills).
@@ -23,7 +23,7 @@ _STACK = {"num_warps": 8, "num_stages": 1}  # of all that compile for compute ca
 _ELEMENTS = 1024  # of one pointwise program
 
 
-def run_layers(weight: Tensor, bias: Tensor, act: str, X: Tensor, A: Tensor, y: Tensor) -> None:
+def forward_layers(weight: Tensor, bias: Tensor, act: str, X: Tensor, A: Tensor, y: Tensor) -> None:
     """Fill X[1:], A and y from X[0]."""
     depth, members, width, batch = X.shape
     weight, bias = _dense_maps(weight), _dense_maps(bias)
@@ -41,7 +41,7 @@ def run_layers(weight: Tensor, bias: Tensor, act: str, X: Tensor, A: Tensor, y: 
         )  # fmt: skip
 
 
-def unrun_layers(
+def backward_layers(
     g: Tensor, weight: Tensor, act: str, X: Tensor, A: Tensor, gw: Tensor, gb: Tensor, G: Tensor | None = None
 ) -> None:
     """Turn g = dL/dy of the last layer into dL/dx of the first, in place; fill gw and gb, and G if given."""
@@ -53,7 +53,7 @@ def unrun_layers(
             for k in reversed(range(depth)):
                 if G is not None:
                     G[k] = g
-                ungate(g, X[k], A[k], act, dA[k], g, width * batch)
+                gate_backward(g, X[k], A[k], act, dA[k], g, width * batch)
                 torch.baddbmm(g, weight[k].mT, dA[k], out=g)
         else:
             tiles = -(-batch // _COLUMNS)
@@ -81,7 +81,7 @@ def gate_(z: Tensor, x: Tensor, act: str, y: Tensor, inner: int, bias: Tensor | 
         )  # fmt: skip
 
 
-def ungate(g: Tensor, x: Tensor, z: Tensor, act: str, dz: Tensor, carry: Tensor, inner: int) -> None:
+def gate_backward(g: Tensor, x: Tensor, z: Tensor, act: str, dz: Tensor, carry: Tensor, inner: int) -> None:
     """dL/dz and carry = g (1 - T) from g = dL/dy and the H and T in z; `carry` may be g itself. Layouts as in gate_."""
     count = x.numel()
     with _on_device_of(x):

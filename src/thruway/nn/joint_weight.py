@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from thruway.activations import ACTIVATIONS
 from thruway.init.parts import Part
 from thruway.init.schemes import gain, glorot_uniform_
-from thruway.nn.accepts import CARRIES
+from thruway.nn.argument_checks import CARRIES
 
 __all__ = ["activation_name", "draw_parts_", "highway_parts", "split_maps"]
 

@@ -8,20 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError, ShapeError, unknown_name
-from thruway.nn.autocast import is_autocast
+from thruway.nn.torch_state import is_autocast
 
 __all__ = [
     "CARRIES",
-    "accept_carry",
-    "accept_flag",
-    "accept_gate_bias",
-    "accept_generator",
-    "accept_probability",
-    "accept_reader",
-    "accept_size",
-    "accept_tensor",
-    "accept_type",
-    "refuse_features",
+    "check_bool",
+    "check_carry",
+    "check_dtype",
+    "check_gate_bias",
+    "check_generator",
+    "check_not_inplace",
+    "check_probability",
+    "check_size",
+    "check_tensor",
+    "features_error",
 ]
 
 # The maps of a highway layer in the order in which they lie in its weight.
@@ -31,14 +31,14 @@ CARRIES: dict[str, tuple[str, ...]] = {
 }
 
 
-def accept_carry(carry: str) -> str:
+def check_carry(carry: str) -> str:
     """`carry`, if it is a key of CARRIES."""
     if not isinstance(carry, str) or carry not in CARRIES:
         raise ConfigError(unknown_name("carry", carry, CARRIES))
     return carry
 
 
-def accept_size(what: str, value: int, least: int = 1) -> int:
+def check_size(what: str, value: int, least: int = 1) -> int:
     """`value` as an int of at least `least`."""
     try:
         size = operator.index(value)
@@ -49,7 +49,7 @@ def accept_size(what: str, value: int, least: int = 1) -> int:
     return size
 
 
-def accept_gate_bias(gate_bias: float) -> float:
+def check_gate_bias(gate_bias: float) -> float:
     """`gate_bias` as a float; infinities are allowed (a gate that never opens, or never closes), NaN is not."""
     if isinstance(gate_bias, str):
         raise ConfigError(
@@ -61,21 +61,21 @@ def accept_gate_bias(gate_bias: float) -> float:
     return float(gate_bias)
 
 
-def accept_probability(what: str, value: float) -> float:
+def check_probability(what: str, value: float) -> float:
     """`value` as a float in [0, 1)."""
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:
         raise ConfigError(f"{what} must be a probability of at least 0 and below 1, got {value!r}.")
     return float(value)
 
 
-def accept_flag(what: str, value: bool, remedy: str = "Pass one of the two.") -> bool:
+def check_bool(what: str, value: bool, remedy: str = "Pass one of the two.") -> bool:
     """`value`, if it is True or False; 1 and 0 are neither, since 0.5 would be no flag."""
     if not isinstance(value, bool):
         raise ConfigError(f"{what} is True or False, got {value!r}. {remedy}")
     return value
 
 
-def accept_generator(what: str, value: torch.Generator | None) -> torch.Generator | None:
+def check_generator(what: str, value: torch.Generator | None) -> torch.Generator | None:
     """`value`, if it is a generator or None."""
     if value is not None and not isinstance(value, torch.Generator):
         raise ConfigError(
@@ -84,7 +84,7 @@ def accept_generator(what: str, value: torch.Generator | None) -> torch.Generato
     return value
 
 
-def accept_tensor(what: str, value: Tensor) -> Tensor:
+def check_tensor(what: str, value: Tensor) -> Tensor:
     """`value`, if it is a tensor."""
     if not isinstance(value, Tensor):
         kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
@@ -92,9 +92,9 @@ def accept_tensor(what: str, value: Tensor) -> Tensor:
     return value
 
 
-def accept_type(block: str, x: Tensor, weight: Tensor) -> Tensor:
+def check_dtype(block: str, x: Tensor, weight: Tensor) -> Tensor:
     """`x`, if it is a tensor of the type of the weight that it meets, or of one that autocast turns into it."""
-    if accept_tensor(block, x).dtype != weight.dtype and not (x.is_floating_point() and is_autocast(x)):
+    if check_tensor(block, x).dtype != weight.dtype and not (x.is_floating_point() and is_autocast(x)):
         raise ShapeError(
             f"{block} has {weight.dtype} parameters, got a {x.dtype} input. Convert one with .to(), for example "
             f"x.to({weight.dtype})."
@@ -102,7 +102,7 @@ def accept_type(block: str, x: Tensor, weight: Tensor) -> Tensor:
     return x
 
 
-def accept_reader(what: str, module: nn.Module) -> nn.Module:
+def check_not_inplace(what: str, module: nn.Module) -> nn.Module:
     """`module`, unless it begins by writing over its input, which its neighbours read as well."""
     first = next(layer for layer in module.modules() if next(layer.children(), None) is None)
     if getattr(first, "inplace", False) is True:
@@ -113,6 +113,6 @@ def accept_reader(what: str, module: nn.Module) -> nn.Module:
     return module
 
 
-def refuse_features(block: str, x: Tensor, wanted: int, remedy: str) -> ShapeError:
+def features_error(block: str, x: Tensor, wanted: int, remedy: str) -> ShapeError:
     """The error for an input whose last axis is not `wanted` wide."""
     return ShapeError(f"{block} works on (..., {wanted}), got an input of shape {tuple(x.shape)}. {remedy}")
