@@ -1,4 +1,4 @@
-"""Initial weights: schemes for one weight, an account for a whole model, and what theory predicts for a depth."""
+"""Initial weights: schemes for single weights, initialisation of whole models, and mean-field predictions."""
 
 import warnings
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which module says how a parameter starts, and that nothing of it is missed or told twice."""
+"""Assignment of every parameter to the module that initialises it; nothing is missed or repeated."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ __all__ = ["OwnedPart", "Parameters", "list_owned_parts"]
 
 
 class Parameters:
-    """A model's parameters by name, by identity, and by the memory they lie in."""
+    """Index of a model's parameters by name, by identity, and by storage."""
 
     def __init__(self, model: nn.Module) -> None:
         self.names: dict[int, list[str]] = {}
@@ -29,7 +29,7 @@ class Parameters:
                 self._at.setdefault(parameter.untyped_storage().data_ptr(), []).append(parameter)
 
     def containing(self, view: Tensor) -> nn.Parameter | None:
-        """The parameter that `view` lies in."""
+        """Return the parameter whose memory contains `view`; None if there is none."""
         if id(view) in self.tensors:
             return self.tensors[id(view)]
         first, last = _span(view)
@@ -42,7 +42,7 @@ class Parameters:
 
 @dataclass(frozen=True)
 class OwnedPart:
-    """A part, where it stands, and which of its tensors this module has the say over."""
+    """A part of a module, and whether the module initialises its weight and its bias."""
 
     path: str
     module: nn.Module
@@ -54,10 +54,10 @@ class OwnedPart:
 
 
 def list_owned_parts(model: nn.Module, parameters: Parameters, bias: float) -> list[OwnedPart]:
-    """Every part of the model, in the order of its modules.
+    """List the parts of all modules, in the model's order.
 
-    A parameter that several modules share belongs to the first of them, an embedding only if nobody else wants it:
-    rows of unit variance would make a map of fan-in n too large by sqrt(n).
+    A parameter shared by several modules belongs to the first of them. An embedding owns a shared parameter only if
+    no other module uses it: rows of unit variance would make a map of fan-in n too large by sqrt(n).
     """
     found = list(_found(model, parameters, bias))
     owner: dict[int, nn.Module] = {}
@@ -89,14 +89,14 @@ def _home(parameters: Parameters, view: Tensor, part: Part, path: str, module: n
     parameter = parameters.containing(view)
     if parameter is None:
         raise InitError(
-            f"part {part.name!r} of {type(module).__name__} at {path or 'the top'!r} is no view of a parameter of the "
-            "model, so writing to it would be lost: let init_parts() yield slices of parameters, not copies."
+            f"part {part.name!r} of {type(module).__name__} at {path or 'the top'!r} is not a view of a parameter "
+            "of the model, so writing to it has no effect: let init_parts() yield slices of parameters, not copies."
         )
     return parameter
 
 
 def _check_cover(owned: list[OwnedPart], parameters: Parameters) -> None:
-    """Every element of a claimed parameter is in exactly one part."""
+    """Check that each element of every owned parameter is in exactly one part."""
     seen: dict[int, tuple[Tensor, OwnedPart]] = {}
     for entry in owned:
         pieces = (
@@ -115,8 +115,8 @@ def _check_cover(owned: list[OwnedPart], parameters: Parameters) -> None:
         if missed or repeated:
             name, kind = parameters.names[identity][0], type(entry.module).__name__
             raise InitError(
-                f"the parts of {kind} do not divide parameter {name!r}: of its {parameter.numel()} elements {missed} "
-                f"are in no part and {repeated} in more than one. Let init_parts() yield views that cover each once."
+                f"the parts of {kind} do not cover parameter {name!r} exactly: of its {parameter.numel()} elements "
+                f"{missed} are in no part and {repeated} in more than one. Correct the views that init_parts() yields."
             )
 
 
@@ -126,6 +126,6 @@ def _blank(parameter: nn.Parameter) -> Tensor:
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:
-    """First and last element, counted from the start of the storage."""
+    """Positions of the first and the last element in the storage."""
     first = int(tensor.storage_offset())
     return first, first + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))

@@ -1,4 +1,4 @@
-"""The plan for a whole model: every decision and every refusal, before anything is written."""
+"""Plan of the initialisation of a whole model: all decisions and all errors come before anything is written."""
 
 import math
 from collections import Counter
@@ -29,7 +29,7 @@ Write = Callable[[torch.Generator], object]
 
 @dataclass(frozen=True)
 class Step:
-    """One line of the account, and what to do for it: nothing if `write` is None."""
+    """A row of the summary and the function that carries it out; None if the values are kept."""
 
     row: Row
     write: Write | None
@@ -37,7 +37,7 @@ class Step:
 
 
 def plan(model: nn.Module, scheme: schemes.Scheme, gain: Gain, bias: float, unknown: str) -> list[Step]:
-    """All steps, in the order of the model's parameters."""
+    """Return all steps, in the order of the model's parameters."""
     parameters = Parameters(model)
     around = neighbours(model)
     streams: Counter[str] = Counter()
@@ -71,7 +71,7 @@ def _weight_step(
     if isinstance(entry.module, LOOKUPS):
         return _lookup(entry, names, stream)
     beside = Neighbours(part.activation, "" if part.activation else Neighbours().reason)
-    # Only a plain layer's output is known to be the pre-activation of what stands after it.
+    # Only the output of a plain layer is known to be the pre-activation of the module after it.
     if part.activation is None and not isinstance(entry.module, HasParts):
         beside = around.get(id(entry.module), beside)
     factor, reason = _gain(scheme, gain, beside)
@@ -101,7 +101,7 @@ def _gain(scheme: schemes.Scheme, gain: Gain, beside: Neighbours) -> tuple[float
 def _filler(
     entry: OwnedPart, scheme: schemes.Scheme, around: dict[int, Neighbours]
 ) -> tuple[Callable[..., Tensor], float, str]:
-    """What fills the part, the standard deviation at gain 1, and a word on the form."""
+    """Return the function that fills the part, its standard deviation at gain 1, and a note on the form."""
     part = entry.part
     if scheme.name != "looks_linear":
         return scheme, scheme.std(part.weight, part.groups), ""
@@ -110,7 +110,7 @@ def _filler(
     writes = _writes_mirrored(entry.module, around)
     if part.groups != 1 or not (reads or writes):
         std = schemes.SCHEMES["delta_orthogonal"].std(part.weight, part.groups)
-        return delta_orthogonal_, std, "one orthogonal map: no ReLU pairs known"
+        return delta_orthogonal_, std, "one orthogonal map: no pair of ReLU layers"
     std = looks_linear_std(part.weight, 1, reads_mirrored=reads, writes_mirrored=writes)
     form = {(True, True): "[[V, -V], [-V, V]]", (True, False): "[V, -V]", (False, True): "[[V], [-V]]"}[reads, writes]
     return partial(looks_linear_, reads_mirrored=reads, writes_mirrored=writes), std, form
@@ -125,7 +125,7 @@ def _writes_mirrored(module: nn.Module, around: dict[int, Neighbours]) -> bool:
 
 
 def _lookup(entry: OwnedPart, names: list[str], stream: str) -> Step:
-    """An embedding passes one row on: unit variance whatever the scheme, and zeros for the padding."""
+    """An embedding returns one row at a time: unit variance whatever the scheme, and zeros for the padding."""
     weight, padding = entry.part.weight, getattr(entry.module, "padding_idx", None)
 
     def write(generator: torch.Generator) -> None:
@@ -134,13 +134,13 @@ def _lookup(entry: OwnedPart, names: list[str], stream: str) -> Step:
             values[padding] = 0
         fill(weight, values)
 
-    notes = _notes("one row is read at a time", "" if padding is None else f"row {padding} is 0 (padding)", names=names)
+    notes = _notes("row by row", "" if padding is None else f"row {padding} is 0 (padding)", names=names)
     return Step(Row(names[0], "", "normal", 1, weight.shape[1], 1.0, 1.0, notes), write, stream)
 
 
 def _constant(names: list[str], part: str, tensor: Tensor, value: float) -> Step:
-    if math.isnan(value):  # -inf is allowed: a gate that never opens
-        raise InitError(f"parameter {names[0]!r} would start at nan: pass a number.")
+    if math.isnan(value):  # -inf is valid: a gate that never opens
+        raise InitError(f"the initial value of parameter {names[0]!r} is nan: pass a number.")
     row = Row(names[0], part, f"constant {value:g}", std=0.0, note=_notes(names=names))
     return Step(row, lambda _: fill(tensor, torch.tensor(value, dtype=torch.float64)))
 
@@ -156,16 +156,16 @@ def _unassigned(model: nn.Module, parameters: Parameters, assigned: set[int], un
         hidden = [name for identity in left for name in parameters.names[identity] if "parametrizations." in name]
         if hidden:
             raise InitError(
-                f"parameter {hidden[0]!r} stands behind a reparametrisation (weight_norm, spectral_norm, ...), where a "
-                "scheme cannot set the weight itself; nothing was written. Initialise the model first and "
-                'reparametrise it then, or pass unknown="keep".'
+                f"parameter {hidden[0]!r} belongs to a reparametrisation (weight_norm, spectral_norm, ...), where a "
+                "scheme cannot set the weight itself; nothing was written. Initialise the model before you "
+                'reparametrise it, or pass unknown="keep".'
             )
         identity, parameter = next(iter(left.items()))
         name, owner = parameters.names[identity][0], type(owners[identity]).__name__
         more = f" (and {len(left) - 1} more like it)" if len(left) > 1 else ""
         raise InitError(
-            f"no rule says how parameter {name!r} of {owner}, shape {tuple(parameter.shape)}, starts{more}; nothing "
-            f"was written. Give {owner} an init_parts() method that lists it as a thruway.init.Part, or set it "
+            f"no rule initialises parameter {name!r} of {owner}, shape {tuple(parameter.shape)}{more}; nothing was "
+            f"written. Give {owner} an init_parts() method that lists it as a thruway.init.Part, or set it "
             'yourself and pass unknown="keep".'
         )
     return [
@@ -189,6 +189,6 @@ def _notes(*sentences: str, names: list[str]) -> str:
 
 
 def _distinct(name: str, seen: Counter[str]) -> str:
-    """Two parts of one name must not start with the same numbers."""
+    """Number repeated names, so that two parts of one name get different random values."""
     seen[name] += 1
     return name if seen[name] == 1 else f"{name}#{seen[name]}"
