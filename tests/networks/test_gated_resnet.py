@@ -358,7 +358,7 @@ def test_a_gated_net_trains() -> None:
         ({"depth": 21}, r"depth=21 is not 6n \+ 2.*nearest are 20 and 26"),
         ({"depth": (2, 2)}, r"2 stages of modules \(2, 2\) and 3 widths \(14, 28, 56\)"),
         ({"widths": 16}, r"channels of each stage, such as widths=\(14, 28, 56\), got 16"),
-        ({"widths": (16, 0, 64)}, "a width must be a whole number of at least 1, got 0"),
+        ({"widths": (16, 0, 64)}, "a width must be an integer of at least 1, got 0"),
         ({"stem": 0}, "stem must be"),
         ({"inputs": 0}, "inputs must be"),
         ({"classes": 0}, "classes must be"),

@@ -399,7 +399,7 @@ def test_a_ten_layer_net_trains() -> None:
         ("cfar", {}, "unknown layout 'cfar'; did you mean 'cifar'"),
         (["cifar"], {}, "unknown layout"),
         ("cifar", {"block": "residual"}, "unknown block 'residual'.*Known: highway, plain"),
-        ("cifar", {"width": 0}, "width must be a whole number of at least 1, got 0"),
+        ("cifar", {"width": 0}, "width must be an integer of at least 1, got 0"),
         ("cifar", {"inputs": 0}, "inputs must be"),
         ("cifar", {"classes": 0}, "classes must be"),
         ("mnist", {"size": 0}, "size must be"),

@@ -184,7 +184,7 @@ def test_residual_scale_is_the_number_given() -> None:
     [
         ({"block": "higway"}, "did you mean 'highway'.*Known: highway, plain, residual"),
         ({"block": ["plain"]}, "unknown block"),
-        ({"depth": 0}, "depth must be a whole number of at least 1, got 0"),
+        ({"depth": 0}, "depth must be an integer of at least 1, got 0"),
         ({"width": 0}, "got 0"),
         ({"inputs": -1}, "inputs must be"),
         ({"classes": 0}, "classes must be"),

@@ -224,7 +224,7 @@ def test_the_trial_passes_what_is_right(a_gpu, launches, dtype):
 
 def test_wrong_numbers_are_found_and_named(a_gpu, launches, monkeypatch):
     monkeypatch.setattr(launches, "gate_backward", lambda g, x, z, act, dz, carry, inner: dz.zero_())
-    with pytest.warns(UserWarning, match=r"A GPU cannot run .*dL/dx of 1 layers of width 70 is off"):
+    with pytest.warns(UserWarning, match=r"A GPU cannot run .*dL/dx of 1 layers of width 70 has an error of"):
         assert gpu._load_checked(a_gpu, torch.float32) is None
 
 
@@ -235,7 +235,7 @@ def test_a_compiler_that_fails_leaves_torchs_calls(a_gpu, launches, monkeypatch)
     monkeypatch.setattr(launches, "forward_layers", no_compiler)
     with pytest.warns(UserWarning, match="RuntimeError: Failed to find C compiler"):
         assert gpu_kernels(torch.ones(2)) is None
-    assert gpu_kernels(torch.ones(2)) is None  # said once
+    assert gpu_kernels(torch.ones(2)) is None  # warned once
 
 
 def test_too_little_memory_for_the_trial_is_no_verdict(a_gpu, launches, monkeypatch):

@@ -1,4 +1,4 @@
-"""Hook points of fused layers: modules without arithmetic whose forward hooks receive states and gradients."""
+"""Hook points of fused layers: identity modules whose forward hooks receive the states or the gradients."""
 
 from typing import NamedTuple
 
@@ -8,22 +8,22 @@ __all__ = ["GradientsHookPoint", "LayerStates", "StatesHookPoint", "has_forward_
 
 
 class LayerStates(NamedTuple):
-    """What every layer of a stack saw and did in one pass; each (depth, ..., width), without gradient."""
+    """Input, transform and transform gate of every layer in one pass; each (depth, ..., width), detached."""
 
-    x: Tensor  # what enters the layer
-    h: Tensor  # its transform H
-    t: Tensor  # its transform gate T
+    x: Tensor  # input of the layer
+    h: Tensor  # transform H
+    t: Tensor  # transform gate T
 
 
 class StatesHookPoint(nn.Module):
-    """Where a forward hook reads the LayerStates of a stack; it computes nothing."""
+    """Identity whose forward hooks receive the LayerStates of a fused layer."""
 
     def forward(self, states: LayerStates) -> LayerStates:
         return states
 
 
 class GradientsHookPoint(nn.Module):
-    """Where a forward hook reads dL/dy of every layer of a stack, in the backward pass; it computes nothing."""
+    """Identity whose forward hooks receive dL/dy of every layer of a fused layer, during the backward pass."""
 
     def forward(self, gradients: Tensor) -> Tensor:
         return gradients

@@ -1,4 +1,4 @@
-"""Queries of PyTorch's internal state: autocast, batched gradients, a running backward pass."""
+"""Queries of PyTorch's internal state: autocast, batched gradients, recomputation in a backward pass."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ __all__ = ["check_not_recomputing", "is_autocast", "is_batched"]
 
 
 def is_autocast(x: Tensor) -> bool:
-    """Whether autocast is on for the device of x; no on devices that have none, such as "meta".
+    """Return True if autocast is enabled for the device of x; False on devices without autocast, such as "meta".
 
     >>> with torch.autocast("cpu", dtype=torch.bfloat16):
     ...     is_autocast(torch.ones(1)), is_autocast(torch.ones(1, device="meta"))
@@ -20,16 +20,16 @@ def is_autocast(x: Tensor) -> bool:
 
 
 def is_batched(gradient: Tensor) -> bool:
-    """Whether vmap hides an axis of this gradient; what is written into given memory does not work then.
+    """Return True if vmap hides a dimension of this gradient. Writing with `out=` fails then.
 
-    torch.func.vmap has one kind of such tensors, torch.autograd.grad(..., is_grads_batched=True) an older one.
+    torch.func.vmap has one kind of batched tensors, torch.autograd.grad(..., is_grads_batched=True) an older one.
 
-    >>> heard = []
+    >>> found = []
     >>> x = torch.ones(2, requires_grad=True)
-    >>> handle = x.register_hook(lambda gradient: heard.append(is_batched(gradient)))
+    >>> handle = x.register_hook(lambda gradient: found.append(is_batched(gradient)))
     >>> for g, more in ((torch.ones(2), False), (torch.eye(2), True)):
     ...     _ = torch.autograd.grad(2 * x, x, g, is_grads_batched=more)
-    >>> heard
+    >>> found
     [False, True]
     """
     kinds = torch._C._functorch
@@ -37,20 +37,20 @@ def is_batched(gradient: Tensor) -> bool:
 
 
 def check_not_recomputing(block: str, argument: str) -> None:
-    """Refuse to draw from a block's own generator while gradients are being computed.
+    """Raise an error if a block is about to draw from its own generator during a backward pass.
 
-    A checkpoint puts torch's global generators back before it computes a part of the net again. It does not know
-    of others, from which the second pass would draw other coins, and the gradients would be those of another net.
+    torch.utils.checkpoint restores torch's global generators before it recomputes a part of the network, but no
+    other generators. The second pass would draw other random numbers, and the gradients would be wrong.
 
     Raises:
-        ConfigError: within a backward pass.
+        ConfigError: during a backward pass.
 
     >>> check_not_recomputing("Dropout", "generator")  # in a forward pass
     """
     if torch._C._current_graph_task_id() != -1:
         raise ConfigError(
-            f"{block} draws from a generator of its own and was called in training within a backward pass, as "
-            "torch.utils.checkpoint does to compute a part of the net again. It puts back torch's global generators "
-            "only, so other coins would fall here than in the first pass, and the gradients would be wrong. Leave "
-            f"this layer out of the checkpoint, or give it no {argument}: then torch's global one is used."
+            f"{block} draws from its own generator and was called in training during a backward pass, as "
+            "torch.utils.checkpoint does to recompute a part of the network. A checkpoint restores only torch's global "
+            "generators, so this layer would draw other random numbers than before, and the gradients would be wrong. "
+            f"Keep the layer out of the checkpoint, or build it without {argument}= to use torch's global generator."
         )
