@@ -181,13 +181,13 @@ def test_a_fitnet_trains() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"number": 3}, r"the FitNets here are 1 and 4, got number=3.*widths="),
-        ({"number": "4"}, "got number='4'"),
-        ({"number": True}, "got number=True"),
+        ({"number": 3}, r"number must be 1 or 4, got 3.*widths="),
+        ({"number": "4"}, "number must be 1 or 4, got '4'"),
+        ({"number": True}, "number must be 1 or 4, got True"),
         ({"widths": [[4], []]}, "a stage without a convolution"),
         ({"widths": []}, "a stage without a convolution"),
-        ({"widths": [3, 4]}, r"one list for each stage, got \[3, 4\].*\[\[16\], \[32\], \[64\]\]"),
-        ({"widths": 16}, "one list for each stage, got 16"),
+        ({"widths": [3, 4]}, r"one list per stage, got \[3, 4\].*\[\[16\], \[32\], \[64\]\]"),
+        ({"widths": 16}, "one list per stage, got 16"),
         ({"widths": [[0]]}, "a width must be an integer of at least 1, got 0"),
         ({"hidden": 0}, "hidden must be"),
         ({"pieces": 1}, "pieces must be an integer of at least 2, got 1"),

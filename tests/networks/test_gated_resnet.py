@@ -355,15 +355,15 @@ def test_a_gated_net_trains() -> None:
         ({"joining": ["highway"]}, "unknown joining"),
         ({"resize": "padd"}, "unknown resize 'padd'; did you mean 'pad'"),
         ({"resize": ["pad"]}, "unknown resize"),
-        ({"depth": 21}, r"depth=21 is not 6n \+ 2.*nearest are 20 and 26"),
-        ({"depth": (2, 2)}, r"2 stages of modules \(2, 2\) and 3 widths \(14, 28, 56\)"),
+        ({"depth": 21}, r"depth must be 6n \+ 2.*got 21: the nearest are 20 and 26"),
+        ({"depth": (2, 2)}, r"2 stages, of \(2, 2\) modules, and 3 widths, \(14, 28, 56\)"),
         ({"widths": 16}, r"channels of each stage, such as widths=\(14, 28, 56\), got 16"),
         ({"widths": (16, 0, 64)}, "a width must be an integer of at least 1, got 0"),
         ({"stem": 0}, "stem must be"),
         ({"inputs": 0}, "inputs must be"),
         ({"classes": 0}, "classes must be"),
         ({"gate_bias": math.nan}, "gate_bias must be a number.*got nan"),
-        ({"gate_bias": "low", "joining": "identity"}, "gate_bias='low'"),
+        ({"gate_bias": "low", "joining": "identity"}, "gate_bias must be .*got 'low'"),
     ],
 )
 def test_what_is_not_allowed_is_refused_with_its_value(change: dict[str, object], says: str) -> None:

@@ -412,12 +412,15 @@ def test_a_twenty_layer_net_trains_and_so_does_one_on_short_paths() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"depth": 21}, r"depth=21 is not 6n \+ 2.*nearest are 20 and 26.*depth=\(1, 1, 1\)"),
-        ({"depth": 2}, r"depth=2 is not 6n \+ 2.*nearest are 8 and 14"),
-        ({"depth": 26, "branch": "bottleneck"}, r"depth=26 is not 9n \+ 2.*bottleneck.*nearest are 20 and 29"),
+        ({"depth": 21}, r"depth must be 6n \+ 2.*got 21: the nearest are 20 and 26.*depth=\(1, 1, 1\)"),
+        ({"depth": 2}, r"depth must be 6n \+ 2.*got 2: the nearest are 8 and 14"),
+        (
+            {"depth": 26, "branch": "bottleneck"},
+            r"depth must be 9n \+ 2.*bottleneck.*got 26: the nearest are 20 and 29",
+        ),
         ({"depth": 20.0}, "depth must be an integer of at least 1, got 20.0"),
         ({"depth": "110"}, "got '110'"),
-        ({"depth": (2, 2)}, r"2 stages of modules \(2, 2\) and 3 widths \(16, 32, 64\)"),
+        ({"depth": (2, 2)}, r"2 stages, of \(2, 2\) modules, and 3 widths, \(16, 32, 64\)"),
         ({"depth": (), "widths": ()}, "at least one"),
         ({"depth": (2, 0, 2)}, "number of modules in a stage must be an integer of at least 1, got 0"),
         ({"style": "imagenet", "depth": 51}, "no ImageNet network of depth=51.*18, 34, 50, 101, 152, 200"),
@@ -429,9 +432,9 @@ def test_a_twenty_layer_net_trains_and_so_does_one_on_short_paths() -> None:
         ({"widths": (16, 0, 64)}, "a width must be an integer of at least 1, got 0"),
         ({"inputs": 0}, "inputs must be"),
         ({"classes": 0}, "classes must be"),
-        ({"survival": 0.0}, "survival must be a probability above 0"),
-        ({"subset": 10}, "use=10 of 9 blocks"),
-        ({"subset": 4, "survival": 0.5}, "survival=0.5 and subset=4 both say.*Pass one"),
+        ({"survival": 0.0}, "survival probability of the last block must be above 0"),
+        ({"subset": 10}, "use must be 0 to 9, the number of blocks, got 10"),
+        ({"subset": 4, "survival": 0.5}, "pass survival or subset, not both.*survival=0.5 and subset=4"),
     ],
 )
 def test_what_is_not_allowed_is_refused_with_its_value(change: dict[str, object], says: str) -> None:

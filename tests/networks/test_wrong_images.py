@@ -77,6 +77,6 @@ def test_a_seed_is_no_generator(name, what):
 @pytest.mark.parametrize("value", [0.5, "no", 1, None], ids=str)
 def test_dropout_of_a_highway_network_is_a_flag(value):
     with pytest.raises(
-        ConfigError, match=f"dropout must be True or False, got {value!r}. The rates are the published ones"
+        ConfigError, match=f"dropout must be True or False, got {value!r}. The rates are fixed to the published ones"
     ):
         highway_conv("mnist", dropout=value, device="meta")

@@ -237,7 +237,7 @@ def test_the_generator_decides_the_weights_and_nothing_else_does() -> None:
         (lambda: RecurrentHighwayCell(3, 4, 0), "depth must be .* got 0"),
         (
             lambda: RecurrentHighwayCell(3, 4, 2, gate_bias="depth"),
-            "gate_bias of a single layer must be a number, got 'depth'",
+            "gate_bias must be .* got 'depth'",
         ),
         (lambda: RecurrentHighwayCell(3, 4, 2, activation="tahn"), "did you mean 'tanh'"),
         (lambda: RecurrentHighwayCell(3, 4, 2, carry="couple"), "did you mean 'coupled'"),

@@ -1,7 +1,7 @@
-"""The ways in which a residual module's branch and shortcut were joined: those of He et al.'s test, and the reply's.
+"""Ways to join the branch and the shortcut of a residual module, from He et al. 2016 and from Srivastava's 2025 reply.
 
-One row each in JOININGS; to add one, write its function and its row. F is conv-BN-relu-conv-BN throughout, x stands
-for what the shortcut passes on, and g = sigmoid(1x1 conv(x)).
+Each is a row of JOININGS; to add one, write its function and its row. F is conv-BN-relu-conv-BN, x is the output of
+the shortcut, and g = sigmoid(1x1 conv(x)).
 """
 
 from collections.abc import Callable
@@ -21,12 +21,12 @@ _ORDER = ORDERS["post"]
 
 @dataclass(frozen=True)
 class ModuleSpec:
-    """Where a module stands, and what it may be built from."""
+    """Sizes and settings of one module, with builders for its parts."""
 
     inputs: int
     width: int
     stride: int
-    resize: str  # a key of SHORTCUTS: what passes where sizes change
+    resize: str  # a key of SHORTCUTS, for modules that change sizes
     gate_bias: float
     coins: torch.Generator | None
 
@@ -35,13 +35,13 @@ class ModuleSpec:
         return _ORDER.branch(self.inputs, BRANCHES["basic"].convolutions(self.width, self.stride))
 
     def shortcut(self) -> nn.Module:
-        """x itself wherever sizes allow"""
+        """x itself unless sizes change"""
         if self.inputs == self.width and self.stride == 1:
             return nn.Identity()
         return SHORTCUTS[self.resize](_ORDER, self.inputs, self.width, self.stride)
 
     def projection(self) -> nn.Module:
-        """1x1 conv-BN, also where sizes stay"""
+        """1x1 conv-BN, even if sizes do not change"""
         return _ORDER.projection(Convolution(1, self.width, self.stride), self.inputs)
 
     def point_gate(self) -> Gate:
@@ -92,7 +92,7 @@ def _highway(spec: ModuleSpec) -> nn.Module:
 
 @dataclass(frozen=True)
 class Joining:
-    """How a module is built, and what a network of such modules was published with."""
+    """A builder of modules, with the published widths and resizing of such a network."""
 
     module: Callable[[ModuleSpec], nn.Module]
     widths: tuple[int, ...] = (16, 32, 64)

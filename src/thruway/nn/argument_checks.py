@@ -53,8 +53,8 @@ def check_gate_bias(gate_bias: float) -> float:
     """Return `gate_bias` as a float; infinities are allowed (a gate that never opens or closes), NaN is not."""
     if isinstance(gate_bias, str):
         raise ConfigError(
-            f"gate_bias of a single layer must be a number, got {gate_bias!r}: the depth of its stack is unknown. Pass "
-            "for example thruway.nn.gate_bias_for_depth(20); only HighwayStack and networks.mlp accept 'depth'."
+            f"gate_bias must be a number here, got {gate_bias!r}: only HighwayStack and networks.mlp accept 'depth'. "
+            "Pass, for example, thruway.nn.gate_bias_for_depth(20)."
         )
     if isinstance(gate_bias, bool) or not isinstance(gate_bias, Real) or math.isnan(gate_bias):
         raise ConfigError(f"gate_bias must be a number, below 0 for a gate that starts closed, got {gate_bias!r}.")

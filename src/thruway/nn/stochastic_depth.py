@@ -33,7 +33,7 @@ def survival_probabilities(depth: int, last: float = 0.5) -> tuple[float, ...]:
     depth = check_size("depth", depth)
     if isinstance(last, bool) or not isinstance(last, Real) or not math.isfinite(last) or not 0 < last <= 1:
         raise ConfigError(
-            f"last must be the survival probability of the last block, above 0 and at most 1, got {last!r}. "
+            f"the survival probability of the last block must be above 0 and at most 1, got {last!r}. "
             "Huang et al. 2016 used 0.5."
         )
     return tuple(1.0 - (block / depth) * (1.0 - float(last)) for block in range(1, depth + 1))
