@@ -1,18 +1,18 @@
-"""Figures of what happens in the layers of a network: plain numbers in, Plotly out.
+"""Plotly figures of the layers of a network, from arrays.
 
     layers x steps   heat_map                                             every layer at every step
-    layers x units   gate_maps                                            every unit, several numbers side by side
-    over time        percentile_bands · mean_and_spread · std_intervals   a few layers, evenly chosen
-    at one moment    layer_histograms
+    layers x units   gate_maps                                            every unit, several quantities side by side
+    over time        percentile_bands · mean_and_spread · std_intervals   a few layers, evenly spaced
+    at one step      layer_histograms
     of two weights   surface
-    of whole runs    run_curves                                           such as the test error while training
+    of whole runs    run_curves                                           such as the test error during training
     of lesions       deletion_bars · deletion_comparison · deletion_boxes · order_scatter
-    of paths         path_lengths · path_survival                         how long they are, what they carry
-    of a net         residual_stream · unravelled                         its branches drawn, all its paths
+    of paths         path_lengths · path_survival                         number, gradient and survival by length
+    of a network     residual_stream · unravelled                         its branches, and all its paths
 
-Layers are told apart by one ordered scale of colours, from the first (blue) to the last (olive).
-`BLOCK_STYLES` are the colours and marks of plain, highway and residual blocks, `TEMPLATE` the style of every
-figure. Each is the same in a report and in a notebook, and reads on a light and on a dark ground.
+Layers are distinguished by one ordered colour scale, from the first (blue) to the last (olive). `BLOCK_STYLES` has the
+colours and markers of plain, highway and residual blocks, `TEMPLATE` the style of every figure. Figures are the same
+in a report and in a notebook, and are readable on a light and on a dark background.
 """
 
 import warnings

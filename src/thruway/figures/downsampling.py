@@ -1,4 +1,4 @@
-"""Fewer points than numbers: which are drawn, which are drawn together, and what the figure says of it."""
+"""Downsampling of large tables: evenly spaced positions, and groups of neighbours reduced to one number."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Starts = NDArray[np.intp]
 
 
 def evenly_spaced(count: int, most: int) -> list[int]:
-    """At most `most` of `count` positions, evenly apart, always with the first and the last.
+    """Return at most `most` of `count` positions, evenly spaced, including the first and the last.
 
     >>> evenly_spaced(5, 12), evenly_spaced(1000, 4)
     ([0, 1, 2, 3, 4], [0, 333, 666, 999])
@@ -24,7 +24,7 @@ def evenly_spaced(count: int, most: int) -> list[int]:
 
 
 def group_starts(count: int, most: int) -> tuple[Starts, int]:
-    """Where each of at most `most` groups of neighbours begins, and how many a group holds.
+    """Return the start of each of at most `most` groups of neighbours, and the size of a group.
 
     >>> group_starts(5, 3)
     (array([0, 2, 4]), 2)
@@ -34,30 +34,30 @@ def group_starts(count: int, most: int) -> tuple[Starts, int]:
 
 
 def largest(table: FloatArray, starts: Starts, axis: int) -> FloatArray:
-    """The largest number of each group; NaN only where all are."""
+    """Return the largest number of each group; NaN only if all are NaN."""
     return np.fmax.reduceat(table, starts, axis=axis)
 
 
 def smallest(table: FloatArray, starts: Starts, axis: int) -> FloatArray:
-    """The smallest number of each group; NaN only where all are."""
+    """Return the smallest number of each group; NaN only if all are NaN."""
     return np.fmin.reduceat(table, starts, axis=axis)
 
 
 def extreme(table: FloatArray, starts: Starts, axis: int) -> FloatArray:
-    """The number farthest from 0 in each group, with its sign."""
+    """Return the number farthest from 0 in each group, with its sign."""
     high, low = largest(table, starts, axis), smallest(table, starts, axis)
     return np.where(-low > high, low, high)
 
 
 def mean(table: FloatArray, starts: Starts, axis: int) -> FloatArray:
-    """The mean of the numbers there are in each group; NaN only where there is none."""
+    """Return the mean of the finite numbers of each group; NaN if there are none."""
     known = np.isfinite(table)
     total = np.add.reduceat(np.where(known, table, 0), starts, axis=axis)
     counts = np.add.reduceat(known, starts, axis=axis, dtype=np.intp)
     return np.where(counts > 0, total / np.maximum(counts, 1), np.nan).astype(table.dtype)
 
 
-# What stands for a group of cells in a heat map. "largest" makes sure that a single spike is seen.
+# Reductions of a group of cells of a heat map. "largest" keeps a single spike visible.
 REDUCTIONS: dict[str, Callable[[FloatArray, Starts, int], FloatArray]] = {
     "largest": largest,
     "smallest": smallest,
@@ -67,7 +67,7 @@ REDUCTIONS: dict[str, Callable[[FloatArray, Starts, int], FloatArray]] = {
 
 
 def downsample(table: FloatArray, starts: Starts, keep: str, axis: int) -> FloatArray:
-    """One number per group along `axis`, by a row of `REDUCTIONS`.
+    """Reduce each group along `axis` to one number, by a key of `REDUCTIONS`.
 
     Raises:
         ConfigError: for a name that is not in `REDUCTIONS`.

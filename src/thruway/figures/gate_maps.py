@@ -1,4 +1,4 @@
-"""Several numbers of every unit of every layer, as maps beside one another."""
+"""Heat maps of several quantities side by side: layers by units."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -16,13 +16,13 @@ from thruway.figures.ticks import shortened
 
 __all__ = ["gate_maps"]
 
-MAX_MAPS = 4  # in one row; a fifth would leave each too narrow to be read
-MAX_COLUMNS = 600  # of all maps together, about what a page is wide
+MAX_MAPS = 4  # in one row; with a fifth each would be too narrow to read
+MAX_COLUMNS = 600  # of all maps together, about the width of a page
 MAX_ROWS = 1000
-GAP = "rgba(128, 134, 145, 0.5)"  # the ground behind the cells; no scale has this grey
-COLUMN_GAP = 0.025  # share of the width: the maps share their layers, so only the first has their names
-BAR_ROOM = 34  # pixels between a map's name and the map
-NARROW_GAP = 120  # pixels: tick labels and axis name above, the next map's name and bar below
+GAP = "rgba(128, 134, 145, 0.5)"  # background of the cells; no scale has this grey
+COLUMN_GAP = 0.025  # share of the width; only the first map has layer names
+BAR_ROOM = 34  # pixels between a map's title and the map
+NARROW_GAP = 120  # pixels: tick labels and axis title above, the next map's title and colour bar below
 
 Limits = tuple[float, float]
 
@@ -35,22 +35,22 @@ def gate_maps(
     limits: Mapping[str, Limits] | None = None,
     x_name: str = "unit",
 ) -> go.Figure:
-    """Up to four maps of layers x units in one row, the first layer at the bottom, each with its own bar of colours.
+    """Up to four maps of layers by units in one row, first layer at the bottom, each with its own colour bar.
 
-    Where maps together have more than 600 units across, or more than 1,000 layers, neighbours share a cell, which
-    shows the number farthest from 0; the figure says so. A cell without a finite number is grey.
+    If the maps together have more than 600 units, or more than 1,000 layers, neighbours share a cell, which shows the
+    number farthest from 0; a note in the figure says so. A cell without a finite number is grey.
 
     Args:
         maps: name to (layers, units), such as the bias of every gate; all of one shape.
-        layers: names of the layers, the first layer first; without them they are numbered from 1.
-        diverging: the maps that are coloured by sign, with 0 in the middle of the scale.
-        limits: name to (lowest, highest) of the scale, for maps to be read against one another; without them a scale
-            reaches from the lowest to the highest number of its map.
-        x_name: what the columns are.
+        layers: names of the layers, first layer first; None: numbers from 1.
+        diverging: names of the maps to colour by sign, with 0 in the middle of the scale.
+        limits: name to (lowest, highest) of the scale, to compare maps; by default a scale ranges from the lowest to
+            the highest number of its map.
+        x_name: title of the axis of units.
     Raises:
-        ShapeError: if the maps differ in shape, or `layers` does not fit them.
-        ConfigError: for more than four maps, limits that do not rise, or a name in `diverging` or `limits` that is
-            no map.
+        ShapeError: if the maps differ in shape, or `layers` has another length.
+        ConfigError: for more than four maps, limits that do not increase, or an unknown name in `diverging` or
+            `limits`.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), figs. 2 and 3.
 
@@ -60,13 +60,13 @@ def gate_maps(
     """
     limits = limits or {}
     if len(maps) > MAX_MAPS:
-        raise ConfigError(f"{len(maps)} maps came, and at most {MAX_MAPS} fit in a row. Draw several figures.")
+        raise ConfigError(f"got {len(maps)} maps, and at most {MAX_MAPS} fit in a row. Draw several figures.")
     for name in (*diverging, *limits):
         if name not in maps:
             raise ConfigError(unknown_name("map", name, maps))
     tables = {name: as_layer_table(each, f"the map of {name!r}", "units") for name, each in maps.items()}
     if not tables or not all(table.size for table in tables.values()):
-        return empty_figure("Nothing to draw: there is no unit of any layer yet.")
+        return empty_figure("Nothing to draw: no layer has units yet.")
     shape = _one_shape(tables)
     rows, layers_per_cell = group_starts(shape[0], MAX_ROWS)
     columns, units_per_cell = group_starts(shape[1], MAX_COLUMNS // len(tables))
@@ -99,7 +99,7 @@ def _one_shape(tables: Mapping[str, FloatArray]) -> tuple[int, int]:
         if tables[other].shape != tables[first].shape:
             raise ShapeError(
                 f"the map of {first!r} has shape {tables[first].shape} and that of {other!r} {tables[other].shape}. "
-                "Give all maps for the same layers and units; NaN where a number is missing."
+                "Pass all maps for the same layers and units; use NaN for missing numbers."
             )
     return tables[first].shape[0], tables[first].shape[1]
 
@@ -107,7 +107,7 @@ def _one_shape(tables: Mapping[str, FloatArray]) -> tuple[int, int]:
 def _limits(name: str, cells: FloatArray, is_diverging: bool, given: Limits | None) -> Limits:
     if given is not None:
         if not given[0] < given[1]:
-            raise ConfigError(f"the limits of {name!r} must rise from the lowest to the highest, got {given}.")
+            raise ConfigError(f"the limits of {name!r} must be (lowest, highest) with lowest < highest, got {given}.")
         return given
     known = cells[np.isfinite(cells)]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
@@ -118,12 +118,12 @@ def _limits(name: str, cells: FloatArray, is_diverging: bool, given: Limits | No
 
 
 def _height(rows: int) -> int:
-    """Pixels of a map: a whole number per row, or the browser would leave some rows out."""
+    """Height of a map in pixels: an integer per row, otherwise the browser would skip rows."""
     return rows * max(1, round(400 / rows))
 
 
 def _whole(name: str) -> str:
-    """The name as the axis knows it: uncut, for two that ended in one ellipsis would share a row."""
+    """The full name as a category of the axis: two shortened names could be equal and share a row."""
     return label(name, longest=len(name))
 
 
@@ -163,7 +163,7 @@ def _coloraxis(number: int) -> str:
 
 
 def _bar(name: str) -> dict[str, Any]:
-    """What the colours of a map mean, above it and as wide; `_arrange` says where."""
+    """Return the colour bar of a map; `_arrange` sets its position and width."""
     return {
         "orientation": "h",
         "title": {"text": f"<b>{name}</b>", "side": "top"},
@@ -187,7 +187,7 @@ def _panels(count: int, x_name: str, y_axis: dict[str, Any], height: int) -> go.
 
 
 def _arrange(figure: go.Figure, count: int, height: int) -> None:
-    """All maps in one row on a desk, one below the other on a phone, with room for the bars either way."""
+    """Arrange the maps in one row on a wide screen and in one column on a narrow one, with space for colour bars."""
     meta = dict(figure.layout.meta)
     for kind, per_row, gap in (("wide", count, 0), ("narrow", 1, NARROW_GAP)):
         rows = count // per_row
@@ -201,7 +201,7 @@ def _arrange(figure: go.Figure, count: int, height: int) -> None:
             x, y = (f"{axis[0]}axis{axis[1:]}" for axis in axes_of(number))
             paths[f"{x}.domain"] = [left, min(1.0, left + width)]
             paths[f"{y}.domain"] = [max(0.0, top - height / inner), top]
-            # What all maps of a row share is said once, beside the first.
+            # The shared labels of a row are shown at its first map only.
             paths[f"{y}.showticklabels"] = column == 0
             paths[f"{y}.title.text"] = figure.layout.yaxis.title.text if column == 0 else ""
             bar = f"{_coloraxis(number)}.colorbar"

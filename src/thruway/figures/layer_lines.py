@@ -1,4 +1,4 @@
-"""Lines and bands of a few layers over time: which layers, which points, and in which colours."""
+"""Lines and bands of a few layers over time, with selection of layers and downsampling of steps."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from thruway.figures.theme import label, log_axis
 
 __all__ = ["MAX_LAYERS", "LayerSeries", "choose_layers", "draw_layers", "edges_as_markers", "line_in_band", "two_edges"]
 
-MAX_LAYERS = 12  # more lines than that nobody tells apart
-MAX_POINTS = 1000  # of a line; a page is about as many pixels wide
+MAX_LAYERS = 12  # more lines cannot be distinguished
+MAX_POINTS = 1000  # per line; about the width of a page in pixels
 
 
 @dataclass(frozen=True)
 class LayerSeries:
-    """What is drawn of every layer in one panel, each (layers, steps)."""
+    """Numbers of all layers in one panel: low, middle, high and optional spread, each (layers, steps)."""
 
     low: FloatArray
     mid: FloatArray
@@ -30,7 +30,7 @@ class LayerSeries:
     spread: FloatArray | None = None
 
     def thinned(self, rows: Sequence[int], starts: Starts) -> "LayerSeries":
-        """Only the layers `rows`; steps of one group together, outer numbers as extremes, inner ones as means."""
+        """Select the layers `rows` and reduce groups of steps: low and high to extremes, mid and spread to means."""
         low, mid, high = self.low[rows], self.mid[rows], self.high[rows]
         spread = None if self.spread is None else self.spread[rows]
         if len(starts) < self.mid.shape[1]:
@@ -39,7 +39,7 @@ class LayerSeries:
         return LayerSeries(low, mid, high, spread)
 
 
-# Draws one layer: the panel's series, their row, the steps, the layer's name and colour.
+# Draws one layer, from the panel's series, the row, the steps, and the layer's name and colour.
 DrawLayer = Callable[[LayerSeries, int, FloatArray, str, str], list[go.Scatter]]
 
 
@@ -54,21 +54,21 @@ def draw_layers(
     *,
     log: bool = False,
 ) -> go.Figure:
-    """The layers of every panel by `draw_layer`, the legend's further `keys`, and a note on what was left out.
+    """Draw the layers of all panels by `draw_layer`, with additional legend `keys` and notes on omitted layers.
 
     Raises:
-        ShapeError: if the panels, the steps and the layers do not fit together.
+        ShapeError: if panels, steps and layers have inconsistent shapes.
         ConfigError: if there is no panel.
     """
     if not panels:
-        raise ConfigError("no panel came: an empty mapping. Give a table, or a mapping from names to tables.")
+        raise ConfigError("got an empty mapping. Pass a table, or a mapping from names to tables.")
     first_name, first = next(iter(panels.items()))
     for name, other in panels.items():
         as_array_like(other.mid, f"the table of {name!r}", first.mid, f"that of {first_name!r}")
     count, columns = first.mid.shape
     names, x = layer_names(layers, count, "layer "), as_increasing(steps, "steps", columns)
     if not first.mid.size:
-        return empty_figure("Nothing to draw: no layer was seen at any step yet.")
+        return empty_figure("Nothing to draw: no layer has values yet.")
     starts, together = group_starts(columns, MAX_POINTS)
     rows, notes = choose_layers(count)
     shown = {name: each.thinned(rows, starts) for name, each in panels.items()}
@@ -83,7 +83,7 @@ def draw_layers(
             traces = draw_layer(series, place, x[starts], name, layer_color(row, count))
             for trace in traces:
                 trace.update(name=name, legendgroup=f"layer {row}", showlegend=False, xaxis=x_axis, yaxis=y_axis_name)
-            # The legend shows the layer's line, not its faint band.
+            # The legend shows the line of the layer, not its faint band.
             next(trace for trace in traces if trace.fill is None).showlegend = number == 0
             figure.add_traces(traces)
     figure.add_traces(list(keys))
@@ -94,18 +94,18 @@ def draw_layers(
 
 
 def choose_layers(count: int) -> tuple[list[int], list[str]]:
-    """The layers that are drawn of `count`, and the sentence that says so.
+    """Return the layers to draw out of `count`, and a note if some are omitted.
 
     >>> rows, notes = choose_layers(1000)
     >>> len(rows), rows[0], rows[-1], notes
-    (12, 0, 999, ['12 of 1,000 layers, evenly chosen.'])
+    (12, 0, 999, ['12 of 1,000 layers, evenly spaced.'])
     """
     rows = evenly_spaced(count, MAX_LAYERS)
-    return rows, [f"{len(rows)} of {count:,} layers, evenly chosen."] if len(rows) < count else []
+    return rows, [f"{len(rows)} of {count:,} layers, evenly spaced."] if len(rows) < count else []
 
 
 def edges_as_markers(names: tuple[str, str, str]) -> DrawLayer:
-    """A line in the middle, markers at both edges, a faint band between; the spread dashed."""
+    """Return a style with a line in the middle, markers at both edges, a faint band, and the spread dashed."""
 
     def draw_layer(series: LayerSeries, row: int, x: FloatArray, name: str, color: str) -> list[go.Scatter]:
         few = {"symbol": "circle", "size": 6, "maxdisplayed": 24}
@@ -128,7 +128,7 @@ def edges_as_markers(names: tuple[str, str, str]) -> DrawLayer:
 
 
 def line_in_band(series: LayerSeries, row: int, x: FloatArray, name: str, color: str) -> list[go.Scatter]:
-    """A line in its band."""
+    """Draw a line in a band."""
     return [
         band(x, series.low[row], series.high[row], color=color),
         line(x, series.mid[row], title=name, x_name="step", color=color),
@@ -136,7 +136,7 @@ def line_in_band(series: LayerSeries, row: int, x: FloatArray, name: str, color:
 
 
 def two_edges(series: LayerSeries, row: int, x: FloatArray, name: str, color: str) -> list[go.Scatter]:
-    """A line on either side of a faint band."""
+    """Draw a line at either edge of a faint band."""
     return [
         band(x, series.low[row], series.high[row], color=color, opacity=_faint(len(series.mid))),
         line(x, series.high[row], title=name, x_name="step", color=color, width=1.6),
@@ -145,19 +145,19 @@ def two_edges(series: LayerSeries, row: int, x: FloatArray, name: str, color: st
 
 
 def _faint(count: int) -> float:
-    """An opacity at which `count` bands on top of each other still leave the lines readable."""
+    """Return an opacity at which lines remain visible under `count` overlapping bands."""
     return min(0.1, 0.25 / count)
 
 
 def _positive(series: LayerSeries) -> LayerSeries:
-    """What has a logarithm; the rest are gaps."""
+    """Replace numbers without a logarithm by NaN."""
     low, mid, high = (np.where(each > 0, each, np.nan) for each in (series.low, series.mid, series.high))
     spread = None if series.spread is None else np.where(series.spread > 0, series.spread, np.nan)
     return LayerSeries(low, mid, high, spread)
 
 
 def _range(panels: Mapping[str, LayerSeries]) -> list[float]:
-    """The ends of what is drawn, for the labels of a logarithmic axis."""
+    """Return the minimum and maximum of all numbers, for a logarithmic axis."""
     tables = [table for each in panels.values() for table in (each.low, each.mid, each.high, each.spread)]
     known = np.concatenate([table[np.isfinite(table)] for table in tables if table is not None])
     return [float(known.min()), float(known.max())] if known.size else []

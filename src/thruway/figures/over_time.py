@@ -1,4 +1,4 @@
-"""What a few layers did over time: percentiles, mean and spread, intervals."""
+"""Quantities of a few layers over time: percentile bands, mean and spread, intervals of standard deviations."""
 
 from collections.abc import Mapping, Sequence
 
@@ -30,22 +30,22 @@ def percentile_bands(
     log: bool = False,
     x_name: str = TIME,
 ) -> go.Figure:
-    """Where most of a layer's units lay at every step: markers at both percentiles, a line in the middle.
+    """Percentiles of each layer at every step: markers at the outer percentiles, a line in the middle.
 
-    Of more than twelve layers, twelve are drawn. More than 1,000 steps are drawn in groups: the outer
-    percentiles as the group's extremes, lines as its mean. The figure says either.
+    Of more than twelve layers, twelve are drawn. More than 1,000 steps are grouped: the outer percentiles are drawn
+    as the extremes of a group, lines as its mean. Notes in the figure say so.
 
     Args:
         low, mid, high: percentiles, each (layers, steps), in `unit`. NaN is a gap.
         steps: (steps,), increasing.
-        layers: their names, the first layer first; without them layers are numbered from 1.
-        spread: standard deviations, (layers, steps), as dashed lines.
-        quantity: what the percentiles are of, such as "activation".
-        names: what to call low, mid and high.
-        log: a logarithmic axis; numbers of 0 and below are then gaps.
+        layers: names of the layers, first layer first; None: numbers from 1.
+        spread: standard deviations, (layers, steps), drawn as dashed lines.
+        quantity: name of the quantity, such as "activation".
+        names: labels of low, mid and high.
+        log: If True, use a logarithmic axis; numbers of 0 and below are then gaps.
     Raises:
-        ShapeError: if the arrays do not fit together.
-        ConfigError: if steps do not increase, or two layers have one name.
+        ShapeError: if the arrays have inconsistent shapes.
+        ConfigError: if steps do not increase, or two layers have the same name.
     Source:
         Glorot & Bengio 2010, figs. 3 and 10: 98th percentile as markers, standard deviation as lines.
 
@@ -85,18 +85,18 @@ def mean_and_spread(
 ) -> go.Figure:
     """The mean of each layer at every step, in a band of one standard deviation to either side.
 
-    Of more than twelve layers, twelve are drawn; more than 1,000 steps are drawn in groups, the line
-    as the group's mean, the band over all of the group's bands. The figure says either.
+    Of more than twelve layers, twelve are drawn. More than 1,000 steps are grouped: the line is the mean of a group,
+    the band the union of its bands. Notes in the figure say so.
 
     Args:
         mean: (layers, steps), in `unit`. NaN is a gap.
-        std: the same for the standard deviation.
+        std: standard deviations, (layers, steps).
         steps: (steps,), increasing.
-        layers: their names, the first layer first; without them layers are numbered from 1.
-        quantity: what the mean is of, such as "activation".
+        layers: names of the layers, first layer first; None: numbers from 1.
+        quantity: name of the quantity, such as "activation".
     Raises:
-        ShapeError: if the arrays do not fit together.
-        ConfigError: if steps do not increase, or two layers have one name.
+        ShapeError: if the arrays have inconsistent shapes.
+        ConfigError: if steps do not increase, or two layers have the same name.
     Source:
         Glorot & Bengio 2010, fig. 2.
 
@@ -122,20 +122,20 @@ def std_intervals(
     unit: str = "",
     x_name: str = TIME,
 ) -> go.Figure:
-    """One standard deviation to either side of zero for each layer over time: level, or growing apart?
+    """Intervals of one standard deviation to either side of zero, for each layer over time.
 
-    Of more than twelve layers, twelve are drawn; more than 1,000 steps are drawn in groups, each with
-    its widest interval. The figure says either.
+    Of more than twelve layers, twelve are drawn. More than 1,000 steps are grouped, each group with its widest
+    interval. Notes in the figure say so.
 
     Args:
-        std: standard deviations, (layers, steps), in `unit`; or a mapping from a name, such as that of
-            an initialiser, to such a table: one panel each, on the same axes. NaN is a gap.
+        std: standard deviations, (layers, steps), in `unit`; or a mapping from a name, such as an initialiser, to
+            such a table: one panel each, on the same axes. NaN is a gap.
         steps: (steps,), increasing, the same in all panels.
-        layers: their names, the first layer first; without them layers are numbered from 1.
-        quantity: what deviates, such as "weight gradient".
+        layers: names of the layers, first layer first; None: numbers from 1.
+        quantity: name of the quantity, such as "weight gradient".
     Raises:
-        ShapeError: if the arrays do not fit together.
-        ConfigError: if steps do not increase, or two layers have one name.
+        ShapeError: if the arrays have inconsistent shapes.
+        ConfigError: if steps do not increase, or two layers have the same name.
     Source:
         Glorot & Bengio 2010, fig. 9.
 

@@ -1,4 +1,4 @@
-"""How whole runs went: one curve per run, such as the test error while training."""
+"""Curves of whole runs, such as the test error during training."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -14,8 +14,8 @@ from thruway.figures.theme import BLOCK_STYLES, GREY, OTHER_STYLES, MarkerStyle,
 
 __all__ = ["run_curves"]
 
-MAX_POINTS = 1000  # of a curve; a page is about as many pixels wide
-DASHES = ("solid", "dot", "dashdot")  # after the last colour the first comes again, with the next of these
+MAX_POINTS = 1000  # per curve; about the width of a page in pixels
+DASHES = ("solid", "dot", "dashdot")  # used in turn when the colours are exhausted
 
 Curve = tuple[Values, Values]  # x, y
 Band = tuple[Values, Values, Values]  # x, lowest, highest
@@ -31,20 +31,20 @@ def run_curves(
     title: str = "",
     log: bool = False,
 ) -> go.Figure:
-    """A curve per run, such as the test error over the examples seen, with the range over seeds as a band.
+    """One curve per run, such as the test error over the examples seen, with the range over seeds as a band.
 
-    Curves of more than 1,000 points are drawn as the means of neighbours, bands over all of theirs;
-    the figure says so.
+    Of curves with more than 1,000 points, groups of neighbours are drawn as their mean, bands as the union of the
+    group; a note in the figure says so.
 
     Args:
         curves: name of the run to (x, y), two sequences of one length, x increasing. NaN is a gap.
         bands: name to (x, lowest, highest), for any of the runs.
-        references: those of the runs that the others are held against; they are grey and dashed.
-        x_name, y_name: names and units of the axes.
-        log: a logarithmic y axis; numbers of 0 and below are then gaps.
+        references: names of runs for reference, drawn grey and dashed.
+        x_name, y_name: titles of the axes, with units.
+        log: If True, use a logarithmic y axis; numbers of 0 and below are then gaps.
     Raises:
         ShapeError: if the parts of a curve differ in length.
-        ConfigError: if an x does not increase, or a band or reference belongs to no curve.
+        ConfigError: if an x does not increase, or for an unknown name in `bands` or `references`.
     Source:
         Glorot & Bengio 2010, figs. 11 and 12.
 
@@ -55,9 +55,9 @@ def run_curves(
     bands = bands or {}
     for name in (*bands, *references):
         if name not in curves:
-            raise ConfigError(f"a band or a reference belongs to a curve: {unknown_name('curve', name, curves)}")
+            raise ConfigError(f"every band and reference needs a curve: {unknown_name('curve', name, curves)}")
     if not curves:
-        return empty_figure("No curve to draw: no run has been evaluated yet.")
+        return empty_figure("Nothing to draw: no run has been evaluated yet.")
     thinned = {name: _points(name, curve, log) for name, curve in curves.items()}
     edges = {name: _edges(name, each, log) for name, each in bands.items()}
     values = [value for _, y in thinned.values() for value in y.tolist()]
@@ -79,7 +79,7 @@ def run_curves(
         figure.add_trace(legend_key("range", mode="markers", marker={"symbol": "square", "size": 14, "opacity": 0.35}))
     fit_legend(figure)
     is_thinned = any(len(as_array(x, "x")) > MAX_POINTS for x, _ in curves.values())
-    return add_note(figure, ["Each point: the mean of neighbours."] if is_thinned else [])
+    return add_note(figure, ["Each point: the mean of several neighbours."] if is_thinned else [])
 
 
 def _points(name: str, curve: Curve, log: bool) -> tuple[FloatArray, FloatArray]:
@@ -103,7 +103,7 @@ def _edges(name: str, edges: Band, log: bool) -> tuple[FloatArray, FloatArray, F
 
 
 def _styles(names: Collection[str], references: Collection[str]) -> dict[str, tuple[MarkerStyle, str]]:
-    """A look and a dash per run: blocks wear their own, references are grey, the others share out the rest."""
+    """Return a style and a dash per run: fixed for blocks, grey for references, the remaining ones for others."""
     own = [name for name in names if name in BLOCK_STYLES and name not in references]
     free: Sequence[MarkerStyle] = [
         *(style for block, style in BLOCK_STYLES.items() if block not in own),

@@ -1,7 +1,7 @@
-"""How every figure looks: the colours of blocks and runs, axes, and the template they share.
+"""Theme of all figures: colours and markers of blocks, axes, labels and the Plotly template.
 
-Figures are transparent and their greys are mid-tones, so that they read on a light and on a dark
-ground; the report page deepens the greys to suit the reader's scheme.
+Figures have a transparent background and mid-tone greys, so that they are readable on a light and on a dark page.
+The report page adapts the greys to the reader's colour scheme.
 """
 
 import html
@@ -32,13 +32,13 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-ser
 
 @dataclass(frozen=True)
 class MarkerStyle:
-    """Colour and marker of one kind of block; the marker keeps kinds apart without colour."""
+    """Colour and marker symbol of one kind of block; the symbol distinguishes kinds without colour."""
 
     color: str
     symbol: str
 
 
-# Contrast of at least 3 with both pages, and apart for protan, deutan and tritan readers (tested).
+# Contrast of at least 3 on both pages, and distinguishable for protan, deutan and tritan readers (tested).
 BLOCK_STYLES = {
     "plain": MarkerStyle("#d9622b", "circle"),
     "highway": MarkerStyle("#4f62dc", "diamond"),
@@ -53,9 +53,9 @@ OTHER_STYLES = (
 
 
 def block_styles(names: Iterable[str]) -> dict[str, MarkerStyle]:
-    """A look per name: the three blocks always wear their own, other names share out the rest in order.
+    """Return a style per name: the three blocks have fixed styles, other names get the remaining ones in order.
 
-    >>> [look.symbol for look in block_styles(["highway", "mine"]).values()]
+    >>> [style.symbol for style in block_styles(["highway", "mine"]).values()]
     ['diamond', 'triangle-up']
     """
     chosen: dict[str, MarkerStyle] = {}
@@ -76,21 +76,21 @@ def _papers_order(name: str) -> tuple[int, str]:
 
 
 def label(text: object, *, longest: int = 48) -> str:
-    """`text` for a figure, shown as it is: Plotly reads some HTML and entities in its labels.
+    """Escape and shorten a text for a figure: Plotly interprets some HTML tags and entities in labels.
 
-    What is longer than `longest` characters ends in an ellipsis: a label wider than its panel breaks
-    Plotly's layout. The table beside a figure has the whole name.
+    A text of more than `longest` characters ends in an ellipsis: a label wider than its panel breaks Plotly's
+    layout. The table next to a figure has the full name.
 
     >>> label("<b>x & y</b>"), label("softsign", longest=5)
     ('&lt;b&gt;x &amp; y&lt;/b&gt;', 'soft…')
     """
     words = str(text)
-    # Cut before escaping, never through an entity.
+    # Shorten before escaping, so that no entity is cut.
     return html.escape(words if len(words) <= longest else words[: longest - 1] + "…", quote=False)
 
 
 def log_axis(title: str, values: Iterable[float]) -> dict[str, Any]:
-    """A logarithmic axis for `values`: labels at the decades, and between them only if the range is short.
+    """Return a logarithmic axis for `values`: labels at the decades, and between them only for a short range.
 
     >>> log_axis("loss (nats)", [1e-5, 1.0])["dtick"]
     1
@@ -99,14 +99,14 @@ def log_axis(title: str, values: Iterable[float]) -> dict[str, Any]:
     span = max(logs, default=0.0) - min(logs, default=0.0)
     axis: dict[str, Any] = {"type": "log", "title": {"text": label(title)}}
     if span <= 2.5:
-        # "D2" labels 1, 2 and 5, without a format by the digit alone; less than a decade is Plotly's to divide.
+        # "D2" labels 1, 2 and 5, by default with the digit only. Below a decade, leave the ticks to Plotly.
         return axis | ({"dtick": "D2", "tickformat": "~g"} if span > 0.7 else {"dtick": None})
-    # Past ten decades every label would touch the next. Plotly draws powers a quarter larger than asked.
+    # Beyond ten decades the labels would overlap. Plotly draws powers a quarter larger than the font size.
     return axis | {"dtick": 1 + int(span) // 10, "exponentformat": "power", "tickfont": {"size": 10}}
 
 
 def axis_title(quantity: str, unit: str = "") -> str:
-    """The name of an axis: what it shows and in which unit.
+    """Return the title of an axis: quantity and unit.
 
     >>> axis_title("gradient norm", "nats per unit"), axis_title("depth")
     ('gradient norm (nats per unit)', 'depth')
@@ -126,7 +126,7 @@ AXIS = {
     "title": {"standoff": 8},
 }
 
-# An axis of a 3-D scene; it has no walls, which would hide one surface behind another's grid.
+# An axis of a 3-D scene, without background walls, which would hide surfaces.
 SCENE_AXIS = {"color": GREY, "gridcolor": FAINT, "zerolinecolor": FAINT, "showbackground": False, "showspikes": False}
 
 TEMPLATE = go.layout.Template(
@@ -140,7 +140,7 @@ TEMPLATE = go.layout.Template(
         "scene": {"xaxis": SCENE_AXIS, "yaxis": SCENE_AXIS, "zaxis": SCENE_AXIS},
         "hoverlabel": {"font": {"family": FONT, "size": 13}},
         "legend": {
-            "traceorder": "normal",  # or Plotly stacks the entries of a group
+            "traceorder": "normal",  # otherwise Plotly stacks the entries of a group
             "orientation": "h",
             "x": 0,
             "xanchor": "left",
