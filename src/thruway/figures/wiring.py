@@ -60,7 +60,7 @@ def residual_stream(wires: Sequence[Wire], *, title: str = "") -> go.Figure:
     """
     colors = kind_styles([wire.kind for wire in wires])
     if not wires:
-        return empty_figure("Nothing to draw: the net has no branches.")
+        return empty_figure("Nothing to draw: the network has no branches.")
     bottom = len(wires) + 1
     sheet = _Sheet()
     sheet.add_line([(0, 0), (0, bottom)])
@@ -102,7 +102,7 @@ def unravelled(wires: Sequence[Wire], *, title: str = "") -> go.Figure:
     """
     colors = kind_styles([wire.kind for wire in wires])
     if not wires:
-        return empty_figure("Nothing to draw: the net has no branches.")
+        return empty_figure("Nothing to draw: the network has no branches.")
     if len(wires) > MAX_UNRAVELLED:
         raise ConfigError(
             f"{len(wires)} branches have up to 2^{len(wires)} paths; at most {MAX_UNRAVELLED} branches can be drawn. "

@@ -1,4 +1,4 @@
-"""Final loss against depth: whether going deeper still works, at one look."""
+"""Figure of the final loss against depth, for each kind of block."""
 
 import statistics
 from collections import defaultdict
@@ -14,24 +14,23 @@ from thruway.report.losses import diverged_level, for_log_axis, has_diverged
 __all__ = ["best_by_seed", "final_loss_by_depth"]
 
 Row = Mapping[str, Any]
-SIDESTEP = 0.035  # share of a depth by which the blocks' trials stand apart
+SIDESTEP = 0.035  # horizontal offset between the trials of different blocks, as a share of the depth
 
 
 def final_loss_by_depth(rows: Sequence[Row], *, loss_name: str = "final training cross-entropy (nats)") -> go.Figure:
-    """The best final loss of each block at each depth, with every trial behind it.
+    """The best final loss of each block at each depth, and every trial.
 
-    A line joins the best trials; with several seeds it joins the medians of their bests, and bars
-    reach from the best seed to the worst. Faint marks are single trials. Trials that diverged are
-    crosses on the dotted line above.
+    A line connects the best trials; with several seeds it connects the medians over seeds of the best losses, and error
+    bars range from the best to the worst seed. Faint marks are single trials. Diverged trials are crosses on the dotted
+    line above.
 
     Args:
-        rows: one mapping per trial with `block`, `depth`, `final_loss`, and if there are any
-            `diverged`, `trial`, `seed`.
-        loss_name: name and unit of the loss axis, which is logarithmic.
+        rows: one mapping per trial with `block`, `depth`, `final_loss`, and optionally `diverged`, `trial`, `seed`.
+        loss_name: title of the loss axis, which is logarithmic.
     Returns:
         A Plotly figure; both axes are logarithmic.
     Source:
-        Ours; what fig. 1 of Srivastava, Greff & Schmidhuber 2015 shows at its last epoch.
+        Ours; the last epoch of fig. 1 of Srivastava, Greff & Schmidhuber 2015.
 
     >>> rows = [{"block": "plain", "depth": d, "final_loss": loss} for d, loss in ((10, 0.01), (50, 1.8))]
     >>> list(final_loss_by_depth(rows).data[-1].y)
@@ -65,7 +64,7 @@ def final_loss_by_depth(rows: Sequence[Row], *, loss_name: str = "final training
 
 
 def best_by_seed(rows: Sequence[Row]) -> dict[tuple[str, int], list[float]]:
-    """For each (block, depth) the best final loss of every seed, best seed first.
+    """Return the best final loss of every seed for each (block, depth), in increasing order.
 
     >>> best_by_seed([{"block": "plain", "depth": 10, "final_loss": x, "seed": s} for x, s in ((3, 0), (2, 0), (1, 1))])
     {('plain', 10): [1, 2]}
@@ -81,8 +80,8 @@ def best_by_seed(rows: Sequence[Row]) -> dict[tuple[str, int], list[float]]:
 def _line(
     block: str, best: Sequence[Sequence[float]], depths: Sequence[int], style: MarkerStyle, shift: float
 ) -> go.Scatter:
-    """The median over seeds, with a gap at depths where every trial diverged."""
-    # A bar that reached down to a loss of 0 would have no end on a log axis.
+    """Return the median over seeds, with a gap at depths where all trials diverged."""
+    # An error bar down to a loss of 0 would be infinite on a log axis.
     losses = [for_log_axis(each).tolist() for each in best]
     middle = [statistics.median(each) if each else float("nan") for each in losses]
     bars = None
@@ -112,7 +111,7 @@ def _line(
 
 
 def _trials(rows: Sequence[Row], style: MarkerStyle, shift: float, height: float) -> go.Scatter:
-    """Every trial of a block, faint; the diverged ones as crosses on the rail."""
+    """Return all trials of a block as faint marks, diverged ones as crosses at `height`."""
     lost = [has_diverged(row) for row in rows]
     return go.Scatter(
         x=[row["depth"] * shift for row in rows],

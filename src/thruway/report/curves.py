@@ -1,4 +1,4 @@
-"""Training loss against epoch: the picture of Fig. 1 of both highway papers."""
+"""Figure of the training loss against epochs, as in fig. 1 of both highway papers."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -31,21 +31,21 @@ def loss_curves(
     panel: Literal["depth", "block"] = "depth",
     loss_name: str = "training cross-entropy (nats)",
 ) -> go.Figure:
-    """How the loss fell, for every kind of block at every depth.
+    """The training loss over epochs, for every kind of block at every depth.
 
-    A solid line is the best run of the search, a dashed one the mean of its best few, a band the
-    range over seeds or runs. A line has a gap where the loss is NaN or infinite.
+    A solid line is the best run of the search, a dashed line the mean of its best few runs, a band the range over
+    seeds or runs. A line has a gap where the loss is NaN or infinite.
 
     Args:
         best: (block, depth) to (epochs, losses), two sequences of one length.
         means: the same for the mean of the best few runs.
         bands: (block, depth) to (epochs, lowest, highest loss).
-        panel: "depth" compares the blocks at each depth, "block" compares the depths of each block.
-        loss_name: name and unit of the loss axis, which is logarithmic.
+        panel: "depth" for a panel per depth, which compares blocks, or "block" for a panel per block.
+        loss_name: title of the loss axis, which is logarithmic.
     Returns:
         A Plotly figure with one panel per depth or per block.
     Raises:
-        ConfigError: for another `panel`.
+        ConfigError: for an unknown `panel`.
         ShapeError: if epochs and losses differ in length.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (both papers), fig. 1.
@@ -58,7 +58,7 @@ def loss_curves(
         raise ConfigError(unknown_name("panel", panel, ("depth", "block")))
     keys = list(dict.fromkeys([*best, *(means or {}), *(bands or {})]))
     if not keys:
-        return empty_figure("No curve to draw: no trial has finished an epoch yet.")
+        return empty_figure("No trial has finished an epoch yet.")
     styles = block_styles(block for block, _ in keys)
     depths = sorted({depth for _, depth in keys})
     groups: list[Any] = depths if panel == "depth" else list(styles)
@@ -75,7 +75,7 @@ def loss_curves(
         name = label(block if panel == "depth" else f"depth {depth}")
         x, y = axes_of(number)
         for trace in _traces((block, depth), best, means or {}, bands or {}, style, markers=panel == "block"):
-            # In the panels of the blocks a depth has no colour of its own to show: see `_legend_keys`.
+            # With a panel per block the depths differ in marker, not in colour: see `_legend_keys`.
             shown = panel == "depth" and name not in named
             figure.add_trace(trace.update(name=name, legendgroup=name, showlegend=shown, xaxis=x, yaxis=y))
             named.add(name)
@@ -91,7 +91,7 @@ def _traces(
     style: MarkerStyle,
     markers: bool,
 ) -> list[go.Scatter]:
-    """What there is to draw for one block and depth: the best in front, so it is first in the legend too."""
+    """Return the traces of one block and depth, the best run first, so that it is first in the legend too."""
     title = f"{label(key[0])}, depth {key[1]}"
     traces = []
     if key in best:
@@ -108,7 +108,7 @@ def _traces(
 
 
 def _legend_keys(depths: Sequence[int], has_means: bool, has_bands: bool) -> list[go.Scatter]:
-    """Grey entries for what the colour does not say: the marker of each depth, the dashes, the bands."""
+    """Return grey legend entries for markers, dashes and bands."""
     keys = [
         legend_key(f"depth {depth}", mode="lines+markers", marker={"symbol": symbol, "size": 8, "color": GREY})
         for depth, symbol in zip(depths, itertools.cycle(DEPTH_SYMBOLS), strict=False)
@@ -135,7 +135,7 @@ def _line(key: Key, epochs: ArrayLike, losses: ArrayLike, title: str, line: dict
 
 
 def _band(key: Key, epochs: ArrayLike, lowest: ArrayLike, highest: ArrayLike, style: MarkerStyle) -> go.Scatter:
-    """The area between the edges, with a gap where either is missing."""
+    """Return the area between the edges, with a gap where either is missing."""
     x, low, high = np.asarray(epochs), for_log_axis(lowest), for_log_axis(highest)
     _check_lengths(key, x, low, high)
     return band(x, low, high, color=style.color)
@@ -146,5 +146,5 @@ def _check_lengths(key: Key, epochs: np.ndarray[Any, Any], *series: np.ndarray[A
         if epochs.ndim != 1 or epochs.shape != losses.shape:
             raise ShapeError(
                 f"the curve of {key[0]} at depth {key[1]} has epochs of shape {epochs.shape} and losses of shape "
-                f"{losses.shape}. Give one loss per epoch; NaN where there is none."
+                f"{losses.shape}. Pass one loss per epoch, NaN if it is missing."
             )

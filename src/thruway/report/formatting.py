@@ -1,4 +1,4 @@
-"""How a value reads in a table or a caption."""
+"""Formatting of values in tables and captions."""
 
 import math
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ MISSING = "–"
 
 
 def is_number(value: Any) -> bool:
-    """Whether `value` is a number to align with others; booleans are facts, not numbers."""
+    """Return True if `value` is a number, which tables align right; booleans do not count."""
     return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
 
 
 def format_value(value: Any) -> str:
-    """`value` as a reader wants it.
+    """Format a value for a reader.
 
     >>> [format_value(v) for v in (12345, 0.012345678, 3.2e-7, float("nan"), None, True, "tanh")]
     ['12,345', '0.01235', '3.2e-07', 'NaN', '–', 'yes', 'tanh']
@@ -35,17 +35,17 @@ def format_value(value: Any) -> str:
 
 
 def _format_float(number: float) -> str:
-    """Four significant digits, without exponent where that stays short."""
+    """Format with four significant digits, without an exponent if that is short."""
     if math.isnan(number):
         return "NaN"
     if math.isinf(number):
         return "∞" if number > 0 else "−∞"
-    # Below that, "g" reads well down to 0.0001; above, it would drop digits before the point.
+    # "g" suits smaller numbers down to 0.0001; for larger ones it would drop digits before the point.
     return f"{number:,.0f}" if 999.95 <= abs(number) < 1e5 else f"{number:.4g}"
 
 
 def format_values(value: float | Sequence[float]) -> str:
-    """One number, or the numbers of several seeds.
+    """Format one number, or the numbers of several seeds.
 
     >>> format_values(0.5), format_values([0.5, 0.25])
     ('0.5', '0.5 · 0.25 (per seed)')

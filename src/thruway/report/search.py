@@ -1,4 +1,4 @@
-"""The random search: which hyper-parameters made the loss fall, and which blew a net up."""
+"""Figure of a random search: final loss against each hyper-parameter."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """A column of the search: its key in the rows, its name and unit, and whether its axis is logarithmic."""
+    """A hyper-parameter of the search: its key in the rows, its axis title, and True for a logarithmic axis."""
 
     key: str
     name: str
     log: bool = False
 
 
-# The search of Srivastava, Greff & Schmidhuber 2015, in its order. Columns no row has are left out.
+# The search of Srivastava, Greff & Schmidhuber 2015, in its order. Keys that no row has are omitted.
 HYPERPARAMETERS = (
     Hyperparameter("learning_rate", "learning rate (per step)", log=True),
     Hyperparameter("momentum", "momentum (share kept per step)"),
@@ -43,20 +43,19 @@ def search_scatter(
     hyperparameters: Sequence[Hyperparameter] = HYPERPARAMETERS,
     loss_name: str = "final loss (nats)",
 ) -> go.Figure:
-    """Final loss of every trial against each hyper-parameter, one panel each.
+    """The final loss of every trial against each hyper-parameter, with one panel per hyper-parameter.
 
-    Deeper nets have larger marks. A trial that diverged is a cross on the dotted line above, at
-    the hyper-parameters that made it diverge.
+    Deeper networks have larger marks. A diverged trial is a cross on the dotted line above.
 
     Args:
         rows: one mapping per trial with `block`, `depth`, `final_loss` and the hyper-parameters.
-        depth: draw only the trials of this depth.
-        hyperparameters: the panels, in order.
-        loss_name: name and unit of the loss axis, which is logarithmic.
+        depth: If given, draw only the trials of this depth.
+        hyperparameters: hyper-parameters of the panels, in order.
+        loss_name: title of the loss axis, which is logarithmic.
     Returns:
         A Plotly figure.
     Source:
-        The search space is that of Srivastava, Greff & Schmidhuber 2015, sec. 3.1; the picture is ours.
+        The search space is that of Srivastava, Greff & Schmidhuber 2015, sec. 3.1; the figure is ours.
 
     >>> figure = search_scatter([{"block": "plain", "depth": 10, "final_loss": 0.1, "learning_rate": 0.01}])
     >>> figure.layout.xaxis.title.text
@@ -118,7 +117,7 @@ def search_scatter(
 
 
 def _legend_keys(blocks: Mapping[str, MarkerStyle], lost: bool, sizes: bool) -> list[go.Scatter]:
-    """The marks' meaning; a click on a block hides it in every panel."""
+    """Return the legend of the marks; a click on a block hides it in every panel."""
     keys = [
         legend_key(
             block, legendgroup=label(block), mode="markers", marker={"symbol": style.symbol, "color": style.color}
@@ -133,7 +132,7 @@ def _legend_keys(blocks: Mapping[str, MarkerStyle], lost: bool, sizes: bool) -> 
 
 
 def _categories(rows: Sequence[Row], key: str) -> list[str]:
-    """The names a hyper-parameter took, in order; empty if it is a number."""
+    """Return the sorted values of a categorical hyper-parameter; an empty list if it is numeric."""
     values = [row[key] for row in rows if row.get(key) is not None]
     return sorted({str(value) for value in values}) if any(isinstance(value, str) for value in values) else []
 
@@ -141,7 +140,7 @@ def _categories(rows: Sequence[Row], key: str) -> list[str]:
 def _x_axis(each: Hyperparameter, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any]:
     axis: dict[str, Any] = {"title": {"text": label(each.name)}}
     if names:
-        # Positions instead of Plotly's categories, so that the blocks can stand side by side.
+        # Numeric positions instead of Plotly's categories, so that blocks can be drawn side by side.
         return axis | {
             "tickvals": list(range(len(names))),
             "ticktext": [label(name, longest=16) for name in names],
@@ -157,7 +156,7 @@ def _sidestep(order: int, count: int) -> float:
 
 
 def _trial(row: Row, hyperparameters: Sequence[Hyperparameter]) -> str:
-    """What the pointer shows: the trial, its loss, and every hyper-parameter it had."""
+    """Return the hover text: the trial, its loss and its hyper-parameters."""
     lines = [f"{label(row['block'])}, depth {row['depth']}, trial {label(row.get('trial', '–'))}"]
     lines.append("diverged" if has_diverged(row) else f"final loss {format_value(row['final_loss'])}")
     lines += [

@@ -1,4 +1,4 @@
-"""The tables of a report, as data."""
+"""Tables of a report: final losses, and the comparison with the paper."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,13 @@ __all__ = ["final_loss_table", "paper_comparison"]
 
 
 def final_loss_table(rows: Sequence[Mapping[str, Any]], *, top: int = 10) -> TableData:
-    """Every block at every depth: its best trial, the mean of its best few, how many diverged, and the cost.
+    """Table of every block at every depth: best trial, mean of the best few, number of diverged trials, and cost.
 
-    The best final loss of each depth is marked.
+    The best final loss of each depth is highlighted.
 
     Args:
-        rows: one mapping per trial with `block`, `depth`, `final_loss`, and if known `diverged`
-            and `seconds`.
-        top: how many of the best trials the mean takes; fewer if fewer did not diverge.
+        rows: one mapping per trial with `block`, `depth`, `final_loss`, and optionally `diverged` and `seconds`.
+        top: number of best trials in the mean; fewer if not as many converged.
     Source:
         Best of the search and mean of the top 10: Srivastava, Greff & Schmidhuber 2015, fig. 1.
 
@@ -57,12 +56,12 @@ def final_loss_table(rows: Sequence[Mapping[str, Any]], *, top: int = 10) -> Tab
 
 
 def paper_comparison(entries: Sequence[tuple[str, Any, Any, str]], *, caption: str = "") -> TableData:
-    """The paper's numbers beside ours.
+    """Table of the paper's numbers and ours.
 
     Args:
-        entries: (quantity with its unit, the paper's number, ours, where the paper says it); None for
-            a number that is not known.
-        caption: what limits the comparison.
+        entries: (quantity with its unit, number of the paper, our number, place in the paper); None for an unknown
+            number.
+        caption: caption of the table, such as the limits of the comparison.
 
     >>> paper_comparison([("final loss, depth 10 (nats)", "< 1e-4", 0.002, "fig. 1")]).rows
     (('final loss, depth 10 (nats)', '< 1e-4', 0.002, 'fig. 1'),)
