@@ -64,16 +64,16 @@ def deletion_bars(
     if (low is None) != (high is None):
         raise ConfigError("an interval needs both edges: pass low and high, or neither.")
     labels = layer_names(names, len(heights))
-    sorts = ["identity"] * len(heights) if kinds is None else [str(kind) for kind in kinds]
-    if len(sorts) != len(heights):
-        raise ShapeError(f"got {len(sorts)} kinds for {len(heights)} values. Pass one kind per branch.")
-    colors = kind_styles(sorts)
+    kind_list = ["identity"] * len(heights) if kinds is None else [str(kind) for kind in kinds]
+    if len(kind_list) != len(heights):
+        raise ShapeError(f"got {len(kind_list)} kinds for {len(heights)} values. Pass one kind per branch.")
+    colors = kind_styles(kind_list)
     figure = small_multiples(
         [title], [_depth_axis(len(heights), x_name, first)], {"title": {"text": axis_title(quantity, unit)}}
     )
     x = np.arange(first, first + len(heights))
     for kind, style in colors.items():
-        at = np.array([sort == kind for sort in sorts])
+        at = np.array([each == kind for each in kind_list])
         bar = go.Bar(
             x=x[at],
             y=heights[at] - intact,

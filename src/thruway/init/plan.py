@@ -39,7 +39,7 @@ class Step:
 def plan(model: nn.Module, scheme: schemes.Scheme, gain: Gain, bias: float, unknown: str) -> list[Step]:
     """Return all steps, in the order of the model's parameters."""
     parameters = Parameters(model)
-    around = neighbours(model)
+    by_layer = neighbours(model)
     streams: Counter[str] = Counter()
     steps: list[Step] = []
     assigned: set[int] = set()
@@ -47,7 +47,7 @@ def plan(model: nn.Module, scheme: schemes.Scheme, gain: Gain, bias: float, unkn
         if entry.owns_weight:
             assigned.add(id(entry.weight_in))
             stream = _distinct(".".join(filter(None, (entry.path, entry.part.name))), streams)
-            steps.append(_weight_step(entry, parameters, scheme, gain, around, stream))
+            steps.append(_weight_step(entry, parameters, scheme, gain, by_layer, stream))
         if entry.owns_bias and entry.part.bias is not None:
             assigned.add(id(entry.bias_in))
             names = parameters.names[id(entry.bias_in)]
@@ -62,7 +62,7 @@ def _weight_step(
     parameters: Parameters,
     scheme: schemes.Scheme,
     gain: Gain,
-    around: dict[int, Neighbours],
+    by_layer: dict[int, Neighbours],
     stream: str,
 ) -> Step:
     part, names = entry.part, parameters.names[id(entry.weight_in)]
@@ -70,44 +70,44 @@ def _weight_step(
         return _constant(names, part.name, part.weight, part.weight_value)
     if isinstance(entry.module, LOOKUPS):
         return _lookup(entry, names, stream)
-    beside = Neighbours(part.activation, "" if part.activation else Neighbours().reason)
+    layer_neighbours = Neighbours(part.activation, "" if part.activation else Neighbours().reason)
     # Only the output of a plain layer is known to be the pre-activation of the module after it.
     if part.activation is None and not isinstance(entry.module, HasParts):
-        beside = around.get(id(entry.module), beside)
-    factor, reason = _gain(scheme, gain, beside)
+        layer_neighbours = by_layer.get(id(entry.module), layer_neighbours)
+    factor, reason = _gain(scheme, gain, layer_neighbours)
     try:
         check_weight(part.weight, factor, part.groups)
     except InitError as refused:
         raise InitError(
             f"parameter {names[0]!r}, part {part.name!r} of {type(entry.module).__name__}: {refused}"
         ) from None
-    fill_it, std, form = _filler(entry, scheme, around)
+    fill_it, std, form = _filler(entry, scheme, by_layer)
     fan_in, fan_out = fans(part.weight, part.groups)
     notes = _notes(form, reason, names=names)
     row = Row(names[0], part.name, scheme.name, fan_in, fan_out, factor, factor * std, notes)
     return Step(row, lambda generator: fill_it(part.weight, factor, generator, part.groups), stream)
 
 
-def _gain(scheme: schemes.Scheme, gain: Gain, beside: Neighbours) -> tuple[float, str]:
+def _gain(scheme: schemes.Scheme, gain: Gain, layer_neighbours: Neighbours) -> tuple[float, str]:
     if gain != "auto":
         return float(gain), ""
     if not scheme.takes_activation_gain:
         return 1.0, ""
-    if beside.activation is None:
-        return 1.0, f"gain 1: {beside.reason}"
-    return schemes.gain(beside.activation), f"gain of {beside.activation}"
+    if layer_neighbours.activation is None:
+        return 1.0, f"gain 1: {layer_neighbours.reason}"
+    return schemes.gain(layer_neighbours.activation), f"gain of {layer_neighbours.activation}"
 
 
 def _filler(
-    entry: OwnedPart, scheme: schemes.Scheme, around: dict[int, Neighbours]
+    entry: OwnedPart, scheme: schemes.Scheme, by_layer: dict[int, Neighbours]
 ) -> tuple[Callable[..., Tensor], float, str]:
     """Return the function that fills the part, its standard deviation at gain 1, and a note on the form."""
     part = entry.part
     if scheme.name != "looks_linear":
         return scheme, scheme.std(part.weight, part.groups), ""
-    previous = around.get(id(entry.module), Neighbours()).previous
-    reads = previous is not None and _writes_mirrored(previous, around) and part.weight.shape[1] % 2 == 0
-    writes = _writes_mirrored(entry.module, around)
+    previous = by_layer.get(id(entry.module), Neighbours()).previous
+    reads = previous is not None and _writes_mirrored(previous, by_layer) and part.weight.shape[1] % 2 == 0
+    writes = _writes_mirrored(entry.module, by_layer)
     if part.groups != 1 or not (reads or writes):
         std = schemes.SCHEMES["delta_orthogonal"].std(part.weight, part.groups)
         return delta_orthogonal_, std, "one orthogonal map: no pair of ReLU layers"
@@ -116,12 +116,14 @@ def _filler(
     return partial(looks_linear_, reads_mirrored=reads, writes_mirrored=writes), std, form
 
 
-def _writes_mirrored(module: nn.Module, around: dict[int, Neighbours]) -> bool:
+def _writes_mirrored(module: nn.Module, by_layer: dict[int, Neighbours]) -> bool:
     is_paired = isinstance(module, nn.Linear) or (
         isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and module.groups == 1
     )
     weight = module._parameters.get("weight") if is_paired else None
-    return weight is not None and around.get(id(module), Neighbours()).activation == "relu" and weight.shape[0] % 2 == 0
+    return (
+        weight is not None and by_layer.get(id(module), Neighbours()).activation == "relu" and weight.shape[0] % 2 == 0
+    )
 
 
 def _lookup(entry: OwnedPart, names: list[str], stream: str) -> Step:

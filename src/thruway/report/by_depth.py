@@ -112,21 +112,24 @@ def _line(
 
 def _trials(rows: Sequence[Row], style: MarkerStyle, shift: float, height: float) -> go.Scatter:
     """Return all trials of a block as faint marks, diverged ones as crosses at `height`."""
-    lost = [has_diverged(row) for row in rows]
+    diverged = [has_diverged(row) for row in rows]
     return go.Scatter(
         x=[row["depth"] * shift for row in rows],
-        y=[height if gone else float(for_log_axis(row["final_loss"])) for row, gone in zip(rows, lost, strict=True)],
+        y=[
+            height if is_diverged else float(for_log_axis(row["final_loss"]))
+            for row, is_diverged in zip(rows, diverged, strict=True)
+        ],
         mode="markers",
         marker={
             "color": style.color,
-            "symbol": ["x" if gone else style.symbol for gone in lost],
-            "size": [8 if gone else 6 for gone in lost],
+            "symbol": ["x" if is_diverged else style.symbol for is_diverged in diverged],
+            "size": [8 if is_diverged else 6 for is_diverged in diverged],
             "line": {"width": 0},
-            "opacity": [0.8 if gone else 0.35 for gone in lost],
+            "opacity": [0.8 if is_diverged else 0.35 for is_diverged in diverged],
         },
         customdata=[
-            [_trial(row), "diverged" if gone else f"{row['final_loss']:.3g}"]
-            for row, gone in zip(rows, lost, strict=True)
+            [_trial(row), "diverged" if is_diverged else f"{row['final_loss']:.3g}"]
+            for row, is_diverged in zip(rows, diverged, strict=True)
         ],
         legendgroup=label(rows[0]["block"]),
         showlegend=False,

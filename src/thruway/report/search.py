@@ -68,7 +68,7 @@ def search_scatter(
     depths = sorted({row["depth"] for row in chosen})
     finite = [float(for_log_axis(row["final_loss"])) for row in chosen if not has_diverged(row)]
     height = diverged_level(finite)
-    lost = any(has_diverged(row) for row in chosen)
+    any_diverged = any(has_diverged(row) for row in chosen)
     styles = block_styles(row["block"] for row in chosen)
     categories = [_categories(chosen, each.key) for each in panels]
     x_axes = [_x_axis(each, names, chosen) for each, names in zip(panels, categories, strict=True)]
@@ -78,17 +78,17 @@ def search_scatter(
         for order, (block, style) in enumerate(styles.items()):
             own = [row for row in chosen if row["block"] == block and row.get(each.key) is not None]
             place = _sidestep(order, len(styles))
-            gone = [has_diverged(row) for row in own]
+            diverged = [has_diverged(row) for row in own]
             figure.add_scatter(
                 x=[names.index(str(row[each.key])) + place if names else row[each.key] for row in own],
                 y=[
-                    height if out else float(for_log_axis(row["final_loss"]))
-                    for row, out in zip(own, gone, strict=True)
+                    height if is_diverged else float(for_log_axis(row["final_loss"]))
+                    for row, is_diverged in zip(own, diverged, strict=True)
                 ],
                 mode="markers",
                 marker={
                     "color": style.color,
-                    "symbol": ["x" if out else style.symbol for out in gone],
+                    "symbol": ["x" if is_diverged else style.symbol for is_diverged in diverged],
                     "size": [7 + 5 * depths.index(row["depth"]) / max(1, len(depths) - 1) for row in own],
                     "opacity": 0.72,
                     "line": {"width": 0},
@@ -101,7 +101,7 @@ def search_scatter(
                 xaxis=x,
                 yaxis=y,
             )
-        if lost:
+        if any_diverged:
             figure.add_shape(
                 type="line",
                 xref=f"{x} domain",
@@ -112,11 +112,11 @@ def search_scatter(
                 y1=height,
                 line={"color": GREY, "width": 1, "dash": "dot"},
             )
-    figure.add_traces(_legend_keys(styles, lost, len(depths) > 1))
+    figure.add_traces(_legend_keys(styles, any_diverged, len(depths) > 1))
     return fit_legend(figure)
 
 
-def _legend_keys(blocks: Mapping[str, MarkerStyle], lost: bool, sizes: bool) -> list[go.Scatter]:
+def _legend_keys(blocks: Mapping[str, MarkerStyle], any_diverged: bool, sizes: bool) -> list[go.Scatter]:
     """Return the legend of the marks; a click on a block hides it in every panel."""
     keys = [
         legend_key(
@@ -124,7 +124,7 @@ def _legend_keys(blocks: Mapping[str, MarkerStyle], lost: bool, sizes: bool) -> 
         )
         for block, style in blocks.items()
     ]
-    if lost:
+    if any_diverged:
         keys.append(legend_key("diverged", mode="markers", marker={"symbol": "x", "size": 8}))
     if sizes:
         keys.append(legend_key("larger: deeper", mode="markers", marker={"symbol": "circle-open", "size": 10}))

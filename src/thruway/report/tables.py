@@ -35,7 +35,7 @@ def final_loss_table(rows: Sequence[Mapping[str, Any]], *, top: int = 10) -> Tab
     for depth, block in sorted(groups):
         kept = losses[depth, block]
         rivals = [other[0] for (other_depth, _), other in losses.items() if other_depth == depth and other]
-        lost = len(groups[depth, block]) - len(kept)
+        diverged = len(groups[depth, block]) - len(kept)
         best: Any = kept[0] if kept else Cell(None, "diverged")
         if kept and len([key for key in groups if key[0] == depth]) > 1 and best == min(rivals):
             best = Cell(best, "best")
@@ -47,7 +47,7 @@ def final_loss_table(rows: Sequence[Mapping[str, Any]], *, top: int = 10) -> Tab
                 best,
                 statistics.fmean(kept[:top]) if kept else None,
                 len(groups[depth, block]),
-                Cell(lost, "diverged") if lost else 0,
+                Cell(diverged, "diverged") if diverged else 0,
                 statistics.fmean(seconds) if seconds else None,
             )
         )
