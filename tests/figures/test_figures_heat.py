@@ -154,22 +154,22 @@ def test_long_names_stay_apart():
 
 
 def test_nothing_watched_says_so():
-    assert "no layer was seen" in heat_map(np.empty((0, 0)), [], quantity="x").layout.annotations[0].text
+    assert "no layer has values" in heat_map(np.empty((0, 0)), [], quantity="x").layout.annotations[0].text
 
 
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
-        (([1.0, 2.0], [0, 1]), {}, ShapeError, r"shape \(2,\).*needs \(layers, steps\)"),
-        (([[1.0, 2.0]], [0, 1, 2]), {}, ShapeError, "Give one number per column"),
-        (([[1.0, 2.0]], [1, 0]), {}, ConfigError, "steps must be finite and increase"),
-        (([[1.0, 2.0]], [0, NAN]), {}, ConfigError, "steps must be finite and increase"),
-        (([[1.0], [2.0]], [0], ["a"]), {}, ShapeError, "1 layer names came for 2 rows"),
+        (([1.0, 2.0], [0, 1]), {}, ShapeError, r"must have shape \(layers, steps\), got \(2,\)"),
+        (([[1.0, 2.0]], [0, 1, 2]), {}, ShapeError, "Pass one number per column"),
+        (([[1.0, 2.0]], [1, 0]), {}, ConfigError, "steps must be finite and strictly increasing"),
+        (([[1.0, 2.0]], [0, NAN]), {}, ConfigError, "steps must be finite and strictly increasing"),
+        (([[1.0], [2.0]], [0], ["a"]), {}, ShapeError, "got 1 layer names for 2 rows"),
         (([[1.0], [2.0]], [0], ["a", "a"]), {}, ConfigError, "two layers are called 'a'"),
         (([[1.0], [2.0, 3.0]], [0]), {}, ConfigError, "must be numbers in rows of one length"),
         (([["x"]], [0]), {}, ConfigError, "must be numbers"),
-        (([[-1.0]], [0]), {"log": True}, ConfigError, "log needs values of 0 or more, not -1"),
-        (([[1.0]], [0]), {"log": True, "diverging": True}, ConfigError, "a sign has no logarithm"),
+        (([[-1.0]], [0]), {"log": True}, ConfigError, "log=True needs values of 0 or more, got -1"),
+        (([[1.0]], [0]), {"log": True, "diverging": True}, ConfigError, "negative numbers have no logarithm"),
         ((grid(1, 700), range(700)), {"keep": "bigest"}, ConfigError, "did you mean"),
     ],
 )

@@ -18,7 +18,7 @@ from thruway.figures import (
     residual_stream,
     unravelled,
 )
-from thruway.figures.lesions import KIND_LOOKS
+from thruway.figures.lesions import KIND_STYLES
 
 ERROR = {"quantity": "test error", "unit": "%"}
 
@@ -46,10 +46,10 @@ def test_bars_stand_on_the_intact_value_and_end_at_the_lesions():
     }
     assert reach == {1: (4.0, 6.5), 2: (30.0, 50.0), 3: (7.0, 9.0)}
     assert {bar.name: bar.marker.color for bar in bars(figure)} == {
-        kind: KIND_LOOKS[kind].color for kind in ("identity", "projection")
+        kind: KIND_STYLES[kind].color for kind in ("identity", "projection")
     }
     assert [shape.y0 for shape in figure.layout.shapes] == [6.0]
-    assert titles(figure) == ["left-out branch, in order of depth", "test error (%)"]
+    assert titles(figure) == ["deleted branch, in order of depth", "test error (%)"]
 
 
 def test_a_stage_boundary_stands_before_its_first_branch():
@@ -72,7 +72,7 @@ def test_boxes_hold_every_draw_in_order_of_their_number():
     figure = deletion_boxes({10: [0.5, 0.6], 1: [0.1]}, intact=0.05, **ERROR)
     boxes = [trace for trace in figure.data if trace.type == "box"]
     assert [(box.x[0], box.y.tolist(), box.boxpoints) for box in boxes] == [(1, [0.1], "all"), (10, [0.5, 0.6], "all")]
-    assert titles(figure) == ["branches left out (number)", "test error (%)"]
+    assert titles(figure) == ["deleted branches (number)", "test error (%)"]
 
 
 def test_the_scatter_tells_swaps_apart_and_damage_grows_to_the_right():
@@ -106,7 +106,7 @@ def test_survival_has_a_line_for_every_number_of_deletions():
     n, x = 6, np.arange(7)
     left = {d: [comb(n - d, k) / comb(n, k) for k in x] for d in (2, 0)}
     figure = path_survival(x, left)
-    assert {trace.name: trace.y.tolist() for trace in figure.data} == {f"{d} left out": left[d] for d in (0, 2)}
+    assert {trace.name: trace.y.tolist() for trace in figure.data} == {f"{d} deleted": left[d] for d in (0, 2)}
 
 
 def chain(count):
@@ -182,23 +182,23 @@ def test_nothing_to_draw_says_so():
 
 
 REFUSED = {
-    "one edge": (lambda: deletion_bars([1], intact=0, low=[1], **ERROR), ConfigError, "two edges"),
+    "one edge": (lambda: deletion_bars([1], intact=0, low=[1], **ERROR), ConfigError, "needs both edges"),
     "kind": (lambda: deletion_bars([1], intact=0, kinds=["gate"], **ERROR), ConfigError, "did you mean 'gated'"),
-    "kinds": (lambda: deletion_bars([1], intact=0, kinds=[], **ERROR), ShapeError, "0 kinds came for 1"),
+    "kinds": (lambda: deletion_bars([1], intact=0, kinds=[], **ERROR), ShapeError, "got 0 kinds for 1"),
     "boundary": (lambda: deletion_bars([1], intact=0, boundaries=[1], **ERROR), ConfigError, "0 to 0, got 1"),
     "table": (lambda: deletion_bars([[1]], intact=0, **ERROR), ShapeError, r"\(1, 1\)"),
     "net": (lambda: deletion_comparison({"a": [1]}, intact={"b": 1}, **ERROR), ConfigError, "unknown net 'b'"),
     "nets": (lambda: deletion_comparison({"a": [1], "b": [1, 2]}, **ERROR), ShapeError, r"\(2,\)"),
     "tau": (lambda: order_scatter([2], [1], **ERROR), ConfigError, "got 2"),
     "count": (lambda: deletion_boxes({-1: [1]}, **ERROR), ConfigError, "got -1"),
-    "lengths": (lambda: path_lengths([1, 0], [1, 1], [1, 1], [1, 1]), ConfigError, "increase"),
+    "lengths": (lambda: path_lengths([1, 0], [1, 1], [1, 1], [1, 1]), ConfigError, "strictly increasing"),
     "interval": (
         lambda: path_lengths([0], [1], [1], [1], gradient_low=[1]),
         ConfigError,
         "gradient_low and gradient_high",
     ),
     "many": (lambda: unravelled(chain(7)), ConfigError, r"2\^7"),
-    "later": (lambda: unravelled([Wire("a", source=0)]), ConfigError, "does not come before"),
+    "later": (lambda: unravelled([Wire("a", source=0)]), ConfigError, "connected to earlier branches only"),
 }
 
 

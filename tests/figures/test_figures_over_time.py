@@ -114,7 +114,7 @@ def test_of_many_layers_some_are_drawn_and_the_figure_says_so():
     assert names[0] == "layer 1"
     assert names[-1] == "layer 1000"
     assert len(names) == 12
-    assert notes(figure) == ["12 of 1,000 layers, evenly chosen."]
+    assert notes(figure) == ["12 of 1,000 layers, evenly spaced."]
     np.testing.assert_array_equal(of_layer(figure, "layer 1000")[0].y, values[999])
     assert of_layer(figure, "layer 1000")[0].line.color == layer_color(999, 1000)
 
@@ -147,7 +147,7 @@ def test_a_log_axis_leaves_what_has_no_logarithm_out():
 @pytest.mark.parametrize(
     ("draw", "error", "message"),
     [
-        (lambda: mean_and_spread([1.0], [1.0], [0], quantity="x"), ShapeError, r"needs \(layers, steps\)"),
+        (lambda: mean_and_spread([1.0], [1.0], [0], quantity="x"), ShapeError, r"must have shape \(layers, steps\)"),
         (lambda: mean_and_spread([[1.0]], [[1.0, 2.0]], [0], quantity="x"), ShapeError, r"std has shape \(1, 2\)"),
         (lambda: percentile_bands([[1.0]], [[1.0]], [[1.0], [1.0]], [0], quantity="x"), ShapeError, "high has shape"),
         (
@@ -161,8 +161,12 @@ def test_a_log_axis_leaves_what_has_no_logarithm_out():
             ShapeError,
             "the table of 'b' has shape",
         ),
-        (lambda: std_intervals({}, [0], quantity="x"), ConfigError, "no panel came"),
-        (lambda: std_intervals([[1.0, 2.0]], [1, 1], quantity="x"), ConfigError, "steps must be finite and increase"),
+        (lambda: std_intervals({}, [0], quantity="x"), ConfigError, "empty mapping"),
+        (
+            lambda: std_intervals([[1.0, 2.0]], [1, 1], quantity="x"),
+            ConfigError,
+            "steps must be finite and strictly increasing",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(draw, error, message):
@@ -172,4 +176,4 @@ def test_what_does_not_fit_is_refused(draw, error, message):
 
 def test_nothing_watched_says_so():
     figure = mean_and_spread(np.empty((3, 0)), np.empty((3, 0)), [], quantity="x")
-    assert "no layer was seen" in figure.layout.annotations[0].text
+    assert "no layer has values" in figure.layout.annotations[0].text

@@ -5,7 +5,7 @@ import pytest
 
 from thruway.errors import ConfigError, ShapeError
 from thruway.figures import layer_histograms, run_curves, surface
-from thruway.figures.look import BLOCK_LOOKS, GREY
+from thruway.figures.theme import BLOCK_STYLES, GREY
 
 NAN = float("nan")
 RNG = np.random.default_rng(0)
@@ -61,18 +61,18 @@ def test_of_many_layers_twelve_histograms_are_drawn():
     figure = layer_histograms([0, 1, 2], np.ones((50, 2)), quantity="x")
     assert len(figure.data) == 12
     assert (figure.data[0].name, figure.data[-1].name) == ("layer 1", "layer 50")
-    assert notes(figure) == ["12 of 50 layers, evenly chosen."]
+    assert notes(figure) == ["12 of 50 layers, evenly spaced."]
 
 
 @pytest.mark.parametrize(
     ("edges", "counts", "error", "message"),
     [
-        ([0, 1], [[1, 1]], ShapeError, r"give edges of shape \(3,\) or \(1, 3\)"),
-        ([0, 1, 1], [[1, 1]], ConfigError, "edges must be finite and increase"),
-        ([0, 1, NAN], [[1, 1]], ConfigError, "edges must be finite and increase"),
-        ([0, 1, 2], [[1, -1]], ConfigError, "a bin counts 0 or more"),
-        ([0, 1, 2], [1, 1], ShapeError, r"needs \(layers, bins\)"),
-        ([0, 1, 2], {}, ConfigError, "no panel came"),
+        ([0, 1], [[1, 1]], ShapeError, r"edges of shape \(3,\) or \(1, 3\)"),
+        ([0, 1, 1], [[1, 1]], ConfigError, "edges must be finite and strictly increasing"),
+        ([0, 1, NAN], [[1, 1]], ConfigError, "edges must be finite and strictly increasing"),
+        ([0, 1, 2], [[1, -1]], ConfigError, "counts must be 0 or more, got -1"),
+        ([0, 1, 2], [1, 1], ShapeError, r"must have shape \(layers, bins\)"),
+        ([0, 1, 2], {}, ConfigError, "empty mapping"),
         ([0, 1, 2], {"a": [[1, 1]], "b": [[1, 1], [1, 1]]}, ShapeError, "different numbers of layers"),
         ({"a": [0, 1, 2]}, {"b": [[1, 1]]}, ConfigError, "for the same panels"),
     ],
@@ -99,7 +99,7 @@ def test_surfaces_are_those_given_and_coloured_apart():
         np.testing.assert_array_equal(trace.y, y)
         assert trace.showlegend
     middle = [each.colorscale[4][1] for each in figure.data]
-    assert middle == [BLOCK_LOOKS["highway"].color, BLOCK_LOOKS["plain"].color]  # apart for every eye: see the looks
+    assert middle == [BLOCK_STYLES["highway"].color, BLOCK_STYLES["plain"].color]  # apart for every eye: see the looks
     scene = figure.layout.scene
     assert [scene[axis].title.text for axis in ("xaxis", "yaxis", "zaxis")] == list(NAMES.values())
 
@@ -110,7 +110,7 @@ def test_large_surfaces_are_thinned_and_say_so():
     kept = figure.data[0].x.astype(int)
     assert (kept[0], kept[-1], len(kept)) == (0, 899, 200)
     np.testing.assert_array_equal(figure.data[0].z, table[:, kept].astype(np.float32))
-    assert notes(figure) == ["200 x 3 of 900 x 3 points, evenly chosen."]
+    assert notes(figure) == ["200 x 3 of 900 x 3 points, evenly spaced."]
 
 
 @pytest.mark.parametrize(
@@ -118,9 +118,9 @@ def test_large_surfaces_are_thinned_and_say_so():
     [
         ([0, 1], [0], [[1.0]], ShapeError, "x has shape"),
         ([0], [0, 1], [[1.0]], ShapeError, "y has shape"),
-        ([0], [0], [1.0], ShapeError, "z has shape"),
-        ([0], [0], {str(i): [[1.0]] for i in range(5)}, ConfigError, "5 surfaces came"),
-        ([1, 0], [0], [[1.0, 2.0]], ConfigError, "x must be finite and increase"),
+        ([0], [0], [1.0], ShapeError, "z must have shape"),
+        ([0], [0], {str(i): [[1.0]] for i in range(5)}, ConfigError, "got 5 surfaces"),
+        ([1, 0], [0], [[1.0, 2.0]], ConfigError, "x must be finite and strictly increasing"),
     ],
 )
 def test_surfaces_that_do_not_fit_are_refused(x, y, z, error, message):
@@ -145,7 +145,7 @@ def test_curves_are_those_given():
     there_and_back = [*(y[:2] - 2), *(y[1::-1] + 2), NAN, *(y[3:] - 2), *(y[:2:-1] + 2)]
     np.testing.assert_array_equal(area.y, there_and_back)
     assert area.fillcolor == tanh.line.color
-    assert highway.line.color == BLOCK_LOOKS["highway"].color
+    assert highway.line.color == BLOCK_STYLES["highway"].color
     assert key.name == "range"
     assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("examples seen", "test error (%)")
 
@@ -167,7 +167,7 @@ def test_long_curves_are_means_of_neighbours_and_bands_their_extremes():
     np.testing.assert_allclose(line.y, [y[i : i + 3].mean() for i in starts], rtol=1e-12)  # another order of sums
     np.testing.assert_array_equal(area.y[: len(starts)], [y[i : i + 3].min() - 1 for i in starts])
     np.testing.assert_array_equal(area.y[len(starts) :][::-1], [y[i : i + 3].max() + 1 for i in starts])
-    assert notes(figure) == ["Each point: the mean of neighbours."]
+    assert notes(figure) == ["Each point: the mean of several neighbours."]
 
 
 def test_a_log_axis_has_gaps_where_there_is_no_logarithm():
@@ -180,9 +180,14 @@ def test_a_log_axis_has_gaps_where_there_is_no_logarithm():
     ("curves", "options", "error", "message"),
     [
         ({"a": ([0, 1], [1.0])}, {}, ShapeError, r"y of 'a' has shape \(1,\)"),
-        ({"a": ([1, 0], [1.0, 2.0])}, {}, ConfigError, "x of 'a' must be finite and increase"),
+        ({"a": ([1, 0], [1.0, 2.0])}, {}, ConfigError, "x of 'a' must be finite and strictly increasing"),
         ({"tanh": ([0], [1.0])}, {"references": ["tahn"]}, ConfigError, "did you mean 'tanh'"),
-        ({"tanh": ([0], [1.0])}, {"bands": {"b": ([0], [1.0], [1.0])}}, ConfigError, "belongs to a curve"),
+        (
+            {"tanh": ([0], [1.0])},
+            {"bands": {"b": ([0], [1.0], [1.0])}},
+            ConfigError,
+            "every band and reference needs a curve",
+        ),
         ({"a": ([0], [1.0])}, {"bands": {"a": ([0], [1.0], [1.0, 2.0])}}, ShapeError, "edge of the band of 'a'"),
     ],
 )

@@ -112,19 +112,19 @@ def test_names_are_literal_and_tensors_are_welcome():
 
 
 def test_nothing_yet_says_so():
-    assert "no unit of any layer" in gate_maps({}).layout.annotations[0].text
+    assert "no layer has units" in gate_maps({}).layout.annotations[0].text
 
 
 @pytest.mark.parametrize(
     ("maps", "options", "error", "message"),
     [
-        ({"a": [1.0, 2.0]}, {}, ShapeError, r"the map of 'a' has shape \(2,\).*needs \(layers, units\)"),
+        ({"a": [1.0, 2.0]}, {}, ShapeError, r"the map of 'a' must have shape \(layers, units\), got \(2,\)"),
         ({"a": [[1.0]], "b": [[1.0, 2.0]]}, {}, ShapeError, r"'a' has shape \(1, 1\) and that of 'b' \(1, 2\)"),
-        ({str(i): [[1.0]] for i in range(5)}, {}, ConfigError, "5 maps came, and at most 4 fit"),
+        ({str(i): [[1.0]] for i in range(5)}, {}, ConfigError, "got 5 maps, and at most 4 fit"),
         ({"bias": [[1.0]]}, {"diverging": ["bais"]}, ConfigError, "unknown map 'bais'; did you mean 'bias'"),
         ({"bias": [[1.0]]}, {"limits": {"gate": (0, 1)}}, ConfigError, "unknown map 'gate'"),
-        ({"bias": [[1.0]]}, {"limits": {"bias": (1, 1)}}, ConfigError, r"must rise .*, got \(1, 1\)"),
-        ({"bias": [[1.0]]}, {"layers": ["x", "y"]}, ShapeError, "2 layer names came for 1 rows"),
+        ({"bias": [[1.0]]}, {"limits": {"bias": (1, 1)}}, ConfigError, r"must be \(lowest, highest\).*, got \(1, 1\)"),
+        ({"bias": [[1.0]]}, {"layers": ["x", "y"]}, ShapeError, "got 2 layer names for 1 rows"),
     ],
     ids=["one row", "two shapes", "five", "unknown sign", "unknown limits", "flat limits", "names"],
 )

@@ -1,4 +1,4 @@
-"""Small stand-ins and one table of layers for the tests of initialisation."""
+"""Small modules and a table of layers for the tests of initialisation."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 class FusedHighway(nn.Module):
-    """H and T in one weight, as the protocol allows."""
+    """A highway layer with H and T in one weight."""
 
     def __init__(self, width: int, gate_bias: float = -2.0, activation: nn.Module | None = None) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class FusedHighway(nn.Module):
 
 
 class FusedStack(nn.Module):
-    """Several of them in one parameter."""
+    """Several highway layers in one parameter."""
 
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class FusedStack(nn.Module):
 
 
 class Listed(nn.Module):
-    """One weight and whatever parts a test wants it to have."""
+    """A module with one weight and the parts that a test chooses."""
 
     def __init__(self, parts: Callable[[Tensor], list[Part]]) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ def _deep() -> nn.Sequential:
 
 
 def _variances(model: nn.Module, batch: Tensor, kinds: tuple[type[nn.Module], ...]) -> list[float]:
-    """Measured with hooks of the test's own."""
+    """Output variances of the layers, measured by hooks."""
     seen: list[float] = []
     hooks = [
         module.register_forward_hook(lambda _m, _i, output: seen.append(output.var(correction=0).item()))
@@ -46,20 +46,20 @@ def _as_published(model: nn.Module, batch: Tensor, tol: float) -> None:
                 layer.weight /= math.sqrt(seen[0])
 
 
-def test_every_layer_puts_out_unit_variance() -> None:
+def test_every_layer_has_unit_output_variance() -> None:
     model, x = _deep(), _batch(100, 20)
-    account = lsuv_(model, x, generator=seeded(), tol=1e-6)
+    summary = lsuv_(model, x, generator=seeded(), tol=1e-6)
     assert _variances(model, x, (nn.Linear,)) == pytest.approx([1.0] * 8, abs=1e-6)
-    scaled = [row for row in account if row.done == "orthogonal, scaled"]
+    scaled = [row for row in summary if row.done == "orthogonal, scaled"]
     assert [row.parameter for row in scaled] == [f"{2 * i}.weight" for i in range(8)]
     for row in scaled:
         assert model.get_parameter(row.parameter).square().mean().sqrt().item() == pytest.approx(row.std, rel=1e-12)
-    # Without scaling it is not so, by far.
+    # Without scaling the variances are far from 1.
     initialize(model, "orthogonal", generator=seeded(), gain=1.0)
     assert max(abs(variance - 1) for variance in _variances(model, x, (nn.Linear,))) > 0.5
 
 
-def test_one_pass_gives_what_the_published_algorithm_gives() -> None:
+def test_one_pass_equals_the_published_algorithm() -> None:
     fast, slow, x = _deep(), _deep(), _batch(50, 20)
     lsuv_(fast, x, generator=seeded(), tol=0.01)
     _as_published(slow, x, tol=0.01)
@@ -84,7 +84,7 @@ def _hooks_of(model: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("is_training", [True, False])
-def test_nothing_but_the_weights_changes(is_training: bool) -> None:
+def test_only_the_weights_change(is_training: bool) -> None:
     model = _noisy_conv_net().train(is_training)
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     before = torch.get_rng_state()
@@ -98,11 +98,11 @@ def test_nothing_but_the_weights_changes(is_training: bool) -> None:
         assert _variances(model, _batch(16, 3, 6, 6), layers) == pytest.approx([1.0] * 3, abs=1e-3)
 
 
-def test_all_groups_of_a_transposed_convolution_are_scaled_alike() -> None:
+def test_all_groups_of_a_transposed_convolution_are_scaled_equally() -> None:
     layer = nn.ConvTranspose1d(6, 4, 3, groups=2).double()
     lsuv_(layer, _batch(20, 6, 9), generator=seeded(), tol=1e-6)
     first, second = (block.norm().item() for block in layer.weight.chunk(2))
-    # Both started orthogonal and of one shape, so of one norm.
+    # Both groups start orthogonal with the same shape, and so with the same norm.
     assert first == pytest.approx(second, rel=1e-12)
 
 
@@ -112,7 +112,7 @@ class Fails(nn.Module):
 
 
 @pytest.mark.parametrize("how", ["raises", "constant"])
-def test_an_error_leaves_the_model_as_it_was(how: str) -> None:
+def test_an_error_leaves_the_model_unchanged(how: str) -> None:
     model = _noisy_conv_net()
     x = _batch(16, 3, 6, 6)
     if how == "raises":
@@ -123,13 +123,13 @@ def test_an_error_leaves_the_model_as_it_was(how: str) -> None:
     with pytest.raises((KeyboardInterrupt, InitError)) as caught:
         lsuv_(model, x, generator=seeded())
     if how == "constant":
-        assert "layer '4' (ConvTranspose2d) puts out a constant" in str(caught.value)
+        assert "layer '4' (ConvTranspose2d) returns a constant" in str(caught.value)
         assert "dead units" in str(caught.value)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert _hooks_of(model) == 0
 
 
-def test_values_that_are_not_finite_are_refused() -> None:
+def test_non_finite_outputs_raise() -> None:
     x = _batch(4, 20)
     x[0, 0] = math.inf
     with pytest.raises(InitError, match=r"layer '0' \(Linear\).*NaN or infinity.*variance nan"):
@@ -137,24 +137,24 @@ def test_values_that_are_not_finite_are_refused() -> None:
 
 
 @pytest.mark.parametrize("activation", [nn.Tanh(), nn.ReLU(inplace=True)], ids=["tanh", "in-place relu"])
-def test_of_a_highway_layer_the_transform_is_scaled_and_the_gate_is_not(activation: nn.Module) -> None:
+def test_the_transform_of_a_highway_layer_is_scaled_and_its_gate_is_not(activation: nn.Module) -> None:
     layer = FusedHighway(12, activation=activation).double()
     x = _batch(80, 12)
-    account = lsuv_(layer, x, generator=seeded(), tol=1e-6)
+    summary = lsuv_(layer, x, generator=seeded(), tol=1e-6)
     transform, gate = layer.weight.detach().chunk(2)
     assert (x @ transform.T).var(correction=0).item() == pytest.approx(1.0, abs=1e-6)
     assert_close(gate @ gate.T, torch.eye(12, dtype=torch.float64), rtol=0, atol=1e-12)
     assert layer.bias.tolist() == [0.0] * 12 + [-2.0] * 12
-    assert {row.part: row.done for row in account if row.parameter == "weight"} == {
+    assert {row.part: row.done for row in summary if row.parameter == "weight"} == {
         "transform": "orthogonal, scaled",
         "transform_gate": "orthogonal",
     }
-    assert not account.skipped
+    assert not summary.skipped
     assert _hooks_of(layer) == 0
 
 
 class Branching(nn.Module):
-    """One layer that runs twice, one that never does, and maps whose pre-activations nobody sees."""
+    """A layer that runs twice, one that never runs, and maps whose pre-activations no module returns."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,18 +165,18 @@ class Branching(nn.Module):
         return self.rnn(self.twice(10 * self.twice(scale * x).tanh()))[0]
 
 
-def test_what_could_not_be_scaled_is_in_the_account() -> None:
+def test_unscaled_layers_are_listed_in_the_summary() -> None:
     model, x = Branching().double(), _batch(30, 6)
-    account = lsuv_(model, {"x": x, "scale": 2.0}, generator=seeded(), tol=1e-6)
+    summary = lsuv_(model, {"x": x, "scale": 2.0}, generator=seeded(), tol=1e-6)
     assert model.twice(2 * x).var(correction=0).item() == pytest.approx(1.0, abs=1e-6)
-    reasons = {row.parameter: row.note for row in account.skipped}
+    reasons = {row.parameter: row.note for row in summary.skipped}
     assert reasons["never.weight"] == "not scaled: did not run on this batch"
-    assert reasons["rnn.weight_hh_l0"] == "not scaled: no module puts out its pre-activation"
+    assert reasons["rnn.weight_hh_l0"] == "not scaled: no module returns its pre-activation"
     assert "stack.weight" in reasons
     assert "twice.weight" not in reasons
 
 
-def test_arguments_may_come_as_a_tuple() -> None:
+def test_the_batch_may_be_a_tuple_of_arguments() -> None:
     layer = nn.Bilinear(5, 4, 3).double()
     x, y = _batch(60, 5), _batch(60, 4)
     lsuv_(layer, (x, y), generator=seeded(), tol=1e-6)
@@ -184,21 +184,21 @@ def test_arguments_may_come_as_a_tuple() -> None:
 
 
 class Noisy(nn.Linear):
-    """Its weight alone does not set its variance."""
+    """A layer whose output variance depends on more than its weight."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) + 5 * torch.arange(self.out_features).to(x)
 
 
-def test_a_layer_that_cannot_reach_unit_variance_is_told() -> None:
-    account = lsuv_(nn.Sequential(Noisy(4, 4)).double(), _batch(20, 4), generator=seeded(), max_iterations=3)
-    (row,) = account.skipped
+def test_a_layer_that_cannot_reach_unit_variance_is_reported() -> None:
+    summary = lsuv_(nn.Sequential(Noisy(4, 4)).double(), _batch(20, 4), generator=seeded(), max_iterations=3)
+    (row,) = summary.skipped
     assert row.parameter == "0.weight"
     assert "in 3: variance" in row.note
     assert "still outside tol" in row.note
 
 
-def test_unsuitable_arguments_are_refused() -> None:
+def test_unsuitable_arguments_raise() -> None:
     with pytest.raises(ConfigError, match="tol=0"):
         lsuv_(_deep(), _batch(4, 20), tol=0)
     with pytest.raises(ConfigError, match="max_iterations=0"):

@@ -23,7 +23,7 @@ def test_quadrature_agrees_with_the_closed_form_of_erf(q: float) -> None:
 
 @pytest.mark.parametrize("q", [0.01, 1.0, 5.0])
 def test_quadrature_agrees_with_a_fine_sum(q: float) -> None:
-    # For smooth functions the plain sum converges geometrically too; 40,000 points are far more than it needs.
+    # For smooth functions the plain sum also converges geometrically; 40,000 points are more than enough.
     z = np.linspace(-14, 14, 40_001)
     weight = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (z[1] - z[0])
     u = np.sqrt(q) * z
@@ -42,9 +42,9 @@ def test_relu_is_critical_at_he_and_has_no_other_point() -> None:
     assert sigma_w**2 == pytest.approx(2.0, rel=1e-14)
     assert sigma_b == 0.0
     assert critical("relu", q=7.0) == (pytest.approx(math.sqrt(2), rel=1e-14), 0.0)
-    with pytest.raises(ConfigError, match=r"no critical point with sigma_b=0.1.*sigma_b=0, or the variance q"):
+    with pytest.raises(ConfigError, match=r"no critical point with sigma_b=0.1.*sigma_b=0, or a variance q"):
         critical("relu", sigma_b=0.1)
-    # Rounding must not pass for growth.
+    # A rounding error must not count as growth.
     for start in (0.1, 0.37, 1.0, 3.0, 17.3):
         assert fixed_point("relu", math.sqrt(2), start=start) == start
     assert fixed_point("relu", 2.0) == math.inf
@@ -65,7 +65,7 @@ def test_critical_points_have_slope_one(name: str, wanted: dict[str, float]) -> 
     try:
         sigma_w, sigma_b = critical(name, **wanted)
     except ConfigError:
-        # With sigmoid's E f^2 / E f'^2 > q no bias is small enough: that must be so, not an excuse.
+        # For the sigmoid E f^2 / E f'^2 > q means that no bias is small enough: check that this is the case.
         q = wanted["q"]
         assert mean_square(torch.sigmoid, q) / mean_square_slope(torch.sigmoid, q) > q
         return
@@ -79,21 +79,21 @@ def test_critical_points_have_slope_one(name: str, wanted: dict[str, float]) -> 
 
 
 @pytest.mark.parametrize(("sigma_w", "sigma_b"), [(0.9, 0.3), (1.5, 0.05), (3.0, 0.5)])
-def test_the_fixed_point_is_where_the_map_settles(sigma_w: float, sigma_b: float) -> None:
+def test_the_fixed_point_is_the_limit_of_the_map(sigma_w: float, sigma_b: float) -> None:
     q = 1.0
     for _ in range(2000):
         q = variance_map(q, "tanh", sigma_w, sigma_b)
     assert fixed_point("tanh", sigma_w, sigma_b) == pytest.approx(q, rel=1e-10)
 
 
-def test_just_above_the_edge_the_fixed_point_is_small_but_there() -> None:
+def test_the_fixed_point_just_above_the_edge_is_small() -> None:
     # tanh(u)^2 = u^2 - 2u^4/3 + ...: q* = (1 - 1/sigma_w^2) / 2 to first order.
     sigma_w = 1 + 1e-4
     assert fixed_point("tanh", sigma_w) == pytest.approx((1 - sigma_w**-2) / 2, rel=1e-3)
 
 
 def test_depth_scale_in_the_chaotic_phase_follows_the_decorrelated_signal() -> None:
-    """By the closed forms of erf, iterated until c settles."""
+    """Compared with the closed forms of erf, iterated until c converges."""
     sigma_w, sigma_b = 2.5, 0.4
     q = c = 0.5
     for _ in range(2000):
@@ -114,13 +114,13 @@ def test_depth_scale_grows_towards_the_edge_from_both_sides() -> None:
     assert beyond == sorted(beyond)
 
 
-def test_any_callable_serves_and_others_are_refused() -> None:
+def test_any_elementwise_callable_is_an_activation() -> None:
     assert chi_1(lambda u: torch.tanh(u), 1.3, 0.1) == chi_1("tanh", 1.3, 0.1)
 
     def halves(u: Tensor) -> Tensor:
         return u[::2]
 
-    with pytest.raises(ConfigError, match="derivative"):
+    with pytest.raises(ConfigError, match="cannot differentiate"):
         chi_1(lambda u: torch.ones_like(u), 1.0, 0.1)
     with pytest.raises(ConfigError, match="elementwise"):
         variance_map(1.0, halves, 1.0)
@@ -128,14 +128,14 @@ def test_any_callable_serves_and_others_are_refused() -> None:
         variance_map(1.0, "tahn", 1.0)
 
 
-def test_values_that_mean_nothing_are_refused() -> None:
-    with pytest.raises(ConfigError, match="sigma_w=-1"):
+def test_invalid_values_raise() -> None:
+    with pytest.raises(ConfigError, match=r"sigma_w must be .* got -1"):
         variance_map(1.0, "tanh", -1.0)
-    with pytest.raises(ConfigError, match="start=0"):
+    with pytest.raises(ConfigError, match=r"start must be .* got 0"):
         fixed_point("tanh", 1.0, start=0)
     with pytest.raises(ConfigError, match=r"q=1\.0 and sigma_b=0\.1"):
         critical("tanh", q=1.0, sigma_b=0.1)
-    with pytest.raises(ConfigError, match="q=-1"):
+    with pytest.raises(ConfigError, match=r"q must be .* got -1"):
         critical("tanh", q=-1)
     with pytest.raises(ConfigError, match="grows without bound"):
         depth_scale("relu", 2.0)

@@ -47,7 +47,7 @@ def test_orthogonal_maps_are_uniform() -> None:
     assert abs(corner.mean().item()) < 5 * math.sqrt(1 / 3 / 400)
 
 
-def test_orthogonal_layers_keep_lengths_through_any_depth() -> None:
+def test_orthogonal_layers_preserve_norms_at_any_depth() -> None:
     x = torch.randn(5, 16, dtype=torch.float64, generator=seeded(1))
     y, generator = x, seeded()
     for _ in range(200):
@@ -68,10 +68,10 @@ def test_delta_orthogonal_convolution_is_an_isometry(
     if all(size % 2 for size in kernel):
         y = convolve(x, weight, padding=[size // 2 for size in kernel], groups=groups)
     else:
-        # padding="same" puts the odd pixel behind.
+        # padding="same" puts the odd pixel at the end.
         pads = [side for size in reversed(kernel) for side in ((size - 1) // 2, size // 2)]
         y = convolve(F.pad(x, pads), weight, groups=groups)
-    # Pixel by pixel: nothing moves between places.
+    # Pixel by pixel: no position is mixed with another.
     assert_close(y.norm(dim=1), x.norm(dim=1), rtol=1e-12, atol=0)
     expected = SCHEMES["delta_orthogonal"].std(weight, groups)
     assert weight.square().mean().sqrt().item() == pytest.approx(expected, rel=1e-12)
@@ -105,7 +105,7 @@ def test_looks_linear_network_of_crelu_starts_linear_and_orthogonal() -> None:
 
 @pytest.mark.parametrize("reads", [False, True])
 @pytest.mark.parametrize("writes", [False, True])
-def test_looks_linear_forms_keep_what_their_inputs_stand_for(reads: bool, writes: bool) -> None:
+def test_looks_linear_forms_compute_v_times_s(reads: bool, writes: bool) -> None:
     weight = torch.empty(8, 8, dtype=torch.float64)
     looks_linear_(weight, 1.0, seeded(), reads_mirrored=reads, writes_mirrored=writes)
     s = torch.randn(4 if reads else 8, dtype=torch.float64, generator=seeded(1))
@@ -118,7 +118,7 @@ def test_looks_linear_forms_keep_what_their_inputs_stand_for(reads: bool, writes
     assert_close(out[: len(half)], half @ s, rtol=0, atol=1e-12)
 
 
-def test_looks_linear_refuses_what_has_no_pairs() -> None:
+def test_looks_linear_needs_pairs_of_units() -> None:
     with pytest.raises(InitError, match=r"even number of inputs, got 5.*widen"):
         looks_linear_(torch.empty(4, 5))
     with pytest.raises(InitError, match="even number of outputs, got 3"):

@@ -18,7 +18,7 @@ VARIANCES = [spread / width for spread, width in zip(SPREADS, WIDTHS, strict=Fal
 RUNS = 24
 
 
-def _measured(activation: str, run: int) -> Tensor:
+def _run_and_measure(activation: str, run: int) -> Tensor:
     """Mean squares of z^0..z^L, then of dC/ds, then of dC/dW, in one random net."""
     function = {"linear": lambda s: s, "tanh": torch.tanh, "relu": torch.relu}[activation]
     generator = seeded(run)
@@ -35,10 +35,10 @@ def _measured(activation: str, run: int) -> Tensor:
 
 
 @pytest.mark.parametrize("activation", ["linear", "tanh", "relu"])
-def test_predicted_profile_is_the_measured_one(activation: str) -> None:
+def test_the_predicted_profile_matches_the_measured_one(activation: str) -> None:
     profile = variance_profile(WIDTHS, VARIANCES, activation=activation)
     predicted = torch.tensor(profile.activations + profile.gradients + profile.weight_gradients, dtype=torch.float64)
-    ratios = torch.stack([_measured(activation, run) for run in range(RUNS)]) / predicted
+    ratios = torch.stack([_run_and_measure(activation, run) for run in range(RUNS)]) / predicted
     error = ratios.std(dim=0) / math.sqrt(RUNS)
     # Small enough to tell a missing factor of 1.5 from noise, or the next line would prove nothing.
     assert error.max() < 0.08
@@ -46,7 +46,7 @@ def test_predicted_profile_is_the_measured_one(activation: str) -> None:
     assert ((ratios.mean(dim=0) - 1).abs() < 5 * error + 0.02).all()
 
 
-def test_linear_profile_is_glorots_products() -> None:
+def test_the_linear_profile_equals_glorots_products() -> None:
     profile = variance_profile(WIDTHS, VARIANCES, x_variance=2.0, gradient_variance=3.0)
     for i in range(5):
         forward = math.prod(WIDTHS[j] * VARIANCES[j] for j in range(i))
@@ -58,7 +58,7 @@ def test_linear_profile_is_glorots_products() -> None:
         assert profile.pre_activations[i] == pytest.approx(profile.activations[i + 1], rel=1e-12)
 
 
-def test_weight_gradients_are_level_with_equal_widths() -> None:
+def test_weight_gradients_are_constant_for_equal_widths() -> None:
     """Glorot & Bengio 2010, eq. 14: whatever n Var W, and although both factors change with depth."""
     profile = variance_profile([100] * 21, [1 / 300] * 20, x_variance=1.7)
     # Eq. 14 has the exponent d for products of d factors: here the d = L - 1 layers above the first.
@@ -67,9 +67,9 @@ def test_weight_gradients_are_level_with_equal_widths() -> None:
     assert profile.gradients[0] == pytest.approx((1 / 3) ** 19, rel=1e-12)  # eq. 13
 
 
-def test_at_the_critical_point_everything_is_level() -> None:
+def test_variances_are_constant_at_the_critical_point() -> None:
     sigma_w, sigma_b = critical("tanh", q=0.4)
-    inputs = (0.4 - sigma_b**2) / sigma_w**2  # what f makes of variance 0.4
+    inputs = (0.4 - sigma_b**2) / sigma_w**2  # E f(s)^2 at variance 0.4
     profile = variance_profile([64] * 31, [sigma_w**2 / 64] * 30, inputs, 1.0, "tanh", sigma_b**2)
     assert profile.pre_activations == pytest.approx([0.4] * 30, rel=1e-9)
     assert profile.gradients == pytest.approx([1.0] * 30, rel=1e-9)
@@ -83,16 +83,16 @@ def test_gradients_grow_by_chi_per_layer(sigma_w: float, sigma_b: float) -> None
     assert profile.gradients[0] == pytest.approx(chi_1("tanh", sigma_w, sigma_b) ** 9, rel=1e-8)
 
 
-def test_a_model_gives_its_widths_and_variances() -> None:
+def test_widths_and_variances_of_a_model() -> None:
     model = nn.Sequential(nn.Linear(30, 50), nn.ReLU(), nn.Linear(50, 20)).double()
-    account = initialize(model, "orthogonal", generator=seeded(), gain=1.0)
+    summary = initialize(model, "orthogonal", generator=seeded(), gain=1.0)
     widths, variances = stack_of(model)
     assert widths == [30, 50, 20]
-    expected = [row.std**2 for row in account if row.std]
+    expected = [row.std**2 for row in summary if row.std]
     assert variances == pytest.approx(expected, rel=1e-12)
 
 
-def test_he_keeps_a_relu_profile_level() -> None:
+def test_he_keeps_a_relu_profile_constant() -> None:
     weight = lecun_normal_(torch.empty(100, 100, dtype=torch.float64), math.sqrt(2), seeded())
     assert weight.square().mean().item() * 100 == pytest.approx(2.0, abs=5 * 2 * math.sqrt(2 / 1e4))
     profile = variance_profile([100] * 41, [2 / 100] * 40, activation="relu")
@@ -100,23 +100,23 @@ def test_he_keeps_a_relu_profile_level() -> None:
     assert profile.gradients == pytest.approx([1.0] * 40, rel=1e-12)
 
 
-def test_stacks_that_do_not_fit_are_refused() -> None:
+def test_inconsistent_stacks_raise() -> None:
     with pytest.raises(ShapeError, match="2 widths for 2 weight variances"):
         variance_profile([3, 3], [1.0, 1.0])
-    with pytest.raises(ConfigError, match="widths start at 1"):
+    with pytest.raises(ConfigError, match="widths must be at least 1"):
         variance_profile([3, 0], [1.0])
-    with pytest.raises(ConfigError, match="variances at 0"):
+    with pytest.raises(ConfigError, match="variances at least 0"):
         variance_profile([3, 3], [-1.0])
     with pytest.raises(ShapeError, match="no dense layer"):
         stack_of(nn.ReLU())
-    with pytest.raises(ShapeError, match="puts out 4, the next reads 5"):
+    with pytest.raises(ShapeError, match="has 4 outputs, the next one 5 inputs"):
         stack_of(nn.Sequential(nn.Linear(3, 4), nn.Linear(5, 6)))
 
 
 @pytest.mark.parametrize(
     ("block", "fused"), [("plain", False), ("residual", False), ("highway", False), ("highway", True)]
 )
-def test_maps_of_every_kind_of_block_are_counted(block: str, fused: bool) -> None:
+def test_the_maps_of_every_kind_of_block_are_included(block: str, fused: bool) -> None:
     net = mlp(block, 4, 5, 6, 3, fused=fused, generator=seeded())
     # H is the first `width` rows of a block's weight, in each layer.
     stored = [p.detach() for name, p in net.blocks.named_parameters() if name.endswith("weight")]
@@ -139,12 +139,12 @@ def test_maps_of_every_kind_of_block_are_counted(block: str, fused: bool) -> Non
     ],
     ids=lambda case: type(case).__name__,
 )
-def test_weights_without_a_place_in_the_chain_are_refused(model: nn.Module, named: str) -> None:
+def test_weights_outside_the_chain_raise(model: nn.Module, named: str) -> None:
     with pytest.raises(InitError, match=named):
         stack_of(model)
 
 
-def test_a_parametrised_weight_counts_as_it_is() -> None:
+def test_a_parametrised_weight_counts_with_its_current_value() -> None:
     layer = nn.Linear(3, 2)
     nn.utils.parametrizations.weight_norm(layer)
     assert stack_of(layer)[1] == pytest.approx([layer.weight.detach().double().square().mean().item()], rel=1e-12)

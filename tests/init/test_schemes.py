@@ -14,7 +14,7 @@ from thruway.init import SCHEMES, fans, gain, he_normal_, lecun_normal_, scheme,
 UNIFORM = ("standard", "glorot_uniform", "he_uniform", "lecun_uniform")
 NORMAL = ("glorot_normal", "he_normal", "lecun_normal")
 
-# The papers' formulas, written out once more and by hand.
+# The papers' formulas, written out independently.
 VARIANCE = {
     "standard": lambda fan_in, fan_out: 1 / (3 * fan_in),
     "glorot_uniform": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
@@ -33,7 +33,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_fans_are_the_connections_of_one_group(shape: str) -> None:
+def test_fans_count_the_connections_of_one_group(shape: str) -> None:
     size, groups, fan_in, fan_out = SHAPES[shape]
     assert fans(torch.empty(size), groups) == (fan_in, fan_out)
 
@@ -41,7 +41,7 @@ def test_fans_are_the_connections_of_one_group(shape: str) -> None:
 @pytest.mark.parametrize("factor", [1.0, 2.5])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", UNIFORM + NORMAL)
-def test_variance_is_the_papers(name: str, shape: str, factor: float) -> None:
+def test_variance_matches_the_paper(name: str, shape: str, factor: float) -> None:
     size, groups, fan_in, fan_out = SHAPES[shape]
     weight = SCHEMES[name](torch.empty(size, dtype=torch.float64), factor, seeded(), groups)
     expected = factor**2 * VARIANCE[name](fan_in, fan_out)
@@ -53,7 +53,7 @@ def test_variance_is_the_papers(name: str, shape: str, factor: float) -> None:
 
 
 @pytest.mark.parametrize("name", UNIFORM + NORMAL)
-def test_distribution_is_the_one_its_name_says(name: str) -> None:
+def test_the_distribution_matches_the_name(name: str) -> None:
     weight = SCHEMES[name](torch.empty(200, 100), generator=seeded())
     bound = math.sqrt(3) * SCHEMES[name].std(weight, 1)
     largest = weight.abs().max().item()
@@ -82,7 +82,7 @@ def test_mean_singular_value_of_a_square_layer() -> None:
         assert abs(torch.linalg.svdvals(weight).mean().item() - expected) < 3 / n + 0.0005
 
 
-def test_he_holds_the_gain_of_relu() -> None:
+def test_he_includes_the_gain_of_relu() -> None:
     """Depth 30 of ReLU keeps the mean square with He's weights and loses 2^-30 with LeCun's."""
     x = torch.randn(64, 256, dtype=torch.float64, generator=seeded(1))
     he, lecun = x, x
@@ -96,7 +96,7 @@ def test_he_holds_the_gain_of_relu() -> None:
     assert gain("relu") == math.sqrt(2)
 
 
-def test_gain_is_that_of_the_activation_table() -> None:
+def test_gain_is_read_from_the_activation_table() -> None:
     assert {name: gain(name) for name in ACTIVATIONS} == {name: row.gain for name, row in ACTIVATIONS.items()}
     with pytest.raises(ConfigError, match="did you mean 'relu'"):
         gain("rleu")
@@ -121,7 +121,7 @@ def _strided(weight: Tensor) -> Tensor:
     groups=st.sampled_from([1, 2]),
     seed=st.integers(0, 2**31),
 )
-def test_same_generator_same_numbers_on_every_view(
+def test_the_same_generator_gives_the_same_numbers_on_every_view(
     name: str, shape: tuple[int, ...], dtype: torch.dtype, groups: int, seed: int
 ) -> None:
     groups = 1 if name == "looks_linear" else groups
@@ -139,9 +139,9 @@ def test_same_generator_same_numbers_on_every_view(
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_parameters_and_their_pieces_are_written_through(name: str) -> None:
+def test_views_of_parameters_are_written(name: str) -> None:
     parameter = nn.Parameter(torch.zeros(8, 4))
-    pieces = parameter.chunk(2)  # pieces that autograd forbids to write to
+    pieces = parameter.chunk(2)  # autograd forbids in-place writes to these views
     SCHEMES[name](pieces[1], generator=seeded())
     expected = SCHEMES[name](torch.empty(4, 4), generator=seeded())
     assert torch.equal(parameter.data, torch.cat([torch.zeros(4, 4), expected]))
@@ -150,7 +150,7 @@ def test_parameters_and_their_pieces_are_written_through(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_a_generator_leaves_the_global_one_alone(name: str) -> None:
+def test_a_generator_leaves_the_global_one_unchanged(name: str) -> None:
     before = torch.get_rng_state()
     SCHEMES[name](torch.empty(4, 4), generator=seeded())
     assert torch.equal(before, torch.get_rng_state())
@@ -160,7 +160,7 @@ def test_a_generator_leaves_the_global_one_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_what_cannot_be_filled_is_refused(name: str) -> None:
+def test_unsuitable_weights_raise(name: str) -> None:
     fill = SCHEMES[name]
     with pytest.raises(InitError, match=r"shape \(5,\).*constant"):
         fill(torch.empty(5))
@@ -172,14 +172,14 @@ def test_what_cannot_be_filled_is_refused(name: str) -> None:
         fill(torch.zeros(2, 2, dtype=torch.int64))
     with pytest.raises(InitError, match="groups=3 does not divide the 4 outputs"):
         fill(torch.zeros(4, 2), groups=3)
-    with pytest.raises(InitError, match="gain=nan"):
+    with pytest.raises(InitError, match=r"gain must be .* got nan"):
         fill(torch.zeros(4, 2), gain=math.nan)
-    with pytest.raises(InitError, match="gain=-1"):
+    with pytest.raises(InitError, match=r"gain must be .* got -1"):
         fill(torch.zeros(4, 2), gain=-1.0)
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_an_empty_weight_stays_as_it_is(name: str) -> None:
+def test_an_empty_weight_is_returned_unchanged(name: str) -> None:
     for shape in ((0, 4), (4, 0)):
         weight = torch.empty(shape)
         assert SCHEMES[name](weight, generator=seeded()) is weight
@@ -190,6 +190,6 @@ def test_zeros_and_zero_gain_give_zeros() -> None:
     assert not lecun_normal_(torch.ones(3, 3), gain=0.0, generator=seeded()).any()
 
 
-def test_an_unknown_scheme_is_named_with_the_nearest() -> None:
+def test_an_unknown_scheme_raises_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="unknown scheme 'he_norml'; did you mean 'he_normal'"):
         scheme("he_norml")

@@ -399,14 +399,14 @@ def test_a_ten_layer_net_trains() -> None:
         ("cfar", {}, "unknown layout 'cfar'; did you mean 'cifar'"),
         (["cifar"], {}, "unknown layout"),
         ("cifar", {"block": "residual"}, "unknown block 'residual'.*Known: highway, plain"),
-        ("cifar", {"width": 0}, "width must be a whole number of at least 1, got 0"),
+        ("cifar", {"width": 0}, "width must be an integer of at least 1, got 0"),
         ("cifar", {"inputs": 0}, "inputs must be"),
         ("cifar", {"classes": 0}, "classes must be"),
         ("mnist", {"size": 0}, "size must be"),
-        ("mnist", {"size": 7}, "size=7: convolutions without padding.*at least 8x8"),
+        ("mnist", {"size": 7}, "size=7 is too small.*at least 8x8"),
         ("mnist", {"size": 1}, "at least 8x8"),
         ("cifar", {"gate_bias": math.nan}, "gate_bias must be a number.*got nan"),
-        ("cifar", {"gate_bias": "depth"}, "gate_bias='depth'"),
+        ("cifar", {"gate_bias": "depth"}, "gate_bias must be .*got 'depth'"),
     ],
 )
 def test_what_is_not_allowed_is_refused_with_its_value(layout: object, change: dict[str, object], says: str) -> None:

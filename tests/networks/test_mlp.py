@@ -184,18 +184,18 @@ def test_residual_scale_is_the_number_given() -> None:
     [
         ({"block": "higway"}, "did you mean 'highway'.*Known: highway, plain, residual"),
         ({"block": ["plain"]}, "unknown block"),
-        ({"depth": 0}, "depth must be a whole number of at least 1, got 0"),
+        ({"depth": 0}, "depth must be an integer of at least 1, got 0"),
         ({"width": 0}, "got 0"),
         ({"inputs": -1}, "inputs must be"),
         ({"classes": 0}, "classes must be"),
         ({"gate_bias": "deep"}, "a number or 'depth', got 'deep'"),
-        ({"residual_scale": "dpth"}, "residual_scale is a number or 'depth', got 'dpth'"),
+        ({"residual_scale": "dpth"}, "residual_scale must be a number or 'depth', got 'dpth'"),
         ({"block": "residual", "residual_scale": float("nan")}, "scale must be a finite number.*got nan"),
         ({"activation": "rleu"}, "did you mean 'relu'"),
         ({"carry": "couple"}, "did you mean 'coupled'"),
-        ({"block": "plain", "fused": True}, "fused=True is for coupled highway blocks, got block='plain'"),
+        ({"block": "plain", "fused": True}, "fused=True needs coupled highway blocks, got block='plain'"),
         ({"carry": "independent", "fused": True}, "carry='independent'"),
-        ({"activation": torch.sin, "fused": True}, "activation by name"),
+        ({"activation": torch.sin, "fused": True}, "the name of an activation"),
     ],
 )
 def test_what_is_not_allowed_is_refused_with_its_value(change: dict[str, object], says: str) -> None:
@@ -205,7 +205,7 @@ def test_what_is_not_allowed_is_refused_with_its_value(change: dict[str, object]
 
 
 def test_samples_of_another_size_are_refused() -> None:
-    with pytest.raises(ShapeError, match=r"\(\.\.\., 64\), got an input of shape \(2, 63\)"):
+    with pytest.raises(ShapeError, match=r"\(\.\.\., 64\), got \(2, 63\)"):
         mlp("plain", 2, 4, inputs=64, classes=2)(torch.ones(2, 7, 9))
 
 

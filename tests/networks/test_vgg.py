@@ -192,11 +192,11 @@ def test_compile_sees_one_graph() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"inputs": 0}, "inputs must be a whole number of at least 1, got 0"),
+        ({"inputs": 0}, "inputs must be an integer of at least 1, got 0"),
         ({"classes": 0}, "classes must be"),
         ({"widths": ()}, r"widths=\(\) has a stage without a convolution"),
         ({"widths": ((4,), ())}, "stage without a convolution: pass at least one width"),
-        ({"widths": ((4, 0),)}, "a width must be a whole number of at least 1, got 0"),
+        ({"widths": ((4, 0),)}, "a width must be an integer of at least 1, got 0"),
         ({"hidden": (0,)}, "a hidden layer's units must be"),
     ],
 )

@@ -70,11 +70,13 @@ def test_a_first_layer_of_ones_own_takes_what_it_takes():
     ("name", "what"), [*((name, "generator") for name in NETS), *((name, "coins") for name in NETS if name != "vgg")]
 )
 def test_a_seed_is_no_generator(name, what):
-    with pytest.raises(ConfigError, match=rf"{what} is a torch\.Generator or None, got 0\. .*manual_seed\(0\)"):
+    with pytest.raises(ConfigError, match=rf"{what} must be a torch\.Generator or None, got 0\. .*manual_seed\(0\)"):
         NETS[name](**{what: 0})
 
 
 @pytest.mark.parametrize("value", [0.5, "no", 1, None], ids=str)
 def test_dropout_of_a_highway_network_is_a_flag(value):
-    with pytest.raises(ConfigError, match=f"dropout is True or False, got {value!r}. The rates are the published ones"):
+    with pytest.raises(
+        ConfigError, match=f"dropout must be True or False, got {value!r}. The rates are fixed to the published ones"
+    ):
         highway_conv("mnist", dropout=value, device="meta")

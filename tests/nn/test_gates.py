@@ -48,7 +48,7 @@ def test_deeper_stacks_start_no_less_closed_and_stay_in_the_searched_range(depth
 
 @pytest.mark.parametrize("depth", [0, -3, 2.5, True, "10"])
 def test_a_depth_that_is_none_is_refused(depth: object) -> None:
-    with pytest.raises(ConfigError, match=r"depth must be a whole number of at least 1, got"):
+    with pytest.raises(ConfigError, match=r"depth must be an integer of at least 1, got"):
         gate_bias_for_depth(depth)
 
 

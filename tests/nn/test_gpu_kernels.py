@@ -57,7 +57,7 @@ def draw(*shape, seed=1):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def forward_and_back(run_layers, unrun_layers, act, shape, dtype=torch.float32, keeps_G=False):
+def forward_and_back(forward_layers, backward_layers, act, shape, dtype=torch.float32, keeps_G=False):
     members, depth, width, batch = shape
     # As a stack holds them: members before layers in memory.
     weight = (draw(members, depth, 2 * width, width) / width**0.5).to(dtype).transpose(0, 1)
@@ -65,9 +65,9 @@ def forward_and_back(run_layers, unrun_layers, act, shape, dtype=torch.float32, 
     X, A = (torch.full((depth, members, rows, batch), torch.nan, dtype=dtype) for rows in (width, 2 * width))
     X[0] = draw(members, width, batch, seed=3)
     y, gw, gb = torch.empty_like(X[0]), torch.empty_like(weight).contiguous(), torch.empty_like(bias).contiguous()
-    run_layers(weight, bias, act, X, A, y)
+    forward_layers(weight, bias, act, X, A, y)
     g, G = draw(members, width, batch, seed=4).to(dtype), torch.full_like(X, torch.nan) if keeps_G else None
-    unrun_layers(g, weight, act, X, A, gw, gb, G)
+    backward_layers(g, weight, act, X, A, gw, gb, G)
     return {"X": X, "A": A, "y": y, "dL/dx": g, "dL/dW": gw, "dL/db": gb} | ({} if G is None else {"G": G})
 
 
@@ -79,8 +79,8 @@ SHAPES = [(1, 3, 5, 7), (2, 4, 20, 33), (1, 1, 1, 1), (3, 2, 64, 16), (2, 3, 70,
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("act", FUSED_ACTIVATIONS)
 def test_the_stack_kernels_are_the_loops_of_torch_calls(launches, act, shape, keeps_G):
-    ours = forward_and_back(launches.run_layers, launches.unrun_layers, act, shape, keeps_G=keeps_G)
-    wanted = forward_and_back(stack_kernel.run_layers, stack_kernel.unrun_layers, act, shape, keeps_G=keeps_G)
+    ours = forward_and_back(launches.forward_layers, launches.backward_layers, act, shape, keeps_G=keeps_G)
+    wanted = forward_and_back(stack_kernel.forward_layers, stack_kernel.backward_layers, act, shape, keeps_G=keeps_G)
     for name, value in wanted.items():
         torch.testing.assert_close(ours[name], value, **SINGLE, msg=lambda text, name=name: f"{name}: {text}")
 
@@ -93,8 +93,8 @@ def test_a_weight_turned_in_memory(launches):
         return lambda g, weight, *rest: run(g, weight.mT.contiguous().mT, *rest)
 
     shape = (2, 4, 20, 33)
-    ours = forward_and_back(turned(launches.run_layers), unturned(launches.unrun_layers), "tanh", shape)
-    wanted = forward_and_back(launches.run_layers, launches.unrun_layers, "tanh", shape)
+    ours = forward_and_back(turned(launches.forward_layers), unturned(launches.backward_layers), "tanh", shape)
+    wanted = forward_and_back(launches.forward_layers, launches.backward_layers, "tanh", shape)
     for name, value in wanted.items():
         assert torch.equal(ours[name], value), name
 
@@ -102,8 +102,8 @@ def test_a_weight_turned_in_memory(launches):
 @pytest.mark.parametrize("shape", [(2, 4, 20, 33), (2, 3, 70, 5)])
 def test_half_precision_is_rounded_where_it_is_stored(launches, shape):
     # float16, since the interpreter multiplies the bits of a bfloat16 as an integer's.
-    ours = forward_and_back(launches.run_layers, launches.unrun_layers, "tanh", shape, torch.float16)
-    wanted = forward_and_back(stack_kernel.run_layers, stack_kernel.unrun_layers, "tanh", shape)
+    ours = forward_and_back(launches.forward_layers, launches.backward_layers, "tanh", shape, torch.float16)
+    wanted = forward_and_back(stack_kernel.forward_layers, stack_kernel.backward_layers, "tanh", shape)
     for name, value in wanted.items():
         assert ours[name].dtype == torch.float16
         scale = value.abs().max()
@@ -189,7 +189,9 @@ CONVS = {
 def test_a_convolution_is_the_same_with_and_without(name, launches, monkeypatch):
     layer, x, is_taken = CONVS[name]()
     called = []
-    monkeypatch.setattr(launches, "ungate", lambda *args, of=launches.ungate: called.append(1) or of(*args))
+    monkeypatch.setattr(
+        launches, "gate_backward", lambda *args, of=launches.gate_backward: called.append(1) or of(*args)
+    )
     results = {}
     for kernels in (None, launches):
         monkeypatch.setattr(conv_autograd, "gpu_kernels", lambda x, kernels=kernels: kernels)
@@ -217,23 +219,23 @@ def a_gpu(launches, monkeypatch):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
 def test_the_trial_passes_what_is_right(a_gpu, launches, dtype):
-    assert gpu._find(a_gpu, dtype) is launches
+    assert gpu._load_checked(a_gpu, dtype) is launches
 
 
 def test_wrong_numbers_are_found_and_named(a_gpu, launches, monkeypatch):
-    monkeypatch.setattr(launches, "ungate", lambda g, x, z, act, dz, carry, inner: dz.zero_())
-    with pytest.warns(UserWarning, match=r"A GPU cannot run .*dL/dx of 1 layers of width 70 is off"):
-        assert gpu._find(a_gpu, torch.float32) is None
+    monkeypatch.setattr(launches, "gate_backward", lambda g, x, z, act, dz, carry, inner: dz.zero_())
+    with pytest.warns(UserWarning, match=r"A GPU cannot run .*dL/dx of 1 layers of width 70 has an error of"):
+        assert gpu._load_checked(a_gpu, torch.float32) is None
 
 
 def test_a_compiler_that_fails_leaves_torchs_calls(a_gpu, launches, monkeypatch):
     def no_compiler(*args):
         raise RuntimeError("Failed to find C compiler")
 
-    monkeypatch.setattr(launches, "run_layers", no_compiler)
+    monkeypatch.setattr(launches, "forward_layers", no_compiler)
     with pytest.warns(UserWarning, match="RuntimeError: Failed to find C compiler"):
         assert gpu_kernels(torch.ones(2)) is None
-    assert gpu_kernels(torch.ones(2)) is None  # said once
+    assert gpu_kernels(torch.ones(2)) is None  # warned once
 
 
 def test_too_little_memory_for_the_trial_is_no_verdict(a_gpu, launches, monkeypatch):
@@ -241,17 +243,17 @@ def test_too_little_memory_for_the_trial_is_no_verdict(a_gpu, launches, monkeypa
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(launches, "run_layers", no_memory)
+        patch.setattr(launches, "forward_layers", no_memory)
         assert gpu_kernels(torch.ones(2)) is None
     assert gpu_kernels(torch.ones(2)) is launches
 
 
 def test_old_gpus_and_missing_triton_are_no_news(a_gpu, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
-    assert gpu._find(a_gpu, torch.float32) is None
+    assert gpu._load_checked(a_gpu, torch.float32) is None
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setitem(sys.modules, "triton", None)
-    assert gpu._find(a_gpu, torch.float32) is None
+    assert gpu._load_checked(a_gpu, torch.float32) is None
 
 
 def test_only_tensors_that_the_kernels_can_take(a_gpu, launches):

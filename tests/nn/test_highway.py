@@ -233,7 +233,7 @@ def test_mix_at_its_ends_is_bit_exact() -> None:
 @pytest.mark.parametrize(
     ("build", "says"),
     [
-        (lambda: HighwayLinear(0), "width must be a whole number of at least 1, got 0"),
+        (lambda: HighwayLinear(0), "width must be an integer of at least 1, got 0"),
         (lambda: HighwayLinear(2.5), "got 2.5"),
         (lambda: HighwayLinear(True), "got True"),
         (lambda: HighwayLinear(3, "rleu"), "did you mean 'relu'"),
@@ -241,13 +241,13 @@ def test_mix_at_its_ends_is_bit_exact() -> None:
         (lambda: HighwayLinear(3, carry=[]), "unknown carry"),
         (lambda: HighwayLinear(3, gate_bias=math.nan), "gate_bias must be a number.*got nan"),
         (lambda: HighwayLinear(3, gate_bias=True), "got True"),
-        (lambda: HighwayLinear(3, gate_bias="depth"), "does not know how deep.*gate_bias_for_depth"),
-        (lambda: HighwayConv1d(3, 3, gate_bias="depth"), "does not know how deep"),
+        (lambda: HighwayLinear(3, gate_bias="depth"), "gate_bias must be .*got 'depth'.*gate_bias_for_depth"),
+        (lambda: HighwayConv1d(3, 3, gate_bias="depth"), "only HighwayStack and networks.mlp accept 'depth'"),
         (lambda: HighwayConv2d(3, 4), "kernel_size must be odd, got 4.*next odd size"),
         (lambda: HighwayConv2d(3, (3, 2)), r"must be odd, got \(3, 2\)"),
         (lambda: HighwayConv2d(3, (3, 3, 3)), "one number or 2"),
         (lambda: HighwayConv3d(3, 3, dilation=0), "dilation must be"),
-        (lambda: HighwayConv1d(4, 3, groups=3), "channels=4, groups=3"),
+        (lambda: HighwayConv1d(4, 3, groups=3), "channels=4 and groups=3"),
         (lambda: HighwayConv1d(4, 3, padding_mode="reflct"), "did you mean 'reflect'"),
     ],
 )
@@ -268,9 +268,7 @@ def test_what_is_not_allowed_is_refused_with_its_value(build: object, says: str)
     ],
 )
 def test_inputs_of_another_size_are_refused(block: nn.Module, shape: tuple[int, ...]) -> None:
-    with pytest.raises(
-        ShapeError, match=rf"{type(block).__name__} works on .*3.* got .*\({', '.join(map(str, shape))}"
-    ):
+    with pytest.raises(ShapeError, match=rf"{type(block).__name__} takes .*3.* got .*\({', '.join(map(str, shape))}"):
         block(torch.ones(shape))
 
 

@@ -81,16 +81,16 @@ def test_a_convolution_of_k_times_the_units_is_k_convolutions() -> None:
 
 @pytest.mark.parametrize("shape", [(2, 7, 3, 3), (6, 3), (2, 3, 5), ()], ids=str)
 def test_what_is_no_whole_number_of_units_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ShapeError, match=r"Maxout\(4, dims=2\) works on \(..., 4·units, points, points\), got"):
+    with pytest.raises(ShapeError, match=r"Maxout\(4, dims=2\) takes \(..., 4·units, points, points\), got"):
         Maxout(4, dims=2)(torch.zeros(shape))
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((1,), "pieces must be a whole number of at least 2, got 1"),
+        ((1,), "pieces must be an integer of at least 2, got 1"),
         ((2.0,), "got 2.0"),
-        ((2, -1), "dims must be a whole number of at least 0"),
+        ((2, -1), "dims must be an integer of at least 0"),
         ((2, 4), r"0 \(vectors\) to 3 \(volumes\), got 4"),
     ],
 )

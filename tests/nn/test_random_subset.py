@@ -227,13 +227,13 @@ def test_compile_takes_every_drawn_branch_whatever_the_draw(seed: int) -> None:
 @pytest.mark.parametrize(
     ("build", "says"),
     [
-        (lambda: _linear(3, 4), "use=4 of 3 blocks: a batch can use 0 to 3"),
-        (lambda: _linear(3, -1), "use must be a whole number of at least 0, got -1"),
+        (lambda: _linear(3, 4), "use must be 0 to 3, the number of blocks, got 4"),
+        (lambda: _linear(3, -1), "use must be an integer of at least 0, got -1"),
         (lambda: _linear(3, 1.5), "got 1.5"),
         (lambda: RandomSubset(Plain(2), use=1), r"Residual blocks, got Plain as block 0.*Residual\(branch"),
         (
             lambda: RandomSubset(Residual(nn.Identity()), Residual(nn.Identity(), drop=0.5), use=1),
-            "block 1 leaves its branch out by a coin of its own.*drop=0.5",
+            "block 1 has stochastic depth of its own.*drop=0.5",
         ),
     ],
 )

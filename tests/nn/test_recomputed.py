@@ -41,7 +41,7 @@ LAYERS = {"dropout": lambda coins: Dropout(0.5, coins), "recurrent": recurrent, 
 @pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_generator_of_its_own_is_refused_a_second_pass(name: str, reentrant: bool) -> None:
-    with pytest.raises(ConfigError, match=r"(?s)torch\.utils\.checkpoint.*out of the checkpoint, or give it no"):
+    with pytest.raises(ConfigError, match=r"(?s)torch\.utils\.checkpoint.*out of the checkpoint, or build it without"):
         gradients(LAYERS[name](seeded(2)), reentrant)  # from 2 on, the branch is computed in the first pass
 
 

@@ -232,10 +232,13 @@ def test_the_generator_decides_the_weights_and_nothing_else_does() -> None:
 @pytest.mark.parametrize(
     ("build", "says"),
     [
-        (lambda: RecurrentHighway(0, 4, 2), "inputs must be a whole number of at least 1, got 0"),
+        (lambda: RecurrentHighway(0, 4, 2), "inputs must be an integer of at least 1, got 0"),
         (lambda: RecurrentHighway(3, 2.5, 2), "width must be .* got 2.5"),
         (lambda: RecurrentHighwayCell(3, 4, 0), "depth must be .* got 0"),
-        (lambda: RecurrentHighwayCell(3, 4, 2, gate_bias="depth"), "gate_bias='depth'"),
+        (
+            lambda: RecurrentHighwayCell(3, 4, 2, gate_bias="depth"),
+            "gate_bias must be .* got 'depth'",
+        ),
         (lambda: RecurrentHighwayCell(3, 4, 2, activation="tahn"), "did you mean 'tanh'"),
         (lambda: RecurrentHighwayCell(3, 4, 2, carry="couple"), "did you mean 'coupled'"),
         (lambda: RecurrentHighwayCell(3, 4, 2, dropout=1.0), "dropout must be a probability .* got 1.0"),
@@ -306,5 +309,5 @@ def test_masks_of_other_sequences_are_refused(rows: int) -> None:
     masks = cell.draw_masks(rows)
     for which in ("input", "state"):
         only = DropoutMasks(**{which: getattr(masks, which)})
-        with pytest.raises(ShapeError, match=rf"mask of the {which} is \(2, .*got \({rows}, .*draw_masks\(2\)"):
+        with pytest.raises(ShapeError, match=rf"mask of the {which} must be \(2, .*got \({rows}, .*draw_masks\(2\)"):
             cell(sample(2, 3), None, only)

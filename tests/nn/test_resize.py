@@ -71,12 +71,12 @@ def test_projection_starts_with_glorots_bound_and_no_bias() -> None:
 @pytest.mark.parametrize(
     ("build", "says"),
     [
-        (lambda: Resize(0, 3), "inputs must be a whole number of at least 1, got 0"),
+        (lambda: Resize(0, 3), "inputs must be an integer of at least 1, got 0"),
         (lambda: Resize(3, -1), "outputs must be"),
         (lambda: Resize(3, 3, stride=0, dims=1), "stride must be"),
-        (lambda: Resize(3, 3, stride=2), "stride=2 needs a map.*dims=1, 2 or 3"),
+        (lambda: Resize(3, 3, stride=2), "stride=2 needs spatial dimensions.*dims=1, 2 or 3"),
         (lambda: Resize(3, 3, dims=4), "got 4"),
-        (lambda: Resize(3, 3, dims=-1), "dims must be a whole number of at least 0, got -1"),
+        (lambda: Resize(3, 3, dims=-1), "dims must be an integer of at least 0, got -1"),
         (lambda: Resize(3, 3, how="projct"), "did you mean 'project'"),
     ],
 )

@@ -334,11 +334,11 @@ def test_no_gradient_no_states():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"width": 0}, "width must be a whole number of at least 1, got 0"),
-        ({"depth": 0}, "depth must be a whole number of at least 1, got 0"),
+        ({"width": 0}, "width must be an integer of at least 1, got 0"),
+        ({"depth": 0}, "depth must be an integer of at least 1, got 0"),
         ({"activation": "rleu"}, "did you mean 'relu'"),
-        ({"activation": torch.tanh}, "takes an activation by name"),
-        ({"gate_bias": "deep"}, "gate_bias is a number or 'depth', got 'deep'"),
+        ({"activation": torch.tanh}, "takes the name of an activation"),
+        ({"gate_bias": "deep"}, "gate_bias must be a number or 'depth', got 'deep'"),
         ({"recompute": "often"}, "recompute must be True, False or 'auto', got 'often'"),
     ],
 )
@@ -350,11 +350,11 @@ def test_bad_arguments_say_what_came_and_what_is_allowed(arguments, message):
 
 def test_bad_inputs_say_what_to_do():
     stack = stack_of()
-    with pytest.raises(ShapeError, match=r"works on \(\.\.\., 4\), got an input of shape \(2, 3\)"):
+    with pytest.raises(ShapeError, match=r"takes inputs of shape \(\.\.\., 4\), got \(2, 3\)"):
         stack(inputs(2, 3))
     with pytest.raises(ShapeError, match=r"torch\.float64 parameters, got a torch\.float32 input"):
         stack(inputs(2, 4).float())
-    with pytest.raises(ShapeError, match=r"works on \(\.\.\., 4\), got an input of shape \(2, 3\)"):
+    with pytest.raises(ShapeError, match=r"takes inputs of shape \(\.\.\., 4\), got \(2, 3\)"):
         stack.layer_states(inputs(2, 3))
     with pytest.raises(ConfigError, match="layer 1 has width 3"):
         HighwayStack.from_layers(nn.Sequential(HighwayLinear(2), HighwayLinear(3)))

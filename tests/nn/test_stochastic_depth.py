@@ -47,8 +47,8 @@ def test_evaluation_is_the_mean_over_all_coins_of_a_linear_stack() -> None:
 @pytest.mark.parametrize(
     ("depth", "last", "says"),
     [
-        (0, 0.5, "depth must be a whole number of at least 1, got 0"),
-        (5, 0.0, "above 0, 1 for always, got 0.0.*0.5"),
+        (0, 0.5, "depth must be an integer of at least 1, got 0"),
+        (5, 0.0, "above 0 and at most 1, got 0.0.*0.5"),
         (5, 1.1, "got 1.1"),
         (5, math.nan, "got nan"),
         (5, True, "got True"),

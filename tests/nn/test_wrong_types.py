@@ -80,13 +80,13 @@ def test_what_is_no_tensor_is_refused_with_advice(name, make):
     ],
 )
 def test_a_seed_is_no_generator(name, what):
-    with pytest.raises(ConfigError, match=rf"{what} is a torch\.Generator or None, got 5\. .*manual_seed\(0\)"):
+    with pytest.raises(ConfigError, match=rf"{what} must be a torch\.Generator or None, got 5\. .*manual_seed\(0\)"):
         BLOCKS[name][0](**{what: 5})
 
 
 @pytest.mark.parametrize("value", ["yes", 1, None], ids=str)
 def test_batch_first_is_a_flag(value):
-    with pytest.raises(ConfigError, match=f"batch_first is True or False, got {value!r}"):
+    with pytest.raises(ConfigError, match=f"batch_first must be True or False, got {value!r}"):
         RecurrentHighway(3, 4, 2, batch_first=value)
 
 
@@ -95,7 +95,7 @@ def test_the_state_of_an_lstm_is_refused():
     layer = RecurrentHighway(3, 4, 2)
     x = torch.ones(5, 2, 3)
     for call in (lambda: layer(x, (h, h)), lambda: layer.cell(x[0], (h, h)), lambda: layer(_packed(), (h, h))):
-        with pytest.raises(ShapeError, match=r"one tensor here.*got a tuple\..*\(h, c\).*\(2, 4\)"):
+        with pytest.raises(ShapeError, match=r"one tensor of shape \(2, 4\).*got a tuple\..*\(h, c\)"):
             call()
 
 
@@ -103,7 +103,7 @@ def test_the_state_of_an_lstm_is_refused():
     "masks", [torch.ones(2, 3), (None, None), {}, 0], ids=["tensor", "plain pair", "empty dict", "zero"]
 )
 def test_masks_are_dropout_masks(masks):
-    with pytest.raises(ConfigError, match=r"masks are DropoutMasks.*got a \w+\. .*cell\.draw_masks\(batch\)"):
+    with pytest.raises(ConfigError, match=r"masks must be DropoutMasks.*got a \w+\. .*cell\.draw_masks\(batch\)"):
         RecurrentHighwayCell(3, 4, 2)(torch.ones(2, 3), None, masks)
 
 

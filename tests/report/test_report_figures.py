@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from thruway.errors import ConfigError, ShapeError
-from thruway.figures import BLOCK_LOOKS
+from thruway.figures import BLOCK_STYLES
 from thruway.report import Hyperparameter, final_loss_by_depth, loss_curves, search_scatter
 from thruway.report.losses import LOSS_FLOOR
 
@@ -86,7 +86,7 @@ def test_curves_keep_their_values_and_gaps():
     np.testing.assert_array_equal(line.x, [1, 2, 3, 4, 5])
     np.testing.assert_array_equal(line.y, [2.0, NAN, 0.5, NAN, LOSS_FLOOR])
     assert line.connectgaps is False
-    assert line.line.color == BLOCK_LOOKS["highway"].color
+    assert line.line.color == BLOCK_STYLES["highway"].color
 
 
 def test_curves_have_a_panel_per_depth():
@@ -168,7 +168,7 @@ def test_depth_bars_stay_on_the_log_axis():
 
 
 def test_blocks_stand_side_by_side_at_each_depth():
-    rows = [trial(block, depth, 0.1) for block in BLOCK_LOOKS for depth in (10, 20)]
+    rows = [trial(block, depth, 0.1) for block in BLOCK_STYLES for depth in (10, 20)]
     lines = drawn(final_loss_by_depth(rows), mode="lines+markers")
     tens = [line.x[0] for line in lines]
     assert [line.name for line in lines] == ["plain", "highway", "residual"]

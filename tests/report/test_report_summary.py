@@ -101,7 +101,7 @@ def test_a_reader_in_the_middle_keeps_the_old_file(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="Choose a folder you may write to"):
+    with pytest.raises(RunError, match="Choose a writable folder"):
         write_atomically(tmp_path / "file" / "report.html", b"")
 
 

@@ -8,7 +8,7 @@ from thruway.dissecting.finding.branches import Branch
 from thruway.dissecting.summary import in_short
 from thruway.dissecting.tracing.lineage import Lineage
 from thruway.errors import ConfigError
-from thruway.figures.wiring import MOST_UNRAVELLED, Wire, residual_stream
+from thruway.figures.wiring import MAX_UNRAVELLED, Wire, residual_stream
 from thruway.figures.wiring import unravelled as unravelled_figure
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ def draw(dissection: "Dissection", *, unravelled: bool = False) -> go.Figure:
     if not unravelled:
         return residual_stream(wires_of(dissection, dissection.branches))
     outermost = tuple(branch for branch in dissection.branches if branch.parent is None)
-    if len(outermost) > MOST_UNRAVELLED:
+    if len(outermost) > MAX_UNRAVELLED:
         raise ConfigError(
             f"{type(dissection.model).__name__} has {len(outermost)} branches, which unravel into up to "
-            f"2^{len(outermost)} paths; {MOST_UNRAVELLED} can be drawn. Use draw() for the stream."
+            f"2^{len(outermost)} paths; {MAX_UNRAVELLED} can be drawn. Use draw() for the stream."
         )
     return unravelled_figure(wires_of(dissection, outermost))
 

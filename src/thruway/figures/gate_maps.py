@@ -1,4 +1,4 @@
-"""Several numbers of every unit of every layer, as maps beside one another."""
+"""Heat maps of several quantities side by side: layers by units."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -7,22 +7,22 @@ import numpy as np
 import plotly.graph_objects as go
 
 from thruway.errors import ConfigError, ShapeError, unknown_name
-from thruway.figures.given import Numbers, Values, by_layer, layer_names
-from thruway.figures.look import label
-from thruway.figures.panels import RIGHT, add_note, axes_of, empty_figure, make_room, small_multiples
+from thruway.figures.downsampling import downsample, evenly_spaced, group_starts
+from thruway.figures.inputs import FloatArray, Values, as_layer_table, layer_names
+from thruway.figures.panels import RIGHT, add_margins, add_note, axes_of, empty_figure, small_multiples
 from thruway.figures.scales import DIVERGING, SEQUENTIAL
-from thruway.figures.thinning import evenly, group_starts, join
+from thruway.figures.theme import label
 from thruway.figures.ticks import shortened
 
 __all__ = ["gate_maps"]
 
-MOST_MAPS = 4  # in one row; a fifth would leave each too narrow to be read
-MOST_COLUMNS = 600  # of all maps together, about what a page is wide
-MOST_ROWS = 1000
-GAP = "rgba(128, 134, 145, 0.5)"  # the ground behind the cells; no scale has this grey
-COLUMN_GAP = 0.025  # share of the width: the maps share their layers, so only the first has their names
-BAR_ROOM = 34  # pixels between a map's name and the map
-NARROW_GAP = 120  # pixels: tick labels and axis name above, the next map's name and bar below
+MAX_MAPS = 4  # in one row; with a fifth each would be too narrow to read
+MAX_COLUMNS = 600  # of all maps together, about the width of a page
+MAX_ROWS = 1000
+GAP = "rgba(128, 134, 145, 0.5)"  # background of the cells; no scale has this grey
+COLUMN_GAP = 0.025  # share of the width; only the first map has layer names
+BAR_ROOM = 34  # pixels between a map's title and the map
+NARROW_GAP = 120  # pixels: tick labels and axis title above, the next map's title and colour bar below
 
 Limits = tuple[float, float]
 
@@ -35,22 +35,22 @@ def gate_maps(
     limits: Mapping[str, Limits] | None = None,
     x_name: str = "unit",
 ) -> go.Figure:
-    """Up to four maps of layers x units in one row, the first layer at the bottom, each with its own bar of colours.
+    """Up to four maps of layers by units in one row, first layer at the bottom, each with its own colour bar.
 
-    Where maps together have more than 600 units across, or more than 1,000 layers, neighbours share a cell, which
-    shows the number farthest from 0; the figure says so. A cell without a finite number is grey.
+    If the maps together have more than 600 units, or more than 1,000 layers, neighbours share a cell, which shows the
+    number farthest from 0; a note in the figure says so. A cell without a finite number is grey.
 
     Args:
         maps: name to (layers, units), such as the bias of every gate; all of one shape.
-        layers: names of the layers, the first layer first; without them they are numbered from 1.
-        diverging: the maps that are coloured by sign, with 0 in the middle of the scale.
-        limits: name to (lowest, highest) of the scale, for maps to be read against one another; without them a scale
-            reaches from the lowest to the highest number of its map.
-        x_name: what the columns are.
+        layers: names of the layers, first layer first; None: numbers from 1.
+        diverging: names of the maps to colour by sign, with 0 in the middle of the scale.
+        limits: name to (lowest, highest) of the scale, to compare maps; by default a scale ranges from the lowest to
+            the highest number of its map.
+        x_name: title of the axis of units.
     Raises:
-        ShapeError: if the maps differ in shape, or `layers` does not fit them.
-        ConfigError: for more than four maps, limits that do not rise, or a name in `diverging` or `limits` that is
-            no map.
+        ShapeError: if the maps differ in shape, or `layers` has another length.
+        ConfigError: for more than four maps, limits that do not increase, or an unknown name in `diverging` or
+            `limits`.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), figs. 2 and 3.
 
@@ -59,22 +59,22 @@ def gate_maps(
     ([(2, 2), (2, 2)], -4.0, 0.30000001192092896)
     """
     limits = limits or {}
-    if len(maps) > MOST_MAPS:
-        raise ConfigError(f"{len(maps)} maps came, and at most {MOST_MAPS} fit in a row. Draw several figures.")
+    if len(maps) > MAX_MAPS:
+        raise ConfigError(f"got {len(maps)} maps, and at most {MAX_MAPS} fit in a row. Draw several figures.")
     for name in (*diverging, *limits):
         if name not in maps:
             raise ConfigError(unknown_name("map", name, maps))
-    tables = {name: by_layer(each, f"the map of {name!r}", "units") for name, each in maps.items()}
+    tables = {name: as_layer_table(each, f"the map of {name!r}", "units") for name, each in maps.items()}
     if not tables or not all(table.size for table in tables.values()):
-        return empty_figure("Nothing to draw: there is no unit of any layer yet.")
+        return empty_figure("Nothing to draw: no layer has units yet.")
     shape = _one_shape(tables)
-    rows, layers_per_cell = group_starts(shape[0], MOST_ROWS)
-    columns, units_per_cell = group_starts(shape[1], MOST_COLUMNS // len(tables))
+    rows, layers_per_cell = group_starts(shape[0], MAX_ROWS)
+    columns, units_per_cell = group_starts(shape[1], MAX_COLUMNS // len(tables))
     names = [_whole(name) for name in np.array(layer_names(layers, shape[0]), dtype=object)[rows]]
     height = _height(len(names))
     figure = _panels(len(tables), x_name, _layer_axis(names), height)
     for number, (name, table) in enumerate(tables.items()):
-        cells = join(join(table, columns, "farthest from 0", axis=1), rows, "farthest from 0", axis=0)
+        cells = downsample(downsample(table, columns, "farthest from 0", axis=1), rows, "farthest from 0", axis=0)
         cells = cells.astype(np.float32)
         _draw(figure, number, name, cells, columns, names)
         low, high = _limits(name, cells, name in diverging, limits.get(name))
@@ -93,21 +93,21 @@ def gate_maps(
     return add_note(figure, notes)
 
 
-def _one_shape(tables: Mapping[str, Numbers]) -> tuple[int, int]:
+def _one_shape(tables: Mapping[str, FloatArray]) -> tuple[int, int]:
     first, *others = tables
     for other in others:
         if tables[other].shape != tables[first].shape:
             raise ShapeError(
                 f"the map of {first!r} has shape {tables[first].shape} and that of {other!r} {tables[other].shape}. "
-                "Give all maps for the same layers and units; NaN where a number is missing."
+                "Pass all maps for the same layers and units; use NaN for missing numbers."
             )
     return tables[first].shape[0], tables[first].shape[1]
 
 
-def _limits(name: str, cells: Numbers, is_diverging: bool, given: Limits | None) -> Limits:
+def _limits(name: str, cells: FloatArray, is_diverging: bool, given: Limits | None) -> Limits:
     if given is not None:
         if not given[0] < given[1]:
-            raise ConfigError(f"the limits of {name!r} must rise from the lowest to the highest, got {given}.")
+            raise ConfigError(f"the limits of {name!r} must be (lowest, highest) with lowest < highest, got {given}.")
         return given
     known = cells[np.isfinite(cells)]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
@@ -118,17 +118,17 @@ def _limits(name: str, cells: Numbers, is_diverging: bool, given: Limits | None)
 
 
 def _height(rows: int) -> int:
-    """Pixels of a map: a whole number per row, or the browser would leave some rows out."""
+    """Height of a map in pixels: an integer per row, otherwise the browser would skip rows."""
     return rows * max(1, round(400 / rows))
 
 
 def _whole(name: str) -> str:
-    """The name as the axis knows it: uncut, for two that ended in one ellipsis would share a row."""
+    """The full name as a category of the axis: two shortened names could be equal and share a row."""
     return label(name, longest=len(name))
 
 
 def _layer_axis(names: Sequence[str]) -> dict[str, Any]:
-    shown = [names[row] for row in evenly(len(names), 12)]
+    shown = [names[row] for row in evenly_spaced(len(names), 12)]
     return {
         "title": {"text": "layer (first at the bottom)"},
         "type": "category",
@@ -140,7 +140,7 @@ def _layer_axis(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _draw(
-    figure: go.Figure, number: int, name: str, cells: Numbers, columns: np.ndarray[Any, Any], names: Sequence[str]
+    figure: go.Figure, number: int, name: str, cells: FloatArray, columns: np.ndarray[Any, Any], names: Sequence[str]
 ) -> None:
     x, y = axes_of(number)
     figure.add_trace(
@@ -163,7 +163,7 @@ def _coloraxis(number: int) -> str:
 
 
 def _bar(name: str) -> dict[str, Any]:
-    """What the colours of a map mean, above it and as wide; `_arrange` says where."""
+    """Return the colour bar of a map; `_arrange` sets its position and width."""
     return {
         "orientation": "h",
         "title": {"text": f"<b>{name}</b>", "side": "top"},
@@ -187,7 +187,7 @@ def _panels(count: int, x_name: str, y_axis: dict[str, Any], height: int) -> go.
 
 
 def _arrange(figure: go.Figure, count: int, height: int) -> None:
-    """All maps in one row on a desk, one below the other on a phone, with room for the bars either way."""
+    """Arrange the maps in one row on a wide screen and in one column on a narrow one, with space for colour bars."""
     meta = dict(figure.layout.meta)
     for kind, per_row, gap in (("wide", count, 0), ("narrow", 1, NARROW_GAP)):
         rows = count // per_row
@@ -201,11 +201,11 @@ def _arrange(figure: go.Figure, count: int, height: int) -> None:
             x, y = (f"{axis[0]}axis{axis[1:]}" for axis in axes_of(number))
             paths[f"{x}.domain"] = [left, min(1.0, left + width)]
             paths[f"{y}.domain"] = [max(0.0, top - height / inner), top]
-            # What all maps of a row share is said once, beside the first.
+            # The shared labels of a row are shown at its first map only.
             paths[f"{y}.showticklabels"] = column == 0
             paths[f"{y}.title.text"] = figure.layout.yaxis.title.text if column == 0 else ""
             bar = f"{_coloraxis(number)}.colorbar"
             paths |= {f"{bar}.x": left, f"{bar}.y": top, f"{bar}.len": width}
         meta[kind] = paths
     figure.layout.meta = meta
-    make_room(figure, above=BAR_ROOM)
+    add_margins(figure, above=BAR_ROOM)

@@ -1,4 +1,4 @@
-"""One number for every layer at every step, as a map."""
+"""Heat map of one quantity: layers by steps."""
 
 import math
 from collections.abc import Sequence
@@ -8,20 +8,20 @@ import numpy as np
 import plotly.graph_objects as go
 
 from thruway.errors import ConfigError
-from thruway.figures.given import Numbers, Values, by_layer, increasing, layer_names
-from thruway.figures.look import label, named
-from thruway.figures.panels import add_note, empty_figure, make_room, small_multiples
+from thruway.figures.downsampling import downsample, evenly_spaced, group_starts
+from thruway.figures.inputs import FloatArray, Values, as_increasing, as_layer_table, layer_names
+from thruway.figures.panels import add_margins, add_note, empty_figure, small_multiples
 from thruway.figures.scales import DIVERGING, SEQUENTIAL, log_scale, log_ticks
-from thruway.figures.thinning import evenly, group_starts, join
+from thruway.figures.theme import axis_title, label
 from thruway.figures.ticks import shortened
 
 __all__ = ["heat_map"]
 
-MOST_COLUMNS = 600  # about what a page is wide; more would only make the file larger
-MOST_ROWS = 1000
-ROUND_ABOVE = 50_000  # cells: from there on four significant digits are kept, so that the report packs small
-GAP = "rgba(128, 134, 145, 0.5)"  # the ground behind the cells; no scale has this grey
-BAR_ROOM = 58  # pixels the bar of colours takes above the map
+MAX_COLUMNS = 600  # about the width of a page; more would only make the file larger
+MAX_ROWS = 1000
+ROUND_ABOVE = 50_000  # cells: above this size numbers are rounded to four digits, so that the report compresses well
+GAP = "rgba(128, 134, 145, 0.5)"  # background of the cells; no scale has this grey
+BAR_ROOM = 58  # pixels of the colour bar above the map
 
 
 def heat_map(
@@ -37,22 +37,22 @@ def heat_map(
     keep: str = "largest",
     x_name: str = "training time (steps)",
 ) -> go.Figure:
-    """Every layer at every step, the first layer at the bottom; readable from two layers to thousands.
+    """A heat map of layers by steps, first layer at the bottom, for two to thousands of layers.
 
-    Beyond 600 steps or 1,000 layers neighbours share a cell, which shows the largest of its numbers,
-    so that a single spike stays visible; the figure says so. A cell without a finite number is grey.
+    Beyond 600 steps or 1,000 layers neighbours share a cell, which shows the largest of its numbers, so that a
+    single spike stays visible; a note in the figure says so. A cell without a finite number is grey.
 
     Args:
         values: (layers, steps), in `unit`.
-        steps: (steps,), increasing: when each column was measured.
-        layers: their names, the first layer first; without them layers are numbered from 1.
-        quantity: what the values are, such as "gradient norm".
-        unit: their unit; empty for a pure number.
-        title: a heading over the map.
-        log: colour the logarithm; 0 then has the lowest colour.
-        diverging: colour by sign, with 0 in the middle of the scale. Then "largest" means farthest from 0.
-        keep: what a shared cell shows: "largest", "smallest", "farthest from 0" or "mean".
-        x_name: name and unit of the axis of steps.
+        steps: (steps,), increasing: the step of each column.
+        layers: names of the layers, first layer first; None: numbers from 1.
+        quantity: name of the quantity, such as "gradient norm".
+        unit: its unit; empty for a dimensionless number.
+        title: title above the map.
+        log: If True, colour by the logarithm; 0 gets the lowest colour.
+        diverging: If True, colour by sign, with 0 in the middle of the scale; "largest" then means farthest from 0.
+        keep: number that a shared cell shows: "largest", "smallest", "farthest from 0" or "mean".
+        x_name: title of the axis of steps.
     Raises:
         ShapeError: if values, steps and layers do not fit together.
         ConfigError: for `log` with negative values or with `diverging`, or an unknown `keep`.
@@ -64,19 +64,19 @@ def heat_map(
     array([[0.1, 0.2],
            [0.3, nan]], dtype=float32)
     """
-    table = by_layer(values, "values")
+    table = as_layer_table(values, "values")
     names = layer_names(layers, table.shape[0])
-    x = increasing(steps, "steps", table.shape[1])
+    x = as_increasing(steps, "steps", table.shape[1])
     if log and diverging:
-        raise ConfigError("log and diverging came together, and a sign has no logarithm. Choose one.")
+        raise ConfigError("pass log or diverging, not both: negative numbers have no logarithm.")
     if log and bool((table < 0).any()):
-        raise ConfigError(f"log needs values of 0 or more, not {np.nanmin(table):.3g}. Use diverging=True.")
+        raise ConfigError(f"log=True needs values of 0 or more, got {np.nanmin(table):.3g}. Use diverging=True.")
     if not table.size:
-        return empty_figure("Nothing to draw: no layer was seen at any step yet.")
+        return empty_figure("Nothing to draw: no layer has values yet.")
     keep = "farthest from 0" if diverging and keep == "largest" else keep
-    columns, steps_per_cell = group_starts(len(x), MOST_COLUMNS)
-    rows, layers_per_cell = group_starts(len(names), MOST_ROWS)
-    cells = _compact(join(join(table, columns, keep, axis=1), rows, keep, axis=0))
+    columns, steps_per_cell = group_starts(len(x), MAX_COLUMNS)
+    rows, layers_per_cell = group_starts(len(names), MAX_ROWS)
+    cells = _compact(downsample(downsample(table, columns, keep, axis=1), rows, keep, axis=0))
     x, names = x[columns], _row_names(names, rows)
 
     x_axis = {"title": {"text": label(x_name)}}
@@ -93,13 +93,13 @@ def heat_map(
         )
     )
     figure.update_layout(plot_bgcolor=GAP, xaxis_showgrid=False, yaxis_showgrid=False)
-    _colour(figure, cells, named(quantity, unit), log, diverging)
+    _colour(figure, cells, axis_title(quantity, unit), log, diverging)
     meta = dict(figure.layout.meta)
     bar = "coloraxis2.colorbar.len" if log else "coloraxis.colorbar.len"
     meta["wide"] = {**meta["wide"], "yaxis.ticktext": _tick_text(names, 28), bar: 0.5}
     meta["narrow"] = {**meta["narrow"], "yaxis.ticktext": _tick_text(names, 12), bar: 0.85}
     figure.layout.meta = meta
-    make_room(figure, above=BAR_ROOM)
+    add_margins(figure, above=BAR_ROOM)
     notes = []
     if steps_per_cell > 1:
         notes.append(f"Each column: the {_kept(keep)} of {steps_per_cell} steps.")
@@ -115,14 +115,14 @@ def _kept(keep: str) -> str:
 
 
 def _row_names(names: Sequence[str], starts: np.ndarray[Any, Any]) -> list[str]:
-    """The first and the last layer of each row that shows several."""
+    """Name each row after its first and its last layer."""
     ends = [*starts[1:].tolist(), len(names)]
     pairs = ((names[start], names[end - 1]) for start, end in zip(starts.tolist(), ends, strict=True))
     return [first if first == last else f"{first} – {last}" for first, last in pairs]
 
 
 def _height(rows: int) -> int:
-    """Pixels of the map: a whole number per row, or the browser would leave some rows out."""
+    """Height of the map in pixels: an integer per row, otherwise the browser would skip rows."""
     return rows * max(1, round(420 / rows))
 
 
@@ -139,32 +139,32 @@ def _layer_axis(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _whole(name: str) -> str:
-    """The name as the axis knows it: uncut, for two that ended in one ellipsis would share a row."""
+    """The full name as a category of the axis: two shortened names could be equal and share a row."""
     return label(name, longest=len(name))
 
 
 def _ticked(names: Sequence[str]) -> list[int]:
-    return evenly(len(names), 15)
+    return evenly_spaced(len(names), 15)
 
 
 def _tick_text(names: Sequence[str], longest: int) -> list[str]:
     return shortened([names[row] for row in _ticked(names)], longest)
 
 
-def _compact(cells: Numbers) -> Numbers:
-    """The cells in the fewest bytes that keep them: float32 if all fit, and less noise in large maps."""
+def _compact(cells: FloatArray) -> FloatArray:
+    """Convert the cells to float32 if their range allows, and round the numbers of large maps."""
     size = np.abs(cells[np.isfinite(cells) & (cells != 0)])
     limits = np.finfo(np.float32)
     if size.size == 0 or (size.max() < limits.max and size.min() > limits.tiny):
         cells = cells.astype(np.float32)
     if cells.size > ROUND_ABOVE:
         fraction, exponent = np.frexp(cells)
-        cells = np.ldexp(np.rint(fraction * 2**13) / 2**13, exponent)  # off by 1 in 8,192 at most
+        cells = np.ldexp(np.rint(fraction * 2**13) / 2**13, exponent)  # relative error of at most 1 in 8,192
     return cells
 
 
-def _colour(figure: go.Figure, cells: Numbers, name: str, log: bool, diverging: bool) -> None:
-    """Give the map its scale and the bar that explains it, above the map and as wide as the screen likes."""
+def _colour(figure: go.Figure, cells: FloatArray, name: str, log: bool, diverging: bool) -> None:
+    """Add the colour scale and a horizontal colour bar above the map."""
     known = cells[np.isfinite(cells)].astype(np.float64)
     bar = {
         "orientation": "h",
@@ -189,7 +189,7 @@ def _colour(figure: go.Figure, cells: Numbers, name: str, log: bool, diverging: 
         if high < 1.01 * low:
             low, high = low / 3, high * 3
         ticks = log_ticks(low, high)
-        # The bar belongs to a second axis, of the logarithms: the map's own scale is linear but for its stops.
+        # The bar belongs to a second colour axis, of the logarithms; the map's axis is linear with transformed stops.
         figure.update_layout(
             coloraxis={"cmin": low, "cmax": high, "colorscale": log_scale(low, high, SEQUENTIAL), "showscale": False},
             coloraxis2={
@@ -214,7 +214,7 @@ def _colour(figure: go.Figure, cells: Numbers, name: str, log: bool, diverging: 
 
 
 def _power(value: float) -> str:
-    """Such as 0.01, 500 or 10⁻⁷."""
+    """Format a tick such as 0.01, 500 or 10⁻⁷."""
     digits, exponent = f"{value:.2e}".split("e")
     if -3 <= int(exponent) <= 4:
         return f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""How the numbers of each layer are spread at one moment."""
+"""Histograms of the values of each layer at one step."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,12 +6,12 @@ import numpy as np
 import plotly.graph_objects as go
 
 from thruway.errors import ConfigError, ShapeError
-from thruway.figures.given import Numbers, Values, by_layer, layer_names, numbers
+from thruway.figures.inputs import FloatArray, Values, as_array, as_layer_table, layer_names
+from thruway.figures.layer_lines import choose_layers
 from thruway.figures.lines import line
-from thruway.figures.look import label, log_axis, named
 from thruway.figures.panels import add_note, axes_of, empty_figure, fit_legend, small_multiples
 from thruway.figures.scales import layer_color
-from thruway.figures.tracks import some_layers
+from thruway.figures.theme import axis_title, label, log_axis
 
 __all__ = ["densities", "layer_histograms"]
 
@@ -25,21 +25,21 @@ def layer_histograms(
     unit: str = "",
     log: bool = False,
 ) -> go.Figure:
-    """The normalised histogram of every layer over one another, and initialisers side by side.
+    """Overlaid normalised histograms of all layers, with one panel per initialiser or other condition.
 
-    Each line has an area of 1, so layers of any width compare. Of more than twelve layers, twelve are
-    drawn, and the figure says so.
+    Each line has an area of 1, so that layers of any width can be compared. Of more than twelve layers, twelve are
+    drawn; a note in the figure says so.
 
     Args:
-        edges: of the bins, in `unit`: (bins + 1,) for all layers, or (layers, bins + 1); for several
+        edges: edges of the bins, in `unit`: (bins + 1,) for all layers, or (layers, bins + 1); for several
             panels either one such array or a mapping from the panels' names.
-        counts: (layers, bins), 0 or more; or a mapping from the name of a panel, such as that of an
-            initialiser, to such a table. A layer without counts has no line.
-        layers: their names, the first layer first; without them layers are numbered from 1.
-        quantity: what was counted, such as "activation".
-        log: a logarithmic density axis; empty bins are then gaps.
+        counts: (layers, bins), 0 or more; or a mapping from the name of a panel, such as an initialiser, to such a
+            table. A layer without counts has no line.
+        layers: names of the layers, first layer first; None: numbers from 1.
+        quantity: name of the quantity, such as "activation".
+        log: If True, use a logarithmic density axis; empty bins are then gaps.
     Raises:
-        ShapeError: if edges, counts and layers do not fit together.
+        ShapeError: if edges, counts and layers have inconsistent shapes.
         ConfigError: for negative counts, edges that do not increase, or panels without edges.
     Source:
         Glorot & Bengio 2010, figs. 4 and 6 to 8.
@@ -50,10 +50,10 @@ def layer_histograms(
     """
     tables = dict(counts) if isinstance(counts, Mapping) else {"": counts}
     if not tables:
-        raise ConfigError("no panel came: counts is an empty mapping. Give a table, or a mapping from names to tables.")
+        raise ConfigError("counts is an empty mapping. Pass a table, or a mapping from names to tables.")
     if isinstance(edges, Mapping) and set(edges) != set(tables):
         raise ConfigError(
-            f"edges came for {sorted(edges)}, counts for {sorted(tables)}. Give both for the same panels."
+            f"got edges for {sorted(edges)} and counts for {sorted(tables)}. Pass both for the same panels."
         )
     panels = {
         name: densities(
@@ -64,19 +64,19 @@ def layer_histograms(
     sizes = {name: len(density) for name, (_, density) in panels.items()}
     count = next(iter(sizes.values()))
     if set(sizes.values()) != {count}:
-        raise ShapeError(f"the panels have different numbers of layers: {sizes}. Give the same layers in each.")
+        raise ShapeError(f"the panels have different numbers of layers: {sizes}. Pass the same layers for each.")
     names = layer_names(layers, count, "layer ")
     if not count:
-        return empty_figure("Nothing to draw: no layer was seen yet.")
-    rows, notes = some_layers(count)
+        return empty_figure("Nothing to draw: no layer has values yet.")
+    rows, notes = choose_layers(count)
     if log:
         panels = {
             name: (middles, np.where(density > 0, density, np.nan)) for name, (middles, density) in panels.items()
         }
-    y_name = named("density", f"share of values / {unit}" if unit else "share of values per unit")
+    y_name = axis_title("density", f"share of values / {unit}" if unit else "share of values per unit")
     drawn = np.concatenate([density[rows].ravel() for _, density in panels.values()])
     y_axis = log_axis(y_name, drawn.tolist()) if log else {"title": {"text": y_name}, "rangemode": "tozero"}
-    x_axis = {"title": {"text": named(quantity, unit)}}
+    x_axis = {"title": {"text": axis_title(quantity, unit)}}
     figure = small_multiples(list(panels), [x_axis] * len(panels), y_axis)
     for number, (middles, density) in enumerate(panels.values()):
         x, y = axes_of(number)
@@ -97,26 +97,29 @@ def layer_histograms(
     return add_note(fit_legend(figure), notes)
 
 
-def densities(edges: Values, counts: Values, name: str) -> tuple[Numbers, Numbers]:
-    """(middles of the bins, density in them), both (layers, bins): each layer's counts / their sum / bin width.
+def densities(edges: Values, counts: Values, name: str) -> tuple[FloatArray, FloatArray]:
+    """Return the centres and the densities of the bins, (layers, bins) each: counts / their sum / bin width.
 
     >>> densities([0, 1, 3], [[1, 1], [0, 0]], "counts")[1]
     array([[0.5 , 0.25],
            [ nan,  nan]])
     """
-    table, borders = by_layer(counts, name, "bins").astype(np.float64), numbers(edges, "edges").astype(np.float64)
+    table, borders = (
+        as_layer_table(counts, name, "bins").astype(np.float64),
+        as_array(edges, "edges").astype(np.float64),
+    )
     layers, bins = table.shape
     if borders.shape not in ((bins + 1,), (layers, bins + 1)):
         raise ShapeError(
-            f"edges has shape {borders.shape} and {name} {table.shape}. Bins have one edge more than there are bins: "
-            f"give edges of shape ({bins + 1},) or ({layers}, {bins + 1})."
+            f"edges has shape {borders.shape} and {name} {table.shape}. Pass one edge more than bins: "
+            f"edges of shape ({bins + 1},) or ({layers}, {bins + 1})."
         )
     widths = np.diff(np.broadcast_to(borders, (layers, bins + 1)))
-    # Written so that NaN is refused too.
+    # Written so that NaN raises too.
     if not (widths > 0).all():
-        raise ConfigError("edges must be finite and increase from bin to bin. Sort them; drop equal ones.")
+        raise ConfigError("edges must be finite and strictly increasing. Sort them and remove duplicates.")
     if (table < 0).any():
-        raise ConfigError(f"{name} holds {np.nanmin(table):.3g}; a bin counts 0 or more. Give counts, not densities.")
+        raise ConfigError(f"{name} must be 0 or more, got {np.nanmin(table):.3g}.")
     total = np.nansum(table, axis=1, keepdims=True)
     density = np.where(total > 0, table / np.where(total > 0, total, 1), np.nan) / widths
     return np.broadcast_to(borders, (layers, bins + 1))[:, :-1] + widths / 2, density

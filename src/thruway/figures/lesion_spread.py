@@ -1,4 +1,4 @@
-"""What leaving several branches out does, and running them in another order."""
+"""Figures of the deletion of several branches and of branches in another order."""
 
 from collections.abc import Mapping
 
@@ -6,11 +6,10 @@ import numpy as np
 import plotly.graph_objects as go
 
 from thruway.errors import ConfigError
-from thruway.figures.given import Values, like
-from thruway.figures.lesions import series
-from thruway.figures.look import BLOCK_LOOKS, GREY, label, named
+from thruway.figures.inputs import Values, as_array_like, as_vector
 from thruway.figures.panels import empty_figure, fit_legend, legend_key, small_multiples
 from thruway.figures.scales import layer_color
+from thruway.figures.theme import BLOCK_STYLES, GREY, axis_title, label
 
 __all__ = ["deletion_boxes", "order_scatter"]
 
@@ -18,14 +17,14 @@ __all__ = ["deletion_boxes", "order_scatter"]
 def deletion_boxes(
     draws: Mapping[int, Values], *, intact: float | None = None, quantity: str, unit: str = "", title: str = ""
 ) -> go.Figure:
-    """A box per number of branches left out: median, quartiles, and every draw as a point beside it.
+    """A box per number of deleted branches: median, quartiles, and every draw as a point.
 
     Args:
-        draws: number of branches left out to (draws,), in `unit`.
-        intact: the metric with all branches, as a line.
-        quantity: the metric, such as "test error".
+        draws: number of deleted branches to (draws,), in `unit`.
+        intact: metric with all branches, drawn as a line.
+        quantity: name of the metric, such as "test error".
     Raises:
-        ShapeError: if the draws of a number are not one row.
+        ShapeError: if the draws are not one-dimensional.
         ConfigError: for a number of branches below 0.
     Source:
         Veit, Wilber & Belongie 2016, fig. 5 (a).
@@ -34,16 +33,16 @@ def deletion_boxes(
     >>> [(box.x[0], box.y.tolist()) for box in figure.data if box.type == "box"]
     [(1, [0.1, 0.2]), (5, [0.4, 0.6])]
     """
-    rows = {int(count): series(values, f"draws of {count}") for count, values in sorted(draws.items())}
+    rows = {int(count): as_vector(values, f"draws of {count}") for count, values in sorted(draws.items())}
     if any(count < 0 for count in rows):
-        raise ConfigError(f"the number of branches left out is 0 or more, got {min(rows)}.")
+        raise ConfigError(f"the number of deleted branches must be 0 or more, got {min(rows)}.")
     if not rows:
-        return empty_figure("Nothing was left out: no draws.")
+        return empty_figure("Nothing to draw: there are no deletions.")
     gaps = np.diff(list(rows))
     narrow = float(gaps.min()) if gaps.size else 1.0
-    axis = {"title": {"text": "branches left out (number)"}, "tickvals": list(rows) if len(rows) <= 20 else None}
-    figure = small_multiples([title], [axis], {"title": {"text": named(quantity, unit)}})
-    look = BLOCK_LOOKS["residual"]
+    axis = {"title": {"text": "deleted branches (number)"}, "tickvals": list(rows) if len(rows) <= 20 else None}
+    figure = small_multiples([title], [axis], {"title": {"text": axis_title(quantity, unit)}})
+    style = BLOCK_STYLES["residual"]
     for count, values in rows.items():
         figure.add_trace(
             go.Box(
@@ -55,12 +54,12 @@ def deletion_boxes(
                 jitter=0.6,
                 fillcolor="rgba(128, 134, 145, 0.18)",
                 line={"color": GREY, "width": 1.4},
-                marker={"color": look.color, "size": 4, "opacity": 0.75},
+                marker={"color": style.color, "size": 4, "opacity": 0.75},
                 showlegend=False,
                 hovertemplate="without %{x}: %{y:.4g}<extra></extra>",
             )
         )
-    figure.add_trace(legend_key("a draw", mode="markers", marker={"color": look.color, "size": 6}))
+    figure.add_trace(legend_key("a draw", mode="markers", marker={"color": style.color, "size": 6}))
     figure.add_trace(legend_key("quartiles", mode="markers", marker={"symbol": "square-open", "size": 11}))
     if intact is not None:
         figure.add_hline(y=intact, line={"color": GREY, "width": 1.4, "dash": "dash"})
@@ -78,37 +77,37 @@ def order_scatter(
     unit: str = "",
     title: str = "",
 ) -> go.Figure:
-    """The metric of nets whose branches run in another order, over how much of the order is left.
+    """The metric of networks with their branches in another order, against the correlation with the original order.
 
     Args:
         tau: (draws,), Kendall's correlation with the original order, from 1 (unchanged) to -1 (reversed).
-        values: (draws,), the metric, in `unit`.
-        swaps: (draws,), how many pairs were exchanged: the colour of a point.
-        intact: the metric of the original order, as a line.
-        quantity: the metric, such as "test error".
+        values: (draws,), metric, in `unit`.
+        swaps: (draws,), number of swapped pairs, which sets the colour of a point.
+        intact: metric of the original order, drawn as a line.
+        quantity: name of the metric, such as "test error".
     Raises:
         ShapeError: if the sequences differ in length.
-        ConfigError: for a correlation outside of -1 to 1.
+        ConfigError: for a correlation outside -1 ... 1.
     Source:
         Veit, Wilber & Belongie 2016, fig. 5 (b).
 
     >>> order_scatter([1, 0.8], [0.1, 0.3], swaps=[0, 2], quantity="test error").data[0].y.tolist()
     [0.1]
     """
-    x = series(tau, "tau")
-    y = like(values, "values", x, "tau")
+    x = as_vector(tau, "tau")
+    y = as_array_like(values, "values", x, "tau")
     if (np.abs(x) > 1 + 1e-9).any():
-        raise ConfigError(f"Kendall's tau lies between -1 and 1, got {x[np.abs(x).argmax()]:.4g}.")
+        raise ConfigError(f"Kendall's tau must be between -1 and 1, got {x[np.abs(x).argmax()]:.4g}.")
     if x.size == 0:
-        return empty_figure("No order was tried.")
-    # Reversed, so that damage grows to the right, as in all figures of lesions.
-    axis = {"title": {"text": "order kept (Kendall's tau)"}, "autorange": "reversed"}
-    figure = small_multiples([title], [axis], {"title": {"text": named(quantity, unit)}})
-    counts = np.zeros_like(x) if swaps is None else like(swaps, "swaps", x, "tau")
+        return empty_figure("Nothing to draw: there are no permutations.")
+    # Reversed, so that the damage increases to the right, as in all figures of lesions.
+    axis = {"title": {"text": "similarity to the original order (Kendall's tau)"}, "autorange": "reversed"}
+    figure = small_multiples([title], [axis], {"title": {"text": axis_title(quantity, unit)}})
+    counts = np.zeros_like(x) if swaps is None else as_array_like(swaps, "swaps", x, "tau")
     groups = np.unique(counts)
     for number, count in enumerate(groups.tolist()):
         at = counts == count
-        color = BLOCK_LOOKS["residual"].color if swaps is None else layer_color(number, len(groups))
+        color = BLOCK_STYLES["residual"].color if swaps is None else layer_color(number, len(groups))
         figure.add_trace(
             go.Scatter(
                 x=x[at],

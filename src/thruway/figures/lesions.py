@@ -1,4 +1,4 @@
-"""What leaving one branch out does, over the depth of a net."""
+"""Figures of single deletions over the depth of a network."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,20 +6,20 @@ import numpy as np
 import plotly.graph_objects as go
 
 from thruway.errors import ConfigError, ShapeError, unknown_name
-from thruway.figures.given import Numbers, Values, layer_names, like, numbers
-from thruway.figures.look import BLOCK_LOOKS, GREY, OTHER_LOOKS, Look, label, named
+from thruway.figures.inputs import Values, as_array_like, as_vector, layer_names
 from thruway.figures.panels import empty_figure, fit_legend, legend_key, small_multiples
+from thruway.figures.theme import BLOCK_STYLES, GREY, OTHER_STYLES, MarkerStyle, axis_title, label
 
-__all__ = ["KIND_LOOKS", "deletion_bars", "deletion_comparison", "series", "stream_looks"]
+__all__ = ["KIND_STYLES", "deletion_bars", "deletion_comparison", "kind_styles"]
 
-# The kinds of branches that a dissection tells apart.
-KIND_LOOKS: dict[str, Look] = {
-    "identity": BLOCK_LOOKS["residual"],
-    "projection": OTHER_LOOKS[0],
-    "gated": BLOCK_LOOKS["highway"],
-    "module": BLOCK_LOOKS["plain"],
+# The kinds of branches that a dissection distinguishes.
+KIND_STYLES: dict[str, MarkerStyle] = {
+    "identity": BLOCK_STYLES["residual"],
+    "projection": OTHER_STYLES[0],
+    "gated": BLOCK_STYLES["highway"],
+    "module": BLOCK_STYLES["plain"],
 }
-DEPTH = "left-out branch, in order of depth"
+DEPTH = "deleted branch, in order of depth"
 
 
 def deletion_bars(
@@ -37,20 +37,20 @@ def deletion_bars(
     title: str = "",
     x_name: str = DEPTH,
 ) -> go.Figure:
-    """A bar per branch: the metric of the net without it, from the value of the intact net, which is a line.
+    """A bar per branch: the metric without this branch, drawn from the value of the intact network, which is a line.
 
     Args:
-        values: (branches,), first branch first, in `unit`. NaN leaves a gap.
-        names: of the branches, for the pointer; without them they are numbered from 1.
-        intact: the metric with all branches.
-        low, high: (branches,), the interval around each value; both or neither.
-        kinds: of each branch, "identity", "projection", "gated" or "module": its colour.
-        boundaries: numbers, from 0, of the branches where a stage with another shape begins.
-        first: the number of the first branch on the axis; 0 counts as a dissection does.
-        quantity: the metric, such as "test error".
+        values: (branches,), first branch first, in `unit`. NaN is a gap.
+        names: names of the branches for the hover text; None: numbers from 1.
+        intact: metric with all branches.
+        low, high: (branches,), interval around each value; both or neither.
+        kinds: kind of each branch, "identity", "projection", "gated" or "module", which sets its colour.
+        boundaries: indices, from 0, of the branches at which a stage of another shape begins.
+        first: number of the first branch on the axis; pass 0 to count as a dissection does.
+        quantity: name of the metric, such as "test error".
     Raises:
         ShapeError: if the sequences differ in length.
-        ConfigError: for an unknown kind, one edge of the interval, or a boundary outside of the net.
+        ConfigError: for an unknown kind, one edge of an interval only, or a boundary outside the network.
     Source:
         Veit, Wilber & Belongie 2016, figs. 3 and 4.
 
@@ -58,35 +58,37 @@ def deletion_bars(
     >>> (figure.data[0].base, figure.data[0].y.round(2).tolist())
     (0.08, [0.02, 0.32])
     """
-    heights = series(values, "values")
+    heights = as_vector(values, "values")
     if heights.size == 0:
-        return empty_figure("Nothing to leave out: the net has no branches.")
+        return empty_figure("Nothing to delete: the network has no branches.")
     if (low is None) != (high is None):
-        raise ConfigError("an interval has two edges, and one came. Give low and high, or neither.")
-    told = layer_names(names, len(heights))
-    sorts = ["identity"] * len(heights) if kinds is None else [str(kind) for kind in kinds]
-    if len(sorts) != len(heights):
-        raise ShapeError(f"{len(sorts)} kinds came for {len(heights)} values. Give one per branch.")
-    colors = stream_looks(sorts)
+        raise ConfigError("an interval needs both edges: pass low and high, or neither.")
+    labels = layer_names(names, len(heights))
+    kind_list = ["identity"] * len(heights) if kinds is None else [str(kind) for kind in kinds]
+    if len(kind_list) != len(heights):
+        raise ShapeError(f"got {len(kind_list)} kinds for {len(heights)} values. Pass one kind per branch.")
+    colors = kind_styles(kind_list)
     figure = small_multiples(
-        [title], [_depth_axis(len(heights), x_name, first)], {"title": {"text": named(quantity, unit)}}
+        [title], [_depth_axis(len(heights), x_name, first)], {"title": {"text": axis_title(quantity, unit)}}
     )
     x = np.arange(first, first + len(heights))
-    for kind, look in colors.items():
-        at = np.array([sort == kind for sort in sorts])
+    for kind, style in colors.items():
+        at = np.array([each == kind for each in kind_list])
         bar = go.Bar(
             x=x[at],
             y=heights[at] - intact,
             base=intact,
-            width=0.8,  # or bars of a rare kind grow to meet each other
+            width=0.8,  # otherwise the bars of a rare kind would be wider
             name=label(kind),
-            marker={"color": look.color, "line": {"width": 0}},
+            marker={"color": style.color, "line": {"width": 0}},
             showlegend=kinds is not None,
-            customdata=np.stack([[label(told[place]) for place in np.flatnonzero(at)], heights[at]], axis=1),
+            customdata=np.stack([[label(labels[place]) for place in np.flatnonzero(at)], heights[at]], axis=1),
             hovertemplate="%{customdata[0]}<br>%{customdata[1]:.4g}<extra></extra>",
         )
         if low is not None and high is not None:
-            upper, lower = (like(edge, name, heights, "values") for edge, name in ((high, "high"), (low, "low")))
+            upper, lower = (
+                as_array_like(edge, name, heights, "values") for edge, name in ((high, "high"), (low, "low"))
+            )
             bar.error_y = {
                 "type": "data",
                 "symmetric": False,
@@ -113,16 +115,16 @@ def deletion_comparison(
     title: str = "",
     x_name: str = DEPTH,
 ) -> go.Figure:
-    """Several nets of one architecture, each with one branch after the other left out: which is the more robust?
+    """Single deletions in several networks of one architecture, to compare their robustness.
 
     Args:
         nets: name to (branches,), in `unit`, all of one length. NaN is a gap.
-        intact: the metric with all branches, by name: a dashed line in the net's colour.
-        boundaries: numbers, from 0, of the branches where a stage with another shape begins.
-        quantity: the metric, such as "test error".
+        intact: name to the metric with all branches, drawn as a dashed line in the colour of the network.
+        boundaries: indices, from 0, of the branches at which a stage of another shape begins.
+        quantity: name of the metric, such as "test error".
     Raises:
-        ShapeError: if the nets differ in length.
-        ConfigError: for a boundary outside of the net, or an intact value of no net.
+        ShapeError: if the networks differ in length.
+        ConfigError: for a boundary outside the network, or an unknown name in `intact`.
     Source:
         Veit, Wilber & Belongie 2016, fig. 8, with and without stochastic depth.
 
@@ -130,62 +132,50 @@ def deletion_comparison(
     >>> [trace.name for trace in figure.data]
     ['as usual', 'stochastic depth']
     """
-    rows = {name: series(values, f"values of {name!r}") for name, values in nets.items()}
+    rows = {name: as_vector(values, f"values of {name!r}") for name, values in nets.items()}
     if not rows or not next(iter(rows.values())).size:
-        return empty_figure("Nothing to compare: no net has branches.")
+        return empty_figure("Nothing to compare: no network has branches.")
     first, *others = rows
     for name in others:
-        like(rows[name], f"values of {name!r}", rows[first], repr(first))
+        as_array_like(rows[name], f"values of {name!r}", rows[first], repr(first))
     for name in intact or {}:
         if name not in rows:
             raise ConfigError(unknown_name("net", name, rows))
     count = len(rows[first])
-    figure = small_multiples([title], [_depth_axis(count, x_name, 1)], {"title": {"text": named(quantity, unit)}})
-    free = [BLOCK_LOOKS["plain"], BLOCK_LOOKS["highway"], BLOCK_LOOKS["residual"], *OTHER_LOOKS]
+    figure = small_multiples([title], [_depth_axis(count, x_name, 1)], {"title": {"text": axis_title(quantity, unit)}})
+    free = [BLOCK_STYLES["plain"], BLOCK_STYLES["highway"], BLOCK_STYLES["residual"], *OTHER_STYLES]
     for number, (name, values) in enumerate(rows.items()):
-        look = free[number % len(free)]
+        style = free[number % len(free)]
         figure.add_trace(
             go.Scatter(
                 x=np.arange(1, count + 1),
                 y=values,
                 mode="lines+markers",
                 name=label(name),
-                line={"color": look.color, "width": 1.6},
-                marker={"color": look.color, "symbol": look.symbol, "size": 6},
+                line={"color": style.color, "width": 1.6},
+                marker={"color": style.color, "symbol": style.symbol, "size": 6},
                 meta=[label(name)],
                 hovertemplate="%{meta[0]}<br>without %{x}: %{y:.4g}<extra></extra>",
             )
         )
         if intact and name in intact:
-            figure.add_hline(y=intact[name], line={"color": look.color, "width": 1.4, "dash": "dash"})
+            figure.add_hline(y=intact[name], line={"color": style.color, "width": 1.4, "dash": "dash"})
     if intact:
         figure.add_trace(legend_key("intact", mode="lines", line={"dash": "dash"}))
     _mark_boundaries(figure, boundaries, count, 1)
     return fit_legend(figure)
 
 
-def series(values: Values, name: str) -> Numbers:
-    """`values` as one row of numbers.
+def kind_styles(kinds: Sequence[str]) -> dict[str, MarkerStyle]:
+    """Return the style of each kind that occurs, in the order of KIND_STYLES.
 
     Raises:
-        ShapeError: if they have not one dimension.
-    """
-    row = numbers(values, name)
-    if row.ndim != 1:
-        raise ShapeError(f"{name} has shape {row.shape}; a number per branch, length or draw is wanted. Flatten it.")
-    return row
-
-
-def stream_looks(kinds: Sequence[str]) -> dict[str, Look]:
-    """The look of each kind that occurs, in the table's order.
-
-    Raises:
-        ConfigError: for a kind that is not in KIND_LOOKS.
+        ConfigError: for a kind that is not in KIND_STYLES.
     """
     for kind in kinds:
-        if kind not in KIND_LOOKS:
-            raise ConfigError(unknown_name("kind", kind, KIND_LOOKS))
-    return {kind: look for kind, look in KIND_LOOKS.items() if kind in kinds}
+        if kind not in KIND_STYLES:
+            raise ConfigError(unknown_name("kind", kind, KIND_STYLES))
+    return {kind: style for kind, style in KIND_STYLES.items() if kind in kinds}
 
 
 def _depth_axis(count: int, x_name: str, first: int) -> dict[str, object]:
@@ -196,7 +186,7 @@ def _depth_axis(count: int, x_name: str, first: int) -> dict[str, object]:
 def _mark_boundaries(figure: go.Figure, boundaries: Sequence[int], count: int, first: int) -> None:
     for place in boundaries:
         if not 0 <= place < count:
-            raise ConfigError(f"a stage begins at one of the branches 0 to {count - 1}, got {place}.")
+            raise ConfigError(f"a boundary must be the index of a branch, 0 to {count - 1}, got {place}.")
         figure.add_vline(x=first + place - 0.5, line={"color": GREY, "width": 1, "dash": "dot"})
     if boundaries:
         figure.add_trace(legend_key("new shape", mode="lines", line={"dash": "dot", "width": 1}))

@@ -1,4 +1,4 @@
-"""Lines with gaps and bands with gaps: what curves of every kind are made of."""
+"""Line and band traces with gaps at NaN."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ Series = NDArray[np.floating[Any]]
 
 
 def line(x: Series, y: Series, *, title: str, x_name: str, color: str, width: float = 2.2, **style: Any) -> go.Scatter:
-    """`y` over `x`, with a gap where `y` is NaN; the pointer shows `title`, `x_name` and both numbers.
+    """Return a line of `y` over `x` with a gap where `y` is NaN; the hover text has `title`, `x_name` and the values.
 
     >>> line(np.arange(2.0), np.arange(2.0), title="layer 1", x_name="step", color="#2f75dc").line.color
     '#2f75dc'
@@ -31,7 +31,7 @@ def line(x: Series, y: Series, *, title: str, x_name: str, color: str, width: fl
 
 
 def band(x: Series, low: Series, high: Series, *, color: str, opacity: float = 0.15) -> go.Scatter:
-    """The area from `low` to `high`, with a gap where either is NaN.
+    """Return the filled area from `low` to `high`, with a gap where either is NaN.
 
     >>> band(np.arange(3.0), np.zeros(3), np.ones(3), color="#2f75dc").x
     array([0., 1., 2., 2., 1., 0.])
@@ -39,7 +39,7 @@ def band(x: Series, low: Series, high: Series, *, color: str, opacity: float = 0
     outline_x: list[Series] = []
     outline_y: list[Series] = []
     for part in _runs(np.isfinite(low) & np.isfinite(high)):
-        # One closed outline per run of numbers; NaN between them makes Plotly close each for itself.
+        # One closed outline per run of numbers, separated by NaN, so that Plotly closes each on its own.
         gap = [np.full(1, np.nan)] if outline_x else []
         outline_x += [*gap, x[part], x[part][::-1]]
         outline_y += [*gap, low[part], high[part][::-1]]
@@ -56,6 +56,6 @@ def band(x: Series, low: Series, high: Series, *, color: str, opacity: float = 0
 
 
 def _runs(known: NDArray[np.bool_]) -> list[slice]:
-    """The stretches where `known` is true."""
+    """Return the runs in which `known` is True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(np.int8)))
     return [slice(start, stop) for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)]

@@ -1,14 +1,14 @@
-"""What a few layers did over time: percentiles, mean and spread, intervals."""
+"""Quantities of a few layers over time: percentile bands, mean and spread, intervals of standard deviations."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
-from thruway.figures.given import Values, by_layer, like
-from thruway.figures.look import label, named
+from thruway.figures.inputs import Values, as_array_like, as_layer_table
+from thruway.figures.layer_lines import LayerSeries, draw_layers, edges_as_markers, line_in_band, two_edges
 from thruway.figures.panels import legend_key
-from thruway.figures.tracks import Tracks, draw, edges_as_markers, line_in_band, two_edges
+from thruway.figures.theme import axis_title, label
 
 __all__ = ["mean_and_spread", "percentile_bands", "std_intervals"]
 
@@ -30,22 +30,22 @@ def percentile_bands(
     log: bool = False,
     x_name: str = TIME,
 ) -> go.Figure:
-    """Where most of a layer's units lay at every step: markers at both percentiles, a line in the middle.
+    """Percentiles of each layer at every step: markers at the outer percentiles, a line in the middle.
 
-    Of more than twelve layers, twelve are drawn. More than 1,000 steps are drawn in groups: the outer
-    percentiles as the group's extremes, lines as its mean. The figure says either.
+    Of more than twelve layers, twelve are drawn. More than 1,000 steps are grouped: the outer percentiles are drawn
+    as the extremes of a group, lines as its mean. Notes in the figure say so.
 
     Args:
         low, mid, high: percentiles, each (layers, steps), in `unit`. NaN is a gap.
         steps: (steps,), increasing.
-        layers: their names, the first layer first; without them layers are numbered from 1.
-        spread: standard deviations, (layers, steps), as dashed lines.
-        quantity: what the percentiles are of, such as "activation".
-        names: what to call low, mid and high.
-        log: a logarithmic axis; numbers of 0 and below are then gaps.
+        layers: names of the layers, first layer first; None: numbers from 1.
+        spread: standard deviations, (layers, steps), drawn as dashed lines.
+        quantity: name of the quantity, such as "activation".
+        names: labels of low, mid and high.
+        log: If True, use a logarithmic axis; numbers of 0 and below are then gaps.
     Raises:
-        ShapeError: if the arrays do not fit together.
-        ConfigError: if steps do not increase, or two layers have one name.
+        ShapeError: if the arrays have inconsistent shapes.
+        ConfigError: if steps do not increase, or two layers have the same name.
     Source:
         Glorot & Bengio 2010, figs. 3 and 10: 98th percentile as markers, standard deviation as lines.
 
@@ -53,12 +53,12 @@ def percentile_bands(
     >>> [trace.y.tolist() for trace in figure.data if trace.name == "dense 1" and trace.fill is None]
     [[0.0, 0.0], [1.0, 3.0], [-1.0, -2.0]]
     """
-    middle = by_layer(mid, "mid")
-    tracks = Tracks(
-        low=like(low, "low", middle, "mid"),
+    middle = as_layer_table(mid, "mid")
+    series = LayerSeries(
+        low=as_array_like(low, "low", middle, "mid"),
         mid=middle,
-        high=like(high, "high", middle, "mid"),
-        spread=None if spread is None else like(spread, "spread", middle, "mid"),
+        high=as_array_like(high, "high", middle, "mid"),
+        spread=None if spread is None else as_array_like(spread, "spread", middle, "mid"),
     )
     keys = [
         legend_key(label(names[2]), mode="markers", marker={"symbol": "circle", "size": 7}),
@@ -67,7 +67,9 @@ def percentile_bands(
     ]
     if spread is not None:
         keys.append(legend_key("standard deviation", mode="lines", line={"dash": "dash"}))
-    return draw({title: tracks}, steps, layers, named(quantity, unit), x_name, edges_as_markers(names), keys, log=log)
+    return draw_layers(
+        {title: series}, steps, layers, axis_title(quantity, unit), x_name, edges_as_markers(names), keys, log=log
+    )
 
 
 def mean_and_spread(
@@ -83,18 +85,18 @@ def mean_and_spread(
 ) -> go.Figure:
     """The mean of each layer at every step, in a band of one standard deviation to either side.
 
-    Of more than twelve layers, twelve are drawn; more than 1,000 steps are drawn in groups, the line
-    as the group's mean, the band over all of the group's bands. The figure says either.
+    Of more than twelve layers, twelve are drawn. More than 1,000 steps are grouped: the line is the mean of a group,
+    the band the union of its bands. Notes in the figure say so.
 
     Args:
         mean: (layers, steps), in `unit`. NaN is a gap.
-        std: the same for the standard deviation.
+        std: standard deviations, (layers, steps).
         steps: (steps,), increasing.
-        layers: their names, the first layer first; without them layers are numbered from 1.
-        quantity: what the mean is of, such as "activation".
+        layers: names of the layers, first layer first; None: numbers from 1.
+        quantity: name of the quantity, such as "activation".
     Raises:
-        ShapeError: if the arrays do not fit together.
-        ConfigError: if steps do not increase, or two layers have one name.
+        ShapeError: if the arrays have inconsistent shapes.
+        ConfigError: if steps do not increase, or two layers have the same name.
     Source:
         Glorot & Bengio 2010, fig. 2.
 
@@ -102,13 +104,13 @@ def mean_and_spread(
     >>> figure.data[1].y.tolist()
     [0.5, 0.6]
     """
-    middle = by_layer(mean, "mean")
-    half = like(std, "std", middle, "mean")
-    tracks = Tracks(middle - half, middle, middle + half)
+    middle = as_layer_table(mean, "mean")
+    half = as_array_like(std, "std", middle, "mean")
+    series = LayerSeries(middle - half, middle, middle + half)
     keys = [
         legend_key("± standard deviation", mode="markers", marker={"symbol": "square", "size": 13, "opacity": 0.35})
     ]
-    return draw({title: tracks}, steps, layers, named(quantity, unit), x_name, line_in_band, keys)
+    return draw_layers({title: series}, steps, layers, axis_title(quantity, unit), x_name, line_in_band, keys)
 
 
 def std_intervals(
@@ -120,20 +122,20 @@ def std_intervals(
     unit: str = "",
     x_name: str = TIME,
 ) -> go.Figure:
-    """One standard deviation to either side of zero for each layer over time: level, or growing apart?
+    """Intervals of one standard deviation to either side of zero, for each layer over time.
 
-    Of more than twelve layers, twelve are drawn; more than 1,000 steps are drawn in groups, each with
-    its widest interval. The figure says either.
+    Of more than twelve layers, twelve are drawn. More than 1,000 steps are grouped, each group with its widest
+    interval. Notes in the figure say so.
 
     Args:
-        std: standard deviations, (layers, steps), in `unit`; or a mapping from a name, such as that of
-            an initialiser, to such a table: one panel each, on the same axes. NaN is a gap.
+        std: standard deviations, (layers, steps), in `unit`; or a mapping from a name, such as an initialiser, to
+            such a table: one panel each, on the same axes. NaN is a gap.
         steps: (steps,), increasing, the same in all panels.
-        layers: their names, the first layer first; without them layers are numbered from 1.
-        quantity: what deviates, such as "weight gradient".
+        layers: names of the layers, first layer first; None: numbers from 1.
+        quantity: name of the quantity, such as "weight gradient".
     Raises:
-        ShapeError: if the arrays do not fit together.
-        ConfigError: if steps do not increase, or two layers have one name.
+        ShapeError: if the arrays have inconsistent shapes.
+        ConfigError: if steps do not increase, or two layers have the same name.
     Source:
         Glorot & Bengio 2010, fig. 9.
 
@@ -142,9 +144,11 @@ def std_intervals(
     [[2.0, 3.0], [-2.0, -3.0]]
     """
     panels = (
-        {name: by_layer(each, f"std of {name!r}") for name, each in std.items()} if isinstance(std, Mapping) else {}
+        {name: as_layer_table(each, f"std of {name!r}") for name, each in std.items()}
+        if isinstance(std, Mapping)
+        else {}
     )
     if not isinstance(std, Mapping):
-        panels = {"": by_layer(std, "std")}
-    tracks = {name: Tracks(-each, np.zeros_like(each), each) for name, each in panels.items()}
-    return draw(tracks, steps, layers, "± std of " + named(quantity, unit), x_name, two_edges, [])
+        panels = {"": as_layer_table(std, "std")}
+    series = {name: LayerSeries(-each, np.zeros_like(each), each) for name, each in panels.items()}
+    return draw_layers(series, steps, layers, "± std of " + axis_title(quantity, unit), x_name, two_edges, [])

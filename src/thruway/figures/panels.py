@@ -1,8 +1,8 @@
-"""Small multiples that fit a desk and a phone.
+"""Small multiples with a wide and a narrow layout, their legends, margins and notes.
 
-A figure carries two arrangements of its panels in `layout.meta`: "wide", which is applied, and
-"narrow", one panel under the other, which the report page applies on a small screen. Each is a
-plain mapping from a path in the layout to its value.
+A figure has two arrangements of its panels in `layout.meta`: "wide", which is applied, and "narrow", with one
+panel below the other, which the report page applies on a small screen. Each is a mapping from a path in the layout
+to its value.
 """
 
 import math
@@ -11,33 +11,33 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from thruway.figures.look import GREY, TEMPLATE, label
+from thruway.figures.theme import GREY, TEMPLATE, label
 
 __all__ = [
+    "add_margins",
     "add_note",
     "axes_of",
     "empty_figure",
     "fit_legend",
     "legend_key",
-    "make_room",
     "small_multiples",
 ]
 
-COLUMN_GAP = 0.11  # share of the width: room for the next panel's tick labels and axis name
-ROW_GAP = 96  # pixels: tick labels and axis name above, the next panel's title below
+COLUMN_GAP = 0.11  # share of the width: space for the next panel's tick labels and axis title
+ROW_GAP = 96  # pixels: tick labels and axis title above, the next panel's title below
 ROW_HEIGHT = {"wide": 290, "narrow": 250}
 SINGLE_HEIGHT = {"wide": 420, "narrow": 330}
 BOTTOM = 56
-RIGHT = {"wide": 40, "narrow": 8}  # a desk has Plotly's buttons there
-LEGEND_WIDTH = {"wide": 900, "narrow": 320}  # pixels a line of the legend may take
+RIGHT = {"wide": 40, "narrow": 8}  # a wide screen has Plotly's buttons there
+LEGEND_WIDTH = {"wide": 900, "narrow": 320}  # pixels per line of the legend
 
 
 def small_multiples(
     titles: Sequence[str], x_axes: Sequence[dict[str, Any]], y_axis: dict[str, Any], *, height: int | None = None
 ) -> go.Figure:
-    """An empty figure with one titled panel per x axis, all on the same y axis.
+    """Return an empty figure with one titled panel per x axis and a shared y axis.
 
-    `height` is that of a panel, in pixels, on any screen; without it panels are lower on a phone.
+    `height` is the height of a panel in pixels on every screen; by default panels are lower on a narrow screen.
     """
     figure = go.Figure(layout={"template": TEMPLATE})
     columns = _columns(len(titles))
@@ -51,7 +51,7 @@ def small_multiples(
         )
         if title:
             figure.add_annotation(
-                # The title belongs to its panel, so it follows when the panels are arranged anew.
+                # Placed relative to its panel, so that it moves with the panel.
                 text=f"<b>{label(title)}</b>",
                 xref=f"{x} domain",
                 yref=f"{y} domain",
@@ -70,7 +70,7 @@ def small_multiples(
 
 
 def axes_of(number: int) -> tuple[str, str]:
-    """Plotly's names for the axes of panel `number`.
+    """Return Plotly's names of the axes of panel `number`.
 
     >>> axes_of(0), axes_of(2)
     (('x', 'y'), ('x3', 'y3'))
@@ -80,12 +80,12 @@ def axes_of(number: int) -> tuple[str, str]:
 
 
 def fit_legend(figure: go.Figure) -> go.Figure:
-    """Leave as much room above the panels as the legend needs; call it when all traces are in."""
+    """Adjust the top margin to the legend; call it after all traces are added."""
     meta = dict(figure.layout.meta)
     entries = [str(trace.name) for trace in figure.data if trace.showlegend is not False]
     for kind in ("wide", "narrow"):
         lines = _legend_lines(entries, LEGEND_WIDTH[kind])
-        top = 30 + 22 * lines  # a panel title, and the legend's lines
+        top = 30 + 22 * lines  # a panel title and the lines of the legend
         panels = meta[kind]["height"] - meta[kind].get("margin.t", 0)
         meta[kind] = {**meta[kind], "margin.t": top, "height": panels + top}
     figure.layout.meta = meta
@@ -94,8 +94,8 @@ def fit_legend(figure: go.Figure) -> go.Figure:
     return figure
 
 
-def make_room(figure: go.Figure, *, above: int = 0, below: int = 0) -> go.Figure:
-    """Add pixels above and below the panels, in both arrangements; call it after `fit_legend`."""
+def add_margins(figure: go.Figure, *, above: int = 0, below: int = 0) -> go.Figure:
+    """Add pixels above and below the panels in both arrangements; call it after `fit_legend`."""
     meta = dict(figure.layout.meta)
     for kind in ("wide", "narrow"):
         now = meta[kind]
@@ -112,9 +112,9 @@ def make_room(figure: go.Figure, *, above: int = 0, below: int = 0) -> go.Figure
 
 
 def add_note(figure: go.Figure, sentences: Sequence[str]) -> go.Figure:
-    """Say below the panels what the figure leaves out, a line per sentence; call it after `fit_legend`.
+    """Add a note below the panels, one line per sentence; call it after `fit_legend`.
 
-    A sentence longer than about 45 characters does not fit on a phone.
+    A sentence of more than about 45 characters does not fit on a phone.
     """
     if not sentences:
         return figure
@@ -131,17 +131,17 @@ def add_note(figure: go.Figure, sentences: Sequence[str]) -> go.Figure:
         showarrow=False,
         font={"size": 12},
     )
-    return make_room(figure, below=8 + 17 * len(sentences))
+    return add_margins(figure, below=8 + 17 * len(sentences))
 
 
 def legend_key(name: str, **style: Any) -> go.Scatter:
-    """An entry of the legend that stands for no line of its own."""
+    """Return an empty trace that only adds an entry to the legend."""
     keys = go.Scatter(x=[None], y=[None], name=label(name), line={"color": GREY}, marker={"color": GREY})
     return keys.update(style)
 
 
 def empty_figure(reason: str) -> go.Figure:
-    """A figure that says why there is nothing to see."""
+    """Return a figure without axes that shows the reason why it is empty."""
     figure = go.Figure(layout={"template": TEMPLATE, "height": 160})
     figure.update_layout(xaxis={"visible": False}, yaxis={"visible": False})
     figure.add_annotation(
@@ -159,7 +159,7 @@ def _layout_key(axis: str) -> str:
 
 
 def _arrangement(kind: str, count: int, columns: int, height: int | None) -> dict[str, Any]:
-    """Where each panel lies, and how tall the figure is, less the room above the panels."""
+    """Return the domain of each panel and the height of the figure without its top margin."""
     rows = math.ceil(count / columns)
     row_height = height or (SINGLE_HEIGHT if count == 1 else ROW_HEIGHT)[kind]
     inner = rows * row_height + (rows - 1) * ROW_GAP
@@ -176,7 +176,7 @@ def _arrangement(kind: str, count: int, columns: int, height: int | None) -> dic
 
 
 def _legend_lines(entries: Sequence[str], width: int) -> int:
-    """Lines a horizontal legend takes: Plotly gives every entry the width of the widest."""
+    """Return the number of lines of a horizontal legend: Plotly gives every entry the width of the widest."""
     if not entries:
         return 0
     widest = 48 + 7 * max(len(entry) for entry in entries)

@@ -1,4 +1,4 @@
-"""How long the paths through a residual net are, and which of them carry the gradient."""
+"""Figures of paths through a residual network by length: their number, gradient and survival."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,16 +6,15 @@ import numpy as np
 import plotly.graph_objects as go
 
 from thruway.errors import ConfigError
-from thruway.figures.given import Numbers, Values, increasing, like
-from thruway.figures.lesions import series
-from thruway.figures.look import BLOCK_LOOKS, GREY, label, log_axis, named
+from thruway.figures.inputs import FloatArray, Values, as_array_like, as_increasing, as_vector
 from thruway.figures.panels import axes_of, empty_figure, fit_legend, legend_key, small_multiples
 from thruway.figures.scales import layer_color
+from thruway.figures.theme import BLOCK_STYLES, GREY, axis_title, label, log_axis
 
 __all__ = ["path_lengths", "path_survival"]
 
 LENGTH = "path length (branches)"
-TITLES = ("how many paths", "gradient along a path", "gradient in all paths")
+TITLES = ("number of paths", "gradient along one path", "gradient of all paths")
 
 
 def path_lengths(
@@ -31,19 +30,19 @@ def path_lengths(
     contribution_name: str = "share of the gradient",
     titles: Sequence[str] = TITLES,
 ) -> go.Figure:
-    """Three panels in a row: how many paths of each length there are, what one carries, and what all carry together.
+    """Three panels by path length: the number of paths, the gradient along one path, and that of all paths together.
 
     Args:
-        lengths: (lengths,), increasing: in how many branches a path goes through.
-        share: (lengths,), of all paths. NaN is a gap, here and below.
-        gradient: (lengths,), mean norm of the gradient along one path, in `unit`; 0 does not show on its
+        lengths: (lengths,), increasing: number of branches on a path.
+        share: (lengths,), share of all paths. NaN is a gap, here and below.
+        gradient: (lengths,), mean norm of the gradient along one path, in `unit`; 0 is not visible on the
             logarithmic axis.
-        contribution: (lengths,), of all paths of this length together.
-        effective: the shortest and longest of the effective paths, shaded in all panels.
-        gradient_low, gradient_high: (lengths,), the interval around `gradient`; both or neither.
+        contribution: (lengths,), of all paths of a length together.
+        effective: shortest and longest effective path, shaded in all panels.
+        gradient_low, gradient_high: (lengths,), interval around `gradient`; both or neither.
     Raises:
         ShapeError: if the sequences differ in length.
-        ConfigError: if the lengths do not increase, or only one edge of an interval came.
+        ConfigError: if the lengths do not increase, or for one edge of the interval only.
     Source:
         Veit, Wilber & Belongie 2016, fig. 6 (a) to (c).
 
@@ -51,35 +50,37 @@ def path_lengths(
     >>> [figure.layout[axis].type for axis in ("yaxis", "yaxis2", "yaxis3")]
     [None, 'log', None]
     """
-    x = series(lengths, "lengths")
-    x = increasing(x, "lengths", len(x))
+    x = as_vector(lengths, "lengths")
+    x = as_increasing(x, "lengths", len(x))
     given = zip(("share", "gradient", "contribution"), (share, gradient, contribution), strict=True)
-    shares, gradients, contributions = (like(values, name, x, "lengths") for name, values in given)
+    shares, gradients, contributions = (as_array_like(values, name, x, "lengths") for name, values in given)
     if (gradient_low is None) != (gradient_high is None):
-        raise ConfigError("an interval has two edges, and one came. Give gradient_low and gradient_high, or neither.")
+        raise ConfigError("an interval needs both edges: pass gradient_low and gradient_high, or neither.")
     if x.size == 0:
-        return empty_figure("No paths: the net has no branches.")
+        return empty_figure("No paths: the network has no branches.")
     figure = small_multiples(list(titles), [{"title": {"text": LENGTH}}] * 3, {})
     positive = np.where(gradients > 0, gradients, np.nan)
     y_axes = (
         {"title": {"text": "share of the paths"}, "rangemode": "tozero"},
-        log_axis(named("gradient norm", unit), positive.tolist()),
+        log_axis(axis_title("gradient norm", unit), positive.tolist()),
         {"title": {"text": label(contribution_name)}, "rangemode": "tozero"},
     )
     for number, axis in enumerate(y_axes):
-        # Three quantities, three scales.
+        # Three quantities with separate scales.
         figure.layout[f"yaxis{number + 1 if number else ''}"].update({**axis, "matches": None})
-    looks = (BLOCK_LOOKS["highway"], BLOCK_LOOKS["plain"], BLOCK_LOOKS["residual"])
-    for number, (values, look) in enumerate(zip((shares, positive, contributions), looks, strict=True)):
+    styles = (BLOCK_STYLES["highway"], BLOCK_STYLES["plain"], BLOCK_STYLES["residual"])
+    for number, (values, style) in enumerate(zip((shares, positive, contributions), styles, strict=True)):
         x_axis, y_axis = axes_of(number)
         is_line = number == 1
         trace: go.Scatter | go.Bar
         if is_line:
-            trace = go.Scatter(mode="lines+markers", marker={"size": 5}, line={"color": look.color, "width": 1.8})
+            trace = go.Scatter(mode="lines+markers", marker={"size": 5}, line={"color": style.color, "width": 1.8})
             if gradient_low is not None and gradient_high is not None:
-                trace.error_y = _bars(positive, like(gradient_low, "gradient_low", x, "lengths"), gradient_high)
+                trace.error_y = _bars(
+                    positive, as_array_like(gradient_low, "gradient_low", x, "lengths"), gradient_high
+                )
         else:
-            trace = go.Bar(marker={"color": look.color, "line": {"width": 0}})
+            trace = go.Bar(marker={"color": style.color, "line": {"width": 0}})
         trace.update(
             x=x,
             y=values,
@@ -104,12 +105,12 @@ def path_survival(
     effective: tuple[float, float] | None = None,
     title: str = "",
 ) -> go.Figure:
-    """Which paths are left after some branches are gone: one line per number of branches left out.
+    """The share of paths that survive the deletion of branches, by length: one line per number of deleted branches.
 
     Args:
-        lengths: (lengths,), increasing: in how many branches a path goes through.
-        left: number of branches left out to (lengths,), the share of the paths of each length that is left.
-        effective: the shortest and longest of the effective paths, shaded.
+        lengths: (lengths,), increasing: number of branches on a path.
+        left: number of deleted branches to (lengths,), the share of surviving paths of each length.
+        effective: shortest and longest effective path, shaded.
     Raises:
         ShapeError: if the sequences differ in length.
         ConfigError: if the lengths do not increase.
@@ -118,17 +119,18 @@ def path_survival(
 
     >>> figure = path_survival([0, 1, 2], {0: [1, 1, 1], 1: [1, 0.5, 0]})
     >>> [(trace.name, trace.y.tolist()) for trace in figure.data]
-    [('0 left out', [1.0, 1.0, 1.0]), ('1 left out', [1.0, 0.5, 0.0])]
+    [('0 deleted', [1.0, 1.0, 1.0]), ('1 deleted', [1.0, 0.5, 0.0])]
     """
-    x = series(lengths, "lengths")
-    x = increasing(x, "lengths", len(x))
+    x = as_vector(lengths, "lengths")
+    x = as_increasing(x, "lengths", len(x))
     rows = {
-        count: like(values, f"left after {count}", x, "lengths") for count, values in sorted(left.items(), key=_count)
+        count: as_array_like(values, f"left after {count}", x, "lengths")
+        for count, values in sorted(left.items(), key=_count)
     }
     if x.size == 0 or not rows:
-        return empty_figure("No paths to count.")
+        return empty_figure("Nothing to draw: there are no paths.")
     figure = small_multiples(
-        [title], [{"title": {"text": LENGTH}}], {"title": {"text": "share of the paths left"}, "range": [-0.03, 1.03]}
+        [title], [{"title": {"text": LENGTH}}], {"title": {"text": "share of surviving paths"}, "range": [-0.03, 1.03]}
     )
     for number, (count, values) in enumerate(rows.items()):
         color = layer_color(number, len(rows))
@@ -137,7 +139,7 @@ def path_survival(
                 x=x,
                 y=values,
                 mode="lines",
-                name=label(f"{count} left out"),
+                name=label(f"{count} deleted"),
                 line={"color": color, "width": 2.2},
                 meta=[count],
                 hovertemplate="without %{meta[0]}: %{y:.1%} of the paths through %{x}<extra></extra>",
@@ -153,11 +155,11 @@ def _count(item: tuple[int, Values]) -> int:
     return item[0]
 
 
-def _bars(values: Numbers, low: Numbers, high: Values) -> dict[str, object]:
+def _bars(values: FloatArray, low: FloatArray, high: Values) -> dict[str, object]:
     return {
         "type": "data",
         "symmetric": False,
-        "array": like(high, "gradient_high", values, "lengths") - values,
+        "array": as_array_like(high, "gradient_high", values, "lengths") - values,
         "arrayminus": values - low,
         "color": GREY,
         "thickness": 1,

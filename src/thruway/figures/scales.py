@@ -1,4 +1,4 @@
-"""Scales of colour: of layers from first to last, of magnitudes, of signed values."""
+"""Colour scales of layers, of magnitudes and of signed values."""
 
 import math
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from plotly.colors import hex_to_rgb, sequential
 
 __all__ = ["DIVERGING", "SEQUENTIAL", "layer_color", "log_scale", "log_ticks", "ramp", "shades"]
 
-# One road through the hues at nearly one lightness, so that every colour on it shows on white and on
-# black paper; it runs from blue to yellow, which protan and deutan readers keep apart. Found by a search
-# that kept eight layers as far apart as they can be for every eye; the tests hold it.
+# A path through the hues at nearly constant lightness, so that every colour is visible on white and on black. It runs
+# from blue to yellow, which protan and deutan readers can distinguish. Found by a search that maximised the distance
+# between eight layers for every kind of colour vision; checked in the tests.
 LAYERS = ("#4649ff", "#ab53de", "#bf069a", "#eb0086", "#91611d", "#9b8c00")
 
-# Viridis and ColorBrewer's red-blue, blue for negative; both keep their order for every eye.
+# Viridis and ColorBrewer's red-blue, blue for negative; both are ordered for every kind of colour vision.
 SEQUENTIAL = tuple(sequential.Viridis)
 DIVERGING = tuple(reversed(colorbrewer.RdBu))
 
@@ -22,7 +22,7 @@ Scale = list[tuple[float, str]]
 
 
 def ramp(stops: Sequence[str], count: int) -> list[str]:
-    """`count` colours evenly along the scale that leads through `stops`.
+    """Return `count` evenly spaced colours on the scale through `stops`.
 
     >>> ramp(["#000000", "#ffffff"], 3)
     ['#000000', '#808080', '#ffffff']
@@ -34,7 +34,7 @@ def ramp(stops: Sequence[str], count: int) -> list[str]:
 
 
 def layer_color(number: int, count: int) -> str:
-    """The colour of layer `number` (from 0) of `count`: blue for the first, olive for the last.
+    """Return the colour of layer `number` (from 0) of `count`: blue for the first, olive for the last.
 
     >>> layer_color(0, 10), layer_color(9, 10)
     ('#4649ff', '#9b8c00')
@@ -43,16 +43,16 @@ def layer_color(number: int, count: int) -> str:
 
 
 def shades(color: str) -> list[str]:
-    """Dark to light shades of one colour, which stays recognisable: for a surface."""
+    """Return dark to light shades of one colour, for a surface."""
     darkest, lightest = ramp(["#000000", color], 11)[6], ramp([color, "#ffffff"], 11)[5]
     return ramp([darkest, color, lightest], 9)
 
 
 def log_scale(low: float, high: float, stops: Sequence[str]) -> Scale:
-    """A scale for values on a linear colour axis from `low` to `high` > `low` > 0 that colours their logarithm.
+    """Return a scale for a linear colour axis from `low` to `high` > `low` > 0 that colours by the logarithm.
 
-    Plotly has no logarithmic colour axis. With the stops moved instead of the values, the figure
-    keeps the values themselves, and the pointer shows them.
+    Plotly has no logarithmic colour axis. Here the stops are transformed instead of the values, so that the hover
+    text shows the original values.
 
     >>> [round(place, 3) for place, _ in log_scale(1.0, 100.0, SEQUENTIAL)][::16]
     [0.0, 0.091, 1.0]
@@ -64,7 +64,7 @@ def log_scale(low: float, high: float, stops: Sequence[str]) -> Scale:
 
 
 def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
-    """Round numbers from `low` to `high`, at most `most`, as the labels of a logarithmic scale.
+    """Return at most `most` round numbers from `low` to `high`, as the labels of a logarithmic scale.
 
     >>> log_ticks(0.02, 5.0), log_ticks(1e-20, 1.0), log_ticks(6.1, 6.2)
     ([0.03, 0.1, 0.3, 1.0, 3.0], [1e-20, 1e-17, 1e-14, 1e-11, 1e-08, 1e-05, 0.01], [6.1, 6.2])

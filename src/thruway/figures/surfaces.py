@@ -1,4 +1,4 @@
-"""A cost over two weights, as a landscape."""
+"""Surface plots of a cost over two weights."""
 
 from collections.abc import Mapping
 
@@ -6,17 +6,22 @@ import numpy as np
 import plotly.graph_objects as go
 
 from thruway.errors import ConfigError
-from thruway.figures.given import Values, by_layer, increasing
-from thruway.figures.look import BLOCK_LOOKS, OTHER_LOOKS, TEMPLATE, label
-from thruway.figures.panels import add_note, empty_figure, make_room
+from thruway.figures.downsampling import evenly_spaced
+from thruway.figures.inputs import Values, as_increasing, as_layer_table
+from thruway.figures.panels import add_margins, add_note, empty_figure
 from thruway.figures.scales import shades
-from thruway.figures.thinning import evenly
+from thruway.figures.theme import BLOCK_STYLES, OTHER_STYLES, TEMPLATE, label
 
 __all__ = ["surface"]
 
-MOST_POINTS = 200  # along either axis; a landscape has no finer detail on a screen
-# Far apart for every eye, in the order in which surfaces take them.
-COLORS = (BLOCK_LOOKS["highway"].color, BLOCK_LOOKS["plain"].color, BLOCK_LOOKS["residual"].color, OTHER_LOOKS[0].color)
+MAX_POINTS = 200  # per axis; more points are not visible on a screen
+# Distinguishable for every kind of colour vision, in the order of use.
+COLORS = (
+    BLOCK_STYLES["highway"].color,
+    BLOCK_STYLES["plain"].color,
+    BLOCK_STYLES["residual"].color,
+    OTHER_STYLES[0].color,
+)
 HOVER = "%{meta[0]}<br>%{meta[1]}: %{x:.3g}<br>%{meta[2]}: %{y:.3g}<br>%{meta[3]}: %{z:.4g}<extra></extra>"
 
 
@@ -29,18 +34,18 @@ def surface(
     y_name: str,
     z_name: str,
 ) -> go.Figure:
-    """One or several surfaces over the same two axes, to turn and to compare.
+    """One or several surfaces over the same two axes, in a 3-D scene that can be rotated.
 
-    More than 200 points along an axis are thinned evenly, and the figure says so. A browser without
-    WebGL cannot draw it.
+    More than 200 points along an axis are reduced to 200 evenly spaced ones; a note in the figure says so. The
+    browser needs WebGL.
 
     Args:
-        x: (columns,), increasing, such as the values of the first weight.
-        y: (rows,), increasing, such as those of the second.
-        z: heights, (rows, columns): one table, or a mapping from names to up to four tables. NaN is a hole.
-        x_name, y_name, z_name: names and units of the axes.
+        x: (columns,), increasing, such as values of the first weight.
+        y: (rows,), increasing, such as values of the second weight.
+        z: (rows, columns): one table, or a mapping from names to up to four tables. NaN is a hole.
+        x_name, y_name, z_name: titles of the axes, with units.
     Raises:
-        ShapeError: if x, y and z do not fit together.
+        ShapeError: if x, y and z have inconsistent shapes.
         ConfigError: if x or y does not increase, or for more than four surfaces.
     Source:
         Glorot & Bengio 2010, fig. 5: cross-entropy and quadratic cost over two weights.
@@ -53,19 +58,21 @@ def surface(
     tables = dict(z) if isinstance(z, Mapping) else {"": z}
     if len(tables) > len(COLORS):
         raise ConfigError(
-            f"{len(tables)} surfaces came; more than {len(COLORS)} hide one another. Draw several figures."
+            f"got {len(tables)} surfaces, and more than {len(COLORS)} hide one another. Draw several figures."
         )
-    heights = {name: by_layer(each, f"z of {name!r}" if name else "z", "columns") for name, each in tables.items()}
+    heights = {
+        name: as_layer_table(each, f"z of {name!r}" if name else "z", "columns") for name, each in tables.items()
+    }
     if not heights or not all(each.size for each in heights.values()):
-        return empty_figure("Nothing to draw: the surface has no point.")
+        return empty_figure("Nothing to draw: the surface has no points.")
     notes: list[str] = []
     figure = go.Figure(layout={"template": TEMPLATE, "height": 560, "margin": {"l": 0, "r": 40, "t": 40, "b": 8}})
     for (name, table), color in zip(heights.items(), COLORS, strict=False):
         rows, columns = table.shape
-        across, along = increasing(x, "x", columns), increasing(y, "y", rows)
-        kept_rows, kept_columns = evenly(rows, MOST_POINTS), evenly(columns, MOST_POINTS)
+        across, along = as_increasing(x, "x", columns), as_increasing(y, "y", rows)
+        kept_rows, kept_columns = evenly_spaced(rows, MAX_POINTS), evenly_spaced(columns, MAX_POINTS)
         if len(kept_rows) < rows or len(kept_columns) < columns:
-            notes = [f"{len(kept_columns)} x {len(kept_rows)} of {columns:,} x {rows:,} points, evenly chosen."]
+            notes = [f"{len(kept_columns)} x {len(kept_rows)} of {columns:,} x {rows:,} points, evenly spaced."]
         figure.add_surface(
             x=across[kept_columns],
             y=along[kept_rows],
@@ -74,7 +81,7 @@ def surface(
             showlegend=len(tables) > 1,
             showscale=False,
             colorscale=shades(color),
-            # From the side a lit surface shows its shape; gloss would hide the colour.
+            # Diffuse light shows the shape; specular highlights would hide the colour.
             lighting={"ambient": 0.75, "diffuse": 0.6, "specular": 0.05, "roughness": 0.9},
             contours={"z": {"show": True, "color": "rgba(255,255,255,0.35)", "width": 1}},
             meta=[label(name), label(x_name), label(y_name), label(z_name)],
@@ -92,10 +99,10 @@ def surface(
             "narrow": {"height": 400, "margin.t": 40, "margin.b": 8, "margin.r": 0, "scene.camera.eye": _eye(2.1)},
         },
     )
-    make_room(figure)
+    add_margins(figure)
     return add_note(figure, notes)
 
 
 def _eye(distance: float) -> dict[str, float]:
-    """Where one looks from: a little beside the diagonal, so that neither axis hides the other."""
+    """Return the camera position: a little beside the diagonal, so that neither axis hides the other."""
     return {"x": 0.95 * distance, "y": 0.6 * distance, "z": 0.45 * distance}

@@ -1,18 +1,18 @@
-"""Names along an axis: how many fit, and what of them tells them apart."""
+"""Shortened tick labels that keep the distinguishing parts of layer names."""
 
 import itertools
 import re
 from collections.abc import Sequence
 
-from thruway.figures.look import label
+from thruway.figures.theme import label
 
 __all__ = ["shortened"]
 
 
 def shortened(names: Sequence[str], longest: int) -> list[str]:
-    """`names` in at most `longest` characters each: without what all share, then without their middles.
+    """Shorten `names` to `longest` characters: drop what all names share, then the middle of each.
 
-    Modules are told apart by a number somewhere within their paths, which neither end of a long name has.
+    The names of modules often differ by a number in the middle of their paths only.
 
     >>> shortened([f"transformer.h.{i}.mlp.c_proj" for i in (0, 11)], 12)
     ['…0…', '…11…']
@@ -31,7 +31,7 @@ def shortened(names: Sequence[str], longest: int) -> list[str]:
 
 
 def _shared(names: Sequence[str], backwards: bool) -> str:
-    """What all names begin or end with, up to a mark that ends a word: never half a number."""
+    """Return the common prefix or suffix of all names up to a word boundary, so that no number is split."""
     columns = zip(*(reversed(name) if backwards else name for name in names), strict=False)
     common = "".join(column[0] for column in itertools.takewhile(lambda column: len(set(column)) == 1, columns))
     words = re.match(r".*[^0-9A-Za-z]", common)

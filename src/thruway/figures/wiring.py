@@ -1,4 +1,4 @@
-"""A residual net as a drawing: one stream with its branches, and the tree of paths it unravels into."""
+"""Drawings of a residual network: the residual stream with its branches, and the unravelled tree of paths."""
 
 import math
 from collections.abc import Sequence
@@ -7,32 +7,32 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from thruway.errors import ConfigError
-from thruway.figures.lesions import KIND_LOOKS, stream_looks
-from thruway.figures.look import GREY, TEMPLATE, label
+from thruway.figures.lesions import KIND_STYLES, kind_styles
 from thruway.figures.panels import add_note, empty_figure, fit_legend, legend_key
+from thruway.figures.theme import GREY, TEMPLATE, label
 from thruway.figures.ticks import shortened
 
-__all__ = ["MOST_UNRAVELLED", "Wire", "residual_stream", "unravelled"]
+__all__ = ["MAX_UNRAVELLED", "Wire", "residual_stream", "unravelled"]
 
-MOST_UNRAVELLED = 6  # 64 paths: more nobody follows with the eye
+MAX_UNRAVELLED = 6  # branches, 2^6 = 64 paths: more are not readable
 ROW = {"stream": 34, "tree": 24}  # pixels
-BOTTOM = 56  # pixels; notes are placed for that
+BOTTOM = 56  # pixels; notes are positioned for this margin
 BOX = 0.24  # half the width of a branch in the tree, in columns
 LINE = {"color": GREY, "width": 1.6}
 
 
 @dataclass(frozen=True)
 class Wire:
-    """A branch and what it is wired to.
+    """A branch and its connections.
 
     Attributes:
-        name: of the branch.
+        name: name of the branch.
         kind: "identity", "projection", "gated" or "module".
-        shortcut: number of the branch whose sum the shortcut carries on; None for the net's input.
-        source: number of the branch whose sum the branch reads; None for the net's input.
-        said: what else the pointer says of it, such as its size.
-        depth: how many branches it lies within.
-        shape: of the sum, in words; where it differs from the last one, a new stage begins.
+        shortcut: index of the branch whose sum is the shortcut; None: the network's input.
+        source: index of the branch whose sum is the input of this branch; None: the network's input.
+        said: additional hover text, such as the size of the branch.
+        depth: number of branches that contain this one.
+        shape: shape of the sum as text; a new stage begins where it differs from the previous one.
     """
 
     name: str
@@ -45,10 +45,10 @@ class Wire:
 
 
 def residual_stream(wires: Sequence[Wire], *, title: str = "") -> go.Figure:
-    """The net as a stream from top to bottom, each branch leaving it and coming back.
+    """The network as a stream from top to bottom; each branch leaves it and returns to it.
 
     Args:
-        wires: the branches in the order in which they join.
+        wires: branches in the order in which they are added to the stream.
     Raises:
         ConfigError: for an unknown kind.
     Source:
@@ -58,85 +58,85 @@ def residual_stream(wires: Sequence[Wire], *, title: str = "") -> go.Figure:
     >>> [text.text for text in figure.layout.annotations]
     ['input', 'output', 'block 1', 'block 2']
     """
-    colors = stream_looks([wire.kind for wire in wires])
+    colors = kind_styles([wire.kind for wire in wires])
     if not wires:
-        return empty_figure("Nothing to draw: the net has no branches.")
+        return empty_figure("Nothing to draw: the network has no branches.")
     bottom = len(wires) + 1
     sheet = _Sheet()
-    sheet.line([(0, 0), (0, bottom)])
-    sheet.say(0.12, 0, "input", align="left")
-    sheet.say(0.12, bottom, "output", align="left")
+    sheet.add_line([(0, 0), (0, bottom)])
+    sheet.add_text(0.12, 0, "input", align="left")
+    sheet.add_text(0.12, bottom, "output", align="left")
     names = shortened([wire.name for wire in wires], 30)
     shape = wires[0].shape
-    pointer = []
+    hover = []
     for row, (wire, name) in enumerate(zip(wires, names, strict=True), start=1):
         left = 0.35 + 0.12 * min(wire.depth, 6)
-        sheet.line([(0, row - 0.32), (left + 0.12, row - 0.32), (left + 0.12, row + 0.32), (0, row + 0.32)])
-        sheet.box((left, row - 0.2), (left + 0.24, row + 0.2), colors[wire.kind].color)
-        sheet.plus(0, row + 0.32)
-        sheet.say(left + 0.32, row, name, align="left")
-        pointer.append(((left + 0.12, row), f"{label(wire.name)}<br>{label(wire.kind)}{_more(wire)}"))
+        sheet.add_line([(0, row - 0.32), (left + 0.12, row - 0.32), (left + 0.12, row + 0.32), (0, row + 0.32)])
+        sheet.add_box((left, row - 0.2), (left + 0.24, row + 0.2), colors[wire.kind].color)
+        sheet.add_sum(0, row + 0.32)
+        sheet.add_text(left + 0.32, row, name, align="left")
+        hover.append(((left + 0.12, row), f"{label(wire.name)}<br>{label(wire.kind)}{_more(wire)}"))
         if wire.shape != shape:
             shape = wire.shape
-            sheet.line([(-0.25, row - 0.5), (2.6, row - 0.5)], dash="dot", width=1)
-            sheet.say(2.6, row - 0.2, label(shape), align="right", size=11)
-    return sheet.figure(bottom * ROW["stream"], (-0.25, 2.6), (-0.6, bottom + 0.6), pointer, list(colors), title)
+            sheet.add_line([(-0.25, row - 0.5), (2.6, row - 0.5)], dash="dot", width=1)
+            sheet.add_text(2.6, row - 0.2, label(shape), align="right", size=11)
+    return sheet.figure(bottom * ROW["stream"], (-0.25, 2.6), (-0.6, bottom + 0.6), hover, list(colors), title)
 
 
 def unravelled(wires: Sequence[Wire], *, title: str = "") -> go.Figure:
-    """The same net as all its paths: what branch i reads is written out, so that each sum doubles the paths.
+    """The unravelled network with all its paths: the input of every branch is repeated, so each sum doubles the paths.
 
-    Input is on the left, each row one path with the number of its branches; the paths meet on the way to
-    the right, where boxes of one number are copies of one branch.
+    The input is on the left; each row is a path with the number of its branches. The paths join towards the right.
+    Boxes with the same number are copies of one branch.
 
     Args:
-        wires: at most six branches, in the order in which they join.
+        wires: at most six branches, in the order in which they are added.
     Raises:
-        ConfigError: for more branches, an unknown kind, or a wire to a later branch.
+        ConfigError: for more branches, an unknown kind, or a connection to a later branch.
     Source:
         Veit, Wilber & Belongie 2016, fig. 1 (b).
 
     >>> figure = unravelled([Wire("a"), Wire("b", shortcut=0, source=0)])
-    >>> [text.text for text in figure.layout.annotations if text.text.isdigit()]  # of the paths, from above
+    >>> [text.text for text in figure.layout.annotations if text.text.isdigit()]  # one per path, from the top
     ['0', '1', '1', '2']
     """
-    colors = stream_looks([wire.kind for wire in wires])
+    colors = kind_styles([wire.kind for wire in wires])
     if not wires:
-        return empty_figure("Nothing to draw: the net has no branches.")
-    if len(wires) > MOST_UNRAVELLED:
+        return empty_figure("Nothing to draw: the network has no branches.")
+    if len(wires) > MAX_UNRAVELLED:
         raise ConfigError(
-            f"{len(wires)} branches have up to 2^{len(wires)} paths; {MOST_UNRAVELLED} branches can be drawn. "
-            "Draw a few of them, or the stream."
+            f"{len(wires)} branches have up to 2^{len(wires)} paths; at most {MAX_UNRAVELLED} branches can be drawn. "
+            "Draw fewer branches, or use residual_stream."
         )
     for number, wire in enumerate(wires):
         if any(end is not None and not 0 <= end < number for end in (wire.shortcut, wire.source)):
-            raise ConfigError(f"branch {number} ({wire.name}) is wired to one that does not come before it.")
+            raise ConfigError(f"branch {number} ({wire.name}) must be connected to earlier branches only.")
     tree = _Tree(wires)
     root = tree.grow(len(wires) - 1)
     sheet = _Sheet()
     for points in tree.lines:
-        sheet.line(points)
-    sheet.line([root, (len(wires) + 0.3, root[1])])
-    sheet.say(len(wires) + 0.65, root[1] - 0.45, "output", align="right")
-    pointer = []
+        sheet.add_line(points)
+    sheet.add_line([root, (len(wires) + 0.3, root[1])])
+    sheet.add_text(len(wires) + 0.65, root[1] - 0.45, "output", align="right")
+    hover = []
     for number, x, y in tree.boxes:
         wire = wires[number]
-        sheet.box((x - BOX, y - 0.36), (x + BOX, y + 0.36), colors[wire.kind].color)
-        sheet.say(x, y, f"<b>{number + 1}</b>", color="#ffffff", size=12)
-        pointer.append(((x, y), f"{number + 1}: {label(wire.name)}<br>{label(wire.kind)}{_more(wire)}"))
+        sheet.add_box((x - BOX, y - 0.36), (x + BOX, y + 0.36), colors[wire.kind].color)
+        sheet.add_text(x, y, f"<b>{number + 1}</b>", color="#ffffff", size=12)
+        hover.append(((x, y), f"{number + 1}: {label(wire.name)}<br>{label(wire.kind)}{_more(wire)}"))
     for x, y in tree.sums:
-        sheet.plus(x, y)
+        sheet.add_sum(x, y)
     for row, passed in enumerate(tree.paths):
-        sheet.say(-0.1, row, str(len(passed)), align="right", size=12)
+        sheet.add_text(-0.1, row, str(len(passed)), align="right", size=12)
     x_range, y_range = (-0.4, len(wires) + 0.7), (-0.7, tree.rows - 0.3)
-    figure = sheet.figure(tree.rows * ROW["tree"], x_range, y_range, pointer, list(colors), title)
+    figure = sheet.figure(tree.rows * ROW["tree"], x_range, y_range, hover, list(colors), title)
     return add_note(
-        figure, [f"{tree.rows} paths: input left, its branches counted.", "Boxes of one number are one branch."]
+        figure, [f"{tree.rows} paths, each with its number of branches.", "Boxes with one number are one branch."]
     )
 
 
 class _Tree:
-    """Where everything lies: rows are paths, columns branches; column i + 1 is where sum i is made."""
+    """Positions in the unravelled drawing: rows are paths, columns are branches; sum i is in column i + 1."""
 
     def __init__(self, wires: Sequence[Wire]) -> None:
         self.wires = wires
@@ -147,7 +147,7 @@ class _Tree:
         self.paths: list[tuple[int, ...]] = []
 
     def grow(self, number: int | None, after: tuple[int, ...] = ()) -> tuple[float, float]:
-        """Where the sum of this branch comes out; everything before it is drawn anew for each reader."""
+        """Add the paths to the sum of branch `number`, and return its position; `after` are the later branches."""
         if number is None:
             self.paths.append(after)
             self.rows += 1
@@ -155,7 +155,7 @@ class _Tree:
         wire, x = self.wires[number], number + 1.0
         carried = self.grow(wire.shortcut, after)
         read = self.grow(wire.source, (number, *after))
-        # The nearer of the two rows would look like the longer path's continuation: the sum lies between.
+        # Between the two rows: on one of them the sum would look like the continuation of that path.
         y = (carried[1] + read[1]) / 2
         self.lines.append([carried, (x - 0.12, carried[1]), (x - 0.12, y), (x, y)])
         self.lines.append([read, (x - 0.12, read[1]), (x - 0.12, y)])
@@ -165,55 +165,55 @@ class _Tree:
 
 
 class _Sheet:
-    """Lines, boxes and words, put into a figure all at once: Plotly checks all it has whenever one comes."""
+    """Collected lines, boxes and texts, added to a figure at once: Plotly validates all of them on each addition."""
 
     def __init__(self) -> None:
         self._shapes: list[dict[str, object]] = []
-        self._words: list[dict[str, object]] = []
+        self._texts: list[dict[str, object]] = []
         self._sums: list[tuple[float, float]] = []
 
-    def line(self, points: Sequence[tuple[float, float]], **style: object) -> None:
+    def add_line(self, points: Sequence[tuple[float, float]], **style: object) -> None:
         path = "M " + " L ".join(f"{x:.4f},{y:.4f}" for x, y in points)
         self._shapes.append({"type": "path", "path": path, "line": {**LINE, **style}, "layer": "below"})
 
-    def box(self, corner: tuple[float, float], other: tuple[float, float], color: str) -> None:
+    def add_box(self, corner: tuple[float, float], other: tuple[float, float], color: str) -> None:
         (x0, y0), (x1, y1) = corner, other
         place = {"type": "rect", "x0": x0, "y0": y0, "x1": x1, "y1": y1}
         self._shapes.append({**place, "fillcolor": color, "line": {"width": 0}, "layer": "below"})
 
-    def plus(self, x: float, y: float) -> None:
+    def add_sum(self, x: float, y: float) -> None:
         self._sums.append((x, y))
 
-    def say(
+    def add_text(
         self, x: float, y: float, text: str, *, align: str = "center", color: str | None = None, size: int = 13
     ) -> None:
         font = {"size": size} | ({"color": color} if color else {})
         place = {"x": x, "y": y, "xanchor": align, "yanchor": "middle"}
-        self._words.append({**place, "text": text, "showarrow": False, "font": font})
+        self._texts.append({**place, "text": text, "showarrow": False, "font": font})
 
     def figure(
         self,
         height: float,
         x: tuple[float, float],
         y: tuple[float, float],
-        pointer: Sequence[tuple[tuple[float, float], str]],
+        hover: Sequence[tuple[tuple[float, float], str]],
         kinds: Sequence[str],
         title: str,
     ) -> go.Figure:
-        """All of it on axes from x[0] to x[1] and from y[0], above, to y[1], with what the pointer says where."""
+        """Build the figure, with x axis from x[0] to x[1], y axis from y[0] (top) to y[1], and hover texts."""
         hidden = {"visible": False, "fixedrange": True}
         if title:
             place = {"xref": "paper", "yref": "paper", "x": 0, "y": 1, "yshift": 20}
-            self._words.append({**place, "text": f"<b>{label(title)}</b>", "showarrow": False})
-        layout = {"shapes": self._shapes, "annotations": self._words, "template": TEMPLATE}
+            self._texts.append({**place, "text": f"<b>{label(title)}</b>", "showarrow": False})
+        layout = {"shapes": self._shapes, "annotations": self._texts, "template": TEMPLATE}
         axes = {"xaxis": {**hidden, "range": list(x)}, "yaxis": {**hidden, "range": [y[1], y[0]]}}
         plus = {"symbol": "circle-cross-open", "size": 11, "color": GREY, "line": {"width": 1.4}}
         sums = _marks(self._sums, marker=plus, hoverinfo="skip")
-        told = [text for _, text in pointer]
-        spots = _marks([place for place, _ in pointer], marker={"size": 20, "opacity": 0}, customdata=told)
+        texts = [text for _, text in hover]
+        spots = _marks([place for place, _ in hover], marker={"size": 20, "opacity": 0}, customdata=texts)
         spots.hovertemplate = "%{customdata}<extra></extra>"
         keys = [
-            legend_key(kind, mode="markers", marker={"symbol": "square", "size": 14, "color": KIND_LOOKS[kind].color})
+            legend_key(kind, mode="markers", marker={"symbol": "square", "size": 14, "color": KIND_STYLES[kind].color})
             for kind in kinds
         ]
         figure = go.Figure(data=[sums, spots, *keys], layout={**layout, **axes})

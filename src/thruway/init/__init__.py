@@ -1,9 +1,12 @@
-"""Initial weights: schemes for one weight, an account for a whole model, and what theory predicts for a depth."""
+"""Initial weights: schemes for single weights, initialisation of whole models, and mean-field predictions."""
+
+import warnings
+from typing import Any
 
 from thruway.init import meanfield
-from thruway.init.account import Account, Row
 from thruway.init.fan import fans
 from thruway.init.lsuv import lsuv_
+from thruway.init.model_init import initialize
 from thruway.init.parts import HasParts, Part
 from thruway.init.schemes import (
     SCHEMES,
@@ -22,12 +25,12 @@ from thruway.init.schemes import (
     standard_,
     zeros_,
 )
-from thruway.init.whole import initialize
+from thruway.init.summary import InitSummary, Row
 
 __all__ = [
     "SCHEMES",
-    "Account",
     "HasParts",
+    "InitSummary",
     "Part",
     "Row",
     "Scheme",
@@ -49,3 +52,10 @@ __all__ = [
     "standard_",
     "zeros_",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Account":
+        warnings.warn("thruway.init.Account is deprecated; use InitSummary.", DeprecationWarning, stacklevel=2)
+        return InitSummary
+    raise AttributeError(f"module 'thruway.init' has no attribute {name!r}")

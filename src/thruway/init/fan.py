@@ -1,4 +1,4 @@
-"""How many inputs a unit reads and how many units read an input: what every variance formula needs."""
+"""Fan-in and fan-out of a weight, and the checks that precede every initialisation."""
 
 import math
 
@@ -11,18 +11,18 @@ __all__ = ["check_weight", "fans"]
 
 
 def fans(weight: Tensor, groups: int = 1) -> tuple[int, int]:
-    """The fan-in and fan-out of one affine map.
+    """Return the fan-in and fan-out of one affine map.
 
         fan_in  = weight.shape[1] * kernel          (shape[1] is already per group)
         fan_out = weight.shape[0] / groups * kernel
 
     Args:
-        weight: (out, in / groups, *kernel): a dense weight or a convolution's.
-        groups: of a grouped convolution.
+        weight: (out, in / groups, *kernel), of a dense layer or a convolution.
+        groups: groups of the convolution.
     Returns:
-        (fan_in, fan_out), connections of stride 1.
+        (fan_in, fan_out), the numbers of connections at stride 1.
     Raises:
-        InitError: if the weight has fewer than two axes, or `groups` does not divide its first.
+        InitError: if the weight has fewer than two dimensions, or `groups` does not divide the first.
     Source:
         Glorot & Bengio 2010, sec. 4.2.1 (n_i and n_{i+1}); with kernels, He et al. 2015, sec. 2.2.
 
@@ -47,18 +47,18 @@ def fans(weight: Tensor, groups: int = 1) -> tuple[int, int]:
 
 
 def check_weight(weight: Tensor, gain: float, groups: int = 1) -> None:
-    """Refuse what no scheme can fill, before anything is written."""
+    """Raise InitError if no scheme can initialise this weight with this gain."""
     check_storage(weight, "a weight")
     if not weight.is_floating_point():
-        raise InitError(f"a weight of {weight.dtype} cannot be filled: schemes draw real floating-point numbers.")
+        raise InitError(f"a weight of {weight.dtype} cannot be initialised: schemes draw real floating-point numbers.")
     fans(weight, groups)
     if not (math.isfinite(gain) and gain >= 0):
-        raise InitError(f"gain={gain} is not a factor on a standard deviation: pass a finite number of at least 0.")
+        raise InitError(f"gain must be a finite number of at least 0, got {gain}.")
 
 
 def check_storage(tensor: Tensor, what: str) -> None:
-    """Refuse a tensor that has no numbers yet; `what` names it in the message."""
+    """Raise InitError if the tensor has no values yet; `what` names it in the message."""
     if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
-        raise InitError(f"{what} is lazy and has no shape yet: send one batch through the model first.")
+        raise InitError(f"{what} is lazy and has no shape yet: run one batch through the model first.")
     if tensor.is_meta:
-        raise InitError(f"{what} is on the meta device and holds no numbers: call model.to_empty(device=...) first.")
+        raise InitError(f"{what} is on the meta device and has no values: call model.to_empty(device=...) first.")

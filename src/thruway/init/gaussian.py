@@ -15,15 +15,15 @@ __all__ = ["Function", "function_of", "mean_product", "mean_square", "mean_squar
 
 Function = Callable[[Tensor], Tensor]
 
-_REACH = 12  # standard deviations; what lies beyond weighs 4e-33
+_REACH = 12  # standard deviations; the tails beyond weigh 4e-33
 
 
 def function_of(activation: str | Function) -> Function:
-    """The function behind a name of `thruway.activations`, or the callable itself."""
+    """Return the function of a named activation, or the callable itself."""
     if isinstance(activation, str):
         return named(activation).function
     if not callable(activation):
-        raise ConfigError(f"an activation is a name or a callable on tensors, got {activation!r}.")
+        raise ConfigError(f"activation must be a name or a callable on tensors, got {activation!r}.")
     return activation
 
 
@@ -40,7 +40,7 @@ def mean_square_slope(function: Function, q: float) -> float:
 
 
 def mean_product(function: Function, q: float, correlation: float) -> float:
-    """E f(u) f(v) for u, v ~ N(0, q) of the given correlation."""
+    """E f(u) f(v) for u, v ~ N(0, q) with this correlation."""
     nodes, weights = _rule(_REACH, 12)
     u = math.sqrt(q) * nodes[:, None].expand(-1, len(nodes))
     v = math.sqrt(q) * (correlation * nodes[:, None] + math.sqrt(max(0.0, 1 - correlation**2)) * nodes[None, :])
@@ -48,16 +48,14 @@ def mean_product(function: Function, q: float, correlation: float) -> float:
 
 
 def slope(function: Function) -> Function:
-    """The derivative of an elementwise function, by autograd."""
+    """Return the derivative of an elementwise function, by autograd."""
 
     def derivative(u: Tensor) -> Tensor:
         with torch.enable_grad():
             point = u.detach().clone().requires_grad_()
             value = function(point)
             if not value.requires_grad:
-                raise ConfigError(
-                    f"{function!r} has no derivative that autograd knows: write it with torch operations."
-                )
+                raise ConfigError(f"autograd cannot differentiate {function!r}: write it with torch operations.")
             (result,) = torch.autograd.grad(value.sum(), point)
         return result
 
@@ -77,7 +75,7 @@ def _mean(values: Tensor, weights: Tensor, function: Function) -> float:
 @functools.cache
 def _rule(reach: int, points: int) -> tuple[Tensor, Tensor]:
     """Nodes and weights for E g(z), z ~ N(0, 1): Gauss-Legendre on intervals of length 1."""
-    # Not Gauss-Hermite, which is slow on kinks. An interval ends at 0, so ReLU is integrated exactly.
+    # Gauss-Hermite converges slowly at kinks. Here an interval ends at 0, so ReLU is integrated exactly.
     x, w = np.polynomial.legendre.leggauss(points)
     left = torch.arange(-reach, reach, dtype=torch.float64)[:, None]
     nodes = (left + (torch.from_numpy(x) + 1) / 2).flatten()

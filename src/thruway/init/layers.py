@@ -1,7 +1,7 @@
-"""How each kind of layer stores its maps: one row per kind, in one table.
+"""Table of layer types and the maps that their parameters hold.
 
-A row's function lists a module's own parameters as parts, each named after its parameter or, where one
-parameter holds several maps, after the map. A class that is not here can list its parts itself
+The function of a row lists the parameters of a module as parts. A part is named after its parameter, or after
+the map if the parameter holds several. A class that is not in the table can list its parts itself
 (`HasParts`). To add a torch layer, add its function and a row.
 """
 
@@ -17,11 +17,11 @@ LOOKUPS = (nn.Embedding, nn.EmbeddingBag)
 
 
 def parts_of(module: nn.Module, bias: float) -> Iterator[Part] | None:
-    """The parts a module says it has, or those of its class; None for a class that is not known.
+    """Return the parts from a module's `init_parts` or from the table; None for an unknown class.
 
-    A plain layer's bias starts at `bias`; a module that lists its parts gives each its own.
+    The bias of a layer from the table starts at `bias`; a module with `init_parts` sets its own.
     """
-    # isinstance() on a protocol looks only for the name, which is what is wanted here.
+    # isinstance() on a protocol only checks that the method exists, which is enough here.
     if isinstance(module, HasParts):
         return module.init_parts()
     for kinds, parts in LAYERS:
@@ -31,7 +31,7 @@ def parts_of(module: nn.Module, bias: float) -> Iterator[Part] | None:
 
 
 def _own(module: nn.Module, name: str) -> Tensor | None:
-    # A parametrised weight (spectral_norm and its kin) is an attribute, yet not a parameter: writing to it is lost.
+    # A parametrised weight (spectral_norm, ...) is an attribute but not a parameter: writing to it has no effect.
     return module._parameters.get(name)
 
 
@@ -42,7 +42,7 @@ def _dense(module: nn.Module, bias: float) -> Iterator[Part]:
 
 
 def _transposed_convolution(module: nn.Module, bias: float) -> Iterator[Part]:
-    """Stored (in, out / groups, *kernel): every group is turned to (out / groups, in / groups, *kernel)."""
+    """Stored as (in, out / groups, *kernel); each group is transposed to (out / groups, in / groups, *kernel)."""
     weight, groups = _own(module, "weight"), int(getattr(module, "groups", 1))
     if weight is None:
         return
@@ -55,7 +55,7 @@ def _transposed_convolution(module: nn.Module, bias: float) -> Iterator[Part]:
 
 
 def _bilinear(module: nn.Module, bias: float) -> Iterator[Part]:
-    """A unit sums over all pairs of inputs, so the pairs are its fan-in."""
+    """A unit sums over all pairs of inputs, so its fan-in is the number of pairs."""
     weight = _own(module, "weight")
     if weight is not None:
         yield Part("", weight.flatten(1), _own(module, "bias"), bias)
@@ -84,12 +84,12 @@ _GATES: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {
 
 
 def _recurrent(module: nn.Module, bias: float) -> Iterator[Part]:
-    """Every gate's block by itself. Of the two biases that a gate adds up, the second starts at 0."""
+    """One part per gate. A gate adds two biases; the second starts at 0."""
     gates = next(rows for kind, rows in _GATES.items() if isinstance(module, kind))
     for name, weight in module._parameters.items():
         if weight is None or not name.startswith("weight_"):
             continue
-        if name.startswith("weight_hr"):  # the LSTM's projection: one plain map
+        if name.startswith("weight_hr"):  # the LSTM's projection is a single map
             yield Part(name, weight, None, activation="linear")
             continue
         own_bias = _own(module, name.replace("weight_", "bias_", 1))
@@ -101,7 +101,7 @@ def _recurrent(module: nn.Module, bias: float) -> Iterator[Part]:
 
 
 def _attention(module: nn.Module, bias: float) -> Iterator[Part]:
-    """Query, key and value are three maps, whether stored as one weight or as three."""
+    """Query, key and value are three maps, stored as one weight or as three."""
     names = ("query", "key", "value")
     joint, joint_bias = _own(module, "in_proj_weight"), _own(module, "in_proj_bias")
     weights = [_own(module, f"{name[0]}_proj_weight") for name in names] if joint is None else list(joint.chunk(3))
@@ -109,7 +109,7 @@ def _attention(module: nn.Module, bias: float) -> Iterator[Part]:
     for name, weight, share in zip(names, weights, biases, strict=True):
         if weight is not None:
             yield Part(name, weight, share, bias, "linear")
-    for name in ("bias_k", "bias_v"):  # one more key and value, learnt: (1, 1, width)
+    for name in ("bias_k", "bias_v"):  # an additional learnt key and value: (1, 1, width)
         token = _own(module, name)
         if token is not None:
             yield Part(name, token.flatten(0, 1), None, activation="linear")

@@ -1,10 +1,10 @@
-"""What mean-field theory says of a random network, before any is built.
+"""Mean-field theory of random networks: variance map, fixed point, criticality and depth scale.
 
 In a wide network s = W z + b with Var W = sigma_w^2 / fan_in and Var b = sigma_b^2, pre-activations are Gaussian
-and their variance q obeys a map from layer to layer. Its fixed point q*, the slope chi_1 with which
-small differences grow, and the depth xi_c to which a signal reaches follow from the activation alone.
+and their variance q follows a map from layer to layer. Its fixed point q*, the growth chi_1 of small differences
+per layer, and the depth xi_c that a signal reaches depend on the activation and the two sigmas only.
 
-An activation is a name of `thruway.activations` or any elementwise, differentiable callable.
+An activation is a name from `thruway.activations` or any elementwise, differentiable callable.
 """
 
 import itertools
@@ -26,13 +26,13 @@ __all__ = [
     "variance_profile",
 ]
 
-# Slopes at a variance of 0 are taken just beside it: at 0 itself a kink has none.
+# Slopes at variance 0 are taken at this variance: at 0 itself a kink has no slope.
 _TINY = 1e-30
 _LEAST, _MOST = 1e-12, 1e12
 
 
 def variance_map(q: float, activation: str | Function, sigma_w: float, sigma_b: float = 0.0) -> float:
-    """The variance of the next layer's pre-activations, given this layer's.
+    """Return the variance of the next layer's pre-activations from the variance q of this layer's.
 
         q' = sigma_w^2 E f(sqrt(q) z)^2 + sigma_b^2,   z ~ N(0, 1)
 
@@ -49,9 +49,9 @@ def variance_map(q: float, activation: str | Function, sigma_w: float, sigma_b: 
 
 
 def fixed_point(activation: str | Function, sigma_w: float, sigma_b: float = 0.0, start: float = 1.0) -> float:
-    """The variance q* at which deep layers settle, coming from `start`: 0 if they fall silent, inf if they blow up.
+    """Return the variance q* to which deep layers converge from `start`: 0 if signals vanish, inf if they explode.
 
-    Where every q is fixed (ReLU at its critical point), that is `start` itself.
+    If every q is a fixed point (ReLU at its critical point), q* is `start`.
 
     Raises:
         ConfigError: if a sigma is negative or `start` is not positive.
@@ -64,7 +64,7 @@ def fixed_point(activation: str | Function, sigma_w: float, sigma_b: float = 0.0
     2.0
     """
     if not start > 0:
-        raise ConfigError(f"start={start} is not allowed: pass a positive variance.")
+        raise ConfigError(f"start must be a positive variance, got {start}.")
 
     def rise(q: float) -> float:
         change = variance_map(q, activation, sigma_w, sigma_b) - q
@@ -83,12 +83,12 @@ def fixed_point(activation: str | Function, sigma_w: float, sigma_b: float = 0.0
 
 
 def chi_1(activation: str | Function, sigma_w: float, sigma_b: float = 0.0) -> float:
-    """How a small difference between two inputs grows per layer, at the fixed point; gradients' squares too.
+    """Return the growth per layer of a small squared difference between two inputs, and of squared gradients.
 
         chi_1 = sigma_w^2 E f'(sqrt(q*) z)^2
 
-    Below 1 the network is ordered: signals become alike and gradients vanish. Above 1 it is chaotic and gradients
-    explode. At 1, critical, both pass.
+    Below 1 the network is ordered: signals converge and gradients vanish. Above 1 it is chaotic: gradients
+    explode. At 1, the critical point, both are preserved.
 
     Source:
         Schoenholz et al. 2017, sec. 2; for gradients, sec. 4.
@@ -101,11 +101,12 @@ def chi_1(activation: str | Function, sigma_w: float, sigma_b: float = 0.0) -> f
 
 
 def depth_scale(activation: str | Function, sigma_w: float, sigma_b: float = 0.0) -> float:
-    """The depth in layers, xi_c, over which the correlation of two inputs moves by a factor e; inf when critical.
+    """Return the depth xi_c, in layers, over which the correlation of two inputs changes by a factor e.
 
-        xi_c = -1 / ln(sigma_w^2 E f'(u) f'(v)),   u, v ~ N(0, q*) with the correlation c* that deep layers tend to
+        xi_c = -1 / ln(sigma_w^2 E f'(u) f'(v)),   u, v ~ N(0, q*) with the limit c* of the correlation in deep layers
 
-    In the ordered phase c* = 1 and this is -1 / ln chi_1. Networks train to about 6 xi_c.
+    It is infinite at the critical point. In the ordered phase c* = 1 and xi_c = -1 / ln chi_1. Networks can be
+    trained up to a depth of about 6 xi_c.
 
     Raises:
         ConfigError: if the variance has no finite fixed point.
@@ -128,12 +129,12 @@ def depth_scale(activation: str | Function, sigma_w: float, sigma_b: float = 0.0
 def critical(
     activation: str | Function, *, sigma_b: float | None = None, q: float | None = None
 ) -> tuple[float, float]:
-    """The (sigma_w, sigma_b) at the edge of chaos, chi_1 = 1: by bias (default 0), or by the variance q* wanted.
+    """Return the (sigma_w, sigma_b) at the edge of chaos, chi_1 = 1, for a given sigma_b (default 0) or variance q*.
 
-    Weights then start with std sigma_w / sqrt(fan_in), biases with sigma_b.
+    Initialise weights with standard deviation sigma_w / sqrt(fan_in), biases with sigma_b.
 
     Raises:
-        ConfigError: if both are given, or if the activation has no critical point there.
+        ConfigError: if sigma_b and q are both given, or if the activation has no critical point there.
     Source:
         Schoenholz et al. 2017, sec. 2.
 
@@ -144,27 +145,27 @@ def critical(
     (2.0, 0.0)
     """
     if q is not None and sigma_b is not None:
-        raise ConfigError(f"critical takes q or sigma_b, got q={q} and sigma_b={sigma_b}: each fixes the other.")
+        raise ConfigError(f"pass q or sigma_b, not both: each determines the other. Got q={q} and sigma_b={sigma_b}.")
     function = function_of(activation)
     if q is None:
         q = _critical_variance(function, 0.0 if sigma_b is None else sigma_b)
     elif not q > 0:
-        raise ConfigError(f"q={q} is not allowed: pass a positive variance.")
+        raise ConfigError(f"q must be a positive variance, got {q}.")
     weight_variance = 1 / _positive_slope(function, q)
     if sigma_b is None:
         bias_variance = q - weight_variance * mean_square(function, q)
         if bias_variance < -1e-9 * q:
             raise ConfigError(
-                f"there is no critical point with q={q}: at chi_1 = 1 the weights alone, sigma_w="
-                f"{math.sqrt(weight_variance):.6g}, make the variance larger. Try another q, or pass sigma_b."
+                f"there is no critical point with q={q}: at chi_1 = 1 the weights alone (sigma_w="
+                f"{math.sqrt(weight_variance):.6g}) give a larger variance. Pass another q, or sigma_b."
             )
-        # What is left of two equal numbers, as with ReLU, is no bias.
+        # A rounding error of two equal numbers, as with ReLU, counts as 0.
         sigma_b = math.sqrt(bias_variance) if bias_variance > 1e-12 * q else 0.0
     return math.sqrt(weight_variance), sigma_b
 
 
 def _critical_variance(function: Function, sigma_b: float) -> float:
-    """The least q* at which weights with chi_1 = 1 and this bias keep the variance."""
+    """Return the smallest q* that weights with chi_1 = 1 and this bias preserve."""
     _check(sigma_b=sigma_b)
     if sigma_b == 0 and mean_square(function, 0.0) == 0:
         return _TINY
@@ -177,8 +178,8 @@ def _critical_variance(function: Function, sigma_b: float) -> float:
         if excess(low) < 0 < excess(high):
             return _root(excess, low, high)
     raise ConfigError(
-        f"this activation has no critical point with sigma_b={sigma_b}: where chi_1 = 1 its variance never settles. "
-        "Pass sigma_b=0, or the variance q that you want."
+        f"this activation has no critical point with sigma_b={sigma_b}: where chi_1 = 1 its variance has no fixed "
+        "point. Pass sigma_b=0, or a variance q."
     )
 
 
@@ -190,23 +191,23 @@ def _positive_slope(function: Function, q: float) -> float:
 
 
 def _decorrelated_slope(function: Function, sigma_w: float, sigma_b: float, q: float) -> float:
-    """The slope of the correlation map at its fixed point below 1."""
+    """Return the slope of the correlation map at its fixed point below 1."""
     if math.isinf(q):
         raise ConfigError(
-            f"at sigma_w={sigma_w}, sigma_b={sigma_b} the variance grows without bound, so there is no depth scale: "
-            "choose a smaller sigma_w."
+            f"at sigma_w={sigma_w}, sigma_b={sigma_b} the variance grows without bound, so there is no depth scale. "
+            "Pass a smaller sigma_w."
         )
 
     def rise(correlation: float) -> float:
         return (sigma_w**2 * mean_product(function, q, correlation) + sigma_b**2) / q - correlation
 
-    # Just below 1 the map lies under the diagonal, because chi_1 > 1.
+    # Just below 1 the map lies below the diagonal, because chi_1 > 1.
     correlation = 0.0 if rise(0.0) <= 0 else _root(rise, 0.0, 1 - 1e-9)
     return sigma_w**2 * mean_product(slope(function), q, correlation)
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where a function changes sign, by halving."""
+    """Find a sign change of the function by bisection."""
     is_low_positive = function(low) > 0
     for _ in range(200):
         middle = (low + high) / 2
@@ -225,4 +226,4 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
 def _check(**named: float) -> None:
     for name, value in named.items():
         if not (math.isfinite(value) and value >= 0):
-            raise ConfigError(f"{name}={value} is not allowed: pass a finite number of at least 0.")
+            raise ConfigError(f"{name} must be a finite number of at least 0, got {value}.")

@@ -1,4 +1,4 @@
-"""Schemes that keep lengths: orthogonal maps, convolutions with one orthogonal tap, and networks that start linear."""
+"""Norm-preserving schemes: orthogonal maps, delta-orthogonal convolutions, and looks-linear networks."""
 
 import math
 
@@ -20,13 +20,13 @@ __all__ = [
 
 
 def orthogonal_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None, groups: int = 1) -> Tensor:
-    """A random orthogonal map times `gain`: the shorter of its sides is orthonormal.
+    """Fill a weight with a random orthogonal map times `gain`: its shorter side is orthonormal.
 
-    The weight is read as one (out / groups, in * kernel) matrix per group, each uniform over all
-    (semi-)orthogonal ones. Entries have root mean square gain / sqrt(longer side).
+    The weight is treated as one (out / groups, in * kernel) matrix per group, each drawn uniformly from the
+    (semi-)orthogonal matrices. Entries have root mean square gain / sqrt(longer side).
 
     Source:
-        Saxe, McClelland & Ganguli 2014; the sign rule that makes it uniform, Mezzadri 2007.
+        Saxe, McClelland & Ganguli 2014; the sign rule that makes the draw uniform: Mezzadri 2007.
 
     >>> w = orthogonal_(torch.empty(3, 5), generator=torch.Generator().manual_seed(0))
     >>> torch.allclose(w @ w.T, torch.eye(3), atol=1e-6)
@@ -47,12 +47,12 @@ def orthogonal_std(weight: Tensor, groups: int) -> float:
 def delta_orthogonal_(
     weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None, groups: int = 1
 ) -> Tensor:
-    """A convolution that only mixes channels, orthogonally, at its centre tap; all other taps are zero.
+    """Fill a convolution with an orthogonal map of the channels at the centre of its kernel, and zeros elsewhere.
 
-    With "same" padding the layer keeps the length of its input when it has at least as many output
-    as input channels; with fewer, it keeps that of all it passes on. An even kernel has no centre:
-    the tap is the one that `padding="same"` lays on the pixel itself. A dense weight is one tap,
-    so it gets `orthogonal_`.
+    With "same" padding the layer preserves the norm of its input if it has at least as many output as input
+    channels; with fewer, it preserves the norm of the part that it passes on. An even kernel has no centre:
+    the position is the one that `padding="same"` places on the pixel itself. A dense weight has a kernel of
+    one position, so it gets `orthogonal_`.
 
     Source:
         Xiao et al. 2018, delta-orthogonal kernels; fewer outputs than inputs is our extension.
@@ -74,7 +74,7 @@ def delta_orthogonal_(
 
 
 def delta_orthogonal_std(weight: Tensor, groups: int) -> float:
-    """Root mean square of the entries at gain 1, the zero taps included."""
+    """Root mean square of the entries at gain 1, zeros included."""
     kernel = fans(weight, groups)[0] // weight.shape[1]
     return 1 / math.sqrt(max(weight.shape[0] // groups, weight.shape[1]) * kernel)
 
@@ -88,23 +88,23 @@ def looks_linear_(
     reads_mirrored: bool = True,
     writes_mirrored: bool = False,
 ) -> Tensor:
-    """A rectifier network that starts as a linear, orthogonal one, and so has no shattered gradients.
+    """Fill a layer of a rectifier network that starts as a linear, orthogonal one, without shattered gradients.
 
-    Mirrored means that the second half of the units is the first with its sign turned. After a
-    concatenated rectifier, CReLU(s) = [relu(s), relu(-s)], a layer [V, -V] gives back V s; V is orthogonal
-    (delta-orthogonal in a convolution). With plain rectifiers the same comes of writing mirrored
-    units too. The four forms, by `reads_mirrored` (rows: what feeds the layer) and `writes_mirrored`:
+    Mirrored means that the second half of the units is the first half with the opposite sign. After a
+    concatenated rectifier, CReLU(s) = [relu(s), relu(-s)], a layer [V, -V] returns V s; V is orthogonal
+    (delta-orthogonal in a convolution). With plain rectifiers the layer before must output mirrored units
+    for this. The four forms, by `reads_mirrored` (the inputs are mirrored) and `writes_mirrored` (the outputs are):
 
         reads plain,    writes plain:      V
         reads plain,    writes mirrored:   [[V], [-V]]            first layer of a plain ReLU network
         reads mirrored, writes plain:      [V, -V]
         reads mirrored, writes mirrored:   [[V, -V], [-V, V]]     hidden layers of a plain ReLU network
 
-    The default, [V, -V], is the paper's: any layer that a CReLU feeds. The first layer of a CReLU network is
-    `orthogonal_`; the last one of a ReLU network is [V, -V].
+    The default, [V, -V], is the paper's, for any layer after a CReLU. The first layer of a CReLU network gets
+    `orthogonal_`, the last layer of a ReLU network [V, -V].
 
     Raises:
-        InitError: if a mirrored side has an odd number of units, or there are groups.
+        InitError: if a mirrored side has an odd number of units, or `groups` is not 1.
     Source:
         Balduzzi et al. 2017, looks-linear initialisation; the forms for plain ReLU are ours.
 
@@ -116,7 +116,7 @@ def looks_linear_(
     """
     check_weight(weight, gain, groups)
     if groups != 1:
-        raise InitError(f"looks_linear pairs units across the whole layer, got groups={groups}: use groups=1.")
+        raise InitError(f"looks_linear pairs units across the whole layer and needs groups=1, got groups={groups}.")
     for is_mirrored, side, size in (
         (writes_mirrored, "outputs", weight.shape[0]),
         (reads_mirrored, "inputs", weight.shape[1]),
@@ -150,10 +150,10 @@ def _half_shape(weight: Tensor, reads_mirrored: bool, writes_mirrored: bool) -> 
 def _orthogonal_blocks(
     weight: Tensor, groups: int, rows: int, columns: int, generator: torch.Generator | None
 ) -> Tensor:
-    """(groups, rows, columns), every block uniform over the semi-orthogonal matrices."""
+    """Draw blocks of shape (groups, rows, columns), each uniform over the semi-orthogonal matrices."""
     tall = (groups, max(rows, columns), min(rows, columns))
     q, r = torch.linalg.qr(normal(weight.new_empty(tall), 1.0, generator))
-    # QR alone fixes signs by convention, and is then not uniform.
+    # QR fixes the signs by convention, so its result alone is not uniform.
     signs = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0).to(q.dtype)
     blocks: Tensor = q * signs.unsqueeze(-2)
     return blocks if rows >= columns else blocks.mT

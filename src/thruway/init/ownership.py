@@ -1,4 +1,4 @@
-"""Which module says how a parameter starts, and that nothing of it is missed or told twice."""
+"""Assignment of every parameter to the module that initialises it; nothing is missed or repeated."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from thruway.init.fan import check_storage
 from thruway.init.layers import LOOKUPS, parts_of
 from thruway.init.parts import Part
 
-__all__ = ["Claim", "Parameters", "claims_of"]
+__all__ = ["OwnedPart", "Parameters", "list_owned_parts"]
 
 
 class Parameters:
-    """A model's parameters by name, by identity, and by the memory they lie in."""
+    """Index of a model's parameters by name, by identity, and by storage."""
 
     def __init__(self, model: nn.Module) -> None:
         self.names: dict[int, list[str]] = {}
@@ -28,8 +28,8 @@ class Parameters:
                 self.tensors[id(parameter)] = parameter
                 self._at.setdefault(parameter.untyped_storage().data_ptr(), []).append(parameter)
 
-    def holding(self, view: Tensor) -> nn.Parameter | None:
-        """The parameter that `view` lies in."""
+    def containing(self, view: Tensor) -> nn.Parameter | None:
+        """Return the parameter whose memory contains `view`; None if there is none."""
         if id(view) in self.tensors:
             return self.tensors[id(view)]
         first, last = _span(view)
@@ -41,8 +41,8 @@ class Parameters:
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A part, where it stands, and which of its tensors this module has the say over."""
+class OwnedPart:
+    """A part of a module, and whether the module initialises its weight and its bias."""
 
     path: str
     module: nn.Module
@@ -53,24 +53,24 @@ class Claim:
     owns_bias: bool
 
 
-def claims_of(model: nn.Module, parameters: Parameters, bias: float) -> list[Claim]:
-    """Every part of the model, in the order of its modules.
+def list_owned_parts(model: nn.Module, parameters: Parameters, bias: float) -> list[OwnedPart]:
+    """List the parts of all modules, in the model's order.
 
-    A parameter that several modules share belongs to the first of them, an embedding only if nobody else wants it:
-    rows of unit variance would make a map of fan-in n too large by sqrt(n).
+    A parameter shared by several modules belongs to the first of them. An embedding owns a shared parameter only if
+    no other module uses it: rows of unit variance would make a map of fan-in n too large by sqrt(n).
     """
     found = list(_found(model, parameters, bias))
     owner: dict[int, nn.Module] = {}
-    for _, module, _, weight_in, bias_in in sorted(found, key=lambda claim: isinstance(claim[1], LOOKUPS)):
+    for _, module, _, weight_in, bias_in in sorted(found, key=lambda entry: isinstance(entry[1], LOOKUPS)):
         for parameter in (weight_in, bias_in):
             if parameter is not None:
                 owner.setdefault(id(parameter), module)
-    claims = [
-        Claim(*claim, owner[id(claim[3])] is claim[1], claim[4] is not None and owner[id(claim[4])] is claim[1])
-        for claim in found
+    owned = [
+        OwnedPart(*entry, owner[id(entry[3])] is entry[1], entry[4] is not None and owner[id(entry[4])] is entry[1])
+        for entry in found
     ]
-    _check_cover(claims, parameters)
-    return claims
+    _check_cover(owned, parameters)
+    return owned
 
 
 _Found = tuple[str, nn.Module, Part, nn.Parameter, nn.Parameter | None]
@@ -86,37 +86,37 @@ def _found(model: nn.Module, parameters: Parameters, bias: float) -> Iterator[_F
 
 
 def _home(parameters: Parameters, view: Tensor, part: Part, path: str, module: nn.Module) -> nn.Parameter:
-    parameter = parameters.holding(view)
+    parameter = parameters.containing(view)
     if parameter is None:
         raise InitError(
-            f"part {part.name!r} of {type(module).__name__} at {path or 'the top'!r} is no view of a parameter of the "
-            "model, so writing to it would be lost: let init_parts() yield slices of parameters, not copies."
+            f"part {part.name!r} of {type(module).__name__} at {path or 'the top'!r} is not a view of a parameter "
+            "of the model, so writing to it has no effect: let init_parts() yield slices of parameters, not copies."
         )
     return parameter
 
 
-def _check_cover(claims: list[Claim], parameters: Parameters) -> None:
-    """Every element of a claimed parameter is in exactly one part."""
-    seen: dict[int, tuple[Tensor, Claim]] = {}
-    for claim in claims:
+def _check_cover(owned: list[OwnedPart], parameters: Parameters) -> None:
+    """Check that each element of every owned parameter is in exactly one part."""
+    seen: dict[int, tuple[Tensor, OwnedPart]] = {}
+    for entry in owned:
         pieces = (
-            (claim.owns_weight, claim.part.weight, claim.weight_in),
-            (claim.owns_bias, claim.part.bias, claim.bias_in),
+            (entry.owns_weight, entry.part.weight, entry.weight_in),
+            (entry.owns_bias, entry.part.bias, entry.bias_in),
         )
         for is_owned, view, parameter in pieces:
             if is_owned and view is not None and parameter is not None:
-                count, _ = seen.setdefault(id(parameter), (_blank(parameter), claim))
+                count, _ = seen.setdefault(id(parameter), (_blank(parameter), entry))
                 first, _ = _span(parameter)
                 count.as_strided(view.shape, view.stride(), view.storage_offset() - first).add_(1)
-    for identity, (count, claim) in seen.items():
+    for identity, (count, entry) in seen.items():
         parameter = parameters.tensors[identity]
         visits = count.as_strided(parameter.shape, parameter.stride(), 0)
         missed, repeated = int((visits == 0).sum()), int((visits > 1).sum())
         if missed or repeated:
-            name, kind = parameters.names[identity][0], type(claim.module).__name__
+            name, kind = parameters.names[identity][0], type(entry.module).__name__
             raise InitError(
-                f"the parts of {kind} do not divide parameter {name!r}: of its {parameter.numel()} elements {missed} "
-                f"are in no part and {repeated} in more than one. Let init_parts() yield views that cover each once."
+                f"the parts of {kind} do not cover parameter {name!r} exactly: of its {parameter.numel()} elements "
+                f"{missed} are in no part and {repeated} in more than one. Correct the views that init_parts() yields."
             )
 
 
@@ -126,6 +126,6 @@ def _blank(parameter: nn.Parameter) -> Tensor:
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:
-    """First and last element, counted from the start of the storage."""
+    """Positions of the first and the last element in the storage."""
     first = int(tensor.storage_offset())
     return first, first + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))

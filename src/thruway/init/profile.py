@@ -1,4 +1,4 @@
-"""How activations and gradients shrink or grow along a stack, as theory predicts it."""
+"""Predicted variances of activations and gradients in every layer of a random stack."""
 
 import itertools
 import re
@@ -14,21 +14,21 @@ from thruway.init.parts import HasParts
 
 __all__ = ["VarianceProfile", "stack_of", "variance_profile"]
 
-# H of a layer, or of one layer in a stack; the "gate.transform" of a wrapper is a gate.
+# H of a layer, or of one layer of a stack; "gate.transform" in a wrapper is a gate.
 _TRANSFORM = re.compile(r"(\d+\.)?transform")
 
 
 @dataclass(frozen=True)
 class VarianceProfile:
-    """Predicted mean squares, one number per layer; they are variances where the mean is 0.
+    """Predicted mean squares, one number per layer: variances where the mean is 0.
 
     For L layers s^i = W^i z^i + b^i, z^(i+1) = f(s^i), i = 0..L-1, averaged over units:
 
     Attributes:
         activations: z^0 = x to z^L, L + 1 numbers.
         pre_activations: s^0 to s^(L-1), L numbers.
-        gradients: d cost / d s^i, L numbers; the last is what was given.
-        weight_gradients: d cost / d W^i of one example, L numbers.
+        gradients: d cost / d s^i, L numbers; the last is `gradient_variance`.
+        weight_gradients: d cost / d W^i for one example, L numbers.
     """
 
     activations: tuple[float, ...]
@@ -45,28 +45,29 @@ def variance_profile(
     activation: str | Function = "linear",
     bias_variance: float = 0.0,
 ) -> VarianceProfile:
-    """Predict the signal and the gradient in every layer of a random stack, without building it.
+    """Predict the variance of the signal and of the gradient in every layer of a random stack, without building it.
 
         Var z^i      = Var x prod_{i' < i} n_i' Var W^i'
         Var dC/ds^i  = Var dC/ds^d prod_{i < i' <= d} n_(i'+1) Var W^i'
         Var dC/dW^i  = Var z^i Var dC/ds^i
 
-    for f = identity and d = L - 1 the last layer. Otherwise each factor forward is joined by E f(sqrt(q^i) z)^2 / q^i,
-    each one back by E f'(sqrt(q^i) z)^2, where q^i is the mean square of s^i.
+    for f = identity and d = L - 1 the last layer. For another f each factor of the forward product is multiplied by
+    E f(sqrt(q^i) z)^2 / q^i and each factor of the backward products by E f'(sqrt(q^i) z)^2; q^i is the mean square
+    of s^i.
 
     Args:
-        widths: n_0 to n_L, units.
-        weight_variances: Var W^0 to Var W^(L-1), of single entries.
+        widths: units n_0 to n_L.
+        weight_variances: variances Var W^0 to Var W^(L-1) of the entries.
         x_variance: mean square of the inputs.
-        gradient_variance: mean square of d cost / d s of the last layer.
-        activation: f, by name or as a callable; also after the last layer.
-        bias_variance: of every bias.
+        gradient_variance: mean square of d cost / d s^d in the last layer.
+        activation: f, a name or a callable; it also follows the last layer.
+        bias_variance: variance of every bias.
     Raises:
-        ShapeError: if there is not one more width than there are variances.
+        ShapeError: if the number of widths is not the number of variances plus one.
         ConfigError: if a width is below 1 or a variance negative.
     Source:
-        Glorot & Bengio 2010, eqs. 4-7, with the products over exactly the weights above s^i; the printed
-        eq. 6 has one factor too many. Non-linear: Schoenholz et al. 2017, secs. 2 and 4.
+        Glorot & Bengio 2010, eqs. 4-7, with products over exactly the weights above s^i: eq. 6 as
+        printed has one factor too many. Non-linear: Schoenholz et al. 2017, secs. 2 and 4.
 
     >>> profile = variance_profile([100] * 4, [1 / 300] * 3)
     >>> [round(v, 4) for v in profile.activations], [round(v, 4) for v in profile.gradients]
@@ -76,12 +77,10 @@ def variance_profile(
     """
     if len(widths) != len(weight_variances) + 1:
         raise ShapeError(
-            f"L layers have L + 1 widths: got {len(widths)} widths for {len(weight_variances)} weight variances."
+            f"L layers have L + 1 widths, got {len(widths)} widths for {len(weight_variances)} weight variances."
         )
     if min(widths) < 1 or min(x_variance, gradient_variance, bias_variance, *weight_variances) < 0:
-        raise ConfigError(
-            f"widths start at 1 and variances at 0, got widths {widths} and variances {weight_variances}."
-        )
+        raise ConfigError(f"widths must be at least 1 and variances at least 0, got {widths} and {weight_variances}.")
     function = function_of(activation)
     activations, pre_activations = [float(x_variance)], []
     for width, variance in zip(widths, weight_variances, strict=False):
@@ -96,14 +95,14 @@ def variance_profile(
 
 
 def stack_of(model: nn.Module) -> tuple[list[int], list[float]]:
-    """The widths and weight variances of a model's dense layers, as `variance_profile` takes them.
+    """Return the widths and weight variances of a model's dense layers, the arguments of `variance_profile`.
 
-    Layers are `nn.Linear`, Plain, and the transform H of highway layers, in the order they were registered; gates are
-    left out. Variances are the mean squares of the weights as they are now.
+    Layers are `nn.Linear`, Plain, and the transform H of highway layers, in the order of their registration; gates are
+    left out. Variances are the mean squares of the current weights.
 
     Raises:
         ShapeError: if the model has no such layer, or they do not form one chain.
-        InitError: if a module holds weights that are none of these: the profile would leave them out.
+        InitError: if a module has other weights, which the profile would leave out.
 
     >>> net = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 1))
     >>> _ = [nn.init.constant_(layer.weight, 0.5) for layer in (net[0], net[2])]
@@ -112,20 +111,20 @@ def stack_of(model: nn.Module) -> tuple[list[int], list[float]]:
     """
     weights = list(_dense_weights(model))
     if not weights:
-        raise ShapeError(f"{type(model).__name__} has no dense layer: pass widths and variances by hand.")
+        raise ShapeError(f"{type(model).__name__} has no dense layer. Pass widths and variances directly.")
     for first, second in itertools.pairwise(weights):
         if first.shape[0] != second.shape[1]:
             raise ShapeError(
-                f"the dense layers of {type(model).__name__} form no chain: one puts out {first.shape[0]}, the "
-                f"next reads {second.shape[1]}. Pass widths and variances by hand."
+                f"the dense layers of {type(model).__name__} form no chain: a layer has {first.shape[0]} outputs, the "
+                f"next one {second.shape[1]} inputs. Pass widths and variances directly."
             )
     widths = [weights[0].shape[1], *(weight.shape[0] for weight in weights)]
     return widths, [float(weight.detach().to(torch.float64).square().mean()) for weight in weights]
 
 
 def _dense_weights(model: nn.Module) -> Iterator[Tensor]:
-    """The (outputs, inputs) weights of a chain of layers, the first layer first."""
-    inside_linear: set[int] = set()  # where a parametrised weight lies
+    """Yield the (outputs, inputs) weights of a chain of layers, first layer first."""
+    inside_linear: set[int] = set()  # ids of the submodules that hold a parametrised weight
     for name, module in model.named_modules():
         if id(module) in inside_linear:
             continue
@@ -138,7 +137,7 @@ def _dense_weights(model: nn.Module) -> Iterator[Tensor]:
         has_own = next(module.parameters(recurse=False), None) is not None
         if any(weight.dim() != 2 for weight in maps) or ((parts or has_own) and not maps):
             raise InitError(
-                f"{name or 'the model itself'!r} ({type(module).__name__}) holds weights that have no place in a chain "
-                "of dense layers. Pass widths and variances by hand."
+                f"{name or 'the model itself'!r} ({type(module).__name__}) has weights that do not belong to a chain "
+                "of dense layers. Pass widths and variances directly."
             )
         yield from maps

@@ -1,12 +1,11 @@
-"""Initial weights, one function per scheme and one table of them all.
+"""Initialisation schemes: one function per scheme, and a table of all of them.
 
-Every scheme fills `weight`, (out, in / groups, *kernel), in place and returns it; a view of a
-parameter is written through. `gain` multiplies the scheme's standard deviation. Numbers are drawn
-contiguously in at least float32 on the generator's device and then copied, so a weight gets the
-same ones whether it is a view or not and wherever it lives. Without a generator torch's default
-one is used, as in `torch.nn.init`.
+Every scheme fills `weight`, (out, in / groups, *kernel), in place and returns it; `weight` may be a view of a
+parameter. `gain` multiplies the scheme's standard deviation. Numbers are drawn contiguously in at least
+float32 on the generator's device and then copied, so that a weight gets the same values as a view and on any
+device. Without a generator torch's default generator is used, as in `torch.nn.init`.
 
-To add a scheme, write the function and its row.
+To add a scheme, write its function and its row.
 """
 
 import math
@@ -50,7 +49,7 @@ __all__ = [
 
 
 def standard_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None, groups: int = 1) -> Tensor:
-    """The once common heuristic, which shrinks variances by 3 per layer; also what `torch.nn.Linear` does by itself.
+    """The former standard heuristic, also the default of `torch.nn.Linear`; divides variances by 3 per layer.
 
         W ~ U[-gain / sqrt(fan_in), gain / sqrt(fan_in)],   Var W = gain^2 / (3 fan_in)
 
@@ -67,7 +66,7 @@ def standard_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | No
 def glorot_uniform_(
     weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None, groups: int = 1
 ) -> Tensor:
-    """Glorot's "normalized" initialisation: a compromise that keeps both activations and gradients level.
+    """Glorot's "normalized" initialisation: a compromise between constant variance of activations and of gradients.
 
         W ~ U[-a, a],  a = gain sqrt(6 / (fan_in + fan_out)),   Var W = 2 gain^2 / (fan_in + fan_out)
 
@@ -98,7 +97,7 @@ def glorot_normal_(
 def he_uniform_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None, groups: int = 1) -> Tensor:
     """He's initialisation for rectifiers, uniform: W ~ U[-a, a], a = gain sqrt(6 / fan_in).
 
-    The rectifier's own gain sqrt(2) is part of the scheme: leave `gain` at 1 for a ReLU layer.
+    The scheme includes the rectifier's gain sqrt(2): leave `gain` at 1 for a ReLU layer.
 
     Source:
         He et al. 2015, eq. 10.
@@ -113,7 +112,7 @@ def he_uniform_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | 
 def he_normal_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None, groups: int = 1) -> Tensor:
     """He's initialisation for rectifiers: Var W = 2 gain^2 / fan_in.
 
-    The rectifier's own gain sqrt(2) is part of the scheme: leave `gain` at 1 for a ReLU layer.
+    The scheme includes the rectifier's gain sqrt(2): leave `gain` at 1 for a ReLU layer.
     `he_normal_(w)` equals `lecun_normal_(w, gain=sqrt(2))`.
 
     Source:
@@ -130,7 +129,7 @@ def he_normal_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | N
 def lecun_uniform_(
     weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None, groups: int = 1
 ) -> Tensor:
-    """Unit variance forward, uniform: W ~ U[-a, a], a = gain sqrt(3 / fan_in).
+    """LeCun's initialisation, uniform, for unit variance forward: W ~ U[-a, a], a = gain sqrt(3 / fan_in).
 
     Source:
         LeCun, Bottou, Orr & Müller 1998, "Efficient BackProp", sec. 4.6.
@@ -145,7 +144,7 @@ def lecun_uniform_(
 def lecun_normal_(
     weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None, groups: int = 1
 ) -> Tensor:
-    """Unit variance forward: Var W = gain^2 / fan_in. What SELU networks ask for, with gain 1.
+    """LeCun's initialisation for unit variance forward: Var W = gain^2 / fan_in. SELU networks need it with gain 1.
 
     Source:
         LeCun, Bottou, Orr & Müller 1998, "Efficient BackProp", sec. 4.6.
@@ -157,7 +156,7 @@ def lecun_normal_(
 
 
 def zeros_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None, groups: int = 1) -> Tensor:
-    """All zeros: for the last map of a residual branch, or as the control that must not train. Draws nothing.
+    """All zeros: for the last map of a residual branch, or as a control that cannot train. Draws no random numbers.
 
     >>> zeros_(torch.ones(1, 2))
     tensor([[0., 0.]])
@@ -167,10 +166,10 @@ def zeros_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | None 
 
 
 def gain(activation_name: str) -> float:
-    """The factor on an initial standard deviation that suits the activation which follows.
+    """Return the factor on the initial standard deviation for a layer followed by this activation.
 
     Raises:
-        ConfigError: naming the nearest known activation.
+        ConfigError: for an unknown name; the message suggests the nearest one.
 
     >>> round(gain("relu"), 4), gain("tanh")
     (1.4142, 1.0)
@@ -223,14 +222,13 @@ class _Fill(Protocol):
 
 @dataclass(frozen=True)
 class Scheme:
-    """One row; calling it fills a weight as its function does.
+    """A row of `SCHEMES`; calling it fills a weight.
 
     Attributes:
-        std: the standard deviation of the entries at gain 1 (their root mean square where they are
-            not independent), from a weight's shape and groups.
-        takes_activation_gain: whether `initialize(gain="auto")` multiplies by the gain of the
-            activation that follows. Not where the scheme holds its gain already (He's sqrt(2)) or
-            is a fixed recipe.
+        std: standard deviation of the entries at gain 1 (their root mean square if they are not
+            independent), from a weight and its groups.
+        takes_activation_gain: If True, `initialize(gain="auto")` multiplies by the gain of the activation
+            that follows. False if the scheme includes its gain (He's sqrt(2)) or is a fixed recipe.
 
     >>> SCHEMES["he_normal"].std(torch.empty(5, 8), 1)
     0.5
@@ -266,10 +264,10 @@ SCHEMES: dict[str, Scheme] = {
 
 
 def scheme(name: str) -> Scheme:
-    """The row called `name`.
+    """Return the scheme called `name`.
 
     Raises:
-        ConfigError: naming the nearest known scheme.
+        ConfigError: for an unknown name; the message suggests the nearest one.
 
     >>> scheme("orthogonal").takes_activation_gain
     True

@@ -11,7 +11,7 @@ from thruway.integrations.keras_parts import (
     map_starts,
     refuse_habits,
 )
-from thruway.nn.accepts import accept_carry, accept_gate_bias
+from thruway.nn.argument_checks import check_carry, check_gate_bias
 from thruway.nn.same_conv import SameConv, same_conv
 
 __all__ = ["NAMES", "layers"]
@@ -56,7 +56,7 @@ def layers() -> dict[str, Any]:
             refuse_habits(type(self).__name__, self.like, activation, arguments)
             super().__init__(**arguments)
             self.activation = keras.activations.get(activation)
-            self.gate_bias, self.carry = accept_gate_bias(gate_bias), accept_carry(carry)
+            self.gate_bias, self.carry = check_gate_bias(gate_bias), check_carry(carry)
             self.kernel_initializer = keras.initializers.get(kernel_initializer)
             self.bias_initializer = keras.initializers.get(bias_initializer)
             self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)

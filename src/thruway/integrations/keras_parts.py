@@ -6,7 +6,7 @@ from typing import Any
 
 from thruway.activations import ACTIVATIONS
 from thruway.errors import ConfigError, ShapeError, unknown_name
-from thruway.nn.accepts import CARRIES
+from thruway.nn.argument_checks import CARRIES
 
 __all__ = ["accept_data_format", "accept_width", "activation_name", "import_keras", "map_starts", "refuse_habits"]
 

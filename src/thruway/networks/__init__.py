@@ -1,4 +1,4 @@
-"""Whole networks, with the block as an argument."""
+"""Whole networks from the papers: MLPs, residual, gated, highway, maxout and VGG networks."""
 
 from thruway.networks.conv_net import ConvNet
 from thruway.networks.fitnet import FITNETS, fitnet

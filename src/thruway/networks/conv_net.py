@@ -1,27 +1,27 @@
-"""A chain of convolutional layers with a classifier on top: the shape of the nets before residual ones."""
+"""Sequential convolutional network with a classifier, the common structure of networks before residual ones."""
 
 from torch import Tensor, nn
 
 from thruway.errors import ShapeError
-from thruway.networks.images import accept_images
+from thruway.networks.images import check_images
 
 __all__ = ["ConvNet"]
 
 
 class ConvNet(nn.Module):
-    """Layers one after the other, and a classifier: logits = head(layers(x)).
+    """A sequence of layers and a classifier: logits = head(layers(x)).
 
-    Layers are named and numbered from the images upwards, conv1, highway2, ..., as they are counted; poolings and
-    dropout lie between them, so that leaving those out renames nothing.
+    Layers are named and numbered from the input on, conv1, highway2, ..., without the poolings and dropout layers
+    between them.
 
     Args:
-        layers: (batch, inputs, height, width) to maps.
-        head: maps to (batch, classes), without a softmax: the loss applies it.
+        layers: module from (batch, inputs, height, width) to feature maps.
+        head: module from feature maps to (batch, classes), without a softmax: the loss applies it.
         inputs: channels of the images.
-        size: side of the images, where the head has one weight for each point of the map; None for any size.
+        size: height and width of the images if the head depends on it; None: any size.
     Raises:
-        ShapeError: when called on something that is no batch of images with `inputs` channels, or of another size
-            or type.
+        ShapeError: when called on an input that is not a batch of images with `inputs` channels, or of another size
+            or dtype.
 
     >>> import torch
     >>> net = ConvNet(nn.Sequential(), nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), inputs=1, size=4)
@@ -37,11 +37,11 @@ class ConvNet(nn.Module):
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        accept_images(self, x, self.inputs)
+        check_images(self, x, self.inputs)
         if self.size is not None and tuple(x.shape[2:]) != (self.size, self.size):
             raise ShapeError(
                 f"this ConvNet was built for images of {self.size}x{self.size}, got an input of shape "
-                f"{tuple(x.shape)}. Build it with size= the side of its images."
+                f"{tuple(x.shape)}. Pass the size of the images when you build it: size=..."
             )
         logits: Tensor = self.head(self.layers(x))
         return logits

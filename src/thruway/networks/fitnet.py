@@ -1,4 +1,4 @@
-"""FitNets: the thin and deep maxout networks that the first highway networks on CIFAR were compared with."""
+"""FitNets: thin deep maxout networks, the baseline of the first highway networks on CIFAR."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -8,13 +8,13 @@ from torch import nn
 
 from thruway.errors import ConfigError
 from thruway.networks.conv_net import ConvNet
-from thruway.networks.images import start_
+from thruway.networks.images import materialize_
 from thruway.nn import Dropout, Maxout
-from thruway.nn.accepts import accept_generator, accept_probability, accept_size
+from thruway.nn.argument_checks import check_generator, check_probability, check_size
 
 __all__ = ["FITNETS", "fitnet"]
 
-# Units of each convolution, stage by stage; a pooling ends each stage.
+# Units of each convolution, stage by stage; each stage ends with a pooling.
 FITNETS: dict[int, tuple[tuple[int, ...], ...]] = {
     1: ((16, 16, 16), (32, 32, 32), (48, 48, 64)),  # 11 layers, ~250K: "Fitnet A"
     4: ((32, 32, 32, 48, 48), (80,) * 6, (128,) * 6),  # 19 layers, ~2.5M: "Fitnet B"
@@ -38,35 +38,35 @@ def fitnet(
 ) -> ConvNet:
     """A FitNet: 3x3 maxout convolutions in three pooled stages, a dense maxout layer, and a linear one.
 
-    Nothing goes round its layers; published, it was trained in two stages, with hints from a wider teacher. Max
-    poolings halve the map and round up, and the last leaves one point, 8x8 at 32x32 as published; so images may have
-    any size.
+    It has no skip connections; the published networks were trained in two stages with hints from a wider teacher. Max
+    poolings halve the size and round up; the last one pools the whole map (8x8 for 32x32 images, as published), so
+    images may have any size.
 
-    What is known of the layers: those of Fitnet 4 stand in its authors' configuration for CIFAR-10, but for one doubt:
-    there the dense layer has five pieces, and the count of their own script is then 2,736,712 weights. Two give
-    2,544,712, nearer to the ~2.5M that they print. Those of Fitnet 1 come from the paper's table by
-    way of others' code; two pieces throughout give 249,576 weights for ~250K, five in the dense layer 345,576. So two
-    is what we take; `hidden_pieces=5` is the configuration. Those counts leave biases out, as their authors do.
+    Sources of the layers: those of Fitnet 4 are in its authors' configuration for CIFAR-10, with one open question:
+    the dense layer has five pieces there, which gives 2,736,712 weights. Two pieces give 2,544,712, closer to the
+    published ~2.5M. The layers of Fitnet 1 are from the paper's table, through other people's code; two pieces
+    throughout give 249,576 weights for the published ~250K, five in the dense layer 345,576. So the default is two;
+    `hidden_pieces=5` follows the configuration. These counts leave out biases, as the authors do.
 
-    Ours: the weights start with variance 1 / fan_in, at which two pieces neither grow nor shrink with depth (published:
-    uniform within ±0.005, and a bound on every kernel's norm, which is left to the training). Published nets have no
-    dropout of their own.
+    Different from the published networks: the weights start with variance 1 / fan_in, which preserves the mean square
+    with two pieces (published: uniform within ±0.005, and a bound on the norm of every kernel, which is up to the
+    training loop). The published networks have no dropout.
 
     Args:
         number: a key of FITNETS.
-        inputs: channels of the images: 1 for grey ones.
-        classes: logits.
-        widths: units of each convolution, stage by stage; None for those of `number`.
+        inputs: channels of the images, 1 for greyscale.
+        classes: number of logits.
+        widths: units of each convolution, stage by stage; None: those of `number`.
         hidden: units of the dense maxout layer.
         pieces: linear pieces of each unit of a convolution, at least 2.
         hidden_pieces: the same for the dense layer.
-        dropout: probability of dropping a number before each stage and before the linear layer; 0 for none.
-        coins: generator of the dropout, see `nn.Dropout`; None uses torch's global one.
-        generator: where all weights are drawn from; None draws from torch's global generator, as torch's layers do.
+        dropout: dropout probability before each stage and before the linear layer.
+        coins: generator of the dropout masks, see `nn.Dropout`; None: torch's global generator.
+        generator: source of all initial weights; None: torch's global generator.
     Raises:
         ConfigError: for an unknown number, a size below 1, fewer than 2 pieces, a stage without a convolution, or
-            widths that are no stages.
-        ShapeError: when called on something that is no batch of images with `inputs` channels, in the weights' type.
+            widths that are not a list of lists.
+        ShapeError: when called on an input that is not a batch of images with `inputs` channels and the weights' dtype.
     Source:
         Romero, Ballas, Ebrahimi Kahou, Chassang, Gatta & Bengio 2015 (FitNets), sec. 3.1, and the authors' published
         configuration; counts as in Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), table 2.
@@ -76,22 +76,22 @@ def fitnet(
     (['conv1', 'conv2', 'pool1', 'conv3', 'pool2'], torch.Size([2, 10]))
     """
     if isinstance(number, bool) or not isinstance(number, int) or number not in FITNETS:
-        known = " and ".join(map(str, FITNETS))
-        raise ConfigError(f"the FitNets here are {known}, got number={number!r}. For other layers pass widths=.")
+        known = " or ".join(map(str, FITNETS))
+        raise ConfigError(f"number must be {known}, got {number!r}. For other layers pass widths=.")
     given = FITNETS[number] if widths is None else widths
     if not isinstance(given, Sequence) or any(not isinstance(stage, Sequence) for stage in given):
         raise ConfigError(
-            f"widths are lists of units, one list for each stage, got {widths!r}. Three stages of one convolution: "
-            "widths=[[16], [32], [64]]."
+            f"widths must be lists of units, one list per stage, got {widths!r}. For three stages of one convolution "
+            "pass widths=[[16], [32], [64]]."
         )
-    stages = [[accept_size("a width", width) for width in stage] for stage in given]
+    stages = [[check_size("a width", width) for width in stage] for stage in given]
     if not all(stages) or not stages:
-        raise ConfigError(f"widths={widths!r} has a stage without a convolution: pass at least one width for each.")
-    inputs, classes = accept_size("inputs", inputs), accept_size("classes", classes)
-    hidden, drop = accept_size("hidden", hidden), accept_probability("dropout", dropout)
-    pieces = accept_size("pieces", pieces, least=2)
-    hidden_pieces = accept_size("hidden_pieces", hidden_pieces, least=2)
-    accept_generator("coins", coins)
+        raise ConfigError(f"widths={widths!r} has a stage without a convolution: pass at least one width per stage.")
+    inputs, classes = check_size("inputs", inputs), check_size("classes", classes)
+    hidden, drop = check_size("hidden", hidden), check_probability("dropout", dropout)
+    pieces = check_size("pieces", pieces, least=2)
+    hidden_pieces = check_size("hidden_pieces", hidden_pieces, least=2)
+    check_generator("coins", coins)
     device = torch.get_default_device() if device is None else device
     with torch.device("meta"):
         layers = nn.Sequential(OrderedDict(_layers(inputs, stages, pieces, drop, coins)))
@@ -101,8 +101,8 @@ def fitnet(
             head[f"dropout{len(stages) + 1}"] = Dropout(drop, coins)
         head["linear"] = nn.Linear(hidden, classes)
         net = ConvNet(layers, nn.Sequential(head), inputs)
-    # He's variance would double the mean square in each layer, 2^18 times in Fitnet 4.
-    return start_(net, device, dtype, generator, "lecun_normal")
+    # He's variance would double the mean square in each layer: a factor of 2^18 in Fitnet 4.
+    return materialize_(net, device, dtype, generator, "lecun_normal")
 
 
 def _layers(

@@ -1,7 +1,7 @@
-"""The ways in which a residual module's branch and shortcut were joined: those of He et al.'s test, and the reply's.
+"""Ways to join the branch and the shortcut of a residual module, from He et al. 2016 and from Srivastava's 2025 reply.
 
-One row each in JOININGS; to add one, write its function and its row. F is conv-BN-relu-conv-BN throughout, x stands
-for what the shortcut passes on, and g = sigmoid(1x1 conv(x)).
+Each is a row of JOININGS; to add one, write its function and its row. F is conv-BN-relu-conv-BN, x is the output of
+the shortcut, and g = sigmoid(1x1 conv(x)).
 """
 
 from collections.abc import Callable
@@ -14,19 +14,19 @@ from thruway.networks.gated_modules import Blend, Gate, GatedShortcut, Scaled
 from thruway.networks.resnet_modules import BRANCHES, ORDERS, SHORTCUTS, Convolution
 from thruway.nn import Dropout, Residual
 
-__all__ = ["JOININGS", "Joining", "Place"]
+__all__ = ["JOININGS", "Joining", "ModuleSpec"]
 
 _ORDER = ORDERS["post"]
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a module stands, and what it may be built from."""
+class ModuleSpec:
+    """Sizes and settings of one module, with builders for its parts."""
 
     inputs: int
     width: int
     stride: int
-    resize: str  # a key of SHORTCUTS: what passes where sizes change
+    resize: str  # a key of SHORTCUTS, for modules that change sizes
     gate_bias: float
     coins: torch.Generator | None
 
@@ -35,13 +35,13 @@ class Place:
         return _ORDER.branch(self.inputs, BRANCHES["basic"].convolutions(self.width, self.stride))
 
     def shortcut(self) -> nn.Module:
-        """x itself wherever sizes allow"""
+        """x itself unless sizes change"""
         if self.inputs == self.width and self.stride == 1:
             return nn.Identity()
         return SHORTCUTS[self.resize](_ORDER, self.inputs, self.width, self.stride)
 
     def projection(self) -> nn.Module:
-        """1x1 conv-BN, also where sizes stay"""
+        """1x1 conv-BN, even if sizes do not change"""
         return _ORDER.projection(Convolution(1, self.width, self.stride), self.inputs)
 
     def point_gate(self) -> Gate:
@@ -49,52 +49,52 @@ class Place:
         return Gate(nn.Sequential(nn.Conv2d(self.inputs, self.width, 1, self.stride)), self.gate_bias)
 
 
-def _identity(place: Place) -> nn.Module:
+def _identity(spec: ModuleSpec) -> nn.Module:
     """y = relu(F + x)"""
-    return Residual(place.branch(), place.shortcut(), after="relu")
+    return Residual(spec.branch(), spec.shortcut(), after="relu")
 
 
-def _exclusive(place: Place) -> nn.Module:
+def _exclusive(spec: ModuleSpec) -> nn.Module:
     """y = relu(g·F + (1 - g)·x)"""
-    return Blend(place.branch(), place.point_gate(), place.shortcut(), after="relu")
+    return Blend(spec.branch(), spec.point_gate(), spec.shortcut(), after="relu")
 
 
-def _shortcut(place: Place) -> nn.Module:
+def _shortcut(spec: ModuleSpec) -> nn.Module:
     """y = relu(F + (1 - g)·x)"""
-    return Residual(place.branch(), GatedShortcut(place.shortcut(), place.point_gate()), after="relu")
+    return Residual(spec.branch(), GatedShortcut(spec.shortcut(), spec.point_gate()), after="relu")
 
 
-def _scaled(place: Place) -> nn.Module:
+def _scaled(spec: ModuleSpec) -> nn.Module:
     """y = relu(0.5·F + 0.5·x)"""
-    return Residual(place.branch(), Scaled(place.shortcut(), 0.5), scale=0.5, after="relu")
+    return Residual(spec.branch(), Scaled(spec.shortcut(), 0.5), scale=0.5, after="relu")
 
 
-def _scaled_shortcut(place: Place) -> nn.Module:
+def _scaled_shortcut(spec: ModuleSpec) -> nn.Module:
     """y = relu(F + 0.5·x)"""
-    return Residual(place.branch(), Scaled(place.shortcut(), 0.5), after="relu")
+    return Residual(spec.branch(), Scaled(spec.shortcut(), 0.5), after="relu")
 
 
-def _project(place: Place) -> nn.Module:
+def _project(spec: ModuleSpec) -> nn.Module:
     """y = relu(F + BN(1x1 conv(x)))"""
-    return Residual(place.branch(), place.projection(), after="relu")
+    return Residual(spec.branch(), spec.projection(), after="relu")
 
 
-def _dropout(place: Place) -> nn.Module:
+def _dropout(spec: ModuleSpec) -> nn.Module:
     """y = relu(F + dropout(x))"""
-    return Residual(place.branch(), nn.Sequential(place.shortcut(), Dropout(0.5, place.coins)), after="relu")
+    return Residual(spec.branch(), nn.Sequential(spec.shortcut(), Dropout(0.5, spec.coins)), after="relu")
 
 
-def _highway(place: Place) -> nn.Module:
+def _highway(spec: ModuleSpec) -> nn.Module:
     """y = T·relu(F) + (1 - T)·x,  T = sigmoid(conv-BN-relu-conv-BN(x))"""
-    transform = nn.Sequential(*place.branch(), nn.ReLU())
-    return Blend(transform, Gate(place.branch(), place.gate_bias), place.shortcut())
+    transform = nn.Sequential(*spec.branch(), nn.ReLU())
+    return Blend(transform, Gate(spec.branch(), spec.gate_bias), spec.shortcut())
 
 
 @dataclass(frozen=True)
 class Joining:
-    """How a module is built, and what a network of such modules was published with."""
+    """A builder of modules, with the published widths and resizing of such a network."""
 
-    module: Callable[[Place], nn.Module]
+    module: Callable[[ModuleSpec], nn.Module]
     widths: tuple[int, ...] = (16, 32, 64)
     resize: str = "pad"
 

@@ -1,4 +1,4 @@
-"""What the gated residual modules are made of: a gate, and the three places where gates and factors stand."""
+"""Building blocks of gated residual modules: a gate, a gated shortcut, a blend and a constant factor."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,14 +8,14 @@ from thruway.activations import activation_module
 from thruway.init.layers import parts_of
 from thruway.init.parts import Part
 from thruway.nn import TransformGate
-from thruway.nn.accepts import accept_gate_bias
+from thruway.nn.argument_checks import check_gate_bias
 from thruway.nn.gates import mix
 
 __all__ = ["Blend", "Gate", "GatedShortcut", "Scaled"]
 
 
 class Gate(nn.Module):
-    """g(x) = sigmoid(layers(x)), where the bias of the last layer starts at `gate_bias`, and stays there.
+    """g(x) = sigmoid(layers(x)); the bias of the last layer starts at `gate_bias`, also after `initialize`.
 
     >>> gate = Gate(nn.Sequential(nn.Conv2d(1, 2, 1)), gate_bias=-6.0)
     >>> gate.layers[-1].bias
@@ -26,12 +26,12 @@ class Gate(nn.Module):
     def __init__(self, layers: nn.Sequential, gate_bias: float) -> None:
         super().__init__()
         self.layers = layers
-        self.transform_gate = TransformGate()  # where a hook reads g
-        self.gate_bias = accept_gate_bias(gate_bias)
+        self.transform_gate = TransformGate()  # a hook on it receives g
+        self.gate_bias = check_gate_bias(gate_bias)
         nn.init.constant_(layers[-1].get_parameter("bias"), self.gate_bias)
 
     def init_parts(self) -> Iterator[Part]:
-        """The last layer, so that an initialiser keeps its bias."""
+        """Yield the last layer, so that an initialiser keeps its bias."""
         for part in parts_of(self.layers[-1], self.gate_bias) or ():
             yield part._replace(name="gate", bias_value=self.gate_bias, activation="sigmoid")
 
@@ -57,10 +57,10 @@ class GatedShortcut(nn.Module):
 
 
 class Blend(nn.Module):
-    """y = after(g(x)·transform(x) + (1 - g(x))·shortcut(x)): a highway layer that may change sizes.
+    """y = after(g(x)·transform(x) + (1 - g(x))·shortcut(x)): a highway block that may change sizes.
 
-    Gate and transform put out what the shortcut does, so that where sizes change g blends the new maps with
-    the resized old ones.
+    Gate, transform and shortcut must have outputs of one shape: if sizes change, g blends the new maps with the
+    resized input.
     """
 
     def __init__(

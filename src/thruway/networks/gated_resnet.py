@@ -1,4 +1,4 @@
-"""Residual networks whose sum is replaced by a gate, a factor or a projection: a test of shortcuts, and its reply."""
+"""Residual networks with gated, scaled or projected shortcuts, from He et al. 2016 and Srivastava 2025."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,16 +6,16 @@ import torch
 from torch import nn
 
 from thruway.errors import ConfigError, unknown_name
-from thruway.networks.gated_joinings import JOININGS, Joining, Place
-from thruway.networks.images import start_
+from thruway.networks.gated_joinings import JOININGS, Joining, ModuleSpec
+from thruway.networks.images import materialize_
 from thruway.networks.resnet import ResNet
 from thruway.networks.resnet_modules import ORDERS, SHORTCUTS
 from thruway.networks.resnet_styles import STYLES, stages_of
-from thruway.nn.accepts import accept_gate_bias, accept_generator, accept_size
+from thruway.nn.argument_checks import check_gate_bias, check_generator, check_size
 
 __all__ = ["gated_resnet"]
 
-_FIRST = 16  # channels of the first layer, also before the 14 of the published highway net
+_FIRST = 16  # channels of the first layer, also in the published highway network with stages of 14, 28 and 56
 
 
 def gated_resnet(
@@ -33,10 +33,10 @@ def gated_resnet(
     dtype: torch.dtype | None = None,
     generator: torch.Generator | None = None,
 ) -> ResNet:
-    """A residual network of the CIFAR family in its first order, with another way to join branch and shortcut.
+    """A post-activation residual network of the CIFAR family, with a choice of how branch and shortcut are joined.
 
-    joining="identity" is `resnet(depth, order="post")`, number by number. With F = BN(W·relu(BN(W'·x))) and g the
-    sigmoid of a 1x1 convolution, the others of He et al. 2016 are
+    joining="identity" equals `resnet(depth, order="post")` exactly. With F = BN(W·relu(BN(W'·x))) and g the
+    sigmoid of a 1x1 convolution, the other joinings of He et al. 2016 and their test errors are
 
         exclusive         relu(g·F + (1 - g)·x)      failed for b = 0 ... -5;  8.70 % at -6,  9.81 % at -7
         shortcut          relu(F + (1 - g)·x)        12.86 % at b = 0,  6.91 % at -6
@@ -45,30 +45,30 @@ def gated_resnet(
         project           relu(F + BN(1x1 conv(x)))  12.22 %, in every module
         dropout           relu(F + dropout(x))       failed; half of x is dropped
 
-    beside 6.61 % for the identity (110 layers, CIFAR-10). joining="highway" is the block of the 2025 reply,
-    T·relu(F) + (1 - T)·x with T = sigmoid(BN(W·relu(BN(W'·x)))) and no rectifier after it: 93.96 % right in the
-    author's one run, beside 93.75 % for the identity. It has 14, 28 and 56 channels behind a first layer of 16.
+    compared with 6.61 % for the identity (110 layers, CIFAR-10). joining="highway" is the block of the 2025 reply,
+    T·relu(F) + (1 - T)·x with T = sigmoid(BN(W·relu(BN(W'·x)))) and no rectifier after the sum: an accuracy of 93.96 %
+    in the author's single run, and 93.75 % for the identity. It has 14, 28 and 56 channels after a first layer of 16.
 
-    Where sizes change, x stands for what the shortcut makes of it, and gates have the stride of F: they
-    blend the new maps with the resized old ones. The first paper does not say how its gates did that. With
-    "project" every shortcut is a normed 1x1 layer; whether He's were normed is not said either.
+    If sizes change, x is the output of the shortcut, and gates have the stride of F: they blend the new maps with the
+    resized input. The first paper does not say how its gates did this. With "project" every shortcut is a 1x1
+    convolution with batch norm; the paper does not say whether He's had batch norm.
 
     Args:
-        depth: 6n + 2 layers, or the modules of each stage: (2, 2, 2). Layers of gates are not counted.
+        depth: 6n + 2 layers, or the number of modules of each stage: (2, 2, 2). Layers of gates are not counted.
         joining: a key of JOININGS.
-        gate_bias: b, what gates start at: the bias of their last layer, a norm's in "highway". Gated joinings only.
-        widths: channels of each stage; None for the published 14, 28, 56 ("highway") or 16, 32, 64.
-        inputs: channels of the images: 1 for grey ones.
-        classes: logits.
-        stem: channels of the first layer; None for the published 16, or the first of the `widths` that are given.
-        resize: where sizes change, "pad" (option A: every second point, zeros for new channels) or "project"
-            (a normed 1x1 layer); None for "project" ("highway", as published) or "pad".
-        coins: generator of joining="dropout", see `nn.Dropout`; None uses torch's global one.
-        generator: where all weights are drawn from; None draws from torch's global generator, as torch's layers do.
+        gate_bias: b, initial bias of the last layer of each gate (a batch norm in "highway"). Gated joinings only.
+        widths: channels of each stage; None: the published 14, 28, 56 ("highway") or 16, 32, 64.
+        inputs: channels of the images, 1 for greyscale.
+        classes: number of logits.
+        stem: channels of the first layer; None: the published 16, or the first of `widths` if given.
+        resize: shortcut for changes of size: "pad" (option A: every second point, zeros for new channels) or "project"
+            (1x1 convolution with batch norm); None: "project" for "highway", as published, else "pad".
+        coins: generator of joining="dropout", see `nn.Dropout`; None: torch's global generator.
+        generator: source of all initial weights; None: torch's global generator.
     Raises:
-        ConfigError: for a depth that no such network has, an unknown name, a size below 1, widths that are no list,
-            or a gate bias that is no number.
-        ShapeError: when called on something that is no batch of images with `inputs` channels, in the weights' type.
+        ConfigError: for an impossible depth, an unknown name, a size below 1, widths that are not a list, or a gate
+            bias that is not a number.
+        ShapeError: when called on an input that is not a batch of images with `inputs` channels and the weights' dtype.
     Source:
         He, Zhang, Ren & Sun 2016 (Identity Mappings), sec. 3 and table 1; Srivastava 2025, the published code of
         "Weighted Skip Connections are Not Harmful for Deep Nets"; weights after He et al. 2015 (Rectifiers), eq. 10.
@@ -84,20 +84,20 @@ def gated_resnet(
     if not isinstance(resize, str) or resize not in SHORTCUTS:
         raise ConfigError(unknown_name("resize", resize, SHORTCUTS))
     if widths is not None and not isinstance(widths, Sequence):
-        raise ConfigError(f"widths are the channels of each stage, such as widths={row.widths}, got {widths!r}.")
-    channels = row.widths if widths is None else tuple(accept_size("a width", width) for width in widths)
+        raise ConfigError(f"widths must be the channels of each stage, such as widths={row.widths}, got {widths!r}.")
+    channels = row.widths if widths is None else tuple(check_size("a width", width) for width in widths)
     stages, _ = stages_of(STYLES["cifar"], depth, "basic", channels)
     first = _FIRST if widths is None else channels[0]
-    first = first if stem is None else accept_size("stem", stem)
-    inputs, classes = accept_size("inputs", inputs), accept_size("classes", classes)
-    gate_bias = accept_gate_bias(gate_bias)
-    accept_generator("coins", coins)
+    first = first if stem is None else check_size("stem", stem)
+    inputs, classes = check_size("inputs", inputs), check_size("classes", classes)
+    gate_bias = check_gate_bias(gate_bias)
+    check_generator("coins", coins)
     device = torch.get_default_device() if device is None else device
     with torch.device("meta"):
         begin = STYLES["cifar"].stem(inputs, first, ORDERS["post"])
         blocks = nn.Sequential(*_modules(row, first, channels, stages, resize, gate_bias, coins))
         head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], classes))
-    return start_(ResNet(begin, blocks, head, inputs), device, dtype, generator)
+    return materialize_(ResNet(begin, blocks, head, inputs), device, dtype, generator)
 
 
 def _modules(
@@ -112,5 +112,5 @@ def _modules(
     for stage, (width, number) in enumerate(zip(widths, stages, strict=True)):
         for module in range(number):
             stride = 2 if stage > 0 and module == 0 else 1
-            yield row.module(Place(inputs, width, stride, resize, gate_bias, coins))
+            yield row.module(ModuleSpec(inputs, width, stride, resize, gate_bias, coins))
             inputs = width

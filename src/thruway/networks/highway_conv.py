@@ -1,6 +1,6 @@
-"""The convolutional highway networks of the papers, with the block as an argument.
+"""Convolutional highway networks of the papers, with the block as an argument.
 
-The two kinds of layer side by side; to add one, write its function and its row.
+CONV_BLOCKS lists the kinds of layer; to add one, write its function and its row.
 """
 
 import bisect
@@ -13,9 +13,9 @@ from torch import nn
 from thruway.errors import ConfigError, unknown_name
 from thruway.networks.conv_net import ConvNet
 from thruway.networks.highway_conv_layouts import LAYOUTS, Layout
-from thruway.networks.images import start_
+from thruway.networks.images import materialize_
 from thruway.nn import Dropout, HighwayConv2d
-from thruway.nn.accepts import accept_flag, accept_gate_bias, accept_generator, accept_size
+from thruway.nn.argument_checks import check_bool, check_gate_bias, check_generator, check_size
 
 __all__ = ["CONV_BLOCKS", "highway_conv", "plain_twin_width"]
 
@@ -53,40 +53,41 @@ def highway_conv(
     dtype: torch.dtype | None = None,
     generator: torch.Generator | None = None,
 ) -> ConvNet:
-    """A convolutional highway network as published, a plain one of the same layers, or a smaller one of the kind.
+    """A published convolutional highway network, a plain network of the same layers, or a smaller one of this kind.
 
-    layout="mnist" has 10 layers: a 5x5 convolution without padding, eight highway layers pooled in between, and a
-    linear layer on all that is left of the map. layout="cifar" has 19: three stages that each begin with a plain
-    3x3 convolution and go on with highway layers, a 1x1 convolution to 100 channels averaged over the map, and a
-    linear layer. Both follow the authors' code layer by layer. Poolings round up, as there.
+    layout="mnist" has 10 layers: a 5x5 convolution without padding, eight highway layers with poolings in between,
+    and a linear layer on the remaining map. layout="cifar" has 19: three stages that each begin with a plain
+    3x3 convolution followed by highway layers, a 1x1 convolution to 100 channels averaged over the map, and a
+    linear layer. Both follow the authors' code layer by layer. Poolings round up, as in their code.
 
-    layout="cifar-11" (Highway A) and layout="cifar-32" (Highway C, whose 3x3 and 1x1 highway layers alternate) are
-    reconstructions: only their depths and rounded counts are published, not their layers. Widths were chosen for the
-    counts, 235,224 for ~236K and 1,248,145 for ~1.25M; head and dropout are those of "cifar", gate biases the papers'
-    guideline for the depth. "cifar" stands for Highway B too, whose ~2.3M it has: its head is told of table 3 only.
+    layout="cifar-11" (Highway A) and layout="cifar-32" (Highway C, with alternating 3x3 and 1x1 highway layers) are
+    reconstructions: their depths and rounded parameter counts are published, their layers are not. The widths were
+    chosen to match the counts, 235,224 for ~236K and 1,248,145 for ~1.25M. Head and dropout are those of "cifar", gate
+    biases follow the papers' guideline for the depth. "cifar" is used for Highway B as well: it has its ~2.3M
+    parameters, but the head is published for table 3 only.
 
-    Weights start with He's variance, which the authors' code calls "xavier". We do not follow two of its
-    quirks: the first layer on CIFAR draws from N(0, 1), where a standard deviation of 0.05 was meant, and
-    linear layers from a fixed one of 0.05 or 0.1.
+    Weights start with He's variance, which the authors' code calls "xavier". Two details of that code are not
+    followed: the first layer on CIFAR draws from N(0, 1), where a standard deviation of 0.05 was intended, and
+    linear layers use a fixed standard deviation of 0.05 or 0.1.
 
     Args:
         layout: a key of LAYOUTS.
-        inputs: channels of the images; None for the layout's, 1 or 3.
-        classes: logits.
-        width: channels of the first stage; the others follow in proportion, rounded, but the 1x1 layer keeps its 100.
-            None for the layout's, 16 or 32. `plain_twin_width` gives the plain width of equal parameters.
-        size: side of the images, at least 8 in layout "mnist", where the linear layer depends on it; None for the
-            layout's, 28. The other layouts take images of any size.
-        block: a key of CONV_BLOCKS: "highway" or "plain". Opening layers are plain in both.
-        gate_bias: what transform gates start at; None for the layout's. Highway only.
-        dropout: whether to drop as published, before each stage and before the linear layer.
-        coins: generator of the dropout, see `nn.Dropout`; None uses torch's global one.
-        generator: where all weights are drawn from; None draws from torch's global generator, as torch's layers do.
+        inputs: channels of the images; None: the layout's, 1 or 3.
+        classes: number of logits.
+        width: channels of the first stage; the other stages are scaled in proportion and rounded, the 1x1 layer keeps
+            100. None: the layout's, 16 or 32. `plain_twin_width` gives the plain width of equal parameters.
+        size: height and width of the images, at least 8 in layout "mnist", where the linear layer depends on it; None:
+            the layout's, 28. The other layouts take images of any size.
+        block: a key of CONV_BLOCKS: "highway" or "plain". The first layer of a stage is plain in both.
+        gate_bias: initial bias of the transform gates; None: the layout's. Highway only.
+        dropout: If True, use the published dropout before each stage and before the linear layer.
+        coins: generator of the dropout masks, see `nn.Dropout`; None: torch's global generator.
+        generator: source of all initial weights; None: torch's global generator.
     Raises:
         ConfigError: for an unknown layout or block, a size below 1, images too small for the layout, a gate bias that
-            is no number, or a dropout that is not True or False.
-        ShapeError: when called on something that is no batch of images with `inputs` channels (and of `size`), in the
-            weights' type.
+            is not a number, or a dropout that is not True or False.
+        ShapeError: when called on an input that is not a batch of images with `inputs` channels (and of `size`) and the
+            weights' dtype.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), tables 1-3, and the authors'
         published Caffe configurations; weights after He et al. 2015 (Rectifiers), eq. 10.
@@ -98,22 +99,22 @@ def highway_conv(
     (-1.0, torch.Size([2, 10]))
     """
     plan = _layout(layout)
-    plan = plan if width is None else plan.widened(accept_size("width", width))
+    plan = plan if width is None else plan.widened(check_size("width", width))
     if not isinstance(block, str) or block not in CONV_BLOCKS:
         raise ConfigError(unknown_name("block", block, CONV_BLOCKS))
-    inputs = plan.inputs if inputs is None else accept_size("inputs", inputs)
-    classes = accept_size("classes", classes)
-    size = plan.size if size is None else accept_size("size", size)
-    bias = plan.gate_bias if gate_bias is None else accept_gate_bias(gate_bias)
-    accept_flag("dropout", dropout, "The rates are the published ones.")
+    inputs = plan.inputs if inputs is None else check_size("inputs", inputs)
+    classes = check_size("classes", classes)
+    size = plan.size if size is None else check_size("size", size)
+    bias = plan.gate_bias if gate_bias is None else check_gate_bias(gate_bias)
+    check_bool("dropout", dropout, "The rates are fixed to the published ones.")
     drops = plan.dropout if dropout else (0.0,) * len(plan.dropout)
-    accept_generator("coins", coins)
+    check_generator("coins", coins)
     device = torch.get_default_device() if device is None else device
     with torch.device("meta"):
         layers = nn.Sequential(OrderedDict(_layers(plan, inputs, block, bias, drops, coins)))
         head = nn.Sequential(OrderedDict(_head(plan, size, classes, drops[-1], coins)))
         net = ConvNet(layers, head, inputs, size if plan.pointwise is None else None)
-    return start_(net, device, dtype, generator)
+    return materialize_(net, device, dtype, generator)
 
 
 def plain_twin_width(
@@ -124,18 +125,19 @@ def plain_twin_width(
     *,
     size: int | None = None,
 ) -> int:
-    """The width at which the plain network has as many parameters as the highway one, or as near as it gets.
+    """Return the width at which the plain network has as nearly as possible as many parameters as the highway network.
 
-    Plain layers have half the parameters, so that the twin is about 1.4 times as wide. A step of the first width
-    moves the count by 2/width of it at most: the twin is within 1/width. Print both counts beside a comparison.
+    Plain layers have half the parameters, so the plain network is about 1.4 times as wide. Increasing the width by 1
+    changes the count by a share of at most 2/width, so the two counts differ by at most 1/width. Report both counts
+    with a comparison.
 
     Args:
         layout, inputs, classes, size: as for `highway_conv`.
-        width: of the highway network's first stage; None for the layout's.
+        width: width of the highway network's first stage; None: the layout's.
     Returns:
-        The `width` to build highway_conv(..., block="plain") with.
+        The `width` for highway_conv(..., block="plain").
     Raises:
-        ConfigError: for what `highway_conv` refuses.
+        ConfigError: as for `highway_conv`.
     Source:
         Ours; after the 71 and 50 units of Srivastava, Greff & Schmidhuber 2015 (Highway Networks), sec. 3.
 
@@ -147,7 +149,7 @@ def plain_twin_width(
         net = highway_conv(layout, inputs, classes, width=wide, size=size, block=block, device="meta")
         return sum(parameter.numel() for parameter in net.parameters())
 
-    width = _layout(layout).stages[0].width if width is None else accept_size("width", width)
+    width = _layout(layout).stages[0].width if width is None else check_size("width", width)
     wanted = count("highway", width)
     above = bisect.bisect_left(range(2 * width), wanted, lo=width, key=lambda wide: count("plain", wide))
     return min(range(max(width, above - 1), above + 1), key=lambda wide: abs(count("plain", wide) - wanted))

@@ -1,4 +1,4 @@
-"""The convolutional highway networks of the papers as layer lists, in one table. To add one, write its row."""
+"""Table of the layers of the papers' convolutional highway networks. To add a network, write its row."""
 
 import math
 from collections.abc import Iterator
@@ -11,50 +11,52 @@ __all__ = ["LAYOUTS", "Layout", "Stage"]
 
 @dataclass(frozen=True)
 class Stage:
-    """Layers on maps of one width and one size."""
+    """Consecutive layers of one width and one spatial size."""
 
     width: int
-    opening: int | None  # kernel of the plain layer that brings the maps to `width`; None: they have it already
-    kernels: tuple[int, ...]  # of the highway layers, which keep width and size
-    pool: tuple[int, int] | None  # (window, stride) of the max pooling behind them
+    opening: int | None  # kernel of the plain layer that changes the width; None: no layer
+    kernels: tuple[int, ...]  # kernels of the highway layers
+    pool: tuple[int, int] | None  # (window, stride) of the max pooling after them
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A network: its stages, its head, and the settings it was published with."""
+    """Stages, head and published settings of a network."""
 
     stages: tuple[Stage, ...]
-    dropout: tuple[float, ...]  # before each stage, and before the linear layer
+    dropout: tuple[float, ...]  # before each stage and before the linear layer
     gate_bias: float
     inputs: int
     size: int
-    pads: bool = True  # whether opening layers keep the size of the map
-    pointwise: int | None = 100  # channels of the 1x1 layer that is averaged over the map; None: a linear layer on all
+    pads: bool = True  # True if the opening layers keep the spatial size
+    pointwise: int | None = (
+        100  # channels of the 1x1 layer averaged over the map; None: a linear layer on the flattened map
+    )
 
     @property
     def depth(self) -> int:
-        """Layers with weights, as the papers count them."""
+        """Number of layers with weights, as the papers count them."""
         convolutions = sum((stage.opening is not None) + len(stage.kernels) for stage in self.stages)
         return convolutions + (self.pointwise is not None) + 1
 
     def widened(self, width: int) -> "Layout":
-        """The same with `width` channels in the first stage, and the others in proportion."""
+        """Return this layout with `width` channels in the first stage and the others in proportion."""
         first = self.stages[0].width
         stages = (replace(stage, width=max(1, round(stage.width * width / first))) for stage in self.stages)
         return replace(self, stages=tuple(stages))
 
     def side(self, size: int) -> int:
-        """How many points the last maps have along an edge, for images of `size`.
+        """Return the height and width of the last maps for images of `size`.
 
         Raises:
-            ConfigError: if nothing is left of such images.
+            ConfigError: if the images are too small.
         """
         *before, last = self._sides(size)
         if min(*before, last) < 1:
             least = next(side for side in range(size, self.size + 1) if min(self._sides(side)) >= 1)
             raise ConfigError(
-                f"size={size}: convolutions without padding and poolings leave nothing of such an image. Pass "
-                f"images of at least {least}x{least}, or take a layout that pads."
+                f"size={size} is too small for this layout, because its convolutions have no padding. Pass "
+                f"images of at least {least}x{least}, or use a layout with padding."
             )
         return last
 
@@ -84,7 +86,7 @@ LAYOUTS: dict[str, Layout] = {
         pads=False,
         pointwise=None,
     ),
-    # The net of table 3, and of the published code: 19 layers, 2.3M.
+    # The network of table 3 and of the published code: 19 layers, 2.3M.
     "cifar": Layout(
         (
             Stage(32, 3, (3,) * 4, pool=(2, 2)),
@@ -96,7 +98,7 @@ LAYOUTS: dict[str, Layout] = {
         inputs=3,
         size=32,
     ),
-    # Table 2, Highway A: 11 layers, 236K. Reconstructed: Fitnet 1's first two widths, and the third that is left.
+    # Table 2, Highway A: 11 layers, 236K. Reconstructed: Fitnet 1's first two widths, and a third to match the count.
     "cifar-11": Layout(
         (
             Stage(16, 3, (3,) * 2, pool=(2, 2)),
@@ -108,7 +110,7 @@ LAYOUTS: dict[str, Layout] = {
         inputs=3,
         size=32,
     ),
-    # Table 2, Highway C: 32 layers, 1.25M. Reconstructed: widths that double, up to the third that is left.
+    # Table 2, Highway C: 32 layers, 1.25M. Reconstructed: widths that double, and a third to match the count.
     "cifar-32": Layout(
         (
             Stage(32, 3, (1, 3) * 4 + (1,), pool=(2, 2)),

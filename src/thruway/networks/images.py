@@ -1,4 +1,4 @@
-"""What the networks on images share: how they come into being, and what they take."""
+"""Shared functions of the networks on images: initialisation and the check of their inputs."""
 
 from typing import TypeVar
 
@@ -7,26 +7,26 @@ from torch import Tensor, nn
 
 from thruway.errors import ShapeError
 from thruway.init import initialize
-from thruway.nn.accepts import accept_generator, accept_tensor, accept_type
+from thruway.nn.argument_checks import check_dtype, check_generator, check_tensor
 
-__all__ = ["accept_images", "start_"]
+__all__ = ["check_images", "materialize_"]
 
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def start_(
+def materialize_(
     net: Net,
     device: torch.device | str | None,
     dtype: torch.dtype | None,
     generator: torch.Generator | None,
     scheme: str = "he_normal",
 ) -> Net:
-    """Give a net that was built on the meta device memory and its first numbers: He's weights, norms as the identity.
+    """Allocate and initialise a network that was built on the meta device: weights by `scheme`, norms as the identity.
 
-    torch's own layers draw from the global generator as they are built. On the meta device they draw nothing, and so
-    `generator` decides everything.
+    torch's layers draw from the global generator when they are built, except on the meta device. So all weights
+    come from `generator`.
     """
-    accept_generator("generator", generator)
+    check_generator("generator", generator)
     net = net.to_empty(device=torch.get_default_device() if device is None else device)
     if dtype is not None:
         net = net.to(dtype=dtype)
@@ -39,22 +39,22 @@ def start_(
     return net
 
 
-def accept_images(net: nn.Module, x: Tensor, channels: int) -> Tensor:
-    """`x`, if it is a batch of images of `channels`, of the type of the convolution that it meets first.
+def check_images(net: nn.Module, x: Tensor, channels: int) -> Tensor:
+    """Return `x` if it is a batch of images with these channels and the dtype of the first convolution.
 
     Raises:
         ShapeError: if it is not.
     """
     kind = type(net).__name__
-    if accept_tensor(kind, x).dim() != 4 or x.shape[1] != channels:
+    if check_tensor(kind, x).dim() != 4 or x.shape[1] != channels:
         raise ShapeError(
-            f"{kind} works on batches of images, (batch, {channels}, height, width), got an input of shape "
-            f"{tuple(x.shape)}. Give a single image a batch axis (x.unsqueeze(0)), or build the net with inputs= the "
-            "channels of its images, 1 for grey ones."
+            f"{kind} takes batches of images, (batch, {channels}, height, width), got an input of shape "
+            f"{tuple(x.shape)}. Add a batch dimension to a single image (x.unsqueeze(0)). If the number of channels "
+            "differs, build the network with inputs=channels, 1 for greyscale."
         )
     layers = (layer for layer in net.modules() if next(layer.children(), None) is None)
     first = next((layer for layer in layers if not isinstance(layer, nn.Dropout)), None)
-    # A layer of the user's own may turn the images into its type, and sharded weights show theirs only later.
+    # A custom layer may convert the images to its dtype, and sharded weights are not checked here.
     if type(first) is nn.Conv2d and type(first.weight) in (Tensor, nn.Parameter):
-        accept_type(kind, x, first.weight)
+        check_dtype(kind, x, first.weight)
     return x

@@ -1,6 +1,6 @@
-"""Fully connected networks of any depth, with the block as an argument: what the papers compare.
+"""Fully connected networks of any depth, with plain, residual or highway blocks, for comparisons as in the papers.
 
-The three kinds of layer of one width, side by side; to add one, write its function and its row.
+BLOCKS lists the kinds of layer; to add one, write its function and its row.
 """
 
 from collections.abc import Callable
@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from thruway.errors import ConfigError, ShapeError, unknown_name
 from thruway.init.parts import Part
 from thruway.nn import HighwayLinear, HighwayStack, Plain, Residual
-from thruway.nn.accepts import accept_size
-from thruway.nn.fused import draw_parts_
+from thruway.nn.argument_checks import check_size
 from thruway.nn.gates import resolve_gate_bias
+from thruway.nn.joint_weight import draw_parts_
 
 __all__ = ["BLOCKS", "MLP", "BlockSpec", "mlp", "paired_width"]
 
 
 @dataclass(frozen=True)
 class BlockSpec:
-    """What a block of the network is built from."""
+    """Arguments of the blocks of a network."""
 
     width: int
     activation: str | Callable[[Tensor], Tensor] = "relu"
@@ -70,11 +70,11 @@ class MLP(nn.Module):
     """A plain first layer, blocks of one width, and a linear head: logits = head(blocks(stem(x))).
 
     Args:
-        stem: (batch, inputs) to (batch, width).
-        blocks: keeps (batch, width).
-        head: (batch, width) to (batch, classes), without a softmax: the loss applies it.
+        stem: module from (batch, inputs) to (batch, width).
+        blocks: module from (batch, width) to (batch, width).
+        head: module from (batch, width) to (batch, classes), without a softmax: the loss applies it.
     Raises:
-        ShapeError: when called on something without a batch axis.
+        ShapeError: when called on an input without a batch dimension.
 
     >>> net = MLP(nn.Linear(12, 3), nn.Sequential(), nn.Linear(3, 2))
     >>> net(torch.zeros(5, 3, 4)).shape
@@ -90,8 +90,8 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() < 2:
             raise ShapeError(
-                f"MLP works on batches, (batch, ...), got an input of shape {tuple(x.shape)}. "
-                "Give a single sample a batch axis: net(x.unsqueeze(0))."
+                f"MLP takes batches, (batch, ...), got an input of shape {tuple(x.shape)}. "
+                "Add a batch dimension to a single sample: net(x.unsqueeze(0))."
             )
         logits: Tensor = self.head(self.blocks(self.stem(x.flatten(1))))
         return logits
@@ -113,30 +113,30 @@ def mlp(
     dtype: torch.dtype | None = None,
     generator: torch.Generator | None = None,
 ) -> MLP:
-    """A fully connected network whose layers are plain, residual or highway.
+    """A fully connected network of plain, residual or highway layers.
 
-    `depth` counts hidden layers as the papers do: the first one, `stem`, is always plain and brings
-    the input to `width`; `blocks` are the other depth - 1; the linear `head` on top is not counted. The
-    input is flattened, (batch, ...) with `inputs` numbers a sample; the output is logits (batch, classes).
+    `depth` counts hidden layers as the papers do: the first one, `stem`, is always plain and maps the input to
+    `width`; `blocks` are the other depth - 1; the linear `head` is not counted. The input, (batch, ...) with `inputs`
+    numbers per sample, is flattened; the output is logits, (batch, classes).
 
     Args:
         block: a key of BLOCKS: "plain", "residual" (y = x + s·act(Wx + b)) or "highway".
-        depth: hidden layers, at least 1.
+        depth: number of hidden layers, at least 1.
         width: units of each hidden layer. `paired_width` gives the plain width of equal parameters.
-        inputs: numbers in a sample, 64 for the 8x8 digits.
-        classes: logits.
+        inputs: numbers per sample, 64 for the 8x8 digits.
+        classes: number of logits.
         activation: a name from thruway.activations.ACTIVATIONS, or with fused=False any callable on tensors.
-        gate_bias: what transform gates start at; "depth" takes gate_bias_for_depth(depth). Highway only.
+        gate_bias: initial bias of the transform gates; "depth": gate_bias_for_depth(depth). Highway only.
         carry: "coupled" or "independent". Highway only.
-        residual_scale: s, the factor on each residual branch; "depth" takes 1/sqrt(depth). With it the second moment
-            at the start grows less than e-fold at any depth for branches of mean 0 (tanh); a relu branch has
-            a mean that adds up, and grows it about exp(2·sqrt(depth / π)): 5e4 times at depth 100, where s = 1 gives
+        residual_scale: s, the factor on each residual branch; "depth": 1/sqrt(depth). With it the initial second
+            moment grows less than e-fold at any depth for branches of mean 0 (tanh). The means of relu branches add
+            up, and the second moment grows by about exp(2·sqrt(depth / π)): 5e4 at depth 100, where s = 1 gives
             1e46. Residual only.
-        fused: build the highway blocks as one HighwayStack: the same initial numbers, trained faster.
-        generator: where all weights are drawn from; None draws from torch's global generator, as torch's layers do.
+        fused: If True, build the highway blocks as one HighwayStack: equal initial weights, faster training.
+        generator: source of all initial weights; None: torch's global generator.
     Raises:
-        ConfigError: for an unknown block, a size below 1, or fused=True with anything but coupled highway blocks.
-        ShapeError: when called on samples that do not have `inputs` numbers, or without a batch axis.
+        ConfigError: for an unknown block, a size below 1, or fused=True with blocks other than coupled highway ones.
+        ShapeError: when called on samples that do not have `inputs` numbers, or without a batch dimension.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Highway Networks), sec. 3; (Training Very Deep Networks), sec. 3.1;
         the residual scale after De & Smith 2020 and Hayou et al. 2021.
@@ -147,13 +147,13 @@ def mlp(
     """
     if not isinstance(block, str) or block not in BLOCKS:
         raise ConfigError(unknown_name("block", block, BLOCKS))
-    depth = accept_size("depth", depth)
+    depth = check_size("depth", depth)
     if isinstance(residual_scale, str) and residual_scale != "depth":
-        raise ConfigError(f"residual_scale is a number or 'depth', got {residual_scale!r}.")
+        raise ConfigError(f"residual_scale must be a number or 'depth', got {residual_scale!r}.")
     scale = depth**-0.5 if isinstance(residual_scale, str) else residual_scale
     bias = resolve_gate_bias(gate_bias, depth)
     spec = BlockSpec(width, activation, bias, carry, scale, device, dtype, generator)
-    # One stream, drawn from the input upwards: a fused net starts with the numbers of its layered twin.
+    # One random stream from the input upwards: a fused network has the same initial weights as separate layers.
     stem = Plain(inputs, width, activation, device=device, dtype=dtype, generator=generator)
     if fused:
         blocks = _fused(block, depth - 1, spec)
@@ -163,15 +163,15 @@ def mlp(
 
 
 def paired_width(block: str, highway_width: int) -> int:
-    """The width at which a layer of `block` has as many parameters as a coupled highway layer, or as near as it gets.
+    """Return the width at which a layer of `block` has as nearly as possible as many parameters as a highway layer.
 
         w(w + 1) ≈ 2·h(h + 1):     71·72 = 5112 against 2·50·51 = 5100
 
     Args:
         block: a key of BLOCKS.
-        highway_width: h, units of the highway layer.
+        highway_width: h, units of the coupled highway layer.
     Returns:
-        w, units; h itself for highway.
+        w; h itself for "highway".
     Raises:
         ConfigError: for an unknown block or a width below 1.
     Source:
@@ -182,7 +182,7 @@ def paired_width(block: str, highway_width: int) -> int:
     """
     if not isinstance(block, str) or block not in BLOCKS:
         raise ConfigError(unknown_name("block", block, BLOCKS))
-    highway = accept_size("highway_width", highway_width)
+    highway = check_size("highway_width", highway_width)
     if block == "highway":
         return highway
     wanted = 2 * highway * (highway + 1)
@@ -192,10 +192,10 @@ def paired_width(block: str, highway_width: int) -> int:
 def _fused(block: str, layers: int, spec: BlockSpec) -> nn.Module:
     if block != "highway" or spec.carry != "coupled":
         raise ConfigError(
-            f"fused=True is for coupled highway blocks, got block={block!r}, carry={spec.carry!r}. Pass fused=False."
+            f"fused=True needs coupled highway blocks, got block={block!r}, carry={spec.carry!r}. Pass fused=False."
         )
     if not isinstance(spec.activation, str):
-        raise ConfigError(f"fused=True takes an activation by name, got {spec.activation!r}. Pass fused=False.")
+        raise ConfigError(f"fused=True needs the name of an activation, got {spec.activation!r}. Pass fused=False.")
     if layers == 0:
         return nn.Sequential()
     return HighwayStack(
@@ -210,8 +210,8 @@ def _fused(block: str, layers: int, spec: BlockSpec) -> nn.Module:
 
 
 def _head(spec: BlockSpec, classes: int) -> nn.Linear:
-    # nn.Linear draws from the global generator as it is built; on the meta device it draws nothing.
-    head = nn.Linear(spec.width, accept_size("classes", classes), device="meta", dtype=spec.dtype)
+    # nn.Linear draws from the global generator when it is built, except on the meta device.
+    head = nn.Linear(spec.width, check_size("classes", classes), device="meta", dtype=spec.dtype)
     head = head.to_empty(device=torch.get_default_device() if spec.device is None else spec.device)
     draw_parts_([Part("head", head.weight, head.bias)], spec.generator)
     return head

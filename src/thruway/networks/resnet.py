@@ -1,4 +1,4 @@
-"""Residual networks on images: the CIFAR nets of 6n + 2 layers and the ImageNet nets, in both orders of layers."""
+"""Residual networks on images: the CIFAR and the ImageNet families, with pre- or post-activation."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -6,25 +6,25 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError, unknown_name
-from thruway.networks.images import accept_images, start_
+from thruway.networks.images import check_images, materialize_
 from thruway.networks.resnet_modules import BRANCHES, ORDERS, SHORTCUTS, Design
 from thruway.networks.resnet_styles import STYLES, stages_of
 from thruway.nn import RandomSubset, Residual, survival_probabilities
-from thruway.nn.accepts import accept_generator, accept_size
+from thruway.nn.argument_checks import check_generator, check_size
 
 __all__ = ["ResNet", "resnet"]
 
 
 class ResNet(nn.Module):
-    """A first layer, residual modules one after the other, and a classifier: logits = head(blocks(stem(x))).
+    """A first layer, a sequence of residual modules, and a classifier: logits = head(blocks(stem(x))).
 
-    All modules of all stages lie in `blocks`, numbered from 0: the indices of a lesion study. Where a stage
-    begins, the module's shortcut changes sizes and the branch with it.
+    `blocks` contains the modules of all stages, numbered from 0: the indices of a lesion study. The first module of
+    a stage changes sizes, in its shortcut and in its branch.
 
     Args:
-        stem: (batch, inputs, height, width) to maps.
-        blocks: maps to maps.
-        head: maps to (batch, classes), without a softmax: the loss applies it.
+        stem: module from (batch, inputs, height, width) to feature maps.
+        blocks: module from feature maps to feature maps.
+        head: module from feature maps to (batch, classes), without a softmax: the loss applies it.
         inputs: channels of the images.
     Raises:
         ShapeError: when called on something that is no batch of images with `inputs` channels, in the weights' type.
@@ -42,7 +42,7 @@ class ResNet(nn.Module):
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        accept_images(self, x, self.inputs)
+        check_images(self, x, self.inputs)
         logits: Tensor = self.head(self.blocks(self.stem(x)))
         return logits
 
@@ -67,41 +67,43 @@ def resnet(
 ) -> ResNet:
     """A residual network as published, or a smaller one of the same kind.
 
-    `depth` counts layers as the papers do: convolutions on the main road and the classifier, not projections.
-    style="cifar" takes 6n + 2 of them (20, 32, 44, 56, 110: 54 modules of two layers), style="imagenet" 18, 34, 50,
-    101, 152 or 200. Images may have any size; each stage but the first halves the map, rounding up.
+    `depth` counts layers as the papers do: the convolutions of the branches, the first layer and the classifier, not
+    projections. style="cifar" takes depths of 6n + 2 (20, 32, 44, 56, 110: 54 modules of two layers),
+    style="imagenet" 18, 34, 50, 101, 152 or 200. Images may have any size; each stage but the first halves it, rounding
+    up.
 
-    order="pre" has f = W·relu(BN(W'·relu(BN(x)))) in every module and nothing after the sum: without its branches, a
-    stage behind its first module is the identity. The published pre-activation code differs in two places: in
-    the first module of a stage the shortcut reads relu(BN(x)) instead of x, and ImageNet's stem has the first
-    module's norm and rectifier before its pooling. The counts of parameters are the same.
+    order="pre" has f = W·relu(BN(W'·relu(BN(x)))) in every module and no activation after the sum: without its
+    branches, a stage after its first module is the identity. The published pre-activation code differs in two places:
+    in the first module of a stage the shortcut reads relu(BN(x)) instead of x, and ImageNet's stem has the norm and
+    rectifier of the first module before its pooling. The parameter counts are equal.
     order="post" has f = BN(W·relu(BN(W'·x))) and a rectifier after the sum.
 
-    Two ways to train on short paths, at most one at a time: `survival` is stochastic depth, a coin for each module
-    and batch; `subset` is a fixed number of modules in each batch, see `RandomSubset`.
+    There are two ways to train on short paths, which cannot be combined: `survival` is stochastic depth, an
+    independent draw for each module and batch; `subset` is a fixed number of modules per batch, see `RandomSubset`.
 
     Args:
-        depth: layers, or the modules of each stage: (2, 2, 2).
-        inputs: channels of the images: 1 for grey ones.
-        classes: logits; None for 10 (cifar) or 1000 (imagenet).
-        style: a key of STYLES; it decides the stem, and what the next four are when they are None.
-        widths: channels of each stage, before a bottleneck's expansion by 4; None for 16, 32, 64 (cifar) or 64, 128,
+        depth: number of layers, or of modules in each stage: (2, 2, 2).
+        inputs: channels of the images, 1 for greyscale.
+        classes: number of logits; None: 10 (cifar) or 1000 (imagenet).
+        style: a key of STYLES; it sets the stem and the defaults of the next four arguments.
+        widths: channels of each stage, before a bottleneck's expansion by 4; None: 16, 32, 64 (cifar) or 64, 128,
             256, 512 (imagenet).
-        branch: "basic" (two 3x3 layers) or "bottleneck" (1x1, 3x3, 1x1: 9n + 2 layers in style "cifar"); None for what
-            the depth has.
-        order: "pre" or "post"; None for "pre" (cifar) or "post" (imagenet).
-        shortcut: where sizes change, "pad" (option A: every second point, zeros for new channels) or "project"
-            (option B: a 1x1 layer, normed in order "post"); None for "pad" (cifar) or "project" (imagenet).
-        survival: p_L, the probability that the last module's branch takes part in a batch; those before it have the
-            linear rule's, see `survival_probabilities`. 0.5 as published, 1 for none of it.
-        subset: k, the branches that each training batch uses; None for all. 23 of 54 as published.
-        rescale: whether evaluation counts each branch k/n times. With `subset` only.
-        coins: CPU generator that decides in training which branches take part; None uses torch's global one.
-        generator: where all weights are drawn from; None draws from torch's global generator, as torch's layers do.
+        branch: "basic" (two 3x3 layers) or "bottleneck" (1x1, 3x3, 1x1: depths of 9n + 2 in style "cifar"); None:
+            as published for this depth.
+        order: "pre" or "post"; None: "pre" (cifar) or "post" (imagenet).
+        shortcut: shortcut for changes of size: "pad" (option A: every second point, zeros for new channels) or
+            "project" (option B: 1x1 convolution, with batch norm in order "post"); None: "pad" (cifar) or "project"
+            (imagenet).
+        survival: p_L, the survival probability of the last module's branch; earlier ones follow the linear rule, see
+            `survival_probabilities`. Published: 0.5; with 1 there is no stochastic depth.
+        subset: k, number of branches per training batch; None: all. Published: 23 of 54.
+        rescale: If True, multiply each branch by k/n in evaluation. With `subset` only.
+        coins: CPU generator for `survival` and `subset`; None: torch's global generator.
+        generator: source of all initial weights; None: torch's global generator.
     Raises:
-        ConfigError: for a depth that no such network has, an unknown name, a size below 1, a `survival` or `subset`
-            out of range, or both of them.
-        ShapeError: when called on something that is no batch of images with `inputs` channels, in the weights' type.
+        ConfigError: for an impossible depth, an unknown name, a size below 1, a `survival` or `subset` out of range,
+            or both of them.
+        ShapeError: when called on an input that is not a batch of images with `inputs` channels and the weights' dtype.
     Source:
         He, Zhang, Ren & Sun 2015 (Deep Residual Learning), secs. 3.3 and 4.2, table 1; the same 2016 (Identity
         Mappings), fig. 4e; Veit, Wilber & Belongie 2016, sec. 3; weights after He et al. 2015 (Rectifiers), eq. 10;
@@ -115,16 +117,17 @@ def resnet(
     order = _known("order", family.order if order is None else order, ORDERS)
     shortcut = _known("shortcut", family.shortcut if shortcut is None else shortcut, SHORTCUTS)
     branch = branch if branch is None else _known("branch", branch, BRANCHES)
-    widths = family.widths if widths is None else tuple(accept_size("a width", width) for width in widths)
+    widths = family.widths if widths is None else tuple(check_size("a width", width) for width in widths)
     stages, branch = stages_of(family, depth, branch, widths)
-    inputs = accept_size("inputs", inputs)
-    classes = accept_size("classes", family.classes if classes is None else classes)
+    inputs = check_size("inputs", inputs)
+    classes = check_size("classes", family.classes if classes is None else classes)
     if subset is not None and survival != 1.0:
         raise ConfigError(
-            f"survival={survival} and subset={subset} both say which branches a batch leaves out. Pass one of them."
+            f"pass survival or subset, not both: each chooses the branches of a batch. Got survival={survival} and "
+            f"subset={subset}."
         )
     design = Design(BRANCHES[branch], ORDERS[order], SHORTCUTS[shortcut])
-    accept_generator("coins", coins)
+    check_generator("coins", coins)
     device = torch.get_default_device() if device is None else device
     with torch.device("meta"):
         stem = family.stem(inputs, widths[0], design.order)
@@ -136,7 +139,7 @@ def resnet(
         channels = design.branch.expansion * widths[-1]
         pool = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
         head = nn.Sequential(*design.order.head_start(channels), *pool, nn.Linear(channels, classes))
-    return start_(ResNet(stem, blocks, head, inputs), device, dtype, generator)
+    return materialize_(ResNet(stem, blocks, head, inputs), device, dtype, generator)
 
 
 def _modules(

@@ -1,7 +1,7 @@
-"""The residual modules of the published networks on images: two kinds of branch, two orders of layers, two shortcuts.
+"""Residual modules of the published networks on images: two kinds of branch, two orders of layers, two shortcuts.
 
-Three tables, one row per kind: BRANCHES (which convolutions), ORDERS (where norm and rectifier stand), and
-SHORTCUTS (what passes where sizes change). To add a kind, write its function and its row.
+There are three tables: BRANCHES (convolutions), ORDERS (positions of norm and rectifier), and SHORTCUTS (for changes
+of size). To add a kind, write its function and its row.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,23 +17,23 @@ __all__ = ["BRANCHES", "ORDERS", "SHORTCUTS", "Branch", "Convolution", "Design",
 
 @dataclass(frozen=True)
 class Convolution:
-    """A layer of a branch, without bias and as large as its input divided by the stride."""
+    """A convolution of a branch, without bias and with same padding."""
 
     kernel: int
     outputs: int
     stride: int = 1
 
     def after(self, inputs: int) -> nn.Conv2d:
-        """The layer itself, behind `inputs` channels."""
+        """Build the layer for `inputs` channels."""
         return nn.Conv2d(inputs, self.outputs, self.kernel, self.stride, padding=self.kernel // 2, bias=False)
 
 
-# --- which convolutions
+# --- convolutions
 
 
 @dataclass(frozen=True)
 class Branch:
-    """How many layers a branch has, how many times its width it puts out, and its convolutions."""
+    """Number of layers of a branch, ratio of its output channels to its width, and its convolutions."""
 
     layers: int
     expansion: int
@@ -45,7 +45,7 @@ def _basic(width: int, stride: int) -> tuple[Convolution, ...]:
 
 
 def _bottleneck(width: int, stride: int) -> tuple[Convolution, ...]:
-    # The stride is the middle layer's, as in the code most results come from; the paper's table has it in the first.
+    # The stride is in the middle layer, as in the most used implementations; in the paper's table it is in the first.
     return Convolution(1, width), Convolution(3, width, stride), Convolution(1, 4 * width)
 
 
@@ -55,7 +55,7 @@ BRANCHES: dict[str, Branch] = {
 }
 
 
-# --- where norm and rectifier stand
+# --- positions of norm and rectifier
 
 
 def _norm_relu(channels: int) -> list[nn.Module]:
@@ -94,13 +94,13 @@ def _nothing(channels: int) -> list[nn.Module]:
 
 @dataclass(frozen=True)
 class Order:
-    """Everything that norm and rectifier decide, from the stem to the head."""
+    """All positions of norm and rectifier, from the stem to the head."""
 
     branch: Callable[[int, Iterable[Convolution]], nn.Sequential]
     after: str | None  # on the sum
     projection: Callable[[Convolution, int], nn.Module]
-    stem_end: Callable[[int], list[nn.Module]]  # behind the first convolution
-    head_start: Callable[[int], list[nn.Module]]  # behind the last module
+    stem_end: Callable[[int], list[nn.Module]]  # after the first convolution
+    head_start: Callable[[int], list[nn.Module]]  # after the last module
 
 
 ORDERS: dict[str, Order] = {
@@ -109,7 +109,7 @@ ORDERS: dict[str, Order] = {
 }
 
 
-# --- what passes where sizes change
+# --- shortcuts for changes of size
 
 
 def _pad(order: Order, inputs: int, outputs: int, stride: int) -> nn.Module:
@@ -128,14 +128,14 @@ SHORTCUTS: dict[str, Callable[[Order, int, int, int], nn.Module]] = {
 
 @dataclass(frozen=True)
 class Design:
-    """One row of each table: what the modules of a network have in common."""
+    """One row of each table: the common settings of all modules of a network."""
 
     branch: Branch
     order: Order
     shortcut: Callable[[Order, int, int, int], nn.Module]
 
     def module(self, inputs: int, width: int, stride: int, drop: float, coins: torch.Generator | None) -> Residual:
-        """The module behind `inputs` channels; x itself is its shortcut wherever sizes allow."""
+        """Build a module for `inputs` channels; its shortcut is x itself unless sizes change."""
         outputs = self.branch.expansion * width
         changes = inputs != outputs or stride != 1
         return Residual(

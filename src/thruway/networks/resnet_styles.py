@@ -1,4 +1,4 @@
-"""The two published families of residual networks: their stems, widths and depths, in one table."""
+"""Table of the two published families of residual networks: stems, widths and depths."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from torch import nn
 
 from thruway.errors import ConfigError
 from thruway.networks.resnet_modules import BRANCHES, Order
-from thruway.nn.accepts import accept_size
+from thruway.nn.argument_checks import check_size
 
 __all__ = ["IMAGENET_DEPTHS", "STYLES", "Style", "stages_of"]
 
 
 @dataclass(frozen=True)
 class Style:
-    """A family of networks, and what a network of it has unless it is told otherwise."""
+    """A family of networks: its stem, its depths and the defaults of its other arguments."""
 
     stem: Callable[[int, int, Order], nn.Sequential]  # (channels of the images, first width, order)
     by_depth: Callable[[int, str | None, int], tuple[tuple[int, ...], str]]  # (depth, branch, stages)
@@ -44,8 +44,8 @@ def _cifar_depth(depth: int, branch: str | None, stages: int) -> tuple[tuple[int
     if rest or each < 1:
         below = max(each, 1) * step + 2
         raise ConfigError(
-            f"depth={depth} is not {step}n + 2, which {stages} stages of n {branch} modules, the first and the last "
-            f"layer add up to: the nearest are {below} and {below + step}. Or pass the modules of each stage, "
+            f"depth must be {step}n + 2 for {stages} stages of n {branch} modules, the first and the last layer, got "
+            f"{depth}: the nearest are {below} and {below + step}. Or pass the modules of each stage, such as "
             f"depth={(1,) * stages}."
         )
     return (each,) * stages, branch
@@ -64,14 +64,14 @@ IMAGENET_DEPTHS: dict[int, tuple[tuple[int, ...], str]] = {
 def _imagenet_depth(depth: int, branch: str | None, stages: int) -> tuple[tuple[int, ...], str]:
     if depth not in IMAGENET_DEPTHS:
         raise ConfigError(
-            f"no ImageNet network of depth={depth} was published. Known: {', '.join(map(str, IMAGENET_DEPTHS))}; or "
-            "pass the modules of each stage, depth=(3, 4, 6, 3), and branch=."
+            f"no ImageNet network of depth={depth} was published. Known: {', '.join(map(str, IMAGENET_DEPTHS))}. Or "
+            "pass the modules of each stage, such as depth=(3, 4, 6, 3), and branch=."
         )
     modules, published = IMAGENET_DEPTHS[depth]
     if branch not in (None, published):
         raise ConfigError(
-            f"the {depth}-layer ImageNet network has {published} branches, got branch={branch!r}. For another net pass "
-            f"the modules of each stage: depth={modules}."
+            f"the {depth}-layer ImageNet network has {published} branches, got branch={branch!r}. For another network "
+            f"pass the modules of each stage: depth={modules}."
         )
     return modules, published
 
@@ -85,15 +85,15 @@ STYLES: dict[str, Style] = {
 def stages_of(
     style: Style, depth: int | Sequence[int], branch: str | None, widths: Sequence[int]
 ) -> tuple[tuple[int, ...], str]:
-    """The modules of each stage and the kind of their branches, from a published depth or as given."""
+    """Return the number of modules of each stage and the kind of their branches."""
     if isinstance(depth, Sequence) and not isinstance(depth, str):
-        modules = tuple(accept_size("the number of modules in a stage", number) for number in depth)
+        modules = tuple(check_size("the number of modules in a stage", number) for number in depth)
         branch = "basic" if branch is None else branch
     else:
-        modules, branch = style.by_depth(accept_size("depth", depth), branch, len(widths))
+        modules, branch = style.by_depth(check_size("depth", depth), branch, len(widths))
     if len(modules) != len(widths) or not modules:
         raise ConfigError(
-            f"{len(modules)} stages of modules {modules} and {len(widths)} widths {tuple(widths)}: pass one width for "
-            "each stage, at least one."
+            f"pass one width for each stage, at least one: got {len(modules)} stages, of {modules} modules, and "
+            f"{len(widths)} widths, {tuple(widths)}."
         )
     return modules, branch

@@ -1,4 +1,4 @@
-"""The plain network on images that residual ones are compared with: nothing goes round its layers."""
+"""VGG: a plain convolutional network without skip connections, the baseline of residual networks."""
 
 import itertools
 from collections import OrderedDict
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError
-from thruway.networks.images import accept_images, start_
-from thruway.nn.accepts import accept_size
+from thruway.networks.images import check_images, materialize_
+from thruway.nn.argument_checks import check_size
 
 __all__ = ["VGG", "vgg"]
 
@@ -18,13 +18,13 @@ _WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 51
 
 
 class VGG(nn.Module):
-    """Convolutions and poolings in a row, dense layers behind them: logits = head(layers(x)).
+    """A sequence of convolutions and poolings, followed by dense layers: logits = head(layers(x)).
 
-    A layer is its convolution, its norm if any, and its rectifier. So "without the layer" is without the three.
+    A layer consists of its convolution, its norm if any, and its rectifier. A lesion of the layer removes all three.
 
     Args:
-        layers: maps to maps; named conv1_1, conv1_2, pool1, conv2_1, ...
-        head: maps to (batch, classes), without a softmax: the loss applies it.
+        layers: module from images to feature maps; its layers are named conv1_1, conv1_2, pool1, conv2_1, ...
+        head: module from feature maps to (batch, classes), without a softmax: the loss applies it.
         inputs: channels of the images.
     Raises:
         ShapeError: when called on something that is no batch of images with `inputs` channels, in the weights' type.
@@ -41,7 +41,7 @@ class VGG(nn.Module):
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        accept_images(self, x, self.inputs)
+        check_images(self, x, self.inputs)
         logits: Tensor = self.head(self.layers(x))
         return logits
 
@@ -59,24 +59,24 @@ def vgg(
 ) -> VGG:
     """A VGG network for small images: 3x3 convolutions with rectifiers, pooled after each stage, then dense layers.
 
-    As it stands it has 15 layers: the thirteen convolutions of VGG-16, one dense layer of 512 units and the classifier.
-    Veit et al. 2016 give the number of layers of their baseline and no list of them; this is the common network of
-    that depth on CIFAR-10. Whether theirs had batch norm is not known either, and it
-    changes what a lesion does: compare both. There is no dropout.
+    By default it has 15 layers: the thirteen convolutions of VGG-16, one dense layer of 512 units and the classifier.
+    Veit et al. 2016 give the number of layers of their baseline, but do not list them; this is the common network of
+    that depth on CIFAR-10. It is also unknown if theirs had batch norm, which changes the effect of a lesion: compare
+    both. There is no dropout.
 
-    Poolings halve the map and round up, and what is left after the last is averaged to one point: at 32x32 it is one
-    already. So images may have any size.
+    Poolings halve the size and round up, and the last map is averaged to one point (for 32x32 images it has one
+    point already). So images may have any size.
 
     Args:
-        inputs: channels of the images: 1 for grey ones.
-        classes: logits.
-        norm: batch norm after every layer but the classifier; those layers then have no bias.
+        inputs: channels of the images, 1 for greyscale.
+        classes: number of logits.
+        norm: If True, add batch norm to every layer but the classifier; these layers then have no bias.
         widths: channels of each convolution, stage by stage.
-        hidden: units of the dense layers between the maps and the classifier.
-        generator: where all weights are drawn from; None draws from torch's global generator, as torch's layers do.
+        hidden: units of the dense layers before the classifier.
+        generator: source of all initial weights; None: torch's global generator.
     Raises:
-        ConfigError: for a size below 1, or a network without a convolution.
-        ShapeError: when called on something that is no batch of images with `inputs` channels, in the weights' type.
+        ConfigError: for a size below 1, or a stage without a convolution.
+        ShapeError: when called on an input that is not a batch of images with `inputs` channels and the weights' dtype.
     Source:
         Simonyan & Zisserman 2014, table 1 (D); Veit, Wilber & Belongie 2016, sec. 4.1 (15 layers);
         weights after He et al. 2015 (Rectifiers), eq. 10.
@@ -85,16 +85,16 @@ def vgg(
     >>> [name for name, _ in net.layers.named_children()], net(torch.zeros(2, 1, 8, 8)).shape
     (['conv1_1', 'pool1', 'conv2_1', 'conv2_2', 'pool2'], torch.Size([2, 10]))
     """
-    inputs, classes = accept_size("inputs", inputs), accept_size("classes", classes)
-    stages = [[accept_size("a width", width) for width in stage] for stage in widths]
+    inputs, classes = check_size("inputs", inputs), check_size("classes", classes)
+    stages = [[check_size("a width", width) for width in stage] for stage in widths]
     if not all(stages) or not stages:
-        raise ConfigError(f"widths={widths!r} has a stage without a convolution: pass at least one width for each.")
-    dense = [accept_size("a hidden layer's units", units) for units in hidden]
+        raise ConfigError(f"widths={widths!r} has a stage without a convolution: pass at least one width per stage.")
+    dense = [check_size("a hidden layer's units", units) for units in hidden]
     device = torch.get_default_device() if device is None else device
     with torch.device("meta"):
         layers = _convolutions(inputs, stages, norm)
         head = _classifier([stages[-1][-1], *dense], classes, norm)
-    return start_(VGG(layers, head, inputs), device, dtype, generator)
+    return materialize_(VGG(layers, head, inputs), device, dtype, generator)
 
 
 def _convolutions(inputs: int, stages: list[list[int]], norm: bool) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""Blocks of very deep networks: highway, residual and plain, and what joins them."""
+"""Layers of very deep networks: highway, residual and plain blocks, resizing, dropout and stochastic depth."""
 
 from thruway.nn.dropout import Dropout
 from thruway.nn.gates import CarryGate, TransformGate, gate_bias_for_depth

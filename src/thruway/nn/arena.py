@@ -1,4 +1,4 @@
-"""Activation memory that is kept between steps."""
+"""Arena of activation memory that is reused from step to step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ __all__ = ["Arena", "empty"]
 
 
 class Arena:
-    """Memory that outlives a step, for a training loop that knows when its graphs are dead.
+    """Reusable memory for the activations of a training step.
 
-    A population's activations are tens of megabytes; handed back to the system after each step they cost
-    a page fault per 4 KB in the next, as much time as the arithmetic. Inside `with arena.step():` the
-    stack takes its memory from here, and all of it is free again when the block ends: keep nothing
-    that was computed inside, except copies.
+    The activations of a population are tens of megabytes. If they are freed after each step, the next step takes a
+    page fault per 4 KB, which costs as much time as the arithmetic. Inside `with arena.step():` the highway stack
+    allocates from the arena. At the end of the block all of that memory is reused: keep only copies of the tensors
+    that were computed inside.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Arena:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """One forward and backward pass."""
+        """Context of one forward and backward pass, which allocates from this arena."""
         self._taken.clear()
         token = _ARENA.set(self)
         try:
@@ -34,13 +34,13 @@ class Arena:
             _ARENA.reset(token)
 
     def take(self, like: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Uninitialised memory of this shape that nobody else was given in this step."""
+        """Return an uninitialised tensor of this shape that was not yet returned in this step."""
         key = (shape, like.dtype, like.device)
         blocks, n = self._blocks.setdefault(key, []), self._taken.get(key, 0)
         self._taken[key] = n + 1
         if n == len(blocks):
             blocks.append(like.new_empty(shape))
-        # An alias: the autograd engine must not find its own marks of the last step on it.
+        # A new alias without the autograd metadata of the previous step.
         return blocks[n].detach()
 
 
@@ -48,6 +48,6 @@ _ARENA: ContextVar[Arena | None] = ContextVar("arena", default=None)
 
 
 def empty(like: Tensor, *shape: int) -> Tensor:
-    """Uninitialised memory of this shape: from the arena whose step is running, else fresh."""
+    """Return an uninitialised tensor: from the arena of the current step, or newly allocated outside a step."""
     arena = _ARENA.get()
     return like.new_empty(shape) if arena is None else arena.take(like, shape)

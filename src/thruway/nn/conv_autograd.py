@@ -1,16 +1,16 @@
-"""A convolutional highway layer as one differentiable call, with the backward pass written by hand.
+"""Convolutional highway layer as one autograd function with a hand-written backward pass.
 
     z = W * x + b        H = act(z_H)        T = sigmoid(z_T)        y = x + T (H - x)
 
-and back, with g = dL/dy:
+and backward, with g = dL/dy:
 
     dL/dz_H = g T act'(H)    dL/dz_T = g (H - x) T (1 - T)    dL/dx = g (1 - T) + (dL/dz through the convolution)
 
-Autograd keeps H and T in memory of their own and joins the gradients of z_H and z_T by copying them into one. Here H
-and T lie where z was, and both gradients are written where they belong. Everything is computed by the calls that
-autograd itself would make: the numbers are the same to the last bit, so that a layer that is watched, and then runs
-in single calls, trains as one that is not. On a GPU with kernels of our own (gpu.py) all that is pointwise is one
-launch forward and one back, and the last bits are the kernel's.
+Autograd allocates H and T separately, and copies the gradients of z_H and z_T into one tensor. Here H and T
+overwrite z, and both gradients are written into one tensor directly. The operations are the ones that autograd itself
+would call, so the results are equal bit for bit: a hooked layer, which runs operation by operation, trains exactly
+like an unhooked one. On a GPU with our own kernels (gpu.py) the pointwise part is one launch forward and one backward,
+and the last bits can differ.
 """
 
 from collections.abc import Callable
@@ -23,14 +23,13 @@ from torch.nn.modules.module import _has_any_global_hook
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from thruway.activations import activation
-from thruway.nn.autocast import is_autocast
-from thruway.nn.batched import is_batched
 from thruway.nn.gates import TransformGate
 from thruway.nn.gpu import gpu_kernels
 from thruway.nn.same_conv import SameConv
 from thruway.nn.stack_kernel import FUSED_ACTIVATIONS
+from thruway.nn.torch_state import is_autocast, is_batched
 
-__all__ = ["highway_conv", "is_fusible", "unheard_activation"]
+__all__ = ["highway_conv", "is_fusible", "unhooked_activation"]
 
 aten = torch.ops.aten
 
@@ -43,7 +42,7 @@ _BY_MODULE: dict[type[nn.Module], str] = {
 
 
 def highway_conv(conv: SameConv, x: Tensor, weight: Tensor, bias: Tensor, act: str) -> Tensor:
-    """y of a coupled highway layer, where `is_fusible` says so.
+    """Return y of a coupled highway layer; valid only if `is_fusible` returns True.
 
     Args:
         x: (batch, channels, *map).
@@ -54,8 +53,8 @@ def highway_conv(conv: SameConv, x: Tensor, weight: Tensor, bias: Tensor, act: s
     return cast("Tensor", _HighwayConv.apply(conv, x, weight, bias, act))  # type: ignore[no-untyped-call]
 
 
-def unheard_activation(activation: nn.Module, transform_gate: nn.Module) -> str | None:
-    """The name of the activation, if it is a known one and no hook waits for H or T; else None."""
+def unhooked_activation(activation: nn.Module, transform_gate: nn.Module) -> str | None:
+    """Return the name of the activation if it is supported and no hook is registered for H or T; else None."""
     is_heard = _has_any_global_hook() or any(  # type: ignore[no-untyped-call]
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
         for module in (activation, transform_gate)
@@ -64,7 +63,7 @@ def unheard_activation(activation: nn.Module, transform_gate: nn.Module) -> str 
 
 
 def is_fusible(conv: SameConv, *tensors: Tensor) -> bool:
-    """Whether this convolution is one of those here, and nobody watches, traces or transforms the single calls."""
+    """Return True if the fused layer supports this convolution, and nothing hooks, traces or transforms its calls."""
     x = tensors[0]
     return (
         conv.groups == 1
@@ -99,7 +98,7 @@ class _HighwayConv(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, z = ctx.saved_tensors
-        # Derivatives of derivatives and batches of gradients are rare, and autograd's own.
+        # Higher derivatives and batched gradients are rare and use autograd.
         if torch.is_grad_enabled() or is_batched(g):
             gx, gw, gb = torch.func.vjp(_plain(ctx.conv, ctx.act), x, weight, bias)[1](g)
             return None, gx, gw, gb, None
@@ -107,7 +106,7 @@ class _HighwayConv(torch.autograd.Function):
         needs_x, needs = ctx.needs_input_grad[1], ctx.needs_input_grad[1:4]
         if (gpu := gpu_kernels(x)) is not None and (inner := _inner(z, x)) is not None:
             carry = torch.empty_like(x)
-            gpu.ungate(_laid_out_as(x, g), x, z, ctx.act, gz, carry, inner)
+            gpu.gate_backward(_laid_out_as(x, g), x, z, ctx.act, gz, carry, inner)
             gx, gw, gb = ctx.conv.joint_backward(gz, x, weight, needs)
             return None, carry.add_(gx) if needs_x else None, gw, gb, None
         (h, t), (gh, gt) = z.chunk(2, dim=1), gz.chunk(2, dim=1)
@@ -118,12 +117,12 @@ class _HighwayConv(torch.autograd.Function):
         aten.sigmoid_backward.grad_input(gt, t, grad_input=gt)
         gx, gw, gb = ctx.conv.joint_backward(gz, x, weight, needs)
         if needs_x:
-            gx.add_(torch.sub(1.0, t, out=gt).mul_(g))  # in the memory of dL/dz_T, which nobody reads any more
+            gx.add_(torch.sub(1.0, t, out=gt).mul_(g))  # reuses the memory of dL/dz_T, which is no longer needed
         return None, gx, gw, gb, None
 
 
 def _inner(z: Tensor, x: Tensor) -> int | None:
-    """Elements in a row that belong to H before as many of T, if both tensors lie in memory without gaps; else None."""
+    """Return the run length of H (and of T after it) in the memory of z; None if z or x is not dense in memory."""
     if z.is_contiguous() and x.is_contiguous():
         return x[0].numel()
     format_ = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim)
@@ -133,12 +132,12 @@ def _inner(z: Tensor, x: Tensor) -> int | None:
 
 
 def _laid_out_as(x: Tensor, g: Tensor) -> Tensor:
-    """g, or a copy of it that lies in memory as x does."""
+    """Return g, or a copy of it with the strides of x."""
     return g if g.stride() == x.stride() else torch.empty_like(x).copy_(g)
 
 
 def _plain(conv: SameConv, act: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """(x, weight, bias) -> y in single calls."""
+    """Return the function (x, weight, bias) -> y in separate differentiable operations."""
 
     def run(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         h, t = conv.joint(x, weight, bias).chunk(2, dim=1)

@@ -1,35 +1,35 @@
-"""Dropout whose coins come from a generator, so that a resumed run draws what the interrupted one would have drawn."""
+"""Dropout with its own random generator, so that a resumed run draws the same masks as an uninterrupted one."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from thruway.nn.accepts import accept_probability
-from thruway.nn.recomputed import refuse_recomputation
+from thruway.nn.argument_checks import check_probability
+from thruway.nn.torch_state import check_not_recomputing
 
 __all__ = ["Dropout"]
 
 
 class Dropout(nn.Dropout):
-    """torch's dropout, with a generator of its own.
+    """torch.nn.Dropout with an optional random generator of its own.
 
-        y = x·m / (1 - p),     m = 1 with probability 1 - p, else 0, for each number by itself
+        y = x·m / (1 - p),     m = 1 with probability 1 - p, else 0, independently for each element
 
-    In evaluation, and with p = 0, y is x and no coin falls. Torch's own layer draws from the global generator and
-    from nowhere else; this one is that layer where no generator is given.
+    In evaluation mode, and with p = 0, y is x and nothing is drawn. torch.nn.Dropout can draw from the global
+    generator only; without a generator this layer behaves the same.
 
-    The coins fall where the generator lives, and travel to x from there. So one CPU generator gives the same coins on
-    every device and for every dtype; with a generator on the GPU nothing travels, and nobody waits for one CPU core to
-    draw. A generator is not part of the state dict: whoever resumes a run sets its state, or seeds it by epoch.
+    The mask is drawn on the generator's device and then moved to x. So a CPU generator gives the same mask on every
+    device and for every dtype. A generator on the GPU avoids the copy and the wait for the CPU. The generator is not
+    part of the state dict: to resume a run, restore its state or seed it by epoch.
 
-    `torch.vmap` wants randomness="same" or "different". `torch.compile` splits its graph where a generator is used.
+    `torch.vmap` needs randomness="same" or "different". `torch.compile` breaks its graph where a generator is used.
 
     Args:
-        p: probability of dropping a number, at least 0 and below 1.
-        generator: where the coins come from; None uses torch's global one.
+        p: probability of zeroing an element, at least 0 and below 1.
+        generator: source of the masks; None: torch's global generator.
     Raises:
-        ConfigError: if p is no such probability; when torch.utils.checkpoint computes a layer with a generator again,
-            which would draw other coins than before.
+        ConfigError: if p is out of range; if torch.utils.checkpoint recomputes a layer with a generator, which would
+            draw another mask than before.
     Source:
         Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov 2014, sec. 4, scaled in training instead of after it.
 
@@ -39,7 +39,7 @@ class Dropout(nn.Dropout):
     """
 
     def __init__(self, p: float = 0.5, generator: torch.Generator | None = None) -> None:
-        super().__init__(accept_probability("p", p))
+        super().__init__(check_probability("p", p))
         self.generator = generator
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,8 +47,8 @@ class Dropout(nn.Dropout):
             return x
         if self.generator is None:
             return F.dropout(x, self.p)
-        refuse_recomputation("Dropout", "generator")
-        # In float32 whatever x is: half precision would round the probability, and other dtypes draw other coins.
+        check_not_recomputing("Dropout", "generator")
+        # In float32 for every x: half precision would round the probability, and other dtypes draw other numbers.
         place = self.generator.device
         kept = torch.rand(x.shape, device=place, dtype=torch.float32, generator=self.generator) >= self.p
         return x * kept.to(x.device) / (1.0 - self.p)

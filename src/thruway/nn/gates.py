@@ -1,7 +1,7 @@
-"""Gates: how much of a unit's output is new and how much is carried.
+"""Transform and carry gates of highway layers, and the initial gate bias for a depth.
 
-The gates are modules of their own, so that a forward hook on one reads T (or C) of the very pass
-that is running, without a change to the layer.
+Gates are modules, so that a forward hook on a gate receives T (or C) of every pass without a change to
+the layer.
 """
 
 from typing import Literal
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError
-from thruway.nn.accepts import accept_gate_bias, accept_size
+from thruway.nn.argument_checks import check_gate_bias, check_size
 
 __all__ = ["CarryGate", "TransformGate", "gate_bias_for_depth", "mix", "resolve_gate_bias"]
 
 
 class TransformGate(nn.Module):
-    """T = sigmoid(z), the share of the transform in each unit; z and T have the same shape.
+    """Transform gate T = sigmoid(z), the share of the transform in each unit; z and T have the same shape.
 
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), sec. 2.1.
@@ -30,7 +30,7 @@ class TransformGate(nn.Module):
 
 
 class CarryGate(nn.Module):
-    """C = sigmoid(z), the share of the input, where it is learnt apart from T.
+    """Carry gate C = sigmoid(z), the share of the input, for layers that learn it separately from T.
 
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), eq. 2.
@@ -41,19 +41,19 @@ class CarryGate(nn.Module):
 
 
 def mix(x: Tensor, h: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
-    """What a highway layer makes of its input, its transform and its gates.
+    """Combine the input, the transform and the gates of a highway layer.
 
         y = h·t + x·(1 - t) = x + t·(h - x)      coupled, c is None
         y = h·t + x·c                            independent
 
     Args:
-        x: the input, any shape.
-        h: the transform H(x), same shape.
-        t: the transform gate T(x), same shape, in [0, 1].
-        c: the carry gate C(x), same shape.
+        x: input, any shape.
+        h: transform H(x), same shape.
+        t: transform gate T(x), same shape, in [0, 1].
+        c: carry gate C(x), same shape; None for 1 - t.
     Returns:
-        y, same shape; t = 0 gives x and t = 1 gives h to the last bit. Where autocast made h
-        narrower than x, y keeps the wider type: the carry path loses no digits on its way up.
+        y, same shape; t = 0 gives exactly x and t = 1 exactly h. If autocast gave h a narrower dtype than x, y has
+        the wider one, so that the carry path keeps its precision.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), eqs. 2 and 3.
 
@@ -62,39 +62,39 @@ def mix(x: Tensor, h: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
     """
     if c is not None:
         return h * t + x * c
-    if not x.dtype == h.dtype == t.dtype:  # lerp, unlike + and *, does not promote
+    if not x.dtype == h.dtype == t.dtype:  # lerp does not promote dtypes, unlike + and *
         wide = torch.promote_types(torch.promote_types(x.dtype, h.dtype), t.dtype)
         x, h, t = x.to(wide), h.to(wide), t.to(wide)
     return torch.lerp(x, h, t)
 
 
 def gate_bias_for_depth(depth: int) -> float:
-    """The gate bias to start a highway stack of `depth` layers with.
+    """Return the initial gate bias for a highway stack of `depth` layers.
 
-        b = -depth / 10, held within [-10, -1]
+        b = -depth / 10, clamped to [-10, -1]
 
-    The paper gives three points, -1, -2 and -3 at depths 10, 20 and 30; the line goes through
-    them. Beyond depth 30 it gives none: there the line goes on to -10, the lowest bias that the
-    authors searched, and stays. The bias remains a hyper-parameter worth searching.
+    The paper gives three points: -1, -2 and -3 at depths 10, 20 and 30; the line goes through them. Beyond
+    depth 30 the line is extended to -10, the lowest bias that the authors searched. The bias remains a
+    hyper-parameter worth searching.
 
     Args:
         depth: hidden layers of the stack, at least 1.
     Returns:
         The bias, in units of the gate's pre-activation.
     Raises:
-        ConfigError: if depth is not a whole number of at least 1.
+        ConfigError: if depth is not an integer of at least 1.
     Source:
-        Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), sec. 2.2 (the guideline),
-        and (Highway Networks), sec. 3 (the range); the line between and beyond is ours.
+        Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), sec. 2.2 (the three points),
+        and (Highway Networks), sec. 3 (the range); the line is ours.
 
     >>> [gate_bias_for_depth(depth) for depth in (5, 10, 20, 30, 50, 1000)]
     [-1.0, -1.0, -2.0, -3.0, -5.0, -10.0]
     """
-    return -min(max(accept_size("depth", depth) / 10, 1.0), 10.0)
+    return -min(max(check_size("depth", depth) / 10, 1.0), 10.0)
 
 
 def resolve_gate_bias(gate_bias: float | Literal["depth"], depth: int) -> float:
-    """The number behind `gate_bias`, for whoever knows the depth.
+    """Return `gate_bias` as a number; "depth" becomes `gate_bias_for_depth(depth)`.
 
     Raises:
         ConfigError: if it is neither a number nor "depth".
@@ -104,6 +104,6 @@ def resolve_gate_bias(gate_bias: float | Literal["depth"], depth: int) -> float:
     """
     if isinstance(gate_bias, str):
         if gate_bias != "depth":
-            raise ConfigError(f"gate_bias is a number or 'depth', got {gate_bias!r}.")
+            raise ConfigError(f"gate_bias must be a number or 'depth', got {gate_bias!r}.")
         return gate_bias_for_depth(depth)
-    return accept_gate_bias(gate_bias)
+    return check_gate_bias(gate_bias)

@@ -1,4 +1,4 @@
-"""Whether this tensor's GPU can run our own kernels, found out by running them."""
+"""Selection of our GPU kernels: they are used on devices where a trial run gives correct results."""
 
 import threading
 import warnings
@@ -10,21 +10,22 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 __all__ = ["gpu_kernels"]
 
-_OLDEST = (7, 5)  # compute capability that Triton still compiles for
-# How far off the trial's numbers, of size 1, may be, by type. TF32, if the user allows it, rounds a factor to 11 bits,
-# float16 every state, bfloat16 to 8; a wrong index or sign is off by about 1.
+_OLDEST = (7, 5)  # lowest compute capability that Triton supports
+# Tolerances of the trial by dtype, for numbers of size 1. TF32, if enabled, rounds a factor to 11 bits, float16 every
+# state to 11, bfloat16 to 8; a wrong index or sign gives an error of about 1.
 _TOLERANCE = {torch.float32: 1e-2, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 
 _FOUND: dict[tuple[torch.device, torch.dtype], ModuleType | None] = {}
 
 
 def gpu_kernels(x: Tensor) -> ModuleType | None:
-    """The launches for tensors like x; None where torch's own calls must do.
+    """Return the module of kernel launches for tensors like x, or None to use PyTorch's operations.
 
-    They need a GPU of compute capability 7.5, Triton (every CUDA build of PyTorch for Linux brings it), a C compiler,
-    float32, bfloat16 or float16, and a real tensor: under a compiler, a tracer or a dispatch mode torch's calls run.
-    The first tensor of a type on a device pays for a trial; a GPU that fails it is named in a warning, once, and left
-    alone. Run a step before you record one in a CUDA graph: nothing is tried, or should be compiled, while recording.
+    The kernels need a GPU of compute capability 7.5, Triton (part of every CUDA build of PyTorch for Linux), a C
+    compiler, float32, bfloat16 or float16, and an ordinary tensor: compilers, tracers and dispatch modes see PyTorch's
+    operations. The first tensor of a dtype on a device starts a trial run. If it fails, a warning is issued once and
+    PyTorch's operations are used from then on. Run a step before you capture one in a CUDA graph: no trial and no
+    compilation is possible during capture.
     """
     if not x.is_cuda or x.dtype not in _TOLERANCE or x.numel() == 0:
         return None
@@ -35,40 +36,40 @@ def gpu_kernels(x: Tensor) -> ModuleType | None:
     key = x.device, x.dtype
     if key not in _FOUND:
         if torch.cuda.is_current_stream_capturing():
-            return None  # the trial waits for the GPU, which a recording may not
+            return None  # the trial synchronises with the GPU, which is forbidden during capture
         try:
-            _FOUND[key] = _find(*key)
+            _FOUND[key] = _load_checked(*key)
         except torch.OutOfMemoryError:
-            return None  # says nothing about the kernels: tried again with the next tensor
+            return None  # says nothing about the kernels: try again with the next tensor
     return _FOUND[key]
 
 
-def _find(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
-    """The launches, if they pass a trial.
+def _load_checked(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
+    """Return the launches if they pass the trial.
 
-    The trial has a thread of its own: whatever the caller's holds (inference mode, hooks on what is saved, modes that
-    listen, a default device), it is neither disturbed by it nor part of it.
+    The trial runs in a thread of its own, so that the caller's thread-local state (inference mode, saved-tensor hooks,
+    function modes, default device) neither affects it nor is affected.
     """
     if torch.cuda.get_device_capability(device) < _OLDEST:
         return None
     found: list[ModuleType | BaseException | None] = []
-    thread = threading.Thread(target=lambda: found.append(_tried(device, dtype)))
+    thread = threading.Thread(target=lambda: found.append(_load_or_error(device, dtype)))
     thread.start()
     thread.join()
     if isinstance(found[0], torch.OutOfMemoryError):
         raise found[0]
     if isinstance(found[0], BaseException):
         warnings.warn(
-            f"{torch.cuda.get_device_name(device)} cannot run Thruway's own kernels for {dtype} and takes PyTorch's "
-            f"calls instead, which are slower: {type(found[0]).__name__}: {found[0]}",
+            f"{torch.cuda.get_device_name(device)} cannot run Thruway's kernels for {dtype}. Slower PyTorch operations "
+            f"are used instead: {type(found[0]).__name__}: {found[0]}",
             stacklevel=2,
         )
         return None
     return found[0]
 
 
-def _tried(device: torch.device, dtype: torch.dtype) -> ModuleType | Exception | None:
-    """The launches; None where Triton is not installed; or what a compiler, a driver or a wrong number has to say."""
+def _load_or_error(device: torch.device, dtype: torch.dtype) -> ModuleType | Exception | None:
+    """Return the launches; None if Triton is not installed; or the error of the compiler, the driver or the check."""
     try:
         import triton  # noqa: F401
     except ImportError:
@@ -79,17 +80,17 @@ def _tried(device: torch.device, dtype: torch.dtype) -> ModuleType | Exception |
         from thruway.nn import triton_launch
 
         with torch.cuda.device(device):
-            _try(triton_launch, device, dtype)
+            _check_kernels(triton_launch, device, dtype)
     except Exception as error:
         return error
     return triton_launch
 
 
-def _try(launches: ModuleType, device: torch.device, dtype: torch.dtype) -> None:
-    """The narrowest and the widest kernel of a stack and one wide layer, forward and back, against the formulas.
+def _check_kernels(launches: ModuleType, device: torch.device, dtype: torch.dtype) -> None:
+    """Compare the kernels with the formulas, forward and backward: a narrow stack, the widest one, a wide layer.
 
     Raises:
-        ArithmeticError: if a number is off.
+        ArithmeticError: if a result is out of tolerance.
     """
     rng = torch.Generator().manual_seed(0)
     for depth, width in ((3, 5), (3, launches.NARROW - 14), (1, launches.NARROW + 6)):
@@ -106,9 +107,9 @@ def _try(launches: ModuleType, device: torch.device, dtype: torch.dtype) -> None
             X, A = x.new_empty(depth, 1, width, 7), x.new_empty(depth, 1, 2 * width, 7)
             X[0] = x
             y, gw, gb = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(bias)
-            launches.run_layers(weight, bias, "tanh", X, A, y)
-            launches.unrun_layers(g, weight, "tanh", X, A, gw, gb)
+            launches.forward_layers(weight, bias, "tanh", X, A, y)
+            launches.backward_layers(g, weight, "tanh", X, A, gw, gb)
             for name, one, other in zip(("y", "dL/dx", "dL/dW", "dL/db"), (y, g, gw, gb), wanted, strict=True):
                 off = (one.cpu().float() - other).abs().max().item()
                 if not off <= _TOLERANCE[dtype] * max(1.0, other.abs().max().item()):
-                    raise ArithmeticError(f"{name} of {depth} layers of width {width} is off by {off:.1e}.")
+                    raise ArithmeticError(f"{name} of {depth} layers of width {width} has an error of {off:.1e}.")

@@ -1,4 +1,4 @@
-"""The highway layer on vectors."""
+"""Fully connected highway layer."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,44 +8,44 @@ from torch.nn import functional as F
 
 from thruway.activations import activation_module
 from thruway.init.parts import Part
-from thruway.nn.accepts import (
+from thruway.nn.argument_checks import (
     CARRIES,
-    accept_carry,
-    accept_gate_bias,
-    accept_generator,
-    accept_size,
-    accept_type,
-    refuse_features,
+    check_carry,
+    check_dtype,
+    check_gate_bias,
+    check_generator,
+    check_size,
+    features_error,
 )
-from thruway.nn.fused import activation_name, draw_parts_, highway_parts, split_maps
 from thruway.nn.gates import CarryGate, TransformGate, mix
+from thruway.nn.joint_weight import activation_name, draw_parts_, highway_parts, split_maps
 
 __all__ = ["HighwayLinear"]
 
 
 class HighwayLinear(nn.Module):
-    """A layer that learns, unit by unit, how much to transform and how much to carry.
+    """A fully connected layer that learns for each unit how much of its input to transform and how much to carry.
 
         y = H(x)·T(x) + x·(1 - T(x)),     H = activation(W_H x + b_H),  T = sigmoid(W_T x + b_T)
 
-    `weight` (2·width, width) holds W_H, then W_T, and `bias` likewise; with carry="independent" a third
-    third holds the carry gate, and y = H·T + x·C. A forward hook on `activation` reads H, one on
-    `transform_gate` T, one on `carry_gate` C.
+    `weight` (2·width, width) contains W_H, then W_T, and `bias` likewise; with carry="independent" it has a third
+    map for the carry gate, and y = H·T + x·C. A forward hook on `activation` receives H, on `transform_gate` T,
+    on `carry_gate` C.
 
-    The weights of each map are drawn with Glorot's normalised initialisation, fans counted map by map,
-    times the gain of the activation (1 for gates, and for callables that Thruway has no name for).
-    For relu that is He's variance, 2 / width. Biases start at 0, the gate's at `gate_bias`.
+    The weights of each map are drawn with Glorot's normalised initialisation, with the fans of that map,
+    times the gain of the activation (1 for gates and for unnamed callables). For relu that is He's variance,
+    2 / width. Biases start at 0, the gate's at `gate_bias`.
 
     Args:
         width: units of the input and of the output.
         activation: a name from thruway.activations.ACTIVATIONS, a module, or any callable on tensors.
-        gate_bias: what b_T starts at; below 0 the layer starts by carrying. -inf never transforms.
-            An independent carry gate starts at -gate_bias.
-        carry: "coupled" (C = 1 - T) or "independent" (C has weights of its own).
-        generator: where the weights are drawn from; None draws from torch's global generator, as torch's layers do.
+        gate_bias: initial value of b_T; below 0 the layer starts by carrying its input. With -inf it never
+            transforms. An independent carry gate starts at -gate_bias.
+        carry: "coupled" (C = 1 - T) or "independent" (C has its own weights).
+        generator: source of the initial weights; None: torch's global generator.
     Raises:
-        ConfigError: for a width below 1, an unknown activation or carry, or a gate bias that is no number.
-        ShapeError: when called on something that is not (..., width), or of another type than the weights.
+        ConfigError: for a width below 1, an unknown activation or carry, or a gate bias that is not a number.
+        ShapeError: when called on an input that is not (..., width), or of another dtype than the weights.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), eqs. 2-3, sec. 2.2;
         weights after Glorot & Bengio 2010, eq. 16, as in sec. 3.1 of the former.
@@ -68,9 +68,9 @@ class HighwayLinear(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.width = accept_size("width", width)
-        self.gate_bias = accept_gate_bias(gate_bias)
-        self.carry = accept_carry(carry)
+        self.width = check_size("width", width)
+        self.gate_bias = check_gate_bias(gate_bias)
+        self.carry = check_carry(carry)
         self.activation = activation_module(activation)
         self.activation_name = activation_name(activation)
         self.transform_gate = TransformGate()
@@ -81,18 +81,18 @@ class HighwayLinear(nn.Module):
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw all weights afresh and put the biases back to their start."""
-        draw_parts_(self.init_parts(), accept_generator("generator", generator))
+        """Draw new weights and reset the biases."""
+        draw_parts_(self.init_parts(), check_generator("generator", generator))
 
     def init_parts(self) -> Iterator[Part]:
-        """The maps that share the weight, for an initialiser."""
+        """Yield the maps that share the weight, for an initialiser."""
         return highway_parts(self.weight, self.bias, self.carry, self.gate_bias, self.activation_name)
 
     def forward(self, x: Tensor) -> Tensor:
-        accept_type("HighwayLinear", x, self.weight)
+        check_dtype("HighwayLinear", x, self.weight)
         if x.shape[-1:] != (self.width,):
-            raise refuse_features(
-                "HighwayLinear", x, self.width, "It carries its input; put a Plain or Resize layer before it."
+            raise features_error(
+                "HighwayLinear", x, self.width, "To change the width, put a Plain or Resize layer before it."
             )
         h, t, *c = split_maps(F.linear(x, self.weight, self.bias), len(CARRIES[self.carry]), dim=-1)
         carried = self.carry_gate(c[0]) if self.carry_gate is not None else None

@@ -1,4 +1,4 @@
-"""Convolutional highway layers, which keep the size of the map."""
+"""Convolutional highway layers in one, two and three dimensions."""
 
 import abc
 from collections.abc import Callable, Iterator
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from thruway.activations import activation_module
 from thruway.errors import ShapeError
 from thruway.init.parts import Part
-from thruway.nn.accepts import CARRIES, accept_carry, accept_gate_bias, accept_generator, accept_type
-from thruway.nn.conv_autograd import highway_conv, is_fusible, unheard_activation
-from thruway.nn.fused import activation_name, draw_parts_, highway_parts
+from thruway.nn.argument_checks import CARRIES, check_carry, check_dtype, check_gate_bias, check_generator
+from thruway.nn.conv_autograd import highway_conv, is_fusible, unhooked_activation
 from thruway.nn.gates import CarryGate, TransformGate, mix
+from thruway.nn.joint_weight import activation_name, draw_parts_, highway_parts
 from thruway.nn.same_conv import SameConv, same_conv
 
 __all__ = ["HighwayConv1d", "HighwayConv2d", "HighwayConv3d"]
@@ -21,7 +21,7 @@ Activation = str | Callable[[Tensor], Tensor]
 
 
 class _HighwayConv(nn.Module, abc.ABC):
-    """What the three classes share: all but the signature."""
+    """Base class of the three layers, which differ only in their signatures."""
 
     conv: SameConv
 
@@ -36,8 +36,8 @@ class _HighwayConv(nn.Module, abc.ABC):
         generator: torch.Generator | None,
     ) -> None:
         self.conv = conv
-        self.gate_bias = accept_gate_bias(gate_bias)
-        self.carry = accept_carry(carry)
+        self.gate_bias = check_gate_bias(gate_bias)
+        self.carry = check_carry(carry)
         self.activation = activation_module(activation)
         self.activation_name = activation_name(activation)
         self.transform_gate = TransformGate()
@@ -49,23 +49,23 @@ class _HighwayConv(nn.Module, abc.ABC):
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw all weights afresh and put the biases back to their start."""
-        draw_parts_(self.init_parts(), accept_generator("generator", generator))
+        """Draw new weights and reset the biases."""
+        draw_parts_(self.init_parts(), check_generator("generator", generator))
 
     def init_parts(self) -> Iterator[Part]:
-        """The maps that share the weight, for an initialiser."""
+        """Yield the maps that share the weight, for an initialiser."""
         return highway_parts(self.weight, self.bias, self.carry, self.gate_bias, self.activation_name, self.conv.groups)
 
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv
-        accept_type(type(self).__name__, x, self.weight)
+        check_dtype(type(self).__name__, x, self.weight)
         if x.ndim not in (conv.dims + 1, conv.dims + 2) or x.shape[-conv.dims - 1] != conv.channels:
             raise ShapeError(
-                f"{type(self).__name__} works on (batch, {conv.channels}, {conv.dims} axes of the map) or one such "
-                f"sample, got {tuple(x.shape)}. It carries its input; put a Resize or a convolution before it."
+                f"{type(self).__name__} takes (batch, {conv.channels}, {conv.dims} spatial dimensions), with or "
+                f"without the batch, got {tuple(x.shape)}. To change channels, put a Resize or a convolution before it."
             )
         if self.carry_gate is None:
-            act = unheard_activation(self.activation, self.transform_gate)
+            act = unhooked_activation(self.activation, self.transform_gate)
             if act is not None and is_fusible(conv, x, self.weight, self.bias):
                 return highway_conv(conv, x, self.weight, self.bias, act)
         h, t, *c = conv(x, self.weight, self.bias)
@@ -81,29 +81,28 @@ class _HighwayConv(nn.Module, abc.ABC):
 
 
 class HighwayConv1d(_HighwayConv):
-    """A highway layer along sequences: `HighwayLinear` with convolutions for H and T.
+    """A convolutional highway layer on sequences: `HighwayLinear` with convolutions for H and T.
 
         y = H(x)·T(x) + x·(1 - T(x)),     H = activation(W_H * x + b_H),  T = sigmoid(W_T * x + b_T)
 
-    H and T (and an independent carry gate) are one convolution with the same receptive field, padded so that the
-    output is as large as the input. `weight` (2·channels, channels / groups, *kernel) holds W_H, then W_T;
-    `bias` likewise. Hooks read H, T and C as in `HighwayLinear`, and weights start as there: the fans are those of
-    one map and one group.
+    H and T (and an independent carry gate) are computed by one convolution and have the same receptive field. Padding
+    keeps the size of the input. `weight` (2·channels, channels / groups, *kernel) contains W_H, then W_T; `bias`
+    likewise. Hooks and initial weights are as in `HighwayLinear`, with the fans of one map and one group.
 
     Args:
-        channels: of the input and of the output.
-        kernel_size: odd; one number, or one for each axis.
+        channels: channels of the input and of the output.
+        kernel_size: odd; one number, or one for each dimension.
         activation: a name from thruway.activations.ACTIVATIONS, a module, or any callable on tensors.
-        gate_bias: what b_T starts at; below 0 the layer starts by carrying.
-        carry: "coupled" (C = 1 - T) or "independent" (C has weights of its own, and starts at -gate_bias).
-        dilation: distance between the taps of the kernel, in pixels; one number, or one for each axis.
-        groups: channel groups that do not see each other, in each map; divides channels.
-        padding_mode: what lies beyond the edge: "zeros" (as the paper), "reflect", "replicate" or "circular".
-        generator: where the weights are drawn from; None draws from torch's global generator, as torch's layers do.
+        gate_bias: initial value of b_T; below 0 the layer starts by carrying its input.
+        carry: "coupled" (C = 1 - T) or "independent" (C has its own weights, and its bias starts at -gate_bias).
+        dilation: spacing between kernel elements; one number, or one for each dimension.
+        groups: groups of channels in each map, as in torch's convolutions; divides channels.
+        padding_mode: "zeros" (as in the paper), "reflect", "replicate" or "circular".
+        generator: source of the initial weights; None: torch's global generator.
     Raises:
-        ConfigError: for an even kernel, groups that do not divide channels, and all that HighwayLinear refuses.
-        ShapeError: when called on something that is not (batch, channels, *map) or (channels, *map), or of another type
-            than the weights.
+        ConfigError: for an even kernel, groups that do not divide channels, or as in HighwayLinear.
+        ShapeError: when called on an input that is not (batch, channels, *spatial) or (channels, *spatial), or of
+            another dtype than the weights.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), sec. 2.1-2.2.
 
@@ -133,7 +132,7 @@ class HighwayConv1d(_HighwayConv):
 
 
 class HighwayConv2d(_HighwayConv):
-    """A highway layer on images; arguments, weights and errors as in `HighwayConv1d`.
+    """A convolutional highway layer on images; arguments, weights and errors as in `HighwayConv1d`.
 
     >>> layer = HighwayConv2d(4, (3, 5), groups=2)
     >>> layer.weight.shape, layer(torch.ones(1, 4, 6, 9)).shape
@@ -161,7 +160,7 @@ class HighwayConv2d(_HighwayConv):
 
 
 class HighwayConv3d(_HighwayConv):
-    """A highway layer on volumes or films; arguments, weights and errors as in `HighwayConv1d`.
+    """A convolutional highway layer on volumes or videos; arguments, weights and errors as in `HighwayConv1d`.
 
     >>> layer = HighwayConv3d(2, 3, carry="independent")
     >>> layer.weight.shape, layer(torch.ones(1, 2, 4, 5, 6)).shape

@@ -1,4 +1,4 @@
-"""The highway around modules of the user's own."""
+"""Highway block of arbitrary transform and gate modules."""
 
 from collections.abc import Iterator
 
@@ -8,30 +8,30 @@ from torch.nn.parameter import UninitializedParameter
 from thruway.errors import ConfigError, ShapeError
 from thruway.init.layers import parts_of
 from thruway.init.parts import Part
-from thruway.nn.accepts import accept_gate_bias, accept_reader
+from thruway.nn.argument_checks import check_gate_bias, check_not_inplace
 from thruway.nn.gates import CarryGate, TransformGate, mix
 
 __all__ = ["Highway"]
 
 
 class Highway(nn.Module):
-    """A highway around modules of your own: any transform, any gate, as long as shapes agree.
+    """A highway block of any transform and gate modules that keep the shape of their input.
 
         y = transform(x)·T + x·(1 - T),     T = sigmoid(gate(x))
 
-    `gate` gives pre-activations: the sigmoid is applied here, by the submodule `transform_gate`, where a
-    hook reads T. The same holds for `carry` and `carry_gate`; with a carry, y = transform(x)·T + x·C.
+    `gate` returns pre-activations: the submodule `transform_gate` applies the sigmoid, and a hook on it receives T.
+    The same holds for `carry` and `carry_gate`; with a carry, y = transform(x)·T + x·C.
 
     Args:
-        transform: H, keeps the shape of its input.
-        gate: same shape again; must not end in a sigmoid or softmax.
-        carry: same again, for an independent carry gate; None couples C = 1 - T.
-        gate_bias: the bias of the gate's last layer is set to this, and that of the carry's to -gate_bias.
-            None leaves both as they came: for trained modules, or gates without a bias.
+        transform: H; must keep the shape of its input.
+        gate: must keep the shape and must not end in a sigmoid or softmax.
+        carry: the same for an independent carry gate; None: C = 1 - T.
+        gate_bias: initial bias of the gate's last layer; that of the carry's starts at -gate_bias. None keeps
+            both unchanged: for trained modules, or gates without a bias.
     Raises:
         ConfigError: if the gate's last layer has no bias to set, if the gate ends in a squashing function, or if a
-            module begins with a layer that works in place, such as nn.ReLU(inplace=True).
-        ShapeError: when called, if transform or gate change the shape.
+            module begins with an in-place layer, such as nn.ReLU(inplace=True).
+        ShapeError: when called, if the transform or a gate changes the shape.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), eqs. 2-3, sec. 2.2.
 
@@ -50,19 +50,19 @@ class Highway(nn.Module):
         gate_bias: float | None = -2.0,
     ) -> None:
         super().__init__()
-        self.transform = accept_reader("transform", transform)
+        self.transform = check_not_inplace("transform", transform)
         self.gate = gate
         self.transform_gate = TransformGate()
         self.carry = carry
         self.carry_gate = CarryGate() if carry is not None else None
-        self.gate_bias = None if gate_bias is None else accept_gate_bias(gate_bias)
+        self.gate_bias = None if gate_bias is None else check_gate_bias(gate_bias)
         for what, module, bias in self._gates():
-            _refuse_squashed(what, accept_reader(what, module))
+            _refuse_squashed(what, check_not_inplace(what, module))
             if bias is not None:
                 nn.init.constant_(_last_bias(what, module), bias)
 
     def init_parts(self) -> Iterator[Part]:
-        """The last layers of the gates, so that an initialiser keeps their bias."""
+        """Yield the last layers of the gates, so that an initialiser keeps their bias."""
         for what, module, bias in self._gates():
             if bias is not None:
                 for part in parts_of(_last_layer(module), bias) or ():
@@ -77,7 +77,7 @@ class Highway(nn.Module):
         return mix(x, h, t, self.carry_gate(_same_shape("carry", self.carry(x), x)))
 
     def _gates(self) -> Iterator[tuple[str, nn.Module, float | None]]:
-        """Each gate's pre-activation: its name, its module, where its bias starts."""
+        """Yield the name, the module and the initial bias of each gate."""
         yield "gate", self.gate, self.gate_bias
         if self.carry is not None:
             yield "carry", self.carry, None if self.gate_bias is None else -self.gate_bias
@@ -90,25 +90,25 @@ def _refuse_squashed(what: str, module: nn.Module) -> None:
     last = list(module.modules())[-1]
     if isinstance(last, _SQUASHING):
         raise ConfigError(
-            f"the {what} ends in {type(last).__name__}, but Highway applies the sigmoid itself, and twice would keep "
-            f"every {what} above a half. Leave the last layer of the {what} without an activation."
+            f"the {what} ends in {type(last).__name__}, but Highway applies the sigmoid itself; a second one would "
+            f"keep every {what} above 0.5. Remove the activation of the last layer of the {what}."
         )
 
 
 def _last_layer(module: nn.Module) -> nn.Module:
-    """The last one with parameters; the module itself if there is none."""
+    """Return the last submodule with parameters; the module itself if there is none."""
     layers = [layer for layer in module.modules() if any(True for _ in layer.parameters(recurse=False))]
     return layers[-1] if layers else module
 
 
 def _last_bias(what: str, module: nn.Module) -> nn.Parameter:
-    """Of the last layer only: a bias further down would not shift the gate."""
+    """Return the bias of the last layer: an earlier bias would not shift the gate."""
     layer = _last_layer(module)
     bias = getattr(layer, "bias", None)
     if not isinstance(bias, nn.Parameter) or isinstance(bias, UninitializedParameter):
         raise ConfigError(
-            f"the {what} has no bias to start at the gate bias: its last layer, {type(layer).__name__}, has "
-            "none (yet). Give that layer a bias, or pass gate_bias=None and see to its start yourself."
+            f"the {what} has no bias to set to the gate bias: its last layer, {type(layer).__name__}, has "
+            "none (yet). Give that layer a bias, or pass gate_bias=None and set the gate's start yourself."
         )
     return bias
 
@@ -116,7 +116,7 @@ def _last_bias(what: str, module: nn.Module) -> nn.Parameter:
 def _same_shape(what: str, y: Tensor, x: Tensor) -> Tensor:
     if y.shape != x.shape:
         raise ShapeError(
-            f"Highway carries its input, so {what}(x) must have the shape of x: got {tuple(y.shape)} from "
-            f"{tuple(x.shape)}. Make the {what} keep the shape, and change sizes between blocks with Plain or Resize."
+            f"{what}(x) must have the shape of x in a Highway block, got {tuple(y.shape)} from {tuple(x.shape)}. "
+            f"Make the {what} keep the shape, and change sizes between blocks with Plain or Resize."
         )
     return y

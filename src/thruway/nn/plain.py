@@ -1,4 +1,4 @@
-"""The plain layer: what highway and residual layers are compared with, and what changes sizes between them."""
+"""Plain fully connected layer: the baseline of highway and residual layers, and a change of width between them."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,26 +8,26 @@ from torch.nn import functional as F
 
 from thruway.activations import activation_module
 from thruway.init.parts import Part
-from thruway.nn.accepts import accept_size, refuse_features
-from thruway.nn.fused import activation_name, draw_parts_
+from thruway.nn.argument_checks import check_size, features_error
+from thruway.nn.joint_weight import activation_name, draw_parts_
 
 __all__ = ["Plain"]
 
 
 class Plain(nn.Module):
-    """A layer without a way round: y = activation(W x + b).
+    """A fully connected layer without a skip connection: y = activation(W x + b).
 
-    It is a highway layer's H by itself, drawn in the same way, so that a comparison differs only in
-    the carry. `weight` is (outputs, inputs); a forward hook on `activation` reads y.
+    It equals the transform H of a highway layer and is initialised in the same way, so that a comparison differs
+    only in the carry. `weight` is (outputs, inputs); a forward hook on `activation` receives y.
 
     Args:
         inputs: features of x, (..., inputs).
-        outputs: features of y, (..., outputs); None for as many as inputs.
+        outputs: features of y, (..., outputs); None: as many as inputs.
         activation: a name from thruway.activations.ACTIVATIONS, a module, or any callable on tensors.
-        generator: where the weights are drawn from; None draws from torch's global generator, as torch's layers do.
+        generator: source of the initial weights; None: torch's global generator.
     Raises:
         ConfigError: for a size below 1 or an unknown activation.
-        ShapeError: when called on something that is not (..., inputs).
+        ShapeError: when called on an input that is not (..., inputs).
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), eq. 1;
         weights after Glorot & Bengio 2010, eq. 16, times the activation's gain.
@@ -49,8 +49,8 @@ class Plain(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.inputs = accept_size("inputs", inputs)
-        self.outputs = self.inputs if outputs is None else accept_size("outputs", outputs)
+        self.inputs = check_size("inputs", inputs)
+        self.outputs = self.inputs if outputs is None else check_size("outputs", outputs)
         self.activation = activation_module(activation)
         self.activation_name = activation_name(activation)
         self.weight = nn.Parameter(torch.empty(self.outputs, self.inputs, device=device, dtype=dtype))
@@ -58,16 +58,16 @@ class Plain(nn.Module):
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw the weights afresh and put the bias back to 0."""
+        """Draw new weights and reset the bias to 0."""
         draw_parts_(self.init_parts(), generator)
 
     def init_parts(self) -> Iterator[Part]:
-        """The one map, for an initialiser."""
+        """Yield the layer's map, for an initialiser."""
         yield Part("transform", self.weight.detach(), self.bias.detach(), 0.0, self.activation_name)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-1:] != (self.inputs,):
-            raise refuse_features("Plain", x, self.inputs, "Build it with the width of its input.")
+            raise features_error("Plain", x, self.inputs, "Build it with the width of its input.")
         y: Tensor = self.activation(F.linear(x, self.weight, self.bias))
         return y
 

@@ -1,4 +1,4 @@
-"""Training on short paths only: in every batch exactly k of n residual blocks have a branch."""
+"""Training on short paths: every batch uses the branches of exactly k of n residual blocks, drawn at random."""
 
 import functools
 from collections.abc import Iterable, Iterator
@@ -8,38 +8,38 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError
-from thruway.nn.accepts import accept_size
-from thruway.nn.recomputed import refuse_recomputation
+from thruway.nn.argument_checks import check_size
 from thruway.nn.residual import Residual
+from thruway.nn.torch_state import check_not_recomputing
 
 __all__ = ["RandomSubset"]
 
 
 class RandomSubset(nn.Module):
-    """Residual blocks one after the other, of which each training batch uses the branches of exactly `use`.
+    """A sequence of residual blocks; each training batch uses the branches of exactly `use` random blocks.
 
-    In training every call draws `use` of the n blocks, all subsets equally likely. The branches of the others are
-    not computed, for the whole batch; their shortcuts carry on, and with them what changes sizes. So no path through
-    the stack is longer than `use` branches. With use = n nothing is drawn.
+    In training every call draws `use` of the n blocks, all subsets equally likely. The branches of the other blocks
+    are skipped for the whole batch; only their shortcuts are computed, including any change of size. So no path
+    through the stack is longer than `use` branches. With use = n nothing is drawn.
 
-    In evaluation all branches take part, each counted use/n times if `rescale`, else in full. The published
-    experiment does not say which it did. use/n is the probability of a block's branch, so rescaling gives each single
-    branch its training mean. It is not the mean of the whole output, as it would be for independent coins: a
-    pair of branches is drawn together a little less often than (use/n)^2. Batch norm's running statistics are those
-    of the short paths in any case.
+    In evaluation all branches are used, multiplied by use/n if `rescale`, else in full. The published experiment does
+    not say which it did. use/n is the probability of each branch in training, so rescaling preserves the mean of each
+    single branch. It does not preserve the mean of the whole output, as it would for independent draws: a pair of
+    branches is drawn together slightly less often than (use/n)^2. The running statistics of batch norm are those of
+    the short paths in either case.
 
     Parameters are named as in `nn.Sequential`, so that weights trained here fit a plain sequence of the same blocks.
-    The draw happens on the CPU: in training `torch.compile` leaves this loop alone and compiles the blocks, and
-    `torch.vmap` wants randomness="same". A forward hook on a block hears the batches in which its branch takes part.
+    Subsets are drawn on the CPU: in training `torch.compile` skips this loop and compiles the blocks, and
+    `torch.vmap` needs randomness="same". A forward hook on a block runs for the batches that use its branch.
 
     Args:
-        blocks: Residual, with drop = 0: one rule decides who takes part.
-        use: k, branches in a batch, 0 to n.
-        rescale: whether evaluation counts each branch use/n times.
-        generator: CPU generator of the draws; None uses torch's global one, as torch's dropout does.
+        blocks: Residual blocks with drop = 0.
+        use: k, branches per training batch, 0 to n.
+        rescale: If True, multiply each branch by use/n in evaluation.
+        generator: CPU generator of the subsets; None: torch's global generator.
     Raises:
-        ConfigError: for a block that is no Residual or has a drop of its own, or a `use` outside 0 ... n; under
-            torch.utils.checkpoint, if a generator of its own would draw a second time.
+        ConfigError: for a block that is not a Residual or has drop > 0, or a `use` outside 0 ... n; if
+            torch.utils.checkpoint recomputes a stack with its own generator.
     Source:
         Veit, Wilber & Belongie 2016, sec. 5 (23 of 54); evaluation: ours.
 
@@ -53,11 +53,11 @@ class RandomSubset(nn.Module):
     ) -> None:
         super().__init__()
         for place, block in enumerate(blocks):
-            self.add_module(str(place), _accept_block(place, block))
-        self.use = accept_size("use", use, least=0)
+            self.add_module(str(place), _check_block(place, block))
+        self.use = check_size("use", use, least=0)
         if self.use > len(blocks):
             raise ConfigError(
-                f"use={use} of {len(blocks)} blocks: a batch can use 0 to {len(blocks)}. Lower it, or add blocks."
+                f"use must be 0 to {len(blocks)}, the number of blocks, got {use}. Lower it, or add blocks."
             )
         self.rescale = rescale
         self.generator = generator
@@ -76,7 +76,7 @@ class RandomSubset(nn.Module):
         return len(self._modules)
 
     def __iter__(self) -> Iterator[Residual]:
-        # Not children(): it gives a block that stands here twice only once.
+        # Not children(), which yields a repeated block only once.
         return iter(cast("Iterable[Residual]", self._modules.values()))
 
     def __getitem__(self, place: int) -> Residual:
@@ -87,31 +87,31 @@ class RandomSubset(nn.Module):
 
     def _with_some(self, x: Tensor) -> Tensor:
         if self.generator is not None:
-            refuse_recomputation("RandomSubset", "generator")
+            check_not_recomputing("RandomSubset", "generator")
         drawn = torch.randperm(len(self), device="cpu", generator=self.generator)[: self.use].tolist()
         for place, block in enumerate(self):
-            # Not block(x, share=0): the compiler would find nothing to compile, and give up on every block.
+            # Not block(x, share=0): torch.compile would find nothing to compile and give up on every block.
             x = block(x, 1.0) if place in drawn else block.bypass(x)
         return x
 
 
 @functools.cache
 def _keep_untraced() -> None:
-    """Traced, the loop over the blocks would be compiled anew for every subset."""
-    # Told when the first one is built, not at import: the compiler takes seconds to load.
+    """Exclude the loop over the blocks from torch.compile, which would recompile it for every subset."""
+    # Done when the first stack is built, not at import: loading the compiler takes seconds.
     untraced = torch.compiler.disable(RandomSubset._with_some, recursive=False)  # type: ignore[no-untyped-call]
     RandomSubset._with_some = untraced  # type: ignore[method-assign]
 
 
-def _accept_block(place: int, block: nn.Module) -> nn.Module:
+def _check_block(place: int, block: nn.Module) -> nn.Module:
     if not isinstance(block, Residual):
         raise ConfigError(
-            f"RandomSubset leaves out the branches of Residual blocks, got {type(block).__name__} as block {place}. "
+            f"RandomSubset takes Residual blocks, got {type(block).__name__} as block {place}. "
             "Wrap its branch: Residual(branch, shortcut)."
         )
     if block.drop > 0:
         raise ConfigError(
-            f"block {place} leaves its branch out by a coin of its own (drop={block.drop}). "
-            "Build it with drop=0: RandomSubset draws who takes part."
+            f"block {place} has stochastic depth of its own (drop={block.drop}). "
+            "Build it with drop=0: RandomSubset chooses the branches."
         )
     return block

@@ -1,4 +1,4 @@
-"""The recurrent highway layer: the cell over whole sequences."""
+"""Recurrent highway layer: the cell over whole sequences."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -11,49 +11,51 @@ from torch.nn.modules.module import _has_any_global_hook
 from torch.nn.utils.rnn import PackedSequence
 
 from thruway.errors import ShapeError
-from thruway.nn.accepts import accept_flag, accept_tensor
+from thruway.nn.argument_checks import check_bool, check_tensor
+from thruway.nn.hook_points import GradientsHookPoint, LayerStates, StatesHookPoint, has_forward_hooks, has_hooks
 from thruway.nn.recurrent_autograd import recurrent_highway_states
 from thruway.nn.recurrent_cell import DropoutMasks, RecurrentHighwayCell
 from thruway.nn.recurrent_kernel import plain_sequence
-from thruway.nn.stack import GradientsTap, LayerStates, StatesTap
 from thruway.nn.stack_kernel import FUSED_ACTIVATIONS
 
 __all__ = ["RecurrentHighway"]
 
 
 class RecurrentHighway(nn.Module):
-    """A recurrent layer whose every time step is `depth` highway layers deep; used like torch.nn.GRU, but
-    for its state, which has no layers: (batch, width).
+    """A recurrent layer whose time step consists of `depth` highway layers; used like torch.nn.GRU.
+
+    Unlike GRU's, the state has no layer dimension: (batch, width).
 
         output, state = layer(x, state)
 
-    The equations, the weights and the gates to hook are those of `cell`, a RecurrentHighwayCell. `output` is the state
-    after every time step, `state` the one after the last step of each sequence: pass it on to continue the sequences.
+    Equations, weights and gates are those of `cell`, a RecurrentHighwayCell. `output` is the state after every time
+    step, `state` the state after the last step of each sequence: pass it to the next call to continue the sequences.
 
-    The maps of the input are one GEMM for all time steps, H and T of a micro-step one more. Coupled gates and
-    activations whose slope can be told from their value (linear, relu, tanh, sigmoid, elu) have a backward pass
-    written by hand. A pass in which one of the cell's gates or its activation has a hook, or all modules have, runs
-    step by step instead, as it does under autocast, torch.func, forward mode and torch.compile: the same numbers up to
-    rounding.
+    The maps of the input are computed by one GEMM for all time steps, H and T of a micro-step by one GEMM. Coupled
+    gates and activations whose slope follows from their value (linear, relu, tanh, sigmoid, elu) have a hand-written
+    backward pass. If a hook is registered on a gate or the activation of the cell, or on all modules, the layer runs
+    step by step instead, as it does under autocast, torch.func, forward-mode differentiation and torch.compile. The
+    results are equal up to rounding.
 
     A forward hook on the submodule `states` receives the LayerStates of each pass, (depth, rows, width) each: for every
-    micro-step the state that enters it (before a mask), its H and its T. The rows are all time steps one after the
-    other, time · batch of them; of packed sequences they lie as in the PackedSequence. One on `gradients` receives, in
-    the backward pass, the gradient of the loss with respect to the state after every micro-step, (depth, rows, width),
-    along all ways, later time steps included; only where the backward pass written by hand runs. Neither changes a bit
-    of the numbers. The first costs no arithmetic, and memory only where the layer runs step by step; the second costs
-    memory. A carry gate that is learnt apart is read at the cell.
+    micro-step its input state (before dropout), its H and its T. The rows are the time steps one after the other,
+    time · batch rows; for packed sequences they are ordered as in the PackedSequence. A forward hook on `gradients`
+    receives, in the backward pass, the gradient of the loss with respect to the state after every micro-step,
+    (depth, rows, width), including the paths through later time steps; it is called by the hand-written backward pass
+    only. Neither hook changes the results by a bit. The first costs no arithmetic, and memory only if the layer runs
+    step by step; the second costs memory. An independent carry gate is read by a hook on the cell.
 
-    In training with `dropout` each call draws one mask per sequence, of the input and of the state, and keeps it
-    over all time steps and micro-steps; a long text that is cut into calls gets new masks with each, as published.
+    In training with `dropout` each call draws one mask per sequence for the input and one for the state, and uses them
+    for all time steps and micro-steps. A long text that is split into several calls gets new masks in each, as
+    published.
 
     Args:
         inputs, width, depth, gate_bias, activation, carry, dropout, generator, coins: as in RecurrentHighwayCell.
-        batch_first: whether batched sequences are (batch, time, features) instead of (time, batch, features).
+        batch_first: If True, batched sequences are (batch, time, features) instead of (time, batch, features).
     Raises:
-        ConfigError: as RecurrentHighwayCell; so with `coins` it cannot be checkpointed in training with dropout.
-        ShapeError: when called on a tensor that is neither 2- nor 3-dimensional, has other features or another type
-            than the weights, or comes with a state of another shape.
+        ConfigError: as in RecurrentHighwayCell: with `coins` it cannot be checkpointed in training with dropout.
+        ShapeError: when called on a tensor that is neither 2- nor 3-dimensional, has other features or another dtype
+            than the weights, or with a state of another shape.
     Source:
         Zilly, Srivastava, Koutník & Schmidhuber 2017 (Recurrent Highway Networks), sec. 4.
 
@@ -62,8 +64,8 @@ class RecurrentHighway(nn.Module):
     >>> output, state = layer(x)
     >>> output.shape, torch.equal(output[-1], state)
     (torch.Size([7, 2, 4]), True)
-    >>> first, handed_on = layer(x[:3])
-    >>> torch.allclose(layer(x[3:], handed_on)[0], output[3:])
+    >>> first, middle = layer(x[:3])
+    >>> torch.allclose(layer(x[3:], middle)[0], output[3:])
     True
     """
 
@@ -84,7 +86,7 @@ class RecurrentHighway(nn.Module):
         coins: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.batch_first = accept_flag("batch_first", batch_first)
+        self.batch_first = check_bool("batch_first", batch_first)
         self.cell = RecurrentHighwayCell(
             inputs,
             width,
@@ -98,34 +100,34 @@ class RecurrentHighway(nn.Module):
             generator=generator,
             coins=coins,
         )
-        self.states = StatesTap()
-        self.gradients = GradientsTap()
+        self.states = StatesHookPoint()
+        self.gradients = GradientsHookPoint()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw all weights afresh and put the biases back to their start."""
+        """Draw new weights and reset the biases."""
         self.cell.reset_parameters(generator)
 
     def forward(
         self, x: Tensor | PackedSequence, state: Tensor | None = None
     ) -> tuple[Tensor | PackedSequence, Tensor]:
-        """(output, state) after the sequences.
+        """Run whole sequences and return (output, state).
 
         Args:
             x: (time, batch, inputs), (batch, time, inputs) with `batch_first`, (time, inputs) for a single sequence,
                 or a PackedSequence of sequences of different lengths.
-            state: before the first step, (batch, width), or (width,) for a single sequence; None for zeros.
+            state: initial state, (batch, width), or (width,) for a single sequence; None: zeros.
         Returns:
-            The output, packed or shaped as x, with `width` features; and the state, (batch, width) or (width,), of
-            packed sequences each after its own last step, in the order in which they were packed.
+            The output, packed or shaped as x, with `width` features; and the state, (batch, width) or (width,), after
+            the last step of each sequence, in the order in which packed sequences were packed.
         """
         if isinstance(x, PackedSequence):
             return self._packed(x, state)
-        accept_tensor("RecurrentHighway", x)
+        check_tensor("RecurrentHighway", x)
         if x.ndim not in (2, 3) or x.shape[-1] != self.cell.inputs:
             order = "batch, time" if self.batch_first else "time, batch"
             raise ShapeError(
                 f"RecurrentHighway takes ({order}, {self.cell.inputs}), (time, {self.cell.inputs}) or a "
-                f"PackedSequence, got {tuple(x.shape)}. One time step is the cell's: layer.cell(x, state)."
+                f"PackedSequence, got {tuple(x.shape)}. For a single time step call layer.cell(x, state)."
             )
         batch = x.shape[0] if self.batch_first else x.shape[1]
         if x.ndim == 2:
@@ -157,32 +159,32 @@ class RecurrentHighway(nn.Module):
         return PackedSequence(output, batch_sizes, by_length, as_given), end if as_given is None else end[as_given]
 
     def _run(self, x: Tensor, state: Tensor, masks: DropoutMasks, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """(output, packed; state of each sequence after its last step) of packed rows, longest sequence first."""
+        """Return (output, final state of each sequence) of packed rows, longest sequence first."""
         if not sizes:
             return state[:0], state.clone()
-        if _is_tapped(self.states):
-            # Whoever listens here need not be told of the calls in between, unless someone listens in the cell.
-            is_quiet = not any(map(_is_watched, self.cell.modules()))
+        if has_forward_hooks(self.states):
+            # Function modes need not see the operations in between, unless modules of the cell have hooks.
+            is_quiet = not any(map(has_hooks, self.cell.modules()))
             with torch._C.DisableTorchFunction() if is_quiet else contextlib.nullcontext():
                 output, states = self._run_steps(x, state, masks, sizes, keeps_states=True)
             self.states(states)
         else:
             output, _ = self._run_steps(x, state, masks, sizes, keeps_states=False)
         if sizes[0] == sizes[-1]:
-            # In memory of its own: whoever writes into one of the two does not mean the other.
+            # A copy, so that writing into one of the two results does not change the other.
             return output, output[len(output) - sizes[0] :].clone()
         return output, output[_last_rows(sizes).to(output.device)]
 
     def _run_steps(
         self, x: Tensor, state: Tensor, masks: DropoutMasks, sizes: Sequence[int], *, keeps_states: bool
     ) -> tuple[Tensor, LayerStates | None]:
-        """(the state after each time step, the states of every micro-step), packed."""
+        """Return the state after each time step and the states of every micro-step, packed."""
         cell = self.cell
         z = cell.project(x, None if masks.input is None else torch.cat([masks.input[:size] for size in sizes]))
         if self._is_for_the_kernel(z, state):
-            hear = self.gradients if _is_tapped(self.gradients) else None
+            on_gradients = self.gradients if has_forward_hooks(self.gradients) else None
             given = z, state, cell.weight, cell.bias, masks.state, sizes, str(cell.activation_name)
-            output, S, Z = recurrent_highway_states(*given, hear)
+            output, S, Z = recurrent_highway_states(*given, on_gradients)
             return output, LayerStates(S, *Z.chunk(2, dim=-1)) if keeps_states else None
         seen: list[tuple[Tensor, Tensor, Tensor]] | None = [] if keeps_states else None
         output = plain_sequence(z, state, masks.state, sizes, partial(cell.transition, seen=seen))
@@ -193,9 +195,9 @@ class RecurrentHighway(nn.Module):
         is_plain = (
             cell.carry == "independent"
             or cell.activation_name not in FUSED_ACTIVATIONS
-            or not z.dtype == state.dtype == cell.weight.dtype  # autocast has narrowed the GEMM
+            or not z.dtype == state.dtype == cell.weight.dtype  # autocast changed the dtype of the GEMM
             or _has_any_global_hook()  # type: ignore[no-untyped-call]
-            or any(map(_is_watched, cell.modules()))
+            or any(map(has_hooks, cell.modules()))
             or torch.compiler.is_compiling()
             or torch._C._is_tracing()
             or torch._C._are_functorch_transforms_active()
@@ -204,26 +206,15 @@ class RecurrentHighway(nn.Module):
         return not is_plain
 
 
-def _is_watched(module: nn.Module) -> bool:
-    """Whether someone wants to be called when the module is."""
-    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return any(hooks)
-
-
-def _is_tapped(tap: nn.Module) -> bool:
-    """Whether someone reads what goes through it."""
-    return bool(tap._forward_hooks or tap._forward_pre_hooks)
-
-
 def _by_micro_step(seen: Sequence[tuple[Tensor, Tensor, Tensor]], depth: int) -> LayerStates:
-    """What was seen of one micro-step after the other, as (depth, rows, width)."""
+    """Stack the recorded micro-steps as (depth, rows, width)."""
     with torch._C.DisableTorchFunction():
         rows = ([torch.cat(values[step::depth]) for step in range(depth)] for values in zip(*seen, strict=True))
         return LayerStates(*map(torch.stack, rows))
 
 
 def _last_rows(sizes: Sequence[int]) -> Tensor:
-    """Where the last step of each sequence lies in the packed rows.
+    """Return the row of the last step of each sequence in the packed rows.
 
     >>> _last_rows([3, 1])   # rows 0 to 2 are the first step, row 3 is the second step of the longest
     tensor([3, 1, 2])

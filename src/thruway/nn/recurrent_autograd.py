@@ -1,7 +1,7 @@
-"""The recurrent highway over whole sequences as a differentiable function.
+"""Autograd function of the recurrent highway layer over whole sequences.
 
-First derivatives take the kernel; derivatives of derivatives and batches of gradients are rare, and go through the
-plain twin.
+First derivatives use the hand-written kernel. Higher derivatives and batched gradients are rare and use autograd on
+the plain implementation.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from thruway.activations import activation
-from thruway.nn.batched import is_batched
-from thruway.nn.recurrent_kernel import plain_sequence, plain_transition, run_sequence, unrun_sequence
+from thruway.nn.recurrent_kernel import backward_sequence, forward_sequence, plain_sequence, plain_transition
+from thruway.nn.torch_state import is_batched
 
 __all__ = ["recurrent_highway", "recurrent_highway_states"]
 
@@ -20,15 +20,15 @@ __all__ = ["recurrent_highway", "recurrent_highway_states"]
 def recurrent_highway(
     z: Tensor, state: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None, sizes: Sequence[int], act: str
 ) -> Tensor:
-    """The states after each time step, packed, (rows, width); coupled gates.
+    """Return the states after each time step, packed, (rows, width), for coupled gates.
 
     Args:
         z: W x for H and T, (rows, 2 width), packed.
-        state: before the first step, (sequences, width).
+        state: initial state, (sequences, width).
         weight: R, (depth, 2 width, width).
         bias: (depth, 2 width).
-        mask: of the state, (sequences, width); None drops nothing. No gradient goes to it.
-        sizes: rows of each time step, not growing; at least one step.
+        mask: dropout mask of the state, (sequences, width), without gradient; None: no dropout.
+        sizes: number of rows of each time step, not increasing; at least one step.
         act: a key of FUSED_ACTIVATIONS.
     """
     return recurrent_highway_states(z, state, weight, bias, mask, sizes, act)[0]
@@ -42,14 +42,14 @@ def recurrent_highway_states(
     mask: Tensor | None,
     sizes: Sequence[int],
     act: str,
-    hear: Callable[[Tensor], object] | None = None,
+    on_gradients: Callable[[Tensor], object] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(y, S, Z): S (depth, rows, width) what enters each micro-step; Z (depth, rows, 2 width) its H beside its T.
+    """Return (y, S, Z): S (depth, rows, width) is the input of each micro-step, Z (depth, rows, 2 width) its H and T.
 
-    S and Z carry no gradient: they are the very memory that the backward pass reads. `hear` is called in the
-    backward pass with dL/ds after every micro-step, (depth, rows, width).
+    S and Z have no gradient and share memory with the backward pass: do not modify them. `on_gradients` is called
+    in the backward pass with dL/ds after every micro-step, (depth, rows, width).
     """
-    inputs = z, state, weight, bias, mask, tuple(sizes), act, hear
+    inputs = z, state, weight, bias, mask, tuple(sizes), act, on_gradients
     return cast("tuple[Tensor, Tensor, Tensor]", _Sequence.apply(*inputs))  # type: ignore[no-untyped-call]
 
 
@@ -66,15 +66,15 @@ class _Sequence(torch.autograd.Function):
         mask: Tensor | None,
         sizes: tuple[int, ...],
         act: str,
-        hear: Any,
+        on_gradients: Any,
     ) -> tuple[Tensor, Tensor, Tensor]:
         depth, _, width = weight.shape
         S, Z = z.new_empty(depth, len(z), width), z.new_empty(depth, *z.shape)
         y = z.new_empty(len(z), width)
         Z.copy_(bias.unsqueeze(1).expand_as(Z))
         Z[0] += z
-        run_sequence(state, weight, mask, sizes, act, S, Z, y)
-        ctx.sizes, ctx.act, ctx.hear = sizes, act, hear
+        forward_sequence(state, weight, mask, sizes, act, S, Z, y)
+        ctx.sizes, ctx.act, ctx.on_gradients = sizes, act, on_gradients
         ctx.mark_non_differentiable(S, Z)
         ctx.set_materialize_grads(False)  # zeros for S and Z would be as large as they are
         ctx.save_for_backward(z, state, weight, bias, mask, S, Z)
@@ -86,7 +86,7 @@ class _Sequence(torch.autograd.Function):
         if gy is None:
             return (None,) * 8
         z, state, weight, bias, mask, S, Z = ctx.saved_tensors
-        is_differentiated = torch.is_grad_enabled()  # the gradient itself
+        is_differentiated = torch.is_grad_enabled()  # create_graph=True
         if is_differentiated or is_batched(gy):
             inputs = z, state, weight, bias
             with torch.enable_grad():
@@ -95,19 +95,19 @@ class _Sequence(torch.autograd.Function):
             found = iter(torch.autograd.grad(y, wanted, gy, create_graph=is_differentiated))
             of_inputs = (next(found) if is_wanted else None for is_wanted in ctx.needs_input_grad[:4])
             return *of_inputs, None, None, None, None
-        # Made here: what is made inside the kernel's inference mode could not be added to later.
+        # Allocated here: tensors made in the kernel's inference mode could not be accumulated later.
         g, gw, dZ = torch.zeros_like(state), torch.empty_like(weight), torch.empty_like(Z)
-        G = None if ctx.hear is None else torch.empty_like(S)
-        unrun_sequence(g, gy, weight, mask, ctx.sizes, ctx.act, S, Z, gw, dZ, G)
+        G = None if ctx.on_gradients is None else torch.empty_like(S)
+        backward_sequence(g, gy, weight, mask, ctx.sizes, ctx.act, S, Z, gw, dZ, G)
         if G is not None:
-            ctx.hear(G)
+            ctx.on_gradients(G)
         return dZ[0], g, gw, dZ.sum(dim=1), None, None, None, None
 
 
 def _plain(
     z: Tensor, state: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None, sizes: tuple[int, ...], act: str
 ) -> Tensor:
-    """The same function in plain differentiable calls."""
+    """The same function in separate differentiable operations."""
     weights, biases, function = weight.unbind(0), bias.unbind(0), activation(act).function
     gates = ((torch.sigmoid,),) * len(weights)
 

@@ -1,4 +1,4 @@
-"""The recurrent highway cell: one time step that is deep."""
+"""Recurrent highway cell: one time step of several highway layers."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -10,66 +10,67 @@ from torch.nn import functional as F
 from thruway.activations import activation_module
 from thruway.errors import ConfigError, ShapeError
 from thruway.init.parts import Part
-from thruway.nn.accepts import (
+from thruway.nn.argument_checks import (
     CARRIES,
-    accept_carry,
-    accept_gate_bias,
-    accept_generator,
-    accept_probability,
-    accept_size,
-    accept_tensor,
-    accept_type,
+    check_carry,
+    check_dtype,
+    check_gate_bias,
+    check_generator,
+    check_probability,
+    check_size,
+    check_tensor,
 )
-from thruway.nn.fused import activation_name, draw_parts_, highway_parts
 from thruway.nn.gates import CarryGate, TransformGate
-from thruway.nn.recomputed import refuse_recomputation
+from thruway.nn.joint_weight import activation_name, draw_parts_, highway_parts
 from thruway.nn.recurrent_kernel import plain_transition
+from thruway.nn.torch_state import check_not_recomputing
 
 __all__ = ["DropoutMasks", "RecurrentHighwayCell"]
 
 
 class DropoutMasks(NamedTuple):
-    """What a sequence's input and state are multiplied by at all its time steps; None where nothing is dropped."""
+    """Dropout masks of the input and the state, constant over the time steps of a sequence; None: no dropout."""
 
     input: Tensor | None = None  # (batch, inputs), 0 or 1/(1 - p)
     state: Tensor | None = None  # (batch, width), 0 or 1/(1 - p)
 
 
 class RecurrentHighwayCell(nn.Module):
-    """One time step of a recurrent net that is `depth` highway layers deep; used like torch.nn.GRUCell.
+    """A recurrent cell whose time step consists of `depth` highway layers; used like torch.nn.GRUCell.
 
         s_l = h_l·t_l + s_{l-1}·(1 - t_l),     l = 1 ... depth
         h_l = activation(W_H x·[l = 1] + R_H^l s_{l-1} + b_H^l),    t_l = sigmoid(W_T x·[l = 1] + R_T^l s_{l-1} + b_T^l)
 
-    s_0 is the state that the step before left, s_depth the one that this step leaves, which is also its output. The
-    input x enters the first micro-step only.
+    s_0 is the state after the previous time step; s_depth is the new state and the output. The input x enters the
+    first micro-step only.
 
-    `input_weight` (2·width, inputs) holds W_H, then W_T; `weight` (depth, 2·width, width) and `bias` (depth, 2·width)
-    hold R and b of each micro-step likewise. With carry="independent" there is a third map for the carry gate, and
-    s_l = h_l·t_l + s_{l-1}·c_l. A forward hook on `transform_gates[l]` reads t_{l+1}, one on `carry_gates[l]` c_{l+1},
-    one on `activation` h of one micro-step after the other.
+    `input_weight` (2·width, inputs) contains W_H, then W_T; `weight` (depth, 2·width, width) and `bias`
+    (depth, 2·width) contain R and b of each micro-step likewise. With carry="independent" there is a third map for
+    the carry gate, and s_l = h_l·t_l + s_{l-1}·c_l. A forward hook on `transform_gates[l]` receives t_{l+1}, on
+    `carry_gates[l]` c_{l+1}, and on `activation` h of each micro-step in turn.
 
-    Every map is drawn as in HighwayLinear; biases start at 0, those of the gates at `gate_bias`, in every micro-step.
+    Every map is initialised as in HighwayLinear; biases start at 0, those of the gates at `gate_bias`, in every
+    micro-step.
 
-    Dropout keeps one mask for a whole sequence, of what the maps read of the input and of the state; the carried state
-    is never dropped. The cell cannot know where a sequence begins: draw the masks there, `masks = cell.draw_masks(n)`,
-    and pass them at each of its steps. `RecurrentHighway` does so by itself.
+    Dropout uses one mask per sequence for the input and one for the state that the maps read; the carried state is
+    never dropped. The cell does not know where a sequence begins: draw the masks there, `masks = cell.draw_masks(n)`,
+    and pass them at each step. `RecurrentHighway` does this itself.
 
     Args:
         inputs: features of x.
         width: units of the state.
-        depth: micro-steps in a time step.
-        gate_bias: what b_T starts at. The authors took -2 for words and -4 for characters.
+        depth: micro-steps per time step.
+        gate_bias: initial value of b_T. The authors used -2 for words and -4 for characters.
         activation: a name from thruway.activations.ACTIVATIONS, a module, or any callable on tensors.
         carry: "coupled" (c = 1 - t) or "independent".
-        dropout: probability of dropping, of the input's features and of the state's units alike, or one for each.
-        generator: where the weights are drawn from; None draws from torch's global generator, as torch's layers do.
-        coins: where the masks are drawn from; None takes torch's global generator, as torch's dropout does.
+        dropout: probability of dropping features of the input and units of the state; one number, or one for each.
+        generator: source of the initial weights; None: torch's global generator.
+        coins: generator of the dropout masks; None: torch's global generator.
     Raises:
-        ConfigError: for a size below 1, an unknown activation or carry, a gate bias that is no number, a dropout
-            outside [0, 1); when called in training with dropout and without masks; when torch.utils.checkpoint has it
-            draw masks from `coins` again, which would be others than before.
-        ShapeError: when called on tensors or masks of other shapes, or on an input of another type than the weights.
+        ConfigError: for a size below 1, an unknown activation or carry, a gate bias that is not a number, a dropout
+            outside [0, 1); when called in training with dropout and without masks; if torch.utils.checkpoint
+            recomputes a pass that draws masks from `coins`.
+        ShapeError: when called on tensors or masks of other shapes, or on an input of another dtype than the weights.
     Source:
         Zilly, Srivastava, Koutník & Schmidhuber 2017 (Recurrent Highway Networks), sec. 4; masks after Gal &
         Ghahramani 2016, used as in the former's code.
@@ -96,12 +97,12 @@ class RecurrentHighwayCell(nn.Module):
         coins: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.inputs, self.width = accept_size("inputs", inputs), accept_size("width", width)
-        self.depth = accept_size("depth", depth)
-        self.gate_bias = accept_gate_bias(gate_bias)
-        self.carry = accept_carry(carry)
-        self.dropout = _accept_dropout(dropout)
-        self.coins = accept_generator("coins", coins)
+        self.inputs, self.width = check_size("inputs", inputs), check_size("width", width)
+        self.depth = check_size("depth", depth)
+        self.gate_bias = check_gate_bias(gate_bias)
+        self.carry = check_carry(carry)
+        self.dropout = _check_dropout(dropout)
+        self.coins = check_generator("coins", coins)
         self.activation = activation_module(activation)
         self.activation_name = activation_name(activation)
         self.transform_gates = nn.ModuleList(TransformGate() for _ in range(self.depth))
@@ -114,11 +115,11 @@ class RecurrentHighwayCell(nn.Module):
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw all weights afresh and put the biases back to their start."""
-        draw_parts_(self.init_parts(), accept_generator("generator", generator))
+        """Draw new weights and reset the biases."""
+        draw_parts_(self.init_parts(), check_generator("generator", generator))
 
     def init_parts(self) -> Iterator[Part]:
-        """The maps of the input and of every micro-step, for an initialiser."""
+        """Yield the maps of the input and of every micro-step, for an initialiser."""
         about = self.carry, self.gate_bias, self.activation_name
         for part in highway_parts(self.input_weight, self.bias[0], *about):
             yield part._replace(name=f"input.{part.name}", bias=None)
@@ -127,7 +128,7 @@ class RecurrentHighwayCell(nn.Module):
                 yield part._replace(name=f"{step}.{part.name}")
 
     def draw_masks(self, batch: int | None = None) -> DropoutMasks:
-        """Masks for `batch` sequences, or for a single one without a batch axis; none in evaluation mode.
+        """Draw dropout masks for `batch` sequences, or for one without a batch dimension; none in evaluation mode.
 
         >>> cell = RecurrentHighwayCell(3, 4, depth=2, dropout=(0.5, 0.0), coins=torch.Generator().manual_seed(0))
         >>> cell.draw_masks(2)
@@ -139,14 +140,14 @@ class RecurrentHighwayCell(nn.Module):
         return DropoutMasks(self._mask((*axes, self.inputs), of_input), self._mask((*axes, self.width), of_state))
 
     def forward(self, x: Tensor, state: Tensor | None = None, masks: DropoutMasks | None = None) -> Tensor:
-        """The state after the step.
+        """Return the state after one time step.
 
         Args:
             x: (batch, inputs), or (inputs,).
-            state: before the step, (batch, width), or (width,); None for zeros.
-            masks: of these sequences, from `draw_masks`.
+            state: state before the step, (batch, width), or (width,); None: zeros.
+            masks: dropout masks of these sequences, from `draw_masks`.
         """
-        accept_tensor("RecurrentHighwayCell", x)
+        check_tensor("RecurrentHighwayCell", x)
         if x.ndim not in (1, 2) or x.shape[-1] != self.inputs:
             raise ShapeError(
                 f"RecurrentHighwayCell takes one time step, (batch, {self.inputs}) or ({self.inputs},), got "
@@ -154,25 +155,25 @@ class RecurrentHighwayCell(nn.Module):
             )
         if masks is None and self.training and any(self.dropout):
             raise ConfigError(
-                f"this cell drops out {self.dropout} of input and state, by masks that a sequence keeps, and got none. "
-                "Draw them where the sequences begin, masks = cell.draw_masks(batch), and pass them at every step."
+                f"this cell has dropout={self.dropout} and needs dropout masks in training. Draw them at the start of "
+                "the sequences, masks = cell.draw_masks(batch), and pass them at every step."
             )
         masks = DropoutMasks() if masks is None else masks
         if not isinstance(masks, DropoutMasks):
             raise ConfigError(
-                f"masks are DropoutMasks, of the input and of the state, got a {type(masks).__name__}. Draw them with "
-                "cell.draw_masks(batch), or pass DropoutMasks(input=..., state=...)."
+                f"masks must be DropoutMasks, got a {type(masks).__name__}. Draw them with cell.draw_masks(batch), or "
+                "pass DropoutMasks(input=..., state=...)."
             )
         self._check_masks(masks, x.shape[:-1])
         return self.transition(self.project(x, masks.input), self.accept_state(state, x.shape[:-1]), masks.state)
 
     def project(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """W x of all maps, (..., maps·width), for any number of time steps at once.
+        """Return W x of all maps, (..., maps·width), for any number of time steps at once.
 
         Raises:
-            ShapeError: if x is of another type than the weights, and autocast does not choose the types.
+            ShapeError: if x has another dtype than the weights and autocast is off.
         """
-        accept_type("this recurrent highway", x, self.input_weight)
+        check_dtype("RecurrentHighwayCell", x, self.input_weight)
         return F.linear(x if mask is None else x * mask, self.input_weight)
 
     def transition(
@@ -182,29 +183,29 @@ class RecurrentHighwayCell(nn.Module):
         mask: Tensor | None = None,
         seen: list[tuple[Tensor, Tensor, Tensor]] | None = None,
     ) -> Tensor:
-        """The micro-steps, from z = `project(x)` and the state; `seen` is given s, H and T of each."""
+        """Run the micro-steps from z = `project(x)` and the state; append s, H and T of each to `seen` if given."""
         columns = (self.transform_gates,) if self.carry_gates is None else (self.transform_gates, self.carry_gates)
         gates = list(zip(*columns, strict=True))
         weights, biases = self.weight.unbind(0), self.bias.unbind(0)
         return plain_transition(z, state, weights, biases, mask, self.activation, gates, seen)
 
     def accept_state(self, state: Tensor | None, batch: tuple[int, ...]) -> Tensor:
-        """The state to begin with: zeros for None, else `state` if it fits.
+        """Return the initial state: zeros for None, else `state` after a check.
 
         Raises:
-            ShapeError: if it has another shape or type.
+            ShapeError: if it has another shape or dtype.
         """
         wanted = (*batch, self.width)
         if state is None:
             return self.weight.new_zeros(wanted)
         if not isinstance(state, Tensor):
             raise ShapeError(
-                f"the state is one tensor here, the second of (output, state), or None for zeros; got a "
-                f"{type(state).__name__}. An LSTM's (h, c) has no counterpart: pass a single {wanted}."
+                f"the state must be one tensor of shape {wanted}, the second of (output, state), or None for zeros; "
+                f"got a {type(state).__name__}. There is no counterpart to an LSTM's (h, c)."
             )
         if state.shape != wanted or state.dtype != self.weight.dtype:
             raise ShapeError(
-                f"the state before the first step is {wanted} of {self.weight.dtype} here, one row per sequence, got "
+                f"the initial state must be {wanted} of {self.weight.dtype}, one row per sequence, got "
                 f"{tuple(state.shape)} of {state.dtype}. Reshape or convert it, or pass None for zeros."
             )
         return state
@@ -220,25 +221,25 @@ class RecurrentHighwayCell(nn.Module):
         for what, mask, shape in zip(DropoutMasks._fields, masks, wanted, strict=True):
             if mask is not None and mask.shape != shape:
                 raise ShapeError(
-                    f"the mask of the {what} is {shape} here, one row per sequence, got {tuple(mask.shape)}. Draw "
-                    f"masks for these sequences: cell.draw_masks({', '.join(map(str, batch))})."
+                    f"the mask of the {what} must be {shape}, one row per sequence, got {tuple(mask.shape)}. "
+                    f"Draw masks for these sequences: cell.draw_masks({', '.join(map(str, batch))})."
                 )
 
     def _mask(self, shape: tuple[int, ...], drop: float) -> Tensor | None:
         if drop == 0.0:
             return None
         if self.coins is not None:
-            refuse_recomputation("a recurrent highway", "coins")
+            check_not_recomputing("RecurrentHighwayCell", "coins")
         device = self.weight.device if self.coins is None else self.coins.device
-        # Drawn in float32 whatever the weights are, so that one generator gives one mask.
+        # Drawn in float32 for weights of any dtype, so that one generator gives one mask.
         kept = torch.rand(shape, generator=self.coins, device=device, dtype=torch.float32) >= drop
         return kept.to(self.weight.device, self.weight.dtype) / (1.0 - drop)
 
 
-def _accept_dropout(dropout: float | tuple[float, float]) -> tuple[float, float]:
-    """(of the input, of the state)."""
+def _check_dropout(dropout: float | tuple[float, float]) -> tuple[float, float]:
+    """Return the dropout probabilities of the input and of the state."""
     pair = tuple(dropout) if isinstance(dropout, tuple | list) else (dropout, dropout)
     if len(pair) != 2:
-        raise ConfigError(f"dropout is one probability, or two, of the input and of the state, got {dropout!r}.")
-    of_input, of_state = (accept_probability("dropout", each) for each in pair)
+        raise ConfigError(f"dropout must be one probability, or two (input, state), got {dropout!r}.")
+    of_input, of_state = (check_probability("dropout", each) for each in pair)
     return of_input, of_state

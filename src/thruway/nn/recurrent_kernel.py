@@ -1,20 +1,20 @@
-"""A recurrent highway over whole sequences: the loop in plain calls, and forward and backward by hand.
+"""Recurrent highway over whole sequences: a plain differentiable loop, and hand-written forward and backward loops.
 
-Sequences lie packed, as in torch's PackedSequence: the rows of all sequences at time 1, then those of all that
-are still running at time 2, and so on, longest sequence first. Sequences of one length are the case in which
-no step has fewer rows than the one before.
+Sequences are packed as in torch's PackedSequence: the rows of all sequences at time 1, then the rows of the
+sequences that still run at time 2, and so on, longest sequence first. For sequences of equal length all steps have
+the same number of rows.
 
-One micro-step l of one time step, in the paper's letters, with Z already holding W x + b (l = 1) or b:
+One micro-step l of one time step, in the paper's notation; Z starts as W x + b (l = 1) or b:
 
     Z <- Z + s R_l^T      H = act(Z_H)      T = sigmoid(Z_T)      s <- s + T (H - s)
 
-and back, with g = dL/ds after it:
+and backward, with g = dL/ds after the micro-step:
 
     dZ_H = g T act'(H)    dZ_T = g (H - s) T (1 - T)    g <- g (1 - T) + dZ R_l
 
-Narrow recurrent nets are bound by the number of calls, so this file counts them: 4 forward and 3 backward per
-micro-step, one more each way with a dropout mask. All that does not depend on g is computed for all
-micro-steps at once, in the very memory that becomes dZ, and dL/dR of all time steps is one batched GEMM.
+The speed of narrow recurrent networks is limited by the number of calls: there are 4 forward and 3 backward per
+micro-step, and one more each way with a dropout mask. Everything that does not depend on g is computed for all
+micro-steps at once, in the memory that becomes dZ, and dL/dR of all time steps is one batched GEMM.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,11 +23,11 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from thruway.nn.fused import split_maps
 from thruway.nn.gates import mix
+from thruway.nn.joint_weight import split_maps
 from thruway.nn.stack_kernel import FUSED_ACTIVATIONS
 
-__all__ = ["plain_sequence", "plain_transition", "row_blocks", "run_sequence", "unrun_sequence"]
+__all__ = ["backward_sequence", "forward_sequence", "plain_sequence", "plain_transition", "row_blocks"]
 
 aten = torch.ops.aten
 
@@ -44,17 +44,17 @@ def plain_transition(
     gates: Sequence[Sequence[Function]],
     seen: list[tuple[Tensor, Tensor, Tensor]] | None = None,
 ) -> Tensor:
-    """The micro-steps of one time step, in plain differentiable calls.
+    """Run the micro-steps of one time step in separate differentiable operations.
 
     Args:
         z: W x for all maps, (..., maps * width).
         state: s, (..., width).
         weights: R_l for each micro-step, (maps * width, width).
         biases: b_l, (maps * width,).
-        mask: what the state is multiplied by before it is read, shaped as the state; None for nothing.
-        activation: of H.
-        gates: for each micro-step its transform gate and, where it is learnt apart, its carry gate.
-        seen: is given s, H and T of each micro-step, without gradient.
+        mask: dropout mask of the state that the maps read, shaped as the state; None: no dropout.
+        activation: activation of H.
+        gates: for each micro-step its transform gate and, if independent, its carry gate.
+        seen: list to which s, H and T of each micro-step are appended, detached.
     """
     for number, (weight, bias, squash) in enumerate(zip(weights, biases, gates, strict=True)):
         read = state if mask is None else state * mask
@@ -62,7 +62,7 @@ def plain_transition(
         h, *shares = split_maps(a if number else a + z, 1 + len(squash), dim=-1)
         h, shares = activation(h), [gate(share) for gate, share in zip(squash, shares, strict=True)]
         if seen is not None:
-            with torch._C.DisableTorchFunction():  # whoever listens to functions wants those of the layer
+            with torch._C.DisableTorchFunction():  # function modes should see the operations of the layer only
                 seen.append((state.detach(), h.detach(), shares[0].detach()))
         state = mix(state, h, *shares)
     return state
@@ -75,13 +75,13 @@ def plain_sequence(
     sizes: Sequence[int],
     transition: Callable[[Tensor, Tensor, Tensor | None], Tensor],
 ) -> Tensor:
-    """The states after each time step, packed: `transition(z, state, mask)` for one step after the other.
+    """Return the states after each time step, packed, by calling `transition(z, state, mask)` for each step.
 
     Args:
         z: (rows, maps * width), packed.
-        state: before the first step, (sequences, width).
+        state: initial state, (sequences, width).
         mask: (sequences, width), or None.
-        sizes: rows of each time step, not growing.
+        sizes: number of rows of each time step, not increasing.
     """
     states = []
     for rows, size in zip(row_blocks(sizes), sizes, strict=True):
@@ -91,7 +91,7 @@ def plain_sequence(
 
 
 def row_blocks(sizes: Sequence[int]) -> Iterator[slice]:
-    """Where the rows of each time step lie.
+    """Yield the rows of each time step as a slice.
 
     >>> list(row_blocks([2, 1]))
     [slice(0, 2, None), slice(2, 3, None)]
@@ -99,21 +99,21 @@ def row_blocks(sizes: Sequence[int]) -> Iterator[slice]:
     return (slice(start, stop) for start, stop in pairwise(accumulate(sizes, initial=0)))
 
 
-@torch.inference_mode()  # every call here writes into given memory; this spares each of them autograd's bookkeeping
-def run_sequence(
+@torch.inference_mode()  # every operation writes into preallocated memory; inference mode skips autograd's bookkeeping
+def forward_sequence(
     state: Tensor, weight: Tensor, mask: Tensor | None, sizes: Sequence[int], act: str, S: Tensor, Z: Tensor, y: Tensor
 ) -> None:
-    """Fill S, Z and y from the state before the first step; Z holds W x + b and b at the start, H and T at the end.
+    """Fill S, Z and y from the initial state; Z contains W x + b and b at the start, H and T at the end.
 
     Args:
         weight: R, (depth, 2 width, width).
-        S: what enters each micro-step, (depth, rows, width).
+        S: input of each micro-step, (depth, rows, width).
         Z: (depth, rows, 2 width).
-        y: the state after each time step, (rows, width).
+        y: state after each time step, (rows, width).
     """
     width, apply_ = y.shape[-1], FUSED_ACTIVATIONS[act].apply_
     transposed, read = weight.mT.unbind(0), None if mask is None else torch.empty_like(state)
-    # A mode that listens to functions (a watcher's) has no business in here, and would be told of every call.
+    # A torch function mode (as watching uses) would be called for every operation here; disable it.
     with torch._C.DisableTorchFunction():
         for rows, size in zip(row_blocks(sizes), sizes, strict=True):
             states, maps = S[:, rows].unbind(0), Z[:, rows].unbind(0)
@@ -129,7 +129,7 @@ def run_sequence(
 
 
 @torch.inference_mode()
-def unrun_sequence(
+def backward_sequence(
     g: Tensor,
     gy: Tensor,
     weight: Tensor,
@@ -142,9 +142,10 @@ def unrun_sequence(
     dZ: Tensor,
     G: Tensor | None = None,
 ) -> None:
-    """Turn g from zeros into dL/dstate before the first step; fill gw = dL/dR and dZ, from gy = dL/dy (rows, width).
+    """Compute dL/d(initial state) into g (zeros before), gw = dL/dR and dZ from gy = dL/dy, (rows, width).
 
-    G (depth, rows, width), if given, keeps dL/ds after every micro-step: the same calls, with other places for g.
+    G (depth, rows, width), if given, receives dL/ds after every micro-step; the operations are the same, with other
+    output memory for g.
     """
     width = S.shape[-1]
     H, T, slope_T = Z[..., :width], Z[..., width:], dZ[..., width:]
@@ -155,9 +156,9 @@ def unrun_sequence(
     read = None if mask is None else torch.empty_like(g)
     with torch._C.DisableTorchFunction():
         for rows, size in reversed(list(zip(row_blocks(sizes), sizes, strict=True))):
-            # Sequences that have ended by then wait in the rows below, with no gradient yet.
+            # The rows after `size` belong to sequences that end before this step; their gradient is still 0.
             running, kept = g[:size], None if mask is None else mask[:size]
-            after = (running,) * len(weights) if G is None else G[:, rows].unbind(0)  # where dL/ds lies
+            after = (running,) * len(weights) if G is None else G[:, rows].unbind(0)  # memory of dL/ds
             torch.add(running, gy[rows], out=after[-1])
             maps = dZ[:, rows].unbind(0), both[:, rows].unbind(0), T[:, rows].unbind(0)
             steps = zip(weights, *maps, after, (running, *after[:-1]), strict=True)

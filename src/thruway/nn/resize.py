@@ -1,4 +1,4 @@
-"""Shortcuts between sizes."""
+"""Shortcut that changes the number of features and the spatial size."""
 
 from typing import Literal
 
@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from thruway.errors import ConfigError, ShapeError, unknown_name
 from thruway.init.parts import Part
-from thruway.nn.accepts import accept_size
-from thruway.nn.fused import draw_parts_
+from thruway.nn.argument_checks import check_size
+from thruway.nn.joint_weight import draw_parts_
 
 __all__ = ["Resize"]
 
@@ -18,26 +18,26 @@ _LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv
 
 
 class Resize(nn.Module):
-    """Carry x on into another number of features and a coarser map.
+    """Map x to another number of features and, with a stride, to a smaller spatial size.
 
-    how="pad" has no parameters. The map is sub-sampled: every `stride`-th point along each axis,
-    from the first on, as many as a convolution of that stride with odd kernel and same padding gives.
-    More features are filled up with zeros behind the old ones; fewer are an even
-    selection, feature floor(i·inputs / outputs) for i = 0, 1, ...
+    how="pad" has no parameters. It sub-samples every `stride`-th point along each spatial dimension, from the first
+    on: as many points as a convolution of that stride with an odd kernel and same padding. Additional features are
+    zeros after the old ones; fewer features are an even selection, feature floor(i·inputs / outputs) for
+    i = 0, 1, ...
 
-    how="project" is an affine layer instead: Linear on vectors, a convolution of size 1 on maps, in
-    `projection`. For a layer with an activation, as between the stages of the papers' networks, take `Plain`.
+    how="project" is an affine layer, in the submodule `projection`: Linear on vectors, a convolution of size 1 on
+    maps. For a layer with an activation, as between the stages of the papers' networks, use `Plain`.
 
     Args:
         inputs: features (channels) of x.
         outputs: features (channels) of y.
-        stride: of the sub-sampling, in points; 1 keeps the map.
-        dims: axes of the map: 0 for vectors (..., inputs), 1-3 for (..., inputs, *map).
+        stride: stride of the sub-sampling; 1 keeps the spatial size.
+        dims: number of spatial dimensions: 0 for vectors (..., inputs), 1-3 for (..., inputs, *spatial).
         how: "pad" or "project".
-        generator: where the projection is drawn from; None draws from torch's global generator, as torch's layers do.
+        generator: source of the initial projection; None: torch's global generator.
     Raises:
         ConfigError: for a size below 1, dims above 3, an unknown `how`, or a stride on vectors.
-        ShapeError: when called on something that does not have `inputs` features on the axis before the map.
+        ShapeError: when called on an input without `inputs` features before its spatial dimensions.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), sec. 2.1 (sub-sampling and zero-padding);
         He et al. 2015, sec. 3.3, options A (pad) and B (project). Which features a narrower output keeps: ours.
@@ -61,13 +61,13 @@ class Resize(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.inputs, self.outputs = accept_size("inputs", inputs), accept_size("outputs", outputs)
-        self.stride, self.dims = accept_size("stride", stride), accept_size("dims", dims, least=0)
+        self.inputs, self.outputs = check_size("inputs", inputs), check_size("outputs", outputs)
+        self.stride, self.dims = check_size("stride", stride), check_size("dims", dims, least=0)
         if self.dims > 3:
-            raise ConfigError(f"dims is the number of map axes, 0 (vectors) to 3 (volumes), got {dims}.")
+            raise ConfigError(f"dims must be the number of spatial dimensions, 0 (vectors) to 3 (volumes), got {dims}.")
         if self.dims == 0 and self.stride > 1:
             raise ConfigError(
-                f"stride={stride} needs a map to sub-sample: pass dims=1, 2 or 3, or stride=1 for vectors."
+                f"stride={stride} needs spatial dimensions: pass dims=1, 2 or 3, or stride=1 for vectors."
             )
         if how not in _HOW:
             raise ConfigError(unknown_name("how", how, _HOW))
@@ -79,7 +79,7 @@ class Resize(nn.Module):
         if axis < 0 or x.shape[axis] != self.inputs:
             shape = ", ".join(["...", str(self.inputs), *["points"] * self.dims])
             raise ShapeError(
-                f"Resize({self.inputs}, {self.outputs}, dims={self.dims}) works on ({shape}), got {tuple(x.shape)}. "
+                f"Resize({self.inputs}, {self.outputs}, dims={self.dims}) takes ({shape}), got {tuple(x.shape)}. "
                 "Build it with the features of its input, and dims=2 for images."
             )
         if self.projection is not None:
@@ -101,7 +101,7 @@ class Resize(nn.Module):
         self, device: torch.device | str | None, dtype: torch.dtype | None, generator: torch.Generator | None
     ) -> nn.Module:
         sizes = {} if self.dims == 0 else {"kernel_size": 1, "stride": self.stride}
-        # torch's layers draw from the global generator as they are built; on the meta device they draw nothing.
+        # torch's layers draw from the global generator when they are built, except on the meta device.
         layer = _LAYERS[self.dims](self.inputs, self.outputs, **sizes, device="meta", dtype=dtype)
         layer = layer.to_empty(device=torch.get_default_device() if device is None else device)
         draw_parts_([Part("projection", layer.get_parameter("weight"), layer.get_parameter("bias"))], generator)

@@ -1,4 +1,4 @@
-"""Several convolutions in one, none of which changes the size of the map."""
+"""Several size-preserving convolutions computed as one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from thruway.errors import ConfigError, unknown_name
-from thruway.nn.accepts import accept_size
-from thruway.nn.fused import split_maps
+from thruway.nn.argument_checks import check_size
+from thruway.nn.joint_weight import split_maps
 
 __all__ = ["SameConv", "same_conv"]
 
@@ -21,7 +21,7 @@ Size = int | tuple[int, ...]
 
 @dataclass(frozen=True)
 class SameConv:
-    """Several convolutions of `channels` to `channels` in one, with odd kernels and an output as large as the input."""
+    """Several convolutions of `channels` to `channels` in one, with odd kernels and size-preserving padding."""
 
     dims: int
     channels: int
@@ -32,11 +32,11 @@ class SameConv:
 
     @property
     def padding(self) -> list[int]:
-        """Pixels beyond the edge that the middle of the kernel needs, for each axis."""
+        """Padding of each spatial dimension that keeps the size."""
         return [step * (size // 2) for step, size in zip(self.dilation, self.kernel_size, strict=True)]
 
     def joint(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """All maps in one output, zeros beyond the edge: (..., maps * channels, *map)."""
+        """Return all maps in one output, zero-padded: (..., maps * channels, *spatial)."""
         return _CONVOLUTIONS[self.dims](
             x, weight, bias, padding=self.padding, dilation=self.dilation, groups=self.groups
         )
@@ -44,7 +44,7 @@ class SameConv:
     def joint_backward(
         self, g: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool, bool]
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """(dL/dx, dL/dweight, dL/dbias) of `joint` on a batch, from dL/dz; None for what is not wanted."""
+        """Return (dL/dx, dL/dweight, dL/dbias) of `joint` from g = dL/dz; None for gradients that are not wanted."""
         ones, zeros = [1] * self.dims, [0] * self.dims
         found: tuple[Tensor | None, Tensor | None, Tensor | None] = torch.ops.aten.convolution_backward(
             g, x, weight, [len(weight)], ones, self.padding, self.dilation, False, zeros, self.groups, wanted
@@ -52,17 +52,17 @@ class SameConv:
         return found
 
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
-        """One output per map in `weight` (maps * channels, channels / groups, *kernel), in order."""
+        """Return one output per map in `weight` (maps * channels, channels / groups, *kernel), in order."""
         maps, each = len(weight) // self.channels, self.channels // self.groups
         if self.groups > 1:
-            # A grouped convolution wants the rows of a group together: (map, group, row) -> (group, map, row).
+            # A grouped convolution needs the rows of a group together: (map, group, row) -> (group, map, row).
             together = (maps, self.groups, each)
             weight = weight.reshape(*together, *weight.shape[1:]).transpose(0, 1).flatten(0, 2)
             bias = bias.reshape(together).transpose(0, 1).flatten()
         if self.padding_mode == "zeros":
             z = self.joint(x, weight, bias)
         else:
-            # F.pad counts from the last axis, two numbers for each.
+            # F.pad starts with the last dimension, two numbers for each.
             x = F.pad(x, [side for side in reversed(self.padding) for _ in range(2)], mode=self.padding_mode)
             z = _CONVOLUTIONS[self.dims](x, weight, bias, dilation=self.dilation, groups=self.groups)
         channel = z.ndim - self.dims - 1
@@ -72,16 +72,16 @@ class SameConv:
 
 
 def same_conv(dims: int, channels: int, kernel_size: Size, dilation: Size, groups: int, padding_mode: str) -> SameConv:
-    channels, groups = accept_size("channels", channels), accept_size("groups", groups)
+    channels, groups = check_size("channels", channels), check_size("groups", groups)
     if channels % groups:
-        raise ConfigError(f"groups must divide channels, got channels={channels}, groups={groups}.")
+        raise ConfigError(f"groups must divide channels, got channels={channels} and groups={groups}.")
     if padding_mode not in _PADDING_MODES:
         raise ConfigError(unknown_name("padding_mode", padding_mode, _PADDING_MODES))
     kernel = _per_axis("kernel_size", kernel_size, dims)
     if any(size % 2 == 0 for size in kernel):
         raise ConfigError(
-            f"kernel_size must be odd, got {kernel_size!r}: an even kernel has no middle, so its output would lie half "
-            "a pixel beside the input that is carried. Take the next odd size."
+            f"kernel_size must be odd, got {kernel_size!r}: an even kernel has no centre, so its output would be "
+            "shifted by half a pixel against the carried input. Use the next odd size."
         )
     return SameConv(dims, channels, kernel, _per_axis("dilation", dilation, dims), groups, padding_mode)
 
@@ -89,5 +89,5 @@ def same_conv(dims: int, channels: int, kernel_size: Size, dilation: Size, group
 def _per_axis(what: str, value: Size, dims: int) -> tuple[int, ...]:
     sizes = value if isinstance(value, tuple | list) else (value,) * dims
     if len(sizes) != dims:
-        raise ConfigError(f"{what} takes one number or {dims}, one for each axis of the map, got {value!r}.")
-    return tuple(accept_size(what, size) for size in sizes)
+        raise ConfigError(f"{what} must be one number or {dims}, one for each spatial dimension, got {value!r}.")
+    return tuple(check_size(what, size) for size in sizes)

@@ -1,7 +1,7 @@
-"""A whole stack of highway layers as one module over stacked parameters."""
+"""Fused stack of highway layers: one module with stacked parameters and a hand-written backward pass."""
 
 from collections.abc import Iterator, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,73 +10,52 @@ from thruway.activations import activation as activation_row
 from thruway.activations import activation_module
 from thruway.errors import ConfigError, ShapeError
 from thruway.init.parts import Part
-from thruway.nn.accepts import accept_size, accept_type, refuse_features
-from thruway.nn.autocast import is_autocast
-from thruway.nn.fused import draw_parts_, highway_parts
+from thruway.nn.argument_checks import check_dtype, check_size, features_error
 from thruway.nn.gates import resolve_gate_bias
 from thruway.nn.highway import HighwayLinear
+from thruway.nn.hook_points import GradientsHookPoint, LayerStates, StatesHookPoint, has_forward_hooks
+from thruway.nn.joint_weight import draw_parts_, highway_parts
 from thruway.nn.stack_autograd import highway_stack, highway_stack_states
 from thruway.nn.stack_kernel import FUSED_ACTIVATIONS, plain_highway_stack
+from thruway.nn.torch_state import is_autocast
 
 __all__ = ["HighwayStack", "LayerStates", "layered_state_dict", "stacked_state_dict"]
 
-# From this depth on, `recompute="auto"` trades a second forward pass for memory: the states of a shorter
-# stack weigh less than its parameters, gradients and momentum together (width 50, batch 100).
+# From this depth on, `recompute="auto"` recomputes states to save memory: the states of a shorter stack need less
+# memory than its parameters, gradients and momentum together (width 50, batch 100).
 _RECOMPUTE_FROM = 200
 
 
-class LayerStates(NamedTuple):
-    """What every layer of a stack saw and did in one pass; each (depth, ..., width), without gradient."""
-
-    x: Tensor  # what enters the layer
-    h: Tensor  # its transform H
-    t: Tensor  # its transform gate T
-
-
-class StatesTap(nn.Module):
-    """Where a forward hook reads the LayerStates of a stack; it computes nothing."""
-
-    def forward(self, states: LayerStates) -> LayerStates:
-        return states
-
-
-class GradientsTap(nn.Module):
-    """Where a forward hook reads dL/dy of every layer of a stack, in the backward pass; it computes nothing."""
-
-    def forward(self, gradients: Tensor) -> Tensor:
-        return gradients
-
-
 class HighwayStack(nn.Module):
-    """`depth` highway layers of one width: the numbers of nn.Sequential(HighwayLinear...), in far fewer calls.
+    """A fused stack of `depth` highway layers: equal to nn.Sequential(HighwayLinear...), with far fewer operations.
 
         y_l = y_{l-1} + T_l (H_l - y_{l-1}),    H_l = activation(W_H y_{l-1} + b_H),    T_l = sigmoid(W_T y_{l-1} + b_T)
 
-    `weight` is (depth, 2·width, width), W_H above W_T in each layer, and `bias` (depth, 2·width): one
-    tensor for the optimiser, one batched GEMM for the weight gradients. The backward pass is written
-    by hand; higher derivatives, forward mode and activations whose slope cannot be told from
-    their value (gelu, silu, ...) take the plain way, and so does what compiles, exports or traces. Under
-    autocast the layers run one by one as well, with the carry path in the input's own type.
+    `weight` is (depth, 2·width, width), W_H above W_T in each layer, and `bias` (depth, 2·width): one tensor for the
+    optimiser and one batched GEMM for the weight gradients. First derivatives use a hand-written backward pass.
+    Higher derivatives, forward-mode differentiation, compiling, exporting, tracing, and activations whose slope does
+    not follow from their value (gelu, silu, ...) use separate differentiable operations. Under autocast the layers
+    run one by one too, with the carry path in the dtype of the input.
 
-    A forward hook on the submodule `states` receives the LayerStates of each pass: H and T of every
-    layer. It costs no arithmetic, but memory: a hooked pass keeps all layers' states, whatever `recompute`
-    says, and activations without a slope from their value run layer by layer. One on `gradients` receives,
-    in the backward pass, the gradient of the loss with respect to every layer's output, (depth, ..., width); only
-    where the states are hooked too and the hand-written backward pass runs. `layer_states(x)` returns the
-    states of one input directly, without calling anyone's hooks.
+    A forward hook on the submodule `states` receives the LayerStates of each pass: x, H and T of every layer. It costs
+    no arithmetic, but memory: a hooked pass keeps the states of all layers whatever `recompute` is, and activations
+    without a hand-written backward pass run layer by layer. A forward hook on `gradients` receives, in the backward
+    pass, the gradient of the loss with respect to every layer's output, (depth, ..., width). It is called only if
+    `states` has a hook too and the hand-written backward pass runs. `layer_states(x)` returns the states of one input
+    directly and calls no hooks.
 
     Args:
         width: units per layer.
         depth: layers, at least 1.
         activation: a name from thruway.activations.ACTIVATIONS.
-        gate_bias: what the gates' biases start at, or "depth" for the papers' guideline (gate_bias_for_depth).
-        recompute: False keeps every layer's states for the backward pass; True keeps every ~sqrt(depth)-th
-            and recomputes the others, so that activation memory grows like sqrt(depth); "auto" does so from
-            200 layers on.
-        generator: where the weights are drawn from; None draws from torch's global generator, as torch's layers do.
+        gate_bias: initial bias of the gates, or "depth" for the papers' guideline (gate_bias_for_depth).
+        recompute: If False, keep the states of all layers for the backward pass; if True, keep those of every
+            ~sqrt(depth)-th layer and recompute the others, so that activation memory grows like sqrt(depth);
+            "auto" is True from 200 layers on.
+        generator: source of the initial weights; None: torch's global generator.
     Raises:
         ConfigError: for a size below 1, an unknown activation, or a gate bias that is neither a number nor "depth".
-        ShapeError: when called on something that is not (..., width).
+        ShapeError: when called on an input that is not (..., width).
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), eqs. 2-3, sec. 2.2; initial
         weights as in HighwayLinear. The stacking is ours.
@@ -101,10 +80,10 @@ class HighwayStack(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.width, self.depth = accept_size("width", width), accept_size("depth", depth)
+        self.width, self.depth = check_size("width", width), check_size("depth", depth)
         if not isinstance(activation, str):
             raise ConfigError(
-                f"HighwayStack takes an activation by name, got {activation!r}. "
+                f"HighwayStack takes the name of an activation, got {activation!r}. "
                 "For a callable, use nn.Sequential of HighwayLinear(width, activation=...)."
             )
         self.activation = activation_row(activation).name
@@ -114,16 +93,16 @@ class HighwayStack(nn.Module):
         self.recompute = recompute
         self.weight = nn.Parameter(torch.empty(self.depth, 2 * self.width, self.width, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(self.depth, 2 * self.width, device=device, dtype=dtype))
-        self.states = StatesTap()
-        self.gradients = GradientsTap()
+        self.states = StatesHookPoint()
+        self.gradients = GradientsHookPoint()
         self.reset_parameters(generator)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw all weights afresh, layer by layer as Sequential(HighwayLinear...) would, and reset the biases."""
+        """Draw new weights, layer by layer as nn.Sequential(HighwayLinear...) does, and reset the biases."""
         draw_parts_(self.init_parts(), generator)
 
     def init_parts(self) -> Iterator[Part]:
-        """The maps of every layer, for an initialiser."""
+        """Yield the maps of every layer, for an initialiser."""
         for layer in range(self.depth):
             parts = highway_parts(self.weight[layer], self.bias[layer], "coupled", self.gate_bias, self.activation)
             for part in parts:
@@ -131,8 +110,8 @@ class HighwayStack(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self._check_features(x)
-        if _is_hooked(self.states):
-            # Whoever listens here need not be told of the calls in between.
+        if has_forward_hooks(self.states):
+            # Function modes need not see the operations in between.
             with torch._C.DisableTorchFunction():
                 y, states = self._run_keeping_states(x)
             self.states(states)
@@ -147,7 +126,7 @@ class HighwayStack(nn.Module):
         return self._as_given(y.squeeze(0), x)
 
     def layer_states(self, x: Tensor) -> LayerStates:
-        """The states of every layer for this input, (depth, ..., width) each; no gradient, no hook is called.
+        """Return the states of every layer for this input, (depth, ..., width) each, without gradients or hook calls.
 
         Raises:
             ShapeError: if x is not (..., width).
@@ -161,8 +140,8 @@ class HighwayStack(nn.Module):
             return self._run_keeping_states(x)[1]
 
     def to_layers(self) -> nn.Sequential:
-        """The same function as nn.Sequential of HighwayLinear, with copies of these parameters."""
-        unused = torch.Generator()  # the drawn weights are overwritten; the global generator stays as it was
+        """Return an equal nn.Sequential of HighwayLinear, with copies of the parameters."""
+        unused = torch.Generator()  # its draws are overwritten; the global generator is not advanced
         layers = nn.Sequential(
             *(
                 HighwayLinear(self.width, self.activation, self.gate_bias, dtype=self.weight.dtype, generator=unused)
@@ -174,23 +153,23 @@ class HighwayStack(nn.Module):
 
     @classmethod
     def from_layers(cls, layers: nn.Sequential) -> "HighwayStack":
-        """The stack of these HighwayLinear layers, with copies of their parameters.
+        """Return the stack of these HighwayLinear layers, with copies of their parameters.
 
         Raises:
-            ConfigError: if a layer is no coupled HighwayLinear, or widths or activations differ.
+            ConfigError: if a layer is not a coupled HighwayLinear, or widths or activations differ.
         """
         first = next(iter(layers), None)
         for index, layer in enumerate(layers):
             if not isinstance(layer, HighwayLinear) or layer.carry != "coupled" or layer.activation_name is None:
                 raise ConfigError(
-                    f"layer {index} is {layer}; a stack is made of coupled HighwayLinear with a named activation."
+                    f"layer {index} is {layer}; a stack needs coupled HighwayLinear layers with a named activation."
                 )
             if isinstance(first, HighwayLinear) and (layer.width, layer.activation_name) != (
                 first.width,
                 first.activation_name,
             ):
                 raise ConfigError(
-                    f"all layers of a stack must agree: layer 0 has width {first.width} and {first.activation_name}, "
+                    f"layers of a stack must be alike: layer 0 has width {first.width} and {first.activation_name}, "
                     f"layer {index} has width {layer.width} and {layer.activation_name}."
                 )
         if not isinstance(first, HighwayLinear):
@@ -211,37 +190,41 @@ class HighwayStack(nn.Module):
         )
 
     def _segment(self) -> int | None:
-        """Layers recomputed at a time; sqrt(depth) of them keeps as many states as segments."""
+        """Number of layers recomputed at a time, ~sqrt(depth); None to keep all states."""
         wanted = self.depth >= _RECOMPUTE_FROM if self.recompute == "auto" else self.recompute
-        wanted = wanted or not torch.is_grad_enabled()  # nothing will ask for the states
+        wanted = wanted or not torch.is_grad_enabled()  # no backward pass will need the states
         return max(1, round(self.depth**0.5)) if wanted else None
 
     def _feature_major(self, x: Tensor) -> Tensor:
-        """(..., width) as (1 member, width, batch)."""
+        """Reshape (..., width) to (1 member, width, batch)."""
         if x.device != self.weight.device:
-            raise ShapeError(f"HighwayStack is on {self.weight.device}, its input on {x.device}. Move one with .to().")
+            raise ShapeError(
+                f"HighwayStack is on {self.weight.device}, its input on {x.device}. Move one of them with .to()."
+            )
         return x.reshape(-1, self.width).mT.contiguous().unsqueeze(0)
 
     def _as_given(self, states: Tensor, x: Tensor) -> Tensor:
-        """(..., width, batch) shaped as the input was."""
+        """Reshape (..., width, batch) to the shape of the input x."""
         return states.mT.reshape(*states.shape[:-2], *x.shape)
 
     def _run_keeping_states(self, x: Tensor) -> tuple[Tensor, LayerStates]:
-        """y and the states of every layer, all of them in memory at once."""
+        """Return y and the states of every layer."""
         chooses = is_autocast(x)
         features = x if chooses else self._feature_major(x)
         if chooses or self.activation not in FUSED_ACTIVATIONS:
             seen: list[LayerStates] = []
             y = self._run_one_by_one(x, seen)
             return y, LayerStates(*(torch.stack(states) for states in zip(*seen, strict=True)))
-        hear = (lambda G: self.gradients(self._as_given(G.squeeze(1), x))) if _is_hooked(self.gradients) else None
+        on_gradients = (
+            (lambda G: self.gradients(self._as_given(G.squeeze(1), x))) if has_forward_hooks(self.gradients) else None
+        )
         weight, bias = self.weight.unsqueeze(0), self.bias.unsqueeze(0)
-        y, X, A = highway_stack_states(features, weight, bias, self.activation, hear)
+        y, X, A = highway_stack_states(features, weight, bias, self.activation, on_gradients)
         H, T = A.chunk(2, dim=-2)
         return self._as_given(y.squeeze(0), x), LayerStates(*(self._as_given(s.squeeze(1), x) for s in (X, H, T)))
 
     def _run_one_by_one(self, x: Tensor, seen: list[LayerStates] | None = None) -> Tensor:
-        """Layer by layer with differentiable calls, as nn.Sequential(HighwayLinear...) runs; fills `seen`."""
+        """Run layer by layer, as nn.Sequential(HighwayLinear...) does; append the states to `seen` if given."""
         act = activation_module(self.activation)
         for weight, bias in zip(self.weight, self.bias, strict=True):
             h, t = torch.nn.functional.linear(x, weight, bias).chunk(2, dim=-1)
@@ -252,19 +235,15 @@ class HighwayStack(nn.Module):
         return x
 
     def _check_features(self, x: Tensor) -> None:
-        accept_type("HighwayStack", x, self.weight)
+        check_dtype("HighwayStack", x, self.weight)
         if x.shape[-1:] != (self.width,):
-            raise refuse_features(
-                "HighwayStack", x, self.width, "It carries its input; put a Linear or Resize before it."
+            raise features_error(
+                "HighwayStack", x, self.width, "To change the width, put a Linear or Resize before it."
             )
 
 
-def _is_hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
 def stacked_state_dict(layered: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of a HighwayStack from that of nn.Sequential(HighwayLinear...).
+    """Convert the state dict of nn.Sequential(HighwayLinear...) to that of a HighwayStack.
 
     Raises:
         ShapeError: if a layer is missing or of another shape.
@@ -281,13 +260,13 @@ def stacked_state_dict(layered: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for kind, tensors in stacks.items():
         if len({tuple(t.shape) for t in tensors}) > 1:
             raise ShapeError(
-                f"all layers of a stack have one width, got {kind} of shapes {[tuple(t.shape) for t in tensors]}."
+                f"all layers of a stack must have one width, got {kind} of shapes {[tuple(t.shape) for t in tensors]}."
             )
     return {kind: torch.stack(tensors) for kind, tensors in stacks.items()}
 
 
 def layered_state_dict(stacked: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of nn.Sequential(HighwayLinear...) from that of a HighwayStack; the other way round.
+    """Convert the state dict of a HighwayStack to that of nn.Sequential(HighwayLinear...).
 
     >>> sorted(layered_state_dict(HighwayStack(2, depth=2).state_dict()))
     ['0.bias', '0.weight', '1.bias', '1.weight']

@@ -1,8 +1,8 @@
-"""The fused highway stack as a differentiable function: autograd, double backward, forward mode, vmap.
+"""Autograd function of the fused highway stack: backward, double backward, forward mode and vmap.
 
-First derivatives take the kernel. Derivatives of derivatives and forward mode are rare; they are
-taken by autograd through the plain twin. vmap folds the mapped axis into the kernel's member axis; the older
-kind of batched gradients, those of is_grads_batched=True, knows no such rule and takes the plain twin, too.
+First derivatives use the hand-written kernel. Higher derivatives and forward-mode differentiation are rare and use
+autograd on the plain implementation. vmap merges the mapped dimension into the kernel's member dimension. The older
+batched gradients (is_grads_batched=True) do not support such a rule and use the plain implementation too.
 """
 
 from collections.abc import Callable
@@ -13,30 +13,31 @@ from torch import Tensor
 
 from thruway.activations import activation
 from thruway.nn.arena import empty
-from thruway.nn.stack_kernel import plain_highway_stack, run_layers, segments, unrun_layers
+from thruway.nn.stack_kernel import backward_layers, forward_layers, plain_highway_stack, segments
 
 __all__ = ["highway_stack", "highway_stack_states"]
 
 
 def highway_stack(x: Tensor, weight: Tensor, bias: Tensor, act: str, segment: int | None = None) -> Tensor:
-    """y of the last layer; `segment` layers are recomputed at a time in the backward pass (None: keep all).
+    """Return y of the last layer; the backward pass recomputes `segment` layers at a time (None: keep all states).
 
-    Shapes as in `plain_highway_stack`; `act` is a key of FUSED_ACTIVATIONS.
+    Shapes are as in `plain_highway_stack`; `act` is a key of FUSED_ACTIVATIONS.
     """
-    if torch.compiler.is_compiling() or torch._C._is_tracing():  # who rewrites a program must see plain calls
+    if torch.compiler.is_compiling() or torch._C._is_tracing():  # compilers and tracers must see plain operations
         return plain_highway_stack(x, weight, bias, activation(act).function)
     return _forward(x, weight, bias, act, segment, None)[0]
 
 
 def highway_stack_states(
-    x: Tensor, weight: Tensor, bias: Tensor, act: str, hear: Callable[[Tensor], object] | None = None
+    x: Tensor, weight: Tensor, bias: Tensor, act: str, on_gradients: Callable[[Tensor], object] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(y, X, A): X (depth, members, width, batch) what enters each layer; A (depth, members, 2 width, batch) H over T.
+    """Return (y, X, A): X (depth, members, width, batch) is the input of each layer, A its H over its T.
 
-    X and A carry no gradient: they are the very memory that the backward pass reads. `hear` is called in the
-    backward pass with dL/dy of every layer, (depth, members, width, batch).
+    A is (depth, members, 2 width, batch). X and A have no gradient and share memory with the backward pass: do not
+    modify them. `on_gradients` is called in the backward pass with dL/dy of every layer, (depth, members, width,
+    batch).
     """
-    return _forward(x, weight, bias, act, None, hear)
+    return _forward(x, weight, bias, act, None, on_gradients)
 
 
 def _forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,11 +49,11 @@ def _backward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class _Forward(torch.autograd.Function):
-    """(x, weight, bias) -> (y, X, A): with segments, X holds the input of each segment only, and A is empty."""
+    """(x, weight, bias) -> (y, X, A). With segments, X has the input of each segment only, and A is empty."""
 
     @staticmethod
     def forward(
-        x: Tensor, weight: Tensor, bias: Tensor, act: str, segment: int | None, hear: Any
+        x: Tensor, weight: Tensor, bias: Tensor, act: str, segment: int | None, on_gradients: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
         members, depth, rows, width = weight.shape
         batch = x.shape[-1]
@@ -61,7 +62,7 @@ class _Forward(torch.autograd.Function):
         if segment is None:
             X, A = empty(x, depth, members, width, batch), empty(x, depth, members, rows, batch)
             X[0] = x
-            run_layers(weight, bias, act, X, A, y)
+            forward_layers(weight, bias, act, X, A, y)
             return y, X, A
         starts = list(segments(depth, segment))
         kept = x.new_empty(len(starts), members, width, batch)
@@ -71,12 +72,12 @@ class _Forward(torch.autograd.Function):
             n = layers.stop - layers.start
             kept[i] = y
             X[0] = y
-            run_layers(weight[layers], bias[layers], act, X[:n], A[:n], y)
+            forward_layers(weight[layers], bias[layers], act, X[:n], A[:n], y)
         return y, kept, x.new_empty(0)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-        x, weight, bias, ctx.act, ctx.segment, ctx.hear = inputs
+        x, weight, bias, ctx.act, ctx.segment, ctx.on_gradients = inputs
         _, X, A = output
         ctx.mark_non_differentiable(X, A)
         ctx.set_materialize_grads(False)
@@ -88,9 +89,11 @@ class _Forward(torch.autograd.Function):
         x, weight, bias, X, A = ctx.saved_tensors
         if grads[0] is None:
             return (None,) * 6
-        if torch._C._functorch.is_legacy_batchedtensor(grads[0]):  # nobody hears these: they are of no one loss
+        if torch._C._functorch.is_legacy_batchedtensor(
+            grads[0]
+        ):  # not reported to on_gradients: they belong to several losses
             return *torch.func.vjp(_plain_forward(ctx.act), x, weight, bias)[1](grads[0]), None, None, None
-        return *_backward(grads[0], x, weight, bias, X, A, ctx.act, ctx.segment, ctx.hear), None, None, None
+        return *_backward(grads[0], x, weight, bias, X, A, ctx.act, ctx.segment, ctx.on_gradients), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None, None]:
@@ -99,14 +102,14 @@ class _Forward(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        *tensors, act, segment, hear = args
+        *tensors, act, segment, on_gradients = args
         size, merged = _merge(info.batch_size, in_dims, tensors, (0, 0, 0))
-        outputs = _forward(*merged, act, segment, hear)
+        outputs = _forward(*merged, act, segment, on_gradients)
         return _split(size, outputs, (0, 1, 1))
 
 
 class _Backward(torch.autograd.Function):
-    """(g, x, weight, bias, X, A) -> (dL/dx, dL/dweight, dL/dbias); differentiable again through the plain twin."""
+    """(g, x, weight, bias, X, A) -> (dL/dx, dL/dweight, dL/dbias). Its derivatives use the plain implementation."""
 
     @staticmethod
     def forward(
@@ -118,17 +121,17 @@ class _Backward(torch.autograd.Function):
         A: Tensor,
         act: str,
         segment: int | None,
-        hear: Any,
+        on_gradients: Any,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        # Depth first in memory, so that the members' gradients of one layer are one block for a batched GEMM.
+        # Depth is the slowest dimension, so that the gradients of all members of a layer form one block for one GEMM.
         gw, gb = (empty(t, *t.transpose(0, 1).shape).transpose(0, 1) for t in (weight, bias))
         gx = g.clone(memory_format=torch.contiguous_format)
         W, b, dW, db = (t.transpose(0, 1) for t in (weight, bias, gw, gb))
         if segment is None:
-            G = empty(x, *X.shape) if hear is not None else None
-            unrun_layers(gx, W, act, X, A, dW, db, G)
+            G = empty(x, *X.shape) if on_gradients is not None else None
+            backward_layers(gx, W, act, X, A, dW, db, G)
             if G is not None:
-                hear(G)
+                on_gradients(G)
             return gx, gw, gb
         again_X, again_A = (
             x.new_empty(segment, *x.shape),
@@ -138,8 +141,8 @@ class _Backward(torch.autograd.Function):
         for i, layers in reversed(list(enumerate(segments(len(W), segment)))):
             X_i, A_i = again_X[: layers.stop - layers.start], again_A[: layers.stop - layers.start]
             X_i[0] = X[i]
-            run_layers(W[layers], b[layers], act, X_i, A_i, y)
-            unrun_layers(gx, W[layers], act, X_i, A_i, dW[layers], db[layers])
+            forward_layers(W[layers], b[layers], act, X_i, A_i, y)
+            backward_layers(gx, W[layers], act, X_i, A_i, dW[layers], db[layers])
         return gx, gw, gb
 
     @staticmethod
@@ -160,26 +163,26 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        *tensors, act, segment, hear = args
+        *tensors, act, segment, on_gradients = args
         size, merged = _merge(info.batch_size, in_dims, tensors, (0, 0, 0, 0, 1, 1))
-        outputs = _backward(*merged, act, segment, hear)
+        outputs = _backward(*merged, act, segment, on_gradients)
         return _split(size, outputs, (0, 0, 0))
 
 
 def _duals(primals: tuple[Tensor, ...], tangents: tuple[Any, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Primals and tangents for torch.func.jvp, zeros where a tangent is None."""
-    # Materialised: a primal expanded over members has overlapping strides, which its dual would take over.
+    """Return primals and tangents for torch.func.jvp, zeros for a tangent of None."""
+    # Contiguous: a primal expanded over members has overlapping strides, which its dual tensor would inherit.
     pairs = [(p.contiguous(), t) for p, t in zip(primals, tangents, strict=False)]
     return tuple(p for p, _ in pairs), tuple(torch.zeros_like(p) if t is None else t.contiguous() for p, t in pairs)
 
 
 def _plain_forward(act: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """(x, weight, bias) -> y in plain differentiable calls."""
+    """Return the function (x, weight, bias) -> y in plain differentiable operations."""
     return lambda x, weight, bias: plain_highway_stack(x, weight, bias, activation(act).function)
 
 
 def _plain_backward(act: str) -> Callable[..., tuple[Tensor, ...]]:
-    """(g, x, weight, bias) -> the three gradients, by autograd through the plain twin."""
+    """Return the function (g, x, weight, bias) -> the three gradients, by autograd on the plain implementation."""
 
     def gradients(g: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         pull = torch.func.vjp(_plain_forward(act), *inputs)[1]
@@ -191,7 +194,7 @@ def _plain_backward(act: str) -> Callable[..., tuple[Tensor, ...]]:
 def _merge(
     size: int, in_dims: tuple[Any, ...], tensors: list[Tensor], member_axes: tuple[int, ...]
 ) -> tuple[int, list[Tensor]]:
-    """Fold the mapped axis of each tensor into its member axis."""
+    """Merge the mapped dimension of each tensor into its member dimension."""
     merged = []
     for tensor, mapped, member in zip(tensors, in_dims, member_axes, strict=False):
         if tensor.numel() == 0 and tensor.dim() - (mapped is not None) == 1:  # the empty A of a segmented pass
@@ -205,7 +208,7 @@ def _merge(
 def _split(
     size: int, outputs: tuple[Tensor, ...], member_axes: tuple[int, ...]
 ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    """Take the mapped axis out of each member axis again."""
+    """Split the mapped dimension from each member dimension again."""
     split, dims = [], []
     for tensor, member in zip(outputs, member_axes, strict=True):
         if tensor.dim() == 1:

@@ -1,24 +1,24 @@
-"""The fused highway stack: forward and backward by hand over stacked parameters.
+"""Fused highway stack: hand-written forward and backward loops over stacked parameters.
 
-One layer, in the papers' letters, with activations kept feature-major, (width, batch):
+One layer, in the papers' notation, with feature-major activations, (width, batch):
 
-    A = W x + b           one GEMM; its first `width` rows belong to H, the others to T
+    A = W x + b           one GEMM; the first `width` rows belong to H, the others to T
     H = act(A_H)          T = sigmoid(A_T)
     y = x + T (H - x)     a lerp
 
-and back, with g = dL/dy:
+and backward, with g = dL/dy:
 
     dA_H = g T act'(H)    dA_T = g (H - x) T (1 - T)
     dL/dx = g (1 - T) + W^T dA        dL/dW = dA x^T        dL/db = sum of dA over the batch
 
-Narrow deep nets are bound by the number of calls, not by arithmetic, so this file counts calls:
-4 forward and 7 backward per layer, all into preallocated memory; dL/dW of a whole segment of layers
-is one batched GEMM. Feature-major storage makes the H rows and the T rows of A each one contiguous block.
+The speed of narrow deep networks is limited by the number of calls, not by arithmetic: there are 4 forward and 7
+backward per layer, all with preallocated outputs; dL/dW of a whole segment of layers is one batched GEMM. In
+feature-major storage the H rows and the T rows of A are each one contiguous block.
 
-On a GPU the kernels of triton_kernels.py take a narrow stack in one launch, where that GPU can run them (gpu.py).
+On a GPU that supports them (gpu.py) the kernels of triton_kernels.py run a narrow stack in one launch.
 
-Every tensor has a leading member axis M: many stacks of one shape are trained at once, and vmap over a
-stack lands here with M as the mapped axis.
+Every tensor has a member dimension M, so that many stacks of one shape can be trained at once; vmap over a stack
+uses M as the mapped dimension.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,13 +29,13 @@ from torch import Tensor
 
 from thruway.nn.gpu import gpu_kernels
 
-__all__ = ["FUSED_ACTIVATIONS", "plain_highway_stack", "run_layers", "segments", "unrun_layers"]
+__all__ = ["FUSED_ACTIVATIONS", "backward_layers", "forward_layers", "plain_highway_stack", "segments"]
 
 aten = torch.ops.aten
 
 
 class _Fused(NamedTuple):
-    """An activation whose slope can be told from its value, so that A itself need not be kept."""
+    """An activation whose slope follows from its value, so that the pre-activation A need not be kept."""
 
     apply_: Callable[[Tensor], Tensor]
     backward: Callable[[Tensor, Tensor, Tensor], Tensor]  # (g, H, out) -> out = g act'(H)
@@ -54,13 +54,13 @@ FUSED_ACTIVATIONS: dict[str, _Fused] = {
 
 
 def plain_highway_stack(x: Tensor, weight: Tensor, bias: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
-    """The same function in plain differentiable calls: the twin, and the way to higher derivatives.
+    """The same function in plain differentiable operations, for comparison and for higher derivatives.
 
     Args:
         x: (members, width, batch), feature-major.
         weight: (members, depth, 2 width, width).
         bias: (members, depth, 2 width).
-        act: the activation of H.
+        act: activation of H.
     Returns:
         y of the last layer, shaped as x.
     """
@@ -71,38 +71,38 @@ def plain_highway_stack(x: Tensor, weight: Tensor, bias: Tensor, act: Callable[[
     return x
 
 
-# Elements of one activation that the backward pass treats in one call: enough to be worth a call and two threads,
-# few enough to stay in a core's cache.
+# Elements of one activation per call of the backward pass: enough to use a call and two threads well, few enough
+# to stay in a core's cache.
 _CHUNK_ELEMENTS = 80_000
 
 
 def _maps(A: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """(whole, H rows, T rows) of each layer of A."""
+    """Return (all rows, H rows, T rows) of each layer of A."""
     width = A.shape[-2] // 2
     return A.unbind(0), A[..., :width, :].unbind(0), A[..., width:, :].unbind(0)
 
 
 def _single(members: int, *stacks: Tensor) -> tuple[bool, tuple[Tensor, ...]]:
-    """Drop a member axis of one from (depth, members, ...) stacks: a batched GEMM of one costs more to call."""
+    """Squeeze a member dimension of size 1 from (depth, members, ...): a batched GEMM of one is slower to call."""
     return members == 1, tuple(t.squeeze(1) if members == 1 else t for t in stacks)
 
 
-@torch.inference_mode()  # every call here writes into given memory; this spares each of them autograd's bookkeeping
-def run_layers(weight: Tensor, bias: Tensor, act: str, X: Tensor, A: Tensor, y: Tensor) -> None:
-    """Fill X[1:], A and y from X[0] for the layers in `weight` (depth, members, 2 width, width)."""
+@torch.inference_mode()  # every operation writes into preallocated memory; inference mode skips autograd's bookkeeping
+def forward_layers(weight: Tensor, bias: Tensor, act: str, X: Tensor, A: Tensor, y: Tensor) -> None:
+    """Run the layers in `weight` (depth, members, 2 width, width) forward: fill X[1:], A and y from X[0]."""
     if (gpu := gpu_kernels(X)) is not None:
         with torch._C.DisableTorchFunction():
-            gpu.run_layers(weight, bias, act, X, A, y)
+            gpu.forward_layers(weight, bias, act, X, A, y)
         return
     is_single, (weight, bias, X, A) = _single(weight.shape[1], weight, bias, X, A)
     affine, act_ = torch.addmm if is_single else torch.baddbmm, FUSED_ACTIVATIONS[act].apply_
     inputs = (*X.unbind(0), y.squeeze(0) if is_single else y)
-    # A mode that listens to functions (a watcher's) has no business in here, and would be told of every call.
+    # A torch function mode (as watching uses) would be called for every operation here; disable it.
     with torch._C.DisableTorchFunction():
-        _run_layers(affine, act_, weight, bias, inputs, A)
+        _forward_layers(affine, act_, weight, bias, inputs, A)
 
 
-def _run_layers(
+def _forward_layers(
     affine: Callable[..., Tensor],
     act_: Callable[[Tensor], Tensor],
     weight: Tensor,
@@ -117,21 +117,22 @@ def _run_layers(
 
 
 @torch.inference_mode()
-def unrun_layers(
+def backward_layers(
     g: Tensor, weight: Tensor, act: str, X: Tensor, A: Tensor, gw: Tensor, gb: Tensor, G: Tensor | None = None
 ) -> None:
-    """Turn g = dL/dy of the last of these layers into dL/dx of the first, in place; fill gw and gb.
+    """Run the layers backward: turn g = dL/dy of the last layer into dL/dx of the first in place; fill gw and gb.
 
-    G (depth, members, width, batch), if given, keeps dL/dy of every layer: the same calls, with other places for g.
+    G (depth, members, width, batch), if given, receives dL/dy of every layer; the operations are the same, with other
+    output memory for g.
 
-    All that does not depend on g is computed for a chunk of layers at once: the slopes
-    P = T act'(H) and Q = (H - x) T (1 - T), one above the other, and R = 1 - T. Each layer is then four calls:
+    Everything that does not depend on g is computed for a chunk of layers at once: the slopes
+    P = T act'(H) and Q = (H - x) T (1 - T), one above the other, and R = 1 - T. Each layer is then four operations:
 
         dA_H = P g        dA_T = Q g        g <- R g        g <- g + W^T dA
     """
     if (gpu := gpu_kernels(X)) is not None:
         with torch._C.DisableTorchFunction():
-            gpu.unrun_layers(g, weight, act, X, A, gw, gb, G)
+            gpu.backward_layers(g, weight, act, X, A, gw, gb, G)
         return
     if G is not None:
         G[-1] = g
@@ -144,7 +145,7 @@ def unrun_layers(
     slopes, carry, dA = torch.empty_like(A[:chunk]), torch.empty_like(X[:chunk]), torch.empty_like(A[:chunk])
     (_, P, Q), (dA_of, dA_H, dA_T), R = _maps(slopes), _maps(dA), carry.unbind(0)
     transposed = weight.mT.unbind(0)
-    into = () if G is None else (g, *G.unbind(0)[:-1])  # where dL/dx of each layer goes
+    into = () if G is None else (g, *G.unbind(0)[:-1])  # memory of dL/dx of each layer
     for layers in reversed(list(segments(len(A), chunk))):
         n = layers.stop - layers.start
         H, T = A[layers, ..., :width, :], A[layers, ..., width:, :]
@@ -166,7 +167,7 @@ def unrun_layers(
 
 
 def _weight_gradients(dA: Tensor, X: Tensor, gw: Tensor, gb: Tensor) -> None:
-    """dL/dW = dA x^T and dL/db of several layers: one batched GEMM for one member, else one for each layer."""
+    """Compute dL/dW = dA x^T and dL/db of several layers: one batched GEMM for a single member, else one per layer."""
     if dA.dim() == 3:
         torch.bmm(dA, X.mT, out=gw)
     else:

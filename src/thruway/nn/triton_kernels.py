@@ -1,13 +1,12 @@
-"""The GPU kernels of the highway layers, in Triton. Importing this file imports Triton.
+"""Triton kernels of the highway layers for GPUs. Importing this file imports Triton.
 
-`stack_forward` and `stack_backward` run a whole stack of narrow layers in one launch: a program holds some columns of
-the batch and takes them through all layers, so that the states between layers never leave the chip except to be kept
-for the backward pass. `gate` and `ungate` are the pointwise part of one layer alone, for wide stacks and convolutions,
-whose products belong to cuBLAS and cuDNN.
+`stack_forward` and `stack_backward` run a whole stack of narrow layers in one launch: each program computes all layers
+for some columns of the batch, so that the states between layers stay on the chip and are written to memory only for the
+backward pass. `gate` and `ungate` are the pointwise part of one layer, forward and backward, for wide stacks and
+convolutions, whose products are computed by cuBLAS and cuDNN.
 
-The letters are those of stack_kernel.py; float32 arithmetic inside, whatever type the tensors have. Every
-function used here is one of the language's own instructions: so the kernels also run in Triton's interpreter, on a
-machine without a GPU.
+The notation is that of stack_kernel.py; arithmetic is in float32 for tensors of every dtype. The kernels use built-in
+functions of Triton only, so that they also run in Triton's interpreter on a machine without a GPU.
 """
 
 import triton
@@ -15,7 +14,7 @@ import triton.language as tl
 
 __all__ = ["gate", "stack_backward", "stack_forward", "ungate"]
 
-# Below this size tanh and expm1 come from their series: the exponential's last bit would be lost against 1.
+# Below this magnitude tanh and expm1 use their series: the exponential minus 1 would lose its last bits.
 _SMALL = tl.constexpr(0.3)
 
 
@@ -80,7 +79,7 @@ def stack_forward(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """X[1:], A and Y from X[0]: `ROWS` >= width, `COLUMNS` of the batch in each of `tiles` programs of a member."""
+    """Fill X[1:], A and Y from X[0]. `ROWS` >= width; each of `tiles` programs of a member has `COLUMNS` columns."""
     member = (tl.program_id(0) // tiles).to(tl.int64)
     rows = tl.arange(0, ROWS)
     columns = (tl.program_id(0) % tiles) * COLUMNS + tl.arange(0, COLUMNS)
@@ -135,9 +134,9 @@ def stack_backward(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """dA of every layer from g = dL/dy of the last, which becomes dL/dx of the first; G keeps dL/dy of every layer.
+    """Fill dA of every layer, and turn g = dL/dy of the last layer into dL/dx of the first; G receives dL/dy of each.
 
-    W, X, A, dA and G point at the last layer.
+    W, X, A, dA and G point to the last layer.
     """
     member = (tl.program_id(0) // tiles).to(tl.int64)
     rows = tl.arange(0, ROWS)
@@ -193,9 +192,9 @@ def gate(
     adds_bias: tl.constexpr,
     ELEMENTS: tl.constexpr,
 ):
-    """H over T in the place of z, and y; z is (outer, 2, inner), x and y (outer, inner), `count` elements.
+    """Overwrite z with H over T, and fill y; z is (outer, 2, inner), x and y (outer, inner) of `count` elements.
 
-    With a bias, (outer, 2 rows), `each` of the elements in a row of `inner` have one number of it.
+    With a bias, (outer, 2 rows), each of its numbers applies to `each` consecutive elements of a row of `inner`.
     """
     i = tl.program_id(0).to(tl.int64) * ELEMENTS + tl.arange(0, ELEMENTS)
     is_there = i < count
@@ -217,7 +216,7 @@ def gate(
 
 @triton.jit
 def ungate(g, x, z, dz, carry, count, inner, act: tl.constexpr, ELEMENTS: tl.constexpr):
-    """dL/dz, and what of g goes past the layer, g (1 - T), from g = dL/dy and the H and T in z."""
+    """Fill dL/dz and the carried gradient g (1 - T) from g = dL/dy and the H and T in z."""
     i = tl.program_id(0).to(tl.int64) * ELEMENTS + tl.arange(0, ELEMENTS)
     is_there = i < count
     j = i + (i // inner) * inner

@@ -1,9 +1,9 @@
-"""Launches of the GPU kernels: on which grid, and what torch still does around them.
+"""Launches of the GPU kernels: their grids, and the PyTorch operations around them.
 
-`run_layers` and `unrun_layers` do what the functions of these names in stack_kernel.py do. A narrow stack is one launch
-forward; back, it is one launch and one batched GEMM for all weights. A wide one is, for each layer, the GEMM and one
-launch for all that is pointwise. Nothing here waits for the GPU or allocates by what it finds there: a CUDA graph can
-record it.
+`forward_layers` and `backward_layers` equal the functions of the same names in stack_kernel.py. A narrow stack is
+one launch forward, and one launch and one batched GEMM for all weights backward. A wide stack is a GEMM and one
+pointwise launch per layer. Nothing here synchronises with the GPU or allocates depending on its results, so that a
+CUDA graph can capture it.
 """
 
 import torch
@@ -11,20 +11,19 @@ from torch import Tensor
 
 from thruway.nn import triton_kernels as kernels
 
-__all__ = ["NARROW", "gate_", "run_layers", "ungate", "unrun_layers"]
+__all__ = ["NARROW", "backward_layers", "forward_layers", "gate_", "gate_backward"]
 
-# Widths up to which a whole stack is one launch: with both maps of a layer the compiled kernel takes 45 KB of the 48 KB
-# of fast memory that every GPU gives a program, and spills next to nothing (at 128 it needs 152 KB and spills).
+# Largest width for which a whole stack is one launch: with both maps of a layer the compiled kernel uses 45 KB of the
+# 48 KB of shared memory that every GPU offers a program, with almost no register spills (at 128: 152 KB, and spills).
 NARROW = 64
-_COLUMNS = (
-    16  # of the batch in one program: the least that a matrix product takes there, for as many programs as can be
-)
-_STACK = {"num_warps": 8, "num_stages": 1}  # of all that compile for compute capability 7.5 to 9.0, what spills least
-_ELEMENTS = 1024  # of one pointwise program
+_COLUMNS = 16  # columns of the batch per program: the smallest matrix product, for as many programs as possible
+# Least register spills of all settings that compile for compute capability 7.5 to 9.0.
+_STACK = {"num_warps": 8, "num_stages": 1}
+_ELEMENTS = 1024  # elements per pointwise program
 
 
-def run_layers(weight: Tensor, bias: Tensor, act: str, X: Tensor, A: Tensor, y: Tensor) -> None:
-    """Fill X[1:], A and y from X[0]."""
+def forward_layers(weight: Tensor, bias: Tensor, act: str, X: Tensor, A: Tensor, y: Tensor) -> None:
+    """Run the layers forward: fill X[1:], A and y from X[0]."""
     depth, members, width, batch = X.shape
     weight, bias = _dense_maps(weight), _dense_maps(bias)
     with _on_device_of(X):
@@ -41,19 +40,19 @@ def run_layers(weight: Tensor, bias: Tensor, act: str, X: Tensor, A: Tensor, y: 
         )  # fmt: skip
 
 
-def unrun_layers(
+def backward_layers(
     g: Tensor, weight: Tensor, act: str, X: Tensor, A: Tensor, gw: Tensor, gb: Tensor, G: Tensor | None = None
 ) -> None:
-    """Turn g = dL/dy of the last layer into dL/dx of the first, in place; fill gw and gb, and G if given."""
+    """Run the layers backward: turn g = dL/dy of the last layer into dL/dx of the first; fill gw, gb and G."""
     depth, members, width, batch = X.shape
-    X, A = X.contiguous(), A.contiguous()  # as they are, but where a transform has spread them over members
+    X, A = X.contiguous(), A.contiguous()  # no copy, except of tensors that a transform expanded over members
     weight, dA = _dense_maps(weight), torch.empty_like(A)
     with _on_device_of(X):
         if _is_wide(width, batch):
             for k in reversed(range(depth)):
                 if G is not None:
                     G[k] = g
-                ungate(g, X[k], A[k], act, dA[k], g, width * batch)
+                gate_backward(g, X[k], A[k], act, dA[k], g, width * batch)
                 torch.baddbmm(g, weight[k].mT, dA[k], out=g)
         else:
             tiles = -(-batch // _COLUMNS)
@@ -67,10 +66,10 @@ def unrun_layers(
 
 
 def gate_(z: Tensor, x: Tensor, act: str, y: Tensor, inner: int, bias: Tensor | None = None) -> None:
-    """H = act(z_H + b_H) and T = sigmoid(z_T + b_T) in the place of z, and y = x + T (H - x).
+    """Overwrite z with H = act(z_H + b_H) and T = sigmoid(z_T + b_T), and fill y = x + T (H - x).
 
-    z lies in memory as (outer, 2, inner), x and y as (outer, inner), all without gaps; the bias, if any, is
-    (outer, 2 rows), and each of its numbers goes to inner / rows elements.
+    z is dense in memory as (outer, 2, inner), x and y as (outer, inner). The bias, if any, is (outer, 2 rows), and
+    each of its numbers applies to inner / rows elements.
     """
     count, rows = x.numel(), 1 if bias is None else bias.shape[1] // 2
     b, outer_stride = (x, 0) if bias is None else (bias, bias.stride(0))
@@ -81,33 +80,33 @@ def gate_(z: Tensor, x: Tensor, act: str, y: Tensor, inner: int, bias: Tensor | 
         )  # fmt: skip
 
 
-def ungate(g: Tensor, x: Tensor, z: Tensor, act: str, dz: Tensor, carry: Tensor, inner: int) -> None:
-    """dL/dz and carry = g (1 - T) from g = dL/dy and the H and T in z; `carry` may be g itself. Layouts as in gate_."""
+def gate_backward(g: Tensor, x: Tensor, z: Tensor, act: str, dz: Tensor, carry: Tensor, inner: int) -> None:
+    """Fill dL/dz and carry = g (1 - T) from g = dL/dy and z = (H, T); `carry` may be g itself. Layouts as in gate_."""
     count = x.numel()
     with _on_device_of(x):
         kernels.ungate[(-(-count // _ELEMENTS),)](g, x, z, dz, carry, count, inner, act=act, ELEMENTS=_ELEMENTS)
 
 
 def _is_wide(width: int, batch: int) -> bool:
-    """Whether the layers go one by one: too wide for the chip's own memory, or indices too large for 32 bits."""
+    """Return True to run layer by layer: too wide for shared memory, or indices too large for 32 bits."""
     return width > NARROW or 2 * width * batch >= 2**31
 
 
 def _on_device_of(x: Tensor) -> torch.cuda.device:
-    """Triton launches on the current device, whichever the tensors are on; for a CPU's nothing changes."""
+    """Make the device of x current, because Triton launches on the current device; no effect for CPU tensors."""
     return torch.cuda.device_of(x)  # type: ignore[no-untyped-call]
 
 
 def _dense_maps(stack: Tensor) -> Tensor:
-    """(depth, members, ...) whose maps lie without gaps; the first two axes may have any stride."""
+    """Return (depth, members, ...) with contiguous maps; the first two dimensions may have any stride."""
     return stack if stack[0, 0].is_contiguous() else stack.contiguous()
 
 
 def _rows(width: int) -> int:
-    """The width as the kernels have it: a power of two, at least 16."""
+    """Return the width rounded up to a power of two, at least 16."""
     return max(16, 1 << (width - 1).bit_length())
 
 
 def _precision() -> str:
-    """How float32 products are rounded: as the user has told torch."""
+    """Return the precision of float32 products, according to torch's settings."""
     return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"

@@ -1,12 +1,12 @@
-"""Reports: one HTML file a person enjoys, one JSON file a program reads, figures for either.
+"""Reports: a self-contained HTML page for readers, a JSON summary for programs, and their figures and tables.
 
-    figures  loss_curves · final_loss_by_depth · search_scatter     rows or arrays in, Plotly out
-    tables   final_loss_table · paper_comparison
-    page     Page of ClaimVerdict, Section, TableData -> write_page
-    summary  write_summary
+    figures     loss_curves · final_loss_by_depth · search_scatter     Plotly figures from rows or arrays
+    tables      final_loss_table · paper_comparison
+    page        Page of ClaimVerdict, Section, TableData -> write_page
+    summary     write_summary
     dissection  DissectionFindings -> write_dissection
 
-Everything here takes plain data: a report knows no experiment and no run folder.
+All functions take plain data: a report does not depend on an experiment or a run folder.
 """
 
 from thruway.report.by_depth import final_loss_by_depth

@@ -1,7 +1,7 @@
-"""What the page carries inside itself: Plotly, our script and style, and the figures' data.
+"""Assets embedded in the page: Plotly, the page's script and style sheet, and the figures' data.
 
-Plotly's bundle goes in once, deflated: 4.8 MB become 2 MB, and the browser inflates it. Scripts
-run by the hash of their text, so nothing that came in with the data can ever run.
+Plotly's bundle is embedded once, deflated from 4.8 MB to 2 MB; the browser inflates it. Scripts are allowed by the hash
+of their text only, so that no script within the data can run.
 """
 
 import base64
@@ -14,37 +14,37 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from plotly.offline import get_plotlyjs
 
-from thruway.figures.look import TEMPLATE
+from thruway.figures.theme import TEMPLATE
 from thruway.report.markup import Markup, tag
 
 __all__ = ["content_security_policy", "figure_script", "page_script", "page_style", "plotly_bundle"]
 
-PACK_ABOVE = 100_000  # characters of a figure's data: below, a reader may look at it in the file
+PACK_ABOVE = 100_000  # characters of a figure's data; shorter data stays readable in the file
 
 
 @functools.cache
 def plotly_bundle() -> str:
-    """Plotly's own JavaScript: zlib stream in base64."""
+    """Return Plotly's JavaScript as a zlib stream in base64."""
     return base64.b64encode(zlib.compress(get_plotlyjs().encode(), 9)).decode()
 
 
 @functools.cache
 def page_script() -> str:
-    """The script that draws the figures and follows the reader's colour scheme."""
+    """Return the script that draws the figures and adapts them to the reader's colour scheme."""
     return (files("thruway.report") / "page.js").read_text("utf-8")
 
 
 @functools.cache
 def page_style() -> str:
-    """The page's style sheet."""
+    """Return the page's style sheet."""
     return (files("thruway.report") / "page.css").read_text("utf-8")
 
 
 @functools.cache
 def content_security_policy() -> str:
-    """Nothing may load; only our script and Plotly may run, each known by its hash.
+    """Return the page's policy: nothing is loaded, and only our script and Plotly may run, identified by their hashes.
 
-    Plotly sets style attributes, hence the inline styles; it makes pictures as data and blob URLs.
+    Plotly needs inline styles for its style attributes, and data and blob URLs for images.
     """
     scripts = " ".join(f"'sha256-{_sha256(text)}'" for text in (page_script(), get_plotlyjs()))
     return (
@@ -54,7 +54,7 @@ def content_security_policy() -> str:
 
 
 def figure_script(figure: go.Figure, name: str) -> Markup:
-    """The script element `name` that holds the figure's JSON, which nothing runs; deflated where it is long.
+    """Return a script element with id `name` and the figure's JSON as inert data, deflated if it is long.
 
     >>> figure_script(go.Figure(), "figure-0").html[:52]
     '<script type="application/json" id="figure-0">{"data'
@@ -67,16 +67,16 @@ def figure_script(figure: go.Figure, name: str) -> Markup:
 
 
 def _json(figure: go.Figure) -> Markup:
-    """The figure as JSON that is safe inside a script element: no character that HTML could read is left.
+    """Return the figure as JSON that is safe inside a script element: characters with a meaning in HTML are escaped.
 
     >>> _json(go.Figure(layout={"title": {"text": "</script>"}})).html.count("<")
     0
     """
-    dressed = go.Figure(figure)
-    # Figures written elsewhere bring Plotly's default look, which is white paper in a dark page.
-    dressed.update_layout(template=TEMPLATE)
-    text: str = pio.to_json(dressed, engine="json", validate=False)
-    # Plotly escapes < and > itself; the page does not rest on it.
+    themed = go.Figure(figure)
+    # Figures from elsewhere have Plotly's default template, with a white background on a dark page.
+    themed.update_layout(template=TEMPLATE)
+    text: str = pio.to_json(themed, engine="json", validate=False)
+    # Plotly escapes < and > itself; the page does not rely on it.
     return Markup(text.replace("&", r"\u0026").replace("<", r"\u003c").replace(">", r"\u003e"))
 
 

@@ -1,4 +1,4 @@
-"""A file appears whole or not at all."""
+"""Atomic writing of a file."""
 
 import os
 from pathlib import Path
@@ -9,15 +9,14 @@ __all__ = ["write_atomically"]
 
 
 def write_atomically(path: Path, content: bytes) -> Path:
-    """Write `content` beside `path`, make it durable, then move it into place.
+    """Write `content` to a temporary file next to `path`, sync it, and rename it to `path`.
 
-    A reader, also one that comes after a crash, sees the old file or the new one. Missing folders
-    are created.
+    A reader sees either the old file or the complete new one, even after a crash. Missing folders are created.
 
     Returns:
         `path`.
     Raises:
-        RunError: if the file cannot be written; an older one at `path` is then untouched.
+        RunError: if the file cannot be written; an existing file at `path` is then unchanged.
     """
     part = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
     try:
@@ -29,10 +28,10 @@ def write_atomically(path: Path, content: bytes) -> Path:
         part.replace(path)
     except (OSError, ValueError) as error:
         raise RunError(
-            f"cannot write {str(path)!r}: {error}. Choose a folder you may write to, with room left."
+            f"cannot write {str(path)!r}: {error}. Choose a writable folder with enough free space."
         ) from error
     finally:
-        # After the move there is nothing left to remove; a folder that cannot be read has no part either.
+        # After the rename the temporary file is gone; an unreadable folder has none either.
         if part.parent.is_dir():
             part.unlink(missing_ok=True)
     return path

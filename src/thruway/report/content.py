@@ -1,8 +1,8 @@
-"""What a report says: plain frozen values that an experiment fills in.
+"""Content of a report, as frozen data classes that an experiment fills in.
 
 Page ── claims:     ClaimVerdict ...
      ── sections:   Section ── figure, reading, TableData
-     ── provenance: what was run, on what, and how it differs from the paper
+     ── provenance: command, data, hardware, and differences from the paper
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from thruway.errors import ConfigError, unknown_name
 
 __all__ = ["VERDICTS", "Cell", "ClaimVerdict", "Page", "Section", "TableData"]
 
-# How a verdict reads on the page: a sign and a word, so that nothing rests on colour.
+# Text of a verdict on the page: a sign and a word, so that it does not depend on colour.
 VERDICTS = {"holds": "✓ holds", "fails": "✗ fails", "unclear": "? unclear"}
 
 Mark = Literal["", "best", "diverged"]
@@ -23,7 +23,7 @@ Mark = Literal["", "best", "diverged"]
 
 @dataclass(frozen=True)
 class Cell:
-    """A table entry that stands out: the best of its group, or a run that diverged."""
+    """A highlighted table entry: the best of its group, or a diverged run."""
 
     value: Any
     mark: Mark = ""
@@ -31,13 +31,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class TableData:
-    """A table: one name per column, and rows of numbers, text, None or `Cell`.
+    """A table: column names, and rows of numbers, text, None or `Cell`.
 
-    Numbers are formatted by their type: whole numbers with thousands separators, others with four
-    significant digits. None reads as a dash.
+    Integers are formatted with thousands separators, other numbers with four significant digits; None is shown as a
+    dash.
 
     Raises:
-        ConfigError: if a row has another number of entries than there are columns.
+        ConfigError: if the number of entries of a row is not the number of columns.
 
     >>> TableData(("depth", "loss"), ((10, 0.02), (50, Cell(1.9, "diverged")))).columns
     ('depth', 'loss')
@@ -52,23 +52,23 @@ class TableData:
             if len(row) != len(self.columns):
                 raise ConfigError(
                     f"row {number} of the table has {len(row)} entries, its {len(self.columns)} columns are "
-                    f"{', '.join(self.columns)}. Give one entry per column; None for a missing one."
+                    f"{', '.join(self.columns)}. Pass one entry per column, None if it is missing."
                 )
 
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """One claim of a paper, the number measured for it, and what that number says.
+    """A claim of a paper, the measured statistic, and the verdict.
 
     Args:
-        id: a short name that never changes, for programs.
-        text: the claim in words.
-        statistic: what was measured, with its unit.
-        value: the statistic, one number or one per seed.
-        threshold: what the claim needs, such as "<= 0.1".
+        id: short permanent name, for programs.
+        text: claim in words.
+        statistic: measured quantity, with its unit.
+        value: value of the statistic, one number or one per seed.
+        threshold: condition for the claim to hold, such as "<= 0.1".
         verdict: a key of `VERDICTS`.
         source: paper, section, figure or table.
-        note: what a reader should know beside the number.
+        note: remarks on the number.
     Raises:
         ConfigError: if the verdict is not one of `VERDICTS`.
 
@@ -92,7 +92,7 @@ class ClaimVerdict:
 
 @dataclass(frozen=True)
 class Section:
-    """One finding: a heading, a sentence that says what to see, a figure and perhaps a table."""
+    """One finding: a heading, a sentence on how to read it, a figure and optionally a table."""
 
     title: str
     figure: go.Figure | None
@@ -105,13 +105,13 @@ class Page:
     """A whole report.
 
     Args:
-        title: the experiment, in words.
-        subtitle: the paper and figure it repeats.
-        lead: the answer, in one paragraph of plain words.
-        claims: the paper's claims with their verdicts.
-        sections: figures and tables, in reading order.
-        provenance: what a reader needs to repeat the run and judge it: scale, data, hardware, seeds,
-            versions, command, cost, differences from the paper. A sequence becomes a list.
+        title: title of the experiment.
+        subtitle: paper and figure that it reproduces.
+        lead: main result, in one paragraph.
+        claims: claims of the paper with their verdicts.
+        sections: figures and tables, in order.
+        provenance: facts needed to reproduce and judge the run: scale, data, hardware, seeds, versions, command,
+            cost, differences from the paper. A sequence is shown as a list.
     """
 
     title: str

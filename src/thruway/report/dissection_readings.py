@@ -8,7 +8,7 @@ from thruway.dissecting import Deletion, Deletions, DrawnLesions
 from thruway.dissecting.paths.lengths import LengthRange, PathLengths
 from thruway.dissecting.paths.results import ByLength, PathGradients, SampledPaths
 from thruway.report.dissection_findings import RANKINGS, DissectionFindings
-from thruway.report.numbers import shown
+from thruway.report.formatting import format_value as shown
 
 __all__ = [
     "agreement_reading",

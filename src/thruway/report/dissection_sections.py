@@ -8,7 +8,7 @@ import torch
 from thruway.dissecting import Dissection, DrawnLesions
 from thruway.dissecting.paths.lengths import PathLengths
 from thruway.dissecting.paths.results import PathGradients, SampledPaths
-from thruway.figures import BLOCK_LOOKS, deletion_bars, deletion_boxes, order_scatter, path_lengths
+from thruway.figures import BLOCK_STYLES, deletion_bars, deletion_boxes, order_scatter, path_lengths
 from thruway.figures.panels import fit_legend, small_multiples
 from thruway.figures.path_lengths import LENGTH
 from thruway.report import dissection_readings as readings
@@ -131,7 +131,7 @@ def _lengths_figure(paths: PathLengths) -> go.Figure:
         go.Bar(
             x=list(range(len(paths.counts))),
             y=list(paths.shares),
-            marker={"color": BLOCK_LOOKS["highway"].color, "line": {"width": 0}},
+            marker={"color": BLOCK_STYLES["highway"].color, "line": {"width": 0}},
             showlegend=False,
             hovertemplate="%{x} branches: %{y:.3g}<extra></extra>",
         )

@@ -1,17 +1,17 @@
-"""The parts of a page that are text: claims, tables, provenance."""
+"""HTML of claims, tables and provenance."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thruway.report.content import VERDICTS, Cell, ClaimVerdict, TableData
+from thruway.report.formatting import format_value, format_values, is_number
 from thruway.report.markup import Markup, join, tag
-from thruway.report.numbers import is_number, shown, shown_values
 
 __all__ = ["claims_list", "provenance_list", "table"]
 
 
 def claims_list(claims: Sequence[ClaimVerdict]) -> Markup:
-    """Each claim with its verdict, the number behind it and what it needed."""
+    """Return the list of claims with verdict, measured number and threshold."""
     if not claims:
         return Markup("")
     return tag(
@@ -21,7 +21,7 @@ def claims_list(claims: Sequence[ClaimVerdict]) -> Markup:
 
 def _claim(claim: ClaimVerdict) -> Markup:
     facts = {
-        "Measured": f"{claim.statistic}: {shown_values(claim.value)}",
+        "Measured": f"{claim.statistic}: {format_values(claim.value)}",
         "Needed": claim.threshold,
         "Source": claim.source,
     }
@@ -38,7 +38,7 @@ def _claim(claim: ClaimVerdict) -> Markup:
 
 
 def table(data: TableData) -> Markup:
-    """A table in a box of its own, which scrolls when the screen is too narrow for it."""
+    """Return a table in a box that scrolls on a narrow screen."""
     numeric = [
         all(is_number(_value(row[i])) or _value(row[i]) is None for row in data.rows) for i in range(len(data.columns))
     ]
@@ -48,19 +48,19 @@ def table(data: TableData) -> Markup:
         "div",
         tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows)),
         class_="table-box",
-        tabindex="0",  # or a keyboard cannot scroll it
+        tabindex="0",  # makes it scrollable by keyboard
         role="region",
         aria_label=data.caption or "table",
     )
-    # Beside the box, not a caption element inside it: that would scroll away with the columns.
+    # Outside the box, because a caption element inside it would scroll with the columns.
     return tag("figure", box, tag("figcaption", data.caption) if data.caption else "")
 
 
 def _cell(entry: Any, right: bool) -> Markup:
     value = _value(entry)
     if not isinstance(entry, Cell) or not entry.mark:
-        return tag("td", shown(value), **_side(right))
-    text = shown(value)
+        return tag("td", format_value(value), **_side(right))
+    text = format_value(value)
     if entry.mark == "diverged" and not is_number(value):
         text = "diverged"
     return tag("td", tag("span", text, class_=entry.mark), **_side(right))
@@ -75,7 +75,7 @@ def _value(entry: Any) -> Any:
 
 
 def provenance_list(facts: Mapping[str, str | Sequence[str]]) -> Markup:
-    """What was run, open on the page; a sequence of facts becomes a list."""
+    """Return the provenance of the run as an open details element; a sequence becomes a list."""
     if not facts:
         return Markup("")
     entries = [join(tag("dt", name), tag("dd", _fact(value))) for name, value in facts.items()]
@@ -93,4 +93,4 @@ def _fact(value: str | Sequence[str]) -> Markup | str:
         return value
     if isinstance(value, Sequence):
         return tag("ul", *(tag("li", str(each)) for each in value)) if value else "none"
-    return shown(value)
+    return format_value(value)

@@ -1,4 +1,4 @@
-"""Losses on a logarithmic axis: what to do with zero, with NaN, and with a run that diverged."""
+"""Losses on a logarithmic axis: zeros, NaN and diverged runs."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -7,36 +7,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LOSS_FLOOR", "diverged", "drawable", "rail"]
+__all__ = ["LOSS_FLOOR", "diverged_level", "for_log_axis", "has_diverged"]
 
-# A float32 cross-entropy below about 1e-8 cannot be told from 0, and 0 has no logarithm.
+# A float32 cross-entropy below about 1e-8 is indistinguishable from 0, and 0 has no logarithm.
 LOSS_FLOOR = 1e-8
 
 
-def drawable(losses: ArrayLike) -> NDArray[np.float64]:
-    """Losses as a log axis can show them: NaN and infinity become gaps, anything below `LOSS_FLOOR` lies on it.
+def for_log_axis(losses: ArrayLike) -> NDArray[np.float64]:
+    """Prepare losses for a log axis: NaN and infinity become NaN, values below `LOSS_FLOOR` become `LOSS_FLOOR`.
 
-    >>> drawable([0.5, 0.0, float("inf")])
+    >>> for_log_axis([0.5, 0.0, float("inf")])
     array([5.e-01, 1.e-08, nan])
     """
     values = np.asarray(losses, dtype=np.float64)
     return np.where(np.isfinite(values), np.maximum(values, LOSS_FLOOR), np.nan)
 
 
-def diverged(row: Mapping[str, Any]) -> bool:
-    """Whether a trial has no final loss to draw: marked as diverged, or its loss is missing or not finite.
+def has_diverged(row: Mapping[str, Any]) -> bool:
+    """Return True if a trial is marked as diverged or its final loss is missing or not finite.
 
-    >>> diverged({"final_loss": 0.1}), diverged({"final_loss": float("nan")}), diverged({"diverged": True})
+    >>> has_diverged({"final_loss": 0.1}), has_diverged({"final_loss": float("nan")}), has_diverged({"diverged": True})
     (False, True, True)
     """
     loss = row.get("final_loss")
     return bool(row.get("diverged")) or loss is None or not math.isfinite(loss)
 
 
-def rail(losses: Iterable[float]) -> float:
-    """The height at which diverged trials are drawn: clear above every finite loss, so that none is lost.
+def diverged_level(losses: Iterable[float]) -> float:
+    """Return the height at which diverged trials are drawn, above every finite loss.
 
-    >>> round(rail([0.01, 1.0]), 3)
+    >>> round(diverged_level([0.01, 1.0]), 3)
     2.512
     """
     finite = [math.log10(max(loss, LOSS_FLOOR)) for loss in losses if math.isfinite(loss)]

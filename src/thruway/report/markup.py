@@ -1,6 +1,6 @@
-"""HTML built from values, so that unescaped text cannot reach the page.
+"""HTML elements built from escaped values, so that unescaped text cannot reach the page.
 
-Text becomes markup in one place only: `tag` escapes every child that is not markup already.
+`tag` and `join` escape every child that is not `Markup` already.
 """
 
 import html
@@ -13,15 +13,15 @@ VOID = frozenset({"br", "link", "meta"})  # elements without an end tag
 
 @dataclass(frozen=True)
 class Markup:
-    """HTML that is safe to place as it is."""
+    """HTML that is already escaped."""
 
     html: str
 
 
 def tag(name: str, /, *children: Markup | str, **attributes: str) -> Markup:
-    """The element `name`, its text and attribute values escaped.
+    """Return the element `name` with escaped children and attribute values.
 
-    A trailing underscore avoids Python's keywords, other underscores become hyphens.
+    In attribute names a trailing underscore is removed (`class_`), and other underscores become hyphens.
 
     >>> tag("p", "a < b", tag("b", "c"), class_="note").html
     '<p class="note">a &lt; b<b>c</b></p>'
@@ -33,7 +33,7 @@ def tag(name: str, /, *children: Markup | str, **attributes: str) -> Markup:
 
 
 def join(*children: Markup | str) -> Markup:
-    """Children side by side; strings among them are escaped.
+    """Concatenate children; strings among them are escaped.
 
     >>> join("&", Markup("<br>")).html
     '&amp;<br>'

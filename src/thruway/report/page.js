@@ -1,5 +1,5 @@
 "use strict";
-// Inflates Plotly, draws every figure, and draws it anew when the colour scheme or the screen changes.
+// Inflates Plotly, draws all figures, and redraws them when the colour scheme or the screen changes.
 (() => {
   const root = document.documentElement;
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -51,9 +51,9 @@
       }
     }
     copy.modebar = { bgcolor: "rgba(0,0,0,0)", color: line, activecolor: soft, ...copy.modebar };
-    // A sheet of A4 or Letter, less its margins; the screen's width would be cut off.
+    // The width of A4 or Letter without margins; at the width of the screen the figure would be cut off.
     if ("print" in root.dataset) copy.width = 680;
-    // A finger that lands on a figure wants to scroll the page, not to zoom the axes.
+    // On a touch screen a drag scrolls the page instead of zooming the axes.
     if (touch.matches) copy.dragmode = false;
     return copy;
   }
@@ -61,12 +61,12 @@
   const buttons = ["pan2d", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"];
   const config = {
     responsive: true,
-    // The wheel scrolls the page, over a 3-D scene too.
+    // The wheel scrolls the page, also over a 3-D scene.
     scrollZoom: false,
     displaylogo: false,
     displayModeBar: !touch.matches,
     modeBarButtonsToRemove: buttons,
-    // Plotly 4 has a button that uploads the chart; a report stays with its reader.
+    // Disables the button of Plotly 4 that uploads the chart to a server.
     showSendToCloud: false,
     plotlyServerURL: "",
   };
@@ -76,7 +76,7 @@
       box.style.minHeight = "";
       return Plotly.react(box, figures[i].data, dressed(figures[i].layout), config);
     }));
-    // How often all figures were complete; the tests wait for it.
+    // Number of times that all figures were drawn; the tests wait for it.
     root.dataset.drawn = String(Number(root.dataset.drawn ?? 0) + 1);
   }
 
@@ -96,7 +96,7 @@
     await draw();
     dark.addEventListener("change", draw);
     small.addEventListener("change", draw);
-    // Paper is white, whatever the screen is.
+    // Print with the light colour scheme.
     addEventListener("beforeprint", () => { root.dataset.print = ""; draw(); });
     addEventListener("afterprint", async () => {
       delete root.dataset.print;

@@ -1,4 +1,4 @@
-"""A report as one HTML file that opens anywhere, offline, for good."""
+"""HTML page of a report: one self-contained file that works offline."""
 
 from pathlib import Path
 
@@ -10,20 +10,20 @@ from thruway.report.markup import Markup, tag
 
 __all__ = ["render_page", "write_page"]
 
-NO_SCRIPT = "This figure needs JavaScript. Its numbers are in the tables here and in summary.json."
+NO_SCRIPT = "This figure needs JavaScript. Its numbers are in the tables of this page and in summary.json."
 
 
 def write_page(page: Page, path: Path | str) -> Path:
-    """Write the report as one self-contained HTML file, about 2 MB plus the figures' data.
+    """Write the report as one self-contained HTML file of about 2 MB plus the figures' data.
 
-    It loads nothing and asks nothing of any server, follows the reader's light or dark scheme, fits
-    a phone, and prints. Names are shown literally, whatever characters they hold.
+    The page makes no network requests, supports light and dark colour schemes, small screens and printing, and escapes
+    all names.
 
     Args:
-        page: what the report says.
-        path: the file to write, usually `report.html` in the run folder. It appears whole or not at all.
+        page: content of the report.
+        path: file to write, usually `report.html` in the run folder. It is written atomically.
     Returns:
-        The path written.
+        The path.
     Raises:
         RunError: if the file cannot be written.
 
@@ -32,12 +32,12 @@ def write_page(page: Page, path: Path | str) -> Path:
     ...     write_page(Page("Depth", "Fig. 1", "It holds."), Path(folder) / "report.html").name
     'report.html'
     """
-    # A file name may hold bytes that are no text; they are shown as escapes rather than refused.
+    # A file name may contain bytes that are not text; they are shown as escapes.
     return write_atomically(Path(path), render_page(page).encode("utf-8", "backslashreplace"))
 
 
 def render_page(page: Page) -> str:
-    """The report's HTML.
+    """Return the HTML of the report.
 
     >>> "&lt;script&gt;" in render_page(Page("<script>", "", ""))
     True
@@ -50,7 +50,7 @@ def render_page(page: Page) -> str:
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("title", page.title),
-        tag("link", rel="icon", href="data:,"),  # or the browser asks a server for one
+        tag("link", rel="icon", href="data:,"),  # otherwise the browser requests one from a server
         tag("style", Markup(page_style())),
     )
     sections = (_section(section, number) for number, section in enumerate(page.sections))
@@ -59,7 +59,7 @@ def render_page(page: Page) -> str:
         _header(page),
         tag("main", claims_list(page.claims), *sections),
         provenance_list(page.provenance),
-        tag("footer", tag("p", "Written by Thruway. This file is complete: it loads nothing and works offline.")),
+        tag("footer", tag("p", "Written by Thruway. This file is self-contained and works offline.")),
         *(_scripts() if drawn else ()),
     )
     return "<!doctype html>\n" + tag("html", head, body, lang="en").html + "\n"
@@ -80,7 +80,7 @@ def _header(page: Page) -> Markup:
 
 
 def _count(count: int, verdict: str) -> str:
-    """Such as "✓ 2 hold": the sign, the number, and the verb that goes with it."""
+    """Return a count such as "✓ 2 hold": the sign, the number, and the verb in its singular or plural."""
     sign, word = VERDICTS[verdict].split()
     return f"{sign} {count} {word.removesuffix('s') if count > 1 else word}"
 

@@ -1,4 +1,4 @@
-"""The random search: which hyper-parameters made the loss fall, and which blew a net up."""
+"""Figure of a random search: final loss against each hyper-parameter."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from thruway.figures.look import GREY, Look, label, log_axis, looks
 from thruway.figures.panels import axes_of, empty_figure, fit_legend, legend_key, small_multiples
-from thruway.report.losses import diverged, drawable, rail
-from thruway.report.numbers import shown
+from thruway.figures.theme import GREY, MarkerStyle, block_styles, label, log_axis
+from thruway.report.formatting import format_value
+from thruway.report.losses import diverged_level, for_log_axis, has_diverged
 
 __all__ = ["HYPERPARAMETERS", "Hyperparameter", "search_scatter"]
 
@@ -19,14 +19,14 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """A column of the search: its key in the rows, its name and unit, and whether its axis is logarithmic."""
+    """A hyper-parameter of the search: its key in the rows, its axis title, and True for a logarithmic axis."""
 
     key: str
     name: str
     log: bool = False
 
 
-# The search of Srivastava, Greff & Schmidhuber 2015, in its order. Columns no row has are left out.
+# The search of Srivastava, Greff & Schmidhuber 2015, in its order. Keys that no row has are omitted.
 HYPERPARAMETERS = (
     Hyperparameter("learning_rate", "learning rate (per step)", log=True),
     Hyperparameter("momentum", "momentum (share kept per step)"),
@@ -43,20 +43,19 @@ def search_scatter(
     hyperparameters: Sequence[Hyperparameter] = HYPERPARAMETERS,
     loss_name: str = "final loss (nats)",
 ) -> go.Figure:
-    """Final loss of every trial against each hyper-parameter, one panel each.
+    """The final loss of every trial against each hyper-parameter, with one panel per hyper-parameter.
 
-    Deeper nets have larger marks. A trial that diverged is a cross on the dotted line above, at
-    the hyper-parameters that made it diverge.
+    Deeper networks have larger marks. A diverged trial is a cross on the dotted line above.
 
     Args:
         rows: one mapping per trial with `block`, `depth`, `final_loss` and the hyper-parameters.
-        depth: draw only the trials of this depth.
-        hyperparameters: the panels, in order.
-        loss_name: name and unit of the loss axis, which is logarithmic.
+        depth: If given, draw only the trials of this depth.
+        hyperparameters: hyper-parameters of the panels, in order.
+        loss_name: title of the loss axis, which is logarithmic.
     Returns:
         A Plotly figure.
     Source:
-        The search space is that of Srivastava, Greff & Schmidhuber 2015, sec. 3.1; the picture is ours.
+        The search space is that of Srivastava, Greff & Schmidhuber 2015, sec. 3.1; the figure is ours.
 
     >>> figure = search_scatter([{"block": "plain", "depth": 10, "final_loss": 0.1, "learning_rate": 0.01}])
     >>> figure.layout.xaxis.title.text
@@ -67,26 +66,29 @@ def search_scatter(
     if not panels:
         return empty_figure("No trial of this search has finished yet.")
     depths = sorted({row["depth"] for row in chosen})
-    finite = [float(drawable(row["final_loss"])) for row in chosen if not diverged(row)]
-    height = rail(finite)
-    lost = any(diverged(row) for row in chosen)
-    block_looks = looks(row["block"] for row in chosen)
+    finite = [float(for_log_axis(row["final_loss"])) for row in chosen if not has_diverged(row)]
+    height = diverged_level(finite)
+    any_diverged = any(has_diverged(row) for row in chosen)
+    styles = block_styles(row["block"] for row in chosen)
     categories = [_categories(chosen, each.key) for each in panels]
     x_axes = [_x_axis(each, names, chosen) for each, names in zip(panels, categories, strict=True)]
     figure = small_multiples([""] * len(panels), x_axes, log_axis(loss_name, finite))
     for number, (each, names) in enumerate(zip(panels, categories, strict=True)):
         x, y = axes_of(number)
-        for order, (block, look) in enumerate(block_looks.items()):
+        for order, (block, style) in enumerate(styles.items()):
             own = [row for row in chosen if row["block"] == block and row.get(each.key) is not None]
-            place = _sidestep(order, len(block_looks))
-            gone = [diverged(row) for row in own]
+            place = _sidestep(order, len(styles))
+            diverged = [has_diverged(row) for row in own]
             figure.add_scatter(
                 x=[names.index(str(row[each.key])) + place if names else row[each.key] for row in own],
-                y=[height if out else float(drawable(row["final_loss"])) for row, out in zip(own, gone, strict=True)],
+                y=[
+                    height if is_diverged else float(for_log_axis(row["final_loss"]))
+                    for row, is_diverged in zip(own, diverged, strict=True)
+                ],
                 mode="markers",
                 marker={
-                    "color": look.color,
-                    "symbol": ["x" if out else look.symbol for out in gone],
+                    "color": style.color,
+                    "symbol": ["x" if is_diverged else style.symbol for is_diverged in diverged],
                     "size": [7 + 5 * depths.index(row["depth"]) / max(1, len(depths) - 1) for row in own],
                     "opacity": 0.72,
                     "line": {"width": 0},
@@ -99,7 +101,7 @@ def search_scatter(
                 xaxis=x,
                 yaxis=y,
             )
-        if lost:
+        if any_diverged:
             figure.add_shape(
                 type="line",
                 xref=f"{x} domain",
@@ -110,17 +112,19 @@ def search_scatter(
                 y1=height,
                 line={"color": GREY, "width": 1, "dash": "dot"},
             )
-    figure.add_traces(_legend_keys(block_looks, lost, len(depths) > 1))
+    figure.add_traces(_legend_keys(styles, any_diverged, len(depths) > 1))
     return fit_legend(figure)
 
 
-def _legend_keys(blocks: Mapping[str, Look], lost: bool, sizes: bool) -> list[go.Scatter]:
-    """The marks' meaning; a click on a block hides it in every panel."""
+def _legend_keys(blocks: Mapping[str, MarkerStyle], any_diverged: bool, sizes: bool) -> list[go.Scatter]:
+    """Return the legend of the marks; a click on a block hides it in every panel."""
     keys = [
-        legend_key(block, legendgroup=label(block), mode="markers", marker={"symbol": look.symbol, "color": look.color})
-        for block, look in blocks.items()
+        legend_key(
+            block, legendgroup=label(block), mode="markers", marker={"symbol": style.symbol, "color": style.color}
+        )
+        for block, style in blocks.items()
     ]
-    if lost:
+    if any_diverged:
         keys.append(legend_key("diverged", mode="markers", marker={"symbol": "x", "size": 8}))
     if sizes:
         keys.append(legend_key("larger: deeper", mode="markers", marker={"symbol": "circle-open", "size": 10}))
@@ -128,7 +132,7 @@ def _legend_keys(blocks: Mapping[str, Look], lost: bool, sizes: bool) -> list[go
 
 
 def _categories(rows: Sequence[Row], key: str) -> list[str]:
-    """The names a hyper-parameter took, in order; empty if it is a number."""
+    """Return the sorted values of a categorical hyper-parameter; an empty list if it is numeric."""
     values = [row[key] for row in rows if row.get(key) is not None]
     return sorted({str(value) for value in values}) if any(isinstance(value, str) for value in values) else []
 
@@ -136,7 +140,7 @@ def _categories(rows: Sequence[Row], key: str) -> list[str]:
 def _x_axis(each: Hyperparameter, names: Sequence[str], rows: Sequence[Row]) -> dict[str, Any]:
     axis: dict[str, Any] = {"title": {"text": label(each.name)}}
     if names:
-        # Positions instead of Plotly's categories, so that the blocks can stand side by side.
+        # Numeric positions instead of Plotly's categories, so that blocks can be drawn side by side.
         return axis | {
             "tickvals": list(range(len(names))),
             "ticktext": [label(name, longest=16) for name in names],
@@ -152,11 +156,11 @@ def _sidestep(order: int, count: int) -> float:
 
 
 def _trial(row: Row, hyperparameters: Sequence[Hyperparameter]) -> str:
-    """What the pointer shows: the trial, its loss, and every hyper-parameter it had."""
+    """Return the hover text: the trial, its loss and its hyper-parameters."""
     lines = [f"{label(row['block'])}, depth {row['depth']}, trial {label(row.get('trial', '–'))}"]
-    lines.append("diverged" if diverged(row) else f"final loss {shown(row['final_loss'])}")
+    lines.append("diverged" if has_diverged(row) else f"final loss {format_value(row['final_loss'])}")
     lines += [
-        f"{label(each.key.replace('_', ' '))} {label(shown(row[each.key]))}"
+        f"{label(each.key.replace('_', ' '))} {label(format_value(row[each.key]))}"
         for each in hyperparameters
         if row.get(each.key) is not None
     ]

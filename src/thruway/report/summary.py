@@ -1,14 +1,14 @@
-"""`summary.json`: the run's table and verdicts, for programs to read.
+"""Machine-readable summary of a run, `summary.json`: its table and its verdicts.
 
-    schema      1; grows when a key changes its meaning
-    experiment  the experiment's name
+    schema      1; increases when the meaning of a key changes
+    experiment  name of the experiment
     rows        one object per trial, see `ROW_KEYS`
     claims      one object per claim: id, text, statistic, value, threshold, verdict, source, note
-    meta        what was run: scale, data, hardware, seeds, versions, command, cost ...
-    keys        what the columns of `rows` mean
+    meta        facts about the run: scale, data, hardware, seeds, versions, command, cost ...
+    keys        descriptions of the columns of `rows`
 
-The file is strict JSON: NaN and infinity, which JSON does not know, are null. A row whose
-`final_loss` is null says by `diverged` why.
+The file is strict JSON: NaN and infinity, which JSON does not have, are null. If the `final_loss` of a row is null,
+`diverged` gives the reason.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from thruway.report.content import ClaimVerdict
 
 __all__ = ["ROW_KEYS", "plain_data", "write_summary"]
 
-# Columns with the same meaning in every experiment. A row may have others.
+# Columns with the same meaning in every experiment. A row may have more.
 ROW_KEYS = {
     "block": "kind of block: plain, highway or residual",
     "depth": "hidden layers, the first of which is always a plain one",
@@ -57,18 +57,18 @@ def write_summary(
     claims: Sequence[ClaimVerdict],
     meta: Mapping[str, Any],
 ) -> Path:
-    """Write what a run found as one strict JSON file; its keys are listed at the head of this module.
+    """Write the results of a run as one strict JSON file; its keys are listed in the docstring of this module.
 
     Args:
-        path: the file to write, usually `summary.json` in the run folder. It appears whole or not at all.
-        experiment: the experiment's name.
-        rows: one mapping per trial. NumPy numbers and arrays, paths and dataclasses are welcome.
-        claims: the verdicts.
-        meta: whatever else describes the run.
+        path: file to write, usually `summary.json` in the run folder. It is written atomically.
+        experiment: name of the experiment.
+        rows: one mapping per trial. NumPy numbers and arrays, paths and dataclasses are converted.
+        claims: claims with their verdicts.
+        meta: further facts about the run.
     Returns:
-        The path written.
+        The path.
     Raises:
-        ConfigError: if a value is not data; the message says where it is.
+        ConfigError: if a value cannot be converted to JSON; the message names its place.
         RunError: if the file cannot be written.
 
     >>> import tempfile
@@ -91,10 +91,10 @@ def write_summary(
 
 
 def plain_data(value: Any, where: str) -> Any:
-    """`value` in JSON's own types; what is no finite number is null.
+    """Convert `value` to JSON types; non-finite numbers become None.
 
     Raises:
-        ConfigError: if it is not data, naming the place below `where`.
+        ConfigError: if it cannot be converted; the message names the place, starting with `where`.
 
     >>> plain_data({"loss": np.float32("nan"), "depths": (10, 20)}, "rows")
     {'loss': None, 'depths': [10, 20]}
@@ -121,6 +121,6 @@ def plain_data(value: Any, where: str) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return [plain_data(each, f"{where}[{number}]") for number, each in enumerate(value)]
     raise ConfigError(
-        f"a summary holds data only: {where} is a {type(value).__name__}, which JSON cannot say. "
-        "Give numbers, text, None, and lists or mappings of these."
+        f"{where} is a {type(value).__name__}, which JSON cannot represent. "
+        "Pass numbers, text, None, and lists or mappings of these."
     )

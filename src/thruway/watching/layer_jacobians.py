@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError, ShapeError, unknown_name
+from thruway.nn.hook_points import GradientsHookPoint, StatesHookPoint
 from thruway.nn.recurrent import RecurrentHighway
-from thruway.nn.stack import GradientsTap, HighwayStack, StatesTap
+from thruway.nn.stack import HighwayStack
 from thruway.watching.evaluation import as_it_is
 from thruway.watching.jacobian import LayerJacobian, mean_singular_value
 from thruway.watching.operations import ACTIVATION_MODULES
@@ -102,7 +103,7 @@ def layers_of(model: nn.Module) -> dict[str, nn.Module]:
 def _is_whole(module: nn.Module) -> bool:
     # What a stack contains is there to be heard: its layers are tensors, not modules.
     is_stack = isinstance(module, (HighwayStack, RecurrentHighway))
-    return is_stack or not (module._modules or isinstance(module, (StatesTap, GradientsTap)))
+    return is_stack or not (module._modules or isinstance(module, (StatesHookPoint, GradientsHookPoint)))
 
 
 def _named(model: nn.Module, layers: Sequence[str]) -> dict[str, nn.Module]:

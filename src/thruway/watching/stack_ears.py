@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from thruway.nn.hook_points import GradientsHookPoint, LayerStates, StatesHookPoint
 from thruway.nn.recurrent import RecurrentHighway
-from thruway.nn.stack import GradientsTap, HighwayStack, LayerStates, StatesTap
+from thruway.nn.stack import HighwayStack
 from thruway.watching.filing import Filing
 from thruway.watching.registry import Registry
 
@@ -36,9 +37,9 @@ class StackEars:
     def hooks(self) -> Iterator[tuple[nn.Module, Callable[..., None]]]:
         """Each tap with its hook."""
         for module in self._names:
-            if isinstance(module, StatesTap):
+            if isinstance(module, StatesHookPoint):
                 yield module, self._hear_states
-            elif isinstance(module, GradientsTap):
+            elif isinstance(module, GradientsHookPoint):
                 yield module, self._hear_gradients
 
     def _hear_states(self, module: nn.Module, _inputs: Any, states: LayerStates) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from plotly.colors import hex_to_rgb
 
+from thruway.figures.downsampling import downsample, group_starts
 from thruway.figures.scales import SEQUENTIAL, ramp
-from thruway.figures.thinning import group_starts, join
 
 __all__ = ["MOST", "picture"]
 
@@ -30,7 +30,7 @@ def picture(values: NDArray[np.float64]) -> str:
     'data:image/png;base64,'
     """
     rows, columns = (group_starts(count, most)[0] for count, most in zip(values.shape, MOST, strict=True))
-    cells = join(join(values, columns, "largest", axis=1), rows, "largest", axis=0)
+    cells = downsample(downsample(values, columns, "largest", axis=1), rows, "largest", axis=0)
     known = np.isfinite(cells)
     low, high = (cells[known].min(), cells[known].max()) if known.any() else (0.0, 1.0)
     share = (np.where(known, cells, low) - low) / ((high - low) or 1.0)

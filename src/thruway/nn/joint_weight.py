@@ -1,7 +1,7 @@
-"""Several maps in one weight: how they lie there, how they are told apart, how they start.
+"""Affine maps that share one weight: their layout, their initialisation, and the split of their joint output.
 
-The maps of a highway layer lie one after the other along the first axis of its weight, H first,
-then T, then C. So one GEMM computes all of them. Each is still a map of its own, with its own fans.
+The maps of a highway layer are stacked along the first axis of its weight: H, then T, then C. So one GEMM
+computes all of them. Each map still has its own fans.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -13,13 +13,13 @@ from torch.nn import functional as F
 from thruway.activations import ACTIVATIONS
 from thruway.init.parts import Part
 from thruway.init.schemes import gain, glorot_uniform_
-from thruway.nn.accepts import CARRIES
+from thruway.nn.argument_checks import CARRIES
 
 __all__ = ["activation_name", "draw_parts_", "highway_parts", "split_maps"]
 
 
 def activation_name(which: str | Callable[[Tensor], Tensor]) -> str | None:
-    """The row of ACTIVATIONS that `which` is, by name, function or module; None if it is none of them.
+    """Return the name in ACTIVATIONS of a name, function or module; None if it is not in the table.
 
     >>> activation_name(torch.tanh), activation_name(nn.ReLU(inplace=True)), activation_name(nn.ELU(alpha=2.0))
     ('tanh', 'relu', None)
@@ -34,7 +34,7 @@ def activation_name(which: str | Callable[[Tensor], Tensor]) -> str | None:
 
 
 def _settings(module: nn.Module) -> tuple[type, dict[str, object]]:
-    """What decides the numbers a module without parameters gives."""
+    """Return the type and the attributes that determine the output of a module without parameters."""
     silent = ("training", "inplace")
     public = {key: value for key, value in vars(module).items() if not key.startswith("_") and key not in silent}
     return type(module), public
@@ -43,9 +43,9 @@ def _settings(module: nn.Module) -> tuple[type, dict[str, object]]:
 def highway_parts(
     weight: Tensor, bias: Tensor, carry: str, gate_bias: float, activation: str | None, groups: int = 1
 ) -> Iterator[Part]:
-    """The maps in `weight` (maps * width, ...) and `bias` (maps * width), as views that write through.
+    """Yield the maps in `weight` (maps * width, ...) and `bias` (maps * width) as views of the parameters.
 
-    An independent carry gate starts as far open as the transform gate starts closed: sigmoid(-b) = 1 - sigmoid(b).
+    An independent carry gate starts as open as the transform gate starts closed: sigmoid(-b) = 1 - sigmoid(b).
     """
     about = {
         "transform": (0.0, activation),
@@ -60,9 +60,9 @@ def highway_parts(
 
 
 def draw_parts_(parts: Iterable[Part], generator: torch.Generator | None = None) -> None:
-    """Draw each map afresh: Glorot's normalised weights times the gain of what follows; biases at their start."""
+    """Initialise each map: Glorot's normalised weights times the gain of its activation; biases at their start."""
     for part in parts:
-        if part.weight.is_meta:  # holds no numbers; after to_empty() the owner calls reset_parameters()
+        if part.weight.is_meta:  # no values yet; after to_empty() the owner calls reset_parameters()
             continue
         factor = 1.0 if part.activation is None else gain(part.activation)
         glorot_uniform_(part.weight, factor, generator, part.groups)
@@ -71,7 +71,7 @@ def draw_parts_(parts: Iterable[Part], generator: torch.Generator | None = None)
 
 
 def split_maps(z: Tensor, maps: int, dim: int) -> tuple[Tensor, ...]:
-    """The outputs of the maps, from the one output they share."""
-    # Nothing else holds z. So its pieces need no guard against writes to each other, and an activation
-    # that works in place (ReLU(inplace=True)) may write to its own; chunk() would forbid it.
+    """Split the joint output into the outputs of the maps."""
+    # Nothing else refers to z, so its pieces need no protection against in-place writes. An in-place
+    # activation (ReLU(inplace=True)) may write to its piece, which chunk() would forbid.
     return tuple(torch.unsafe_chunk(z, maps, dim=dim))

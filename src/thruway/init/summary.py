@@ -1,24 +1,24 @@
-"""What was done to which parameter, as rows to read or to print."""
+"""Summary of an initialisation: one row for each part of each parameter."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Account", "Row"]
+__all__ = ["InitSummary", "Row"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One part of one parameter.
+    """Initialisation of one part of one parameter.
 
     Attributes:
-        parameter: its name in the model, as `named_parameters` gives it.
-        part: the map inside it ("transform", "forget_gate"), or "" where the parameter is one thing.
+        parameter: name in the model, as in `named_parameters`.
+        part: name of the map within the parameter ("transform", "forget_gate"); "" if the parameter is undivided.
         done: a scheme's name, "constant <value>", "normal", or "kept".
-        fan_in, fan_out: of the map; None for a constant.
-        gain: what the scheme's standard deviation was multiplied by.
-        std: the standard deviation expected of the entries; None for what was kept.
-        note: why the gain is what it is, which other names share the parameter, and the like.
-        is_skipped: whether the part was left without what was asked for.
+        fan_in, fan_out: fans of the map; None for a constant.
+        gain: factor on the scheme's standard deviation.
+        std: expected standard deviation of the entries; None if the values were kept.
+        note: details, such as the reason for the gain or the other names of a shared parameter.
+        is_skipped: True if the part was not initialised as requested.
     """
 
     parameter: str
@@ -33,10 +33,10 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Account:
-    """Every parameter of a model and what an initialiser did to it, in the model's order.
+class InitSummary:
+    """Initialisation of every parameter of a model, in the model's order; prints as a table.
 
-    >>> print(Account((Row("0.weight", "", "he_normal", 8, 4, 1.0, 0.5), Row("0.bias", "", "constant 0", std=0.0))))
+    >>> print(InitSummary((Row("0.weight", "", "he_normal", 8, 4, 1.0, 0.5), Row("0.bias", "", "constant 0", std=0.0))))
     parameter  part  done        fan_in  fan_out  gain  std  note
     0.weight         he_normal   8       4        1     0.5
     0.bias           constant 0                         0
@@ -46,7 +46,7 @@ class Account:
 
     @property
     def skipped(self) -> tuple[Row, ...]:
-        """The rows that were left without what was asked for, each with the reason in its note."""
+        """The rows of parts that were not initialised as requested; each note gives the reason."""
         return tuple(row for row in self.rows if row.is_skipped)
 
     def __iter__(self) -> Iterator[Row]:

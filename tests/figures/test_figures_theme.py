@@ -4,33 +4,43 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from eyes import EYES, contrast, lab, linear, page_colors
+from color_vision import EYES, contrast, lab, linear, page_colors
 
-from thruway.figures.look import BLOCK_LOOKS, GREY, TEMPLATE, label, log_axis, looks
+from thruway import figures
 from thruway.figures.scales import DIVERGING, LAYERS, SEQUENTIAL, layer_color, log_scale, log_ticks, ramp
+from thruway.figures.theme import BLOCK_STYLES, GREY, TEMPLATE, block_styles, label, log_axis
 
 
 @pytest.mark.parametrize("eyes", EYES)
 def test_blocks_stay_apart_for_every_eye(eyes):
-    for one, other in combinations(BLOCK_LOOKS.values(), 2):
+    for one, other in combinations(BLOCK_STYLES.values(), 2):
         distance = np.linalg.norm(lab(EYES[eyes] @ linear(one.color)) - lab(EYES[eyes] @ linear(other.color)))
         assert distance > 20, (one, other, distance)  # CIE76: about 2 is just noticeable, 10 is seen at a glance
 
 
-@pytest.mark.parametrize("color", [*(look.color for look in BLOCK_LOOKS.values()), GREY])
+@pytest.mark.parametrize("color", [*(look.color for look in BLOCK_STYLES.values()), GREY])
 def test_marks_show_on_light_and_dark(color):
     assert all(contrast(color, page) >= 3 for page in page_colors("page"))  # WCAG 2.2, 1.4.11: graphics
 
 
 def test_blocks_also_differ_by_marker():
-    assert len({look.symbol for look in BLOCK_LOOKS.values()}) == len(BLOCK_LOOKS)
+    assert len({look.symbol for look in BLOCK_STYLES.values()}) == len(BLOCK_STYLES)
 
 
 def test_a_block_wears_the_same_look_in_any_company():
     assert (
-        looks(["residual", "mine"])["residual"] == looks(["plain", "residual"])["residual"] == BLOCK_LOOKS["residual"]
+        block_styles(["residual", "mine"])["residual"]
+        == block_styles(["plain", "residual"])["residual"]
+        == BLOCK_STYLES["residual"]
     )
-    assert list(looks(["zz", "residual", "aa", "plain"])) == ["plain", "residual", "aa", "zz"]
+    assert list(block_styles(["zz", "residual", "aa", "plain"])) == ["plain", "residual", "aa", "zz"]
+
+
+def test_the_former_name_of_the_block_styles_is_deprecated():
+    with pytest.warns(DeprecationWarning, match="use BLOCK_STYLES"):
+        assert figures.BLOCK_LOOKS is BLOCK_STYLES
+    with pytest.raises(AttributeError, match="no attribute 'BLOCK'"):
+        _ = figures.BLOCK
 
 
 def test_labels_are_literal():

@@ -1,4 +1,4 @@
-"""Which activation follows a layer, as far as `nn.Sequential` tells."""
+"""Layers before and after each layer of an `nn.Sequential`, to choose its gain."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from thruway.activations import ACTIVATIONS
 
 __all__ = ["Neighbours", "neighbours"]
 
-# Between a layer and its activation these change neither which activation it is nor,
-# at the start, the mirror pairs that looks-linear layers make.
+# Modules that may stand between a layer and its activation: they change neither the activation nor, at
+# initialisation, the mirrored pairs of units of looks-linear layers.
 _PASSED_THROUGH = (
     nn.Identity,
     nn.Flatten,
@@ -32,27 +32,27 @@ _NAMES: dict[type[nn.Module], str] = {type(row.module()): name for name, row in 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """A layer's place in a chain.
+    """Neighbours of a layer in a chain.
 
     Attributes:
-        activation: the name of what follows; "linear" before another layer; None: not known.
-        why: what is known instead, for the account.
-        feeding: the layer before, when a plain ReLU (and nothing that mixes units) lies between.
+        activation: name of the activation that follows; "linear" if another layer follows; None if unknown.
+        reason: why the activation is unknown, for the summary.
+        previous: the layer before, if only a plain ReLU (and nothing that mixes units) lies between.
     """
 
     activation: str | None = None
-    why: str = "what follows is not known"
-    feeding: nn.Module | None = None
+    reason: str = "next activation unknown"
+    previous: nn.Module | None = None
 
 
 def neighbours(model: nn.Module) -> dict[int, Neighbours]:
-    """For each layer inside an `nn.Sequential`, by `id`: what stands after and before it."""
+    """Return the neighbours of each layer inside an `nn.Sequential`, keyed by `id`."""
     found: dict[int, Neighbours] = {}
     for chain in model.modules():
         if isinstance(chain, nn.Sequential):
             links = [link for link in _flat(chain) if not isinstance(link, _PASSED_THROUGH)]
             for place, layer in enumerate(links):
-                # The outermost chain comes first, and it sees the most.
+                # The outermost chain comes first: it contains the most neighbours.
                 if type(layer) not in _NAMES:
                     found.setdefault(id(layer), _around(links, place))
     return found
@@ -68,12 +68,12 @@ def _flat(chain: nn.Sequential) -> Iterator[nn.Module]:
 
 def _around(links: list[nn.Module], place: int) -> Neighbours:
     before_relu = place >= 2 and isinstance(links[place - 1], nn.ReLU)
-    feeding = links[place - 2] if before_relu else None
+    previous = links[place - 2] if before_relu else None
     if place + 1 == len(links):
-        return Neighbours(feeding=feeding)
+        return Neighbours(previous=previous)
     after = links[place + 1]
     if type(after) in _NAMES:
-        return Neighbours(_NAMES[type(after)], "", feeding)
+        return Neighbours(_NAMES[type(after)], "", previous)
     if isinstance(after, nn.Linear | nn.Bilinear | nn.modules.conv._ConvNd):
-        return Neighbours("linear", "", feeding)
-    return Neighbours(None, f"{type(after).__name__} follows: its gain is not known", feeding)
+        return Neighbours("linear", "", previous)
+    return Neighbours(None, f"{type(after).__name__} has no known gain", previous)

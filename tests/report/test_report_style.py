@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from eyes import contrast, page_colors
+from color_vision import contrast, page_colors
 
-from thruway.report.numbers import shown
+from thruway.report.formatting import format_value
 
 
 @pytest.mark.parametrize("text", ["ink", "soft"])
@@ -44,4 +44,4 @@ def test_verdicts_read_on_light_and_dark(verdict):
     ],
 )
 def test_numbers_read_well(value, text):
-    assert shown(value) == text
+    assert format_value(value) == text
