@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from thruway.data import SHAPE_CLASSES, Shapeset, shape_classes
-from thruway.data.shapes_chance import image_keys
-from thruway.data.shapes_layout import Rules, layout
+from thruway.data.shapeset_layout import Rules, layout
+from thruway.data.shapeset_random import image_keys
 
 MANY = 20_000
 

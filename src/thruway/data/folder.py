@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from thruway.data.bounded import damaged
 from thruway.data.entry import Entry, Raw
+from thruway.data.files import damaged_file_error
 from thruway.errors import DatasetError
 
 __all__ = ["ImageFolder", "read_folder", "read_image"]
@@ -48,7 +48,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
             with Image.open(path, formats=kinds) as image:
                 return np.array(image.convert("RGB"))
     except Exception as error:  # Pillow's parsers raise almost anything on foreign bytes
-        raise damaged(path, f"not a readable image ({type(error).__name__}: {error})") from error
+        raise damaged_file_error(path, f"not a readable image ({type(error).__name__}: {error})") from error
 
 
 class ImageFolder(Dataset[tuple[Any, Any]]):

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from thruway.data.bounded import damaged, present, read_at_most
 from thruway.data.entry import Entry, Raw
+from thruway.data.files import damaged_file_error, read_at_most, require_file
 
 __all__ = ["read_idx", "read_idx_pair", "read_transposed_idx_pair"]
 
@@ -49,33 +49,35 @@ def read_idx(path: str | Path, counts: tuple[int, ...], item: tuple[int, ...] = 
 
     magic = bytes([0, 0, _UNSIGNED_BYTE, axes])
     if content[:4] != magic:
-        raise damaged(
+        raise damaged_file_error(
             path, f"starts with bytes {content[:4].hex(' ') or '(none)'}, IDX of this kind with {magic.hex(' ')}"
         )
     if len(content) < header:
-        raise damaged(path, f"ends inside its header of {header} bytes")
+        raise damaged_file_error(path, f"ends inside its header of {header} bytes")
     count, *shape = struct.unpack_from(f">{axes}i", content, 4)
     if count not in counts or tuple(shape) != item:
         allowed = " or ".join(str((n, *item)) for n in counts)
-        raise damaged(path, f"says its shape is {(count, *shape)}, allowed: {allowed}")
+        raise damaged_file_error(path, f"says its shape is {(count, *shape)}, allowed: {allowed}")
     expected = header + count * item_bytes
     if len(content) != expected:
         got = f"only {len(content)}" if len(content) < expected else "more"
-        raise damaged(path, f"should be {expected} bytes long (unpacked), has {got}")
+        raise damaged_file_error(path, f"should be {expected} bytes long (unpacked), has {got}")
     return torch.frombuffer(content, dtype=torch.uint8, offset=header).reshape(count, *item)
 
 
 def read_idx_pair(entry: Entry, folder: Path, train: bool) -> Raw:
     """An image file and its label file, checked against each other and against the table's row."""
     part = entry.part(train)
-    images_at, labels_at = (present(folder, name) for name in part.files)
+    images_at, labels_at = (require_file(folder, name) for name in part.files)
     channels, height, width = entry.shape
     images = read_idx(images_at, part.counts, (height, width))
     labels = read_idx(labels_at, part.counts)
     if len(labels) != len(images):
-        raise damaged(labels_at, f"holds {len(labels)} labels, but {images_at.name} holds {len(images)} images")
+        raise damaged_file_error(
+            labels_at, f"holds {len(labels)} labels, but {images_at.name} holds {len(images)} images"
+        )
     if int(labels.max()) >= len(entry.classes):
-        raise damaged(labels_at, f"holds label {int(labels.max())}, allowed: 0 to {len(entry.classes) - 1}")
+        raise damaged_file_error(labels_at, f"holds label {int(labels.max())}, allowed: 0 to {len(entry.classes) - 1}")
     return Raw(images.view(-1, channels, height, width), labels.long(), entry.classes, str(folder))
 
 

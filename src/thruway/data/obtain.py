@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO
 
-from thruway.data.bounded import damaged
+from thruway.data.data_roots import download_root
 from thruway.data.download import Progress, fetch
 from thruway.data.entry import Entry
-from thruway.data.places import download_root
+from thruway.data.files import damaged_file_error
 from thruway.errors import DatasetError
 
 __all__ = ["obtain", "unpack"]
@@ -62,13 +62,13 @@ def unpack(archive: Path, wanted: Collection[str], folder: Path) -> None:
                     shutil.copyfileobj(content, file, 1 << 20)
                 os.replace(part, folder / name)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
-        raise damaged(archive, f"cannot be unpacked ({error})") from error
+        raise damaged_file_error(archive, f"cannot be unpacked ({error})") from error
     except OSError as error:
         raise DatasetError(
             f"cannot unpack {archive} into {folder}: {error}. Make room, or choose another root."
         ) from error
     if left:
-        raise damaged(archive, f"lacks {', '.join(sorted(left))}")
+        raise damaged_file_error(archive, f"lacks {', '.join(sorted(left))}")
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:

@@ -10,13 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from thruway.data.entry import Entry, Raw
-from thruway.data.shapes_allowed import (
+from thruway.data.shapeset_checks import (
     check_classes,
     check_greys,
     check_scale,
@@ -25,14 +24,12 @@ from thruway.data.shapes_allowed import (
     grey_levels,
     image_indices,
 )
-from thruway.data.shapes_chance import image_keys
-from thruway.data.shapes_classes import SHAPE_CLASSES, class_name, frequencies
-from thruway.data.shapes_layout import Rules, layout
-from thruway.data.shapes_paint import Greys, paint
+from thruway.data.shapeset_classes import SHAPE_CLASSES, class_name, frequencies
+from thruway.data.shapeset_layout import Rules, layout
+from thruway.data.shapeset_random import image_keys
+from thruway.data.shapeset_render import Greys, paint
+from thruway.data.tensor_set import TensorSet
 from thruway.errors import ConfigError, unknown_name
-
-if TYPE_CHECKING:
-    from thruway.data.tensors import TensorSet
 
 __all__ = ["SHAPESET_STARTS", "Shapeset", "read_shapeset"]
 
@@ -157,7 +154,7 @@ class Shapeset:
             labels[where] = found
         return images, labels
 
-    def part(self, name: str, count: int, device: torch.device | str = "cpu") -> "TensorSet":
+    def part(self, name: str, count: int, device: torch.device | str = "cpu") -> TensorSet:
         """The first images of the training, validation or test part, as the other data sets come: in [0, 1].
 
         Args:
@@ -171,9 +168,6 @@ class Shapeset:
         >>> len(test), test.images.shape, test.classes[8]
         (100, torch.Size([100, 1, 64, 64]), '2 ellipses')
         """
-        # tensors.py reads the table of data sets, which needs this file.
-        from thruway.data.tensors import TensorSet
-
         check_whole("count", count, 0, 2**31)
         raw = self._raw(name, count)
         return TensorSet(

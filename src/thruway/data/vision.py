@@ -10,9 +10,9 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from thruway.data.datasets import EMNIST_SPLITS
 from thruway.data.entry import Raw
-from thruway.data.reading import read
-from thruway.data.table import EMNIST_SPLITS
+from thruway.data.loading import read
 from thruway.errors import ConfigError, unknown_name
 
 __all__ = ["CIFAR10", "CIFAR100", "EMNIST", "KMNIST", "MNIST", "FashionMNIST"]

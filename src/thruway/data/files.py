@@ -11,12 +11,12 @@ from pathlib import Path
 
 from thruway.errors import DatasetError
 
-__all__ = ["damaged", "find_file", "present", "read_at_most"]
+__all__ = ["damaged_file_error", "find_file", "read_at_most", "require_file"]
 
 _CHUNK = 1 << 20
 
 
-def damaged(path: str | Path, what: str) -> DatasetError:
+def damaged_file_error(path: str | Path, what: str) -> DatasetError:
     """The error for a file that is there but cannot be right."""
     return DatasetError(f"{path}: {what}. Remove this file and get it again, for instance with download=True.")
 
@@ -30,7 +30,7 @@ def find_file(folder: Path, name: str) -> Path | None:
     return None
 
 
-def present(folder: Path, name: str) -> Path:
+def require_file(folder: Path, name: str) -> Path:
     """The same for a file that was there a moment ago."""
     path = find_file(folder, name)
     if path is None:
@@ -52,7 +52,7 @@ def read_at_most(path: Path, cap: int) -> bytearray:
             while chunk := file.read(min(_CHUNK, cap + 1 - len(content))):
                 content += chunk
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise damaged(path, f"not a whole gzip file ({error})") from error
+        raise damaged_file_error(path, f"not a whole gzip file ({error})") from error
     except (OSError, ValueError) as error:
         raise DatasetError(
             f"{path}: cannot be read ({error}). Check that it is a file and that you may read it."

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from thruway.data.shapes_chance import below, units
-from thruway.data.shapes_layout import Layout, object_slot, picture_slot
+from thruway.data.shapeset_layout import Layout, object_slot, picture_slot
+from thruway.data.shapeset_random import below, units
 
 __all__ = ["Greys", "paint"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from thruway.data.shapes_chance import below, next_keys, units
-from thruway.data.shapes_classes import KINDS, Scene, scenes
-from thruway.data.shapes_outline import TURNS, outline, placed, spans
+from thruway.data.shapeset_classes import KINDS, Scene, scenes
+from thruway.data.shapeset_outline import TURNS, outline, placed, spans
+from thruway.data.shapeset_random import below, next_keys, units
 from thruway.errors import ConfigError
 
 __all__ = ["TRIES", "Layout", "Rules", "layout", "object_slot", "picture_slot"]

@@ -6,8 +6,8 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from thruway.data.shapes_classes import KINDS, MOST
-from thruway.data.shapes_outline import MARGIN
+from thruway.data.shapeset_classes import KINDS, MOST
+from thruway.data.shapeset_outline import MARGIN
 from thruway.errors import ConfigError
 
 __all__ = ["check_classes", "check_greys", "check_scale", "check_share", "check_whole", "grey_levels", "image_indices"]

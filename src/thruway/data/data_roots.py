@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-from thruway.data.bounded import find_file
 from thruway.data.entry import Entry
+from thruway.data.files import find_file
 from thruway.errors import DatasetError
 
-__all__ = ["download_root", "locate", "missing", "search_roots"]
+__all__ = ["download_root", "locate", "not_found_error", "search_roots"]
 
 VARIABLE = "THRUWAY_DATA"
 CACHE = "~/.cache/thruway/data"
@@ -46,7 +46,7 @@ def locate(entry: Entry, train: bool, root: str | os.PathLike[str] | None = None
     return None
 
 
-def missing(entry: Entry, train: bool, root: str | os.PathLike[str] | None = None) -> DatasetError:
+def not_found_error(entry: Entry, train: bool, root: str | os.PathLike[str] | None = None) -> DatasetError:
     """The error that says where a data set was looked for and how to get it."""
     looked = [_finding(place / below, entry, train) for place in search_roots(root) for below in entry.folders]
     ways = []

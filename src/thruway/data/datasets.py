@@ -5,7 +5,7 @@ url_checksums). Fashion-MNIST's four were checked once more against the files th
 sums are those its authors print. No mirror is trusted: what does not match is thrown away.
 """
 
-from thruway.data import names
+from thruway.data import class_names
 from thruway.data.cifar import read_cifar
 from thruway.data.digits import FIRST_TEST, read_digits
 from thruway.data.entry import Entry, Part, Remote
@@ -42,7 +42,7 @@ def _emnist(split: str, train: tuple[int, ...], test: tuple[int, ...]) -> Entry:
         read_transposed_idx_pair,
         Part(files("train"), train),
         Part(files("test"), test),
-        names.EMNIST[split],
+        class_names.EMNIST[split],
         GREY,
         folders=("EMNIST/raw",),
         mirrors=(
@@ -68,7 +68,7 @@ DATASETS: dict[str, Entry] = {
             read_digits,
             Part(counts=(FIRST_TEST,)),
             Part(counts=(1797 - FIRST_TEST,)),
-            names.DIGITS,
+            class_names.DIGITS,
             (1, 8, 8),
             top=16,
         ),
@@ -79,7 +79,7 @@ DATASETS: dict[str, Entry] = {
             read_idx_pair,
             Part(_IDX_TRAIN, (60000,)),
             Part(_IDX_TEST, (10000,)),
-            names.DIGITS,
+            class_names.DIGITS,
             GREY,
             folders=("MNIST/raw",),
             mirrors=(
@@ -101,7 +101,7 @@ DATASETS: dict[str, Entry] = {
             read_idx_pair,
             Part(_IDX_TRAIN, (60000,)),
             Part(_IDX_TEST, (10000,)),
-            names.FASHION,
+            class_names.FASHION,
             GREY,
             folders=("FashionMNIST/raw", "fashion-mnist"),  # torchvision's, Debian's
             mirrors=(
@@ -125,7 +125,7 @@ DATASETS: dict[str, Entry] = {
             read_idx_pair,
             Part(_IDX_TRAIN, (60000,)),
             Part(_IDX_TEST, (10000,)),
-            names.KUZUSHIJI,
+            class_names.KUZUSHIJI,
             GREY,
             folders=("KMNIST/raw",),
             mirrors=(
@@ -153,7 +153,7 @@ DATASETS: dict[str, Entry] = {
             read_cifar,
             Part(tuple(f"data_batch_{i}.bin" for i in range(1, 6)), (50000,)),
             Part(("test_batch.bin",), (10000,)),
-            names.CIFAR10,
+            class_names.CIFAR10,
             COLOUR,
             folders=("cifar-10-batches-bin",),
             mirrors=(
@@ -175,7 +175,7 @@ DATASETS: dict[str, Entry] = {
             read_cifar,
             Part(("train.bin",), (50000,)),
             Part(("test.bin",), (10000,)),
-            names.CIFAR100,
+            class_names.CIFAR100,
             COLOUR,
             folders=("cifar-100-binary",),
             mirrors=(

@@ -5,24 +5,21 @@ The papers' data sets fit, and one copy at the start is cheaper than a worker pr
 
 import dataclasses
 import math
-import os
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from thruway.data.download import Progress
-from thruway.data.reading import read
-from thruway.data.table import dataset
 from thruway.errors import ConfigError, DatasetError
 
-__all__ = ["TensorSet", "load"]
+__all__ = ["TensorSet"]
 
 
 @dataclass(frozen=True, eq=False)
 class TensorSet:
     """Images with their labels, all on one device.
 
+    >>> from thruway.data import load
     >>> test = load("digits", train=False)
     >>> len(test), test.images.shape, test.labels[:3].tolist(), test.classes[7]
     (382, torch.Size([382, 1, 8, 8]), [0, 1, 2], '7')
@@ -46,6 +43,7 @@ class TensorSet:
     def moments(self) -> tuple[float, float]:
         """The mean and the standard deviation over all pixels of all images.
 
+        >>> from thruway.data import load
         >>> mean, std = load("digits").moments()
         >>> f"{mean:.3f} {std:.3f}"
         '0.305 0.376'
@@ -61,6 +59,7 @@ class TensorSet:
         Raises:
             ConfigError: if std is not a positive number, or if all pixels are equal and none was given.
 
+        >>> from thruway.data import load
         >>> train, test = load("digits"), load("digits", train=False)
         >>> test = test.standardised(*train.moments())
         >>> round(abs(train.standardised().images.mean().item()), 4)
@@ -78,6 +77,7 @@ class TensorSet:
     def flat(self) -> "TensorSet":
         """The set with each image as one row, (N, C*H*W), as fully connected nets take it.
 
+        >>> from thruway.data import load
         >>> load("digits").flat().images.shape
         torch.Size([1415, 64])
         """
@@ -91,45 +91,3 @@ class TensorSet:
         """The images and labels at `indices`, which may come from `batches()` on any device."""
         where = indices.to(self.labels.device)
         return self.images[where], self.labels[where]
-
-
-def load(
-    name: str,
-    root: str | os.PathLike[str] | None = None,
-    train: bool = True,
-    device: torch.device | str = "cpu",
-    limit: int | None = None,
-    *,
-    download: bool = False,
-    progress: Progress | None = None,
-) -> TensorSet:
-    """A data set by name, whole, as float32 images in [0, 1] on `device`.
-
-    Args:
-        name: a key of `DATASETS`: digits, mnist, fashion-mnist, kmnist, emnist-<split>, cifar10, cifar100, folder.
-        root: the data root, laid out as torchvision does it. Given, it is the only one searched; without
-            it $THRUWAY_DATA, then ~/.cache/thruway/data, then Debian's /usr/share/datasets.
-        train: the training part, else the test part.
-        device: where the tensors go.
-        limit: at most so many images, taken evenly over the file, since some sets are sorted by class.
-        download: get the data set if it is not there.
-        progress: told about downloads, as (file name, bytes so far, bytes in all).
-    Returns:
-        images (N, C, H, W), labels (N,).
-    Raises:
-        ConfigError: for a name that is not known, or a limit below 1.
-        DatasetError: if the data is missing or damaged, with what to do; never another data set instead.
-
-    >>> load("digits", limit=100).labels.bincount().tolist()
-    [8, 11, 10, 12, 11, 12, 7, 10, 10, 9]
-    """
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit is the number of images to keep: got {limit}, allowed: 1 or more, or None for all.")
-    raw = read(name, root, train, download=download, progress=progress)
-    images, labels = raw.images, raw.labels
-    if limit is not None and limit < len(labels):
-        spread = torch.arange(limit) * len(labels) // limit
-        images, labels = images[spread], labels[spread]
-    # Divided before the move, so that every device gets the same bits.
-    scaled = images.float().div_(dataset(name).top)
-    return TensorSet(name, scaled.to(device), labels.to(device), raw.classes, raw.where)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from thruway.data import SHAPESET_STARTS, Shapeset, load, shape_classes
-from thruway.data.shapes_chance import below, image_keys, units
+from thruway.data.shapeset_random import below, image_keys, units
 from thruway.errors import ConfigError
 
 MANY = 10_000

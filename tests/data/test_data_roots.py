@@ -1,7 +1,7 @@
 import pytest
 from dataset_files import shrunk, write_part
 
-from thruway.data import DATASETS, load, places, search_roots
+from thruway.data import DATASETS, data_roots, load, search_roots
 from thruway.errors import DatasetError
 
 
@@ -10,7 +10,7 @@ def fashion(monkeypatch, tmp_path):
     """A small Fashion-MNIST, and Debian's folder moved below tmp_path."""
     entry = shrunk(DATASETS["fashion-mnist"])
     monkeypatch.setitem(DATASETS, "fashion-mnist", entry)
-    monkeypatch.setattr(places, "DEBIAN", str(tmp_path / "debian"))
+    monkeypatch.setattr(data_roots, "DEBIAN", str(tmp_path / "debian"))
     return entry
 
 
