@@ -21,7 +21,7 @@ from run_cases import Child, kill_at, make_run
 from torch import Tensor, nn
 
 from thruway.errors import CheckpointError, RunError
-from thruway.runs import Run, checkpoints, open_run, weights
+from thruway.runs import Run, checkpoint_files, checkpoints, open_run
 from thruway.runs.files import read_sealed, write_sealed
 
 
@@ -439,7 +439,7 @@ def test_a_checkpoint_of_the_future_is_refused(two_versions: Path) -> None:
 
 
 def test_a_file_replaced_while_it_is_read_is_not_believed(two_versions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = weights.READERS["tensors"]
+    real = checkpoint_files.READERS["tensors"]
     calls = []
 
     def replaced(path: Path) -> Any:
@@ -448,6 +448,6 @@ def test_a_file_replaced_while_it_is_read_is_not_believed(two_versions: Path, mo
             os.utime(path, (1, 1))
         return real(path)
 
-    monkeypatch.setitem(weights.READERS, "tensors", replaced)
+    monkeypatch.setitem(checkpoint_files.READERS, "tensors", replaced)
     assert seen(two_versions) == 1  # the second look; the first was thrown away
     assert len(calls) > 1

@@ -17,14 +17,14 @@ import pytest
 from run_cases import Child, make_run
 
 from thruway.errors import RunError
-from thruway.runs import Run, Table, open_run, reading, series
+from thruway.runs import Run, Table, open_run, series_file, series_reader, series_writer
 
 INTERVAL = 0.03  # instead of the second, so that a kill comes after many flushes
 
 
 def write_until_killed(folder: Path) -> Callable[[Callable[[object], None]], None]:
     def work(tell: Callable[[object], None]) -> None:
-        series.FLUSH_SECONDS = INTERVAL
+        series_writer.FLUSH_SECONDS = INTERVAL
         run = make_run(folder)
         for step in range(1_000_000):
             before = time.monotonic()
@@ -139,7 +139,7 @@ def test_a_copy_of_a_running_folder_opens_anywhere(tmp_path: Path, monkeypatch: 
         shutil.copytree(run.folder, tmp_path / "copy")
         assert open_run(tmp_path / "copy").status == "interrupted"
         # As on read-only media, where SQLite cannot make the shared memory it wants.
-        monkeypatch.setattr(reading, "_answers", lambda connection: False)
+        monkeypatch.setattr(series_reader, "_answers", lambda connection: False)
         assert open_run(tmp_path / "copy").table()["value"].tolist() == [1.0]
         monkeypatch.undo()
         with Run.resume(tmp_path / "copy") as copied:
@@ -179,7 +179,7 @@ def test_readers_see_growing_prefixes(tmp_path: Path) -> None:
 def test_without_write_ahead_logging_all_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # SQLite's dot-file locks have no shared memory, as network file systems do.
     connect = sqlite3.connect
-    monkeypatch.setattr(series.sqlite3, "connect", lambda name, **how: connect(f"{name}&vfs=unix-dotfile", **how))
+    monkeypatch.setattr(series_file.sqlite3, "connect", lambda name, **how: connect(f"{name}&vfs=unix-dotfile", **how))
     with make_run(tmp_path / "run") as run:
         run.log(0, {"x": 1.0})
         run.flush()
@@ -322,7 +322,7 @@ def test_a_missing_or_foreign_series_is_named(closed: Path, tmp_path: Path) -> N
 def test_a_series_of_the_future_is_refused(closed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(closed, folder)
-    alter(folder, f"PRAGMA user_version = {series.FORMAT + 1}")
+    alter(folder, f"PRAGMA user_version = {series_file.FORMAT + 1}")
     for look in (lambda: open_run(folder).table(), lambda: Run.resume(folder)):
         with pytest.raises(RunError, match="Install the newer Thruway"):
             look()
@@ -432,11 +432,11 @@ def test_a_disk_that_never_comes_back_ends_degraded(tmp_path: Path, monkeypatch:
     def refuse(*_: object) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(series, "HELD_BYTES", 80)
+    monkeypatch.setattr(series_writer, "HELD_BYTES", 80)
     with make_run(tmp_path / "run") as run:
         run.log(0, {"x": 0.0})
         run.flush()
-        monkeypatch.setattr(series, "connect", refuse)
+        monkeypatch.setattr(series_writer, "connect", refuse)
         run._series._drop()
         run.log(1, {"x": 1.0})
         with pytest.warns(RuntimeWarning, match="cannot be written"):

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from run_cases import make_run
 
 from thruway.errors import RunError
-from thruway.runs import Run, Table, open_run, read_runs, series
+from thruway.runs import Run, Table, open_run, read_runs, series_writer
 
 
 def bits(values: Any) -> list[int]:
@@ -223,7 +223,7 @@ class RunAgainstList(RuleBasedStateMachine):
     def start(self) -> None:
         self.place = tempfile.TemporaryDirectory()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(series, "FLUSH_SECONDS", 1e9)  # only explicit flushes
+        self.patch.setattr(series_writer, "FLUSH_SECONDS", 1e9)  # only explicit flushes
         self.run = make_run(Path(self.place.name, "run"))
         self.disk: list[tuple[int, int, str, str, float]] = []
         self.waiting: list[tuple[int, int, str, str, float]] = []

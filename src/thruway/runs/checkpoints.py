@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from thruway.errors import CheckpointError, RunError
+from thruway.runs.checkpoint_files import READERS, write_state, write_tensors
 from thruway.runs.files import fsync_folder, inside, read_sealed, safe_name, temporary, write_sealed
-from thruway.runs.weights import READERS, write_state, write_tensors
 
 __all__ = ["CHECKPOINTS", "PREVIOUS", "Checkpoint", "checkpoint_names", "load_checkpoint", "save_checkpoint"]
 

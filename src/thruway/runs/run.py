@@ -26,11 +26,11 @@ from thruway.runs.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from thruway.runs.claim import claimed, folder_path, refuse_taken
 from thruway.runs.frames import Layout, Numbers
 from thruway.runs.lease import Lease
+from thruway.runs.opening import checked_path, open_for_writing, refuse_existing_run
 from thruway.runs.record import Record, now, read_record
-from thruway.runs.series import SeriesWriter
+from thruway.runs.series_writer import SeriesWriter
 
 __all__ = ["Run"]
 
@@ -89,15 +89,15 @@ class Run:
         Raises:
             RunError: if the folder holds a run, cannot be written, or an argument is not allowed.
         """
-        folder = folder_path(folder)
+        folder = checked_path(folder)
         record = Record.new(folder, name=name, config=config, command=command, seeds=seeds, device=device, extra=extra)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{folder} cannot be made: {error.strerror or error}. Choose another folder.") from error
-        refuse_taken(folder)  # before its files are opened
-        with claimed(folder) as (lease, series):
-            refuse_taken(folder)  # now that nobody else can take it
+        refuse_existing_run(folder)  # before its files are opened
+        with open_for_writing(folder) as (lease, series):
+            refuse_existing_run(folder)  # now that nobody else can take it
             if series.frames:
                 raise RunError(f"{folder} holds numbers of a run whose run.json is gone. Choose another folder.")
             record.save()
@@ -112,9 +112,9 @@ class Run:
         Raises:
             RunError: if the folder holds no run, is damaged, or is being written.
         """
-        folder = folder_path(folder)
+        folder = checked_path(folder)
         read_record(folder)  # before anything is made in a folder that is no run
-        with claimed(folder) as (lease, series):
+        with open_for_writing(folder) as (lease, series):
             record = Record(folder, read_record(folder))
             record.reopen()
             record.save()

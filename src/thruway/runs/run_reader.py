@@ -11,9 +11,9 @@ from thruway.errors import RunError
 from thruway.runs.checkpoints import Checkpoint, checkpoint_names, load_checkpoint
 from thruway.runs.files import inside
 from thruway.runs.lease import is_held
-from thruway.runs.reading import Selection, read_series
 from thruway.runs.record import RECORD, read_record
-from thruway.runs.series import SERIES
+from thruway.runs.series_file import SERIES
+from thruway.runs.series_reader import Selection, read_series
 from thruway.runs.table import Table
 
 __all__ = ["RunReader", "RunSummary", "list_runs", "open_run", "read_runs"]

@@ -18,7 +18,7 @@ import numpy as np
 
 from thruway.errors import RunError
 from thruway.runs.frames import Channel, Layout, frame_crc, unpack
-from thruway.runs.series import BROKEN, check_format, connect
+from thruway.runs.series_file import BROKEN, check_format, connect
 from thruway.runs.table import Table
 
 __all__ = ["Selection", "read_series"]
