@@ -19,7 +19,7 @@ __all__ = ["console_progress"]
 _LINES = 20  # plain lines in a whole run
 
 
-class _Told:
+class ConsoleProgress:
     """What an experiment talks to."""
 
     def __init__(self, console: Console, bar: Progress | None) -> None:
@@ -48,24 +48,24 @@ class _Told:
 
 
 @contextmanager
-def console_progress(console: Console) -> Iterator[_Told]:
+def console_progress(console: Console) -> Iterator[ConsoleProgress]:
     """Progress for one experiment; restores the handling of Ctrl-C afterwards."""
     columns = (TextColumn("{task.description:32}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     bar = Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console)
-    told = _Told(console, bar if console.is_terminal else None)
+    progress = ConsoleProgress(console, bar if console.is_terminal else None)
 
     def on_interrupt(_signal: int, _frame: FrameType | None) -> None:
-        if told.stop_requested:
+        if progress.stop_requested:
             raise KeyboardInterrupt
-        told.stop_requested = True
+        progress.stop_requested = True
         console.print("stopping after this epoch; Ctrl-C again stops at once", soft_wrap=True)
 
     before = signal.signal(signal.SIGINT, on_interrupt)
     try:
         if console.is_terminal:
             with bar:
-                yield told
+                yield progress
         else:
-            yield told
+            yield progress
     finally:
         signal.signal(signal.SIGINT, before)
