@@ -49,7 +49,7 @@ def test_data_that_is_not_there(name, capsys, empty_place):
     assert main(["run", name, "--data", "mnist", "--data-root", "nowhere"]) == 1
     printed = said(capsys)
     for answer in (
-        "MNIST (training part) is not here. Looked in: nowhere",
+        "MNIST (training part) was not found. Searched: nowhere",
         ", in a command --download;",
         "--data-root",
     ):

@@ -1,4 +1,4 @@
-"""Data sets: real ones, read and checked here, and drawn ones, in memory and in an order that a seed fixes."""
+"""Data sets: readers with checks and downloads, synthetic images and text, augmentation, and seeded batch order."""
 
 from thruway.data.augment import contrast_normalised, shifted_and_mirrored
 from thruway.data.cifar import read_cifar_binary

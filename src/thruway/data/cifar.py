@@ -1,8 +1,8 @@
-"""CIFAR-10 and CIFAR-100 in their binary edition.
+"""Readers of the binary version of CIFAR-10 and CIFAR-100.
 
-Each record is the label (CIFAR-100: the coarse one, then the fine one), then 3 x 32 x 32 bytes: red,
-green and blue, row by row. The "python" edition of the same archives is a pickle, which runs code
-when it is opened; we do not read it.
+Each record is the label (CIFAR-100: the coarse label, then the fine one), then 3 x 32 x 32 bytes: red, green and blue,
+row by row. The "python" version of the data sets is a pickle, which can run code when it is loaded, and is not
+supported.
 
 Source: Krizhevsky 2009, and https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version".
 """
@@ -23,14 +23,14 @@ _PIXELS = 3 * 32 * 32
 
 
 def read_cifar_binary(path: str | Path, count: int, label_bytes: int = 1) -> tuple[Tensor, Tensor]:
-    """The images and labels of one binary CIFAR file.
+    """Read the images and labels of one binary CIFAR file.
 
     Args:
-        path: the file; unpacked on the way if it ends in .gz.
-        count: how many records it must hold.
+        path: path of the file; decompressed if it ends in .gz.
+        count: number of records it must contain.
         label_bytes: 1 for CIFAR-10; 2 for CIFAR-100, coarse then fine.
     Returns:
-        uint8 (count, 3, 32, 32), and uint8 (count, label_bytes).
+        Images, uint8 (count, 3, 32, 32), and labels, uint8 (count, label_bytes).
     Raises:
         DatasetError: if the file is not exactly `count` records long.
     """
@@ -45,7 +45,7 @@ def read_cifar_binary(path: str | Path, count: int, label_bytes: int = 1) -> tup
 
 
 def read_cifar(entry: Entry, folder: Path, train: bool) -> Raw:
-    """All files of one part, in order; for CIFAR-100 with the fine labels."""
+    """Read all files of one part, in order. For CIFAR-100 the fine labels are returned."""
     part = entry.part(train)
     limits = (COARSE_CLASSES, len(entry.classes)) if len(entry.classes) == 100 else (len(entry.classes),)
     images, labels = [], []

@@ -1,7 +1,7 @@
-"""Reading a plain or gzipped file without trusting its size.
+"""Size-limited reading of plain and gzipped data files.
 
-Everything above asks for a number of bytes known beforehand, so that a damaged header or a gzip bomb
-costs an error message and not the machine's memory.
+Callers pass the number of bytes they expect, so a damaged header or a gzip bomb raises an error instead of exhausting
+memory.
 """
 
 import gzip
@@ -16,14 +16,14 @@ __all__ = ["damaged_file_error", "find_file", "read_at_most", "require_file"]
 _CHUNK = 1 << 20
 
 
-def damaged_file_error(path: str | Path, what: str) -> DatasetError:
-    """The error for a file that is there but cannot be right."""
-    return DatasetError(f"{path}: {what}. Remove this file and get it again, for instance with download=True.")
+def damaged_file_error(path: str | Path, reason: str) -> DatasetError:
+    """Return the error for a file that exists but has wrong contents."""
+    return DatasetError(f"{path}: {reason}. Delete this file and get it again, for example with download=True.")
 
 
 def find_file(folder: Path, name: str) -> Path | None:
-    """`name` in `folder`, gzipped or plain; None when neither is there."""
-    # The gzipped one first: it carries a checksum, and an interrupted unpacking leaves it whole.
+    """Return the path of `name` in `folder`, gzipped or plain, or None if neither exists."""
+    # The gzipped file first: it has a checksum, and interrupted unpacking leaves it intact.
     for candidate in (folder / f"{name}.gz", folder / name):
         if os.path.exists(candidate):
             return candidate
@@ -31,17 +31,17 @@ def find_file(folder: Path, name: str) -> Path | None:
 
 
 def require_file(folder: Path, name: str) -> Path:
-    """The same for a file that was there a moment ago."""
+    """Return the path of a file that was found before. Raises DatasetError if it has been removed since."""
     path = find_file(folder, name)
     if path is None:
-        raise DatasetError(f"{folder / name}[.gz] is not there any more. Get the data set again with download=True.")
+        raise DatasetError(f"{folder / name}[.gz] has been removed. Get the data set again with download=True.")
     return path
 
 
 def read_at_most(path: Path, cap: int) -> bytearray:
-    """The first `cap + 1` bytes of a file, unpacked if its name ends in .gz; all of it, if it is shorter.
+    """Read up to `cap + 1` bytes of a file, decompressed if its name ends in .gz.
 
-    One byte more than allowed, so that the caller can tell "as long as it should be" from "longer".
+    The extra byte lets the caller detect a file that is too long.
 
     Raises:
         DatasetError: if the file cannot be read, or is not valid gzip.
@@ -52,9 +52,9 @@ def read_at_most(path: Path, cap: int) -> bytearray:
             while chunk := file.read(min(_CHUNK, cap + 1 - len(content))):
                 content += chunk
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise damaged_file_error(path, f"not a whole gzip file ({error})") from error
+        raise damaged_file_error(path, f"incomplete or invalid gzip file ({error})") from error
     except (OSError, ValueError) as error:
         raise DatasetError(
-            f"{path}: cannot be read ({error}). Check that it is a file and that you may read it."
+            f"{path}: cannot be read ({error}). Check that it is a file and that you have permission to read it."
         ) from error
     return content

@@ -1,4 +1,4 @@
-"""From a name to the raw arrays: find the files, download them if asked, read and check them."""
+"""Loading a data set by name, as raw arrays or as tensors on a device."""
 
 import os
 from pathlib import Path
@@ -24,17 +24,17 @@ def read(
     download: bool = False,
     progress: Progress | None = None,
 ) -> Raw:
-    """One part of a data set, exactly as its files hold it.
+    """Read the training or test part of a data set, unscaled.
 
     Args:
         name: a key of `DATASETS`.
-        root: the data root, the only one searched; without it $THRUWAY_DATA, ~/.cache/thruway/data, Debian's.
-        train: the training part, else the test part.
-        download: get it if it is not there.
-        progress: told about downloads, as (file name, bytes so far, bytes in all).
+        root: data root. Default: search $THRUWAY_DATA, ~/.cache/thruway/data and Debian's /usr/share/datasets.
+        train: if True, read the training part, otherwise the test part.
+        download: if True, download the data set if it is not found.
+        progress: called during downloads as progress(file name, bytes so far, total bytes).
     Raises:
-        ConfigError: if no data set has that name.
-        DatasetError: if it is not there, or damaged; nothing else is put in its place.
+        ConfigError: if `name` is unknown.
+        DatasetError: if the data is missing or damaged. Another data set is never used instead.
 
     >>> raw = read("digits", train=False)
     >>> raw.images.shape, raw.labels[:5].tolist()
@@ -62,22 +62,22 @@ def load(
     download: bool = False,
     progress: Progress | None = None,
 ) -> TensorSet:
-    """A data set by name, whole, as float32 images in [0, 1] on `device`.
+    """Load one part of a data set into memory, as float32 images in [0, 1] on `device`.
 
     Args:
         name: a key of `DATASETS`: digits, mnist, fashion-mnist, kmnist, emnist-<split>, cifar10, cifar100, folder.
-        root: the data root, laid out as torchvision does it. Given, it is the only one searched; without
-            it $THRUWAY_DATA, then ~/.cache/thruway/data, then Debian's /usr/share/datasets.
-        train: the training part, else the test part.
-        device: where the tensors go.
-        limit: at most so many images, taken evenly over the file, since some sets are sorted by class.
-        download: get the data set if it is not there.
-        progress: told about downloads, as (file name, bytes so far, bytes in all).
+        root: data root, in torchvision's layout. Default: search $THRUWAY_DATA, ~/.cache/thruway/data and Debian's
+            /usr/share/datasets.
+        train: if True, load the training part, otherwise the test part.
+        device: device of the tensors.
+        limit: maximum number of images. They are spread evenly over the file, since some sets are sorted by class.
+        download: if True, download the data set if it is not found.
+        progress: called during downloads as progress(file name, bytes so far, total bytes).
     Returns:
-        images (N, C, H, W), labels (N,).
+        A TensorSet with images (N, C, H, W) and labels (N,).
     Raises:
-        ConfigError: for a name that is not known, or a limit below 1.
-        DatasetError: if the data is missing or damaged, with what to do; never another data set instead.
+        ConfigError: if `name` is unknown, or `limit` is below 1.
+        DatasetError: if the data is missing or damaged. Another data set is never used instead.
 
     >>> load("digits", limit=100).labels.bincount().tolist()
     [8, 11, 10, 12, 11, 12, 7, 10, 10, 9]
@@ -89,6 +89,6 @@ def load(
     if limit is not None and limit < len(labels):
         spread = torch.arange(limit) * len(labels) // limit
         images, labels = images[spread], labels[spread]
-    # Divided before the move, so that every device gets the same bits.
+    # Scaled before the transfer, so that all devices hold the same bits.
     scaled = images.float().div_(dataset(name).top)
     return TensorSet(name, scaled.to(device), labels.to(device), raw.classes, raw.where)

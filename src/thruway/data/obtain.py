@@ -1,4 +1,4 @@
-"""From mirrors to the folder layout the readers expect."""
+"""Download and unpacking of a data set into the folder layout that the readers expect."""
 
 import os
 import shutil
@@ -19,19 +19,19 @@ __all__ = ["obtain", "unpack"]
 
 
 def obtain(entry: Entry, root: str | os.PathLike[str] | None = None, progress: Progress | None = None) -> Path:
-    """Download a data set, both parts, and unpack it where it will be found.
+    """Download both parts of a data set and unpack them below the data root.
 
     Args:
-        entry: a row of `DATASETS`.
-        root: the data root to put it in; without one $THRUWAY_DATA, else ~/.cache/thruway/data.
-        progress: called with (file name, bytes so far, bytes in all).
+        entry: an entry of `DATASETS`.
+        root: data root. Default: $THRUWAY_DATA if set, otherwise ~/.cache/thruway/data.
+        progress: called as progress(file name, bytes so far, total bytes).
     Returns:
-        The folder that holds the files.
+        The folder that contains the files.
     Raises:
-        DatasetError: if there is nothing to download, no mirror gives the files, or they cannot be written.
+        DatasetError: if there is nothing to download, no mirror delivers the files, or they cannot be written.
     """
     if not entry.remotes:
-        raise DatasetError(f"{entry.title} has nothing to download. Leave download=True out.")
+        raise DatasetError(f"{entry.title} cannot be downloaded. Omit download=True.")
     place = download_root(root)
     folder = place / entry.folders[0]
     wanted = {*entry.train.files, *entry.test.files}
@@ -43,13 +43,13 @@ def obtain(entry: Entry, root: str | os.PathLike[str] | None = None, progress: P
 
 
 def unpack(archive: Path, wanted: Collection[str], folder: Path) -> None:
-    """Take the wanted files, each plain or with .gz added, out of a .zip or .tar.gz.
+    """Extract the wanted files, plain or with suffix .gz, from a .zip or .tar.gz archive.
 
-    Only the last part of a member's name counts, so that no member can leave `folder`; links and
-    everything not asked for stay inside.
+    Only the base name of a member is used, so that no member can be written outside `folder`. Links and other members
+    are not extracted.
 
     Raises:
-        DatasetError: if the archive is damaged, lacks a file, or cannot be unpacked here.
+        DatasetError: if the archive is damaged, a file is missing from it, or it cannot be unpacked.
     """
     left = set(wanted)
     try:
@@ -65,14 +65,14 @@ def unpack(archive: Path, wanted: Collection[str], folder: Path) -> None:
         raise damaged_file_error(archive, f"cannot be unpacked ({error})") from error
     except OSError as error:
         raise DatasetError(
-            f"cannot unpack {archive} into {folder}: {error}. Make room, or choose another root."
+            f"cannot unpack {archive} into {folder}: {error}. Free some space, or choose another data root."
         ) from error
     if left:
         raise damaged_file_error(archive, f"lacks {', '.join(sorted(left))}")
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """The base name and the content of each regular file, one at a time."""
+    """Yield the base name and the content of each regular file."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as zipped:
             for info in zipped.infolist():

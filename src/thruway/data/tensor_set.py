@@ -1,6 +1,6 @@
-"""A whole data set in memory, as tensors on the device that trains.
+"""An in-memory data set: all images and labels as tensors on one device.
 
-The papers' data sets fit, and one copy at the start is cheaper than a worker process per loader.
+The data sets of the papers fit into memory, and one copy at the start is cheaper than data-loading workers.
 """
 
 import dataclasses
@@ -17,31 +17,31 @@ __all__ = ["TensorSet"]
 
 @dataclass(frozen=True, eq=False)
 class TensorSet:
-    """Images with their labels, all on one device.
+    """Images and labels on one device.
 
     >>> from thruway.data import load
     >>> test = load("digits", train=False)
-    >>> len(test), test.images.shape, test.labels[:3].tolist(), test.classes[7]
-    (382, torch.Size([382, 1, 8, 8]), [0, 1, 2], '7')
+    >>> test.labels[:3].tolist(), test.classes[7]
+    ([0, 1, 2], '7')
     """
 
     name: str
-    images: Tensor  # float32, (N, C, H, W) in [0, 1], or what standardised() and flat() make of it
+    images: Tensor  # float32, (N, C, H, W) in [0, 1]; other ranges and shapes after standardised() and flat()
     labels: Tensor  # int64, (N,)
     classes: tuple[str, ...]
-    source: str  # where it was read from
+    source: str  # folder or file it was read from
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels):
             raise DatasetError(
-                f"{self.name}: {len(self.images)} images but {len(self.labels)} labels. Each image needs one label."
+                f"{self.name}: {len(self.images)} images but {len(self.labels)} labels. The numbers must be equal."
             )
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def moments(self) -> tuple[float, float]:
-        """The mean and the standard deviation over all pixels of all images.
+        """Return the mean and the standard deviation over all pixels of all images.
 
         >>> from thruway.data import load
         >>> mean, std = load("digits").moments()
@@ -52,12 +52,12 @@ class TensorSet:
         return mean.item(), std.item()
 
     def standardised(self, mean: float | None = None, std: float | None = None) -> "TensorSet":
-        """The set with every pixel shifted by `mean` and divided by `std`, one number each for all pixels.
+        """Return a copy with images (images - mean) / std, where mean and std are scalars.
 
         Args:
-            mean, std: give the training part's `moments()` to its test part; without them, its own.
+            mean, std: default to the moments() of this set. For the test part, pass the moments() of the training part.
         Raises:
-            ConfigError: if std is not a positive number, or if all pixels are equal and none was given.
+            ConfigError: if std is not positive and finite, for example because all pixels are equal.
 
         >>> from thruway.data import load
         >>> train, test = load("digits"), load("digits", train=False)
@@ -70,12 +70,12 @@ class TensorSet:
         if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
             raise ConfigError(
                 f"cannot standardise {self.name} with mean={mean}, std={std}: both must be finite and std above 0. "
-                "Pass the moments() of a training part whose pixels differ."
+                "Pass the moments() of a training part whose pixels are not all equal."
             )
         return dataclasses.replace(self, images=(self.images - mean).div_(std))
 
     def flat(self) -> "TensorSet":
-        """The set with each image as one row, (N, C*H*W), as fully connected nets take it.
+        """Return a copy with each image flattened to one row, (N, C*H*W), for fully connected nets.
 
         >>> from thruway.data import load
         >>> load("digits").flat().images.shape
@@ -84,10 +84,10 @@ class TensorSet:
         return dataclasses.replace(self, images=self.images.flatten(1))
 
     def to(self, device: torch.device | str) -> "TensorSet":
-        """The set on another device."""
+        """Return a copy on another device."""
         return dataclasses.replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """The images and labels at `indices`, which may come from `batches()` on any device."""
-        where = indices.to(self.labels.device)
-        return self.images[where], self.labels[where]
+        """Return the images and labels at `indices`, a tensor on any device, such as a batch from `batches()`."""
+        indices = indices.to(self.labels.device)
+        return self.images[indices], self.labels[indices]
