@@ -1,9 +1,9 @@
-"""The operations of TensorSet."""
+"""The operations of TensorSet, and the one-line representations of data sets."""
 
 import pytest
 import torch
 
-from thruway.data import TensorSet, batches, load
+from thruway.data import Shapeset, TensorSet, batches, load, read, split_text
 from thruway.errors import ConfigError, DatasetError
 
 
@@ -77,3 +77,27 @@ def test_to_moves_images_and_labels():
     assert moved.images.device.type == moved.labels.device.type == "meta"
     loaded = load("digits", device="meta", limit=3)
     assert loaded.images.device.type == loaded.labels.device.type == "meta"
+
+
+def test_the_repr_of_a_data_set_is_one_short_line():
+    digits = load("digits")
+    flat = digits.standardised().flat()
+    source = "embedded in thruway (digits.npz)"
+    assert repr(digits) == f"TensorSet('digits', images=(1415, 1, 8, 8), 10 classes, source='{source}')"
+    assert repr(flat) == f"TensorSet('digits', images=(1415, 64), 10 classes, source='{source}')"
+    assert repr(digits.to("meta")).endswith(", device='meta')")
+    assert repr(read("digits")) == f"Raw(images=(1415, 1, 8, 8), 10 classes, where='{source}')"
+    text = split_text("abc\n" * 100)
+    assert repr(text).startswith("TextSet(train=360, valid=20, test=20, 4 different characters, sha256='")
+    assert "\n" not in repr(text)
+
+
+def test_the_repr_of_a_shapeset_shows_the_settings_that_are_not_defaults():
+    assert repr(Shapeset()) == "Shapeset(size=32, seed=0)"
+    pairs = Shapeset(size=64, classes=("TT", "EE"), overlap=0.2)
+    assert repr(pairs) == "Shapeset(size=64, seed=0, classes=('TT', 'EE'), overlap=0.2)"
+    assert eval(repr(pairs)) == pairs
+    assert repr(pairs.part("test", 2)) == (
+        "TensorSet('shapeset', images=(2, 1, 64, 64), 2 classes, "
+        f'source="drawn by {pairs}, starting at image 8589934592")'
+    )

@@ -22,6 +22,9 @@ class Raw:
     classes: tuple[str, ...]
     where: str  # folder or file it was read from
 
+    def __repr__(self) -> str:
+        return f"Raw(images={tuple(self.images.shape)}, {len(self.classes)} classes, where={self.where!r})"
+
 
 @dataclass(frozen=True)
 class Remote:

@@ -6,6 +6,7 @@ may overlap.
 Source: Glorot & Bengio 2010, sec. 2.1; the parameters are those of the authors' generator for Shapeset-3x2.
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,8 @@ class Shapeset:
         Glorot & Bengio 2010, sec. 2.1, and its first author's generator, repository glorotxa/Shapeset.
 
     >>> shapes = Shapeset()
+    >>> shapes
+    Shapeset(size=32, seed=0)
     >>> images, labels = shapes.images(0, 4)
     >>> images.shape, [shapes.classes[label] for label in labels]
     (torch.Size([4, 1, 32, 32]), ['T', 'TT', 'P', 'E'])
@@ -105,6 +108,15 @@ class Shapeset:
         check_fraction("swap", self.swap, "the probability of dark objects on a light background")
         check_classes(self.classes)
         check_greys(self.dark, self.light)
+
+    def __repr__(self) -> str:
+        """The size, the seed and the settings that differ from their defaults."""
+        settings = [
+            f"{field.name}={value!r}"
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) != field.default or field.name in ("size", "seed")
+        ]
+        return f"Shapeset({', '.join(settings)})"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ class TensorSet:
 
     >>> from thruway.data import load
     >>> test = load("digits", train=False)
+    >>> test
+    TensorSet('digits', images=(382, 1, 8, 8), 10 classes, source='embedded in thruway (digits.npz)')
     >>> test.labels[:3].tolist(), test.classes[7]
     ([0, 1, 2], '7')
     """
@@ -39,6 +41,13 @@ class TensorSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        device = "" if self.images.device.type == "cpu" else f", device='{self.images.device}'"
+        return (
+            f"TensorSet({self.name!r}, images={tuple(self.images.shape)}, {len(self.classes)} classes, "
+            f"source={self.source!r}{device})"
+        )
 
     def moments(self) -> tuple[float, float]:
         """Return the mean and the standard deviation over all pixels of all images.

@@ -37,6 +37,10 @@ class TextSet:
     def __len__(self) -> int:
         return len(self.train) + len(self.valid) + len(self.test)
 
+    def __repr__(self) -> str:
+        sizes = f"train={len(self.train)}, valid={len(self.valid)}, test={len(self.test)}"
+        return f"TextSet({sizes}, {len(self.alphabet)} different characters, sha256='{self.sha256[:12]}...')"
+
     def to(self, device: torch.device | str) -> "TextSet":
         """Return a copy of the text on another device."""
         train, valid, test = (part.to(device) for part in (self.train, self.valid, self.test))
