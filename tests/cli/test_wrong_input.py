@@ -105,7 +105,7 @@ def test_a_run_that_is_there_is_gone_on_with_as_it_is_or_not_at_all(capsys, empt
     capsys.readouterr()
     before = (empty_place / "done" / "report.html").stat().st_mtime_ns
     for asked, answer in (
-        (["run", *SMALL, "--out", "done"], "done already holds a run. Pass --resume to go on with it, or choose"),
+        (["run", *SMALL, "--out", "done"], "done already contains a run. Pass --resume to continue it, or choose"),
         (["run", "--resume", "done", "--points", "7"], "keeps its config, but --points 7 was given. Leave it"),
         (["run", SMALL[0], "--resume", "done", "--points", "7"], "keeps its config, but --points 7 was given."),
         (["run", "glorot2010.errors", "--resume", "done"], "holds a run of glorot2010.cost_surface, and"),

@@ -1,4 +1,4 @@
-"""Taking a run folder to write in it: its lease, its series, and nothing left of a process that was killed."""
+"""Opening a run folder for writing: its lease, its series, and the removal of files that a killed process left."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,19 +16,21 @@ __all__ = ["checked_path", "open_for_writing", "refuse_existing_run"]
 
 
 def checked_path(folder: Path) -> Path:
+    """Return `folder` as a Path. Raises RunError if it contains a NUL character."""
     if "\0" in str(folder):
-        raise RunError(f"the folder {str(folder)!r} holds a NUL character. Choose another name.")
+        raise RunError(f"the folder {str(folder)!r} contains a NUL character. Choose another name.")
     return Path(folder)
 
 
 def refuse_existing_run(folder: Path) -> None:
+    """Raise RunError if `folder` already contains a run."""
     if inside(folder, RECORD).exists():
-        raise RunError(f"{folder} already holds a run. Pass --resume to go on with it, or choose another folder.")
+        raise RunError(f"{folder} already contains a run. Pass --resume to continue it, or choose another folder.")
 
 
 @contextmanager
 def open_for_writing(folder: Path) -> Iterator[tuple[Lease, SeriesWriter]]:
-    """The right to write and the open series; given back if the block raises."""
+    """Acquire the lease of `folder` and open its series. Both are released again if the block raises."""
     with ExitStack() as stack:
         lease = Lease.acquire(folder)
         stack.callback(lease.release)
@@ -40,7 +42,7 @@ def open_for_writing(folder: Path) -> Iterator[tuple[Lease, SeriesWriter]]:
 
 
 def _remove_temporary_files(folder: Path) -> None:
-    """Remove half-written files of a process that was killed."""
+    """Remove incomplete files of a killed process."""
     for parts in ((), (CHECKPOINTS,), (CHECKPOINTS, PREVIOUS)):
-        for leftover in inside(folder, *parts).glob(f"{TEMPORARY}*"):
-            leftover.unlink()
+        for path in inside(folder, *parts).glob(f"{TEMPORARY}*"):
+            path.unlink()

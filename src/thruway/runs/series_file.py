@@ -1,12 +1,11 @@
-"""The numbers of a run on disk: one SQLite file, one writer, any number of readers at any time.
+"""The file format of a series, the logged values of a run: an SQLite file with one writer and any number of readers.
 
-    layouts(id, channels, crc)                  what the values of a frame are (JSON)
-    frames(id, step, layout, width, data, crc)  id counts 1, 2, 3 ...: a missing frame leaves a gap
+    layouts(id, channels, crc)                  the axes of the values of a frame (JSON)
+    frames(id, step, layout, width, data, crc)  ids are 1, 2, 3 ..., so a missing frame leaves a gap
 
-Write-ahead logging lets readers in while a frame is written; where it cannot work (it needs shared
-memory, which network file systems lack) SQLite falls back to its rollback journal, and so do we.
-A commit reaches the operating system, which is what survives `kill -9`; the disk itself is synced
-when the journal is folded into the file, and at the end.
+With write-ahead logging, readers are not blocked while a frame is written. It needs shared memory, which network file
+systems lack; there SQLite uses its rollback journal instead. A commit hands the data to the operating system, which is
+enough to survive `kill -9`. The disk is synced when the journal is merged into the file, and at the end.
 """
 
 import sqlite3
@@ -15,15 +14,15 @@ from urllib.parse import quote
 
 from thruway.errors import RunError
 
-__all__ = ["BROKEN", "SCHEMA", "SERIES", "check_format", "connect", "use_journal"]
+__all__ = ["READ_ERRORS", "SCHEMA", "SERIES", "check_format", "connect", "use_journal"]
 
 SERIES = "series.db"
 FORMAT = 1
-APPLICATION = 0x54485257  # "THRW": tells this file from any other SQLite file
-PATIENCE = 5.0  # seconds to wait for a reader of a rollback journal
+APPLICATION = 0x54485257  # "THRW": distinguishes the file from other SQLite files
+BUSY_TIMEOUT = 5.0  # seconds to wait for a reader, with a rollback journal
 
-# What reading a damaged file may raise: SQLite also repeats damaged names in its messages.
-BROKEN = (sqlite3.Error, UnicodeDecodeError)
+# Exceptions raised for a damaged file. SQLite repeats damaged names in its messages, which may not be valid UTF-8.
+READ_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 
 SCHEMA = f"""
 CREATE TABLE layouts(id INTEGER PRIMARY KEY, channels TEXT NOT NULL, crc INTEGER NOT NULL);
@@ -35,22 +34,22 @@ PRAGMA user_version = {FORMAT};
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """A connection without implicit transactions; `mode` is SQLite's: ro, rw or rwc."""
+    """Open a connection without implicit transactions; `mode` is that of SQLite: ro, rw or rwc."""
     return sqlite3.connect(
-        f"file:{quote(str(path.absolute()))}?mode={mode}", uri=True, isolation_level=None, timeout=PATIENCE
+        f"file:{quote(str(path.absolute()))}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT
     )
 
 
 def use_journal(connection: sqlite3.Connection) -> str:
-    """Choose the journal; returns the one that this file system allows."""
+    """Enable write-ahead logging if the file system supports it; returns the journal mode in use."""
     journal: str = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-    # In WAL a commit that was not synced may be lost with the power, never torn; a rollback journal needs the sync.
+    # With WAL, an unsynced commit can be lost in a power failure but not corrupted; a rollback journal needs the sync.
     connection.execute(f"PRAGMA synchronous = {'NORMAL' if journal == 'wal' else 'FULL'}")
     return journal
 
 
 def check_format(connection: sqlite3.Connection, path: Path) -> None:
-    """Raises RunError if the file is not a series, or one from the future."""
+    """Raise RunError if the file is not a series, or has a later format."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application != APPLICATION:

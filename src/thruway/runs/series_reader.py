@@ -1,7 +1,7 @@
-"""Reading a series: while it is written, after a crash, and past damage.
+"""Reading of a series, also while it is written, after a crash, or if it is damaged.
 
-SQLite finds a broken file structure; the checksum of each frame finds flipped values; the ids, which
-count without gaps, find frames that are missing. Nothing damaged is ever returned as a number.
+SQLite detects a damaged file structure, the checksum of each frame detects changed values, and gaps in the ids reveal
+missing frames. Damaged values are never returned.
 """
 
 import shutil
@@ -18,7 +18,7 @@ import numpy as np
 
 from thruway.errors import RunError
 from thruway.runs.frames import Channel, Layout, frame_crc, unpack
-from thruway.runs.series_file import BROKEN, check_format, connect
+from thruway.runs.series_file import READ_ERRORS, check_format, connect
 from thruway.runs.table import Table
 
 __all__ = ["Selection", "read_series"]
@@ -26,11 +26,11 @@ __all__ = ["Selection", "read_series"]
 COLUMNS = ("run", "member", "step", "site", "quantity", "value")
 INT64 = 1 << 63
 
-Row = tuple[Any, Any, Any, Any, Any, Any]  # as a frame lies in its table; a damaged one may hold anything
+Row = tuple[Any, Any, Any, Any, Any, Any]  # columns of the table `frames`; of any type if damaged
 
 
 class Selection(NamedTuple):
-    """Which numbers to read; None is all of them."""
+    """The values to read; None selects all."""
 
     members: frozenset[Any] | None = None
     sites: frozenset[Any] | None = None
@@ -45,18 +45,19 @@ class Selection(NamedTuple):
         quantity: str | Collection[str] | None,
         steps: int | slice | Collection[int] | None,
     ) -> "Selection":
-        """From what a caller may write: one value, several, a slice of steps, or None."""
+        """Create a selection from arguments that may be one value, several values, a slice of steps, or None."""
         return cls(_set(member), _set(site), _set(quantity), _step_set(steps))
 
-    def picks(self, channel: Channel) -> bool:
-        wanted = (self.members, self.sites, self.quantities)
-        return all(want is None or value in want for value, want in zip(channel, wanted, strict=True))
+    def includes(self, channel: Channel) -> bool:
+        """Return True if the channel is selected, for any step."""
+        selected = (self.members, self.sites, self.quantities)
+        return all(values is None or value in values for value, values in zip(channel, selected, strict=True))
 
 
-def _set(wanted: object) -> frozenset[Any] | None:
-    if wanted is None:
+def _set(values: object) -> frozenset[Any] | None:
+    if values is None:
         return None
-    return frozenset(wanted) if isinstance(wanted, Iterable) and not isinstance(wanted, str) else frozenset([wanted])
+    return frozenset(values) if isinstance(values, Iterable) and not isinstance(values, str) else frozenset([values])
 
 
 def _step_set(steps: int | slice | Collection[int] | None) -> range | frozenset[int]:
@@ -70,169 +71,173 @@ def _step_set(steps: int | slice | Collection[int] | None) -> range | frozenset[
 
 
 @dataclass
-class _Gathered:
-    """What the frames read so far add up to."""
+class _Result:
+    """The values of the frames read so far, and the damage found."""
 
     channels: dict[Channel, int] = field(default_factory=dict)
     steps: list[int] = field(default_factory=list)
-    places: list[np.ndarray[Any, Any]] = field(default_factory=list)  # per frame, positions in `channels`
+    positions: list[np.ndarray[Any, Any]] = field(default_factory=list)  # per frame, indices into `channels`
     values: list[np.ndarray[Any, Any]] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
 
     def table(self, run: str) -> Table:
         sizes = [len(values) for values in self.values]
         step = np.repeat(np.array(self.steps, dtype=np.int64), sizes)
-        place = np.concatenate([*self.places, np.empty(0, np.intp)])
+        position = np.concatenate([*self.positions, np.empty(0, np.intp)])
         value = np.concatenate([*self.values, np.empty(0)])
-        keep = _last_of_each(step, place)
+        keep = _last_of_each(step, position)
         if keep is not None:
-            step, place, value = step[keep], place[keep], value[keep]
+            step, position, value = step[keep], position[keep], value[keep]
         members, sites, quantities = ([channel[axis] for channel in self.channels] for axis in range(3))
         columns = {
             "run": _column([run])[np.zeros(len(step), np.intp)],
-            "member": np.array(members, dtype=np.int64)[place],
+            "member": np.array(members, dtype=np.int64)[position],
             "step": step,
-            "site": _column(sites)[place],
-            "quantity": _column(quantities)[place],
+            "site": _column(sites)[position],
+            "quantity": _column(quantities)[position],
             "value": value,
         }
         for column in columns.values():
-            column.flags.writeable = False  # so that the table need not copy millions of rows
+            column.flags.writeable = False  # so that Table does not copy millions of rows
         return Table(columns)
 
 
 def read_series(
     path: Path, run: str, selection: Selection, *, check: bool = True, salvage: bool = False
 ) -> tuple[Table, list[str]]:
-    """The chosen numbers in the order they were logged, and what was found damaged.
+    """Return the selected values in the order they were logged, and descriptions of the damage found.
 
-    A number logged again for the same member, step, site and quantity replaces the earlier one, so
-    that a run resumed from a checkpoint reads as if it had never stopped.
+    A value logged again for the same member, step, site and quantity replaces the earlier one, so that a run resumed
+    from a checkpoint reads as if it had never stopped.
 
     Args:
-        check: also search the whole file for damage outside the chosen numbers.
-        salvage: read past damage instead of raising.
+        path: the series file.
+        run: name of the run, for the run column.
+        selection: the values to read.
+        check: if True, also check the rest of the file for damage.
+        salvage: if True, skip damaged parts instead of raising an error.
     Raises:
-        RunError: naming the damage and how much can still be read.
+        RunError: if the file is damaged; the message says how much can still be read.
     """
-    found = _Gathered()
+    result = _Result()
     try:
-        with _reading(path) as connection:
+        with _open_snapshot(path) as connection:
             check_format(connection, path)
             if check:
-                found.damage += _structure(connection)
-            frames = _frames_one_by_one(connection, path) if salvage else _frames(connection, selection, check, found)
-            _gather(connection, frames, selection, found)
-    except BROKEN as error:
+                result.damage += _structural_damage(connection)
+            frames = _frames_one_by_one(connection, path) if salvage else _frames(connection, selection, check, result)
+            _read_frames(connection, frames, selection, result)
+    except READ_ERRORS as error:
         if "locked" in str(error):
-            raise RunError(f"{path} is busy: {error}. Try again when its writer has finished its flush.") from error
-        found.damage.append(str(error))
+            raise RunError(f"{path} is locked by its writer: {error}. Try again in a moment.") from error
+        result.damage.append(str(error))
     except FileNotFoundError:
-        found.damage.append("the file is missing")
-    if found.damage and not salvage:
-        more = f" and {len(found.damage) - 1} more" if len(found.damage) > 1 else ""
+        result.damage.append("the file is missing")
+    if result.damage and not salvage:
+        more = f" and {len(result.damage) - 1} more" if len(result.damage) > 1 else ""
         readable, _ = read_series(path, run, Selection(), salvage=True)
         raise RunError(
-            f"{path} is damaged: {found.damage[0]}{more}. {len(readable):,} values can still be read: "
-            "open_run(folder, salvage=True) returns them. run.json and the checkpoints are files of their own."
+            f"{path} is damaged: {result.damage[0]}{more}. {len(readable):,} values can still be read: "
+            "open_run(folder, salvage=True) returns them. run.json and the checkpoints are separate files."
         )
-    return found.table(run), found.damage
+    return result.table(run), result.damage
 
 
-def _frames(connection: sqlite3.Connection, selection: Selection, check: bool, found: _Gathered) -> Iterator[Row]:
-    """The frames that may hold chosen steps; all of them for a check, since damage may lie in the step itself."""
+def _frames(connection: sqlite3.Connection, selection: Selection, check: bool, result: _Result) -> Iterator[Row]:
+    """Return the frames that may contain selected steps. For a check, all frames: a step itself may be damaged."""
     if check:
         count, last = connection.execute("SELECT count(*), max(id) FROM frames").fetchone()
         if count != (last or 0):
-            found.damage.append(f"{(last or 0) - count} of {last} frames are missing")
+            result.damage.append(f"{(last or 0) - count} of {last} frames are missing")
         return connection.execute("SELECT * FROM frames ORDER BY id")
     steps = selection.steps
     if not steps:
         return iter(())
-    # The ends of a range are known; min() would walk through it.
+    # The ends of a range are its first and last item; min() would iterate over it.
     ends = (steps[0], steps[-1]) if isinstance(steps, range) else steps
     low, high = max(min(ends), -INT64), min(max(ends), INT64 - 1)
     return connection.execute("SELECT * FROM frames WHERE step BETWEEN ? AND ? ORDER BY id", (low, high))
 
 
 def _frames_one_by_one(connection: sqlite3.Connection, path: Path) -> Iterator[Row]:
-    """Every frame that can be reached, asked for by id, so that one broken page costs its own frames only."""
+    """Yield every readable frame, queried by id, so that a damaged page affects only its own frames."""
     journal = path.with_name(path.name + "-wal")
-    most = (path.stat().st_size + (journal.stat().st_size if journal.exists() else 0)) // 16  # no frame is smaller
-    for identity in range(1, most + 1):
+    max_id = (path.stat().st_size + (journal.stat().st_size if journal.exists() else 0)) // 16  # no frame is smaller
+    for identity in range(1, max_id + 1):
         try:
             row = connection.execute("SELECT * FROM frames WHERE id = ?", (identity,)).fetchone()
-        except BROKEN:
+        except READ_ERRORS:
             continue
         if row is not None:
             yield row
 
 
-def _gather(connection: sqlite3.Connection, frames: Iterator[Row], selection: Selection, found: _Gathered) -> None:
-    layouts = _layouts(connection, selection, found)
+def _read_frames(connection: sqlite3.Connection, frames: Iterator[Row], selection: Selection, result: _Result) -> None:
+    """Check the frames and append their selected values to `result`."""
+    layouts = _layouts(connection, selection, result)
     for identity, step, layout_id, width, data, crc in frames:
         layout = layouts.get(layout_id)
         if layout is None:
-            found.damage.append(f"frame {identity} has no layout")
+            result.damage.append(f"frame {identity} has no layout")
             continue
         try:
             intact = frame_crc(identity, step, width, data, layout.crc) == crc and len(data) == width * layout.size
-        except Exception:  # a field of the wrong type: whatever it is, it is not what was written
+        except Exception:  # a field has the wrong type
             intact = False
         if not intact:
-            found.damage.append(f"frame {identity} does not match its checksum")
+            result.damage.append(f"frame {identity} does not match its checksum")
             continue
-        if len(layout.chosen) and step in selection.steps:
+        if len(layout.selected) and step in selection.steps:
             values = unpack(data, width)
-            found.steps.append(step)
-            found.places.append(layout.places)
-            found.values.append(values if len(layout.chosen) == layout.size else values[layout.chosen])
+            result.steps.append(step)
+            result.positions.append(layout.positions)
+            result.values.append(values if len(layout.selected) == layout.size else values[layout.selected])
 
 
-class _Known(NamedTuple):
-    """A layout on disk, and which of its values were chosen."""
+class _StoredLayout(NamedTuple):
+    """A layout read from the file, and its selected values."""
 
     size: int
     crc: int
-    chosen: np.ndarray[Any, Any]  # positions in the frame
-    places: np.ndarray[Any, Any]  # the same values' positions among all channels
+    selected: np.ndarray[Any, Any]  # indices of the selected values in the frame
+    positions: np.ndarray[Any, Any]  # indices of the same values in `_Result.channels`
 
 
-def _layouts(connection: sqlite3.Connection, selection: Selection, found: _Gathered) -> dict[int, _Known]:
-    known = {}
+def _layouts(connection: sqlite3.Connection, selection: Selection, result: _Result) -> dict[int, _StoredLayout]:
+    layouts = {}
     for identity, text, crc in connection.execute("SELECT id, CAST(channels AS BLOB), crc FROM layouts ORDER BY id"):
         try:
             if zlib.crc32(text) != crc:
                 raise ValueError
             layout = Layout.from_json(text)
         except (ValueError, TypeError, RecursionError):
-            found.damage.append(f"layout {identity} does not match its checksum")
+            result.damage.append(f"layout {identity} does not match its checksum")
             continue
-        picked = [(at, channel) for at, channel in enumerate(layout.channels()) if selection.picks(channel)]
-        places = [found.channels.setdefault(channel, len(found.channels)) for _, channel in picked]
-        chosen = np.array([at for at, _ in picked], dtype=np.intp)
-        known[identity] = _Known(layout.size, crc, chosen, np.array(places, dtype=np.intp))
-    return known
+        channels = [(index, channel) for index, channel in enumerate(layout.channels()) if selection.includes(channel)]
+        positions = [result.channels.setdefault(channel, len(result.channels)) for _, channel in channels]
+        selected = np.array([index for index, _ in channels], dtype=np.intp)
+        layouts[identity] = _StoredLayout(layout.size, crc, selected, np.array(positions, dtype=np.intp))
+    return layouts
 
 
-def _structure(connection: sqlite3.Connection) -> list[str]:
-    """What SQLite itself finds wrong with the file."""
+def _structural_damage(connection: sqlite3.Connection) -> list[str]:
+    """Return the problems reported by SQLite's own check of the file structure."""
     try:
         lines = [str(line) for (line,) in connection.execute("PRAGMA quick_check(3)")]
-    except BROKEN as error:
+    except READ_ERRORS as error:
         return [str(error)]
     return [] if lines == ["ok"] else [" ".join(line.split()) for line in lines]
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that sees one moment of the file, also where nothing may be written beside it."""
+def _open_snapshot(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a connection with a consistent view of the file, also on read-only media."""
     if not path.is_file():
         raise FileNotFoundError(path)
     with ExitStack() as stack:
         connection = stack.enter_context(closing(connect(path, "ro")))
-        if not _answers(connection):
-            # A run that was killed leaves its journal, which SQLite cannot use on read-only media; a copy it can.
+        if not _is_readable(connection):
+            # A killed run leaves its journal, which SQLite cannot use on read-only media, so a copy is opened.
             copy = Path(stack.enter_context(tempfile.TemporaryDirectory()), path.name)
             for suffix in ("", "-wal"):
                 if (part := path.with_name(path.name + suffix)).exists():
@@ -242,7 +247,7 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-def _answers(connection: sqlite3.Connection) -> bool:
+def _is_readable(connection: sqlite3.Connection) -> bool:
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.OperationalError as error:
@@ -252,10 +257,10 @@ def _answers(connection: sqlite3.Connection) -> bool:
     return True
 
 
-def _last_of_each(step: np.ndarray[Any, Any], place: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
-    """Positions of the last value of each (step, channel), in order; None when there are no two of any."""
-    order = np.lexsort((place, step))  # stable: equal keys stay in the order they were logged
-    same = (step[order][1:] == step[order][:-1]) & (place[order][1:] == place[order][:-1])
+def _last_of_each(step: np.ndarray[Any, Any], position: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+    """Return the indices of the last value of each (step, channel), in order, or None if there are no duplicates."""
+    order = np.lexsort((position, step))  # stable: equal keys stay in the order they were logged
+    same = (step[order][1:] == step[order][:-1]) & (position[order][1:] == position[order][:-1])
     if not same.any():
         return None
     return np.sort(order[np.append(~same, True)])
