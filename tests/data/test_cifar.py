@@ -37,7 +37,7 @@ def test_a_wrong_length_is_refused(tmp_path, change, complaint):
     path = tmp_path / "data_batch_1.bin"
     path.write_bytes(bytes(10 * 3073 + change))
     with pytest.raises(
-        DatasetError, match=rf"data_batch_1.bin: should be 10 records of 3073 bytes = 30730, {complaint}"
+        DatasetError, match=rf"data_batch_1.bin: should have 10 records of 3073 bytes = 30730, {complaint}"
     ):
         read_cifar_binary(path, count=10)
 
@@ -52,7 +52,7 @@ def test_labels_out_of_range_are_refused(tmp_path, name, offset, value, allowed)
     content = bytearray(path.read_bytes())
     content[offset] = value
     path.write_bytes(content)
-    with pytest.raises(DatasetError, match=f"holds label {value}, allowed: 0 to {allowed}"):
+    with pytest.raises(DatasetError, match=f"contains label {value}, allowed: 0 to {allowed}"):
         read_cifar(entry, tmp_path, train=False)
 
 

@@ -138,7 +138,7 @@ def small_pair(tmp_path):
 def test_labels_out_of_range_are_refused(tmp_path):
     entry, _images, labels = small_pair(tmp_path)
     labels.write_bytes(labels.read_bytes()[:-1] + bytes([10]))
-    with pytest.raises(DatasetError, match="t10k-labels-idx1-ubyte: holds label 10, allowed: 0 to 9"):
+    with pytest.raises(DatasetError, match="t10k-labels-idx1-ubyte: contains label 10, allowed: 0 to 9"):
         read_idx_pair(entry, tmp_path, train=False)
 
 
@@ -148,5 +148,5 @@ def test_images_and_labels_must_have_the_same_number(tmp_path):
     entry, _images, labels = small_pair(tmp_path)
     entry = dataclasses.replace(entry, test=dataclasses.replace(entry.test, counts=(10, 7)))
     labels.write_bytes(idx_bytes(np.zeros(7, dtype=np.uint8)))
-    with pytest.raises(DatasetError, match="holds 7 labels, but t10k-images-idx3-ubyte holds 10 images"):
+    with pytest.raises(DatasetError, match="contains 7 labels, but t10k-images-idx3-ubyte contains 10 images"):
         read_idx_pair(entry, tmp_path, train=False)

@@ -131,7 +131,7 @@ def test_a_member_cannot_leave_its_folder(tmp_path, name, pack):
 
 def test_a_link_is_not_followed(tmp_path):
     tar_of(tmp_path / "set.tar.gz", [("a.bin", None)])
-    with pytest.raises(DatasetError, match=r"set\.tar\.gz: lacks a\.bin"):
+    with pytest.raises(DatasetError, match=r"set\.tar\.gz: is missing a\.bin"):
         unpack(tmp_path / "set.tar.gz", {"a.bin"}, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 

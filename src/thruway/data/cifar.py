@@ -39,7 +39,7 @@ def read_cifar_binary(path: str | Path, count: int, label_bytes: int = 1) -> tup
     content = read_at_most(path, count * record)
     if len(content) != count * record:
         got = f"only {len(content)}" if len(content) < count * record else "more"
-        raise damaged_file_error(path, f"should be {count} records of {record} bytes = {count * record}, has {got}")
+        raise damaged_file_error(path, f"should have {count} records of {record} bytes = {count * record}, has {got}")
     records = torch.frombuffer(content, dtype=torch.uint8).view(count, record)
     return records[:, label_bytes:].reshape(count, *_IMAGE), records[:, :label_bytes]
 
@@ -54,7 +54,7 @@ def read_cifar(entry: Entry, folder: Path, train: bool) -> Raw:
         pixels, marks = read_cifar_binary(path, part.counts[0] // len(part.files), len(limits))
         for column, limit in enumerate(limits):
             if (worst := int(marks[:, column].max())) >= limit:
-                raise damaged_file_error(path, f"holds label {worst}, allowed: 0 to {limit - 1}")
+                raise damaged_file_error(path, f"contains label {worst}, allowed: 0 to {limit - 1}")
         images.append(pixels)
         labels.append(marks[:, -1])
     return Raw(torch.cat(images), torch.cat(labels).long(), entry.classes, str(folder))

@@ -75,10 +75,12 @@ def read_idx_pair(entry: Entry, folder: Path, train: bool) -> Raw:
     labels = read_idx(labels_at, part.counts)
     if len(labels) != len(images):
         raise damaged_file_error(
-            labels_at, f"holds {len(labels)} labels, but {images_at.name} holds {len(images)} images"
+            labels_at, f"contains {len(labels)} labels, but {images_at.name} contains {len(images)} images"
         )
     if int(labels.max()) >= len(entry.classes):
-        raise damaged_file_error(labels_at, f"holds label {int(labels.max())}, allowed: 0 to {len(entry.classes) - 1}")
+        raise damaged_file_error(
+            labels_at, f"contains label {int(labels.max())}, allowed: 0 to {len(entry.classes) - 1}"
+        )
     return Raw(images.view(-1, channels, height, width), labels.long(), entry.classes, str(folder))
 
 

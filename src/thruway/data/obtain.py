@@ -51,12 +51,12 @@ def unpack(archive: Path, wanted: Collection[str], folder: Path) -> None:
     Raises:
         DatasetError: if the archive is damaged, a file is missing from it, or it cannot be unpacked.
     """
-    left = set(wanted)
+    missing = set(wanted)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in _members(archive):
-            if name.removesuffix(".gz") in left:
-                left.discard(name.removesuffix(".gz"))
+            if name.removesuffix(".gz") in missing:
+                missing.discard(name.removesuffix(".gz"))
                 part = folder / f"{name}.part"
                 with open(part, "wb") as file:
                     shutil.copyfileobj(content, file, 1 << 20)
@@ -67,8 +67,8 @@ def unpack(archive: Path, wanted: Collection[str], folder: Path) -> None:
         raise DatasetError(
             f"cannot unpack {archive} into {folder}: {error}. Free some space, or choose another data root."
         ) from error
-    if left:
-        raise damaged_file_error(archive, f"lacks {', '.join(sorted(left))}")
+    if missing:
+        raise damaged_file_error(archive, f"is missing {', '.join(sorted(missing))}")
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:

@@ -68,8 +68,8 @@ class Shapeset:
     Args:
         size: height and width in pixels, 4 to 1024. `scale` must fit; its default does for sizes of at least 10.
         seed: seed of the random numbers.
-        classes: classes to draw, in the order of the labels, written as strings of keys of `KINDS`. `shape_classes()`
-            lists the classes for given kinds and numbers of objects.
+        classes: classes to draw, in the order of the labels, each a string with one letter per object: T (triangle), P
+            (parallelogram), E (ellipse). `shape_classes()` lists the classes for given kinds and numbers of objects.
         scale: smallest and largest diameter, as a fraction of the image size.
         overlap: largest fraction of an object that the objects above it may hide, at least 0 and below 1. With three or
             more objects, their fractions are added.

@@ -36,7 +36,7 @@ def shape_classes(kinds: str = "TPE", counts: Sequence[int] = (1, 2)) -> tuple[s
     """List all classes of the given kinds and numbers of objects, in the order of the labels.
 
     Args:
-        kinds: letters, keys of `KINDS`.
+        kinds: letters: T (triangle), P (parallelogram), E (ellipse).
         counts: numbers of objects per image.
     Raises:
         ConfigError: if a letter or a number is invalid.
