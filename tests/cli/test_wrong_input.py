@@ -50,7 +50,7 @@ def test_data_that_is_not_there(name, capsys, empty_place):
     printed = said(capsys)
     for answer in (
         "MNIST (training part) was not found. Searched: nowhere",
-        ", in a command --download;",
+        "with download=True or --download;",
         "--data-root",
     ):
         assert answer in printed
@@ -91,11 +91,11 @@ SMALL = ["glorot2010.cost_surface", "--points", "5", "--draws", "1", "--seeds", 
 def test_folders_that_cannot_be_used(capsys, empty_place):
     (empty_place / "file").write_text("mine")
     assert main(["run", *SMALL, "--out", "file"]) == 1
-    assert said(capsys).endswith("file cannot be made: File exists. Choose another folder.")
+    assert said(capsys).endswith("file cannot be created: File exists. Choose another folder.")
     assert main(["run", *SMALL, "--out", "file/below"]) == 1
-    assert "file/below cannot be made: Not a directory. Choose another folder." in said(capsys)
+    assert "file/below cannot be created: Not a directory. Choose another folder." in said(capsys)
     assert main(["run", "--resume", "file"]) == 1
-    assert said(capsys).endswith("Not a directory. Check the folder; a run folder holds run.json.")
+    assert said(capsys).endswith("Not a directory. Check the folder; a run folder contains run.json.")
     assert main(["run", "--resume", "none"]) == 1
     assert "none/run.json does not exist. Check the folder" in said(capsys)
 

@@ -54,9 +54,7 @@ def not_found_error(entry: Entry, train: bool, root: str | os.PathLike[str] | No
     options = []
     if entry.remotes:
         megabytes = sum(remote.size for remote in entry.remotes) / 1e6
-        options.append(
-            f"download it ({megabytes:.0f} MB, to {download_root(root)}) with download=True or the flag --download"
-        )
+        options.append(f"download it ({megabytes:.0f} MB, to {download_root(root)}) with download=True or --download")
     if entry.package:
         remark = "" if root is None else " and omit the data root"
         options.append(f"on Debian, apt install {entry.package}{remark}")
