@@ -1,6 +1,6 @@
-"""Run every benchmark and write benchmarks/results.md. Takes about a quarter of an hour on two cores.
+"""Run all benchmarks and write benchmarks/results.md. Takes about a quarter of an hour on two cores.
 
-python -m benchmarks [name ...]     only these; the table is then printed, not written
+python -m benchmarks [name ...]     runs only the named benchmarks and prints the table instead
 """
 
 import platform
@@ -17,14 +17,15 @@ BENCHMARKS = stack.BENCHMARKS | conv.BENCHMARKS | shapeset.BENCHMARKS | watching
 HEAD = """\
 # Benchmarks
 
-Written by `make bench`; ratios of interleaved calls in one process, 2 threads, if a row says no other. A ratio is the
-median over rounds, with the quartiles behind it. "Eager" is the textbook layer, two `Linear`s and five pointwise
-calls, in a net with a plain first layer and a linear head; a step is zero_grad, forward, cross-entropy, backward and
-SGD with momentum. "Watched" rows compare a step inside `watch(model)` with default quantities to the same step without.
+Written by `make bench`. Unless a row says otherwise, a value is the ratio of the times of interleaved calls in one
+process with 2 threads: the median over rounds, followed by the quartiles. "Eager" is a net of textbook layers, two
+`Linear`s and five pointwise calls each, with a plain first layer and a linear head. A step is zero_grad, forward,
+cross-entropy, backward and SGD with momentum. "Watched" rows compare a step inside `watch(model)` with default
+quantities to the same step without.
 
 {machine}
 
-| what | bar | measured | |
+| benchmark | target | measured | |
 | --- | --- | --- | --- |
 """
 
@@ -43,4 +44,5 @@ def main(names: list[str]) -> None:
         Path(__file__).with_name("results.md").write_text(HEAD.format(machine=machine) + "\n".join(rows) + "\n")
 
 
-main(sys.argv[1:])
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""The bar of the convolutional highway layer, and a population of convolutional nets."""
+"""Benchmarks of the convolutional highway layer and of a population of convolutional nets."""
 
 import json
 import statistics
@@ -17,11 +17,11 @@ from thruway.nn import HighwayConv2d
 from thruway.train import SGD, Population, keep_freed_memory
 
 CHANNELS, SIDE, BATCH = 32, 32, 64
-BAR = 1.4
+TARGET = 1.4
 
 
 class TextbookHighwayConv(nn.Module):
-    """The layer as it is usually written: two convolutions and five pointwise calls."""
+    """The usual implementation of the layer: two convolutions and five pointwise calls."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class TextbookHighwayConv(nn.Module):
 
 
 def step_of(layer: nn.Module, memory_format: torch.memory_format) -> Callable[[], None]:
-    """A training step of a layer inside a net: zero_grad, forward, backward with dL/dx, SGD with momentum."""
+    """Return a training step of an inner layer: zero_grad, forward, backward including dL/dx, SGD with momentum."""
     layer = layer.to(memory_format=memory_format)
     generator = torch.Generator().manual_seed(0)
     x, g = (torch.randn(BATCH, CHANNELS, SIDE, SIDE, generator=generator) for _ in range(2))
@@ -44,19 +44,19 @@ def step_of(layer: nn.Module, memory_format: torch.memory_format) -> Callable[[]
 
     def step() -> None:
         optimizer.zero_grad()
-        entered = x.detach().requires_grad_()
-        layer(entered).backward(g)
+        inputs = x.detach().requires_grad_()
+        layer(inputs).backward(g)
         optimizer.step()
 
     return step
 
 
 def single_layer() -> Iterator[Row]:
-    """The layer against the textbook, taking turns in processes of their own.
+    """The layer compared with the textbook layer, interleaved, in several processes.
 
-    What a step costs beside its arithmetic is up to the C library: whether it hands blocks of 8 and 16 MB back to the
-    system after every step is settled early in a process and differs from one to the next. Hence several of them,
-    and rows in which nothing is handed back.
+    The cost of a step beyond its arithmetic depends on the C library. Whether it returns blocks of 8 and 16 MB to the
+    system after every step is determined early in a process and differs between processes. Therefore several processes
+    are measured, with additional rows in which no memory is returned.
     """
     name = f"`HighwayConv2d` step, {CHANNELS} channels, {SIDE}x{SIDE}, batch {BATCH}, against the textbook"
     cases = {
@@ -65,7 +65,7 @@ def single_layer() -> Iterator[Row]:
         ", both channels last": (3, ["channels_last"]),
         ", both channels last, after `keep_freed_memory()`": (3, ["channels_last", "keep"]),
     }
-    for said, (processes, options) in cases.items():
+    for suffix, (processes, options) in cases.items():
         command = [sys.executable, "-m", "benchmarks.conv", *options]
         runs = [
             json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
@@ -73,51 +73,51 @@ def single_layer() -> Iterator[Row]:
         ]
         ratios, milliseconds = [sorted(column) for column in zip(*runs, strict=True)]
         middle = statistics.median(ratios)
-        bar, mark = (f">= {BAR}x", verdict(middle >= BAR)) if not said else ("", "")
+        target, mark = (f">= {TARGET}x", verdict(middle >= TARGET)) if not suffix else ("", "")
         spread = f"{ratios[0]:.2f}-{ratios[-1]:.2f} in {processes} processes"
-        yield name + said, bar, f"{middle:.2f}x ({spread}); {statistics.median(milliseconds):.0f} ms", mark
+        yield name + suffix, target, f"{middle:.2f}x ({spread}); {statistics.median(milliseconds):.0f} ms", mark
     yield from alone()
 
 
 def alone() -> Iterator[Row]:
-    """What is left of a step where nothing is handed back, and what that saves a process with one of the layers."""
+    """Time of the convolutions of a step alone, and of a step in a process with only one of the layers."""
     name = f"{CHANNELS} channels, {SIDE}x{SIDE}, batch {BATCH}"
-    took = _median_of(["convolutions", "2", "keep"])
-    yield f"the convolutions of that step alone, {name}, after `keep_freed_memory()`", "", f"{took:.0f} ms", ""
+    milliseconds = _median_of(["convolutions", "2", "keep"])
+    yield f"the convolutions of that step alone, {name}, after `keep_freed_memory()`", "", f"{milliseconds:.0f} ms", ""
     for layer in ("layer", "textbook"):
         for threads in ("1", "2"):
             before, after = (_median_of([layer, threads, *keep]) for keep in ([], ["keep"]))
             what = "`HighwayConv2d`" if layer == "layer" else "the textbook layer"
-            told = f"a step of {what} alone in a process, {name}, {threads} thread{'s' * (threads == '2')}"
-            yield f"{told}, before and after `keep_freed_memory()`", "", f"{before:.0f} ms, {after:.0f} ms", ""
+            row = f"a step of {what} alone in a process, {name}, {threads} thread{'s' * (threads == '2')}"
+            yield f"{row}, before and after `keep_freed_memory()`", "", f"{before:.0f} ms, {after:.0f} ms", ""
 
 
 def _median_of(options: list[str], processes: int = 3) -> float:
-    """Milliseconds: the median over fresh processes."""
+    """Return the median milliseconds over several new processes."""
     command = [sys.executable, "-m", "benchmarks.conv", "alone", *options]
     runs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(processes)]
     return statistics.median(float(run) for run in runs)
 
 
 def _milliseconds(what: str, threads: int) -> float:
-    """The median step of one layer, or of the convolutions that the layer makes."""
+    """Return the median time of a step of one layer, or of the convolutions in it."""
     torch.set_num_threads(threads)
     if what == "convolutions":
         x, g = torch.randn(BATCH, CHANNELS, SIDE, SIDE), torch.randn(BATCH, 2 * CHANNELS, SIDE, SIDE)
         layer = nn.Conv2d(CHANNELS, 2 * CHANNELS, 3, padding=1)
 
         def step() -> None:
-            entered = x.detach().requires_grad_()
-            layer(entered).backward(g)
+            inputs = x.detach().requires_grad_()
+            layer(inputs).backward(g)
 
     else:
-        made = HighwayConv2d(CHANNELS, 3) if what == "layer" else TextbookHighwayConv(CHANNELS)
-        step = step_of(made, torch.contiguous_format)
+        built = HighwayConv2d(CHANNELS, 3) if what == "layer" else TextbookHighwayConv(CHANNELS)
+        step = step_of(built, torch.contiguous_format)
     return 1e3 * statistics.median(interleaved({"": step}, rounds=50, warm_up=10)[""])
 
 
 def in_this_process(options: list[str]) -> tuple[float, float]:
-    """(median of textbook / layer, median milliseconds of the layer)."""
+    """Return (median of textbook / layer, median milliseconds of the layer)."""
     torch.set_num_threads(2)
     memory_format = torch.channels_last if "channels_last" in options else torch.contiguous_format
     steps = {
@@ -129,7 +129,7 @@ def in_this_process(options: list[str]) -> tuple[float, float]:
 
 
 def population(members: int = 8) -> Iterator[Row]:
-    """One step of several small nets at once against as many steps of one."""
+    """One step of a population of small nets, compared with the same number of steps of one net."""
 
     def net(seed: int) -> nn.Module:
         weights = torch.Generator().manual_seed(seed)

@@ -1,11 +1,11 @@
-"""The bars of the dissection, on a CIFAR ResNet-110: lesions, the gradient by path length, the intact pass.
+"""Benchmarks of the dissection on a CIFAR ResNet-110: lesions, the gradient by path length, the intact forward pass.
 
-Lesions: every module left out in turn, over 2,000 images, against the textbook: forward hooks that give back what
-went in, so that each module is still computed and every lesion is a whole pass. The two take turns, batch by batch,
-and must agree in every single prediction.
+Lesions: each module is skipped in turn, on 2,000 images, compared with the usual implementation: forward hooks that
+return the input, so that each module is still computed and every lesion needs a full forward pass. The two alternate
+batch by batch, and all predictions must agree.
 
-python -m benchmarks.dissecting --nnsight     against nnsight's .skip instead, where nnsight is installed:
-                                              in an environment of its own, 0.8.1 was the version compared
+python -m benchmarks.dissecting --nnsight     compare with nnsight's .skip instead; needs nnsight,
+                                              in a separate environment; 0.8.1 was used
 """
 
 import sys
@@ -25,18 +25,18 @@ DEPTH = 110
 IMAGES = 2_000
 BATCH = 125
 SIZE = 32
-BAR = 1.8
-PATH_BAR = 60
-INTACT_BAR = 1.05
+TARGET = 1.8
+PATH_TARGET = 60
+INTACT_TARGET = 1.05
 
 
 def trained_like(depth: int = DEPTH) -> ResNet:
-    """A net of the published form; only its weights are random, which costs and saves no time."""
+    """Return the published architecture with random weights, which do not affect the time."""
     net = resnet(depth, generator=torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for module in net.modules():
-            # As after training: running statistics that are not 0 and 1.
+            # Running statistics other than 0 and 1, as after training.
             if isinstance(module, nn.BatchNorm2d):
                 assert module.running_mean is not None
                 assert module.running_var is not None
@@ -46,7 +46,7 @@ def trained_like(depth: int = DEPTH) -> ResNet:
 
 
 def batches(images: int = IMAGES, batch: int = BATCH) -> Iterator[tuple[Tensor, Tensor]]:
-    """Noise in the form of CIFAR-10."""
+    """Yield batches of random images and labels in the format of CIFAR-10."""
     generator = torch.Generator().manual_seed(2)
     for _ in range(images // batch):
         x = torch.randn(batch, 3, SIZE, SIZE, generator=generator)
@@ -55,7 +55,7 @@ def batches(images: int = IMAGES, batch: int = BATCH) -> Iterator[tuple[Tensor, 
 
 @torch.no_grad()
 def with_hooks(net: ResNet, x: Tensor, target: Tensor) -> list[Tensor]:
-    """Which examples are wrong, with each module's output replaced by its shortcut."""
+    """Return the misclassified examples, intact and with each module's output replaced by its shortcut."""
     wrong = [net(x).argmax(1) != target]
     for module in net.blocks:
 
@@ -72,7 +72,7 @@ def with_hooks(net: ResNet, x: Tensor, target: Tensor) -> list[Tensor]:
 
 
 def with_nnsight(net: ResNet) -> Callable[[Tensor, Tensor], list[Tensor]]:
-    """The same with nnsight: each module's computation is skipped."""
+    """Return a function that does the same with nnsight, which skips the computation of each module."""
     from nnsight import NNsight  # type: ignore[import-not-found, unused-ignore]
 
     model = NNsight(net)
@@ -91,7 +91,7 @@ def with_nnsight(net: ResNet) -> Callable[[Tensor, Tensor], list[Tensor]]:
 
 
 def with_thruway(d: Dissection, x: Tensor, target: Tensor) -> list[Tensor]:
-    """The same by delete_each."""
+    """Return the misclassified examples computed by delete_each."""
     found = d.delete_each(Error([(x, target)]), resamples=1)
     assert found.scores is not None
     assert found.intact_scores is not None
@@ -99,53 +99,53 @@ def with_thruway(d: Dissection, x: Tensor, target: Tensor) -> list[Tensor]:
 
 
 def compared(
-    rival: Callable[[Tensor, Tensor], list[Tensor]], d: Dissection, images: int
+    other: Callable[[Tensor, Tensor], list[Tensor]], d: Dissection, images: int
 ) -> tuple[list[float], list[float], int]:
-    """Seconds per batch of the rival and of ours, and in how many predictions they differ."""
+    """Return the seconds per batch of the other implementation and of ours, and the number of different predictions."""
     slow: list[float] = []
     fast: list[float] = []
     differ = 0
     for x, target in batches(images):
         answers: list[list[Tensor]] = []
-        for seconds, way in ((slow, rival), (fast, lambda x, target: with_thruway(d, x, target))):
+        for seconds, method in ((slow, other), (fast, lambda x, target: with_thruway(d, x, target))):
             started = time.perf_counter()
-            answers.append(way(x, target))
+            answers.append(method(x, target))
             seconds.append(time.perf_counter() - started)
         differ += sum(int((a != b).sum()) for a, b in zip(*answers, strict=True))
     return slow, fast, differ
 
 
 def lesions(name: str = "forward hooks", images: int = IMAGES) -> Iterator[Row]:
-    """All single deletions against a rival."""
+    """All single deletions, compared with another implementation."""
     net = trained_like()
-    rival = with_nnsight(net) if name == "nnsight .skip" else lambda x, target: with_hooks(net, x, target)
+    other = with_nnsight(net) if name == "nnsight .skip" else lambda x, target: with_hooks(net, x, target)
     x, _ = next(batches())
     d = dissect(net, x)
-    d.without(0)(x[:1])  # both have run once
-    slow, fast, differ = compared(rival, d, images)
+    d.without(0)(x[:1])  # warm-up
+    slow, fast, differ = compared(other, d, images)
     low, middle, high = ratio(slow, fast) if len(slow) > 1 else (slow[0] / fast[0],) * 3
     total = sum(slow) / sum(fast)
     yield (
         f"deleting each of {len(d.branches)} modules of a ResNet-{DEPTH}, {images:,} images of {SIZE} x {SIZE} in "
         f"batches of {BATCH}, against {name}; predictions that differ: {differ}",
-        f">= {BAR}x, 0 differ",
+        f">= {TARGET}x, 0 differ",
         f"{middle:.2f}x ({low:.2f}-{high:.2f}), {sum(fast):.0f} s",
-        verdict(middle >= BAR and total >= BAR and differ == 0),
+        verdict(middle >= TARGET and total >= TARGET and differ == 0),
     )
 
 
 def paths(images: int = 8, rounds: int = 4) -> Iterator[Row]:
-    """The exact gradient by path length, against autograd's backward pass to the input."""
+    """The exact gradient by path length, compared with autograd's backward pass to the input."""
     net = trained_like().requires_grad_(False)
     x, target = (each[:images] for each in next(batches()))
     d = dissect(net, x)
     backward: list[float] = []
     exact: list[float] = []
     for number in range(1 + rounds):
-        seen = x.clone().requires_grad_()
-        loss = nn.functional.cross_entropy(net(seen), target)
+        inputs = x.clone().requires_grad_()
+        loss = nn.functional.cross_entropy(net(inputs), target)
         started = time.perf_counter()
-        (full,) = torch.autograd.grad(loss, seen)
+        (full,) = torch.autograd.grad(loss, inputs)
         between = time.perf_counter()
         found = d.path_gradients(nn.functional.cross_entropy, x, target, where="input")
         if number:
@@ -156,28 +156,28 @@ def paths(images: int = 8, rounds: int = 4) -> Iterator[Row]:
     yield (
         f"exact gradient by path length, ResNet-{DEPTH}, {images} images of {SIZE} x {SIZE}, all its forward and "
         f"backward work, in plain backward passes to the input; its sum against autograd's gradient: {error:.0e}",
-        f"<= {PATH_BAR}, error <= 1e-5",
+        f"<= {PATH_TARGET}, error <= 1e-5",
         f"{middle:.1f} ({low:.1f}-{high:.1f})",
-        verdict(middle <= PATH_BAR and error <= 1e-5),
+        verdict(middle <= PATH_TARGET and error <= 1e-5),
     )
 
 
 @torch.no_grad()
 def intact(images: int = 8, rounds: int = 30) -> Iterator[Row]:
-    """A pass through the dissection with nothing left out, against the bare model's."""
+    """A forward pass through the dissection without lesions, compared with that of the bare model."""
     net = trained_like()
     x, _ = (each[:images] for each in next(batches()))
     whole = dissect(net, x).without()
     if not torch.equal(whole(x), net(x)):
-        raise RuntimeError("the dissection with nothing left out gave other numbers than the model.")
+        raise RuntimeError("the dissection without lesions gave other outputs than the model.")
     seconds = interleaved({"bare": lambda: net(x), "intact": lambda: whole(x)}, rounds)
     low, middle, high = ratio(seconds["intact"], seconds["bare"])
     yield (
         f"a pass through the dissection with nothing left out / the bare ResNet-{DEPTH}, {images} images of "
         f"{SIZE} x {SIZE}",
-        f"<= {INTACT_BAR}x",
+        f"<= {INTACT_TARGET}x",
         f"{middle:.3f}x ({low:.3f}-{high:.3f})",
-        verdict(middle <= INTACT_BAR),
+        verdict(middle <= INTACT_TARGET),
     )
 
 
@@ -190,6 +190,6 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Any]]] = {
 
 if __name__ == "__main__":
     torch.set_num_threads(2)
-    shown = int(next((word for word in sys.argv[1:] if word.isdigit()), IMAGES))
-    for row in lesions("nnsight .skip" if "--nnsight" in sys.argv else "forward hooks", shown):
+    images = int(next((word for word in sys.argv[1:] if word.isdigit()), IMAGES))
+    for row in lesions("nnsight .skip" if "--nnsight" in sys.argv else "forward hooks", images):
         print("| " + " | ".join(row) + " |")

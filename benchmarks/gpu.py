@@ -1,6 +1,6 @@
-"""The bars that need a GPU. Run by hand on a machine that has one; writes benchmarks/gpu.md.
+"""Benchmarks that need a GPU. To be run by hand on a machine with a GPU; writes benchmarks/gpu.md.
 
-python -m benchmarks.gpu [--device cpu]     on the CPU a short rehearsal: small sizes, nothing is written
+python -m benchmarks.gpu [--device cpu]     on the CPU, a short test run with small sizes that writes nothing
 """
 
 import argparse
@@ -24,18 +24,18 @@ from thruway.train import SGD, Population
 HEAD = """\
 # Benchmarks on a GPU
 
-Written by `python -m benchmarks.gpu`: ratios of interleaved calls in one process, each waited for; the median over
-rounds and the quartiles. Textbook and step are those of results.md.
+Written by `python -m benchmarks.gpu`: ratios of the times of interleaved, synchronised calls in one process; the median
+over rounds and the quartiles. The textbook layer and the step are those of results.md.
 
 {machine}
 
-| what | bar | measured | |
+| benchmark | target | measured | |
 | --- | --- | --- | --- |
 """
 
 
 class Timing:
-    """Interleaved seconds of calls on one device, each waited for."""
+    """Timer of interleaved calls on one device, each followed by a synchronisation."""
 
     def __init__(self, device: torch.device, rounds: int) -> None:
         self.device, self.rounds = device, rounds
@@ -57,7 +57,7 @@ class Timing:
         return seconds
 
     def recorded(self, call: Callable[[], object]) -> Callable[[], object]:
-        """The call as a CUDA graph, so that only the device's own time is left."""
+        """Record the call as a CUDA graph, so that only the time of the device is measured."""
         if self.device.type != "cuda":
             return call
         side = torch.cuda.Stream(self.device)
@@ -72,7 +72,7 @@ class Timing:
         return graph.replay
 
 
-def _said(found: tuple[float, float, float]) -> str:
+def _format_ratio(found: tuple[float, float, float]) -> str:
     return f"{found[1]:.2f}x ({found[0]:.2f}-{found[2]:.2f})"
 
 
@@ -88,6 +88,7 @@ def _step_of(net: nn.Module, x: Tensor, y: Tensor) -> Callable[[], None]:
 
 
 def single_step(timing: Timing) -> Iterator[Row]:
+    """One training step of a 50-layer stack, compared with eager and compiled textbook nets."""
     x, y = (each.to(timing.device) for each in batch())
     nets = {"eager": textbook_net(DEPTH), "compiled": textbook_net(DEPTH), "stack": stack_net(DEPTH)}
     steps: dict[str, Callable[[], object]] = {}
@@ -95,15 +96,15 @@ def single_step(timing: Timing) -> Iterator[Row]:
         placed = net.to(timing.device)
         steps[name] = _step_of(torch.compile(placed) if name == "compiled" else placed, x, y)  # type: ignore[arg-type]
     seconds = timing(steps)
-    for rival, bar in (("eager", 8), ("compiled", 2)):
-        found = ratio(seconds[rival], seconds["stack"])
-        name = f"`HighwayStack` step, 50 layers, width 50, batch 100, against {rival}"
-        yield name, f">= {bar}x", _said(found), verdict(found[1] >= bar)
+    for other, target in (("eager", 8), ("compiled", 2)):
+        found = ratio(seconds[other], seconds["stack"])
+        name = f"`HighwayStack` step, 50 layers, width 50, batch 100, against {other}"
+        yield name, f">= {target}x", _format_ratio(found), verdict(found[1] >= target)
     pair = {name: _passes_of(nets[name], x, y) for name in ("eager", "stack")}
     recorded = {name: timing.recorded(passes) for name, passes in pair.items()}
     seconds = timing(recorded)
     found = ratio(seconds["eager"], seconds["stack"])
-    yield "the same two nets forward and back, each recorded as a CUDA graph", "", _said(found), ""
+    yield "the same two nets forward and back, each recorded as a CUDA graph", "", _format_ratio(found), ""
 
 
 def _passes_of(net: nn.Module, x: Tensor, y: Tensor) -> Callable[[], object]:
@@ -111,7 +112,7 @@ def _passes_of(net: nn.Module, x: Tensor, y: Tensor) -> Callable[[], object]:
 
 
 def wide(timing: Timing, width: int, depth: int = 10, size: int = 256) -> Iterator[Row]:
-    """A wide stack's forward and backward pass against the products alone, both as CUDA graphs."""
+    """Forward and backward pass of a wide stack, compared with its matrix products alone, both as CUDA graphs."""
     stack = HighwayStack(width, depth).to(timing.device)
     x, g = (torch.randn(size, width, device=timing.device) for _ in range(2))
     weight, features, both = (
@@ -121,46 +122,52 @@ def wide(timing: Timing, width: int, depth: int = 10, size: int = 256) -> Iterat
     )
 
     def step() -> None:
-        entered = x.detach().requires_grad_()
-        torch.autograd.grad(stack(entered), (entered, *stack.parameters()), g)
+        inputs = x.detach().requires_grad_()
+        torch.autograd.grad(stack(inputs), (inputs, *stack.parameters()), g)
 
     many = torch.randn(depth, 2 * width, size, device=timing.device)
-    inputs = torch.randn(depth, width, size, device=timing.device)
+    states = torch.randn(depth, width, size, device=timing.device)
 
     def products() -> None:
         for w in weight.unbind(0):
             torch.mm(w, features)
         for w in weight.unbind(0):
             torch.mm(w.mT, both)
-        torch.bmm(many, inputs.mT)  # as a stack holds its states
+        torch.bmm(many, states.mT)  # in the memory layout of the states of a stack
 
     seconds = timing({"stack": timing.recorded(step), "products": timing.recorded(products)})
     found = ratio(seconds["stack"], seconds["products"])
     name = f"`HighwayStack` forward and back, {depth} layers, width {width}, batch {size}, against its products alone"
-    yield name, "<= 1.15x", _said(found), verdict(found[1] <= 1.15)
+    yield name, "<= 1.15x", _format_ratio(found), verdict(found[1] <= 1.15)
 
 
 def population(timing: Timing, members: int) -> Iterator[Row]:
-    """The random search of highway2015.depth: its nets at once against one by one in the textbook's eager calls."""
+    """The random search of highway2015.depth as a population, compared with eager textbook nets one by one."""
     x, y = (each.to(timing.device) for each in batch())
     nets = Population([stack_net(DEPTH).to(timing.device) for _ in range(members)], [SGD(0.01, 0.9)] * members)
     step = _step_of(textbook_net(DEPTH).to(timing.device), x, y)
     seconds = timing({"one by one": lambda: [step() for _ in range(members)], "population": partial(nets.step, x, y)})
     found = ratio(seconds["one by one"], seconds["population"])
-    yield f"population of {members} such nets against one by one", ">= 20x", _said(found), verdict(found[1] >= 20)
+    yield (
+        f"population of {members} such nets against one by one",
+        ">= 20x",
+        _format_ratio(found),
+        verdict(found[1] >= 20),
+    )
 
 
 def convolution(timing: Timing) -> Iterator[Row]:
+    """Forward and backward pass of the convolutional highway layer, compared with the textbook layer."""
     x, g = (torch.randn(IMAGES, CHANNELS, SIDE, SIDE, device=timing.device) for _ in range(2))
 
     def step_of(layer: nn.Module) -> Callable[[], object]:
-        placed, entered = layer.to(timing.device), x.clone().requires_grad_()
-        return lambda: torch.autograd.grad(placed(entered), (entered, *placed.parameters()), g)
+        placed, inputs = layer.to(timing.device), x.clone().requires_grad_()
+        return lambda: torch.autograd.grad(placed(inputs), (inputs, *placed.parameters()), g)
 
     seconds = timing({"textbook": step_of(TextbookHighwayConv(CHANNELS)), "layer": step_of(HighwayConv2d(CHANNELS, 3))})
     found = ratio(seconds["textbook"], seconds["layer"])
     name = f"`HighwayConv2d` forward and back, {CHANNELS} channels, {SIDE}x{SIDE}, batch {IMAGES}, against the textbook"
-    yield name, "", _said(found), ""
+    yield name, "", _format_ratio(found), ""
 
 
 def main() -> None:
@@ -169,8 +176,8 @@ def main() -> None:
     device = torch.device(parser.parse_args().device)
     is_real = device.type == "cuda"
     timing = Timing(device, rounds=50 if is_real else 3)
-    HighwayStack(5, 3).to(device)(torch.ones(2, 5, device=device))  # the first use of all, as a user's
-    kernels = "own kernels" if gpu_kernels(torch.ones(1, device=device)) is not None else "torch's calls alone"
+    HighwayStack(5, 3).to(device)(torch.ones(2, 5, device=device))  # the first use, which selects the kernels
+    kernels = "own kernels" if gpu_kernels(torch.ones(1, device=device)) is not None else "no own kernels"
     what = torch.cuda.get_device_name(device) if is_real else cpu()
     precision = torch.get_float32_matmul_precision()
     machine = f"{what}, torch {torch.__version__}, {kernels}, float32 products in {precision} precision."

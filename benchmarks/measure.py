@@ -1,4 +1,4 @@
-"""Measuring: interleaved timings, live bytes, import time; on which machine."""
+"""Measurement functions: interleaved timings, peak memory, import time, and the name of the processor."""
 
 import json
 import platform
@@ -14,7 +14,7 @@ import torch
 
 
 def interleaved(steps: Mapping[str, Callable[[], None]], rounds: int = 40, warm_up: int = 5) -> dict[str, list[float]]:
-    """Seconds of each call, the candidates taking strict turns: the machine's noise hits all of them alike."""
+    """Time the candidates in strict alternation, so that noise affects all alike; returns the seconds of each call."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(warm_up + rounds):
         for name, step in steps.items():
@@ -26,14 +26,14 @@ def interleaved(steps: Mapping[str, Callable[[], None]], rounds: int = 40, warm_
 
 
 def ratio(slow: list[float], fast: list[float]) -> tuple[float, float, float]:
-    """(lower quartile, median, upper quartile) of slow/fast, round by round."""
+    """Return (lower quartile, median, upper quartile) of slow/fast per round."""
     pairs = sorted(s / f for s, f in zip(slow, fast, strict=True))
     low, middle, high = statistics.quantiles(pairs, n=4)
     return low, middle, high
 
 
 def peak_bytes(step: Callable[[], None], standing: int) -> int:
-    """The most bytes of tensors alive at once during one step, `standing` of which were there before it."""
+    """Return the peak of allocated tensor bytes during one step; `standing` bytes were allocated before it."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         step()
     with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +49,7 @@ def peak_bytes(step: Callable[[], None], standing: int) -> int:
 
 
 def import_seconds(statement: str, runs: int = 7) -> float:
-    """Median seconds that a fresh interpreter takes for `statement`."""
+    """Return the median seconds that `statement` takes in a new interpreter."""
     code = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
     return statistics.median(
         float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
@@ -58,7 +58,7 @@ def import_seconds(statement: str, runs: int = 7) -> float:
 
 
 def cpu() -> str:
-    """What the processor calls itself."""
+    """Return the model name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

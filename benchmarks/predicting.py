@@ -1,7 +1,7 @@
-"""How well deletions are foretold from one forward and one backward pass, on nets that a study has trained.
+"""Benchmark of the predicted deletions: accuracy and time, on trained nets of a run.
 
 thruway run veit2016.lesion --scale laptop --out RUN
-python -m benchmarks.predicting RUN      the rank correlations of predicted and measured changes of the test loss
+python -m benchmarks.predicting RUN      prints rank correlations of predicted and measured changes of the test loss
 """
 
 import sys
@@ -20,12 +20,12 @@ from thruway.runs import open_run
 
 EXAMPLES = 1000
 BATCH = 250
-BAR = 0.8
+TARGET = 0.8
 ROUNDS = 5
 
 
 def seconds(d: Dissection, batches: list[tuple[Tensor, Tensor]]) -> tuple[list[float], list[float]]:
-    """Of a prediction, and of the forward and backward passes of the same batches; they take turns."""
+    """Return the seconds of predictions, and of forward and backward passes of the same batches, interleaved."""
     predicted: list[float] = []
     plain: list[float] = []
     for _ in range(1 + ROUNDS):
@@ -40,7 +40,7 @@ def seconds(d: Dissection, batches: list[tuple[Tensor, Tensor]]) -> tuple[list[f
 
 
 def rows(folder: Path) -> Iterator[Row]:
-    """A row per residual net of the run, then what a prediction costs."""
+    """Yield one row per residual net of the run, and one with the relative time of a prediction."""
     reader = open_run(folder)
     for name, kept in STUDIES[reader.name].nets(reader).items():
         if "-resnet-" not in name:
@@ -54,9 +54,9 @@ def rows(folder: Path) -> Iterator[Row]:
         yield (
             f"{kept.about}: rank correlation of {len(d.branches)} predicted and measured changes of the loss on "
             f"{len(x):,} test images, to first order; with the curvature that the same pass shows",
-            f">= {BAR}",
+            f">= {TARGET}",
             f"{first:.2f}; {curved:.2f}",
-            f"{verdict(first >= BAR)}; {verdict(curved >= BAR)}",
+            f"{verdict(first >= TARGET)}; {verdict(curved >= TARGET)}",
         )
     low, middle, high = ratio(*seconds(d, batches))
     yield (

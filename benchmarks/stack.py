@@ -1,4 +1,4 @@
-"""The bars of the foundation: the fused stack and the population."""
+"""Benchmarks of the fused stack, populations, memory and import time."""
 
 import gc
 import itertools
@@ -34,19 +34,19 @@ def _times(values: tuple[float, float, float]) -> str:
 
 
 def single_step() -> Iterator[Row]:
-    """One training step of a 50-layer stack against eager, and eager under torch.compile."""
+    """One training step of a 50-layer stack, compared with eager and compiled textbook nets."""
     for activation in ("relu", "tanh"):
         eager, compiled = textbook_net(DEPTH, activation), torch.compile(textbook_net(DEPTH, activation))
         steps = {"eager": stepper(eager), "compiled": stepper(compiled), "stack": stepper(stack_net(DEPTH, activation))}
         seconds = interleaved(steps, rounds=100)
-        for rival, bar in (("eager", 2.5), ("compiled", 1.5)):
-            found = ratio(seconds[rival], seconds["stack"])
-            name = f"`HighwayStack` step, 50 layers, width 50, batch 100, {activation}, against {rival}"
-            yield name, f">= {bar}x", _times(found), verdict(found[1] >= bar)
+        for other, target in (("eager", 2.5), ("compiled", 1.5)):
+            found = ratio(seconds[other], seconds["stack"])
+            name = f"`HighwayStack` step, 50 layers, width 50, batch 100, {activation}, against {other}"
+            yield name, f">= {target}x", _times(found), verdict(found[1] >= target)
 
 
 def population(members: int = 40) -> Iterator[Row]:
-    """One step of 40 nets at once against 40 steps of one net."""
+    """One step of a population of 40 nets, compared with 40 steps of one net."""
     for activation in ("relu", "tanh"):
         nets = Population([stack_net(DEPTH, activation) for _ in range(members)], [SGD(0.01, 0.9)] * members)
         together, step = partial(nets.step, *batch()), stepper(textbook_net(DEPTH, activation))
@@ -63,7 +63,7 @@ def population(members: int = 40) -> Iterator[Row]:
 
 
 def memory() -> Iterator[Row]:
-    """The most tensor bytes alive in a training step, parameters, gradients and momentum included."""
+    """Peak of tensor bytes in a training step, including parameters, gradients and momentum."""
 
     def peak(net: nn.Module) -> int:
         step = stepper(net)
@@ -76,10 +76,12 @@ def memory() -> Iterator[Row]:
     eager = peak(textbook_net(500))
     for recompute in ("auto", False):
         share = peak(stack_net(500, recompute=recompute)) / eager
-        what = "as it comes (recomputes from 200 layers on)" if recompute == "auto" else "with recompute=False"
-        bar, mark = ("<= 0.6x", verdict(share <= 0.6)) if recompute == "auto" else ("", "")
+        what = (
+            "with default settings (recomputes from 200 layers on)" if recompute == "auto" else "with recompute=False"
+        )
+        target, mark = ("<= 0.6x", verdict(share <= 0.6)) if recompute == "auto" else ("", "")
         name = f"peak memory of a `HighwayStack` step at depth 500 {what} against eager ({eager / 1e6:.0f} MB)"
-        yield name, bar, f"{share:.2f}x", mark
+        yield name, target, f"{share:.2f}x", mark
     depths = (128, 512, 2048)
     extra = []
     for depth in depths:
@@ -99,10 +101,10 @@ def memory() -> Iterator[Row]:
 
 
 def thousand_layers(epochs: int = 10) -> Iterator[Row]:
-    """A 1,000-layer highway stack on the digits; gates start 0.1 % open.
+    """A 1,000-layer highway stack trained on the digits, with gates initially 0.1 % open.
 
-    The start matters: with gates 2 % open (bias -4, learning rate 0.02) the loss stayed at 2.3 for ten epochs,
-    since almost nothing of the input is carried through a thousand layers.
+    The initialisation matters: with gates 2 % open (bias -4, learning rate 0.02) the loss stayed at 2.3 for ten epochs,
+    since almost none of the input is carried through a thousand layers.
     """
     rng = torch.Generator().manual_seed(0)
     train = load("digits").standardised().flat()
@@ -120,8 +122,8 @@ def thousand_layers(epochs: int = 10) -> Iterator[Row]:
             optimizer.step()
             losses.append(loss.item())
         means.append(sum(losses) / len(losses))
-    took = time.perf_counter() - started
-    found = f"loss {means[0]:.2f} in epoch 1, {means[-1]:.2g} in epoch {epochs}, {took:.0f} s"
+    seconds = time.perf_counter() - started
+    found = f"loss {means[0]:.2f} in epoch 1, {means[-1]:.2g} in epoch {epochs}, {seconds:.0f} s"
     yield (
         "a 1,000-layer highway stack trains on digits",
         "loss falls, in minutes",
@@ -131,7 +133,7 @@ def thousand_layers(epochs: int = 10) -> Iterator[Row]:
 
 
 def importing() -> Iterator[Row]:
-    """What `import thruway` adds to `import torch`."""
+    """Import time of thruway beyond that of torch."""
     extra = import_seconds("import torch, thruway") - import_seconds("import torch")
     yield "`import thruway` beyond `import torch`", "<= 0.3 s", f"{extra:.2f} s", verdict(extra <= 0.3)
 

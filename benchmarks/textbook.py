@@ -1,4 +1,4 @@
-"""The highway net as it is usually written: two Linear layers and five pointwise calls per layer."""
+"""The usual implementation of a highway net: two Linear layers and five pointwise calls per layer."""
 
 import torch
 from torch import Tensor, nn
@@ -7,6 +7,8 @@ INPUTS, WIDTH, CLASSES, BATCH = 64, 50, 10, 100
 
 
 class TextbookHighway(nn.Module):
+    """One highway layer."""
+
     def __init__(self, width: int, activation: str) -> None:
         super().__init__()
         self.transform, self.gate = nn.Linear(width, width), nn.Linear(width, width)
@@ -29,7 +31,7 @@ def batch() -> tuple[Tensor, Tensor]:
 
 
 def stepper(net: nn.Module):
-    """A training step: zero_grad, forward, cross-entropy, backward, SGD with momentum."""
+    """Return a training step: zero_grad, forward, cross-entropy, backward, SGD with momentum."""
     optimizer, (x, y) = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9), batch()
 
     def step() -> None:

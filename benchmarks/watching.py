@@ -1,8 +1,8 @@
-"""The bars of watching: what it adds to a step, what it changes, how often the host waits.
+"""Benchmarks of watching: time per step, unchanged results, and host synchronisations.
 
-Watched and bare nets are twins of equal weights that take strict turns, step by step. At every 10th step the
-ratio is of ten steps together, one of which is sampled. Against other tools: watching_rivals.py; memory over
-10,000 steps of a thousand layers: watching_memory.py.
+A watched and a bare net of equal weights alternate step by step. When every 10th step is recorded, the ratio is that of
+ten steps together, one of which is recorded. watching_comparison.py compares with other tools, and watching_memory.py
+measures the memory over 10,000 steps of a thousand layers.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ from benchmarks.watching_nets import CASES, Case, Twin
 from thruway.watching import Trace, watch
 
 FREQUENCIES = (1, 10)
-EVERY_TENTH_BAR = 1.05
+EVERY_TENTH_TARGET = 1.05
 
 
 def in_groups(seconds: list[float], size: int) -> list[float]:
-    """Sums of `size` neighbours; what is left over at the end is dropped."""
+    """Return sums over groups of `size` consecutive values; an incomplete group at the end is dropped."""
     return [sum(seconds[i : i + size]) for i in range(0, len(seconds) - size + 1, size)]
 
 
@@ -34,20 +34,20 @@ def how_often(every: int) -> str:
 
 
 def spread(found: tuple[float, float, float]) -> str:
-    """Median and quartiles of a ratio."""
+    """Format the median and quartiles of a ratio."""
     return f"{found[1]:.3f}x ({found[0]:.3f}-{found[2]:.3f})"
 
 
 def check_alive(trace: Trace, steps: int) -> None:
-    """A watch that ended early would look wonderfully cheap."""
+    """Raise RuntimeError if watching ended early, which would make it look fast."""
     if trace.failure is not None or not trace.sites:
-        raise RuntimeError(f"the watch that was timed has failed: {trace!r}, {trace.failure!r}.")
+        raise RuntimeError(f"watching has failed during the benchmark: {trace!r}, {trace.failure!r}.")
     if len(trace.steps) * trace.kept_every < steps:
-        raise RuntimeError(f"{steps} steps should have been sampled, the trace has {len(trace.steps)}.")
+        raise RuntimeError(f"{steps} steps should have been recorded, the trace has {len(trace.steps)}.")
 
 
 def step_ratios(case: Case, rounds: int = 200) -> Iterator[Row]:
-    """Watched against bare steps, default quantities at every site: outputs and the gradients with respect to them."""
+    """Watched compared with bare steps, with default quantities of all outputs and their gradients."""
     warm_up = max(FREQUENCIES)
     bare, *watched = case.twins(1 + len(FREQUENCIES))
     with contextlib.ExitStack() as block:
@@ -57,24 +57,24 @@ def step_ratios(case: Case, rounds: int = 200) -> Iterator[Row]:
     for every, trace in zip(FREQUENCIES, traces, strict=True):
         check_alive(trace, (rounds + warm_up) // every)
         found = ratio(in_groups(seconds[how_often(every)], every), in_groups(seconds["bare"], every))
-        bar = case.bar if every == 1 else EVERY_TENTH_BAR
+        target = case.target if every == 1 else EVERY_TENTH_TARGET
         aim = f", aim {case.aim}x" if every == 1 and case.aim else ""
         name = f"watched / bare step, {how_often(every)}, {case.what} ({len(trace.sites)} sites)"
-        yield name, f"<= {bar}x{aim}", spread(found), verdict(found[1] <= bar)
+        yield name, f"<= {target}x{aim}", spread(found), verdict(found[1] <= target)
 
 
-# What it changes
+# Unchanged results
 
 
 def state(twin: Twin) -> list[Tensor]:
-    """Parameters, their gradients, buffers and momenta."""
+    """Return parameters, their gradients, buffers and momenta."""
     gradients = [p.grad for p in twin.net.parameters() if p.grad is not None]
     momenta = [s["momentum_buffer"] for s in twin.optimizer.state.values()]
     return [*twin.net.parameters(), *gradients, *twin.net.buffers(), *momenta]
 
 
 def differing(a: list[Tensor], b: list[Tensor]) -> int:
-    """How many tensors differ in any bit."""
+    """Return the number of tensors that differ in any bit."""
 
     def is_same(x: Tensor, y: Tensor) -> bool:
         return (x.dtype, x.shape) == (y.dtype, y.shape) and torch.equal(x.view(torch.uint8), y.view(torch.uint8))
@@ -83,7 +83,7 @@ def differing(a: list[Tensor], b: list[Tensor]) -> int:
 
 
 def unchanged(steps: int = 50) -> Iterator[Row]:
-    """Twins after `steps` steps, one of them watched with everything on."""
+    """State of two equal nets after `steps` steps, one of them watched with all quantities."""
     differ = tensors = 0
     rng = torch.get_rng_state()
     for case in CASES.values():
@@ -106,14 +106,14 @@ def unchanged(steps: int = 50) -> Iterator[Row]:
     )
 
 
-# How often the host waits for the device
+# Host synchronisations
 
 _WAITS = ("cpu", "item", "tolist", "nonzero", "__bool__", "__float__", "__int__", "__index__")
 
 
 @contextlib.contextmanager
 def host_reads() -> Iterator[list[str]]:
-    """The calls on tensors, of any device, that hand their numbers to Python."""
+    """Record calls of tensor methods, on any device, that return values to Python."""
     calls: list[str] = []
 
     def counted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -131,29 +131,29 @@ def host_reads() -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def cuda_waits() -> Iterator[list[str]]:
-    """The operations for which CUDA makes the host wait, by its own account."""
+    """Record operations that synchronise with the GPU, as reported by CUDA's sync debug mode."""
     calls: list[str] = []
-    with warnings.catch_warnings(record=True) as heard:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
             yield calls
         finally:
             torch.cuda.set_sync_debug_mode("default")
-            calls += [str(w.message) for w in heard if "synchronizing" in str(w.message)]
+            calls += [str(w.message) for w in caught if "synchronizing" in str(w.message)]
 
 
 def waits_per_step(case: Case, device: str, steps: int = 10) -> float:
-    """Host waits per sampled step beyond those of a bare step, parameters and updates watched too."""
+    """Return host synchronisations per recorded step beyond those of a bare step, with all quantities."""
     bare, watched = case.twins(2, device)
     counting = cuda_waits if device == "cuda" else host_reads
     counts = []
     watcher = watch(watched.net, optimizer=watched.optimizer)
-    # On the CPU a look at the numbers costs no wait, and watching takes it; counted are the formulas of CUDA.
+    # On the CPU, reading values is free and watching does so; this selects the code path of CUDA.
     watcher._collector._careful = True
     with watcher as trace:
         for twin in (bare, watched):
-            twin.step()  # what a first step sets up is not repeated
+            twin.step()  # excludes one-time setup
             with counting() as calls:
                 for _ in range(steps):
                     twin.step()
@@ -163,16 +163,16 @@ def waits_per_step(case: Case, device: str, steps: int = 10) -> float:
 
 
 def waits() -> Iterator[Row]:
-    """Host synchronisations per sampled step."""
+    """Host synchronisations per recorded step."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     counts = {name: waits_per_step(case, device) for name, case in CASES.items()}
     how = (
-        "as counted by torch.cuda's synchronisation warnings"
+        "counted by torch.cuda's synchronisation warnings"
         if device == "cuda"
-        else "no GPU here: calls that hand numbers to Python, counted on the CPU with the formulas that CUDA takes"
+        else "no GPU available: calls that return values to Python, counted on the CPU with the code path of CUDA"
     )
     found = ", ".join(f"{count:g} ({name})" for name, count in counts.items())
-    yield f"host synchronisations per sampled step ({how})", "1", found, verdict(all(c == 1 for c in counts.values()))
+    yield f"host synchronisations per recorded step ({how})", "1", found, verdict(all(c == 1 for c in counts.values()))
 
 
 BENCHMARKS: dict[str, Callable[[], Iterator[Row]]] = {

@@ -1,12 +1,12 @@
-"""Watching a thousand layers for ten thousand steps: does the memory of the process stay flat, and how long it takes.
+"""Benchmark of the memory of watching: a thousand layers for ten thousand steps.
 
 python -m benchmarks.watching_memory [stack | layers] [--steps 10000] [--every 1] [--megabytes 256]
 
-`stack` is a HighwayStack of a thousand layers (ten minutes and more), `layers` are as many layers of two `Linear`s,
-each heard on its own (an hour and more). The trace fills the
-memory it may use and then lets go of every second step, so that its use swings between half of it and all of it:
-flat means that the second half of the run peaks no higher than the first. For a shorter run allow it fewer
-megabytes, or it will not be filled in the first half; then no verdict is given.
+`stack` is a HighwayStack of a thousand layers (more than ten minutes), `layers` is the same number of layers of two
+`Linear`s, each watched separately (more than an hour). When the trace reaches its memory limit, it drops every other
+step, so its size varies between half of the limit and the limit. The memory counts as flat if the peak in the second
+half of the run is no higher than in the first. For shorter runs, lower the limit, so that it is reached in the first
+half; otherwise no verdict is given.
 """
 
 import argparse
@@ -29,8 +29,8 @@ from thruway.nn import HighwayStack
 from thruway.watching import Trace, watch
 
 DEPTH, WIDTH, BATCH = 1000, 8, 16
-LOOK_EVERY = 500
-HEADROOM = 1.02  # malloc keeps what was freed in pieces: some swing is no growth
+SAMPLE_EVERY = 500  # steps between two measurements of the memory
+TOLERANCE = 1.02  # fragmentation of freed memory causes some variation
 
 
 def layers_net() -> nn.Sequential:
@@ -45,7 +45,7 @@ NETS: dict[str, Callable[[], nn.Sequential]] = {"stack": stack_net, "layers": la
 
 
 def resident_bytes() -> int:
-    """Of this process, now; where the system does not tell, the most it ever had."""
+    """Return the resident memory of this process; on systems that do not report it, its maximum so far."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
@@ -57,44 +57,44 @@ def resident_bytes() -> int:
 
 @dataclass(frozen=True)
 class Course:
-    """Resident bytes through a run, as (step, bytes), and whether the trace was full by its middle."""
+    """Resident memory during a run, as (step, bytes), and whether the limit was reached in the first half."""
 
-    looks: list[tuple[int, int]]
+    samples: list[tuple[int, int]]
     was_full: bool
     seconds: float
 
     def peaks(self) -> tuple[int, int]:
-        """The most in the first half of the looks and in the second."""
-        sizes = [size for _, size in self.looks]
+        """Return the peaks in the first and in the second half."""
+        sizes = [size for _, size in self.samples]
         return max(sizes[: len(sizes) // 2]), max(sizes[len(sizes) // 2 :])
 
     def is_flat(self) -> bool:
         first, second = self.peaks()
-        return second <= HEADROOM * first
+        return second <= TOLERANCE * first
 
 
-def follow(net: str, steps: int, every: int, megabytes: int, tell: Callable[[str], None] = lambda _: None) -> Course:
-    """Train and watch, looking at the memory some twenty times or every 500 steps."""
+def measure(net: str, steps: int, every: int, megabytes: int, log: Callable[[str], None] = lambda _: None) -> Course:
+    """Train and watch, and measure the memory about twenty times or every 500 steps."""
     twin = Twin(NETS[net](), random_batch(BATCH, WIDTH))
-    looks, was_full = [], False
-    gap = min(LOOK_EVERY, max(1, steps // 20))
+    samples, was_full = [], False
+    interval = min(SAMPLE_EVERY, max(1, steps // 20))
     started = time.perf_counter()
     with watch(twin.net, every, optimizer=twin.optimizer, memory=megabytes << 20) as trace:
         for number in range(1, steps + 1):
             twin.step()
-            if number % gap == 0:
-                looks.append((number, resident_bytes()))
-                tell(f"step {number:6}  {looks[-1][1] / 1e6:7.1f} MB  one step kept of {trace.kept_every}")
+            if number % interval == 0:
+                samples.append((number, resident_bytes()))
+                log(f"step {number:6}  {samples[-1][1] / 1e6:7.1f} MB  one step kept of {trace.kept_every}")
             if number == steps // 2:
                 was_full = trace.kept_every > 1
-    check_seen(trace)
-    return Course(looks, was_full, time.perf_counter() - started)
+    check_alive(trace)
+    return Course(samples, was_full, time.perf_counter() - started)
 
 
-def check_seen(trace: Trace) -> None:
-    """A watch that ended early would stay flat for certain."""
+def check_alive(trace: Trace) -> None:
+    """Raise RuntimeError if watching ended early, which would keep the memory flat."""
     if trace.failure is not None or len(trace.sites) < DEPTH:
-        raise RuntimeError(f"the watch has failed: {trace!r}, {trace.failure!r}.")
+        raise RuntimeError(f"watching has failed: {trace!r}, {trace.failure!r}.")
 
 
 def memory(
@@ -102,10 +102,10 @@ def memory(
     steps: int = 10_000,
     every: int = 1,
     megabytes: int = 256,
-    tell: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Row]:
-    """Memory of the process in the first and in the second half of a long run."""
-    course = follow(net, steps, every, megabytes, tell)
+    """Peak memory of the process in the first and in the second half of a long run."""
+    course = measure(net, steps, every, megabytes, log)
     first, second = course.peaks()
     what = {"layers": f"{DEPTH:,} highway layers of two `Linear`s", "stack": f"a {DEPTH:,}-layer `HighwayStack`"}[net]
     yield (
@@ -125,12 +125,12 @@ def main() -> None:
     parser.add_argument("net", nargs="?", default="stack", choices=NETS)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--every", type=int, default=1)
-    parser.add_argument("--megabytes", type=int, default=256, help="memory that the trace may use")
+    parser.add_argument("--megabytes", type=int, default=256, help="memory limit of the trace")
     parser.add_argument("--threads", type=int, default=2)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    tell = partial(print, flush=True)
-    for row in memory(given.net, given.steps, given.every, given.megabytes, tell):
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    log = partial(print, flush=True)
+    for row in memory(arguments.net, arguments.steps, arguments.every, arguments.megabytes, log):
         print("| " + " | ".join(row) + " |")
 
 

@@ -1,4 +1,4 @@
-"""The nets whose watching is timed, as people write them, and a training step of each."""
+"""The nets of the watching benchmarks, in usual implementations, and their training steps."""
 
 import copy
 from collections.abc import Callable
@@ -14,13 +14,13 @@ Batch = tuple[Tensor, Tensor]
 
 
 class TanhMLP(nn.Module):
-    """50 layers of width 256; tanh is a function in its code, which no module hook hears."""
+    """50 layers of width 256; tanh is a function call, which module hooks do not see."""
 
     def __init__(self, width: int = 256) -> None:
         super().__init__()
         layers = [nn.Linear(width, width) for _ in range(DEPTH)]
         self.layers, self.head = nn.ModuleList(layers), nn.Linear(width, CLASSES)
-        # Glorot's scheme: with torch's own, next to nothing of the gradient reaches the input, and nobody trains that.
+        # Glorot's scheme: with torch's default, the gradient has vanished at the input, which is not realistic.
         for layer in layers:
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -32,7 +32,7 @@ class TanhMLP(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions with batch norm; relu and the add are in its code."""
+    """Two convolutions with batch norm; relu and the addition are function calls."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -57,12 +57,12 @@ def random_batch(*shape: int) -> Batch:
 
 @dataclass(frozen=True)
 class Case:
-    """A net, its batch, and how many times a bare step a watched one may take when every step is sampled."""
+    """A net, its batch, and the target ratio of a watched to a bare step when every step is recorded."""
 
     what: str
     build: Callable[[], nn.Module]
     batch: Callable[[], Batch]
-    bar: float
+    target: float
     aim: float | None = None
 
     def net(self) -> nn.Module:
@@ -71,14 +71,14 @@ class Case:
             return self.build()
 
     def twins(self, count: int, device: str = "cpu") -> list["Twin"]:
-        """Nets of equal weights, each with an optimizer of its own."""
+        """Return nets of equal weights, each with its own optimizer."""
         net, (x, y) = self.net().to(device), self.batch()
         return [Twin(copy.deepcopy(net), (x.to(device), y.to(device))) for _ in range(count)]
 
 
 @dataclass
 class Twin:
-    """A net in training: `step` is zero_grad, forward, cross-entropy, backward and SGD with momentum."""
+    """A net with an optimizer: `step` is zero_grad, forward, cross-entropy, backward and SGD with momentum."""
 
     net: nn.Module
     batch: Batch
@@ -86,7 +86,7 @@ class Twin:
     loss: Tensor | None = None
 
     def __post_init__(self) -> None:
-        # Slow enough that a few hundred steps on one batch do not fit it to the last digit.
+        # A low rate, so that a few hundred steps on one batch do not fit it perfectly.
         self.optimizer = torch.optim.SGD(self.net.parameters(), lr=0.001, momentum=0.9)
 
     def step(self) -> None:

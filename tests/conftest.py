@@ -1,6 +1,6 @@
-"""What every test runs under."""
+"""Settings shared by all tests."""
 
 import torch
 
-# Two test processes share the cores; on busy ones a small gradcheck takes a hundred times longer with two threads each.
+# Two test processes share the cores. On busy cores a small gradcheck takes a hundred times longer with two threads.
 torch.set_num_threads(1)

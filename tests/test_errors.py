@@ -1,4 +1,4 @@
-"""Every error can be caught as Thruway's own and as the built-in it refines; unknown names suggest the nearest."""
+"""The exception hierarchy, and the message for unknown names."""
 
 import inspect
 
@@ -26,32 +26,32 @@ BUILT_IN = {
 }
 
 
-def test_the_tree_is_whole():
+def test_the_hierarchy_is_complete():
     defined = {kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)}
     assert defined == {ThruwayError, *BUILT_IN}
 
 
 @pytest.mark.parametrize(("kind", "built_in"), BUILT_IN.items(), ids=lambda kind: kind.__name__)
-def test_an_error_is_ours_and_a_built_in(kind, built_in):
+def test_an_error_can_be_caught_as_thruway_error_and_as_built_in(kind, built_in):
     for caught in (ThruwayError, built_in):
-        with pytest.raises(caught, match="came 3, allowed 1 or 2"):
-            raise kind("came 3, allowed 1 or 2")
+        with pytest.raises(caught, match="got 3, allowed 1 or 2"):
+            raise kind("got 3, allowed 1 or 2")
     assert issubclass(kind, ValueError) != issubclass(kind, RuntimeError)
 
 
-def test_a_checkpoint_belongs_to_a_run():
+def test_a_checkpoint_error_is_a_run_error():
     assert issubclass(CheckpointError, RunError)
     assert not issubclass(RunError, CheckpointError)
 
 
-def test_what_we_refuse_is_told_from_what_python_refuses():
+def test_errors_of_python_are_not_thruway_errors():
     with pytest.raises(ValueError, match="invalid literal") as caught:
         int("x")
     assert not isinstance(caught.value, ThruwayError)
 
 
 @pytest.mark.parametrize(
-    ("name", "known", "said"),
+    ("name", "known", "message"),
     [
         ("hihgway", ["plain", "highway"], "unknown block 'hihgway'; did you mean 'highway'? Known: highway, plain."),
         ("zzz", ["plain", "highway"], "unknown block 'zzz'; Known: highway, plain."),
@@ -60,7 +60,7 @@ def test_what_we_refuse_is_told_from_what_python_refuses():
         ("x", [], "unknown block 'x'; Known: ."),
     ],
 )
-def test_an_unknown_name_is_quoted_with_the_nearest_and_all_known(name, known, said):
-    assert unknown_name("block", name, known) == said
-    assert unknown_name("block", name, reversed(known)) == said
-    assert unknown_name("block", name, dict.fromkeys(known)) == said
+def test_an_unknown_name_is_quoted_with_the_closest_and_all_known(name, known, message):
+    assert unknown_name("block", name, known) == message
+    assert unknown_name("block", name, reversed(known)) == message
+    assert unknown_name("block", name, dict.fromkeys(known)) == message

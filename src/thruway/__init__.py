@@ -34,16 +34,16 @@ __all__ = [
     "watching",
 ]
 
-_CALLS = {"dissect": "dissecting", "watch": "watching"}  # calls are verbs, and the rooms they live in nouns
-_ROOMS = frozenset(__all__) - {"ThruwayError", *_CALLS}
+_FUNCTIONS = {"dissect": "dissecting", "watch": "watching"}  # function -> subpackage that defines it
+_SUBPACKAGES = frozenset(__all__) - {"ThruwayError", *_FUNCTIONS}
 
 
 def __getattr__(name: str) -> Any:
-    # A room is opened when it is entered: a script that builds a net does not wait for the charts.
-    if name in _ROOMS:
+    # Subpackages are imported on first use, so that a script that builds a net does not import the plotting library.
+    if name in _SUBPACKAGES:
         return importlib.import_module(f"thruway.{name}")
-    if name in _CALLS:
-        return getattr(importlib.import_module(f"thruway.{_CALLS[name]}"), name)
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(f"thruway.{_FUNCTIONS[name]}"), name)
     raise AttributeError(f"module 'thruway' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

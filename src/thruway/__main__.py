@@ -1,4 +1,4 @@
-"""`python -m thruway` is the `thruway` command."""
+"""Entry point of `python -m thruway`, the same as the `thruway` command."""
 
 import sys
 

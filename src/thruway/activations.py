@@ -1,9 +1,8 @@
-"""The activations Thruway knows by name, in one table.
+"""The table of activations that can be chosen by name.
 
-A row holds the function, the module a model holds for it (so that a watcher can hook it), and the
-gain: the factor on an initial standard deviation that keeps the variance of a unit-variance
-pre-activation through one layer. To add one, add a row; every block, initialiser and test
-that takes an activation by name then takes it too.
+An entry contains the function, the equivalent module (so that hooks can be registered on it), and the gain: the factor
+on the standard deviation of initial weights that preserves the variance of unit-variance pre-activations through one
+layer. An activation added to the table is available in all blocks, initialisers and tests.
 """
 
 import math
@@ -21,7 +20,7 @@ __all__ = ["ACTIVATIONS", "Activation", "activation", "activation_module"]
 
 @dataclass(frozen=True)
 class Activation:
-    """One row: `gain` is 1/sqrt(E f(z)^2), z ~ N(0, 1), unless the field has settled on another number."""
+    """One activation. `gain` is 1/sqrt(E f(z)^2) for z ~ N(0, 1), unless another value is established in the field."""
 
     name: str
     function: Callable[[Tensor], Tensor]
@@ -46,10 +45,10 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def activation(name: str) -> Activation:
-    """The row called `name`.
+    """Return the activation called `name`.
 
     Raises:
-        ConfigError: naming the nearest known activation.
+        ConfigError: if there is none; the message suggests the closest name.
 
     >>> activation("tanh").gain
     1.0
@@ -61,7 +60,7 @@ def activation(name: str) -> Activation:
 
 
 def activation_module(which: str | Callable[[Tensor], Tensor]) -> nn.Module:
-    """A module for an activation given by name, as a module, or as any callable on tensors.
+    """Return a module for an activation given by name, as a module, or as a callable on tensors.
 
     >>> activation_module("relu")
     ReLU()
@@ -71,14 +70,14 @@ def activation_module(which: str | Callable[[Tensor], Tensor]) -> nn.Module:
     if isinstance(which, nn.Module):
         return which
     if callable(which):
-        return _Called(which)
+        return _FunctionModule(which)
     raise ConfigError(
-        f"an activation is a name or a callable on tensors, got {which!r}. Known names: {', '.join(ACTIVATIONS)}."
+        f"an activation must be a name or a callable on tensors, got {which!r}. Known names: {', '.join(ACTIVATIONS)}."
     )
 
 
-class _Called(nn.Module):
-    """A plain callable as a module, so that hooks can reach it."""
+class _FunctionModule(nn.Module):
+    """Wraps a callable in a module, so that hooks can be registered."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()

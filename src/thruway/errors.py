@@ -1,15 +1,15 @@
-"""Every exception Thruway raises on purpose.
+"""The exceptions raised by Thruway.
 
     ThruwayError
-    ├── ConfigError       a value the user chose is not allowed       (ValueError)
-    ├── ShapeError        tensors or layers do not fit together       (ValueError)
-    ├── InitError         a parameter cannot be initialised that way  (ValueError)
-    ├── DatasetError      data missing, damaged or of the wrong kind  (ValueError)
+    ├── ConfigError       an argument or setting is invalid           (ValueError)
+    ├── ShapeError        shapes of tensors or layers do not match    (ValueError)
+    ├── InitError         a parameter cannot be initialised           (ValueError)
+    ├── DatasetError      a data set is missing, damaged or wrong     (ValueError)
     └── RunError          a run folder cannot be read or written      (RuntimeError)
-        └── CheckpointError   a checkpoint is damaged or does not fit
+        └── CheckpointError   a checkpoint is damaged or does not match the model
 
-Each also is the built-in it refines, so `except ValueError` keeps working. A message says what
-came, what is allowed, and what to do.
+Each exception also derives from the built-in exception in parentheses, so `except ValueError` works. A message states
+the value received, the values allowed, and what to do.
 """
 
 import difflib
@@ -28,23 +28,23 @@ __all__ = [
 
 
 class ThruwayError(Exception):
-    """Anything Thruway refuses or cannot do."""
+    """Base class of all exceptions raised by Thruway."""
 
 
 class ConfigError(ThruwayError, ValueError):
-    """A value the user chose is not allowed."""
+    """An argument or setting is invalid."""
 
 
 class ShapeError(ThruwayError, ValueError):
-    """Tensors or layers do not fit together."""
+    """The shapes of tensors or layers do not match."""
 
 
 class InitError(ThruwayError, ValueError):
-    """A parameter cannot be initialised the way it was asked."""
+    """A parameter cannot be initialised in the requested way."""
 
 
 class DatasetError(ThruwayError, ValueError):
-    """A data set is missing, damaged, or not what its name says."""
+    """A data set is missing, damaged or of the wrong kind."""
 
 
 class RunError(ThruwayError, RuntimeError):
@@ -56,12 +56,12 @@ class CheckpointError(RunError):
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
-    """The sentence for a name that is not in a table, with the nearest one that is.
+    """Return the error message for an unknown name, with the closest known name and a list of all.
 
     >>> unknown_name("activation", "rleu", ["relu", "tanh"])
     "unknown activation 'rleu'; did you mean 'relu'? Known: relu, tanh."
     """
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
     return f"unknown {kind} {name!r}; {hint}Known: {', '.join(names)}."

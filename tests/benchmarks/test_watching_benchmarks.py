@@ -1,4 +1,4 @@
-"""What the tables of the watching benchmarks rest on: groups, shares, alarms."""
+"""Helper functions of the watching benchmarks: groups, shares, checks."""
 
 import importlib.util
 import mmap
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import watching, watching_memory, watching_rivals
+from benchmarks import watching, watching_comparison, watching_memory
 from benchmarks.watching_nets import Case
 from thruway.watching import watch
 from thruway.watching.collector import Collector
@@ -17,27 +17,27 @@ TINY = Case(
     "tiny",
     lambda: nn.Sequential(nn.Linear(3, 4, bias=False), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 10)),
     lambda: (torch.ones(5, 3).cumsum(0), torch.arange(5)),
-    bar=2.0,
+    target=2.0,
 )
 
 
-def test_every_group_of_ten_steps_holds_one_sampled_step():
+def test_every_group_of_ten_steps_contains_one_recorded_step():
     seconds = [1.0 + (step % 10 == 3) for step in range(37)]
     assert watching.in_groups(seconds, 10) == [11.0, 11.0, 11.0]
     assert watching.in_groups(seconds, 1) == seconds
 
 
-def test_twins_begin_alike_and_train_alike():
+def test_twins_have_equal_weights_and_train_equally():
     a, b = TINY.twins(2)
     for twin in (a, b):
         twin.step()
     assert watching.differing(watching.state(a), watching.state(b)) == 0
     b.step()
-    # five parameters with their gradients and momenta, running mean and variance, and the count of batches
+    # five parameters with gradients and momenta, running mean and variance, and the number of batches
     assert watching.differing(watching.state(a), watching.state(b)) == len(watching.state(a)) == 3 * 5 + 3
 
 
-def test_a_changed_bit_is_seen_where_the_values_compare_equal():
+def test_a_changed_bit_is_detected_where_values_compare_equal():
     nan, zero = torch.tensor([torch.nan, 1.0]), torch.tensor(0.0)
     assert watching.differing([nan, zero], [nan.clone(), -zero]) == 1
     assert watching.differing([nan], [nan.clone()]) == 0
@@ -45,20 +45,20 @@ def test_a_changed_bit_is_seen_where_the_values_compare_equal():
     assert watching.differing([torch.zeros(2, 3)], [torch.zeros(2, 3).T]) == 0
 
 
-def test_a_watch_that_failed_or_missed_steps_gives_no_ratio():
+def test_failed_or_incomplete_watching_raises_an_error():
     (twin,) = TINY.twins(1)
     with watch(twin.net, every=2) as trace:
         for _ in range(6):
             twin.step()
     watching.check_alive(trace, 3)
-    with pytest.raises(RuntimeError, match="4 steps should have been sampled, the trace has 3"):
+    with pytest.raises(RuntimeError, match="4 steps should have been recorded, the trace has 3"):
         watching.check_alive(trace, 4)
     trace.failure = ValueError("no")
     with pytest.raises(RuntimeError, match="has failed"):
         watching.check_alive(trace, 3)
 
 
-def test_reading_a_number_counts_as_a_wait():
+def test_reading_a_value_counts_as_a_synchronisation():
     x = torch.ones(2)
     with watching.host_reads() as calls:
         x.cpu(), x.tolist(), x[0].item(), float(x[0]), bool(x[0])
@@ -71,7 +71,7 @@ def test_reading_a_number_counts_as_a_wait():
     assert none == []
 
 
-def test_one_wait_per_sampled_step_and_the_alarm_works():
+def test_one_synchronisation_per_recorded_step():
     assert watching.waits_per_step(TINY, "cpu", steps=3) == 1
     finish = Collector.finish
 
@@ -83,19 +83,19 @@ def test_one_wait_per_sampled_step_and_the_alarm_works():
         assert watching.waits_per_step(TINY, "cpu", steps=3) == 2
 
 
-def test_share_is_of_what_is_added_to_the_bare_step():
-    assert watching_rivals.share(1.25, 3.5) == pytest.approx(0.1, rel=1e-12)
-    assert watching_rivals.share(1.25, 1.0) == float("inf")  # nothing added: no share of it is small enough
-    assert watching_rivals.share(1.25, 0.9) == float("inf")
+def test_share_is_a_ratio_of_overheads():
+    assert watching_comparison.share(1.25, 3.5) == pytest.approx(0.1, rel=1e-12)
+    assert watching_comparison.share(1.25, 1.0) == float("inf")  # no overhead, so no share of it is small enough
+    assert watching_comparison.share(1.25, 0.9) == float("inf")
 
 
-def test_a_row_compares_sampling_periods_not_single_steps():
+def test_a_row_compares_recording_periods_not_single_steps():
     def seconds(sampled: float) -> list[float]:
         return [sampled if step % 10 == 9 else 1.0 for step in range(40)]
 
-    found = {"bare": seconds(1.0), watching_rivals.PLAIN: seconds(2.0), watching_rivals.FULL: seconds(4.0)}
-    rival = watching_rivals.RIVALS["wandb"]
-    cells = watching_rivals.row(rival, "mlp", 10, found | {rival.name: seconds(11.0)}).split(" | ")
+    found = {"bare": seconds(1.0), watching_comparison.PLAIN: seconds(2.0), watching_comparison.FULL: seconds(4.0)}
+    tool = watching_comparison.TOOLS["wandb"]
+    cells = watching_comparison.row(tool, "mlp", 10, found | {tool.name: seconds(11.0)}).split(" | ")
     assert cells[2:] == [
         *("every 10th step", "2.000x (2.000-2.000)"),
         *("1.100x (1.100-1.100)", "0.100", "met"),
@@ -103,33 +103,33 @@ def test_a_row_compares_sampling_periods_not_single_steps():
     ]
 
 
-def test_a_tool_that_is_missing_or_fails_gets_a_line_that_says_so(monkeypatch):
+def test_a_missing_or_failing_tool_is_listed_as_such(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "wandb" else object())
 
     def broken(*_):
         raise RuntimeError("TypeError: int | None")
 
-    monkeypatch.setattr(watching_rivals, "in_a_process", broken)
-    lines = list(watching_rivals.table(["wandb", "torchlens"], ["mlp"], rounds=1, threads=1))
+    monkeypatch.setattr(watching_comparison, "measure_in_process", broken)
+    lines = list(watching_comparison.table(["wandb", "torchlens"], ["mlp"], rounds=1, threads=1))
     assert len(lines) == 1 + len(watching.FREQUENCIES)
     assert "skipped: wandb is not installed" in lines[0]
     assert all("failed: TypeError: int / None" in line for line in lines[1:])
-    columns = watching_rivals.HEAD.splitlines()[-1].count("|")
+    columns = watching_comparison.HEAD.splitlines()[-1].count("|")
     assert {line.count("|") for line in lines} == {columns}
 
 
 @pytest.mark.parametrize(("second", "is_flat"), [(101, True), (103, False)])
-def test_memory_is_flat_if_the_second_half_peaks_no_higher(second, is_flat):
-    looks = [(1, 60), (2, 100), (3, 80), (4, second)]
-    course = watching_memory.Course(looks, was_full=True, seconds=1.0)
+def test_memory_is_flat_if_the_second_half_has_no_higher_peak(second, is_flat):
+    samples = [(1, 60), (2, 100), (3, 80), (4, second)]
+    course = watching_memory.Course(samples, was_full=True, seconds=1.0)
     assert course.peaks() == (100, second)
     assert course.is_flat() == is_flat
 
 
-def test_resident_memory_grows_with_what_is_held():
+def test_resident_memory_includes_allocated_memory():
     before = watching_memory.resident_bytes()
-    held = mmap.mmap(-1, 40 << 20)  # fresh from the system, whatever malloc has kept of what was freed
-    torch.frombuffer(held, dtype=torch.uint8).fill_(1)
+    allocated = mmap.mmap(-1, 40 << 20)  # directly from the system, not from memory kept by malloc
+    torch.frombuffer(allocated, dtype=torch.uint8).fill_(1)
     grown = watching_memory.resident_bytes() - before
-    assert 38 << 20 < grown < 60 << 20  # the interpreter may allocate, or give back, a little meanwhile
-    assert held[-1] == 1
+    assert 38 << 20 < grown < 60 << 20  # the interpreter may allocate or free a little meanwhile
+    assert allocated[-1] == 1

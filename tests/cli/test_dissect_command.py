@@ -355,7 +355,7 @@ REFUSED = {
     "no form": (["mynets:odd"], 2, "which inputs Odd takes cannot be told"),
     "another form": (["mynets:model", "--shape", "5"], 2, "Sequential cannot be run on random numbers of the shape"),
     "no data set": (["mynets:model", "--data", "digitz"], 2, "did you mean 'digits'?"),
-    "data not here": (["mynets:model", "--data", "mnist", "--data-root", "x"], 1, "MNIST (test part) is not here"),
+    "data not here": (["mynets:model", "--data", "mnist", "--data-root", "x"], 1, "MNIST (test part) was not found"),
     "no file": (["mynets:model", "--inputs", "x.npy"], 2, "there is no file x.npy"),
     "no tensors": (["mynets:model", "--inputs", "mynets.py"], 2, "files of tensors end in .npy"),
     "no words": (["mynets:model", "--text", "mynets.py"], 2, "--text needs the words of a Hugging Face model"),

@@ -95,7 +95,7 @@ def test_an_image_model_classifies_named_data(capsys, empty_place):
 REFUSED = {
     "no weights": ("model.safetensors", None, "has a config.json and no model.safetensors"),
     "broken weights": ("model.safetensors", b"{}", "cannot be read"),
-    "no config": ("config.json", b"nonsense", "is no JSON that can be read"),
+    "no config": ("config.json", b"nonsense", "is not readable JSON"),
     "another config": ("config.json", b'{"name": "net"}', "names no model"),
     "code of its own": ("config.json", b'{"architectures": ["A"], "auto_map": {"AutoModel": "code.A"}}', "is not run"),
     "no such class": ("config.json", b'{"architectures": ["BretModel"]}', "has no 'BretModel'"),

@@ -127,7 +127,7 @@ def test_a_net_that_is_half_trained_is_none(tmp_path):
 def test_data_that_has_moved_is_told(capsys, runs, tmp_path):
     said = call(capsys, "dissect", runs / "veit", "--net", "net-resnet-0", "--data", "mnist", "--data-root", tmp_path)
     assert said.code == 1
-    assert "MNIST (test part) is not here" in said.all
+    assert "MNIST (test part) was not found" in said.all
 
 
 def test_the_only_net_needs_no_name(tmp_path):

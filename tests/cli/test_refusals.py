@@ -106,7 +106,7 @@ def test_a_folder_that_holds_a_run_is_kept(capsys, empty_place):
     numbers = open_run(empty_place / "mine").table()["value"].tolist()
     said = call(capsys, *RUN, *TINY, "--seed", "5", "--out", "mine")
     assert said.code == WENT_WRONG
-    assert "mine already holds a run" in said.err
+    assert "mine already contains a run" in said.err
     assert "--resume" in said.err
     assert [(empty_place / "mine" / name).read_bytes() for name in names] == before
     assert open_run(empty_place / "mine").table()["value"].tolist() == numbers

@@ -52,8 +52,8 @@ def test_data_that_is_not_there(name, capsys, empty_place):
     assert main(["run", name, "--data", "mnist", "--data-root", "nowhere"]) == 1
     printed = said(capsys)
     for answer in (
-        "MNIST (training part) is not here. Looked in: nowhere",
-        ", in a command --download;",
+        "MNIST (training part) was not found. Searched: nowhere",
+        "with download=True or --download;",
         "--data-root",
     ):
         assert answer in printed
@@ -94,11 +94,11 @@ SMALL = ["glorot2010.cost_surface", "--points", "5", "--draws", "1", "--seeds", 
 def test_folders_that_cannot_be_used(capsys, empty_place):
     (empty_place / "file").write_text("mine")
     assert main(["run", *SMALL, "--out", "file"]) == 1
-    assert said(capsys).endswith("file cannot be made: File exists. Choose another folder.")
+    assert said(capsys).endswith("file cannot be created: File exists. Choose another folder.")
     assert main(["run", *SMALL, "--out", "file/below"]) == 1
-    assert "file/below cannot be made: Not a directory. Choose another folder." in said(capsys)
+    assert "file/below cannot be created: Not a directory. Choose another folder." in said(capsys)
     assert main(["run", "--resume", "file"]) == 1
-    assert said(capsys).endswith("Not a directory. Check the folder; a run folder holds run.json.")
+    assert said(capsys).endswith("Not a directory. Check the folder; a run folder contains run.json.")
     assert main(["run", "--resume", "none"]) == 1
     assert "none/run.json does not exist. Check the folder" in said(capsys)
 
@@ -108,7 +108,7 @@ def test_a_run_that_is_there_is_gone_on_with_as_it_is_or_not_at_all(capsys, empt
     capsys.readouterr()
     before = (empty_place / "done" / "report.html").stat().st_mtime_ns
     for asked, answer in (
-        (["run", *SMALL, "--out", "done"], "done already holds a run. Pass --resume to go on with it, or choose"),
+        (["run", *SMALL, "--out", "done"], "done already contains a run. Pass --resume to continue it, or choose"),
         (["run", "--resume", "done", "--points", "7"], "keeps its config, but --points 7 was given. Leave it"),
         (["run", SMALL[0], "--resume", "done", "--points", "7"], "keeps its config, but --points 7 was given."),
         (["run", "glorot2010.errors", "--resume", "done"], "holds a run of glorot2010.cost_surface, but"),

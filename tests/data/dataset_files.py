@@ -1,6 +1,6 @@
-"""Small stand-ins for data sets: rows of the table with fewer images, and files that hold noise for them.
+"""Small test data sets: entries with fewer images, and files with random contents for them.
 
-Written with struct and loops, independently of the readers.
+The files are written with struct and loops, independently of the readers.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from thruway.data import DATASETS, Entry
 
 SMALL = {True: 20, False: 10}  # images in the training and in the test part; CIFAR-10 needs a multiple of 5
-IN_FILES = [name for name in DATASETS if name not in ("digits", "shapeset", "folder")]  # the others are not downloaded
+IN_FILES = [name for name in DATASETS if name not in ("digits", "shapeset", "folder")]  # the others have no files
 
 
 def idx_bytes(values: NDArray[np.uint8]) -> bytes:
@@ -22,7 +22,7 @@ def idx_bytes(values: NDArray[np.uint8]) -> bytes:
 
 
 def shrunk(entry: Entry) -> Entry:
-    """The row with the counts of `SMALL`."""
+    """Return the entry with the counts of `SMALL`."""
     return dataclasses.replace(
         entry,
         train=dataclasses.replace(entry.train, counts=(SMALL[True],)),
@@ -31,7 +31,7 @@ def shrunk(entry: Entry) -> Entry:
 
 
 def noise(entry: Entry, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Images (N, C, H, W) as they lie in the files, and labels that end with the highest."""
+    """Return images (N, C, H, W) as stored in the files, and labels of which the last is the highest."""
     rng = np.random.default_rng(train)
     labels = rng.integers(0, len(entry.classes), SMALL[train], dtype=np.uint8)
     labels[-1] = len(entry.classes) - 1
@@ -39,7 +39,7 @@ def noise(entry: Entry, train: bool) -> tuple[NDArray[np.uint8], NDArray[np.uint
 
 
 def write_part(entry: Entry, folder: Path, train: bool, zipped: bool = False) -> None:
-    """Write the files of one part as its makers do."""
+    """Write the files of one part in their published format."""
     folder.mkdir(parents=True, exist_ok=True)
     images, labels = noise(entry, train)
     files = entry.part(train).files

@@ -22,7 +22,7 @@ def test_records_come_back_in_order_with_the_fine_label(tmp_path, name, train, z
     assert raw.labels.tolist() == labels.tolist()
 
 
-def test_a_pixel_lies_where_the_format_says(tmp_path):
+def test_a_pixel_is_at_the_position_of_the_format(tmp_path):
     record = bytearray(3073)
     record[0], record[1 + 1 * 1024 + 5 * 32 + 7] = 3, 200  # label 3; green, row 5, column 7
     path = tmp_path / "one.bin"
@@ -33,11 +33,11 @@ def test_a_pixel_lies_where_the_format_says(tmp_path):
 
 
 @pytest.mark.parametrize(("change", "complaint"), [(-1, "has only 30729"), (1, "has more"), (-30730, "has only 0")])
-def test_a_wrong_length_is_named(tmp_path, change, complaint):
+def test_a_wrong_length_is_refused(tmp_path, change, complaint):
     path = tmp_path / "data_batch_1.bin"
     path.write_bytes(bytes(10 * 3073 + change))
     with pytest.raises(
-        DatasetError, match=rf"data_batch_1.bin: should be 10 records of 3073 bytes = 30730, {complaint}"
+        DatasetError, match=rf"data_batch_1.bin: should have 10 records of 3073 bytes = 30730, {complaint}"
     ):
         read_cifar_binary(path, count=10)
 
@@ -52,12 +52,12 @@ def test_labels_out_of_range_are_refused(tmp_path, name, offset, value, allowed)
     content = bytearray(path.read_bytes())
     content[offset] = value
     path.write_bytes(content)
-    with pytest.raises(DatasetError, match=f"holds label {value}, allowed: 0 to {allowed}"):
+    with pytest.raises(DatasetError, match=f"contains label {value}, allowed: 0 to {allowed}"):
         read_cifar(entry, tmp_path, train=False)
 
 
-def test_a_file_that_vanished_is_named(tmp_path):
-    with pytest.raises(DatasetError, match=r"test_batch\.bin\[\.gz\] is not there any more"):
+def test_a_removed_file_is_named(tmp_path):
+    with pytest.raises(DatasetError, match=r"test_batch\.bin\[\.gz\] has been removed"):
         read_cifar(shrunk(DATASETS["cifar10"]), tmp_path, train=False)
 
 

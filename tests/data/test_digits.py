@@ -16,7 +16,7 @@ def both_parts():
     return torch.cat([train.images, test.images]), torch.cat([train.labels, test.labels]), len(train.labels)
 
 
-def test_the_embedded_digits_are_those_of_scikit_learn():
+def test_the_digits_are_those_of_scikit_learn():
     source = pytest.importorskip("sklearn.datasets").load_digits()
     images, labels, _split = both_parts()
     assert np.array_equal(images[:, 0].numpy(), source.images)
@@ -29,7 +29,7 @@ def test_the_command_writes_the_committed_arrays(tmp_path):
     embed(tmp_path / "again.npz")
     made = [hashlib.sha256((tmp_path / name).read_bytes()).digest() for name in ("digits.npz", "again.npz")]
     assert made[0] == made[1]
-    # Arrays, not bytes: another zlib packs the same arrays differently.
+    # Arrays, not bytes: another version of zlib compresses them differently.
     with np.load(tmp_path / "digits.npz") as new, np.load(str(resources.files("thruway.data") / "digits.npz")) as old:
         assert sorted(new) == sorted(old) == ["images", "labels"]
         assert all(np.array_equal(new[key], old[key]) and new[key].dtype == old[key].dtype for key in new)
@@ -44,19 +44,19 @@ def test_the_split_falls_between_two_forms():
     assert len(labels) == 1797
 
 
-def test_every_class_has_its_share_of_the_test_part():
+def test_every_class_is_in_the_test_part():
     counts = read("digits", train=False).labels.bincount(minlength=10)
     assert counts.sum() == 382
     assert counts.min() >= 30
 
 
-def test_full_ink_is_one():
+def test_values_are_scaled_to_one():
     images = load("digits").images
     assert (images.min(), images.max()) == (0.0, 1.0)
     assert torch.equal(images * 16, (images * 16).round())  # sixteenths are exact in float32
 
 
-def test_a_damaged_package_says_reinstall(monkeypatch, tmp_path):
+def test_a_damaged_package_asks_for_reinstallation(monkeypatch, tmp_path):
     whole = (resources.files("thruway.data") / "digits.npz").read_bytes()
     monkeypatch.setattr(digits_module.resources, "files", lambda _package: tmp_path)
     for content in (b"", whole[:1000], whole.replace(b"\xff", b"\x00"), b"PK" + bytes(100)):
@@ -68,6 +68,6 @@ def test_a_damaged_package_says_reinstall(monkeypatch, tmp_path):
         read("digits")
 
 
-def test_the_row_agrees_with_the_file():
+def test_the_entry_agrees_with_the_file():
     entry = DATASETS["digits"]
     assert (entry.train.counts, entry.test.counts) == ((1415,), (382,))

@@ -1,4 +1,4 @@
-"""Downloads against a server on this machine that misbehaves in every way a real one does."""
+"""Downloads from a local server that simulates the failures of real servers."""
 
 import hashlib
 import http.server
@@ -16,7 +16,7 @@ CUT = 200_000
 
 
 class Mirror(http.server.BaseHTTPRequestHandler):
-    """The first part of the path says how to behave."""
+    """The first part of the path selects the behaviour."""
 
     def do_GET(self):
         kind = self.path.split("/")[1]
@@ -57,18 +57,18 @@ class Mirror(http.server.BaseHTTPRequestHandler):
     def gone(self, start):
         self.send_error(404)
 
-    def other(self, start):  # right size, wrong bytes
+    def other(self, start):  # correct size, wrong bytes
         self.send(bytes(len(CONTENT) - start), start)
 
-    def whole(self, start):  # knows no ranges
+    def whole(self, start):  # does not support ranges
         self.send(CONTENT, 0)
 
-    def endless(self, start):  # says no length, sends too much
+    def endless(self, start):  # sends no length and too much data
         self.send_response(200)
         self.end_headers()
         self.wfile.write(CONTENT + bytes(1000))
 
-    def shifted(self, start):  # answers with another range than it was asked for
+    def shifted(self, start):  # answers with another range than requested
         where = f"bytes {start - 1}-{len(CONTENT) - 1}/{len(CONTENT)}"
         self.send(CONTENT[start - 1 :], 0, status=206, headers=[("Content-Range", where)])
 
@@ -87,7 +87,7 @@ class Server(http.server.ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, request, client_address):
-        pass  # clients hang up on purpose here
+        pass  # clients disconnect on purpose here
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def only_file(tmp_path):
     return found
 
 
-def test_a_good_mirror_gives_the_file_and_reports_progress(server, tmp_path):
+def test_a_good_mirror_delivers_the_file_and_reports_progress(server, tmp_path):
     seen = []
     path = get(server, tmp_path, "good", progress=lambda *now: seen.append(now))
     assert path == tmp_path / "set/raw/file.bin" == only_file(tmp_path)
@@ -130,13 +130,13 @@ def test_a_good_mirror_gives_the_file_and_reports_progress(server, tmp_path):
     assert [done for _name, done, _all in seen] == sorted({done for _name, done, _all in seen})
 
 
-def test_a_file_that_is_right_is_not_downloaded_again(server, tmp_path):
+def test_a_correct_file_is_not_downloaded_again(server, tmp_path):
     get(server, tmp_path, "good")
     get(server, tmp_path, "good")
     assert len(server.asked) == 1
 
 
-def test_a_file_that_is_wrong_is_replaced(server, tmp_path):
+def test_a_wrong_file_is_replaced(server, tmp_path):
     path = get(server, tmp_path, "good")
     path.write_bytes(CONTENT[:-1] + b"!")
     assert get(server, tmp_path, "good").read_bytes() == CONTENT
@@ -148,14 +148,14 @@ def test_a_file_that_is_wrong_is_replaced(server, tmp_path):
         ("cuts", "stopped after 200000 of 512000 bytes"),
         ("stalls", "timed out"),
         ("html", "a web page instead of the file"),
-        ("page", "offers 30 bytes, the file has 512000"),
+        ("page", "offers 30 bytes, expected 512000"),
         ("fails", "status 500"),
         ("gone", "status 404"),
         ("other", "SHA-256 is"),
         ("garbles", "nonsense"),
     ],
 )
-def test_a_bad_mirror_is_passed_over_and_alone_leaves_no_file(server, tmp_path, bad, answer):
+def test_a_bad_mirror_is_skipped_and_alone_leaves_no_file(server, tmp_path, bad, answer):
     path = get(server, tmp_path, bad, "good")
     assert kinds_asked(server) == [bad, "good"]
     assert path.read_bytes() == CONTENT
@@ -169,7 +169,7 @@ def test_a_bad_mirror_is_passed_over_and_alone_leaves_no_file(server, tmp_path, 
     assert not (tmp_path / "other/set/raw/file.bin").exists()
 
 
-def test_a_cut_download_is_resumed_by_the_next_mirror_and_the_next_call(server, tmp_path):
+def test_an_interrupted_download_is_resumed_by_the_next_mirror_and_the_next_call(server, tmp_path):
     with pytest.raises(DatasetError, match="stopped after 200000 of 512000 bytes"):
         get(server, tmp_path, "cuts")
     part = only_file(tmp_path)
@@ -188,13 +188,13 @@ def test_a_mirror_without_ranges_starts_over(server, tmp_path, mirror):
 
 
 @pytest.mark.parametrize("mirror", ["shifted", "unsatisfiable", "html", "page"])
-def test_what_has_arrived_survives_a_mirror_that_answers_wrongly(server, tmp_path, mirror):
+def test_received_data_survives_a_wrong_answer_of_a_mirror(server, tmp_path, mirror):
     assert get(server, tmp_path, "cuts", mirror, "good").read_bytes() == CONTENT
     assert server.asked == [("cuts", None), (mirror, "bytes=200000-"), ("good", "bytes=200000-")]
 
 
-def test_a_part_that_a_mirror_spoilt_is_started_afresh(server, tmp_path):
-    """Bytes of a wrong file, completed by a right mirror, have the right size and the wrong sum."""
+def test_a_corrupted_part_file_is_restarted(server, tmp_path):
+    """Bytes of a wrong file, completed by a correct mirror, have the correct size and a wrong checksum."""
     part = tmp_path / "set/raw/file.bin.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"wrong" * 100)
@@ -203,7 +203,7 @@ def test_a_part_that_a_mirror_spoilt_is_started_afresh(server, tmp_path):
 
 
 @pytest.mark.parametrize("left", [len(CONTENT), len(CONTENT) + 7])
-def test_a_part_left_whole_or_too_long_is_no_trap(server, tmp_path, left):
+def test_a_part_file_that_is_complete_or_too_long_is_handled(server, tmp_path, left):
     part = tmp_path / "set/raw/file.bin.part"
     part.parent.mkdir(parents=True)
     part.write_bytes((CONTENT + bytes(7))[:left])
@@ -217,7 +217,7 @@ def test_a_silent_mirror_costs_one_timeout(server, tmp_path):
     assert time.monotonic() - begun < 2  # timeout 0.3 s; the server would stay silent for 5
 
 
-def test_downloads_at_the_same_time_share_the_work(server, tmp_path):
+def test_concurrent_downloads_fetch_the_file_once(server, tmp_path):
     paths, errors = [], []
 
     def one():
@@ -236,15 +236,15 @@ def test_downloads_at_the_same_time_share_the_work(server, tmp_path):
     assert len(server.asked) == 1
 
 
-def test_a_file_that_another_process_finished_meanwhile_is_taken(server, tmp_path, monkeypatch):
+def test_a_file_completed_by_another_process_is_used(server, tmp_path, monkeypatch):
     path = get(server, tmp_path, "good")
-    answers = iter([False, True])  # not there when we look, there when it is our turn
+    answers = iter([False, True])  # absent at the first check, present once the lock is held
     monkeypatch.setattr(download, "_is_right", lambda *_: next(answers))
     assert get(server, tmp_path, "good") == path == only_file(tmp_path)
     assert len(server.asked) == 1
 
 
-def test_a_place_that_cannot_be_written_is_named(server, tmp_path):
+def test_an_unwritable_folder_is_named(server, tmp_path):
     (tmp_path / "set").write_text("a file where a folder should be")
     with pytest.raises(DatasetError, match=r"cannot write .*file\.bin\.part: .* Choose another data root"):
         get(server, tmp_path, "good")

@@ -34,17 +34,17 @@ DAMAGED = {
     "labels instead of images": (idx_bytes(VALUES[:, 0, 0]), "starts with bytes 00 00 08 01"),
     "floats": (bytes([0, 0, 13, 3]) + GOOD[4:], "starts with bytes 00 00 0d 03"),
     "cut in the header": (GOOD[:11], "ends inside its header"),
-    "cut in the body": (GOOD[:-1], "should be 40 bytes long (unpacked), has only 39"),
+    "cut in the body": (GOOD[:-1], "should have 40 bytes uncompressed, has only 39"),
     "too long": (GOOD + b"\0", "has more"),
-    "negative axis": (GOOD[:4] + struct.pack(">i", -2) + GOOD[8:], "says its shape is (-2, 3, 4)"),
-    "huge axis": (GOOD[:4] + struct.pack(">i", 2**31 - 1) + GOOD[8:], "says its shape is (2147483647, 3, 4)"),
-    "other image size": (idx_bytes(VALUES.reshape(2, 4, 3)), "says its shape is (2, 4, 3), allowed: (2, 3, 4)"),
+    "negative axis": (GOOD[:4] + struct.pack(">i", -2) + GOOD[8:], "has shape (-2, 3, 4) in its header"),
+    "huge axis": (GOOD[:4] + struct.pack(">i", 2**31 - 1) + GOOD[8:], "has shape (2147483647, 3, 4) in its header"),
+    "other image size": (idx_bytes(VALUES.reshape(2, 4, 3)), "has shape (2, 4, 3) in its header, allowed: (2, 3, 4)"),
 }
 
 
 @pytest.mark.parametrize("case", DAMAGED)
 @pytest.mark.parametrize("zipped", [False, True])
-def test_damage_is_named_with_file_and_remedy(tmp_path, case, zipped):
+def test_the_error_names_the_damage_the_file_and_the_remedy(tmp_path, case, zipped):
     content, complaint = DAMAGED[case]
     path = tmp_path / ("broken.gz" if zipped else "broken")
     path.write_bytes(gzip.compress(content) if zipped else content)
@@ -63,15 +63,15 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("case", BROKEN)  # a gzip file holds the time of its making: no name for a test
-def test_broken_gzip_is_named(tmp_path, case):
+@pytest.mark.parametrize("case", BROKEN)  # not the bytes as id: a gzip file contains the time of its creation
+def test_invalid_gzip_is_refused(tmp_path, case):
     path = tmp_path / "broken.gz"
     path.write_bytes(BROKEN[case])
-    with pytest.raises(DatasetError, match=r"broken.gz: not a whole gzip file"):
+    with pytest.raises(DatasetError, match=r"broken.gz: incomplete or invalid gzip file"):
         read(path)
 
 
-def test_unreadable_places_are_named(tmp_path):
+def test_unreadable_paths_are_refused(tmp_path):
     for path in (tmp_path, tmp_path / "absent"):
         with pytest.raises(DatasetError, match="cannot be read"):
             read(path)
@@ -87,7 +87,7 @@ def test_a_gzip_bomb_costs_no_memory(tmp_path):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 1 << 20  # the 41 bytes asked for, and gzip's own buffers of 128 KiB
+    assert peak < 1 << 20  # the 41 bytes read, and gzip's own buffers of 128 KiB
 
 
 def damage(content, edits, length):
@@ -109,14 +109,14 @@ def test_fuzzed_plain_files_are_read_exactly_or_refused(tmp_path, edits, length)
     try:
         got = read(path)
     except DatasetError:
-        assert content[:16] != GOOD[:16] or len(content) != len(GOOD)  # nothing sound is refused
+        assert content[:16] != GOOD[:16] or len(content) != len(GOOD)  # an intact file is never refused
     else:
         assert idx_bytes(got.numpy()) == content
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(edits=EDITS, length=st.one_of(st.just(-1), st.integers(0, 1 << 16)))
-def test_fuzzed_gzip_files_give_the_true_values_or_are_refused(tmp_path, edits, length):
+def test_fuzzed_gzip_files_give_correct_values_or_are_refused(tmp_path, edits, length):
     zipped = gzip.compress(GOOD, mtime=0)
     content = damage(zipped, edits, length % (len(zipped) + 1))
     path = tmp_path / "fuzzed.gz"
@@ -126,7 +126,7 @@ def test_fuzzed_gzip_files_give_the_true_values_or_are_refused(tmp_path, edits, 
     except DatasetError:
         assert content != zipped
     else:
-        assert torch.equal(got, torch.from_numpy(VALUES))  # gzip's checksum lets no wrong value through
+        assert torch.equal(got, torch.from_numpy(VALUES))  # gzip's checksum detects any wrong value
 
 
 def small_pair(tmp_path):
@@ -138,15 +138,15 @@ def small_pair(tmp_path):
 def test_labels_out_of_range_are_refused(tmp_path):
     entry, _images, labels = small_pair(tmp_path)
     labels.write_bytes(labels.read_bytes()[:-1] + bytes([10]))
-    with pytest.raises(DatasetError, match="t10k-labels-idx1-ubyte: holds label 10, allowed: 0 to 9"):
+    with pytest.raises(DatasetError, match="t10k-labels-idx1-ubyte: contains label 10, allowed: 0 to 9"):
         read_idx_pair(entry, tmp_path, train=False)
 
 
-def test_images_and_labels_must_be_as_many(tmp_path):
+def test_images_and_labels_must_have_the_same_number(tmp_path):
     import dataclasses
 
     entry, _images, labels = small_pair(tmp_path)
     entry = dataclasses.replace(entry, test=dataclasses.replace(entry.test, counts=(10, 7)))
     labels.write_bytes(idx_bytes(np.zeros(7, dtype=np.uint8)))
-    with pytest.raises(DatasetError, match="holds 7 labels, but t10k-images-idx3-ubyte holds 10 images"):
+    with pytest.raises(DatasetError, match="contains 7 labels, but t10k-images-idx3-ubyte contains 10 images"):
         read_idx_pair(entry, tmp_path, train=False)

@@ -1,4 +1,4 @@
-"""Importing the room and reading the embedded data opens no socket, starts no thread, needs no extra."""
+"""Importing the package and reading the included data set: no socket, no thread, no extra."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ PROGRAM = textwrap.dedent(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("alarm", [False, True])
-def test_offline_means_offline(alarm):
+def test_no_connection_is_opened(alarm):
     done = subprocess.run([sys.executable, "-c", PROGRAM, *["alarm"] * alarm], capture_output=True, text=True)
     assert done.returncode == (1 if alarm else 0), done.stderr
     assert ("socket.__new__" in done.stderr) == alarm

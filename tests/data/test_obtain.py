@@ -1,4 +1,4 @@
-"""From a download to data that can be read, for each of the three ways data sets are packed."""
+"""Download, unpacking and reading of data sets in each of the three archive formats."""
 
 import dataclasses
 import functools
@@ -81,12 +81,12 @@ def test_download_unpack_read(published, tmp_path, monkeypatch, name):
         assert got.source == str(root / entry.folders[0])
     assert set(seen) == {part.path.rsplit("/")[-1] for part in entry.remotes}
     assert not list(root.rglob("*.part"))
-    # What is there is not asked for again.
+    # Existing files are not downloaded again.
     monkeypatch.setitem(DATASETS, name, dataclasses.replace(entry, mirrors=("http://127.0.0.1:9/",)))
     assert len(load(name, root, download=True)) == len(noise(entry, True)[1])
 
 
-def test_a_download_without_a_root_goes_to_the_variable_then_to_the_cache(published, tmp_path, monkeypatch):
+def test_the_default_download_root_is_the_variable_or_the_cache(published, tmp_path, monkeypatch):
     folder, address = published
     entry = shrunk(DATASETS["mnist"])
     entry = dataclasses.replace(entry, remotes=publish(entry, folder), mirrors=(address,))
@@ -96,9 +96,9 @@ def test_a_download_without_a_root_goes_to_the_variable_then_to_the_cache(publis
     assert len(list((tmp_path / "named/MNIST/raw").iterdir())) == 4
 
 
-def test_what_cannot_be_downloaded_says_so(tmp_path):
+def test_a_set_without_a_download_is_refused(tmp_path):
     for name in ("digits", "folder"):
-        with pytest.raises(DatasetError, match="has nothing to download"):
+        with pytest.raises(DatasetError, match="cannot be downloaded"):
             obtain(DATASETS[name], tmp_path)
 
 
@@ -131,7 +131,7 @@ def test_a_member_cannot_leave_its_folder(tmp_path, name, pack):
 
 def test_a_link_is_not_followed(tmp_path):
     tar_of(tmp_path / "set.tar.gz", [("a.bin", None)])
-    with pytest.raises(DatasetError, match=r"set\.tar\.gz: lacks a\.bin"):
+    with pytest.raises(DatasetError, match=r"set\.tar\.gz: is missing a\.bin"):
         unpack(tmp_path / "set.tar.gz", {"a.bin"}, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 
@@ -147,7 +147,7 @@ def test_a_damaged_archive_is_named(tmp_path, name, pack):
             unpack(archive, {"a.bin"}, tmp_path / "out")
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_an_unwritable_folder_is_named(tmp_path):
     tar_of(tmp_path / "set.tar.gz", [("a.bin", b"x")])
     (tmp_path / "out").write_text("a file where a folder should be")
     with pytest.raises(DatasetError, match="cannot unpack"):

@@ -10,9 +10,9 @@ from thruway.errors import ConfigError
 @settings(max_examples=100, deadline=None)
 @given(n=st.integers(1, 200), batch_size=st.integers(1, 50), seed=st.integers(0, 9), epoch=st.integers(0, 9))
 def test_an_epoch_shows_every_item_once(n, batch_size, seed, epoch):
-    shown = torch.cat(list(batches(n, batch_size, seed, epoch, drop_last=False)))
-    assert shown.sort().values.tolist() == list(range(n))
-    assert torch.equal(shown, permutation(seed, epoch, n))
+    items = torch.cat(list(batches(n, batch_size, seed, epoch, drop_last=False)))
+    assert items.sort().values.tolist() == list(range(n))
+    assert torch.equal(items, permutation(seed, epoch, n))
 
 
 @settings(max_examples=100, deadline=None)
@@ -36,19 +36,19 @@ def test_dropping_the_last_batch_drops_only_a_short_one():
 
 def test_orders_differ_between_epochs_and_seeds_and_repeat_for_the_same():
     orders = {(seed, epoch): tuple(permutation(seed, epoch, 50).tolist()) for seed in range(5) for epoch in range(5)}
-    assert len(set(orders.values())) == 25  # 50! orders: an accident has odds of 1 in 10^62
+    assert len(set(orders.values())) == 25  # there are 50! orders: a coincidence has a probability of 1e-62
     assert orders[2, 3] == tuple(permutation(2, 3, 50).tolist())
 
 
-def test_no_place_is_preferred():
-    """Item 0 stands at each of 5 places equally often: chi-square with 4 degrees of freedom."""
+def test_positions_are_uniform():
+    """Item 0 is at each of 5 positions equally often: chi-square with 4 degrees of freedom."""
     epochs = 2000
     at = torch.stack([permutation(0, epoch, 5) for epoch in range(epochs)]).eq(0).sum(0).double()
     chi_square = ((at - epochs / 5) ** 2 / (epochs / 5)).sum()
     assert chi_square < 4 + 5 * 8**0.5  # mean k = 4, variance 2k = 8, five deviations
 
 
-def test_the_global_generator_is_neither_read_nor_moved():
+def test_the_global_generator_is_not_used():
     state = torch.get_rng_state()
     first = permutation(0, 0, 20)
     assert torch.equal(torch.get_rng_state(), state)
@@ -59,8 +59,8 @@ def test_the_global_generator_is_neither_read_nor_moved():
         torch.set_rng_state(state)
 
 
-def test_the_order_is_the_one_of_the_first_release():
-    """Resumed runs depend on it: a change here, or of torch.randperm, breaks them and must be told."""
+def test_the_order_is_that_of_the_first_release():
+    """Resumed runs depend on the order, so a change here or in torch.randperm must be announced."""
     assert permutation(0, 0, 10).tolist() == GOLDEN
 
 
@@ -70,15 +70,15 @@ GOLDEN = [8, 9, 5, 7, 0, 3, 1, 6, 4, 2]
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ((10, 0, 0, 0), "got 0, allowed: 1 or more"),
-        ((10, -1, 0, 0), "got -1, allowed: 1 or more"),
+        ((10, 0, 0, 0), "batch_size must be at least 1, got 0"),
+        ((10, -1, 0, 0), "batch_size must be at least 1, got -1"),
         ((10, 11, 0, 0), "10 items do not fill one batch of 11. Use a batch_size of at most 10, or drop_last=False"),
         ((0, 1, 0, 0), "0 items do not fill one batch"),
-        ((10, 2, 0, 0, 6), "got 6, allowed: 0 to 5"),
-        ((10, 2, 0, 0, -1), "got -1, allowed: 0 to 5"),
+        ((10, 2, 0, 0, 6), "start_step must be from 0 to 5, the number of batches, got 6"),
+        ((10, 2, 0, 0, -1), "from 0 to 5, the number of batches, got -1"),
         ((10, 2, 0, -1), "epoch=-1"),
     ],
 )
-def test_a_bad_value_is_named_at_the_call(arguments, complaint):
+def test_an_invalid_value_is_refused_at_the_call(arguments, complaint):
     with pytest.raises(ConfigError, match=complaint):
         batches(*arguments)

@@ -5,7 +5,7 @@ from thruway.data import Shapeset
 from thruway.data.shapeset_sheet import COLUMNS, GAP, TITLE, ZOOM, first_of_each, write_sheet
 
 
-def test_the_rows_are_the_first_images_of_their_class():
+def test_the_rows_contain_the_first_images_of_each_class():
     shapes = Shapeset()
     rows = first_of_each(shapes, 3)
     images, labels = shapes.images(0, 1000)

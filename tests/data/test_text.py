@@ -1,4 +1,4 @@
-"""The text of Python's documentation, and how a text is cut."""
+"""Encoding and splitting of texts, and the text of Python's documentation."""
 
 import hashlib
 import sys
@@ -22,11 +22,11 @@ def test_a_text_can_be_read_back_from_its_parts():
 
 @pytest.mark.parametrize(("valid", "test"), [(0.0, 0.1), (0.1, -0.1), (0.5, 0.5), (0.01, 0.1)])
 def test_shares_that_leave_a_part_empty_are_refused(valid, test):
-    with pytest.raises(ConfigError, match=f"30 characters .* {valid} for validation and {test} for the test"):
+    with pytest.raises(ConfigError, match=f"30 characters .* {valid} for validation and {test} for test"):
         split_text("abc" * 10, valid, test)
 
 
-def test_the_documentation_is_large_and_says_nothing_twice():
+def test_the_documentation_is_large_and_without_repetitions():
     text = python_docs()
     assert len(text) > 200_000
     assert len(set(text)) < 200
@@ -34,18 +34,18 @@ def test_the_documentation_is_large_and_says_nothing_twice():
     assert len(set(paragraphs)) == len(paragraphs)
     topics = sys.modules["pydoc_data.topics"].topics
     everything = {" ".join(p.split()) for topic in topics.values() for p in topic.split("\n\n")}
-    assert set(paragraphs) == everything  # and leaves nothing out
+    assert set(paragraphs) == everything  # and nothing is missing
 
 
-def test_what_is_tested_was_not_trained_on():
-    """Of whole topics one twelfth of such pieces is: that is why paragraphs are kept once."""
+def test_the_test_part_does_not_repeat_the_training_part():
+    """With repeated paragraphs, one twelfth of these pieces would occur in the training part."""
     parts = split_text(python_docs())
     train, test = ("".join(parts.alphabet[code] for code in part) for part in (parts.train, parts.test))
     pieces = [test[start : start + 100] for start in range(0, len(test) - 100, 100)]
     assert sum(piece in train for piece in pieces) < 0.01 * len(pieces)
 
 
-def test_a_python_without_its_documentation_says_so(monkeypatch):
+def test_a_python_without_its_documentation_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
-    with pytest.raises(DatasetError, match=r"without the text of its documentation.*whole standard library"):
+    with pytest.raises(DatasetError, match=r"does not include .* its documentation.*complete standard library"):
         python_docs()

@@ -67,33 +67,33 @@ def test_transforms_are_applied(written):
     assert got[3] == (int(images[3].sum()), -int(labels[3]))
 
 
-def test_an_index_beyond_the_end_ends_a_loop(written):
+def test_iteration_stops_at_the_end(written):
     assert len(list(iter(MNIST(written)))) == 20
 
 
-def test_a_loader_takes_them(written):
+def test_a_data_loader_can_use_them(written):
     loader = torch.utils.data.DataLoader(CIFAR10(written), batch_size=5)
     images = torch.cat([image for image, _label in loader])
     assert torch.equal(images, torch.from_numpy(noise(DATASETS["cifar10"], True)[0]).permute(0, 2, 3, 1))
 
 
-def test_workers_can_be_sent_a_copy(written):
+def test_they_can_be_pickled(written):
     copy = pickle.loads(pickle.dumps(KMNIST(written)))
     assert np.array_equal(copy[4][0], KMNIST(written)[4][0])
 
 
 @pytest.mark.parametrize("kind", [MNIST, FashionMNIST, KMNIST, CIFAR10, CIFAR100])
-def test_the_arguments_are_torchvisions(kind):
+def test_the_arguments_are_those_of_torchvision(kind):
     expected = ["root", "train", "transform", "target_transform", "download"]
     assert list(inspect.signature(kind).parameters) == expected
 
 
-def test_an_unknown_split_lists_the_known(tmp_path):
+def test_an_unknown_split_lists_the_known_splits(tmp_path):
     assert list(inspect.signature(EMNIST).parameters)[:2] == ["root", "split"]
     with pytest.raises(ConfigError, match=r"unknown EMNIST split 'letter'; did you mean 'letters'\?"):
         EMNIST(tmp_path, "letter")
 
 
 def test_missing_data_is_not_replaced(tmp_path):
-    with pytest.raises(DatasetError, match=r"Kuzushiji-MNIST \(training part\) is not here"):
+    with pytest.raises(DatasetError, match=r"Kuzushiji-MNIST \(training part\) was not found"):
         KMNIST(tmp_path)

@@ -1,5 +1,7 @@
-"""On each backend that is installed, the Keras layers compute what the PyTorch layers do; each in a process of its own,
-since Keras has one backend for good."""
+"""Agreement of the Keras layers with the PyTorch layers on each installed backend.
+
+Each backend runs in its own process, since Keras cannot change its backend after import.
+"""
 
 import importlib.util
 import json
@@ -52,7 +54,7 @@ CODE = textwrap.dedent(
 
 
 @pytest.mark.parametrize("backend", ["torch", "jax", "tensorflow"])
-def test_a_backend_computes_what_pytorch_does(backend):
+def test_a_backend_agrees_with_pytorch(backend):
     for package in ("keras", backend):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")

@@ -1,4 +1,4 @@
-"""The Keras layers compute the papers' equations, and are good layers of Keras."""
+"""Keras highway layers: the equations of the papers, and the conventions of Keras."""
 
 import copy
 import math
@@ -19,7 +19,7 @@ keras = pytest.importorskip("keras", minversion="3")
 HighwayDense, HighwayConv1D, HighwayConv2D = (getattr(highway, name) for name in highway.NAMES)
 
 pytestmark = [
-    # Keras's own, of NumPy 2 and of arrays that torch lends.
+    # Raised inside Keras, by NumPy 2 for arrays that share memory with torch tensors.
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
     pytest.mark.skipif(keras.backend.backend() != "torch", reason="the other backends: test_keras_backends.py"),
 ]
@@ -35,8 +35,8 @@ def values(tensors) -> list[np.ndarray]:
     return [np.asarray(each.value.detach()) for each in tensors]
 
 
-def started(layer, x: np.ndarray):
-    """The layer, built, with weights and biases that are all different."""
+def built(layer, x: np.ndarray):
+    """Build the layer and give it weights and biases that are all different."""
     layer.build(x.shape)
     for number, variable in enumerate(layer.weights):
         variable.assign(numbers(*variable.shape, seed=number + 1))
@@ -54,7 +54,7 @@ def mixed(x: np.ndarray, z: list[np.ndarray]) -> np.ndarray:
 
 
 def convolved(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, dilation: int) -> np.ndarray:
-    """A convolution of (batch, height, width, channels), pixel by pixel and tap by tap."""
+    """Convolve (batch, height, width, channels) with loops over pixels and kernel elements."""
     z = np.zeros_like(x) + bias
     (_, height, width, _), (rows, columns) = x.shape, kernel.shape[:2]
     for i, j, a, b in np.ndindex(height, width, rows, columns):
@@ -66,9 +66,9 @@ def convolved(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, dilation: int
 
 @pytest.mark.parametrize("carry", ["coupled", "independent"])
 @pytest.mark.parametrize("shape", [(5, 4), (2, 3, 4)], ids=["vectors", "sequences"])
-def test_dense_is_the_equation(carry, shape):
+def test_dense_computes_the_equation(carry, shape):
     x = numbers(*shape)
-    layer = started(HighwayDense("tanh", carry=carry, dtype="float64"), x)
+    layer = built(HighwayDense("tanh", carry=carry, dtype="float64"), x)
     maps = zip(values(layer.kernels), values(layer.biases), strict=True)
     expected = mixed(x, [x @ kernel + bias for kernel, bias in maps])
     np.testing.assert_allclose(layer(x).detach().numpy(), expected, rtol=0, atol=EXACT)
@@ -77,20 +77,20 @@ def test_dense_is_the_equation(carry, shape):
 @pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("carry", ["coupled", "independent"])
-def test_a_convolution_is_the_equation(carry, dilation, data_format):
+def test_a_convolution_computes_the_equation(carry, dilation, data_format):
     x = numbers(2, 7, 6, 3)
     layer = HighwayConv2D((3, 5), "tanh", carry=carry, dilation_rate=dilation, data_format=data_format, dtype="float64")
-    given = x if data_format == "channels_last" else np.moveaxis(x, -1, 1)
-    y = started(layer, given)(given).detach().numpy()
+    inputs = x if data_format == "channels_last" else np.moveaxis(x, -1, 1)
+    y = built(layer, inputs)(inputs).detach().numpy()
     maps = zip(values(layer.kernels), values(layer.biases), strict=True)
     expected = mixed(x, [convolved(x, kernel, bias, dilation) for kernel, bias in maps])
     y = y if data_format == "channels_last" else np.moveaxis(y, 1, -1)
     np.testing.assert_allclose(y, expected, rtol=0, atol=EXACT)
 
 
-def test_a_sequence_is_an_image_of_height_1():
+def test_a_sequence_equals_an_image_of_height_1():
     x = numbers(2, 9, 3)
-    line = started(HighwayConv1D(3, "tanh", dilation_rate=2, dtype="float64"), x)
+    line = built(HighwayConv1D(3, "tanh", dilation_rate=2, dtype="float64"), x)
     image = HighwayConv2D((1, 3), "tanh", dilation_rate=(1, 2), dtype="float64")
     image.build((2, 1, 9, 3))
     for variable, value in zip(image.weights, values(line.weights), strict=True):
@@ -107,7 +107,7 @@ def test_a_closed_gate_carries_and_an_open_one_transforms(kind):
     assert (opened(x).detach().numpy() == 7).all()
 
 
-# --- what Keras expects
+# --- the conventions of Keras
 
 
 def test_regularizers_see_every_map():
@@ -143,7 +143,7 @@ CONV_OPTIONS = {**OPTIONS, "kernel_size": 3, "dilation_rate": 2, "data_format": 
 
 
 @pytest.mark.parametrize("name", highway.NAMES)
-def test_a_config_says_everything(name):
+def test_the_config_contains_every_argument(name):
     kind = getattr(highway, name)
     options, least = (OPTIONS, {}) if kind is HighwayDense else (CONV_OPTIONS, {"kernel_size": 1})
     config, plain = kind(**options).get_config(), kind(**least).get_config()
@@ -162,7 +162,7 @@ def trained_model():
     return model
 
 
-def test_a_model_survives_its_file_and_a_copy(tmp_path: Path):
+def test_a_model_can_be_saved_loaded_and_copied(tmp_path: Path):
     model, x = trained_model(), numbers(2, 6, 6, 3)
     model.save(tmp_path / "model.keras")
     expected = model.predict(x, verbose=0)
@@ -172,7 +172,7 @@ def test_a_model_survives_its_file_and_a_copy(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_another_process_loads_it_when_a_layer_was_named(tmp_path: Path):
+def test_another_process_loads_a_model_after_importing_a_layer(tmp_path: Path):
     model, x = trained_model(), numbers(2, 6, 6, 3)
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "x.npy", x)
@@ -182,21 +182,21 @@ def test_another_process_loads_it_when_a_layer_was_named(tmp_path: Path):
         "numpy.save(folder + '/y.npy', model.predict(numpy.load(folder + '/x.npy'), verbose=0))"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True)
-    # Threads may add in another order: a few roundings of float32.
+    # Threads may sum in another order: a few roundings of float32.
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), model.predict(x, verbose=0), rtol=0, atol=1e-5)
 
 
-def test_whole_numbers_are_carried_as_floats():
+def test_integer_inputs_are_converted_to_floats():
     layer, x = HighwayDense("tanh"), np.arange(6).reshape(2, 3)
     assert (layer(x).detach().numpy() == layer(x.astype("float32")).detach().numpy()).all()
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16"])
-def test_mixed_precision_computes_as_narrow_as_it_says(policy):
+def test_mixed_precision_computes_in_the_narrow_dtype(policy):
     x = numbers(4, 6, 6, 3)
     for layer in (HighwayDense("tanh", dtype=policy), HighwayConv2D(3, "tanh", carry="independent", dtype=policy)):
         exact = type(layer).from_config({**layer.get_config(), "dtype": "float64"})
-        y = started(layer, x)(x)
+        y = built(layer, x)(x)
         exact.build(x.shape)
         for variable, value in zip(exact.weights, layer.weights, strict=True):
             variable.assign(value.value.detach().double().numpy())
@@ -208,30 +208,30 @@ def test_mixed_precision_computes_as_narrow_as_it_says(policy):
         assert 0 < error < 20 * torch.finfo(narrow).eps
 
 
-def test_it_learns_with_the_batch_size_and_the_length_open():
+def test_a_model_with_unknown_batch_size_and_length_trains():
     steps = keras.Input((None, 4))
     model = keras.Model(steps, HighwayConv1D(3)(HighwayDense()(steps)))
     assert model.output_shape == (None, None, 4)
     model.compile(keras.optimizers.Adam(0.01), "mse")
     x = numbers(64, 5, 4)
     losses = model.fit(x, np.maximum(x, 0), epochs=30, verbose=0).history["loss"]
-    # What carries everything is wrong by x^2 where x < 0: by 1/2 on average.
+    # A net that only carries has the error x^2 where x < 0: 1/2 on average.
     assert losses[0] < 1.0
     assert losses[-1] < losses[0] / 2
 
 
-def test_a_mask_goes_through_dense():
+def test_dense_passes_a_mask_on():
     layer = HighwayDense()
     model = keras.Sequential([keras.Input((3,)), keras.layers.Embedding(5, 4, mask_zero=True), layer])
     mask = model(np.array([[1, 2, 0]]))._keras_mask
     assert mask.tolist() == [[True, True, False]]
 
 
-# --- what it refuses
+# --- errors
 
 
 @pytest.mark.parametrize(
-    ("build", "error", "said"),
+    ("build", "error", "message"),
     [
         (lambda: HighwayConv1D(4), ConfigError, r"kernel_size must be odd, got 4.*next odd size"),
         (lambda: HighwayConv2D((3, 2)), ConfigError, r"kernel_size must be odd, got \(3, 2\)"),
@@ -241,20 +241,28 @@ def test_a_mask_goes_through_dense():
         (
             lambda: HighwayDense()(keras.Input((3, None))),
             ShapeError,
-            r"width.*axis -1.*not known.*Give the input layer",
+            r"width.*axis -1.*unknown.*Specify it in the shape of the input layer",
         ),
         (lambda: HighwayDense().build((4,)), ShapeError, r"\(batch, \.\.\., width\), got one of shape \(4,\)"),
-        (lambda: HighwayConv2D(3).build((4, 4, 3)), ShapeError, r"4 axes.*got one of shape \(4, 4, 3\)"),
-        (lambda: HighwayDense(128), ConfigError, r"got 128 as its activation.*from the input.*HighwayDense\(act"),
-        (lambda: HighwayDense(units=8), ConfigError, r"no units= \(got 8\).*from the input.*HighwayDense\(act"),
+        (lambda: HighwayConv2D(3).build((4, 4, 3)), ShapeError, r"with 4 axes.*got one of shape \(4, 4, 3\)"),
+        (lambda: HighwayDense(128), ConfigError, r"got 128 as its activation.*of the input.*HighwayDense\(act"),
+        (lambda: HighwayDense(units=8), ConfigError, r"no units= \(got 8\).*of the input.*HighwayDense\(act"),
         (
             lambda: HighwayDense(transform_bias=-2),
             ConfigError,
             r"no transform_bias= \(got -2\).*Write gate_bias=-2\.",
         ),
-        (lambda: HighwayConv2D(32, 3), ConfigError, r"got 3 as its activation.*from the input.*HighwayConv2D\(3, act"),
-        (lambda: HighwayConv1D(32, (3,)), ConfigError, r"got \(3,\) as its.*from the input.*HighwayConv1D\(3, act"),
-        (lambda: HighwayConv2D(3, filters=8), ConfigError, r"no filters= \(got 8\).*from the input.*HighwayConv2D\(3"),
+        (
+            lambda: HighwayConv2D(32, 3),
+            ConfigError,
+            r"got 3 as its activation.*of the input.*HighwayConv2D\(3, act",
+        ),
+        (lambda: HighwayConv1D(32, (3,)), ConfigError, r"got \(3,\) as its.*of the input.*HighwayConv1D\(3, act"),
+        (
+            lambda: HighwayConv2D(3, filters=8),
+            ConfigError,
+            r"no filters= \(got 8\).*of the input.*HighwayConv2D\(3",
+        ),
         (lambda: HighwayConv2D(3, strides=2), ConfigError, r"no strides= \(got 2\).*always 1.*HighwayConv2D\(3"),
         (lambda: HighwayConv2D(3, padding="same"), ConfigError, r'no padding= .*always "same".*HighwayConv2D\(3'),
     ],
@@ -277,8 +285,8 @@ def test_a_mask_goes_through_dense():
         "padding",
     ],
 )
-def test_what_is_wrong_is_said_when_it_is_built(build, error, said):
-    with pytest.raises(error, match=f"(?s){said}"):
+def test_wrong_arguments_raise_an_error_with_advice(build, error, message):
+    with pytest.raises(error, match=f"(?s){message}"):
         build()
 
 

@@ -1,4 +1,4 @@
-"""Without Keras 3 its layers say what to install; with or without it, importing their room does not."""
+"""Missing or outdated Keras: the error on first use, and the import that needs no Keras."""
 
 import subprocess
 import sys
@@ -13,12 +13,12 @@ from thruway.integrations.keras_layers import layers
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if no layer had been asked for yet."""
+    """Remove the cache of the layer classes."""
     monkeypatch.setattr(highway, "layers", layers.__wrapped__)
 
 
 @pytest.mark.parametrize("name", ["HighwayDense", "HighwayConv1D", "HighwayConv2D"])
-def test_without_keras_the_way_to_get_it_is_named(name, fresh, monkeypatch):
+def test_without_keras_the_error_says_how_to_install_it(name, fresh, monkeypatch):
     monkeypatch.setitem(sys.modules, "keras", None)
     with pytest.raises(ConfigError, match=r"need Keras 3.*pip install 'thruway\[keras\]'.*KERAS_BACKEND=torch"):
         getattr(highway, name)
@@ -38,7 +38,7 @@ def test_a_misspelt_layer_is_an_attribute_error():
 
 
 @pytest.mark.slow
-def test_importing_the_room_brings_in_no_keras():
+def test_importing_the_module_does_not_import_keras():
     code = "import sys, thruway.integrations.keras; print('keras' in sys.modules)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "False"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

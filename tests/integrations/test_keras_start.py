@@ -1,4 +1,4 @@
-"""The maps of the Keras layers start as those of the PyTorch layers, each with numbers of its own."""
+"""Initial weights of the Keras layers: those of the PyTorch layers, different for each map."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="the 
 
 @pytest.fixture(autouse=True)
 def fixed_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keras asks Python for the seed of an initialiser that was given none."""
+    """Fix the seed that Keras draws from Python's generator for an initializer without a seed."""
     monkeypatch.setattr(random, "randint", random.Random(0).randint)
 
 
@@ -29,7 +29,7 @@ def values(tensors) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_it_starts_as_the_pytorch_layers_do(activation):
+def test_initial_weights_follow_the_pytorch_layers(activation):
     width = 200
     layer = HighwayDense(activation, gate_bias=-3, carry="independent")
     layer.build((None, width))
@@ -49,15 +49,15 @@ SEEDS = {
 }
 
 
-@pytest.mark.parametrize("given", SEEDS)
-def test_no_two_maps_start_with_the_same_weights(given):
-    layer = HighwayDense(carry="independent", kernel_initializer=SEEDS[given]())
+@pytest.mark.parametrize("case", SEEDS)
+def test_no_two_maps_have_the_same_initial_weights(case):
+    layer = HighwayDense(carry="independent", kernel_initializer=SEEDS[case]())
     layer.build((None, 4))
     for one, other in itertools.combinations(values(layer.kernels), 2):
         assert not np.isclose(one, other).all()
 
 
-def test_a_seed_repeats_itself():
+def test_a_seed_gives_the_same_weights_again():
     first, second = (HighwayConv1D(3, kernel_initializer=keras.initializers.HeNormal(seed=7)) for _ in range(2))
     first.build((None, 9, 2)), second.build((None, 9, 2))
     assert all((a == b).all() for a, b in zip(values(first.weights), values(second.weights), strict=True))
@@ -66,7 +66,7 @@ def test_a_seed_repeats_itself():
 @pytest.mark.parametrize(
     "initializer", ["ones", lambda shape, dtype=None: keras.ops.ones(shape, dtype)], ids=["name", "function"]
 )
-def test_initialisers_without_a_seed_are_taken_as_they_are(initializer):
+def test_initializers_without_a_seed_are_used_unchanged(initializer):
     layer = HighwayDense(kernel_initializer=initializer, bias_initializer="ones")
     layer.build((None, 2))
     assert all((kernel == 1).all() for kernel in values(layer.kernels))

@@ -1,4 +1,4 @@
-"""A layer of Keras and its PyTorch twin compute the same, whichever of them came first."""
+"""Conversion between Keras and PyTorch layers, in both directions."""
 
 import os
 
@@ -42,7 +42,7 @@ def trained(name: str, **of):
 
 
 def assert_same(layer, module, x: Tensor) -> None:
-    """`x` has its channels first; the layer is handed them where it wants them."""
+    """Compare outputs; `x` is channels first and is rearranged if the layer is channels last."""
     is_last = layer.axis == -1
     y = layer(x.movedim(1, -1) if is_last else x)
     torch.testing.assert_close(y.movedim(-1, 1) if is_last else y, module(x), rtol=0, atol=EXACT)
@@ -50,7 +50,7 @@ def assert_same(layer, module, x: Tensor) -> None:
 
 @pytest.mark.parametrize("carry", ["coupled", "independent"])
 @pytest.mark.parametrize("name", MODULES)
-def test_there_and_back(name, carry):
+def test_a_round_trip_preserves_the_layer(name, carry):
     module, x = trained(name, carry=carry, activation="tanh"), random(*SHAPES[name])
     layer = from_torch(module)
     assert_same(layer, module, x)
@@ -64,7 +64,7 @@ def test_there_and_back(name, carry):
 
 
 @pytest.mark.parametrize("name", ["conv1d", "conv2d"])
-def test_channels_may_come_first(name):
+def test_channels_first_is_supported(name):
     module = trained(name)
     layer = from_torch(module, data_format="channels_first", name="early")
     assert (layer.name, layer.data_format) == ("early", "channels_first")
@@ -72,7 +72,7 @@ def test_channels_may_come_first(name):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_an_activation_keeps_its_meaning(activation):
+def test_a_named_activation_is_converted(activation):
     module = trained("linear", activation=activation)
     layer = from_torch(module)
     assert_same(layer, module, 3 * random(50, 4))
@@ -80,7 +80,7 @@ def test_an_activation_keeps_its_meaning(activation):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "mixed_bfloat16"])
-def test_weights_keep_their_type_and_their_bits(dtype):
+def test_weights_keep_their_dtype_and_bits(dtype):
     layer = HighwayDense(dtype=dtype)
     layer.build((None, 4))
     module = to_torch(layer)
@@ -90,7 +90,7 @@ def test_weights_keep_their_type_and_their_bits(dtype):
         assert torch.equal(one.value, other.value)
 
 
-def test_gradients_agree_too():
+def test_gradients_agree():
     module, x = trained("conv2d", activation="gelu"), random(*SHAPES["conv2d"])
     layer = from_torch(module)
     module(x).square().sum().backward()
@@ -102,7 +102,7 @@ def test_gradients_agree_too():
     torch.testing.assert_close(torch.cat(biases), module.bias.grad, rtol=0, atol=1e-10)
 
 
-def test_a_layer_that_was_fitted_goes_to_pytorch():
+def test_a_fitted_layer_can_be_converted():
     layer = HighwayConv1D(3, dtype="float64")
     model = keras.Sequential([layer])
     model.compile("adam", "mse")
@@ -111,14 +111,14 @@ def test_a_layer_that_was_fitted_goes_to_pytorch():
     assert_same(layer, to_torch(layer), x.movedim(-1, 1))
 
 
-def test_an_activation_without_a_name_is_given():
+def test_an_unnamed_activation_can_be_passed():
     layer = from_torch(trained("linear", activation=torch.sin), activation=keras.ops.sin)
     module = to_torch(layer, activation=torch.sin)
     assert_same(layer, module, random(3, 4))
 
 
 @pytest.mark.parametrize(
-    ("convert", "error", "said"),
+    ("convert", "error", "message"),
     [
         (
             lambda: to_torch(keras.layers.Dense(3)),
@@ -128,17 +128,17 @@ def test_an_activation_without_a_name_is_given():
         (lambda: to_torch(HighwayConv2D(3, name="late")), ShapeError, "late has no weights yet: call it once"),
         (lambda: from_torch(torch.nn.Linear(3, 3)), ConfigError, "HighwayConv2d, got Linear"),
         (lambda: from_torch(nn.HighwayConv3d(2, 3)), ConfigError, "HighwayConv2d, got HighwayConv3d"),
-        (lambda: from_torch(nn.HighwayConv1d(2, 3, groups=2)), ConfigError, "one group.*groups=2"),
+        (lambda: from_torch(nn.HighwayConv1d(2, 3, groups=2)), ConfigError, "only groups=1.*groups=2"),
         (lambda: from_torch(nn.HighwayConv1d(2, 3, padding_mode="circular")), ConfigError, "padding_mode='circular'"),
         (lambda: from_torch(trained("linear", activation=torch.sin)), ConfigError, r"no name.*activation=\.\.\."),
         (
             lambda: from_torch(trained("linear"), carry="independent"),
             ConfigError,
-            "takes carry from the module, got carry='independent'. Leave it out",
+            "takes carry from the module, got carry='independent'. Omit it",
         ),
         (lambda: from_torch(trained("linear"), gate_bias=1.0), ConfigError, "takes gate_bias from .*got gate_bias=1.0"),
         (lambda: from_torch(trained("conv1d"), kernel_size=3), ConfigError, "takes kernel_size from .*kernel_size=3"),
-        (lambda: from_torch(nn.HighwayLinear(3, device="meta")), ConfigError, "meta.*no numbers.*to_empty.*load_state"),
+        (lambda: from_torch(nn.HighwayLinear(3, device="meta")), ConfigError, "meta.*no values.*to_empty.*load_state"),
     ],
     ids=[
         "dense",
@@ -154,8 +154,8 @@ def test_an_activation_without_a_name_is_given():
         "meta",
     ],
 )
-def test_what_has_no_twin_is_refused(convert, error, said):
-    with pytest.raises(error, match=f"(?s){said}"):
+def test_layers_without_an_equivalent_are_refused(convert, error, message):
+    with pytest.raises(error, match=f"(?s){message}"):
         convert()
 
 

@@ -1,4 +1,4 @@
-"""A converted Highway of Keras 0.3 to 2 computes what it did: its equations, written out here, are the slow twin."""
+"""Conversion of Highway weights of Keras 0.3 to 2, compared with a loop over the equations of that layer."""
 
 from pathlib import Path
 
@@ -19,8 +19,8 @@ def trained() -> dict[str, np.ndarray]:
     return {name: random.normal(size=shape) for name, shape in shapes.items()}
 
 
-def theirs(weights: dict[str, np.ndarray], x: np.ndarray, activation: str = "linear") -> np.ndarray:
-    """The share of what is new is the sigmoid of what the "carry" weights make of x; kernels are (in, out)."""
+def keras_highway(weights: dict[str, np.ndarray], x: np.ndarray, activation: str = "linear") -> np.ndarray:
+    """The transform gate is the sigmoid of the map with the "carry" weights; kernels are (in, out)."""
     y = np.empty_like(x)
     for row, unit in np.ndindex(x.shape):
         z = sum(x[row, i] * weights["W"][i, unit] for i in range(WIDTH)) + weights["b"][unit]
@@ -41,26 +41,30 @@ EXACT = 1e-14
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_it_computes_what_it_did(order, activation):
+def test_the_converted_layer_computes_the_same(order, activation):
     weights = trained()
     layer = from_legacy_keras([weights[name] for name in ORDERS[order]], activation)
     y = layer(torch.from_numpy(X)).detach().numpy()
-    np.testing.assert_allclose(y, theirs(weights, X, activation), rtol=0, atol=EXACT)
+    np.testing.assert_allclose(y, keras_highway(weights, X, activation), rtol=0, atol=EXACT)
 
 
-def test_linear_is_what_it_has_unless_told():
+def test_linear_is_the_default_activation():
     weights = trained()
     layer = from_legacy_keras(list(weights.values()))
-    np.testing.assert_allclose(layer(torch.from_numpy(X)).detach().numpy(), theirs(weights, X), rtol=0, atol=EXACT)
+    np.testing.assert_allclose(
+        layer(torch.from_numpy(X)).detach().numpy(), keras_highway(weights, X), rtol=0, atol=EXACT
+    )
 
 
-def test_without_biases_they_are_0():
+def test_missing_biases_are_zero():
     weights = trained() | {"b": np.zeros(WIDTH), "b_carry": np.zeros(WIDTH)}
     layer = from_legacy_keras([weights["W"], weights["W_carry"]])
-    np.testing.assert_allclose(layer(torch.from_numpy(X)).detach().numpy(), theirs(weights, X), rtol=0, atol=EXACT)
+    np.testing.assert_allclose(
+        layer(torch.from_numpy(X)).detach().numpy(), keras_highway(weights, X), rtol=0, atol=EXACT
+    )
 
 
-def test_arrays_come_as_a_file_gives_them():
+def test_read_only_arrays_of_another_byte_order_are_copied():
     weights = list(trained().values())
     foreign = [np.asfortranarray(array.astype(">f4")) for array in weights]
     for array in foreign:
@@ -73,7 +77,7 @@ def test_arrays_come_as_a_file_gives_them():
     assert foreign[0].any()
 
 
-def test_a_fresh_start_is_the_papers():
+def test_reset_parameters_uses_the_gate_bias_of_the_paper():
     layer = from_legacy_keras(list(trained().values()))
     layer.reset_parameters(torch.Generator().manual_seed(0))
     assert layer.bias.tolist() == [0.0] * WIDTH + [-2.0] * WIDTH
@@ -93,36 +97,36 @@ def test_a_fresh_start_is_the_papers():
     ],
     ids=["nothing", "a Dense", "not square", "two widths", "one bias", "a narrow bias", "one too many", "empty"],
 )
-def test_what_is_no_highway_is_refused(shapes):
+def test_arrays_of_other_layers_are_refused(shapes):
     with pytest.raises(
         CheckpointError, match=r"(?s)two kernels \(d, d\).*got arrays of shape.*get_weights\(\)"
-    ) as told:
+    ) as error:
         from_legacy_keras([np.zeros(shape) for shape in shapes])
-    assert ", ".join(map(str, shapes)) in str(told.value)
+    assert ", ".join(map(str, shapes)) in str(error.value)
 
 
 GIVEN = {
-    "a ragged list": ([[1.0, 2.0], [3.0]], r"got a list that makes none.*get_weights"),
-    "what learns": (torch.nn.Parameter(torch.ones(5, 5)), r"got a Parameter that makes none.*detach\(\)\.cpu"),
-    "bfloat16": (torch.ones(5, 5, dtype=torch.bfloat16), "got a Tensor that makes none"),
+    "a ragged list": ([[1.0, 2.0], [3.0]], r"got a list that cannot be converted.*get_weights"),
+    "a parameter": (torch.nn.Parameter(torch.ones(5, 5)), r"got a Parameter that cannot be converted.*detach\(\)\.cpu"),
+    "bfloat16": (torch.ones(5, 5, dtype=torch.bfloat16), "got a Tensor that cannot be converted"),
     "whole numbers": (np.ones((5, 5), int), r'got int64.*np\.asarray\(weight, "float32"\)'),
     "text": (["a", "b"], "got <U1"),
 }
 
 
 @pytest.mark.parametrize("case", GIVEN)
-def test_what_is_no_array_of_floating_point_is_refused_with_advice(case):
+def test_weights_that_are_not_floating_point_arrays_are_refused(case):
     weights: list[object] = list(trained().values())
-    weights[1], said = GIVEN[case]
-    with pytest.raises(CheckpointError, match=f"(?s){said}"):
+    weights[1], message = GIVEN[case]
+    with pytest.raises(CheckpointError, match=f"(?s){message}"):
         from_legacy_keras(weights)
 
 
 @pytest.mark.parametrize(
-    ("given", "kind"),
+    ("value", "kind"),
     [("w.h5", "str"), (trained(), "dict"), (None, "NoneType"), (Path("w.h5"), r"\w*Path")],
     ids=["path", "dict", "nothing", "Path"],
 )
-def test_what_is_no_list_of_arrays_is_refused_with_the_way_to_one(given, kind):
+def test_other_objects_than_a_list_of_arrays_are_refused(value, kind):
     with pytest.raises(ConfigError, match=rf"list of arrays.*get_weights\(\) returned, got a {kind}\. .*W, W_carry"):
-        from_legacy_keras(given)
+        from_legacy_keras(value)

@@ -1,4 +1,4 @@
-"""TensorBoard's own reader finds the numbers of the trace, while the training still runs and after it."""
+"""Values written to TensorBoard, read back with TensorBoard's own reader during and after training."""
 
 import math
 import subprocess
@@ -51,7 +51,7 @@ def assert_holds(events: Any, trace: Trace, kind: Any, quantity: str) -> None:
         np.testing.assert_allclose([scalar.value for scalar in scalars], values, 1e-6)
 
 
-def test_every_number_is_there_under_its_name(net: nn.Module, tmp_path: Path) -> None:
+def test_every_value_is_written_under_its_tag(net: nn.Module, tmp_path: Path) -> None:
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
     with TensorBoard(tmp_path) as board, watch(net, optimizer=optimizer, run=board) as trace:
         for _ in train(net):
@@ -65,7 +65,7 @@ def test_every_number_is_there_under_its_name(net: nn.Module, tmp_path: Path) ->
     assert_holds(events, trace, "update", "update_ratio")
 
 
-def test_it_can_be_read_while_the_training_runs(net: nn.Module, tmp_path: Path) -> None:
+def test_events_can_be_read_during_training(net: nn.Module, tmp_path: Path) -> None:
     board = TensorBoard(tmp_path)
     with watch(net, run=board):
         for step in train(net, 4):
@@ -76,14 +76,14 @@ def test_it_can_be_read_while_the_training_runs(net: nn.Module, tmp_path: Path) 
     board.close()
 
 
-def test_only_what_was_asked_for_is_written(net: nn.Module, tmp_path: Path) -> None:
+def test_only_the_chosen_quantities_are_written(net: nn.Module, tmp_path: Path) -> None:
     with TensorBoard(tmp_path, quantities=["std", "gradient.mean"]) as board, watch(net, run=board):
         list(train(net))
     found = {tag.partition("/")[0] for tag in read(tmp_path).Tags()["scalars"]}
     assert found == {"output.std", "gradient.std", "gradient.mean"}
 
 
-def test_what_is_not_finite_is_written_as_it_is(tmp_path: Path) -> None:
+def test_non_finite_values_are_written_unchanged(tmp_path: Path) -> None:
     with TensorBoard(tmp_path) as board:
         board.log_sites(7, "output.mean", ["a", "b", ""], [math.nan, -math.inf, 0.5])
     events = read(tmp_path)
@@ -119,14 +119,14 @@ def test_histograms_keep_their_counts_and_edges(net: nn.Module, tmp_path: Path) 
         assert steps[1].histogram_value.num == 5 * (2 if name == "2" else 4)
 
 
-def test_a_trace_without_histograms_says_so(net: nn.Module, tmp_path: Path) -> None:
+def test_a_trace_without_histograms_raises_an_error(net: nn.Module, tmp_path: Path) -> None:
     with watch(net) as trace:
         list(train(net))
     with TensorBoard(tmp_path) as board, pytest.raises(ConfigError, match="histogram"):
         board.log_histograms(trace)
 
 
-def test_without_tensorboard_the_way_to_get_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_tensorboard_the_error_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "tensorboard"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tensorboard", None)
@@ -135,9 +135,9 @@ def test_without_tensorboard_the_way_to_get_it_is_named(tmp_path: Path, monkeypa
 
 
 @pytest.mark.slow
-def test_importing_the_room_brings_in_no_tensorboard() -> None:
+def test_importing_the_module_does_not_import_tensorboard() -> None:
     code = (
         "import sys, thruway.integrations; print(*(m for m in ('tensorboard', 'google.protobuf') if m in sys.modules))"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == ""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -1,4 +1,4 @@
-"""A run to write."""
+"""The fixture `run`: a new run, open for writing."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,5 +11,5 @@ from thruway.runs import Run
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    with make_run(tmp_path / "run") as opened:
-        yield opened
+    with make_run(tmp_path / "run") as new_run:
+        yield new_run

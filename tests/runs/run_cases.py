@@ -1,4 +1,4 @@
-"""What the tests of run folders share: a run to write, and a child process to kill."""
+"""Shared helpers for tests of run folders: a new run, and a child process that can be killed."""
 
 import os
 import signal
@@ -17,12 +17,12 @@ def make_run(folder: Path, **overrides: object) -> Run:
 
 
 class Child:
-    """A forked process that tells what it did through a pipe, one line at a time."""
+    """A forked process that sends lines through a pipe."""
 
     def __init__(self, work: Callable[[Callable[[object], None]], None]) -> None:
         self._pipe, write = os.pipe()
         with warnings.catch_warnings():
-            # Python 3.12 warns about forks beside torch's idle threads; the child starts no parallel work.
+            # Python 3.12 warns about forks while torch has idle threads; the child does not use them.
             warnings.simplefilter("ignore", DeprecationWarning)
             self.pid = os.fork()
         if self.pid == 0:
@@ -40,17 +40,17 @@ class Child:
         os.kill(self.pid, signal.SIGKILL)
 
     def wait(self) -> int:
-        """The exit status; negative is the signal that ended it."""
+        """Return the exit status; a negative value is the signal that ended the process."""
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def lines(self) -> Iterator[str]:
-        """What it told, until it ends."""
+        """Yield the lines it sends, until it ends."""
         with os.fdopen(self._pipe) as pipe:
             yield from (line.rstrip("\n") for line in pipe if line.endswith("\n"))
 
 
 def kill_at(count: int) -> None:
-    """Let the process die at its `count`-th call that makes something durable, before the call does its work."""
+    """Kill the process before the call number `count` that makes a change durable."""
     calls = iter(range(1_000_000))
 
     def guarded(real: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Checkpoints: exact, whole at every moment, damage found, and no code run from them."""
+"""Checkpoints: exact contents, atomic saves, detection of damage, and loading without running code."""
 
 import hashlib
 import io
@@ -21,8 +21,8 @@ from run_cases import Child, kill_at, make_run
 from torch import Tensor, nn
 
 from thruway.errors import CheckpointError, RunError
-from thruway.runs import Run, checkpoints, open_run, weights
-from thruway.runs.files import read_sealed, write_sealed
+from thruway.runs import Run, checkpoint_files, checkpoints, open_run
+from thruway.runs.files import read_json_with_checksum, write_json_with_checksum
 
 
 def bits(tensor: Tensor) -> list[int]:
@@ -33,7 +33,7 @@ DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_tensors_come_back_bit_for_bit(run: Run, dtype: torch.dtype) -> None:
+def test_tensors_are_restored_bit_for_bit(run: Run, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)
     raw = torch.randint(0, 2 if dtype is torch.bool else 256, (96,), dtype=torch.uint8, generator=generator)
     tensors = {
@@ -48,7 +48,7 @@ def test_tensors_come_back_bit_for_bit(run: Run, dtype: torch.dtype) -> None:
     }
 
 
-def test_a_training_goes_on_where_it_was(run: Run) -> None:
+def test_training_resumes_exactly(run: Run) -> None:
     def step(model: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator) -> None:
         optimizer.zero_grad()
         model(torch.randn(8, 4, generator=generator)).square().mean().backward()
@@ -79,7 +79,7 @@ def test_a_training_goes_on_where_it_was(run: Run) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
 
 
-def test_tied_strided_and_sliced_tensors_are_saved_as_they_look(run: Run) -> None:
+def test_tied_strided_and_sliced_tensors_are_saved_by_value(run: Run) -> None:
     stack = torch.arange(24.0).view(2, 3, 4)
     tensors = {"whole": stack, "tied": stack, "slice": stack[1], "turned": stack[0].T, "every other": stack[0, :, ::2]}
     run.save("a", tensors)
@@ -87,27 +87,27 @@ def test_tied_strided_and_sliced_tensors_are_saved_as_they_look(run: Run) -> Non
     assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
 
 
-def test_names_come_oldest_first(run: Run) -> None:
+def test_names_are_sorted_oldest_first(run: Run) -> None:
     for name in ("b", "c", "a", "b"):
         run.save(name, {"w": torch.ones(1)})
     assert run.checkpoints() == ["c", "a", "b"]
     assert open_run(run.folder).checkpoints() == ["c", "a", "b"]
 
 
-def test_a_save_brings_the_numbers_before_it(run: Run) -> None:
+def test_a_save_flushes_logged_values(run: Run) -> None:
     run.log(0, {"loss": 1.0})
     run.save("a", {"w": torch.ones(1)})
     assert open_run(run.folder).table()["value"].tolist() == [1.0]
 
 
-def test_a_save_without_state_leaves_none_behind(run: Run) -> None:
+def test_a_save_without_state_removes_the_old_state(run: Run) -> None:
     run.save("a", {"w": torch.ones(1)}, state={"step": 1})
     run.save("a", {"w": torch.ones(1)})
     assert run.load("a").state is None
     assert not (run.folder / "checkpoints" / "a.state.pt").exists()
 
 
-def test_others_may_read_what_the_umask_lets_them(run: Run) -> None:
+def test_file_permissions_follow_the_umask(run: Run) -> None:
     run.save("a", {"w": torch.ones(1)}, state={"step": 1})
     modes = {path.stat().st_mode for path in (run.folder / "checkpoints").glob("a.*")}
     assert modes == {(run.folder / "run.json").stat().st_mode}
@@ -118,7 +118,7 @@ def version(number: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def seen(folder: Path) -> int:
-    """Which version a reader gets; a warning would be an error."""
+    """Return the version that a reader loads; a warning would be an error."""
     checkpoint = open_run(folder).load("latest")
     (number,) = set(checkpoint.tensors["w"].tolist())
     assert checkpoint.state == {"step": number}
@@ -126,7 +126,7 @@ def seen(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("before", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_a_save_killed_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path, before: int) -> None:
+def test_a_save_killed_at_any_moment_leaves_the_old_or_the_new_version(tmp_path: Path, before: int) -> None:
     found = []
     for count in range(200):
         folder = tmp_path / str(count)
@@ -136,7 +136,7 @@ def test_a_save_killed_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path, b
             run.save("latest", tensors, state=state)
 
         def work(tell: object, run: Run = run, count: int = count) -> None:
-            run._process = os.getpid()  # as if the child had opened it
+            run._process = os.getpid()  # as if the child process had opened the run
             tensors, state = version(before)
             kill_at(count)
             run.save("latest", tensors, state=state)
@@ -152,10 +152,10 @@ def test_a_save_killed_at_any_moment_leaves_the_old_or_the_new(tmp_path: Path, b
     assert finished
     assert found == sorted(found)
     assert set(found) == {before - 1, before}
-    assert len(found) > 8  # boundaries that were hit
+    assert len(found) > 8  # number of points at which the process was killed
 
 
-def test_the_first_save_killed_at_any_moment_is_none_or_whole(tmp_path: Path) -> None:
+def test_a_first_save_killed_at_any_moment_is_absent_or_complete(tmp_path: Path) -> None:
     for count in range(200):
         run = make_run(tmp_path / str(count))
 
@@ -187,31 +187,31 @@ def save_until_killed(folder: Path) -> Callable[[Callable[[object], None]], None
     return work
 
 
-def assert_killed_saver_keeps_one(folder: Path, delay: float) -> None:
+def assert_a_killed_process_leaves_a_checkpoint(folder: Path, delay: float) -> None:
     child = Child(save_until_killed(folder))
     lines = child.lines()
-    told = [next(lines)]
+    sent = [next(lines)]
     time.sleep(delay)
     child.kill()
-    told += lines
+    sent += lines
     child.wait()
-    assert seen(folder) in (len(told) - 1, len(told))
+    assert seen(folder) in (len(sent) - 1, len(sent))
 
 
-def test_a_saver_killed_at_random_keeps_one(tmp_path: Path) -> None:
-    chance = random.Random(0)
+def test_a_process_killed_at_random_leaves_a_checkpoint(tmp_path: Path) -> None:
+    rng = random.Random(0)
     for trial in range(5):
-        assert_killed_saver_keeps_one(tmp_path / str(trial), chance.uniform(0, 0.05))
+        assert_a_killed_process_leaves_a_checkpoint(tmp_path / str(trial), rng.uniform(0, 0.05))
 
 
 @pytest.mark.slow
-def test_a_hundred_savers_killed_at_random_keep_one(tmp_path: Path) -> None:
-    chance = random.Random(1)
+def test_a_hundred_processes_killed_at_random_leave_checkpoints(tmp_path: Path) -> None:
+    rng = random.Random(1)
     for trial in range(100):
-        assert_killed_saver_keeps_one(tmp_path / str(trial), chance.uniform(0, 0.05))
+        assert_a_killed_process_leaves_a_checkpoint(tmp_path / str(trial), rng.uniform(0, 0.05))
 
 
-def test_a_reader_beside_a_saver_sees_whole_versions(tmp_path: Path) -> None:
+def test_a_concurrent_reader_sees_complete_versions(tmp_path: Path) -> None:
     child = Child(save_until_killed(tmp_path / "run"))
     lines = child.lines()
     next(lines)
@@ -238,19 +238,19 @@ FILES = ["latest.safetensors", "latest.state.pt", "latest.json"]
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_damage_falls_back_to_the_save_before_and_says_so(two_versions: Path, file: str) -> None:
+def test_a_damaged_checkpoint_falls_back_to_the_previous_save_with_a_warning(two_versions: Path, file: str) -> None:
     path = two_versions / "checkpoints" / file
     clean = path.read_bytes()
-    chance = random.Random(4)
+    rng = random.Random(4)
     damaged = [clean[: len(clean) // 2], b"", clean + b"x", bytes(len(clean))]
     for _ in range(8):
-        place = chance.randrange(len(clean))
-        damaged.append(clean[:place] + bytes([clean[place] ^ 1 << chance.randrange(8)]) + clean[place + 1 :])
+        place = rng.randrange(len(clean))
+        damaged.append(clean[:place] + bytes([clean[place] ^ 1 << rng.randrange(8)]) + clean[place + 1 :])
     for contents in damaged:
         path.write_bytes(contents)
         if file.endswith("json") and same_json(contents, clean):
             continue
-        with pytest.warns(RuntimeWarning, match=f"latest.* is damaged: .*{file}.*Loaded is the save before it"):
+        with pytest.warns(RuntimeWarning, match=f"latest.* is damaged: .*{file}.*Loaded the previous save"):
             checkpoint = open_run(two_versions).load("latest")
         assert checkpoint.state == {"step": 0}
         assert checkpoint.tensors["w"].tolist() == [0.0] * 1000
@@ -263,14 +263,14 @@ def same_json(contents: bytes, clean: bytes) -> bool:
         return False
 
 
-def test_when_none_is_good_the_error_names_both(two_versions: Path) -> None:
+def test_if_both_saves_are_damaged_the_error_names_both(two_versions: Path) -> None:
     for folder in ("checkpoints", "checkpoints/previous"):
         (two_versions / folder / "latest.safetensors").write_bytes(b"x")
-    with pytest.raises(CheckpointError, match=r"has 1 bytes instead of .*; the save before it: .*previous"):
+    with pytest.raises(CheckpointError, match=r"has 1 bytes instead of .*; the previous save: .*previous"):
         open_run(two_versions).load("latest")
 
 
-def test_a_save_over_damage_keeps_the_last_good_one(two_versions: Path) -> None:
+def test_a_save_over_a_damaged_one_keeps_the_last_intact_one(two_versions: Path) -> None:
     (two_versions / "checkpoints" / "latest.safetensors").write_bytes(b"x")
     with Run.resume(two_versions) as run:
         tensors, state = version(2)
@@ -280,12 +280,12 @@ def test_a_save_over_damage_keeps_the_last_good_one(two_versions: Path) -> None:
     assert seen(two_versions) == 2
 
 
-def test_an_unknown_name_lists_the_known(two_versions: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no checkpoint 'best'\. Checkpoints there: latest"):
+def test_an_unknown_name_lists_the_known_names(two_versions: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no checkpoint 'best'\. Available checkpoints: latest"):
         open_run(two_versions).load("best")
 
 
-def test_a_failed_save_is_loud_and_keeps_the_old(two_versions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_raises_and_keeps_the_old_version(two_versions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -304,7 +304,7 @@ def save_without_flush(run: Run, tensors: dict[str, Tensor], state: dict[str, An
     checkpoints.save_checkpoint(run.folder, "latest", tensors, state)
 
 
-def test_without_hard_links_the_previous_is_a_copy(two_versions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_hard_links_the_previous_save_is_a_copy(two_versions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(1, "Operation not permitted")
 
@@ -318,12 +318,12 @@ def test_without_hard_links_the_previous_is_a_copy(two_versions: Path, monkeypat
 
 
 class Odd:
-    """Something that only code can bring back."""
+    """An object that cannot be loaded without running code."""
 
 
 UNSAVEABLE = {
-    "object": (dict(state={"schedule": Odd()}), r"test_checkpoints\.Odd, which could not be read again"),
-    "function": (dict(state={"schedule": lambda step: step}), "could not be read again"),
+    "object": (dict(state={"schedule": Odd()}), r"test_checkpoints\.Odd, which could not be loaded again"),
+    "function": (dict(state={"schedule": lambda step: step}), "could not be loaded again"),
     "number": (dict(tensors={"w": 1.0}), "'w' is a float"),
     "sparse": (dict(tensors={"w": torch.eye(2).to_sparse()}), "sparse_coo"),
     "meta": (dict(tensors={"w": torch.empty(2, device="meta")}), "on meta"),
@@ -331,7 +331,7 @@ UNSAVEABLE = {
 
 
 @pytest.mark.parametrize(("arguments", "message"), UNSAVEABLE.values(), ids=UNSAVEABLE)
-def test_what_could_not_be_read_again_is_not_saved(run: Run, arguments: dict[str, Any], message: str) -> None:
+def test_state_that_could_not_be_loaded_again_is_not_saved(run: Run, arguments: dict[str, Any], message: str) -> None:
     run.save("latest", *version(0)[:1], state={"step": 0})
     with pytest.raises(CheckpointError, match=message):
         run.save("latest", **{"tensors": {"w": torch.ones(1)}, **arguments})
@@ -340,7 +340,7 @@ def test_what_could_not_be_read_again_is_not_saved(run: Run, arguments: dict[str
 
 
 class Bomb:
-    """Touches a file when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, canary: Path) -> None:
         self.canary = canary
@@ -396,10 +396,10 @@ def test_loading_runs_no_code(two_versions: Path, tmp_path: Path, part: str, mak
     path = folder / ("latest" + checkpoints.SUFFIXES[part])
     contents = make(Bomb(canary))
     path.write_bytes(contents)
-    # Someone who writes a hostile file also writes its hash.
-    record = read_sealed(folder / "latest.json", newest=1)
+    # An attacker can also write the matching hash.
+    record = read_json_with_checksum(folder / "latest.json", newest=1)
     record["files"][part] = {"bytes": len(contents), "sha256": hashlib.sha256(contents).hexdigest()}
-    write_sealed(folder / "latest.json", record)
+    write_json_with_checksum(folder / "latest.json", record)
     shutil.rmtree(folder / "previous")
     with pytest.raises(CheckpointError, match="cannot be loaded") as caught:
         open_run(two_versions).load("latest")
@@ -408,38 +408,38 @@ def test_loading_runs_no_code(two_versions: Path, tmp_path: Path, part: str, mak
     assert not canary.exists()
 
 
-def test_the_bomb_is_real(tmp_path: Path) -> None:
+def test_the_bomb_works_with_unsafe_loading(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(Bomb(tmp_path / "canary")))
     torch.load(io.BytesIO(torch_file(Bomb(tmp_path / "second"))), weights_only=False)
     assert (tmp_path / "canary").exists()
     assert (tmp_path / "second").exists()
 
 
-def test_a_json_cannot_point_elsewhere(two_versions: Path) -> None:
+def test_a_json_cannot_refer_to_other_files(two_versions: Path) -> None:
     folder = two_versions / "checkpoints"
-    record = read_sealed(folder / "latest.json", newest=1)
-    write_sealed(folder / "latest.json", record | {"name": "../../other"})
+    record = read_json_with_checksum(folder / "latest.json", newest=1)
+    write_json_with_checksum(folder / "latest.json", record | {"name": "../../other"})
     with pytest.warns(RuntimeWarning, match="does not describe checkpoint 'latest'"):
         assert open_run(two_versions).load("latest").state == {"step": 0}
     (folder / "latest.safetensors").unlink()
     (folder / "latest.safetensors").symlink_to(folder / "previous" / "latest.safetensors")
-    write_sealed(folder / "latest.json", record)
+    write_json_with_checksum(folder / "latest.json", record)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert open_run(two_versions).load("latest").state == {"step": 0}
     assert "symbolic link" in str(caught[0].message)
 
 
-def test_a_checkpoint_of_the_future_is_refused(two_versions: Path) -> None:
+def test_a_checkpoint_with_a_later_format_is_refused(two_versions: Path) -> None:
     shutil.rmtree(two_versions / "checkpoints" / "previous")
     path = two_versions / "checkpoints" / "latest.json"
-    write_sealed(path, read_sealed(path, newest=1) | {"format": 2})
+    write_json_with_checksum(path, read_json_with_checksum(path, newest=1) | {"format": 2})
     with pytest.raises(RunError, match="Install the newer Thruway"):
         open_run(two_versions).load("latest")
 
 
-def test_a_file_replaced_while_it_is_read_is_not_believed(two_versions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = weights.READERS["tensors"]
+def test_a_file_replaced_during_loading_is_read_again(two_versions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = checkpoint_files.READERS["tensors"]
     calls = []
 
     def replaced(path: Path) -> Any:
@@ -448,6 +448,6 @@ def test_a_file_replaced_while_it_is_read_is_not_believed(two_versions: Path, mo
             os.utime(path, (1, 1))
         return real(path)
 
-    monkeypatch.setitem(weights.READERS, "tensors", replaced)
-    assert seen(two_versions) == 1  # the second look; the first was thrown away
+    monkeypatch.setitem(checkpoint_files.READERS, "tensors", replaced)
+    assert seen(two_versions) == 1  # from the second attempt; the first result was discarded
     assert len(calls) > 1

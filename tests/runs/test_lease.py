@@ -1,4 +1,4 @@
-"""One writer at a time; a lease of one that is gone is taken over, a live one never."""
+"""The writer lease: a single writer, takeover from dead writers, never from running ones."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def rewrite(run_folder: Path, **changes: object) -> None:
 
 
 def abandoned(folder: Path) -> Run:
-    """A run whose lease file stays although nobody writes."""
+    """A run whose lease file remains although no process writes."""
     run = make_run(folder)
     contents = (folder / "writer.lease").read_bytes()
     run.close()
@@ -53,7 +53,7 @@ STALE = {
 
 
 @pytest.mark.parametrize("changes", STALE.values(), ids=STALE)
-def test_a_lease_of_the_gone_is_taken_over(tmp_path: Path, changes: dict[str, object]) -> None:
+def test_the_lease_of_a_dead_writer_is_taken_over(tmp_path: Path, changes: dict[str, object]) -> None:
     abandoned(tmp_path / "run")
     with pytest.raises(RunError, match="being written"):
         Run.resume(tmp_path / "run")
@@ -63,11 +63,11 @@ def test_a_lease_of_the_gone_is_taken_over(tmp_path: Path, changes: dict[str, ob
     assert not (tmp_path / "run" / "writer.lease").exists()
 
 
-def test_a_silent_writer_elsewhere_is_given_time(tmp_path: Path) -> None:
+def test_a_writer_on_another_machine_has_a_timeout(tmp_path: Path) -> None:
     abandoned(tmp_path / "run")
     rewrite(tmp_path / "run", host="elsewhere", pid=1)
     path = tmp_path / "run" / "writer.lease"
-    for age, held in ((lease.SILENCE - 20, True), (lease.SILENCE + 20, False)):
+    for age, held in ((lease.HEARTBEAT_TIMEOUT - 20, True), (lease.HEARTBEAT_TIMEOUT + 20, False)):
         os.utime(path, (time.time() - age,) * 2)
         assert lease.is_held(path.parent) is held
     os.utime(path)
@@ -76,17 +76,17 @@ def test_a_silent_writer_elsewhere_is_given_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("contents", [b"", b"{", b"[]", b"\xff"])
-def test_an_unreadable_lease_is_given_its_birth(tmp_path: Path, contents: bytes) -> None:
+def test_an_unreadable_lease_has_a_shorter_timeout(tmp_path: Path, contents: bytes) -> None:
     abandoned(tmp_path / "run")
     path = tmp_path / "run" / "writer.lease"
     path.write_bytes(contents)
     with pytest.raises(RunError, match="being written"):
         Run.resume(path.parent)
-    os.utime(path, (time.time() - lease.BIRTH - 1,) * 2)
+    os.utime(path, (time.time() - lease.CREATION_TIMEOUT - 1,) * 2)
     Run.resume(path.parent).close()
 
 
-def test_a_zombie_is_gone(tmp_path: Path) -> None:
+def test_a_zombie_counts_as_dead(tmp_path: Path) -> None:
     child = Child(lambda tell: (make_run(tmp_path / "run"), tell("up"), time.sleep(60)))
     lines = child.lines()
     next(lines)
@@ -101,7 +101,7 @@ def test_a_zombie_is_gone(tmp_path: Path) -> None:
     assert child.wait() == -9
 
 
-def test_whoever_lost_the_lease_stops(tmp_path: Path) -> None:
+def test_a_writer_that_lost_its_lease_stops(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     run.log(0, {"loss": 1.0})
     (run.folder / "writer.lease").unlink()
@@ -116,18 +116,18 @@ def test_whoever_lost_the_lease_stops(tmp_path: Path) -> None:
     assert open_run(run.folder).table()["value"].tolist() == [2.0]
 
 
-def test_the_heartbeat_beats_with_the_flush(run: Run) -> None:
+def test_a_flush_renews_the_lease(run: Run) -> None:
     path = run.folder / "writer.lease"
     os.utime(path, (0, 0))
     run.flush()
     assert time.time() - path.stat().st_mtime < 60
 
 
-def test_of_many_who_take_over_at_once_one_wins(tmp_path: Path) -> None:
+def test_only_one_of_several_concurrent_takeovers_succeeds(tmp_path: Path) -> None:
     abandoned(tmp_path / "run")
     rewrite(tmp_path / "run", boot="earlier")
-    tried = tmp_path / "tried"
-    tried.mkdir()
+    refused = tmp_path / "refused"
+    refused.mkdir()
     start = time.monotonic() + 0.1
 
     def work(tell: Callable[[object], None]) -> None:
@@ -135,26 +135,26 @@ def test_of_many_who_take_over_at_once_one_wins(tmp_path: Path) -> None:
             pass
         try:
             held = lease.Lease.acquire(tmp_path / "run")
-            tell("won")
-            # On a busy machine the last one may come late: it would rightly take over from a winner that is gone.
-            while len(list(tried.iterdir())) < 7 and time.monotonic() < start + 60:
+            tell("acquired")
+            # On a busy machine the last process may start late, and could take over from a winner that has ended.
+            while len(list(refused.iterdir())) < 7 and time.monotonic() < start + 60:
                 time.sleep(0.05)
             held.heartbeat()
         except RunError as error:
             tell(error)
-            (tried / str(os.getpid())).touch()
+            (refused / str(os.getpid())).touch()
 
     children = [Child(work) for _ in range(8)]
-    told = [line for child in children for line in child.lines()]
+    sent = [line for child in children for line in child.lines()]
     assert [child.wait() for child in children] == [0] * 8
-    assert sum(line == "won" for line in told) == 1
-    assert len(told) == 8  # and the winner still held it at its heartbeat
+    assert sum(line == "acquired" for line in sent) == 1
+    assert len(sent) == 8  # the winner still held the lease at its heartbeat
 
 
-def test_a_live_lease_taken_by_mistake_is_put_back(tmp_path: Path) -> None:
+def test_a_live_lease_is_put_back(tmp_path: Path) -> None:
     path = tmp_path / "writer.lease"
     path.write_bytes(b"live")
-    lease._discard(path, b"stale")  # between its reading and its renaming another process took over
+    lease._remove_stale(path, b"stale")  # another process took over between reading and renaming
     assert path.read_bytes() == b"live"
-    lease._discard(path, b"live")
+    lease._remove_stale(path, b"live")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The table: immutable columns, filters against a plain list of rows, and what people see."""
+"""The table: immutable columns, filters compared with lists of rows, and representations."""
 
 import math
 import sys
@@ -26,7 +26,9 @@ def table_of(rows: list[tuple[int, str, float]]) -> Table:
 
 
 @given(ROWS, st.integers(0, 3), st.sets(st.sampled_from(["loss", "norm", "absent"])))
-def test_where_is_a_list_comprehension(rows: list[tuple[int, str, float]], member: int, wanted: set[str]) -> None:
+def test_where_agrees_with_a_list_comprehension(
+    rows: list[tuple[int, str, float]], member: int, wanted: set[str]
+) -> None:
     table = table_of(rows)
     assert table.where(member=member, quantity=wanted) == table_of(
         [r for r in rows if r[0] == member and r[1] in wanted]
@@ -35,7 +37,7 @@ def test_where_is_a_list_comprehension(rows: list[tuple[int, str, float]], membe
 
 
 @given(ROWS)
-def test_groups_are_the_table_again(rows: list[tuple[int, str, float]]) -> None:
+def test_groups_partition_the_table(rows: list[tuple[int, str, float]]) -> None:
     table = table_of(rows)
     groups = dict(table.group("member", "quantity"))
     assert sum(map(len, groups.values())) == len(rows)
@@ -45,7 +47,7 @@ def test_groups_are_the_table_again(rows: list[tuple[int, str, float]]) -> None:
 
 
 @given(ROWS, st.integers(0, 19))
-def test_one_changed_value_makes_tables_differ(rows: list[tuple[int, str, float]], place: int) -> None:
+def test_tables_with_one_different_value_are_not_equal(rows: list[tuple[int, str, float]], place: int) -> None:
     assert table_of(rows) == table_of(list(rows))
     if rows:
         member, quantity, value = rows[place % len(rows)]
@@ -54,14 +56,14 @@ def test_one_changed_value_makes_tables_differ(rows: list[tuple[int, str, float]
         assert table_of(rows) != table_of(changed)
 
 
-def test_nan_equals_nan_but_order_and_names_count() -> None:
+def test_nan_equals_nan_and_order_and_names_matter() -> None:
     assert Table({"value": [math.nan]}) == Table({"value": [math.nan]})
     assert Table({"value": [1.0, 2.0]}) != Table({"value": [2.0, 1.0]})
     assert Table({"value": [1.0]}) != Table({"loss": [1.0]})
     assert Table({"value": [1.0]}) != Table({"value": [1.0, 1.0]})
 
 
-def test_nothing_can_change_a_table() -> None:
+def test_a_table_is_immutable() -> None:
     source = np.zeros(3)
     table = Table({"value": source})
     source[0] = 7
@@ -73,13 +75,13 @@ def test_nothing_can_change_a_table() -> None:
     assert Table({"value": view}).where(value=[1.0, 3.0])["value"].tolist() == [1.0, 3.0]
 
 
-def test_rows_are_plain_python() -> None:
+def test_rows_contain_plain_python_values() -> None:
     (row,) = Table({"step": np.array([3]), "site": ["h"], "value": np.array([0.5])}).rows()
     assert row == {"step": 3, "site": "h", "value": 0.5}
     assert [type(value) for value in row.values()] == [int, str, float]
 
 
-def test_joining_needs_the_same_columns() -> None:
+def test_concat_requires_the_same_columns() -> None:
     one, two = Table({"a": [1]}), Table({"a": [2, 3]})
     assert Table.concat([one, two]) == Table({"a": [1, 2, 3]})
     assert len(Table.concat([])) == 0
@@ -87,7 +89,7 @@ def test_joining_needs_the_same_columns() -> None:
         Table.concat([one, Table({"b": [1]})])
 
 
-def test_mistakes_are_named() -> None:
+def test_invalid_columns_are_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean 'value'"):
         Table({"value": [1.0]})["valu"]
     with pytest.raises(ShapeError, match="a 1, b 2"):
@@ -96,7 +98,7 @@ def test_mistakes_are_named() -> None:
         Table({"a": np.zeros((2, 2))})
 
 
-def test_long_tables_show_head_and_tail() -> None:
+def test_the_repr_of_a_long_table_shows_its_ends() -> None:
     table = Table({"step": np.arange(12_345), "value": np.arange(12_345) / 4})
     assert repr(table).splitlines() == [
         "    step    value",
@@ -115,7 +117,7 @@ def test_long_tables_show_head_and_tail() -> None:
     ]
 
 
-def test_html_shows_names_literally() -> None:
+def test_html_is_escaped() -> None:
     shown = Table({"<b>": ["</td><script>alert(1)</script>"]})._repr_html_()
     assert "<script" not in shown
     assert "<b>" not in shown
@@ -123,7 +125,7 @@ def test_html_shows_names_literally() -> None:
     assert "<p>1 row</p>" in shown
 
 
-def test_pandas_is_asked_for_only_when_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pandas_is_imported_only_by_to_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ConfigError, match="pip install pandas"):
         Table({"a": [1]}).to_pandas()

@@ -1,4 +1,4 @@
-"""What a crash, a reader in the middle, a damaged or a full disk do to the numbers."""
+"""Logged values after crashes, with concurrent readers, on damaged files and on full disks."""
 
 import itertools
 import json
@@ -17,14 +17,14 @@ import pytest
 from run_cases import Child, make_run
 
 from thruway.errors import RunError
-from thruway.runs import Run, Table, open_run, reading, series
+from thruway.runs import Run, Table, open_run, series_file, series_reader, series_writer
 
-INTERVAL = 0.03  # instead of the second, so that a kill comes after many flushes
+INTERVAL = 0.03  # instead of one second, so that a kill comes after many flushes
 
 
 def write_until_killed(folder: Path) -> Callable[[Callable[[object], None]], None]:
     def work(tell: Callable[[object], None]) -> None:
-        series.FLUSH_SECONDS = INTERVAL
+        series_writer.FLUSH_SECONDS = INTERVAL
         run = make_run(folder)
         for step in range(1_000_000):
             before = time.monotonic()
@@ -36,13 +36,13 @@ def write_until_killed(folder: Path) -> Callable[[Callable[[object], None]], Non
 
 
 def assert_killed_writer_loses_little(folder: Path, delay: float) -> int:
-    """How many steps had to be on disk at the kill, because of their age."""
+    """Return the number of steps that had to be on disk at the kill because of their age."""
     child = Child(write_until_killed(folder))
     lines = child.lines()
-    told = [next(lines)]
+    sent = [next(lines)]
     time.sleep(delay)
     child.kill()
-    told += lines
+    sent += lines
     assert child.wait() == -9
     reader = open_run(folder)
     assert reader.status == "interrupted"
@@ -51,10 +51,10 @@ def assert_killed_writer_loses_little(folder: Path, delay: float) -> int:
     assert steps == list(range(len(steps)))
     assert table.where(member=0)["value"].tolist() == steps
     assert table.where(member=1)["value"].tolist() == [-step for step in steps]
-    assert len(steps) <= len(told) + 1  # the last one may have been logged but not told
-    calls = [tuple(map(float, line.split())) for line in told]
+    assert len(steps) <= len(sent) + 1  # the last step may have been logged but not sent
+    calls = [tuple(map(float, line.split())) for line in sent]
     assert len(steps) >= calls[-1][2]
-    # What a call finds older than the interval is on disk when the call is over.
+    # Values older than the interval at the start of a call are on disk at its end.
     due = 0
     for before, _, flushed in calls:
         while before - calls[due][1] >= INTERVAL:
@@ -70,20 +70,20 @@ def assert_killed_writer_loses_little(folder: Path, delay: float) -> int:
 
 
 def test_a_killed_writer_leaves_a_prefix(tmp_path: Path) -> None:
-    chance = random.Random(0)
-    due = [assert_killed_writer_loses_little(tmp_path / str(trial), chance.uniform(0, 0.2)) for trial in range(5)]
+    rng = random.Random(0)
+    due = [assert_killed_writer_loses_little(tmp_path / str(trial), rng.uniform(0, 0.2)) for trial in range(5)]
     assert sum(due) > 0
 
 
 @pytest.mark.slow
 def test_forty_killed_writers_leave_prefixes(tmp_path: Path) -> None:
-    chance = random.Random(1)
-    due = [assert_killed_writer_loses_little(tmp_path / str(trial), chance.uniform(0, 0.4)) for trial in range(40)]
+    rng = random.Random(1)
+    due = [assert_killed_writer_loses_little(tmp_path / str(trial), rng.uniform(0, 0.4)) for trial in range(40)]
     assert sum(due) > 0
 
 
 def killed_run(folder: Path, flushes: int) -> Table:
-    """A run whose process was killed after `flushes` commits, with its journal; and its numbers."""
+    """Create a run whose process was killed after `flushes` commits, and return its values."""
 
     def work(tell: Callable[[object], None]) -> None:
         run = make_run(folder)
@@ -102,26 +102,26 @@ def killed_run(folder: Path, flushes: int) -> Table:
     return open_run(folder).table()
 
 
-def test_a_torn_journal_leaves_a_prefix_that_can_be_continued(tmp_path: Path) -> None:
+def test_a_damaged_journal_leaves_a_prefix_that_can_be_continued(tmp_path: Path) -> None:
     whole = killed_run(tmp_path / "run", 30)
     assert len(whole) == 30 * 200
     journal = tmp_path / "run" / "series.db-wal"
     size = journal.stat().st_size
-    chance = random.Random(2)
+    rng = random.Random(2)
     refusals: list[str] = []
     for trial in range(12):
-        folder = tmp_path / f"torn{trial}"
+        folder = tmp_path / f"damaged{trial}"
         shutil.copytree(tmp_path / "run", folder)
         copy = folder / "series.db-wal"
         if trial % 2:
             with copy.open("rb+") as file:
-                file.truncate(chance.randrange(size))
+                file.truncate(rng.randrange(size))
         else:
-            damage(copy, chance.randrange(size))
-        (folder / "series.db-shm").unlink()  # the memory of a machine that went down
+            damage(copy, rng.randrange(size))
+        (folder / "series.db-shm").unlink()  # the shared memory, lost in a power failure
         try:
             table = open_run(folder).table()
-        except RunError as error:  # the schema itself was in the part that is gone
+        except RunError as error:  # the schema itself was lost
             refusals.append(str(error))
             continue
         assert table == whole.take(slice(0, len(table)))
@@ -132,14 +132,14 @@ def test_a_torn_journal_leaves_a_prefix_that_can_be_continued(tmp_path: Path) ->
     assert all("series.db" in refusal for refusal in refusals)
 
 
-def test_a_copy_of_a_running_folder_opens_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_of_the_folder_of_a_running_run_can_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with make_run(tmp_path / "run") as run:
         run.log(0, {"x": 1.0})
         run.flush()
         shutil.copytree(run.folder, tmp_path / "copy")
         assert open_run(tmp_path / "copy").status == "interrupted"
-        # As on read-only media, where SQLite cannot make the shared memory it wants.
-        monkeypatch.setattr(reading, "_answers", lambda connection: False)
+        # As on read-only media, where SQLite cannot create its shared memory.
+        monkeypatch.setattr(series_reader, "_is_readable", lambda connection: False)
         assert open_run(tmp_path / "copy").table()["value"].tolist() == [1.0]
         monkeypatch.undo()
         with Run.resume(tmp_path / "copy") as copied:
@@ -147,15 +147,15 @@ def test_a_copy_of_a_running_folder_opens_anywhere(tmp_path: Path, monkeypatch: 
         assert open_run(tmp_path / "copy").table()["value"].tolist() == [1.0, 2.0]
 
 
-def test_a_closed_run_is_one_plain_file(tmp_path: Path) -> None:
+def test_a_closed_series_is_one_file(tmp_path: Path) -> None:
     with make_run(tmp_path / "run") as run:
         run.log(0, {"x": 1.0})
     assert sorted(path.name for path in run.folder.iterdir()) == ["run.json", "series.db"]
-    # SQLite's file format, sec. 1.3: 2 would ask for a journal beside it, which read-only media cannot give.
+    # SQLite's file format, sec. 1.3: 2 would require a journal file, which cannot be created on read-only media.
     assert (run.folder / "series.db").read_bytes()[18:20] == b"\1\1"
 
 
-def test_readers_see_growing_prefixes(tmp_path: Path) -> None:
+def test_concurrent_readers_see_growing_prefixes(tmp_path: Path) -> None:
     child = Child(write_until_killed(tmp_path / "run"))
     lines = child.lines()
     next(lines)
@@ -173,13 +173,13 @@ def test_readers_see_growing_prefixes(tmp_path: Path) -> None:
     assert len(tables[-1]) > len(tables[0])
     for earlier, later in itertools.pairwise(tables):
         assert later.take(slice(0, len(earlier))) == earlier
-        assert len(later) % 2 == 0  # never half a frame
+        assert len(later) % 2 == 0  # never a part of a frame
 
 
-def test_without_write_ahead_logging_all_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # SQLite's dot-file locks have no shared memory, as network file systems do.
+def test_without_write_ahead_logging_runs_work_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # With SQLite's dot-file locks there is no shared memory, as on network file systems.
     connect = sqlite3.connect
-    monkeypatch.setattr(series.sqlite3, "connect", lambda name, **how: connect(f"{name}&vfs=unix-dotfile", **how))
+    monkeypatch.setattr(series_file.sqlite3, "connect", lambda name, **how: connect(f"{name}&vfs=unix-dotfile", **how))
     with make_run(tmp_path / "run") as run:
         run.log(0, {"x": 1.0})
         run.flush()
@@ -205,13 +205,15 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run.folder
 
 
-def assert_found_or_harmless(folder: Path, whole: Table) -> bool:
-    """Whether the damage was found; if it was not, every number must still be right."""
+def assert_detected_or_harmless(folder: Path, whole: Table) -> bool:
+    """Return True if the damage was detected. If not, all values must still be correct."""
     refusal = refused(folder, whole)
     if not refusal:
         return False
     assert str(folder / "series.db") in refusal
-    if "another run folder" in refusal or "newer Thruway" in refusal:  # the flip hit what says that this is a series
+    if (
+        "another run folder" in refusal or "newer Thruway" in refusal
+    ):  # the flip changed the file type or format version
         return True
     assert "salvage=True" in refusal
     with warnings.catch_warnings():
@@ -230,7 +232,7 @@ def refused(folder: Path, whole: Table) -> str:
     return ""
 
 
-def flip_and_look(closed: Path, folder: Path, places: list[tuple[int, int]]) -> int:
+def count_detected_flips(closed: Path, folder: Path, places: list[tuple[int, int]]) -> int:
     whole = open_run(closed).table()
     shutil.copytree(closed, folder)
     clean = (closed / "series.db").read_bytes()
@@ -238,42 +240,44 @@ def flip_and_look(closed: Path, folder: Path, places: list[tuple[int, int]]) -> 
     for place, bit in places:
         (folder / "series.db").write_bytes(clean)
         damage(folder / "series.db", place, bit)
-        found += assert_found_or_harmless(folder, whole)
+        found += assert_detected_or_harmless(folder, whole)
     return found
 
 
-def test_flipped_bits_are_found_or_harmless(closed: Path, tmp_path: Path) -> None:
-    chance = random.Random(3)
+def test_flipped_bits_are_detected_or_harmless(closed: Path, tmp_path: Path) -> None:
+    rng = random.Random(3)
     size = (closed / "series.db").stat().st_size
-    places = [(chance.randrange(size), chance.randrange(8)) for _ in range(60)]
-    # A flip in a number must be found, one in free space changes nothing: at least the share of the
-    # numbers in the file, less five standard errors.
+    places = [(rng.randrange(size), rng.randrange(8)) for _ in range(60)]
+    # A flip in a value must be detected, one in unused space has no effect: at least the fraction of the file
+    # that contains values, minus five standard errors.
     share = 60 * (2 * 8 + 20 * 8) / size
-    assert flip_and_look(closed, tmp_path / "run", places) > 60 * share - 5 * math.sqrt(60 * share * (1 - share))
+    assert count_detected_flips(closed, tmp_path / "run", places) > 60 * share - 5 * math.sqrt(60 * share * (1 - share))
 
 
 @pytest.mark.slow
-def test_a_flip_in_any_byte_of_the_schema_is_found_or_harmless(closed: Path, tmp_path: Path) -> None:
-    page = 4096  # the first page says what the rest means
-    flip_and_look(closed, tmp_path / "run", [(place, place % 8) for place in (*range(200), *range(page - 800, page))])
+def test_a_flip_in_any_byte_of_the_schema_is_detected_or_harmless(closed: Path, tmp_path: Path) -> None:
+    page = 4096  # the first page contains the schema
+    count_detected_flips(
+        closed, tmp_path / "run", [(place, place % 8) for place in (*range(200), *range(page - 800, page))]
+    )
 
 
-def test_zeroed_pages_and_cut_files_are_found(closed: Path, tmp_path: Path) -> None:
+def test_zeroed_pages_and_truncated_files_are_detected(closed: Path, tmp_path: Path) -> None:
     whole = open_run(closed).table()
     folder = tmp_path / "run"
     shutil.copytree(closed, folder)
     clean = (closed / "series.db").read_bytes()
     for start in range(0, len(clean), 4096):
         (folder / "series.db").write_bytes(clean[:start] + bytes(4096) + clean[start + 4096 :])
-        assert assert_found_or_harmless(folder, whole)
+        assert assert_detected_or_harmless(folder, whole)
         (folder / "series.db").write_bytes(clean[:start])
-        assert assert_found_or_harmless(folder, whole)
+        assert assert_detected_or_harmless(folder, whole)
 
 
 @pytest.mark.parametrize(
     "change", ["step = 1000", "step = 'x'", "width = 4", "data = zeroblob(16)", "crc = 0", "layout = 2"]
 )
-def test_one_bad_frame_costs_only_itself(closed: Path, tmp_path: Path, change: str) -> None:
+def test_a_damaged_frame_does_not_affect_others(closed: Path, tmp_path: Path, change: str) -> None:
     folder = tmp_path / "run"
     shutil.copytree(closed, folder)
     whole = open_run(folder).table()
@@ -286,7 +290,7 @@ def test_one_bad_frame_costs_only_itself(closed: Path, tmp_path: Path, change: s
     assert left == whole.where(step=lambda s: (s != 3) | (whole["quantity"] != "loss"))
 
 
-def test_missing_frames_and_layouts_are_counted(closed: Path, tmp_path: Path) -> None:
+def test_missing_frames_and_damaged_layouts_are_counted(closed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(closed, folder)
     alter(folder, "DELETE FROM frames WHERE id = 7")
@@ -303,7 +307,7 @@ def alter(folder: Path, statement: str) -> None:
     connection.close()
 
 
-def test_a_missing_or_foreign_series_is_named(closed: Path, tmp_path: Path) -> None:
+def test_a_missing_or_foreign_series_is_refused(closed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(closed, folder)
     (folder / "series.db").unlink()
@@ -319,16 +323,16 @@ def test_a_missing_or_foreign_series_is_named(closed: Path, tmp_path: Path) -> N
         Run.resume(folder)
 
 
-def test_a_series_of_the_future_is_refused(closed: Path, tmp_path: Path) -> None:
+def test_a_series_with_a_later_format_is_refused(closed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(closed, folder)
-    alter(folder, f"PRAGMA user_version = {series.FORMAT + 1}")
-    for look in (lambda: open_run(folder).table(), lambda: Run.resume(folder)):
+    alter(folder, f"PRAGMA user_version = {series_file.FORMAT + 1}")
+    for access in (lambda: open_run(folder).table(), lambda: Run.resume(folder)):
         with pytest.raises(RunError, match="Install the newer Thruway"):
-            look()
+            access()
 
 
-def test_a_full_disk_stops_nothing_and_hides_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_does_not_stop_the_run_and_is_reported(tmp_path: Path) -> None:
     def work(tell: Callable[[object], None]) -> None:
         run = make_run(tmp_path / "run")
         sites = [f"s{i}" for i in range(500)]
@@ -339,43 +343,43 @@ def test_a_full_disk_stops_nothing_and_hides_nothing(tmp_path: Path) -> None:
                 run.log_sites(step, "x", sites, np.arange(500.0) + step)
                 run.flush()
             during = open_run(run.folder)
-            told = {"caught": [str(w.message) for w in caught], "during": during.status, "read": len(during.table())}
+            report = {"caught": [str(w.message) for w in caught], "during": during.status, "read": len(during.table())}
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
             run.flush()
-            told["after"] = run.status
+            report["after"] = run.status
             run.close()
-            told["warned"] = len(caught)
-        tell(json.dumps(told))
+            report["warned"] = len(caught)
+        tell(json.dumps(report))
 
     child = Child(work)
     (line,) = child.lines()
     assert child.wait() == 0
-    told = json.loads(line)
-    assert told["during"] == "degraded"
-    assert 0 < told["read"] < 50_000
-    assert told["warned"] == 1
-    assert "cannot be written" in told["caught"][0]
-    assert "Make room" in told["caught"][0]
-    assert told["after"] == "running"
+    report = json.loads(line)
+    assert report["during"] == "degraded"
+    assert 0 < report["read"] < 50_000
+    assert report["warned"] == 1
+    assert "cannot be written" in report["caught"][0]
+    assert "Free some space" in report["caught"][0]
+    assert report["after"] == "running"
     reader = open_run(tmp_path / "run")
     assert reader.table()["value"].tolist() == [i + step for step in range(100) for i in range(500)]
     assert reader.status == "done"
-    assert "numbers cannot be written" in reader.meta["problems"][0]
-    assert "takes numbers again" in reader.meta["problems"][1]
+    assert "values cannot be written" in reader.meta["problems"][0]
+    assert "values are written again" in reader.meta["problems"][1]
 
 
-class Refusing:
-    """A connection whose n-th statement fails, after or before it did its work."""
+class FailingConnection:
+    """A connection on which selected statements fail, before or after they are executed."""
 
     def __init__(self, real: sqlite3.Connection, fails: Callable[[str], bool], after: bool) -> None:
         self._real, self._fails, self._after = real, fails, after
 
     def _do(self, name: str, sql: str, *rest: object) -> object:
-        failing = self._fails(sql)
-        if failing and not self._after:
+        must_fail = self._fails(sql)
+        if must_fail and not self._after:
             raise sqlite3.OperationalError("disk I/O error")
         result = getattr(self._real, name)(sql, *rest)
-        if failing:
+        if must_fail:
             raise sqlite3.OperationalError("disk I/O error")
         return result
 
@@ -391,11 +395,11 @@ class Refusing:
 
 @pytest.mark.parametrize("statement", ["BEGIN", "INSERT INTO layouts", "INSERT INTO frames", "COMMIT"])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_failing_statement_neither_loses_nor_doubles(tmp_path: Path, statement: str, after: bool) -> None:
+def test_a_failed_statement_neither_loses_nor_duplicates_values(tmp_path: Path, statement: str, after: bool) -> None:
     run = make_run(tmp_path / "run")
     run.log(0, {"x": 0.0})
     run.flush()
-    run._series._connection = Refusing(run._series._connection, lambda sql: sql.startswith(statement), after)  # type: ignore
+    run._series._connection = FailingConnection(run._series._connection, lambda sql: sql.startswith(statement), after)  # type: ignore
     run.log(1, {"y": 1.0})
     run.log(2, {"y": 2.0})
     with pytest.warns(RuntimeWarning, match="disk I/O error"):
@@ -410,7 +414,7 @@ def test_a_failing_statement_neither_loses_nor_doubles(tmp_path: Path, statement
     connection.close()
 
 
-def test_ctrl_c_in_a_flush_loses_nothing(tmp_path: Path) -> None:
+def test_ctrl_c_during_a_flush_loses_no_values(tmp_path: Path) -> None:
     def interrupted(sql: str) -> bool:
         if sql == "COMMIT":
             raise KeyboardInterrupt
@@ -418,7 +422,7 @@ def test_ctrl_c_in_a_flush_loses_nothing(tmp_path: Path) -> None:
 
     def train() -> None:
         with make_run(tmp_path / "run") as run:
-            run._series._connection = Refusing(run._series._connection, interrupted, False)  # type: ignore
+            run._series._connection = FailingConnection(run._series._connection, interrupted, False)  # type: ignore
             run.log(0, {"x": 1.0})
             run.flush()
 
@@ -428,16 +432,16 @@ def test_ctrl_c_in_a_flush_loses_nothing(tmp_path: Path) -> None:
     assert open_run(tmp_path / "run").table()["value"].tolist() == [1.0]
 
 
-def test_a_disk_that_never_comes_back_ends_degraded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_whose_disk_stays_unwritable_ends_degraded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(series, "HELD_BYTES", 80)
+    monkeypatch.setattr(series_writer, "MAX_BUFFER_BYTES", 80)
     with make_run(tmp_path / "run") as run:
         run.log(0, {"x": 0.0})
         run.flush()
-        monkeypatch.setattr(series, "connect", refuse)
-        run._series._drop()
+        monkeypatch.setattr(series_writer, "connect", refuse)
+        run._series._disconnect()
         run.log(1, {"x": 1.0})
         with pytest.warns(RuntimeWarning, match="cannot be written"):
             run.flush()
@@ -447,5 +451,5 @@ def test_a_disk_that_never_comes_back_ends_degraded(tmp_path: Path, monkeypatch:
     monkeypatch.undo()
     reader = open_run(run.folder)
     assert reader.status == "degraded"
-    assert "9 logged steps" in reader.meta["problems"][-1]  # 19, of which 80 bytes are 10
+    assert "9 logged steps" in reader.meta["problems"][-1]  # of 19, 10 fit into 80 bytes
     assert reader.table()["value"].tolist() == [0.0]

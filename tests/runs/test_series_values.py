@@ -1,4 +1,4 @@
-"""What is logged is what is read: bit for bit, in order, through stops and resumptions."""
+"""Logged values are read back bit for bit and in order, also after resuming."""
 
 import itertools
 import tempfile
@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from run_cases import make_run
 
 from thruway.errors import RunError
-from thruway.runs import Run, Table, open_run, read_runs, series
+from thruway.runs import Run, Table, open_run, read_runs, series_writer
 
 
 def bits(values: Any) -> list[int]:
@@ -29,13 +29,13 @@ def widened(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def logged(log: Any) -> Table:
-    with tempfile.TemporaryDirectory() as place:
-        with make_run(Path(place, "run")) as run:
+    with tempfile.TemporaryDirectory() as parent:
+        with make_run(Path(parent, "run")) as run:
             log(run)
         return open_run(run.folder).table()
 
 
-# Bit patterns rather than floats: every NaN payload, denormal and signed zero is drawn.
+# Bit patterns instead of floats, to include NaN payloads, denormals and signed zeros.
 ANY_BITS = st.one_of(
     hnp.arrays("<u8", st.integers(1, 40)).map(lambda a: a.view("<f8")),
     hnp.arrays("<u4", st.integers(1, 40)).map(lambda a: a.view("<f4")),
@@ -44,14 +44,14 @@ ANY_BITS = st.one_of(
 
 @pytest.fixture(scope="module")
 def growing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Iterator[int]]]:
-    """A run that every example adds a step to."""
+    """A run to which every example adds a step."""
     with make_run(tmp_path_factory.mktemp("growing") / "run") as run:
         yield run, itertools.count()
 
 
 @settings(deadline=None)
 @given(ANY_BITS)
-def test_every_bit_survives(growing: tuple[Run, Iterator[int]], values: np.ndarray[Any, Any]) -> None:
+def test_every_bit_is_preserved(growing: tuple[Run, Iterator[int]], values: np.ndarray[Any, Any]) -> None:
     run, steps = growing
     step = next(steps)
     run.log(step, {"x": values}, member=range(len(values)))
@@ -65,35 +65,35 @@ SPECIAL = [0.0, -0.0, 5e-324, -1.7976931348623157e308, float("inf"), -float("inf
 
 
 @pytest.mark.parametrize("value", SPECIAL, ids=str)
-def test_python_floats_survive(value: float) -> None:
+def test_python_floats_are_preserved(value: float) -> None:
     assert bits(logged(lambda run: run.log(0, {"x": value}))["value"]) == bits([value])
 
 
 @pytest.mark.parametrize(
     "dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool], ids=str
 )
-def test_tensors_survive_in_every_dtype(dtype: torch.dtype) -> None:
+def test_tensors_of_every_dtype_are_preserved(dtype: torch.dtype) -> None:
     tensor = torch.tensor([0.0, 1.0, -3.0, 0.099]).to(dtype)
     table = logged(lambda run: run.log(0, {"x": tensor.requires_grad_(tensor.is_floating_point())}, member=range(4)))
     assert table["value"].tolist() == tensor.double().tolist()
 
 
-def test_mixed_precision_keeps_the_wider() -> None:
+def test_mixed_dtypes_are_stored_in_the_wider_one() -> None:
     table = logged(lambda run: run.log(0, {"a": np.float32(0.1), "b": 0.1, "n": 7}))
     assert table["value"].tolist() == [float(np.float32(0.1)), 0.1, 7.0]
 
 
-def test_float32_costs_four_bytes(tmp_path: Path) -> None:
+def test_float32_values_take_four_bytes(tmp_path: Path) -> None:
     sizes = {}
     for dtype in ("float32", "float64"):
         with make_run(tmp_path / dtype) as run:
             run.log_sites(0, "x", [f"s{i}" for i in range(100_000)], np.zeros(100_000, dtype))
         sizes[dtype] = (run.folder / "series.db").stat().st_size
-    # The site names cost the same in both; a page or two may differ.
+    # The site names take the same space in both; the sizes may differ by a page or two.
     assert sizes["float64"] - sizes["float32"] == pytest.approx(400_000, abs=2 * 4096)
 
 
-def test_rows_come_in_the_order_logged_and_say_what_they_are() -> None:
+def test_rows_are_in_the_order_logged() -> None:
     def log(run: Run) -> None:
         run.log(5, {"loss": [1.0, 2.0], "rate": 0.5}, member=[7, 3])
         run.log(4, {"norm": 9.0}, site="blocks.0")
@@ -110,7 +110,7 @@ def test_rows_come_in_the_order_logged_and_say_what_they_are() -> None:
     ]
 
 
-def test_nothing_to_log_is_nothing() -> None:
+def test_empty_calls_log_nothing() -> None:
     def log(run: Run) -> None:
         run.log(0, {})
         run.log(0, {"x": []}, member=[])
@@ -154,19 +154,19 @@ def varied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=80, deadline=None)
 @given(PICKS)
-def test_reading_some_is_reading_all_and_choosing(varied: Path, picks: dict[str, Any]) -> None:
-    def chosen(value: Any, want: Any) -> bool:
+def test_a_selection_agrees_with_filtering_all_rows(varied: Path, picks: dict[str, Any]) -> None:
+    def is_selected(value: Any, want: Any) -> bool:
         if isinstance(want, slice):
             return (want.start or 0) <= value and (want.stop is None or value < want.stop)
         return want is None or (value == want if isinstance(want, (int, str)) else value in want)
 
     reader = open_run(varied)
     names = {"member": "member", "site": "site", "quantity": "quantity", "steps": "step"}
-    rows = [row for row in reader.table().rows() if all(chosen(row[names[k]], want) for k, want in picks.items())]
+    rows = [row for row in reader.table().rows() if all(is_selected(row[names[k]], want) for k, want in picks.items())]
     assert list(reader.table(**picks).rows()) == rows
 
 
-def test_a_number_logged_again_replaces_the_first() -> None:
+def test_a_value_logged_again_replaces_the_first() -> None:
     def log(run: Run) -> None:
         run.log(0, {"x": 1.0})
         run.log(1, {"x": [2.0, 3.0]}, member=[0, 1])
@@ -181,16 +181,16 @@ REFUSED = {
     "complex": (dict(values={"x": 1j}), "real numbers"),
     "none": (dict(values={"x": None}), "real numbers"),
     "ragged": (dict(values={"x": [[1.0], [1.0, 2.0]]}, member=[0, 1]), "flat sequence"),
-    "member twice": (dict(values={"x": 1.0}, member=[4, 4]), "4 occurs twice among the members"),
-    "no name": (dict(values={3: 1.0}), "3 cannot stand among the quantities"),
-    "huge member": (dict(values={"x": 1.0}, member=1 << 64), "cannot stand among the members"),
-    "half a step": (dict(step=0.5, values={"x": 1.0}), "whole numbers, got 0.5"),
+    "member twice": (dict(values={"x": 1.0}, member=[4, 4]), "4 occurs twice in members"),
+    "no name": (dict(values={3: 1.0}), "3 is not allowed in quantities"),
+    "huge member": (dict(values={"x": 1.0}, member=1 << 64), "is not allowed in members"),
+    "half a step": (dict(step=0.5, values={"x": 1.0}), "must be integers, got 0.5"),
     "huge step": (dict(step=1 << 63, values={"x": 1.0}), "64 bits"),
 }
 
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_is_no_number_is_refused_and_the_rest_goes_on(run: Run, arguments: dict[str, Any], message: str) -> None:
+def test_invalid_values_are_refused_and_the_run_continues(run: Run, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(RunError, match=message):
         run.log(**{"step": 0, **arguments})
     run.log(0, {"x": 1.5})
@@ -198,7 +198,7 @@ def test_what_is_no_number_is_refused_and_the_rest_goes_on(run: Run, arguments: 
     assert open_run(run.folder).table()["value"].tolist() == [1.5]
 
 
-def test_caller_may_reuse_its_array(run: Run) -> None:
+def test_the_caller_may_reuse_its_array(run: Run) -> None:
     buffer = np.array([1.0, 2.0])
     run.log(0, {"x": buffer}, member=[0, 1])
     buffer[:] = 0
@@ -217,44 +217,44 @@ def test_several_runs_in_one_table(tmp_path: Path) -> None:
 
 
 class RunAgainstList(RuleBasedStateMachine):
-    """Any order of log, flush, kill, close and resume, against two lists: on disk, and waiting."""
+    """Random sequences of log, flush, kill, close and resume, compared with two lists: on disk, and buffered."""
 
     @initialize()
     def start(self) -> None:
-        self.place = tempfile.TemporaryDirectory()
+        self.parent = tempfile.TemporaryDirectory()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(series, "FLUSH_SECONDS", 1e9)  # only explicit flushes
-        self.run = make_run(Path(self.place.name, "run"))
+        self.patch.setattr(series_writer, "FLUSH_SECONDS", 1e9)  # only explicit flushes
+        self.run = make_run(Path(self.parent.name, "run"))
         self.disk: list[tuple[int, int, str, str, float]] = []
-        self.waiting: list[tuple[int, int, str, str, float]] = []
+        self.buffered: list[tuple[int, int, str, str, float]] = []
 
     @rule(step=st.integers(0, 5), values=st.lists(st.floats(), min_size=1, max_size=3), site=st.sampled_from(["", "h"]))
     def log(self, step: int, values: list[float], site: str) -> None:
         self.run.log(step, {"x": values, "y": 1.0}, member=range(len(values)), site=site)
-        self.waiting += [(member, step, site, "x", value) for member, value in enumerate(values)]
-        self.waiting += [(member, step, site, "y", 1.0) for member in range(len(values))]
+        self.buffered += [(member, step, site, "x", value) for member, value in enumerate(values)]
+        self.buffered += [(member, step, site, "y", 1.0) for member in range(len(values))]
 
     @rule(step=st.integers(0, 5), count=st.integers(0, 4))
     def log_sites(self, step: int, count: int) -> None:
         self.run.log_sites(step, "x", [f"s{i}" for i in range(count)], np.arange(count, dtype=np.float32), member=1)
-        self.waiting += [(1, step, f"s{i}", "x", float(i)) for i in range(count)]
+        self.buffered += [(1, step, f"s{i}", "x", float(i)) for i in range(count)]
 
     @rule()
     def flush(self) -> None:
         self.run.flush()
-        self.disk, self.waiting = self.disk + self.waiting, []
+        self.disk, self.buffered = self.disk + self.buffered, []
 
     @rule()
     def close_and_resume(self) -> None:
         self.run.close()
-        self.disk, self.waiting = self.disk + self.waiting, []
+        self.disk, self.buffered = self.disk + self.buffered, []
         self.run = Run.resume(self.run.folder)
 
     @rule()
     def kill_and_resume(self) -> None:
-        self.run._series._drop()  # what the system does to a killed process: descriptors closed, memory gone
+        self.run._series._disconnect()  # as when a process is killed: files are closed, memory is lost
         (self.run.folder / "writer.lease").unlink()
-        self.waiting = []
+        self.buffered = []
         self.run = Run.resume(self.run.folder)
 
     @invariant()
@@ -270,7 +270,7 @@ class RunAgainstList(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.run.close()
         self.patch.undo()
-        self.place.cleanup()
+        self.parent.cleanup()
 
 
 RunAgainstList.TestCase.settings = settings(max_examples=10, stateful_step_count=15, deadline=None)

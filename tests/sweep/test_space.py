@@ -1,4 +1,4 @@
-"""Trial i of a search is a function of (seed, i); the draws follow the distributions that were asked for."""
+"""Search spaces: reproducible trials, and the distributions of their values."""
 
 import math
 
@@ -27,14 +27,14 @@ def test_a_trial_does_not_depend_on_when_it_is_drawn():
     assert len({str(trial) for trial in forwards}) == 6
 
 
-def test_more_parameters_change_no_draw():
+def test_additional_parameters_do_not_change_the_others():
     more = {"weight_decay": Uniform(low=0, high=1), **SPACE, "width": Uniform(low=10, high=20)}
     for trial in range(5):
         wide = draw_trial(more, 0, trial)
         assert {name: wide[name] for name in SPACE} == draw_trial(SPACE, 0, trial)
 
 
-def test_another_range_of_one_parameter_changes_no_other():
+def test_changing_a_range_does_not_change_other_parameters():
     other = SPACE | {"lr": LogUniform(low=1, high=2)}
     for trial in range(5):
         ours, theirs = draw_trial(SPACE, 0, trial), draw_trial(other, 0, trial)
@@ -42,15 +42,15 @@ def test_another_range_of_one_parameter_changes_no_other():
         assert ours == theirs
 
 
-def test_seeds_and_names_draw_apart():
+def test_seeds_trials_and_names_give_different_values():
     part = Uniform(low=0, high=1)
     space = {"a": part, "b": part}
     values = [value for seed in range(3) for trial in range(3) for value in draw_trial(space, seed, trial).values()]
     assert len(set(values)) == len(values) == 18
 
 
-def test_trials_stay_what_they_were():
-    """A published search is repeated from its seed: these values may never change."""
+def test_trials_are_stable_across_versions():
+    """Published searches are repeated from their seeds, so these values must never change."""
     trial = draw_trial(SPACE, 0, 0)
     assert trial["activation"] == "elu"
     assert math.isclose(
@@ -59,13 +59,13 @@ def test_trials_stay_what_they_were():
     assert trial["momentum"] == 0.5052965123344058
 
 
-def test_drawing_leaves_the_global_generator_alone():
+def test_the_global_generator_is_not_used():
     before = torch.get_rng_state()
     draw_trial(SPACE, 0, 0)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_uniform_fills_its_range_evenly():
+def test_uniform_has_the_right_distribution():
     values = drawn(Uniform(low=-3.0, high=5.0))
     assert all(-3 <= value < 5 for value in values)
     standard_error = 8 / math.sqrt(12 * DRAWS)  # of the mean of a uniform variable over 8 units
@@ -74,7 +74,7 @@ def test_uniform_fills_its_range_evenly():
     assert abs(quarter - 0.25) < 5 * math.sqrt(0.25 * 0.75 / DRAWS)
 
 
-def test_log_uniform_is_even_in_the_logarithm():
+def test_log_uniform_is_uniform_in_the_logarithm():
     low, high = 1e-4, 1.0
     logs = [math.log(value) for value in drawn(LogUniform(low=low, high=high))]
     # A uniform draw just below 1 may round up to the end of the range.
@@ -85,19 +85,19 @@ def test_log_uniform_is_even_in_the_logarithm():
     assert abs(lowest - 0.25) < 5 * math.sqrt(0.25 * 0.75 / DRAWS)
 
 
-def test_choice_takes_each_as_often():
+def test_choice_is_uniform():
     values = drawn(SPACE["activation"])
     for name in SPACE["activation"].values:
         assert abs(values.count(name) / DRAWS - 1 / 3) < 5 * math.sqrt(1 / 3 * 2 / 3 / DRAWS)
 
 
 @pytest.mark.parametrize("kind", [Uniform, LogUniform])
-def test_a_range_of_one_point_is_that_point(kind):
+def test_a_range_of_one_point_gives_that_point(kind):
     assert set(drawn(kind(low=0.25, high=0.25), draws=5)) == {0.25}
 
 
 @pytest.mark.parametrize(
-    ("build", "said"),
+    ("build", "message"),
     [
         (lambda: Uniform(low=2, high=1), r"low <= high, got low=2.0, high=1.0"),
         (lambda: Uniform(low=0, high=math.inf), r"finite.*high=inf"),
@@ -109,11 +109,11 @@ def test_a_range_of_one_point_is_that_point(kind):
         (lambda: Choice(values=("relu",), value="tanh"), r"value"),
     ],
 )
-def test_a_range_that_cannot_be_drawn_from_says_why(build, said):
-    with pytest.raises(ValidationError, match=said):
+def test_invalid_ranges_are_refused(build, message):
+    with pytest.raises(ValidationError, match=message):
         build()
 
 
-def test_a_distribution_does_not_change():
+def test_a_distribution_is_immutable():
     with pytest.raises(ValidationError, match="frozen"):
         SPACE["lr"].low = 1.0

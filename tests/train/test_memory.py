@@ -1,4 +1,4 @@
-"""Freed memory stays with the process: counted in page faults, in a process of its own."""
+"""Retention of freed memory, measured by page faults in a separate process."""
 
 import ctypes
 import subprocess
@@ -32,13 +32,13 @@ def faults(*arguments):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library")
-def test_a_step_fetches_no_memory_anew():
+def test_a_step_causes_hardly_any_page_faults():
     # 70 MB are 17,920 pages of 4 KB; the interpreter itself may touch a few new ones.
     assert faults() > 10_000
     assert faults("keep") < 200
 
 
-def test_other_c_libraries_are_left_alone(monkeypatch):
+def test_other_c_libraries_are_not_changed(monkeypatch):
     class Other:
         pass
 

@@ -1,4 +1,4 @@
-"""A population of convolutional nets is its members trained one by one, batch norm's running statistics included."""
+"""Populations of convolutional nets, compared with nets trained one by one, including batch norm statistics."""
 
 import copy
 
@@ -31,14 +31,14 @@ NETS = {"highway_conv": highway, "gated_resnet highway": gated("highway"), "gate
 
 
 def batches():
-    coins = seeded(7)
+    rng = seeded(7)
     for _ in range(STEPS):
-        images = torch.randn(6, 1, 8, 8, dtype=torch.float64, generator=coins)
-        yield images, torch.randint(CLASSES, (6,), generator=coins)
+        images = torch.randn(6, 1, 8, 8, dtype=torch.float64, generator=rng)
+        yield images, torch.randint(CLASSES, (6,), generator=rng)
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_convolutional_members_train_as_they_would_alone(name: str) -> None:
+def test_convolutional_members_train_as_they_do_alone(name: str) -> None:
     nets = [NETS[name](member) for member in range(len(RULES))]
     starts = copy.deepcopy(nets)
     population = Population(nets, RULES)
@@ -51,11 +51,11 @@ def test_convolutional_members_train_as_they_would_alone(name: str) -> None:
         for step, (images, targets) in enumerate(batches()):
             optimiser.zero_grad()
             loss = F.cross_entropy(net(images), targets)
-            # float64: one grouped convolution adds in another order than three, and four steps stretch the difference.
+            # float64: one grouped convolution sums in another order than three, and four steps amplify the difference.
             assert_close(together[step, member], loss.detach(), rtol=1e-9, atol=1e-11)
             loss.backward()
             optimiser.step()
-        found = population.model(member).state_dict()
-        assert_close(found, net.state_dict(), rtol=1e-8, atol=1e-10)
-        moved = [(found[key] - before[key]).abs().max() for key in found if found[key].is_floating_point()]
-        assert min(moved) > 1e-6, "every weight and every running statistic has moved"
+        trained = population.model(member).state_dict()
+        assert_close(trained, net.state_dict(), rtol=1e-8, atol=1e-10)
+        moved = [(trained[key] - before[key]).abs().max() for key in trained if trained[key].is_floating_point()]
+        assert min(moved) > 1e-6, "every weight and every running statistic has changed"

@@ -1,4 +1,4 @@
-"""What a population keeps, gives away and takes back."""
+"""State of a population: checkpoints, copies of members, and checks of the arguments."""
 
 import math
 
@@ -17,7 +17,7 @@ from thruway.train import SGD, Population
 FUSED = CASES[4]
 
 
-def started(case=FUSED, *, seed=0, rules=RULES, steps=3):
+def trained(case=FUSED, *, seed=0, rules=RULES, steps=3):
     population = Population(case.nets(len(rules), seed=seed), rules)
     for batch in batches(steps):
         population.step(*batch)
@@ -30,23 +30,23 @@ def copied(population):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_checkpoint_continues_bit_for_bit(case):
-    # One member is lost on the way: its decay alone multiplies the weights by 1e200 a step.
+    # One member diverges: its weight decay alone multiplies the weights by 1e200 per step.
     rules = [RULES[0], SGD(lr=1e100, weight_decay=1e100), RULES[2]]
-    population = started(case, rules=rules, steps=4)
+    population = trained(case, rules=rules, steps=4)
     state = copied(population)
-    other = started(case, rules=rules, seed=1, steps=1)
+    other = trained(case, rules=rules, seed=1, steps=1)
     other.load(state)
-    for going in (population, other):
-        going.epoch = 2
-    told = [[going.step(*batch) for batch in batches(4, seed=8)] for going in (population, other)]
-    assert torch.equal(torch.stack(told[0]).nan_to_num(-1), torch.stack(told[1]).nan_to_num(-1))
+    for each in (population, other):
+        each.epoch = 2
+    losses = [[each.step(*batch) for batch in batches(4, seed=8)] for each in (population, other)]
+    assert torch.equal(torch.stack(losses[0]).nan_to_num(-1), torch.stack(losses[1]).nan_to_num(-1))
     assert not population.is_alive.all()
     for name, tensor in population.tensors().items():
         assert torch.equal(tensor, other.tensors()[name]), name
 
 
 def test_loading_copies():
-    population, other = started(), started(seed=1)
+    population, other = trained(), trained(seed=1)
     state = copied(population)
     other.load(state)
     other.step(*next(batches(1)))
@@ -58,7 +58,7 @@ def _without(state, name):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "named"),
+    ("change", "named"),
     [
         (lambda s: _without(s, "velocity/head.bias"), "velocity/head.bias"),
         (lambda s: {**s, "parameters/extra": torch.zeros(3)}, "parameters/extra"),
@@ -67,17 +67,17 @@ def _without(state, name):
     ],
     ids=["missing", "unknown", "shape", "dtype"],
 )
-def test_a_checkpoint_of_another_population_changes_nothing(spoil, named):
-    population = started(seed=1)
+def test_a_checkpoint_of_another_population_changes_nothing(change, named):
+    population = trained(seed=1)
     before = copied(population)
     with pytest.raises(CheckpointError, match=f"another population.*{named}"):
-        population.load(spoil(copied(started())))
+        population.load(change(copied(trained())))
     assert all(torch.equal(tensor, before[name]) for name, tensor in population.tensors().items())
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_member_taken_out_is_that_member(case):
-    population = started(case)
+def test_a_copied_member_computes_the_same(case):
+    population = trained(case)
     ((probe, _),) = batches(1, seed=99)
     outputs = population.outputs(probe)
     for member in range(len(population)):
@@ -85,21 +85,21 @@ def test_a_member_taken_out_is_that_member(case):
     assert not torch.allclose(outputs[0], outputs[1])
 
 
-def test_a_member_taken_out_is_a_copy():
-    population = started()
+def test_a_copied_member_shares_no_memory():
+    population = trained()
     ((probe, _),) = batches(1, seed=99)
-    taken, before = population.model(1), population.outputs(probe)
-    said = taken(probe).detach()
+    member, before = population.model(1), population.outputs(probe)
+    outputs = member(probe).detach()
     with torch.no_grad():
         for parameter in population.model(1).parameters():
             parameter.zero_()
     assert torch.equal(population.outputs(probe), before)
     population.step(*next(batches(1)))
-    assert torch.equal(taken(probe), said)
+    assert torch.equal(member(probe), outputs)
     assert not torch.equal(population.outputs(probe), before)
 
 
-def test_building_leaves_the_given_models_alone():
+def test_training_does_not_change_the_original_models():
     nets = FUSED.nets(3)
     population = Population(nets, RULES)
     population.step(*next(batches(1)))
@@ -107,8 +107,8 @@ def test_building_leaves_the_given_models_alone():
         assert all(torch.equal(p, untouched.state_dict()[name]) for name, p in net.state_dict().items())
 
 
-def test_what_a_step_returns_is_not_the_memory_of_the_next():
-    """Activations lie in memory that the next step uses again; what is handed out must not."""
+def test_returned_tensors_are_not_overwritten():
+    """Activations use memory that the next step reuses; returned tensors must not."""
     population = Population(FUSED.nets(3), RULES)
     ((probe, _),) = batches(1, seed=99)
     kept, copies = [], []
@@ -150,13 +150,13 @@ def test_members_of_another_architecture_are_refused(other):
     ],
     ids=["activation of a fused stack", "residual scale", "dropout", "mode"],
 )
-def test_members_that_would_compute_otherwise_are_refused(first, second):
-    """One module computes for all: a member with another constant would silently get the first one's."""
+def test_members_with_other_constants_are_refused(first, second):
+    """One module computes all members, so a different constant of a member would be ignored."""
     with pytest.raises(ConfigError, match="model 1 differs from model 0"):
         Population([first, second], [SGD(lr=0.1)] * 2)
 
 
-def test_other_gate_biases_are_no_other_architecture():
+def test_gate_biases_may_differ():
     nets = [mlp("highway", 3, 4, 5, 3, gate_bias=bias, fused=fused) for fused in (True, False) for bias in (-1.0, -3.0)]
     assert len(Population(nets[:2], [SGD(lr=0.1)] * 2)) == len(Population(nets[2:], [SGD(lr=0.1)] * 2)) == 2
 
@@ -168,7 +168,7 @@ def test_one_rule_per_model(models, rules):
 
 
 @pytest.mark.parametrize("clip", [0, -2.0])
-def test_a_clip_that_stops_everything_is_refused(clip):
+def test_an_invalid_clip_is_refused(clip):
     with pytest.raises(ConfigError, match=f"clip must be above 0.*got {clip}"):
         Population(FUSED.nets(1), RULES[:1], clip=clip)
 
@@ -185,11 +185,11 @@ def test_a_clip_that_stops_everything_is_refused(clip):
         ("lr_decay", 1.5, r"in \(0, 1\]"),
     ],
 )
-def test_a_rule_says_which_number_is_wrong(field, value, allowed):
+def test_a_rule_names_the_invalid_value(field, value, allowed):
     with pytest.raises(ConfigError, match=f"{field} must be {allowed}, got {value}"):
         SGD(**{"lr": 0.1, field: value})
 
 
-def test_an_activation_given_as_a_callable_is_allowed():
+def test_a_callable_activation_is_allowed():
     nets = [nn.Sequential(nn.Linear(2, 2), activation_module(torch.sin)) for _ in range(2)]
     assert len(Population(nets, [SGD(lr=0.1)] * 2)) == 2

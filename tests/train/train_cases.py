@@ -1,4 +1,4 @@
-"""One table of nets that train as a population; every row is compared with the same nets one by one."""
+"""Table of nets that are trained as populations and compared with training one by one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Case:
     def nets(
         self, members: int, *, fused: bool | None = None, seed: int = 0, dtype: torch.dtype = torch.float64
     ) -> list[MLP]:
-        """Members with weights and gate biases of their own, the same at every call."""
+        """Return members with different weights and gate biases, the same at every call."""
         return [
             mlp(
                 self.block,
@@ -56,7 +56,7 @@ CASES = [
     Case("highway-fused-relu-nesterov-clip", "highway", "relu", fused=True, nesterov=True, clip=0.05),
 ]
 
-# Every field differs between members, so that none can stand in for another's.
+# Every field differs between members, so that a mix-up is detected.
 RULES = [
     SGD(lr=0.3, momentum=0.9, weight_decay=0.01, lr_decay=0.5),
     SGD(lr=0.05, momentum=0.5, weight_decay=0.0, lr_decay=1.0),

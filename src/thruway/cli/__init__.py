@@ -1,4 +1,4 @@
-"""The `thruway` command."""
+"""The `thruway` command-line interface."""
 
 from thruway.cli.main import main
 

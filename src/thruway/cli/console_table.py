@@ -1,4 +1,4 @@
-"""A report's table on a console."""
+"""Conversion of report tables to rich tables for the console."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ __all__ = ["as_rich"]
 
 
 def as_rich(table: TableData) -> Table:
-    """The table for rich to print; the best of a group green, what diverged red."""
+    """Convert a report table to a rich table; the best value of a group is green, diverged ones are red."""
     shown = Table(*table.columns, box=None, padding=(0, 2, 0, 0))
     for row in table.rows:
         shown.add_row(*(_entry(value) for value in row))

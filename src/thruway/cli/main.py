@@ -1,4 +1,4 @@
-"""Which command, and how it ends: 0 done, 1 it went wrong or was interrupted, 2 it was asked wrongly."""
+"""Entry point of the command line. Exit codes: 0 success, 1 failure or interruption, 2 invalid arguments."""
 
 import os
 import re
@@ -16,10 +16,13 @@ from thruway.errors import ConfigError, ThruwayError, unknown_name
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
-    "list": (list_command, "the experiments, their scales and the data sets"),
-    "run": (run_command, "run an experiment, or go on with an interrupted one"),
-    "report": (report_command, "write the report of a run again, or open what a running one has so far"),
-    "dissect": (dissect_command, "which layers of a trained net do the work: a run, a Hugging Face folder, your own"),
+    "list": (list_command, "list the experiments, their scales and the data sets"),
+    "run": (run_command, "run an experiment, or resume an interrupted one"),
+    "report": (report_command, "write the report of a finished or running run"),
+    "dissect": (
+        dissect_command,
+        "measure the importance of the layers of a trained net (a run, a model folder, your own)",
+    ),
 }
 
 _USAGE = """\
@@ -42,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     errors = Console(stderr=True, highlight=False)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        commands = "\n".join(f"  {name:8}{what}" for name, (_, what) in COMMANDS.items())
+        commands = "\n".join(f"  {name:8}{description}" for name, (_, description) in COMMANDS.items())
         print(_USAGE.format(commands=commands), end="")
         return 0 if arguments else 2
     if arguments[0] == "--version":
@@ -54,34 +57,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments[0] not in COMMANDS:
             raise ConfigError(unknown_name("command", arguments[0], COMMANDS))
         return COMMANDS[arguments[0]][0](arguments[1:])
-    except ThruwayError as wrong:
-        _say(errors, str(wrong))
-        return 2 if isinstance(wrong, ConfigError) else 1
-    except ValidationError as wrong:
-        _say(errors, _fields(wrong))
+    except ThruwayError as error:
+        _print_error(errors, str(error))
+        return 2 if isinstance(error, ConfigError) else 1
+    except ValidationError as error:
+        _print_error(errors, _field_errors(error))
         return 2
     except KeyboardInterrupt:
         return 1
-    except BrokenPipeError:  # whoever read our output has seen enough: `thruway run --help | head`
+    except BrokenPipeError:  # the reader closed the pipe, as in `thruway run --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except SystemExit as ended:  # tyro's own refusals and --help
-        return ended.code if isinstance(ended.code, int) else 2
+    except SystemExit as error:  # raised by tyro for invalid arguments and --help
+        return error.code if isinstance(error.code, int) else 2
 
 
-def _say(errors: Console, what: str) -> None:
+def _print_error(errors: Console, message: str) -> None:
     errors.print("[bold red]error[/]", end=" ")
-    # What the user typed may look like markup.
-    errors.print(what, markup=False, soft_wrap=True)
+    # Without markup, since the message may quote user input with brackets.
+    errors.print(message, markup=False, soft_wrap=True)
 
 
-def _fields(wrong: ValidationError) -> str:
-    """Pydantic's findings in one line each: the field, what came, what is allowed."""
+def _field_errors(validation: ValidationError) -> str:
+    """Format the errors found by pydantic, one per line: the field, its value, and what is allowed."""
     lines = []
-    for error in wrong.errors():
+    for error in validation.errors():
         field = ".".join(str(part) for part in error["loc"])
         message = re.sub(" after validation, not [0-9]+$", "", error["msg"].removeprefix("Value error, "))
-        came = "" if isinstance(error["input"], dict) else f"got {error['input']!r}: "
-        where = f"{field}: " if field else ""  # what is wrong with several fields together names them itself
-        lines.append(f"{where}{came}{message[0].lower()}{message[1:]}")
+        value = "" if isinstance(error["input"], dict) else f"got {error['input']!r}: "
+        name = f"{field}: " if field else ""  # an error of several fields names them in its message
+        lines.append(f"{name}{value}{message[0].lower()}{message[1:]}")
     return "\n      ".join(lines)

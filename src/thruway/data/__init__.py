@@ -1,19 +1,19 @@
-"""Data sets: real ones, read and checked here, and drawn ones, in memory and in an order that a seed fixes."""
+"""Data sets: readers with checks and downloads, synthetic images and text, augmentation, and seeded batch order."""
 
 from thruway.data.augment import contrast_normalised, shifted_and_mirrored
 from thruway.data.cifar import read_cifar_binary
+from thruway.data.data_roots import search_roots
+from thruway.data.datasets import DATASETS, dataset
 from thruway.data.download import fetch
 from thruway.data.entry import Entry, Raw, Remote
 from thruway.data.folder import ImageFolder
 from thruway.data.idx import read_idx
+from thruway.data.loading import load, read
 from thruway.data.obtain import obtain
-from thruway.data.places import search_roots
-from thruway.data.reading import read
 from thruway.data.sampler import batches, permutation, steps_per_epoch
-from thruway.data.shapes_classes import SHAPE_CLASSES, shape_classes
 from thruway.data.shapeset import SHAPESET_STARTS, Shapeset
-from thruway.data.table import DATASETS, dataset
-from thruway.data.tensors import TensorSet, load
+from thruway.data.shapeset_classes import SHAPE_CLASSES, shape_classes
+from thruway.data.tensor_set import TensorSet
 from thruway.data.text import TextSet, python_docs, split_text
 from thruway.data.vision import CIFAR10, CIFAR100, EMNIST, KMNIST, MNIST, FashionMNIST
 

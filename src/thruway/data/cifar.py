@@ -1,8 +1,8 @@
-"""CIFAR-10 and CIFAR-100 in their binary edition.
+"""Readers of the binary version of CIFAR-10 and CIFAR-100.
 
-Each record is the label (CIFAR-100: the coarse one, then the fine one), then 3 x 32 x 32 bytes: red,
-green and blue, row by row. The "python" edition of the same archives is a pickle, which runs code
-when it is opened; we do not read it.
+Each record is the label (CIFAR-100: the coarse label, then the fine one), then 3 x 32 x 32 bytes: red, green and blue,
+row by row. The "python" version of the data sets is a pickle, which can run code when it is loaded, and is not
+supported.
 
 Source: Krizhevsky 2009, and https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version".
 """
@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from thruway.data.bounded import damaged, present, read_at_most
 from thruway.data.entry import Entry, Raw
+from thruway.data.files import damaged_file_error, read_at_most, require_file
 
 __all__ = ["COARSE_CLASSES", "read_cifar", "read_cifar_binary"]
 
@@ -23,14 +23,14 @@ _PIXELS = 3 * 32 * 32
 
 
 def read_cifar_binary(path: str | Path, count: int, label_bytes: int = 1) -> tuple[Tensor, Tensor]:
-    """The images and labels of one binary CIFAR file.
+    """Read the images and labels of one binary CIFAR file.
 
     Args:
-        path: the file; unpacked on the way if it ends in .gz.
-        count: how many records it must hold.
+        path: path of the file; decompressed if it ends in .gz.
+        count: number of records it must contain.
         label_bytes: 1 for CIFAR-10; 2 for CIFAR-100, coarse then fine.
     Returns:
-        uint8 (count, 3, 32, 32), and uint8 (count, label_bytes).
+        Images, uint8 (count, 3, 32, 32), and labels, uint8 (count, label_bytes).
     Raises:
         DatasetError: if the file is not exactly `count` records long.
     """
@@ -39,22 +39,22 @@ def read_cifar_binary(path: str | Path, count: int, label_bytes: int = 1) -> tup
     content = read_at_most(path, count * record)
     if len(content) != count * record:
         got = f"only {len(content)}" if len(content) < count * record else "more"
-        raise damaged(path, f"should be {count} records of {record} bytes = {count * record}, has {got}")
+        raise damaged_file_error(path, f"should have {count} records of {record} bytes = {count * record}, has {got}")
     records = torch.frombuffer(content, dtype=torch.uint8).view(count, record)
     return records[:, label_bytes:].reshape(count, *_IMAGE), records[:, :label_bytes]
 
 
 def read_cifar(entry: Entry, folder: Path, train: bool) -> Raw:
-    """All files of one part, in order; for CIFAR-100 with the fine labels."""
+    """Read all files of one part, in order. For CIFAR-100 the fine labels are returned."""
     part = entry.part(train)
     limits = (COARSE_CLASSES, len(entry.classes)) if len(entry.classes) == 100 else (len(entry.classes),)
     images, labels = [], []
     for name in part.files:
-        path = present(folder, name)
+        path = require_file(folder, name)
         pixels, marks = read_cifar_binary(path, part.counts[0] // len(part.files), len(limits))
         for column, limit in enumerate(limits):
             if (worst := int(marks[:, column].max())) >= limit:
-                raise damaged(path, f"holds label {worst}, allowed: 0 to {limit - 1}")
+                raise damaged_file_error(path, f"contains label {worst}, allowed: 0 to {limit - 1}")
         images.append(pixels)
         labels.append(marks[:, -1])
     return Raw(torch.cat(images), torch.cat(labels).long(), entry.classes, str(folder))

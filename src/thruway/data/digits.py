@@ -1,13 +1,12 @@
-"""The embedded data set: 1,797 handwritten digits, 8 x 8 pixels, values 0 to 16.
+"""The digits data set included in the package: 1,797 handwritten digits, 8 x 8 pixels, values 0 to 16.
 
 They are the test set of "Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak, 1998,
 UCI Machine Learning Repository, https://doi.org/10.24432/C50P49, CC BY 4.0), in the copy that
-scikit-learn ships; `python -m thruway.data.embed_digits` writes our file from that copy.
+scikit-learn ships; `python -m thruway.data.embed_digits` creates our file from that copy.
 
-The split is ours and fixed. In file order the labels repeat the pattern of one filled-in form, about
-130 digits, fourteen times. The last three forms, from image 1415 on, are the test part (382 images,
-33 to 39 a class), so that no form, and so hardly a handwriting, is in both; a random split would put
-neighbours of every test digit, from the same pen, into the training part.
+The split is our own and fixed. In file order the labels repeat the pattern of one completed form, about 130 digits,
+fourteen times. The last three forms, from image 1415 on, are the test part (382 images, 33 to 39 per class). So no form
+is in both parts, and the same handwriting hardly ever is; a random split would put digits by the same writer into both.
 """
 
 import io
@@ -29,16 +28,16 @@ _FILE = "digits.npz"
 
 
 def read_digits(entry: Entry, _folder: Path, train: bool) -> Raw:
-    """The training part (1,415 images) or the test part (382), from inside the package."""
+    """Read the training part (1,415 images) or the test part (382) from the package."""
     source = resources.files("thruway.data") / _FILE
     total = entry.train.counts[0] + entry.test.counts[0]
     try:
         with np.load(io.BytesIO(source.read_bytes()), allow_pickle=False) as stored:
             images, labels = stored["images"], stored["labels"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DatasetError(f"{source}: the embedded digits cannot be read ({error}). Reinstall thruway.") from error
+        raise DatasetError(f"{source}: the digits data set cannot be read ({error}). Reinstall thruway.") from error
     if images.shape != (total, 8, 8) or labels.shape != (total,) or not images.dtype == labels.dtype == np.uint8:
-        raise DatasetError(f"{source}: the embedded digits have the wrong shape {images.shape}. Reinstall thruway.")
+        raise DatasetError(f"{source}: the digits data set has the wrong shape {images.shape}. Reinstall thruway.")
     part = slice(None, FIRST_TEST) if train else slice(FIRST_TEST, None)
     pixels = torch.from_numpy(images[part]).view(-1, *entry.shape)
     return Raw(pixels, torch.from_numpy(labels[part]).long(), entry.classes, f"embedded in thruway ({_FILE})")

@@ -1,7 +1,7 @@
-"""Downloads that are verified before anyone sees them.
+"""Resumable, verified downloads.
 
-Bytes go to `<name>.part`; only when their SHA-256 is right is the file renamed to its name. A cut
-connection leaves the .part, and the next mirror, or the next call, goes on from its end.
+Data is written to `<name>.part`, which is renamed once its SHA-256 is verified. If the connection breaks, the .part
+file is kept and the next mirror, or the next call, resumes from its end.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from thruway.errors import DatasetError
 
 __all__ = ["Progress", "fetch"]
 
-Progress = Callable[[str, int, int], None]  # (file name, bytes so far, bytes in all)
+Progress = Callable[[str, int, int], None]  # (file name, bytes so far, total bytes)
 
 _CHUNK = 1 << 16
-_ROUNDS = 2  # every mirror twice: a part that one mirror spoilt is started afresh in the second round
+_ROUNDS = 2  # every mirror is tried twice: a .part file corrupted by one mirror is restarted in the second round
 
 
 class _MirrorError(Exception):
-    """Why one mirror did not give the file."""
+    """The reason why one mirror did not deliver the file."""
 
 
 def fetch(
@@ -38,18 +38,18 @@ def fetch(
     timeout: float = 20.0,
     progress: Progress | None = None,
 ) -> Path:
-    """Download one file from the first mirror that gives it whole and right.
+    """Download one file from the first mirror that delivers it complete and correct.
 
     Args:
-        mirrors: addresses of folders that hold the file, best first.
-        remote: where the file goes below `root`, its size in bytes and its SHA-256.
-        root: the data root.
-        timeout: seconds of silence after which the next mirror is tried.
-        progress: called with (name, bytes so far, bytes in all) as they arrive.
+        mirrors: URLs of folders that contain the file, in order of preference.
+        remote: path of the file below `root`, its size in bytes and its SHA-256.
+        root: data root.
+        timeout: seconds without data after which the next mirror is tried.
+        progress: called as progress(name, bytes so far, total bytes) while data arrives.
     Returns:
-        The path of the verified file. One that is there already and right is not downloaded again.
+        The path of the verified file. An existing correct file is not downloaded again.
     Raises:
-        DatasetError: with what each mirror answered, if none gave the file; or if it cannot be written.
+        DatasetError: if no mirror delivered the file, with the reason for each; or if the file cannot be written.
     """
     target = root / remote.path
     part = target.with_name(target.name + ".part")
@@ -57,15 +57,15 @@ def fetch(
         if _is_right(target, remote):
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(part) as file:
-            # Another process may have finished it while we waited for our turn.
+        with _open_exclusively(part) as file:
+            # Another process may have completed the download while this one waited for the lock.
             if _is_right(target, remote):
                 part.unlink(missing_ok=True)
                 return target
             _fill(file, mirrors, remote, target, timeout, progress)
             _publish(file, part, target)
     except OSError as error:
-        raise DatasetError(f"cannot write {part}: {error}. Choose another data root, or make room.") from error
+        raise DatasetError(f"cannot write {part}: {error}. Choose another data root, or free some space.") from error
     return target
 
 
@@ -75,7 +75,7 @@ def _sha256(file: BufferedReader | BufferedRandom) -> str:
 
 
 def _is_right(path: Path, remote: Remote) -> bool:
-    """Whether the file is there, whole and unchanged."""
+    """Return True if the file exists and has the expected SHA-256."""
     if not os.path.isfile(path):
         return False
     with open(path, "rb") as file:
@@ -90,27 +90,28 @@ def _fill(
     timeout: float,
     progress: Progress | None,
 ) -> None:
-    """Bring `file` to the wanted size and checksum, from whichever mirrors it takes."""
+    """Complete `file` to the expected size and checksum, trying each mirror in turn."""
     answers: dict[str, str] = {}
     for mirror in [*mirrors] * _ROUNDS:
         url = mirror + target.name
         try:
-            _continue(file, url, remote.size, timeout, progress)
+            _resume(file, url, remote.size, timeout, progress)
             if (got := _sha256(file)) == remote.sha256:
                 return
             file.truncate(0)
-            raise _MirrorError(f"SHA-256 is {got}, should be {remote.sha256}")
+            raise _MirrorError(f"SHA-256 is {got}, expected {remote.sha256}")
         except _MirrorError as reason:
             answers.setdefault(url, str(reason))
     listed = "".join(f"\n  {url}: {answer}" for url, answer in answers.items())
     raise DatasetError(
         f"could not download {target.name}:{listed}\n"
-        f"What arrived is kept, and the next try goes on from there. Without a connection: put the file at {target}."
+        f"The data received so far is kept, and the next attempt resumes from it. Without a connection, copy the file "
+        f"to {target}."
     )
 
 
-def _continue(file: BufferedRandom, url: str, size: int, timeout: float, progress: Progress | None) -> None:
-    """Append what `file` lacks from one address; `_MirrorError` says why it stopped early."""
+def _resume(file: BufferedRandom, url: str, size: int, timeout: float, progress: Progress | None) -> None:
+    """Append the missing bytes of `file` from one URL. Raises _MirrorError if the mirror fails."""
     have = file.seek(0, os.SEEK_END)
     if have > size:
         file.truncate(have := 0)
@@ -119,14 +120,14 @@ def _continue(file: BufferedRandom, url: str, size: int, timeout: float, progres
     request = urllib.request.Request(url, headers={"User-Agent": "thruway"})
     if have:
         request.add_header("Range", f"bytes={have}-")
-    with _reasons():
+    with _mirror_errors():
         response = urllib.request.urlopen(request, timeout=timeout)
-    with response:  # outside _reasons: a full disk is no fault of the mirror
-        _refuse_other_content(response, have, size)
+    with response:  # outside _mirror_errors: a full disk is not an error of the mirror
+        _check_headers(response, have, size)
         if response.status == 200:
-            file.truncate(have := 0)  # the mirror cannot resume
+            file.truncate(have := 0)  # the mirror does not support ranges
         while have < size:
-            with _reasons():
+            with _mirror_errors():
                 chunk = response.read1(min(_CHUNK, size - have))
             if not chunk:
                 raise _MirrorError(f"stopped after {have} of {size} bytes")
@@ -136,24 +137,24 @@ def _continue(file: BufferedRandom, url: str, size: int, timeout: float, progres
                 progress(os.path.basename(url), have, size)
 
 
-def _refuse_other_content(response: http.client.HTTPResponse, have: int, size: int) -> None:
-    """Look at the headers before a byte that is already here is given up for what follows them."""
+def _check_headers(response: http.client.HTTPResponse, have: int, size: int) -> None:
+    """Check the response headers before any bytes already downloaded are discarded."""
     kind = response.headers.get_content_type()
     if kind == "text/html":
         raise _MirrorError("answered with a web page instead of the file")
     where = response.headers.get("Content-Range", "")
     if response.status == 206 and where != f"bytes {have}-{size - 1}/{size}":
-        raise _MirrorError(f"answered with range {where!r}, asked for {have}-{size - 1} of {size}")
+        raise _MirrorError(f"answered with range {where!r}, expected {have}-{size - 1} of {size}")
     if response.status not in (200, 206):
         raise _MirrorError(f"answered with status {response.status}")
     length = response.headers.get("Content-Length")
     if response.status == 200 and length is not None and length != str(size):
-        raise _MirrorError(f"offers {length} bytes, the file has {size}")
+        raise _MirrorError(f"offers {length} bytes, expected {size}")
 
 
 @contextlib.contextmanager
-def _reasons() -> Iterator[None]:
-    """Turn whatever the network raises into a reason to try the next mirror."""
+def _mirror_errors() -> Iterator[None]:
+    """Convert network exceptions into _MirrorError, so that the next mirror is tried."""
     try:
         yield
     except urllib.error.HTTPError as error:
@@ -164,22 +165,22 @@ def _reasons() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone(part: Path) -> Iterator[BufferedRandom]:
-    """The .part file, opened for appending, while no other process of this machine has it."""
+def _open_exclusively(part: Path) -> Iterator[BufferedRandom]:
+    """Open the .part file for appending, locked against other processes on this machine."""
     with open(part, "a+b") as file:
         if sys.platform != "win32":
             import fcntl
 
-            # Some file systems have no locks; two downloads at once then only waste effort.
+            # Some file systems do not support locks; two concurrent downloads then only waste time.
             with contextlib.suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield file
 
 
 def _publish(file: BufferedRandom, part: Path, target: Path) -> None:
-    """Give a verified file its name, in one step and only after it is on the disk."""
+    """Sync the verified file to disk and rename it atomically to its final name."""
     file.flush()
     os.fsync(file.fileno())
     if sys.platform == "win32":
-        file.close()  # an open file cannot be renamed there
+        file.close()  # Windows cannot rename an open file
     os.replace(part, target)

@@ -1,8 +1,8 @@
-"""Writes the embedded digits from scikit-learn's copy.
+"""Command that creates the included digits file from scikit-learn's copy.
 
     python -m thruway.data.embed_digits            # needs thruway[baselines]
 
-The file is the same, byte for byte, whenever it is made with the same zlib.
+With the same version of zlib, the file is identical byte for byte.
 """
 
 from pathlib import Path

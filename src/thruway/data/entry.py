@@ -1,7 +1,7 @@
-"""What one row of the table of data sets says, and what reading it gives.
+"""Record types of the data set table: `Entry` describes a data set, `Raw` holds what reading it returns.
 
-A row holds facts only: names, shapes, counts, places, checksums, and the function that reads the
-files. To add a data set, add a row to `table.py`.
+An entry contains names, shapes, counts, folders, checksums and the function that reads the files. To add a data set,
+add an entry to `datasets.py`.
 """
 
 from collections.abc import Callable
@@ -15,17 +15,20 @@ __all__ = ["Entry", "Part", "Raw", "Remote"]
 
 @dataclass(frozen=True)
 class Raw:
-    """A part of a data set as it lies in its files, not yet scaled."""
+    """One part of a data set as stored in its files, unscaled."""
 
     images: Tensor  # uint8, (N, C, H, W)
     labels: Tensor  # int64, (N,)
     classes: tuple[str, ...]
-    where: str  # the folder or file it was read from
+    where: str  # folder or file it was read from
+
+    def __repr__(self) -> str:
+        return f"Raw(images={tuple(self.images.shape)}, {len(self.classes)} classes, where={self.where!r})"
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A file to download: where it goes below a data root, and how to know that it is the right one."""
+    """A file to download: its path below the data root, its size and its checksum."""
 
     path: str
     size: int  # bytes
@@ -34,30 +37,30 @@ class Remote:
 
 @dataclass(frozen=True)
 class Part:
-    """The training or the test part: its files, and how many images it may hold."""
+    """The training or test part of a data set: its files and its number of images."""
 
     files: tuple[str, ...] = ()
-    counts: tuple[int, ...] = ()  # more than one where editions of the set differ
+    counts: tuple[int, ...] = ()  # allowed numbers of images; several if editions differ
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One row: a data set Thruway knows by name."""
+    """One entry of the table of data sets."""
 
     name: str
-    title: str  # how people write it
-    origin: str  # who made it, where it is described, licence
+    title: str  # as written in text
+    origin: str  # authors, reference, licence
     read: "Callable[[Entry, Path, bool], Raw]"  # (entry, folder, train)
     train: Part
     test: Part
-    classes: tuple[str, ...] = ()  # empty: the files tell
-    shape: tuple[int, ...] = ()  # of one image, (C, H, W); empty: the files tell
-    top: int = 255  # the value that stands for full ink or light
-    folders: tuple[str, ...] = ()  # where it may lie below a data root; empty: it is embedded
-    mirrors: tuple[str, ...] = ()  # addresses that a remote's file name is added to
-    remotes: tuple[Remote, ...] = ()  # the files themselves, or one archive that holds them
-    package: str = ""  # the Debian package that installs it
+    classes: tuple[str, ...] = ()  # in the order of the labels; empty if determined by the files
+    shape: tuple[int, ...] = ()  # of one image, (C, H, W); empty if determined by the files
+    top: int = 255  # maximum pixel value, scaled to 1
+    folders: tuple[str, ...] = ()  # candidate folders below a data root; empty if no files are needed
+    mirrors: tuple[str, ...] = ()  # URL prefixes; the file name of a remote is appended
+    remotes: tuple[Remote, ...] = ()  # the files, or one archive that contains them
+    package: str = ""  # Debian package that installs the data set
 
     def part(self, train: bool) -> Part:
-        """The training part, or the test part."""
+        """Return the training part if `train` is True, otherwise the test part."""
         return self.train if train else self.test

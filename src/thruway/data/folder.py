@@ -1,6 +1,6 @@
-"""Folders of images: root/<class>/<image>, one folder for each class.
+"""Image folders with one subfolder per class: root/<class>/<image>.
 
-Pillow opens the files; it is the extra `thruway[images]`, imported when the first image is read.
+Reading needs Pillow, the extra `thruway[images]`, which is imported when the first image is read.
 """
 
 import os
@@ -14,22 +14,22 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from thruway.data.bounded import damaged
 from thruway.data.entry import Entry, Raw
+from thruway.data.files import damaged_file_error
 from thruway.errors import DatasetError
 
 __all__ = ["ImageFolder", "read_folder", "read_image"]
 
-# Suffix to Pillow's name. Short on purpose: each format is another parser that meets foreign bytes.
+# Suffix -> format name of Pillow. A short list on purpose: each format exposes another parser to untrusted bytes.
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".ppm": "PPM", ".pgm": "PPM", ".webp": "WEBP"}
-MAX_PIXELS = 1 << 26  # 8192 x 8192; a header that claims more is taken for damage
+MAX_PIXELS = 1 << 26  # 8192 x 8192; a file whose header claims more is treated as damaged
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """One image file as RGB: uint8, (H, W, 3).
+    """Read one image file as RGB: uint8, (H, W, 3).
 
     Raises:
-        DatasetError: if the file is not a whole image of a known format, is too large, or Pillow is not installed.
+        DatasetError: if the file is not a complete image of a supported format, is too large, or Pillow is missing.
     """
     try:
         from PIL import Image
@@ -39,27 +39,27 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             kinds = sorted(set(FORMATS.values()))
-            # verify() checks the sums inside a PNG, which loading alone does not; it leaves the image unusable.
+            # verify() checks the checksums of a PNG, which loading does not; the image must be reopened afterwards.
             with Image.open(path, formats=kinds) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
-                    raise ValueError(f"claims {width} x {height} pixels, allowed: {MAX_PIXELS} in all")
+                    raise ValueError(f"claims {width} x {height} pixels, allowed: {MAX_PIXELS} in total")
                 image.verify()
             with Image.open(path, formats=kinds) as image:
                 return np.array(image.convert("RGB"))
-    except Exception as error:  # Pillow's parsers raise almost anything on foreign bytes
-        raise damaged(path, f"not a readable image ({type(error).__name__}: {error})") from error
+    except Exception as error:  # Pillow's parsers raise almost any exception on invalid data
+        raise damaged_file_error(path, f"not a readable image ({type(error).__name__}: {error})") from error
 
 
 class ImageFolder(Dataset[tuple[Any, Any]]):
-    """Images sorted into one folder for each class, like torchvision's class of the same name.
+    """Dataset of images in one folder per class, like torchvision's class of the same name.
 
     Args:
-        root: the folder that holds the class folders; their sorted names are the classes.
-        transform: called with an image, uint8 (H, W, 3) as a NumPy array.
-        target_transform: called with the label.
+        root: folder that contains the class folders; their sorted names are the classes.
+        transform: function applied to each image, a NumPy array, uint8 (H, W, 3).
+        target_transform: function applied to each label.
     Raises:
-        DatasetError: if there is no class folder, or one without images.
+        DatasetError: if there is no class folder, or one of them contains no images.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class ImageFolder(Dataset[tuple[Any, Any]]):
         except OSError as error:
             raise DatasetError(f"image folder {self.root} cannot be read ({error}). Check the path.") from error
         if not self.classes:
-            raise DatasetError(f"image folder {self.root} holds no folders. Expected <root>/<class>/<image>.")
+            raise DatasetError(f"image folder {self.root} contains no folders. Expected <root>/<class>/<image>.")
         self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
         self.samples = [(path, label) for name, label in self.class_to_idx.items() for path in self._images_of(name)]
         self.targets = [label for _path, label in self.samples]
@@ -89,7 +89,7 @@ class ImageFolder(Dataset[tuple[Any, Any]]):
             if os.path.splitext(file)[1].lower() in FORMATS
         )
         if not found:
-            raise DatasetError(f"{folder} holds no images. Known suffixes: {', '.join(FORMATS)}.")
+            raise DatasetError(f"{folder} contains no images. Supported suffixes: {', '.join(FORMATS)}.")
         return found
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
@@ -105,15 +105,15 @@ class ImageFolder(Dataset[tuple[Any, Any]]):
 
 
 def read_folder(entry: Entry, folder: Path, train: bool) -> Raw:
-    """All images of <folder>/train or <folder>/test, which must have one size."""
+    """Read all images of <folder>/train or <folder>/test, which must have the same size."""
     items = ImageFolder(folder / entry.part(train).files[0])
     if not train and os.path.isdir(other := folder / entry.train.files[0]):
-        # Labels are positions in the sorted names: with other names, a test label would mean another class.
+        # Labels are positions in the sorted names, so with other names a test label would mean another class.
         known = ImageFolder(other).classes
         if items.classes != known:
             raise DatasetError(
                 f"{items.root} has the classes {', '.join(items.classes)}, but {other} has {', '.join(known)}. "
-                "Both parts need the same class folders."
+                "Both parts must have the same class folders."
             )
     first = read_image(items.samples[0][0])
     images = np.empty((len(items), *first.shape), dtype=np.uint8)

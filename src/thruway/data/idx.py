@@ -1,6 +1,7 @@
-"""IDX, the format of MNIST and its relatives.
+"""Reader of IDX files, the format of MNIST and related data sets.
 
-    2 zero bytes, type (8 = unsigned byte), number of axes, each axis as a big-endian int32, the values
+A file consists of 2 zero bytes, the type (8 = unsigned byte), the number of axes, the size of each axis as a big-endian
+int32, and the values.
 
 Source: http://yann.lecun.com/exdb/mnist/, "the IDX file format".
 """
@@ -12,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from thruway.data.bounded import damaged, present, read_at_most
 from thruway.data.entry import Entry, Raw
+from thruway.data.files import damaged_file_error, read_at_most, require_file
 
 __all__ = ["read_idx", "read_idx_pair", "read_transposed_idx_pair"]
 
@@ -21,16 +22,16 @@ _UNSIGNED_BYTE = 8
 
 
 def read_idx(path: str | Path, counts: tuple[int, ...], item: tuple[int, ...] = ()) -> Tensor:
-    """The values of an IDX file whose shape is known beforehand.
+    """Read an IDX file of known shape.
 
     Args:
-        path: the file; unpacked on the way if it ends in .gz.
-        counts: how many items it may hold; the largest bounds what is read.
-        item: the shape of one item: (28, 28) for images, () for labels.
+        path: path of the file; decompressed if it ends in .gz.
+        counts: allowed numbers of items. No more bytes are read than the largest needs.
+        item: shape of one item: (28, 28) for images, () for labels.
     Returns:
-        uint8, (N, *item), with N one of `counts`.
+        A uint8 tensor (N, *item), with N one of `counts`.
     Raises:
-        DatasetError: naming the file, what is wrong with it, and what to do.
+        DatasetError: if the file is missing, damaged or of another shape.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -49,37 +50,41 @@ def read_idx(path: str | Path, counts: tuple[int, ...], item: tuple[int, ...] = 
 
     magic = bytes([0, 0, _UNSIGNED_BYTE, axes])
     if content[:4] != magic:
-        raise damaged(
-            path, f"starts with bytes {content[:4].hex(' ') or '(none)'}, IDX of this kind with {magic.hex(' ')}"
+        raise damaged_file_error(
+            path, f"starts with bytes {content[:4].hex(' ') or '(none)'}, expected {magic.hex(' ')} for this IDX file"
         )
     if len(content) < header:
-        raise damaged(path, f"ends inside its header of {header} bytes")
+        raise damaged_file_error(path, f"ends inside its header of {header} bytes")
     count, *shape = struct.unpack_from(f">{axes}i", content, 4)
     if count not in counts or tuple(shape) != item:
         allowed = " or ".join(str((n, *item)) for n in counts)
-        raise damaged(path, f"says its shape is {(count, *shape)}, allowed: {allowed}")
+        raise damaged_file_error(path, f"has shape {(count, *shape)} in its header, allowed: {allowed}")
     expected = header + count * item_bytes
     if len(content) != expected:
         got = f"only {len(content)}" if len(content) < expected else "more"
-        raise damaged(path, f"should be {expected} bytes long (unpacked), has {got}")
+        raise damaged_file_error(path, f"should have {expected} bytes uncompressed, has {got}")
     return torch.frombuffer(content, dtype=torch.uint8, offset=header).reshape(count, *item)
 
 
 def read_idx_pair(entry: Entry, folder: Path, train: bool) -> Raw:
-    """An image file and its label file, checked against each other and against the table's row."""
+    """Read an image file and its label file, checked against each other and against the entry."""
     part = entry.part(train)
-    images_at, labels_at = (present(folder, name) for name in part.files)
+    images_at, labels_at = (require_file(folder, name) for name in part.files)
     channels, height, width = entry.shape
     images = read_idx(images_at, part.counts, (height, width))
     labels = read_idx(labels_at, part.counts)
     if len(labels) != len(images):
-        raise damaged(labels_at, f"holds {len(labels)} labels, but {images_at.name} holds {len(images)} images")
+        raise damaged_file_error(
+            labels_at, f"contains {len(labels)} labels, but {images_at.name} contains {len(images)} images"
+        )
     if int(labels.max()) >= len(entry.classes):
-        raise damaged(labels_at, f"holds label {int(labels.max())}, allowed: 0 to {len(entry.classes) - 1}")
+        raise damaged_file_error(
+            labels_at, f"contains label {int(labels.max())}, allowed: 0 to {len(entry.classes) - 1}"
+        )
     return Raw(images.view(-1, channels, height, width), labels.long(), entry.classes, str(folder))
 
 
 def read_transposed_idx_pair(entry: Entry, folder: Path, train: bool) -> Raw:
-    """The same for EMNIST, whose files hold every image with rows and columns exchanged."""
+    """Read a pair of EMNIST files, whose images are stored transposed."""
     raw = read_idx_pair(entry, folder, train)
     return dataclasses.replace(raw, images=raw.images.transpose(-1, -2).contiguous())

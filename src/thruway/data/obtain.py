@@ -1,4 +1,4 @@
-"""From mirrors to the folder layout the readers expect."""
+"""Download and unpacking of a data set into the folder layout that the readers expect."""
 
 import os
 import shutil
@@ -9,29 +9,29 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO
 
-from thruway.data.bounded import damaged
+from thruway.data.data_roots import download_root
 from thruway.data.download import Progress, fetch
 from thruway.data.entry import Entry
-from thruway.data.places import download_root
+from thruway.data.files import damaged_file_error
 from thruway.errors import DatasetError
 
 __all__ = ["obtain", "unpack"]
 
 
 def obtain(entry: Entry, root: str | os.PathLike[str] | None = None, progress: Progress | None = None) -> Path:
-    """Download a data set, both parts, and unpack it where it will be found.
+    """Download both parts of a data set and unpack them below the data root.
 
     Args:
-        entry: a row of `DATASETS`.
-        root: the data root to put it in; without one $THRUWAY_DATA, else ~/.cache/thruway/data.
-        progress: called with (file name, bytes so far, bytes in all).
+        entry: an entry of `DATASETS`.
+        root: data root. Default: $THRUWAY_DATA if set, otherwise ~/.cache/thruway/data.
+        progress: called as progress(file name, bytes so far, total bytes).
     Returns:
-        The folder that holds the files.
+        The folder that contains the files.
     Raises:
-        DatasetError: if there is nothing to download, no mirror gives the files, or they cannot be written.
+        DatasetError: if there is nothing to download, no mirror delivers the files, or they cannot be written.
     """
     if not entry.remotes:
-        raise DatasetError(f"{entry.title} has nothing to download. Leave download=True out.")
+        raise DatasetError(f"{entry.title} cannot be downloaded. Omit download=True.")
     place = download_root(root)
     folder = place / entry.folders[0]
     wanted = {*entry.train.files, *entry.test.files}
@@ -43,36 +43,36 @@ def obtain(entry: Entry, root: str | os.PathLike[str] | None = None, progress: P
 
 
 def unpack(archive: Path, wanted: Collection[str], folder: Path) -> None:
-    """Take the wanted files, each plain or with .gz added, out of a .zip or .tar.gz.
+    """Extract the wanted files, plain or with suffix .gz, from a .zip or .tar.gz archive.
 
-    Only the last part of a member's name counts, so that no member can leave `folder`; links and
-    everything not asked for stay inside.
+    Only the base name of a member is used, so that no member can be written outside `folder`. Links and other members
+    are not extracted.
 
     Raises:
-        DatasetError: if the archive is damaged, lacks a file, or cannot be unpacked here.
+        DatasetError: if the archive is damaged, a file is missing from it, or it cannot be unpacked.
     """
-    left = set(wanted)
+    missing = set(wanted)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in _members(archive):
-            if name.removesuffix(".gz") in left:
-                left.discard(name.removesuffix(".gz"))
+            if name.removesuffix(".gz") in missing:
+                missing.discard(name.removesuffix(".gz"))
                 part = folder / f"{name}.part"
                 with open(part, "wb") as file:
                     shutil.copyfileobj(content, file, 1 << 20)
                 os.replace(part, folder / name)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
-        raise damaged(archive, f"cannot be unpacked ({error})") from error
+        raise damaged_file_error(archive, f"cannot be unpacked ({error})") from error
     except OSError as error:
         raise DatasetError(
-            f"cannot unpack {archive} into {folder}: {error}. Make room, or choose another root."
+            f"cannot unpack {archive} into {folder}: {error}. Free some space, or choose another data root."
         ) from error
-    if left:
-        raise damaged(archive, f"lacks {', '.join(sorted(left))}")
+    if missing:
+        raise damaged_file_error(archive, f"is missing {', '.join(sorted(missing))}")
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """The base name and the content of each regular file, one at a time."""
+    """Yield the base name and the content of each regular file."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as zipped:
             for info in zipped.infolist():

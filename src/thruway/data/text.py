@@ -1,8 +1,8 @@
-"""Text for character-level language models: every Python brings some along.
+"""Text data for character-level language models, including Python's own documentation.
 
-The reference part of Python's documentation stands, topic by topic, in the standard library, for the `help` of the
-interactive prompt. It says many a thing under several topics, word for word: a net would be tested on what it was
-trained on. So each paragraph is kept once, where it first occurs.
+The standard library contains the reference part of Python's documentation, sorted by topic, for the interactive `help`.
+Many paragraphs occur under several topics, so a net would be tested on text it was trained on. Only the first
+occurrence of each paragraph is kept.
 """
 
 import dataclasses
@@ -21,15 +21,15 @@ __all__ = ["TextSet", "python_docs", "split_text"]
 
 @dataclass(frozen=True, eq=False)
 class TextSet:
-    """A text as numbers, cut by position into three parts.
+    """A text encoded as character indices and split by position into three parts.
 
     >>> text = split_text("abracadabra", valid=0.2, test=0.2)
     >>> text.alphabet, text.train.tolist(), len(text.valid), len(text.test)
     ('abcdr', [0, 1, 4, 0, 2, 0, 3], 2, 2)
     """
 
-    alphabet: str  # every character of the whole text, sorted
-    train: Tensor  # int64, (characters,), places in the alphabet
+    alphabet: str  # all distinct characters of the text, sorted
+    train: Tensor  # int64, (characters,), indices into the alphabet
     valid: Tensor
     test: Tensor
     sha256: str  # of the whole text in UTF-8
@@ -37,40 +37,47 @@ class TextSet:
     def __len__(self) -> int:
         return len(self.train) + len(self.valid) + len(self.test)
 
+    def __repr__(self) -> str:
+        sizes = f"train={len(self.train)}, valid={len(self.valid)}, test={len(self.test)}"
+        return f"TextSet({sizes}, {len(self.alphabet)} different characters, sha256='{self.sha256[:12]}...')"
+
     def to(self, device: torch.device | str) -> "TextSet":
-        """The text on another device."""
+        """Return a copy of the text on another device."""
         train, valid, test = (part.to(device) for part in (self.train, self.valid, self.test))
         return dataclasses.replace(self, train=train, valid=valid, test=test)
 
 
 def split_text(text: str, valid: float = 0.05, test: float = 0.05) -> TextSet:
-    """The text as numbers: first what is trained on, then the share `valid`, and the share `test` at the end.
+    """Encode a text and split it into training, validation and test parts, in this order.
 
+    Args:
+        text: the text.
+        valid, test: shares of the characters for validation and test.
     Raises:
-        ConfigError: if the shares are not above 0, or leave no character for one of the three parts.
+        ConfigError: if a share is not above 0, or one of the three parts would be empty.
     """
     of_valid, of_test = int(valid * len(text)), int(test * len(text))
     train = len(text) - of_valid - of_test
     if min(valid, test) <= 0 or min(train, of_valid, of_test) < 1:
         raise ConfigError(
-            f"a text of {len(text)} characters cannot be cut into shares of {valid} for validation and {test} for the "
-            "test, and the rest for training. Take shares above 0 that leave a character for each part."
+            f"a text of {len(text)} characters cannot be split into shares of {valid} for validation and {test} for "
+            "test, with the rest for training. Choose shares above 0 that leave each part at least one character."
         )
     alphabet = "".join(sorted(set(text)))
-    places = {character: place for place, character in enumerate(alphabet)}
-    codes = torch.tensor([places[character] for character in text])
+    index_of = {character: index for index, character in enumerate(alphabet)}
+    codes = torch.tensor([index_of[character] for character in text])
     test_from = train + of_valid
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     return TextSet(alphabet, codes[:train], codes[train:test_from], codes[test_from:], sha256)
 
 
 def python_docs() -> str:
-    """The reference part of the documentation of the Python that is running, each paragraph once.
+    """Return the reference part of the documentation of the running Python, without repeated paragraphs.
 
-    Some 370,000 characters of English, grammar and code; they differ a little from one Python version to the next.
+    About 370,000 characters of English, grammar and code. The text differs slightly between Python versions.
 
     Raises:
-        DatasetError: if this Python came without them.
+        DatasetError: if this Python installation does not include the documentation.
 
     >>> text = python_docs()
     >>> 200_000 < len(text) < 2_000_000
@@ -80,19 +87,20 @@ def python_docs() -> str:
         topics = importlib.import_module("pydoc_data.topics").topics
     except (ImportError, AttributeError) as error:
         raise DatasetError(
-            f"this Python came without the text of its documentation ({error}). Install the whole standard library: "
-            "pydoc_data.topics is the module that holds it."
+            f"this Python installation does not include the text of its documentation ({error}). Install the complete "
+            "standard library, with the module pydoc_data.topics."
         ) from None
-    return _each_paragraph_once(topics)
+    return _without_repeated_paragraphs(topics)
 
 
-def _each_paragraph_once(topics: Mapping[str, str]) -> str:
-    """The topics one after the other, without the paragraphs that occurred before.
+def _without_repeated_paragraphs(topics: Mapping[str, str]) -> str:
+    """Concatenate the topics and drop paragraphs that occurred before.
 
-    >>> _each_paragraph_once({"for": "A loop.\\n\\nSee also while.", "while": "See also\\n while.\\n\\nAnother loop."})
+    >>> topics = {"for": "A loop.\\n\\nSee also while.", "while": "See also\\n while.\\n\\nAnother loop."}
+    >>> _without_repeated_paragraphs(topics)
     'A loop.\\n\\nSee also while.\\n\\nAnother loop.'
     """
-    # Topics differ in where they break lines and how far they indent.
+    # Paragraphs are compared without line breaks and indentation, which differ between topics.
     kept: dict[str, str] = {}
     for topic in topics.values():
         for paragraph in topic.split("\n\n"):

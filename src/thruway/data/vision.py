@@ -1,7 +1,7 @@
-"""Data sets with torchvision's names, arguments and disk layout, for code that loops item by item.
+"""Map-style data sets with the names, arguments and disk layout of torchvision's.
 
-An item is (image, label), the image a uint8 NumPy array, (H, W) or (H, W, 3): what torchvision's
-`ToTensor` and `ToImage` take, and what needs no Pillow. For training, `load` is the fast way.
+An item is (image, label). The image is a uint8 NumPy array, (H, W) or (H, W, 3), which torchvision's `ToTensor` and
+`ToImage` accept and which does not need Pillow. For training, `load` is faster.
 """
 
 import os
@@ -10,9 +10,9 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from thruway.data.datasets import EMNIST_SPLITS
 from thruway.data.entry import Raw
-from thruway.data.reading import read
-from thruway.data.table import EMNIST_SPLITS
+from thruway.data.loading import read
 from thruway.errors import ConfigError, unknown_name
 
 __all__ = ["CIFAR10", "CIFAR100", "EMNIST", "KMNIST", "MNIST", "FashionMNIST"]
@@ -22,7 +22,7 @@ Root = str | os.PathLike[str] | None
 
 
 class _Items(Dataset[tuple[Any, Any]]):
-    """What the classes below share: looking up an item."""
+    """Shared item access of the data sets below."""
 
     data: Any
     targets: Any
@@ -30,11 +30,13 @@ class _Items(Dataset[tuple[Any, Any]]):
     transform: Transform
     target_transform: Transform
 
-    def _take(self, raw: Raw, transform: Transform, target_transform: Transform) -> None:
+    def _set_data(self, raw: Raw, transform: Transform, target_transform: Transform) -> None:
         self.classes = list(raw.classes)
         self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
         self.transform, self.target_transform = transform, target_transform
-        if raw.images.shape[1] == 1:  # torchvision's attribute types: tensors here, array and list for colour
+        if (
+            raw.images.shape[1] == 1
+        ):  # attribute types as in torchvision: tensors for grey images, array and list for colour
             self.data, self.targets = raw.images[:, 0], raw.labels
         else:
             self.data, self.targets = raw.images.permute(0, 2, 3, 1).contiguous().numpy(), raw.labels.tolist()
@@ -52,7 +54,7 @@ class _Items(Dataset[tuple[Any, Any]]):
 
 
 class MNIST(_Items):
-    """MNIST: 60,000 and 10,000 handwritten digits, 28 x 28. Lies in <root>/MNIST/raw/train-images-idx3-ubyte[.gz]."""
+    """MNIST: 60,000 + 10,000 handwritten digits, 28 x 28. Read from <root>/MNIST/raw/train-images-idx3-ubyte[.gz]."""
 
     def __init__(
         self,
@@ -62,11 +64,11 @@ class MNIST(_Items):
         target_transform: Transform = None,
         download: bool = False,
     ) -> None:
-        self._take(read("mnist", root, train, download=download), transform, target_transform)
+        self._set_data(read("mnist", root, train, download=download), transform, target_transform)
 
 
 class FashionMNIST(_Items):
-    """Fashion-MNIST: clothes, shaped like MNIST. Lies in <root>/FashionMNIST/raw/, or where Debian puts it."""
+    """Fashion-MNIST: clothing, same format as MNIST. Read from <root>/FashionMNIST/raw/ or Debian's data folder."""
 
     def __init__(
         self,
@@ -76,11 +78,11 @@ class FashionMNIST(_Items):
         target_transform: Transform = None,
         download: bool = False,
     ) -> None:
-        self._take(read("fashion-mnist", root, train, download=download), transform, target_transform)
+        self._set_data(read("fashion-mnist", root, train, download=download), transform, target_transform)
 
 
 class KMNIST(_Items):
-    """Kuzushiji-MNIST: cursive Japanese, shaped like MNIST. Lies in <root>/KMNIST/raw/train-images-idx3-ubyte[.gz]."""
+    """Kuzushiji-MNIST: cursive Japanese, format of MNIST. Read from <root>/KMNIST/raw/train-images-idx3-ubyte[.gz]."""
 
     def __init__(
         self,
@@ -90,13 +92,13 @@ class KMNIST(_Items):
         target_transform: Transform = None,
         download: bool = False,
     ) -> None:
-        self._take(read("kmnist", root, train, download=download), transform, target_transform)
+        self._set_data(read("kmnist", root, train, download=download), transform, target_transform)
 
 
 class EMNIST(_Items):
-    """EMNIST: letters and digits, 28 x 28. Lies in <root>/EMNIST/raw/emnist-<split>-train-images-idx3-ubyte[.gz].
+    """EMNIST: letters and digits, 28 x 28. Read from <root>/EMNIST/raw/emnist-<split>-train-images-idx3-ubyte[.gz].
 
-    Its files hold every image transposed; here they stand upright, where torchvision leaves them lying.
+    The files store every image transposed. Here the images are upright; torchvision returns them transposed.
     """
 
     def __init__(
@@ -111,11 +113,11 @@ class EMNIST(_Items):
         if split not in EMNIST_SPLITS:
             raise ConfigError(unknown_name("EMNIST split", split, EMNIST_SPLITS))
         self.split = split
-        self._take(read(f"emnist-{split}", root, train, download=download), transform, target_transform)
+        self._set_data(read(f"emnist-{split}", root, train, download=download), transform, target_transform)
 
 
 class CIFAR10(_Items):
-    """CIFAR-10, binary edition: 32 x 32 in colour. Lies in <root>/cifar-10-batches-bin/data_batch_1.bin and so on."""
+    """CIFAR-10, binary version: 32 x 32, colour. Read from <root>/cifar-10-batches-bin/data_batch_1.bin etc."""
 
     def __init__(
         self,
@@ -125,11 +127,11 @@ class CIFAR10(_Items):
         target_transform: Transform = None,
         download: bool = False,
     ) -> None:
-        self._take(read("cifar10", root, train, download=download), transform, target_transform)
+        self._set_data(read("cifar10", root, train, download=download), transform, target_transform)
 
 
 class CIFAR100(_Items):
-    """CIFAR-100, binary edition, fine labels. Lies in <root>/cifar-100-binary/train.bin and test.bin."""
+    """CIFAR-100, binary version, fine labels. Read from <root>/cifar-100-binary/train.bin and test.bin."""
 
     def __init__(
         self,
@@ -139,4 +141,4 @@ class CIFAR100(_Items):
         target_transform: Transform = None,
         download: bool = False,
     ) -> None:
-        self._take(read("cifar100", root, train, download=download), transform, target_transform)
+        self._set_data(read("cifar100", root, train, download=download), transform, target_transform)

@@ -1,4 +1,4 @@
-"""Where other people's tools begin: each behind an extra, brought in when it is used and not before."""
+"""Interfaces to other libraries. Each needs an extra, which is imported on first use."""
 
 from thruway.integrations.tensorboard import TensorBoard
 

@@ -1,4 +1,4 @@
-"""Weights that a layer of someone else's learnt, put into a highway layer of Thruway."""
+"""Loading of weights from other libraries into Thruway's highway layers."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -8,18 +8,20 @@ from torch import Tensor, nn
 
 from thruway.nn import HighwayConv1d, HighwayConv2d, HighwayLinear
 
-__all__ = ["Highway", "with_maps"]
+__all__ = ["Highway", "with_parameters"]
 
 Highway = TypeVar("Highway", bound=HighwayLinear | HighwayConv1d | HighwayConv2d)
 
 
-def with_maps(layer: Highway, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Highway:
-    """The layer, holding copies of these maps, in their type and where they lie: H first, then T, then C if it has one.
+def with_parameters(layer: Highway, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Highway:
+    """Replace the parameters of `layer` by copies of the given maps and return it.
 
-    It may have been built on the device "meta", where nothing is drawn: what it held is let go.
+    The maps are H, T and, for an independent carry gate, C, in this order. The parameters take their dtype and device,
+    so the layer may have been built on the meta device, where nothing is initialised.
 
     >>> ones, zeros = torch.ones(1, 1), torch.zeros(1)
-    >>> layer = with_maps(HighwayLinear(1, device="meta"), [ones, 0 * ones], [zeros, zeros])  # H = relu(x), T = 1/2
+    >>> weights, biases = [ones, 0 * ones], [zeros, zeros]  # H = relu(x), T = 1/2
+    >>> layer = with_parameters(HighwayLinear(1, device="meta"), weights, biases)
     >>> layer(torch.tensor([[-4.0], [4.0]])).tolist()
     [[-2.0], [4.0]]
     """

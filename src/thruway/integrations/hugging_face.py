@@ -1,7 +1,7 @@
-"""A Hugging Face model folder opened: its model, its words, and inputs of the form that it takes.
+"""Loading of a Hugging Face model folder: its model, its tokenizer, and example inputs.
 
-Behind the extra `transformers`. Weights are read from safetensors only, no code out of the folder is run, and
-nothing is asked of any server.
+Needs the extra `transformers`. Weights are read from safetensors only, code in the folder is never run, and no server
+is contacted.
 """
 
 import contextlib
@@ -20,26 +20,26 @@ from thruway.errors import CheckpointError, ConfigError
 __all__ = ["HuggingFaceFolder", "example_inputs", "is_model_folder", "open_folder"]
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-# Without any of them transformers makes a tokenizer up, to which all words are unknown.
-WORDS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken", "tekken.json")
-LONGEST = 128  # tokens of a sentence; what is longer is cut
-RANDOM_TOKENS = 12
+# Without any of these files transformers creates an empty tokenizer, which maps every word to the unknown token.
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.tiktoken", "tekken.json")
+MAX_TOKENS = 128  # per sentence; longer ones are truncated
+RANDOM_TOKENS = 12  # length of a random example
 
 
 @dataclass(frozen=True)
 class HuggingFaceFolder:
-    """A model out of a folder, in evaluation mode, on the CPU, in float32.
+    """A model loaded from a folder, in evaluation mode, on the CPU, in float32.
 
     Attributes:
-        model: of the class that the config names.
-        folder: where it lies.
+        model: an instance of the class that config.json names.
+        folder: the folder it was loaded from.
     """
 
     model: Any
     folder: Path
 
-    def tokens(self, sentences: Sequence[str], at_once: int) -> list[dict[str, Tensor]]:
-        """The sentences as keywords for the model, in batches, all padded to the longest of them.
+    def tokens(self, sentences: Sequence[str], batch_size: int) -> list[dict[str, Tensor]]:
+        """Tokenize sentences into batches of keyword arguments for the model, all padded to the longest sentence.
 
         Raises:
             ConfigError: if the model does not read text, or the folder has no tokenizer.
@@ -47,44 +47,46 @@ class HuggingFaceFolder:
         if getattr(self.model, "main_input_name", "") != "input_ids":
             raise ConfigError(
                 f"{type(self.model).__name__} reads {getattr(self.model, 'main_input_name', 'something else')!r}, not "
-                "text. Give its inputs in a file: --inputs FILE."
+                "text. Pass its inputs in a file: --inputs FILE."
             )
-        if not any(next(self.folder.glob(pattern), None) for pattern in WORDS):
+        if not any(next(self.folder.glob(pattern), None) for pattern in TOKENIZER_FILES):
             raise ConfigError(
-                f"{self.folder} has no tokenizer: none of {', '.join(WORDS)} lies in it. Put that of the model there."
+                f"{self.folder} has no tokenizer: none of {', '.join(TOKENIZER_FILES)} is in it. Save the model's "
+                "tokenizer there."
             )
         tokenizer = _tokenizer(self.folder)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-        longest = min(LONGEST, int(tokenizer.model_max_length))
-        # One length for all, since every length is a form of its own to look at.
-        told = tokenizer(list(sentences), padding=True, truncation=True, max_length=longest, return_tensors="pt")
-        parts = {name: torch.split(tensor, at_once) for name, tensor in told.items() if isinstance(tensor, Tensor)}
+        longest = min(MAX_TOKENS, int(tokenizer.model_max_length))
+        # All batches have one length, since a dissection traces each input shape separately.
+        encoded = tokenizer(list(sentences), padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        parts = {name: torch.split(each, batch_size) for name, each in encoded.items() if isinstance(each, Tensor)}
         return [dict(zip(parts, each, strict=True)) for each in zip(*parts.values(), strict=True)]
 
 
 def is_model_folder(folder: Path) -> bool:
-    """Whether a folder looks like one."""
+    """Return True if the folder contains a config.json."""
     return (folder / "config.json").is_file()
 
 
 def open_folder(folder: Path) -> HuggingFaceFolder:
-    """The model of a folder that `save_pretrained` wrote, with the class and the head that it was saved with.
+    """Load the model of a folder written by `save_pretrained`, with the class and head it was saved with.
 
     Raises:
-        ConfigError: if transformers is not installed, the config is none, or the model needs code of its own.
-        CheckpointError: if there are no weights as safetensors, or not all of them.
+        ConfigError: if transformers is not installed, config.json is not a model config, or the model needs code from
+            the folder.
+        CheckpointError: if there are no safetensors weights, or some are missing.
     """
     config = _config(folder)
     if not any((folder / name).is_file() for name in WEIGHTS):
         raise CheckpointError(
-            f"{folder} has a config.json and no {WEIGHTS[0]}. Other files of weights may run code when they are read, "
-            "and are not: save the model anew with save_pretrained."
+            f"{folder} has a config.json and no {WEIGHTS[0]}. Other weight formats can run code when they are loaded "
+            "and are not supported: save the model again with save_pretrained."
         )
     if "auto_map" in config:
         raise ConfigError(
-            f"the model in {folder} needs code that lies with it, which is not run. Import it yourself, and give a "
-            "function that builds it: package.module:function."
+            f"the model in {folder} needs code from that folder, which is not run. Import the code yourself and pass "
+            "a function that builds the model: package.module:function."
         )
     name = (config.get("architectures") or ["AutoModel"])[0]
     transformers = _transformers()
@@ -101,23 +103,23 @@ def open_folder(folder: Path) -> HuggingFaceFolder:
                 dtype=torch.float32,
                 output_loading_info=True,
             )
-        except Exception as error:  # whatever is wrong with the folder, the answer is the same
+        except Exception as error:  # from_pretrained raises almost any exception for a damaged folder
             raise CheckpointError(f"the model in {folder} cannot be read: {_first_line(error)}") from error
     if found["missing_keys"] or found["mismatched_keys"]:
         missing = sorted(map(str, (*found["missing_keys"], *found["mismatched_keys"])))
         raise CheckpointError(
             f"{folder} has no weights for {', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}, which "
-            f"{name} needs; they would be random numbers. Take the class that was saved, in config.json."
+            f"{name} needs; they would be randomly initialised. Name the class that was saved in config.json."
         )
-    # What is kept of a branch for later words could not be skipped.
+    # A key-value cache would keep values of a branch that a lesion skips.
     model.config.use_cache = False
     return HuggingFaceFolder(model.eval(), folder)
 
 
 def example_inputs(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor] | None:
-    """Two random examples of the form that a model of transformers takes; None if there is no telling.
+    """Return a batch of two random examples for a transformers model, or None if its input format is unknown.
 
-    Token ids for what reads text, and standard normal pixels for what sees images.
+    Text models get random token ids, image models standard normal pixels.
     """
     name, config = getattr(model, "main_input_name", None), getattr(model, "config", None)
     if name == "input_ids" and isinstance(getattr(config, "vocab_size", None), int):
@@ -136,11 +138,11 @@ def _config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder / 'config.json'} is no JSON that can be read: {error}.") from error
+        raise ConfigError(f"{folder / 'config.json'} is not readable JSON: {error}.") from error
     if not isinstance(config, dict) or not ("architectures" in config or "model_type" in config):
         raise ConfigError(
-            f"{folder / 'config.json'} names no model: it has neither architectures nor model_type. Give a folder "
-            "that save_pretrained wrote."
+            f"{folder / 'config.json'} names no model: it has neither architectures nor model_type. Pass a folder "
+            "written by save_pretrained."
         )
     return config
 
@@ -161,13 +163,13 @@ def _tokenizer(folder: Path) -> Any:
             return transformers.AutoTokenizer.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=False
             )
-        except Exception as error:  # as for the model
+        except Exception as error:  # as in open_folder
             raise ConfigError(f"the tokenizer in {folder} cannot be read: {_first_line(error)}") from error
 
 
 @contextlib.contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
-    """No bars and no warnings of others while a folder is read; what is wrong with it is told as an error."""
+    """Silence the progress bars and warnings of transformers; problems are raised as exceptions instead."""
     log = transformers.utils.logging
     level, has_bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()

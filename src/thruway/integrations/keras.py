@@ -4,11 +4,11 @@
     HighwayConv1D(kernel_size, activation="relu", gate_bias=-2.0, carry="coupled", dilation_rate=1, data_format=None)
     HighwayConv2D(kernel_size, activation="relu", gate_bias=-2.0, carry="coupled", dilation_rate=1, data_format=None)
 
-The width is that of the input. All take `kernel_initializer`, `bias_initializer`, and a regularizer and a constraint
-for `kernel` and `bias`, as Keras's layers do; `help(HighwayDense)` says what they mean with several maps.
+The output width equals the input width. As in Keras's own layers, there are an initializer, a regularizer and a
+constraint for `kernel` and for `bias`; `help(HighwayDense)` describes how they apply to several maps.
 
-Behind the extra `keras`. Keras is imported when the first of the layers is asked for, which also lets
-`keras.saving.load_model` know them: name one before you load a model that has one.
+Needs the extra `keras`. Keras is imported when one of these layers is first imported, which also registers all of them
+with `keras.saving.load_model`: import one before you load a model that contains one.
 """
 
 from typing import Any

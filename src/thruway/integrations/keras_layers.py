@@ -1,15 +1,15 @@
-"""The highway layers of Keras: made when first asked for, since Keras must be there to derive them from."""
+"""The Keras highway layers. The classes are created on first use, since they derive from classes of Keras."""
 
 import functools
 from typing import Any
 
-from thruway.integrations.keras_parts import (
+from thruway.integrations.keras_arguments import (
     accept_data_format,
     accept_width,
     activation_name,
     import_keras,
-    map_starts,
-    refuse_habits,
+    map_initializers,
+    refuse_foreign_arguments,
 )
 from thruway.nn.argument_checks import check_carry, check_gate_bias
 from thruway.nn.same_conv import SameConv, same_conv
@@ -17,14 +17,14 @@ from thruway.nn.same_conv import SameConv, same_conv
 __all__ = ["NAMES", "layers"]
 
 NAMES = ("HighwayDense", "HighwayConv1D", "HighwayConv2D")
-DOOR = "thruway.integrations.keras"
+PUBLIC_MODULE = "thruway.integrations.keras"
 
 Size = int | tuple[int, ...]
 
 
 @functools.cache
 def layers() -> dict[str, Any]:
-    """The classes under their NAMES, registered with Keras under the package "thruway".
+    """Return the layer classes by name, registered with Keras under the package "thruway".
 
     Raises:
         ConfigError: if Keras 3 cannot be imported.
@@ -33,11 +33,11 @@ def layers() -> dict[str, Any]:
     ops = keras.ops
 
     class _Highway(keras.layers.Layer):  # type: ignore[name-defined, misc]
-        """What the three classes share: all but the signature."""
+        """Implementation shared by the three layers; they add their signatures."""
 
         conv: SameConv | None = None
         data_format = "channels_last"
-        like = 'HighwayDense(activation="relu")'
+        example = 'HighwayDense(activation="relu")'  # a correct call, shown in error messages
 
         def __init__(
             self,
@@ -53,7 +53,7 @@ def layers() -> dict[str, Any]:
             bias_constraint: Any = None,
             **arguments: Any,
         ) -> None:
-            refuse_habits(type(self).__name__, self.like, activation, arguments)
+            refuse_foreign_arguments(type(self).__name__, self.example, activation, arguments)
             super().__init__(**arguments)
             self.activation = keras.activations.get(activation)
             self.gate_bias, self.carry = check_gate_bias(gate_bias), check_carry(carry)
@@ -73,22 +73,24 @@ def layers() -> dict[str, Any]:
 
         def build(self, input_shape: Any) -> None:
             width = self._width(input_shape)
-            taps = () if self.conv is None else self.conv.kernel_size
+            kernel_size = () if self.conv is None else self.conv.kernel_size
             name = activation_name(keras, self.activation)
-            starts = map_starts(keras, self.carry, self.gate_bias, name, self.kernel_initializer, self.bias_initializer)
-            # Weights of their own, so that an initialiser, a regulariser or a constraint sees one map at a time.
-            for each, kernel_start, bias_start in starts:
+            initializers = map_initializers(
+                keras, self.carry, self.gate_bias, name, self.kernel_initializer, self.bias_initializer
+            )
+            # One weight per map, so that initializers, regularizers and constraints see one map at a time.
+            for each, kernel_initializer, bias_initializer in initializers:
                 kernel = self.add_weight(
                     name=f"{each}_kernel",
-                    shape=(*taps, width, width),
-                    initializer=kernel_start,
+                    shape=(*kernel_size, width, width),
+                    initializer=kernel_initializer,
                     regularizer=self.kernel_regularizer,
                     constraint=self.kernel_constraint,
                 )
                 bias = self.add_weight(
                     name=f"{each}_bias",
                     shape=(width,),
-                    initializer=bias_start,
+                    initializer=bias_initializer,
                     regularizer=self.bias_regularizer,
                     constraint=self.bias_constraint,
                 )
@@ -98,16 +100,16 @@ def layers() -> dict[str, Any]:
 
         def call(self, inputs: Any) -> Any:
             self._width(inputs.shape)
-            # Whole numbers, too, are carried as what the layer computes in.
+            # Integer inputs too are carried in the compute dtype.
             x = ops.cast(inputs, self.compute_dtype)
             h, t, *c = (self._map(x, *each) for each in zip(self.kernels, self.biases, strict=True))
             h, t = self.activation(h), ops.sigmoid(t)
-            # Not x + t(h - x): this is x to the last bit where t = 0, and h where t = 1.
+            # Not x + t(h - x): this form is exactly x where t = 0 and exactly h where t = 1.
             return h * t + x * (ops.sigmoid(c[0]) if c else 1 - t)
 
         def _map(self, x: Any, kernel: Any, bias: Any) -> Any:
-            # The tensors' own @ and +: of float64, ops.matmul makes float32 on all backends but TensorFlow
-            # (keras-team/keras#23704).
+            # The operators @ and + of the tensors: ops.matmul converts float64 to float32 on all backends except
+            # TensorFlow (keras-team/keras#23704).
             kernel, bias = ops.convert_to_tensor(kernel), ops.convert_to_tensor(bias)
             if self.conv is None:
                 return x @ kernel + bias
@@ -144,27 +146,29 @@ def layers() -> dict[str, Any]:
             return config
 
     class HighwayDense(_Highway):
-        """A Dense layer that learns, unit by unit, how much to transform and how much to carry.
+        """Highway version of Dense: each unit learns how much to transform and how much to carry its input.
 
             y = H(x)·T(x) + x·(1 - T(x)),     H = activation(x W_H + b_H),  T = sigmoid(x W_T + b_T)
 
-        It works on (batch, ..., width); the width is that of the first input. `kernels` and `biases` hold those of H
-        and T (and C, with carry="independent", when y = H·T + x·C).
+        Inputs have shape (batch, ..., width); the width is taken from the first input. With carry="independent",
+        y = H·T + x·C. `kernels` and `biases` hold the parameters of H, T and, if independent, C.
 
         Args:
-            activation: of H, as Keras's layers take it.
-            gate_bias: what b_T starts at; below 0 the layer starts by carrying. An independent carry gate starts at
-                -gate_bias.
-            carry: "coupled" (C = 1 - T) or "independent" (C has weights of its own).
-            kernel_initializer: of each map, drawn apart. None is the start of thruway.nn.HighwayLinear: Glorot's,
-                times the gain of the activation for H.
-            bias_initializer: of b_H.
-            kernel_regularizer, kernel_constraint: of each map's kernel.
-            bias_regularizer, bias_constraint: of each map's bias; weight decay there opens the gates.
-            activity_regularizer, name, dtype, trainable: as in every layer of Keras.
+            activation: activation of H, in any form Keras accepts.
+            gate_bias: initial value of b_T; negative values make the layer initially carry its input. The bias of an
+                independent carry gate starts at -gate_bias.
+            carry: "coupled" (C = 1 - T) or "independent" (C has its own weights).
+            kernel_initializer: initializer of each map's kernel, with different random numbers per map. None uses the
+                scheme of thruway.nn.HighwayLinear: Glorot uniform, for H times the gain of the activation.
+            bias_initializer: initializer of b_H.
+            kernel_regularizer, kernel_constraint: applied to each map's kernel.
+            bias_regularizer, bias_constraint: applied to each map's bias. Weight decay on the gate bias opens the
+                gates.
+            activity_regularizer, name, dtype, trainable: as in every Keras layer.
         Raises:
-            ConfigError: for an unknown carry, a gate bias that is no number, or arguments of Dense, such as units.
-            ShapeError: for an input whose width is not known, or is not that of the first.
+            ConfigError: if `carry` is unknown, `gate_bias` is not a number, or an argument of Dense such as `units` is
+                passed.
+            ShapeError: if the width of an input is unknown or differs from that of the first input.
         Source:
             Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), eqs. 2-3, sec. 2.2.
         """
@@ -176,7 +180,7 @@ def layers() -> dict[str, Any]:
             self.supports_masking = True
 
     class _HighwayConv(_Highway):
-        """The signature that both convolutions share."""
+        """Signature shared by the two convolutional layers."""
 
         dims = 0
 
@@ -191,38 +195,38 @@ def layers() -> dict[str, Any]:
             **arguments: Any,
         ) -> None:
             super().__init__(activation, gate_bias, carry, **arguments)
-            # Of how many channels, the input will say.
+            # One channel is a placeholder; the input determines the number.
             self.conv = same_conv(self.dims, 1, kernel_size, dilation_rate, 1, "zeros")
             self.data_format = accept_data_format(data_format or keras.config.image_data_format())
 
     class HighwayConv1D(_HighwayConv):
-        """A highway layer along sequences: HighwayDense with convolutions for its maps, as large out as in.
+        """1D convolutional highway layer: HighwayDense with convolutions that preserve the input size.
 
         Args:
-            kernel_size: odd.
-            dilation_rate: distance between the taps of the kernel.
-            data_format: "channels_last", (batch, steps, channels), or "channels_first"; None is Keras's own default.
+            kernel_size: size of the kernel, an odd number.
+            dilation_rate: spacing between kernel elements.
+            data_format: "channels_last", (batch, steps, channels), or "channels_first". Default: Keras's setting.
             activation, gate_bias, carry, ...: as in HighwayDense.
         Raises:
-            ConfigError: for an even kernel, for arguments of Conv1D, such as filters or strides, and for what
-                HighwayDense refuses.
-            ShapeError: as there.
+            ConfigError: if the kernel size is even, an argument of Conv1D such as `filters` or `strides` is passed, or
+                as in HighwayDense.
+            ShapeError: as in HighwayDense.
         Source:
             Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), secs. 2.1-2.2.
         """
 
         dims = 1
-        like = 'HighwayConv1D(3, activation="relu"), with the size of the kernel first'
+        example = 'HighwayConv1D(3, activation="relu"), with the kernel size first'
 
     class HighwayConv2D(_HighwayConv):
-        """A highway layer on images: HighwayConv1D, with kernel_size and dilation_rate per axis or for both."""
+        """2D convolutional highway layer: as HighwayConv1D; kernel_size and dilation_rate are ints or pairs."""
 
         dims = 2
-        like = 'HighwayConv2D(3, activation="relu"), with the size of the kernel first'
+        example = 'HighwayConv2D(3, activation="relu"), with the kernel size first'
 
-    found = {kind.__name__: kind for kind in (HighwayDense, HighwayConv1D, HighwayConv2D)}
-    for name, kind in found.items():
-        # Where users find them, and pickle too.
-        kind.__module__, kind.__qualname__ = DOOR, name
+    classes = {kind.__name__: kind for kind in (HighwayDense, HighwayConv1D, HighwayConv2D)}
+    for name, kind in classes.items():
+        # The module from which users and pickle import them.
+        kind.__module__, kind.__qualname__ = PUBLIC_MODULE, name
         keras.saving.register_keras_serializable("thruway")(kind)
-    return found
+    return classes

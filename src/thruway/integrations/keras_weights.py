@@ -1,4 +1,4 @@
-"""Highway layers of Keras as layers of PyTorch, and back, with the weights that they have learnt."""
+"""Conversion of trained highway layers between Keras and PyTorch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError, ShapeError
-from thruway.integrations.highway_weights import with_maps
+from thruway.integrations.highway_weights import with_parameters
+from thruway.integrations.keras_arguments import activation_name, import_keras
 from thruway.integrations.keras_layers import NAMES, layers
-from thruway.integrations.keras_parts import activation_name, import_keras
 from thruway.nn import HighwayConv1d, HighwayConv2d, HighwayLinear
 
 __all__ = ["from_torch", "to_torch"]
@@ -24,70 +24,70 @@ CONVOLUTIONS: dict[str, type[HighwayConv1d] | type[HighwayConv2d]] = {
 def to_torch(
     layer: Any, activation: str | Callable[[Tensor], Tensor] | None = None
 ) -> HighwayLinear | HighwayConv1d | HighwayConv2d:
-    """The PyTorch layer that computes what this highway layer of Keras computes, on the CPU, in its type of weights.
+    """Convert a Keras highway layer into the equivalent PyTorch layer, on the CPU, with the dtype of its weights.
 
     Args:
-        layer: a HighwayDense, HighwayConv1D or HighwayConv2D that has been built, on any backend. A convolution may be
-            channels_last; its twin works on channels first, as all of PyTorch.
-        activation: H's, needed only where it is none of thruway.activations.ACTIVATIONS.
+        layer: a built HighwayDense, HighwayConv1D or HighwayConv2D, on any backend. The PyTorch convolution expects
+            channels first, also if the Keras layer is channels_last.
+        activation: activation of H; required only if it is not in thruway.activations.ACTIVATIONS.
     Raises:
-        ConfigError: if the layer is another, or its activation has no name here.
-        ShapeError: if the layer has not been built, and so has no weights.
+        ConfigError: if the layer is of another class, or its activation has no name in Thruway.
+        ShapeError: if the layer has not been built and has no weights.
     """
     keras, kinds = import_keras(), layers()
     name = next((name for name in NAMES if type(layer) is kinds[name]), None)
     if name is None:
         raise ConfigError(f"to_torch takes a {', '.join(NAMES[:-1])} or {NAMES[-1]}, got {type(layer).__name__}.")
     if layer.width is None:
-        raise ShapeError(f"{layer.name} has no weights yet: call it once, or layer.build((None, ..., width)).")
+        raise ShapeError(f"{layer.name} has no weights yet: call it once, or call layer.build((None, ..., width)).")
     activation = activation_name(keras, layer.activation) if activation is None else activation
     if activation is None:
         raise ConfigError(
-            f"Thruway has no name for the activation {layer.activation!r} of {layer.name}. Say what it is in PyTorch: "
-            "to_torch(layer, activation=...)."
+            f"Thruway has no name for the activation {layer.activation!r} of {layer.name}. Pass its PyTorch "
+            "equivalent: to_torch(layer, activation=...)."
         )
     dtype = getattr(torch, layer.variable_dtype)
     weights = [_tensor(keras, kernel, dtype).movedim((-1, -2), (0, 1)) for kernel in layer.kernels]
     biases = [_tensor(keras, bias, dtype) for bias in layer.biases]
-    about = (activation, layer.gate_bias, layer.carry)
+    arguments = (activation, layer.gate_bias, layer.carry)
     if layer.conv is None:
-        return with_maps(HighwayLinear(layer.width, *about, device="meta"), weights, biases)
+        return with_parameters(HighwayLinear(layer.width, *arguments, device="meta"), weights, biases)
     size, dilation = layer.conv.kernel_size, layer.conv.dilation
-    conv = CONVOLUTIONS[name](layer.width, size, *about, dilation=dilation, device="meta")
-    return with_maps(conv, weights, biases)
+    conv = CONVOLUTIONS[name](layer.width, size, *arguments, dilation=dilation, device="meta")
+    return with_parameters(conv, weights, biases)
 
 
 def from_torch(module: nn.Module, **arguments: Any) -> Any:
-    """The built Keras layer that computes what this highway layer of PyTorch computes.
+    """Convert a PyTorch highway layer into the equivalent built Keras layer.
 
     Args:
         module: a HighwayLinear, HighwayConv1d or HighwayConv2d.
-        arguments: of the Keras layer, such as name, dtype or data_format. dtype is the module's unless it is given
-            here; activation must be given if the module's has no name in thruway.activations.ACTIVATIONS.
+        arguments: arguments of the Keras layer, such as name, dtype or data_format. Default dtype: that of the module.
+            `activation` is required if the module's is not in thruway.activations.ACTIVATIONS.
     Raises:
-        ConfigError: if the module is another, lies on the meta device, has groups or a padding that the Keras layers
-            have not, or an activation without a name; for an argument that the module decides.
+        ConfigError: if the module is of another class, is on the meta device, has groups or a padding mode that the
+            Keras layers do not support, or its activation has no name; or if an argument is determined by the module.
     """
     if not isinstance(module, HighwayLinear | HighwayConv1d | HighwayConv2d):
         raise ConfigError(
             f"from_torch takes a HighwayLinear, HighwayConv1d or HighwayConv2d, got {type(module).__name__}."
         )
-    decided = sorted(arguments.keys() & {"gate_bias", "carry", "kernel_size", "dilation_rate"})
-    if decided:
+    fixed = sorted(arguments.keys() & {"gate_bias", "carry", "kernel_size", "dilation_rate"})
+    if fixed:
         raise ConfigError(
-            f"from_torch takes {', '.join(decided)} from the module, got {decided[0]}={arguments[decided[0]]!r}. Leave "
-            "it out, or build the module with it."
+            f"from_torch takes {', '.join(fixed)} from the module, got {fixed[0]}={arguments[fixed[0]]!r}. Omit it, or "
+            "build the module with it."
         )
     if module.weight.is_meta or module.bias.is_meta:
         raise ConfigError(
-            'from_torch copies weights, and those of this module lie on the device "meta", which has no numbers. Load '
-            "them first: module.to_empty(device='cpu'), then load_state_dict or reset_parameters."
+            'from_torch copies weights, but this module is on the device "meta", which stores no values. Load weights '
+            "first: module.to_empty(device='cpu'), then load_state_dict or reset_parameters."
         )
-    usual = {"activation": module.activation_name, "dtype": str(module.weight.dtype).removeprefix("torch.")}
-    chosen = {**usual, **arguments}
+    defaults = {"activation": module.activation_name, "dtype": str(module.weight.dtype).removeprefix("torch.")}
+    chosen = {**defaults, **arguments}
     if chosen["activation"] is None:
         raise ConfigError(
-            f"Thruway has no name for the activation {module.activation}. Say what it is in Keras: "
+            f"Thruway has no name for the activation {module.activation}. Pass its Keras equivalent: "
             "from_torch(module, activation=...)."
         )
     name, width, shape = _shape(module)
@@ -103,14 +103,14 @@ def from_torch(module: nn.Module, **arguments: Any) -> Any:
 
 
 def _shape(module: HighwayLinear | HighwayConv1d | HighwayConv2d) -> tuple[str, int, dict[str, tuple[int, ...]]]:
-    """Which Keras layer it is, of what width, and what only a convolution has."""
+    """Return the name of the Keras layer, the width, and the convolution arguments if there are any."""
     if isinstance(module, HighwayLinear):
         return "HighwayDense", module.width, {}
     conv = module.conv
     if conv.groups != 1 or conv.padding_mode != "zeros":
         raise ConfigError(
-            f"the Keras layers have one group and zeros beyond the edge, got groups={conv.groups}, "
-            f"padding_mode={conv.padding_mode!r}. No Keras layer here computes the same."
+            f"the Keras layers support only groups=1 and padding_mode='zeros', got groups={conv.groups}, "
+            f"padding_mode={conv.padding_mode!r}. This module has no Keras equivalent."
         )
     name = next(name for name, kind in CONVOLUTIONS.items() if type(module) is kind)
     return name, conv.channels, {"kernel_size": conv.kernel_size, "dilation_rate": conv.dilation}
@@ -119,6 +119,6 @@ def _shape(module: HighwayLinear | HighwayConv1d | HighwayConv2d) -> tuple[str, 
 def _tensor(keras: Any, variable: Any, dtype: torch.dtype) -> Tensor:
     value = variable.value
     if not isinstance(value, Tensor):
-        # By way of float64, which holds all the types: torch does not read the bfloat16 that NumPy is lent.
+        # Via float64, which represents all dtypes exactly: torch cannot read NumPy's bfloat16 extension type.
         value = torch.from_numpy(np.asarray(keras.ops.convert_to_numpy(value), np.float64))
     return value.detach().to("cpu", dtype)

@@ -1,4 +1,4 @@
-"""What is watched, in TensorBoard, while the training runs."""
+"""TensorBoard as a live destination for the quantities recorded by `watch`."""
 
 import contextlib
 import importlib
@@ -18,11 +18,11 @@ __all__ = ["TensorBoard"]
 
 
 class TensorBoard(contextlib.AbstractContextManager["TensorBoard"]):
-    """Somewhere for `watch(run=...)` to write to: one curve per quantity and site, under "output.std/blocks.3.relu".
+    """Writer for `watch(run=...)`: one TensorBoard scalar per quantity and site, tagged "output.std/blocks.3.relu".
 
     Args:
-        folder: where TensorBoard looks for runs; or an open SummaryWriter, which then stays open.
-        quantities: only these, as "std", or as "gradient.std" for one kind of site; None for all.
+        folder: log directory, or an open SummaryWriter, which is not closed at the end.
+        quantities: names of the quantities to write, as "std", or "gradient.std" for one kind of site. Default: all.
     Raises:
         ConfigError: if tensorboard is not installed.
 
@@ -41,40 +41,40 @@ class TensorBoard(contextlib.AbstractContextManager["TensorBoard"]):
         self._quantities = None if quantities is None else frozenset(quantities)
 
     def log_sites(self, step: int, quantity: str, sites: Sequence[str], values: Any) -> None:
-        """One quantity at many sites of one step; `watch` calls this. NaN and infinity are written as they are."""
+        """Write one quantity at many sites for one step; called by `watch`. NaN and infinity are written unchanged."""
         if self._quantities is not None and not self._quantities & {quantity, quantity.partition(".")[2]}:
             return
         tags = [f"{quantity}/{site or 'model'}" for site in sites]
         numbers = zip(tags, np.asarray(values, dtype=float).tolist(), strict=True)
-        # One event for all sites: an event each costs thirty times as much.
+        # One event for all sites: one event per site costs thirty times as much.
         value = self._summary.Value
         summary = self._summary(value=[value(tag=tag, simple_value=number) for tag, number in numbers])
         self._writer.file_writer.add_summary(summary, step)
 
     def log_histograms(self, trace: Trace, kind: Kind = "output") -> None:
-        """Every histogram of a trace that was watched with the quantity "histogram", for the tab of that name.
+        """Write all histograms of a trace that recorded the quantity "histogram".
 
         Raises:
-            ConfigError: if the trace has no histograms of this kind of site.
+            ConfigError: if the trace has no histograms at sites of this kind.
         """
         for step, site, edges, counts in _histograms(trace, kind):
             if counts.sum() == 0:
                 continue
-            middles = (edges[:-1] + edges[1:]) / 2
+            centers = (edges[:-1] + edges[1:]) / 2
             self._writer.add_histogram_raw(
                 f"{kind}.histogram/{site or 'model'}",
                 min=float(edges[0]),
                 max=float(edges[-1]),
                 num=float(counts.sum()),
-                sum=float(counts @ middles),
-                sum_squares=float(counts @ middles**2),
+                sum=float(counts @ centers),
+                sum_squares=float(counts @ centers**2),
                 bucket_limits=edges[1:].tolist(),
                 bucket_counts=counts.tolist(),
                 global_step=step,
             )
 
     def close(self) -> None:
-        """Bring everything to disk; a writer that was handed in stays open."""
+        """Flush all events to disk. A SummaryWriter passed by the caller stays open."""
         self._writer.flush()
         if self._is_ours:
             self._writer.close()
@@ -90,18 +90,18 @@ def _histograms(trace: Trace, kind: Kind) -> Iterator[tuple[int, str, Any, Any]]
     for step in trace.steps:
         try:
             histograms = trace.histograms(kind, step)
-        except ConfigError:  # taken at every so-manyth step only
+        except ConfigError:  # histograms are recorded at every n-th step only
             continue
         found = True
         for name, edges, counts in zip(histograms.names, histograms.edges, histograms.counts, strict=True):
             if math.isfinite(edges[0]) and math.isfinite(edges[-1]):
                 yield step, name, edges, counts
     if not found:
-        trace.histograms(kind)  # says what is missing
+        trace.histograms(kind)  # raises the error that names what is missing
 
 
 def _tensorboard() -> tuple[Any, Any]:
-    """torch's writers, and the class of what they write."""
+    """Return the module torch.utils.tensorboard and the protocol buffer class Summary."""
     try:
         summary = importlib.import_module("tensorboard.compat.proto.summary_pb2").Summary
         return importlib.import_module("torch.utils.tensorboard"), summary

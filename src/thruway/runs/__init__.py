@@ -1,8 +1,8 @@
-"""Run folders: what was asked, every number, the weights; safe against crashes, readable at any time."""
+"""Run folders: config, logged values and checkpoints of a run, safe against crashes and readable at any time."""
 
 from thruway.runs.checkpoints import Checkpoint
-from thruway.runs.reader import RunReader, RunSummary, list_runs, open_run, read_runs
 from thruway.runs.run import Run
+from thruway.runs.run_reader import RunReader, RunSummary, list_runs, open_run, read_runs
 from thruway.runs.table import Table
 
 __all__ = ["Checkpoint", "Run", "RunReader", "RunSummary", "Table", "list_runs", "open_run", "read_runs"]

@@ -1,7 +1,7 @@
-"""Files that are either the old one or the new one, and names that stay inside the run folder.
+"""Atomic file writes, JSON records with a checksum, and file names restricted to the run folder.
 
-A file is written beside its place, synced, and renamed over it; a JSON record carries its own
-SHA-256, so that one flipped bit is found instead of believed.
+A file is written under a temporary name, synced, and renamed to its final name, so readers see the old or the new
+contents. A JSON record contains its own SHA-256, so that a single flipped bit is detected.
 """
 
 import hashlib
@@ -23,35 +23,36 @@ __all__ = [
     "fsync_folder",
     "inside",
     "plain_json",
-    "read_sealed",
+    "read_json_with_checksum",
     "safe_name",
     "temporary",
-    "write_sealed",
+    "write_json_with_checksum",
 ]
 
-TEMPORARY = ".tmp-"  # safe_name refuses a leading dot, so nothing the user names can look like this
-NAME_BYTES = 200  # file systems stop at 255; room for a suffix
+TEMPORARY = ".tmp-"  # safe_name refuses a leading dot, so no name chosen by the user starts like this
+NAME_BYTES = 200  # most file systems allow 255; leaves room for a suffix
 _NAME = re.compile(r"\w(?:[\w .+=@,()-]*[\w+=@)-])?")
 
 
 def safe_name(name: str, kind: str) -> str:
-    """`name`, if it can name one file in a folder and nothing else.
+    """Return `name` if it is a valid name for a file in a folder.
 
-    Letters and digits of any script, and space . _ + - = @ , ( ) inside; no separator, no control
-    character, no leading or trailing dot, at most 200 bytes.
+    Allowed are letters and digits of any script and, not at the start, space . _ + - = @ , ( ). Separators, control
+    characters, and a leading or trailing dot are not; the length is at most 200 bytes.
 
     Raises:
-        RunError: naming what came.
+        RunError: if the name is not allowed.
 
     >>> safe_name("highway2015.depth", "run")
     'highway2015.depth'
     """
     allowed = (
-        f"A {kind} name is letters, digits and ' .+-=@,()_', starts with a letter or digit, {NAME_BYTES} bytes at most."
+        f"A {kind} name consists of letters, digits and ' .+-=@,()_', starts with a letter or digit, and has at most "
+        f"{NAME_BYTES} bytes."
     )
     if not isinstance(name, str):
-        raise RunError(f"the {kind} name {name!r} is not text. {allowed}")
-    # NFKC turns look-alikes such as a full-width slash into what they imitate.
+        raise RunError(f"the {kind} name {name!r} is not a string. {allowed}")
+    # NFKC normalisation maps look-alikes, such as a full-width slash, to the characters they resemble.
     if unicodedata.normalize("NFKC", name) != name or not _NAME.fullmatch(name):
         raise RunError(f"the {kind} name {name[:80]!r} is not allowed. {allowed}")
     if len(name.encode()) > NAME_BYTES:
@@ -60,22 +61,24 @@ def safe_name(name: str, kind: str) -> str:
 
 
 def inside(folder: Path, *parts: str) -> Path:
-    """`folder / parts`, refused when one of the parts is a symbolic link out of the run."""
+    """Return `folder / parts`. Raises RunError if one of the parts is a symbolic link."""
     path = folder
     for part in parts:
         path = path / part
         if path.is_symlink():
-            raise RunError(f"{path} is a symbolic link. A run folder holds its own files: put the file itself there.")
+            raise RunError(
+                f"{path} is a symbolic link, which is not allowed in a run folder. Put the file itself there."
+            )
     return path
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make a rename in `folder` durable, where the system can."""
+    """Make a rename in `folder` durable, on systems that support it."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        # Some network file systems cannot sync a folder, and say so; the rename itself still is atomic.
+        # Some network file systems raise an error when a folder is synced; the rename itself is still atomic.
         with suppress(OSError):
             os.fsync(handle)
     finally:
@@ -84,7 +87,7 @@ def fsync_folder(folder: Path) -> None:
 
 @contextmanager
 def temporary(folder: Path) -> Iterator[Path]:
-    """A fresh name in `folder`, whose file is gone afterwards unless it was renamed."""
+    """Yield a new path in `folder`. Its file is removed at the end unless it has been renamed."""
     path = folder / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(6)}"
     try:
         yield path
@@ -93,32 +96,32 @@ def temporary(folder: Path) -> Iterator[Path]:
             path.unlink(missing_ok=True)
 
 
-def write_sealed(path: Path, record: dict[str, Any]) -> None:
-    """Replace the JSON file at `path` by `record` and its checksum, at once or not at all."""
-    sealed = {**record, "checksum": _checksum(record)}
-    text = json.dumps(sealed, indent=2, allow_nan=False) + "\n"
-    with temporary(path.parent) as fresh:
-        with fresh.open("xb") as file:
+def write_json_with_checksum(path: Path, record: dict[str, Any]) -> None:
+    """Atomically replace the JSON file at `path` by `record` and its checksum."""
+    checked = {**record, "checksum": _checksum(record)}
+    text = json.dumps(checked, indent=2, allow_nan=False) + "\n"
+    with temporary(path.parent) as new:
+        with new.open("xb") as file:
             file.write(text.encode())
             file.flush()
             os.fsync(file.fileno())
-        os.replace(fresh, path)
+        os.replace(new, path)
     fsync_folder(path.parent)
 
 
-def read_sealed(path: Path, *, newest: int) -> dict[str, Any]:
-    """The record that `write_sealed` wrote.
+def read_json_with_checksum(path: Path, *, newest: int) -> dict[str, Any]:
+    """Read a record written by `write_json_with_checksum`.
 
     Raises:
-        RunError: if the file is missing, damaged, or of a format later than `newest`.
+        RunError: if the file is missing or damaged, or its format is later than `newest`.
     """
     try:
         text = path.read_bytes()
     except FileNotFoundError:
-        raise RunError(f"{path} does not exist. Check the folder; a run folder holds run.json.") from None
+        raise RunError(f"{path} does not exist. Check the folder; a run folder contains run.json.") from None
     except OSError as error:
         raise RunError(
-            f"{path} cannot be read: {error.strerror or error}. Check the folder; a run folder holds run.json."
+            f"{path} cannot be read: {error.strerror or error}. Check the folder; a run folder contains run.json."
         ) from error
     try:
         record = json.loads(text, parse_constant=_no_constant)
@@ -130,20 +133,20 @@ def read_sealed(path: Path, *, newest: int) -> dict[str, Any]:
                 f"{path} has format {version}, and this Thruway reads up to {newest}. "
                 "Install the newer Thruway that wrote it."
             )
-        seal = record.pop("checksum")
-        if seal != _checksum(record):
+        checksum = record.pop("checksum")
+        if checksum != _checksum(record):
             raise ValueError("its contents do not match its checksum")
     except (ValueError, KeyError, RecursionError) as error:
         reason = f"the field {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise RunError(f"{path} is damaged or was edited by hand: {reason}. Put back a copy of it.") from error
+        raise RunError(f"{path} is damaged or was edited by hand: {reason}. Restore it from a copy.") from error
     return record
 
 
 def plain_json(value: Any, what: str) -> Any:
-    """`value` as JSON would give it back (tuples become lists), sharing nothing with it.
+    """Return a copy of `value` as it would be after a round trip through JSON (tuples become lists).
 
     Raises:
-        RunError: with the place of the first value that strict JSON cannot hold.
+        RunError: if strict JSON cannot represent a value; the message names its position.
 
     >>> plain_json({"depths": (10, 20)}, "config")
     {'depths': [10, 20]}
@@ -151,7 +154,7 @@ def plain_json(value: Any, what: str) -> Any:
     try:
         return _plain(value, what)
     except RecursionError:
-        raise RunError(f"{what} is nested too deeply, or holds itself. Flatten it.") from None
+        raise RunError(f"{what} is nested too deeply, or contains itself. Flatten it.") from None
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -166,10 +169,10 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
-                raise RunError(f"{where} has the key {key!r}; JSON keys are text. Write {str(key)!r}.")
+                raise RunError(f"{where} has the key {key!r}; JSON keys are strings. Write {str(key)!r}.")
         return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
     raise RunError(
-        f"{where} is {value!r} ({type(value).__name__}), which strict JSON cannot hold. "
+        f"{where} is {value!r} ({type(value).__name__}), which strict JSON cannot represent. "
         "Allowed: None, bool, int, finite float, str, and lists and dicts of them."
     )
 
@@ -180,4 +183,4 @@ def _checksum(record: dict[str, Any]) -> str:
 
 
 def _no_constant(literal: str) -> None:
-    raise ValueError(f"it holds {literal}, which is not JSON")
+    raise ValueError(f"it contains {literal}, which is not JSON")

@@ -1,7 +1,7 @@
-"""A frame: the numbers of one step, packed, and the layout that says what each of them is.
+"""Frames, the packed values of one step, and layouts, which identify the values of a frame.
 
-A layout is a product quantities × sites × members, the frame's values in that order. Runs log the
-same few layouts again and again, so a frame costs its values and some thirty bytes.
+A layout is a product quantities × sites × members, and the values of a frame are in this order. A run logs the same few
+layouts repeatedly, so a frame takes the size of its values plus about thirty bytes.
 """
 
 import json
@@ -24,7 +24,7 @@ Channel = tuple[int, str, str]  # member, site, quantity
 
 
 class Layout(NamedTuple):
-    """What the values of a frame are, in the order of their axes."""
+    """The axes of the values in a frame, outermost first."""
 
     quantities: tuple[str, ...]
     sites: tuple[str, ...]
@@ -35,7 +35,7 @@ class Layout(NamedTuple):
         return len(self.quantities) * len(self.sites) * len(self.members)
 
     def channels(self) -> Iterator[Channel]:
-        """(member, site, quantity) of each value, in order."""
+        """Return an iterator over (member, site, quantity) of each value, in order."""
         return (
             (member, site, quantity) for quantity in self.quantities for site in self.sites for member in self.members
         )
@@ -45,12 +45,14 @@ class Layout(NamedTuple):
 
     @classmethod
     def from_json(cls, text: bytes) -> "Layout":
-        """Raises ValueError if `text` is no layout."""
+        """Parse a layout. Raises ValueError if `text` is not a valid layout."""
         quantities, sites, members = json.loads(text)
-        return cls(tuple(quantities), tuple(sites), tuple(members)).checked()
+        return cls(tuple(quantities), tuple(sites), tuple(members)).validated()
 
-    def checked(self) -> "Layout":
-        """Itself. Raises ValueError if an axis repeats, or holds something else than names or 64-bit numbers."""
+    def validated(self) -> "Layout":
+        """Return the layout itself. Raises ValueError for repeated entries, names that are not strings, or members that
+        are not 64-bit integers.
+        """
         for axis, names in zip(self._fields, self, strict=True):
             for name in names:
                 is_name = (
@@ -59,14 +61,16 @@ class Layout(NamedTuple):
                     else isinstance(name, str)
                 )
                 if not is_name:
-                    raise ValueError(f"{name!r} cannot stand among the {axis}")
+                    raise ValueError(f"{name!r} is not allowed in {axis}")
             if len(set(names)) != len(names):
-                twice = next(name for name in names if names.count(name) > 1)
-                raise ValueError(f"{twice!r} occurs twice among the {axis}")
+                repeated = next(name for name in names if names.count(name) > 1)
+                raise ValueError(f"{repeated!r} occurs twice in {axis}")
         return self
 
 
 class Frame(NamedTuple):
+    """The packed values of one step."""
+
     step: int
     layout: Layout
     width: int  # bytes per value: 4 (float32) or 8 (float64)
@@ -74,12 +78,12 @@ class Frame(NamedTuple):
 
 
 def pack(step: int, layout: Layout, rows: Iterable[tuple[str, Numbers]]) -> Frame:
-    """One frame from one row of values per quantity; a single number stands for the whole row.
+    """Pack one row of values per quantity into a frame; a single number is broadcast to the whole row.
 
-    float32 stays float32 when every row is; anything else becomes float64. Integers are exact up to 2**53.
+    If all rows are float32, the frame is float32, otherwise float64. Integers are exact up to 2**53.
 
     Raises:
-        RunError: if a row has the wrong length or is not made of real numbers.
+        RunError: if a row has the wrong length or does not consist of real numbers.
     """
     length = len(layout.sites) * len(layout.members)
     arrays = []
@@ -91,7 +95,7 @@ def pack(step: int, layout: Layout, rows: Iterable[tuple[str, Numbers]]) -> Fram
             axis = "members" if len(layout.sites) == 1 else "sites"
             raise RunError(
                 f"{quantity!r} at step {step} has values of shape {array.shape} for {length} {axis}. "
-                f"Give one number, or a flat sequence of {length}."
+                f"Pass one number, or a flat sequence of {length}."
             )
         arrays.append(array)
     if not arrays:
@@ -102,14 +106,14 @@ def pack(step: int, layout: Layout, rows: Iterable[tuple[str, Numbers]]) -> Fram
 
 
 def unpack(data: bytes, width: int) -> NDArray[np.float64]:
-    """The values of a frame as float64, which holds every float32."""
-    # A signalling NaN raises the "invalid" flag when it is widened; it is a NaN all the same.
+    """Return the values of a frame as float64, which represents every float32 exactly."""
+    # Converting a signalling NaN to float64 raises the "invalid" flag; the result is a NaN as intended.
     with np.errstate(invalid="ignore"):
         return np.frombuffer(data, dtype=f"<f{width}").astype(np.float64)
 
 
 def frame_crc(identity: int, step: int, width: int, data: bytes, layout_crc: int) -> int:
-    """A checksum over everything a frame says, so that a flip anywhere in its row shows."""
+    """Return a checksum over all fields of a frame, so that a flipped bit anywhere in its row is detected."""
     return zlib.crc32(data, zlib.crc32(struct.pack("<qqq", identity, step, width), layout_crc))
 
 
@@ -128,5 +132,5 @@ def _numbers(values: Numbers, quantity: str) -> NDArray[Any]:
     if array.dtype.kind == "f":
         return array.astype({2: np.float32, 4: np.float32}.get(array.dtype.itemsize, np.float64), copy=False)
     raise RunError(
-        f"{quantity!r} holds {array.dtype} values; a series holds real numbers. Convert them to float first."
+        f"{quantity!r} has {array.dtype} values, but only real numbers can be logged. Convert them to float first."
     )

@@ -1,7 +1,7 @@
-"""One writer per run: a lease file that names its owner, and how to tell that the owner is gone.
+"""The writer lease of a run folder, which ensures a single writer and detects writers that have died.
 
-The file is made with O_EXCL, so two processes cannot both make it; no lock call is needed, which is
-what network file systems fail at. Its modification time is the heartbeat.
+The lease file is created with O_EXCL, so only one process can create it. No lock calls are needed, which network file
+systems do not support reliably. The modification time of the file is the heartbeat.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ from thruway.runs.files import TEMPORARY, inside
 __all__ = ["Lease", "is_held"]
 
 FILE = "writer.lease"
-SILENCE = 300.0  # seconds without a heartbeat after which a writer on another machine counts as gone
-BIRTH = 10.0  # seconds in which a lease file may still be empty
+HEARTBEAT_TIMEOUT = 300.0  # seconds without a heartbeat after which a writer on another machine is considered dead
+CREATION_TIMEOUT = 10.0  # seconds during which a new lease file may still be empty
 
 
 class Lease:
-    """The right to write a run folder, held by this process until `release`."""
+    """The exclusive right of this process to write a run folder, until `release`."""
 
     def __init__(self, folder: Path, contents: bytes) -> None:
         self._path = inside(folder, FILE)
@@ -33,22 +33,22 @@ class Lease:
 
     @classmethod
     def acquire(cls, folder: Path) -> "Lease":
-        """Take the lease of `folder`, also from an owner that is gone.
+        """Acquire the lease of `folder`; a lease whose owner has died is taken over.
 
         Raises:
-            RunError: if another process, or this one, is writing there.
+            RunError: if another process, or this one, is writing to the folder.
         """
         path = inside(folder, FILE)
-        mine = _owner(folder)
-        for _ in range(5):  # each round lost to another process that did the same at the same time
+        contents = _owner_record(folder)
+        for _ in range(5):  # repeated if another process acquires the lease at the same time
             try:
                 handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
             except FileExistsError:
                 with suppress(FileNotFoundError):
-                    theirs = path.read_bytes()
-                    if not _is_stale(folder, path, theirs):
+                    found = path.read_bytes()
+                    if not _is_stale(folder, path, found):
                         break
-                    _discard(path, theirs)
+                    _remove_stale(path, found)
                 continue
             except OSError as error:
                 raise RunError(
@@ -56,43 +56,43 @@ class Lease:
                 ) from error
             try:
                 with os.fdopen(handle, "wb") as file:
-                    file.write(mine)
+                    file.write(contents)
             except OSError as error:
                 path.unlink()
-                raise RunError(f"{path} cannot be written: {error.strerror or error}. Make room.") from error
-            return cls(folder, mine)
+                raise RunError(f"{path} cannot be written: {error.strerror or error}. Free some space.") from error
+            return cls(folder, contents)
         raise RunError(
-            f"{folder} is being written by {_described(path)}. Wait for it, stop it, or choose another folder; "
-            f"if you are sure that it is gone, delete {path}."
+            f"{folder} is being written by {_describe_owner(path)}. Wait for it, stop it, or choose another folder. "
+            f"If you are sure that it is no longer running, delete {path}."
         )
 
     def heartbeat(self) -> None:
-        """Say that this process still writes.
+        """Renew the lease.
 
         Raises:
-            RunError: if another process has taken the lease; writing on would mix two trainings.
-            OSError: if the folder cannot be reached.
+            RunError: if another process has taken over the lease; continuing would mix the values of two runs.
+            OSError: if the folder is not accessible.
         """
         try:
-            held = self._path.read_bytes() == self._contents
+            is_ours = self._path.read_bytes() == self._contents
         except FileNotFoundError:
-            held = False
-        if not held:
+            is_ours = False
+        if not is_ours:
             raise RunError(
-                f"{self._path.parent} was taken over by {_described(self._path)} while this process was silent. "
-                "Stop one of the two; what this one has not flushed is not written."
+                f"{self._path.parent} was taken over by {_describe_owner(self._path)} while this process was inactive. "
+                "Stop one of the two. Values that this process has not flushed are not written."
             )
         os.utime(self._path)
 
     def release(self) -> None:
-        """Give the lease back; does nothing if it is no longer ours."""
+        """Release the lease. Does nothing if another process has taken it over."""
         with suppress(OSError):
             if self._path.read_bytes() == self._contents:
                 self._path.unlink()
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process that is still alive writes in `folder`."""
+    """Return True if a running process holds the lease of `folder`."""
     path = folder / FILE
     try:
         return not _is_stale(folder, path, path.read_bytes())
@@ -100,58 +100,58 @@ def is_held(folder: Path) -> bool:
         return False
 
 
-def _owner(folder: Path) -> bytes:
+def _owner_record(folder: Path) -> bytes:
     owner = {
         "pid": os.getpid(),
-        "started": _started(os.getpid()),  # a pid is used again, a pid with its start time is not
+        "started": _start_time(os.getpid()),  # pids are reused, but not with the same start time
         "boot": _first_line("/proc/sys/kernel/random/boot_id"),
         "host": _host(),
-        "folder": folder.stat().st_ino,  # a copy of the folder is another folder
+        "folder": folder.stat().st_ino,  # inode; differs in a copy of the folder
         "token": secrets.token_hex(8),
     }
     return json.dumps(owner).encode()
 
 
 def _is_stale(folder: Path, path: Path, contents: bytes) -> bool:
-    """Whether the owner is certainly gone (this machine), or silent for too long (another one)."""
-    silence = time.time() - path.stat().st_mtime
+    """Return True if the owner has died (on this machine), or has sent no heartbeat for too long (on another one)."""
+    age = time.time() - path.stat().st_mtime
     owner = _parsed(contents)
     if not isinstance(owner.get("pid"), int):
-        return silence > BIRTH
+        return age > CREATION_TIMEOUT
     if owner.get("folder") != folder.stat().st_ino:
         return True
     if owner.get("host") != _host():
-        return silence > SILENCE
+        return age > HEARTBEAT_TIMEOUT
     if owner.get("boot") != _first_line("/proc/sys/kernel/random/boot_id"):
         return True
-    if owner.get("started") is None:  # a system that does not tell
-        return silence > SILENCE
-    return bool(_started(owner["pid"]) != owner["started"])
+    if owner.get("started") is None:  # the system does not report start times
+        return age > HEARTBEAT_TIMEOUT
+    return bool(_start_time(owner["pid"]) != owner["started"])
 
 
-def _discard(path: Path, theirs: bytes) -> None:
-    """Remove the stale lease `theirs`, and only that one.
+def _remove_stale(path: Path, stale: bytes) -> None:
+    """Remove the lease file if its contents are still `stale`.
 
-    Another process may have replaced it by its own since we read it. A rename is atomic, so whoever
-    renames looks at what it got, and puts a live lease back.
+    Another process may have replaced the file since it was read. The file is therefore renamed, which is atomic, then
+    checked, and put back if it is another lease.
     """
     aside = path.with_name(f"{TEMPORARY}lease-{secrets.token_hex(6)}")
     os.rename(path, aside)
-    if aside.read_bytes() != theirs:
+    if aside.read_bytes() != stale:
         with suppress(FileExistsError):
             os.link(aside, path)
     aside.unlink()
 
 
-def _started(pid: int) -> str | None:
-    """When the living process `pid` started, in its system's own unit; None if there is none."""
+def _start_time(pid: int) -> str | None:
+    """Return the start time of the running process `pid`, in a system-specific unit, or None if there is none."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         if Path("/proc/self/stat").exists() or os.name != "posix":
             return None
     else:
-        # The command, in brackets, may itself hold spaces and brackets.
+        # The command, in parentheses, may itself contain spaces and parentheses.
         fields = stat[stat.rindex(b")") + 2 :].split()
         return None if fields[0] in (b"Z", b"X") else fields[19].decode()
     try:
@@ -164,7 +164,7 @@ def _started(pid: int) -> str | None:
 
 
 def _host() -> str:
-    """A digest that tells machines and containers apart without naming them."""
+    """Return a digest that distinguishes machines and containers without naming them."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -188,11 +188,11 @@ def _parsed(contents: bytes) -> dict[str, Any]:
     return owner if isinstance(owner, dict) else {}
 
 
-def _described(path: Path) -> str:
+def _describe_owner(path: Path) -> str:
     try:
         owner = _parsed(path.read_bytes())
     except OSError:
-        return "nobody now (its lease file is gone)"
+        return "no process any more (its lease file is gone)"
     if owner.get("pid") == os.getpid() and owner.get("host") == _host():
         return "this same process"
     where = "on this machine" if owner.get("host") == _host() else "on another machine or in another container"

@@ -1,4 +1,4 @@
-"""Where numbers come from: versions, commit, hardware. Nothing here names a machine or a person."""
+"""Provenance of results: versions, commit and hardware. No machine or person is named."""
 
 import functools
 import importlib.metadata
@@ -16,11 +16,11 @@ __all__ = ["commit", "hardware", "versions"]
 
 
 def versions() -> dict[str, str]:
-    """The versions a number may depend on."""
+    """Return the versions of the software that results may depend on."""
     try:
         thruway = importlib.metadata.version("thruway")
     except importlib.metadata.PackageNotFoundError:
-        thruway = "unknown"  # run from a source tree that was never installed
+        thruway = "unknown"  # run from a source tree without installation
     return {
         "thruway": thruway,
         "torch": str(torch.__version__),
@@ -31,11 +31,11 @@ def versions() -> dict[str, str]:
     }
 
 
-@functools.cache  # the code that was imported does not change while it runs
+@functools.cache  # the imported code does not change while the process runs
 def commit() -> dict[str, Any] | None:
-    """Commit of the checkout this package lies in, and whether tracked files differ; None if it lies in none."""
+    """Return the commit of the checkout of this package and whether it has changes, or None outside a checkout."""
     here = Path(__file__).resolve()
-    # An environment inside someone's repository is not a checkout of Thruway: the file must be tracked.
+    # This file must be tracked: the package may be installed inside another repository.
     if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
         return None
     head = _git(here.parent, "rev-parse", "HEAD")
@@ -44,21 +44,21 @@ def commit() -> dict[str, Any] | None:
 
 
 def hardware(device: str) -> dict[str, Any]:
-    """Processor, cores, threads and memory, and the GPUs if `device` is one."""
+    """Return processor, cores, threads and memory, and the GPUs if `device` is a CUDA device."""
     found: dict[str, Any] = {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_gib": _memory(),
     }
-    # Asking starts CUDA, so a run on the CPU does not.
+    # Not queried on the CPU, since it would initialise CUDA.
     if device.startswith("cuda") and torch.cuda.is_available():
         found["gpus"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return found
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    # A hook's GIT_DIR would answer for another repository.
+    # GIT_DIR, set inside a git hook, would select another repository.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     command = ["git", "--no-optional-locks", *arguments]
     try:

@@ -1,27 +1,27 @@
-"""run.json: what was asked, by which code, on what machine, and how it went."""
+"""The record of a run, run.json: its config, the code and hardware it ran on, and its status."""
 
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from thruway.errors import RunError
-from thruway.runs.files import inside, plain_json, read_sealed, safe_name, write_sealed
+from thruway.runs.files import inside, plain_json, read_json_with_checksum, safe_name, write_json_with_checksum
 from thruway.runs.provenance import commit, hardware, versions
 
 __all__ = ["RECORD", "Record", "now", "read_record"]
 
 FORMAT = 1
 RECORD = "run.json"
-PROBLEMS = 20  # kept; a disk that fails every second must not fill the file
+PROBLEMS = 20  # number of problems kept, so that a disk failing every second does not fill the file
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The fields of run.json. Raises RunError if it is missing, damaged or of a later format."""
-    return read_sealed(inside(folder, RECORD), newest=FORMAT)
+    """Read the fields of run.json. Raises RunError if it is missing, damaged or of a later format."""
+    return read_json_with_checksum(inside(folder, RECORD), newest=FORMAT)
 
 
 class Record:
-    """The run.json of a run that is being written."""
+    """The run.json of a run that is being written, in memory until saved."""
 
     def __init__(self, folder: Path, fields: dict[str, Any]) -> None:
         self._path = inside(folder, RECORD)
@@ -40,8 +40,8 @@ class Record:
         device: str,
         extra: dict[str, Any] | None,
     ) -> "Record":
-        """A record that starts now, not yet saved. Raises RunError if a value is not plain JSON."""
-        asked = {"config": config, "seeds": seeds, "command": command, "device": device, "extra": extra or {}}
+        """Create a record, not yet saved. Raises RunError if a value is not plain JSON."""
+        values = {"config": config, "seeds": seeds, "command": command, "device": device, "extra": extra or {}}
         fields = {
             "format": FORMAT,
             "name": safe_name(name, "run"),
@@ -51,7 +51,7 @@ class Record:
             "error": None,
             "problems": [],
             "resumed": 0,
-            **{what: plain_json(value, what) for what, value in asked.items()},
+            **{field: plain_json(value, field) for field, value in values.items()},
             "versions": versions(),
             "git": commit(),
             "hardware": hardware(str(device)),
@@ -62,37 +62,39 @@ class Record:
     def __getitem__(self, field: str) -> Any:
         return self._fields[field]
 
-    def reopen(self) -> None:
-        """The run goes on, perhaps with other code."""
+    def mark_resumed(self) -> None:
+        """Record that the run was resumed, with the current versions and commit."""
         self._fields |= {"status": "running", "ended": None, "error": None, "resumed": self["resumed"] + 1}
         self._fields["resumptions"].append({"at": now(), "versions": versions(), "git": commit()})
         self.is_saved = False
 
-    def mark(self, status: str) -> None:
+    def set_status(self, status: str) -> None:
+        """Set the status of the running run."""
         self._fields["status"] = status
         self.is_saved = False
 
     def end(self, status: str, error: str | None) -> None:
+        """Set the final status, the end time and the error."""
         self._fields |= {"status": status, "ended": now(), "error": error}
         self.is_saved = False
 
-    def note(self, problem: str) -> None:
-        """Keep a sentence about something that went wrong."""
+    def add_problem(self, problem: str) -> None:
+        """Add a sentence to the list of problems."""
         self._fields["problems"] = [*self["problems"], problem][-PROBLEMS:]
         self.is_saved = False
 
     def save(self) -> None:
-        """Raises RunError if the disk refuses."""
+        """Write run.json. Raises RunError if it cannot be written."""
         try:
-            write_sealed(self._path, self._fields)
+            write_json_with_checksum(self._path, self._fields)
         except OSError as error:
             raise RunError(
-                f"{self._path} cannot be written: {error.strerror or error}. Make room, or choose another folder."
+                f"{self._path} cannot be written: {error.strerror or error}. Free some space, or choose another folder."
             ) from error
         self.is_saved = True
 
     def try_save(self) -> None:
-        """Save if there is something to save and the disk takes it; `is_saved` tells."""
+        """Save if there are changes; a failure leaves `is_saved` False."""
         if not self.is_saved:
             try:
                 self.save()
@@ -101,5 +103,5 @@ class Record:
 
 
 def now() -> str:
-    """This moment in UTC, to the millisecond, so that runs sort by it."""
+    """Return the current time in UTC with milliseconds, in a format that sorts chronologically."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

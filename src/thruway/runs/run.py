@@ -1,11 +1,11 @@
-"""A run folder, from the side of the one process that writes it.
+"""Write access to a run folder, for the single process that writes it.
 
-    run.json      what was asked, by which code, on what; how it ended
-    series.db     every logged number
+    run.json      config, code, hardware and status of the run
+    series.db     all logged values
     checkpoints/  weights and training state
 
-A disk that refuses does not stop a training: the numbers wait in memory, the run is marked
-`degraded`, a warning is given once, and everything is written when the disk takes it again.
+A full or failing disk does not stop training. The values stay in memory, the run is marked `degraded` with one warning,
+and everything is written as soon as the disk can be written again.
 """
 
 import os
@@ -26,21 +26,21 @@ from thruway.runs.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from thruway.runs.claim import claimed, folder_path, refuse_taken
 from thruway.runs.frames import Layout, Numbers
 from thruway.runs.lease import Lease
+from thruway.runs.opening import checked_path, open_for_writing, refuse_existing_run
 from thruway.runs.record import Record, now, read_record
-from thruway.runs.series import SeriesWriter
+from thruway.runs.series_writer import SeriesWriter
 
 __all__ = ["Run"]
 
 
 class Run:
-    """A run being written. Make one with `Run.create` or `Run.resume`, and use it in a `with`.
+    """A run being written. Created by `Run.create` or `Run.resume`; use it as a context manager.
 
     >>> import tempfile
-    >>> place = tempfile.TemporaryDirectory()
-    >>> folder = Path(place.name, "first")
+    >>> parent = tempfile.TemporaryDirectory()
+    >>> folder = Path(parent.name, "first")
     >>> run = Run.create(folder, {"depth": 50}, name="first", command=["demo"], seeds={"run": 0}, device="cpu")
     >>> with run:
     ...     run.log(0, {"loss": [2.5, 2.25]}, member=[0, 1])
@@ -52,7 +52,7 @@ class Run:
     2 rows
     >>> open_run(folder).status
     'done'
-    >>> place.cleanup()
+    >>> parent.cleanup()
     """
 
     def __init__(self, folder: Path, record: Record, lease: Lease, series: SeriesWriter) -> None:
@@ -62,7 +62,7 @@ class Run:
         self._series = series
         self._process = os.getpid()
         self._is_open = True
-        self._is_failing = False
+        self._is_degraded = False
         self._has_warned = False
 
     @classmethod
@@ -77,61 +77,65 @@ class Run:
         device: str,
         extra: dict[str, Any] | None = None,
     ) -> Self:
-        """Start a run in a new folder, whose parents are made too.
+        """Start a run in a new folder; missing parent folders are created.
 
         Args:
-            config: what was asked, in strict JSON terms, so that the run can be repeated from it.
-            name: shown in tables; one plain file name.
-            command: the command line that started it.
-            seeds: every seed, by what it is for.
-            device: as torch names it, "cpu" or "cuda:0".
-            extra: anything else worth keeping, in strict JSON terms.
+            folder: the run folder.
+            config: the complete config, as strict JSON values, so that the run can be repeated.
+            name: name shown in tables; must be a valid file name.
+            command: the command line that started the run.
+            seeds: all seeds, by purpose.
+            device: device name as in torch, "cpu" or "cuda:0".
+            extra: any other data to store, as strict JSON values.
         Raises:
-            RunError: if the folder holds a run, cannot be written, or an argument is not allowed.
+            RunError: if the folder already contains a run or cannot be written, or an argument is invalid.
         """
-        folder = folder_path(folder)
+        folder = checked_path(folder)
         record = Record.new(folder, name=name, config=config, command=command, seeds=seeds, device=device, extra=extra)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"{folder} cannot be made: {error.strerror or error}. Choose another folder.") from error
-        refuse_taken(folder)  # before its files are opened
-        with claimed(folder) as (lease, series):
-            refuse_taken(folder)  # now that nobody else can take it
+            raise RunError(f"{folder} cannot be created: {error.strerror or error}. Choose another folder.") from error
+        refuse_existing_run(folder)  # before any file is opened
+        with open_for_writing(folder) as (lease, series):
+            refuse_existing_run(folder)  # again, now that this process holds the lease
             if series.frames:
-                raise RunError(f"{folder} holds numbers of a run whose run.json is gone. Choose another folder.")
+                raise RunError(
+                    f"{folder} contains the values of a run whose run.json is missing. Choose another folder."
+                )
             record.save()
             return cls(folder, record, lease, series)
 
     @classmethod
     def resume(cls, folder: Path) -> Self:
-        """Go on with a run that was stopped, or whose process is gone.
+        """Continue a run that was stopped or whose process has died.
 
-        Numbers logged again replace those of the same member, step, site and quantity.
+        Values logged again replace earlier ones for the same member, step, site and quantity.
 
         Raises:
-            RunError: if the folder holds no run, is damaged, or is being written.
+            RunError: if the folder contains no run, is damaged, or is being written.
         """
-        folder = folder_path(folder)
-        read_record(folder)  # before anything is made in a folder that is no run
-        with claimed(folder) as (lease, series):
+        folder = checked_path(folder)
+        read_record(folder)  # before any file is created, in case the folder contains no run
+        with open_for_writing(folder) as (lease, series):
             record = Record(folder, read_record(folder))
-            record.reopen()
+            record.mark_resumed()
             record.save()
             return cls(folder, record, lease, series)
 
     @property
     def name(self) -> str:
+        """The name of the run."""
         return str(self._record["name"])
 
     @property
     def config(self) -> dict[str, Any]:
-        """What was asked, as run.json holds it."""
+        """The config, as stored in run.json."""
         return dict(self._record["config"])
 
     @property
     def status(self) -> str:
-        """running, degraded; after the end done, interrupted, failed or degraded."""
+        """The status: running or degraded; after the end done, interrupted, failed or degraded."""
         return str(self._record["status"])
 
     def __enter__(self) -> Self:
@@ -149,32 +153,37 @@ class Run:
             self.close("interrupted")
 
     def log(self, step: int, values: Mapping[str, Numbers], *, site: str = "", member: int | Sequence[int] = 0) -> None:
-        """Log numbers of one step: a value per quantity, or a sequence of one value per member.
+        """Log values of one step: one value per quantity, or a sequence with one value per member.
+
+        Values are on disk within about a second if further calls follow, otherwise after `flush`, `save` or the end.
 
         Args:
-            values: quantity -> a number, or as many numbers as there are members.
-            site: where in the network; empty for the whole.
-            member: which net of a population, or several.
+            step: number of the step.
+            values: quantity -> a number, or one number per member.
+            site: location in the network; empty for the whole network.
+            member: index of a net in a population, or several indices.
         Raises:
-            RunError: if lengths do not fit, a value is no real number, or the run is closed.
-
-        On disk within about a second if other calls follow, else at `flush`, `save` or the end.
+            RunError: if a length does not match, a value is not a real number, or the run is closed.
         """
-        members = tuple(map(_whole, member)) if isinstance(member, Iterable) else (_whole(member),)
+        members = tuple(map(_integer, member)) if isinstance(member, Iterable) else (_integer(member),)
         self._append(step, Layout(tuple(values), (site,), members), values.items())
 
     def log_sites(self, step: int, quantity: str, sites: Sequence[str], values: Numbers, member: int = 0) -> None:
-        """Log one quantity at many sites of a network in one packed row.
+        """Log one quantity at many sites of a network.
 
         Args:
+            step: number of the step.
+            quantity: name of the quantity.
+            sites: names of the sites.
             values: one number per site.
+            member: index of a net in a population.
         Raises:
             RunError: as `log`.
         """
-        self._append(step, Layout((quantity,), tuple(sites), (_whole(member),)), ((quantity, values),))
+        self._append(step, Layout((quantity,), tuple(sites), (_integer(member),)), ((quantity, values),))
 
     def flush(self) -> None:
-        """Bring every logged number to disk now. A disk that refuses marks the run `degraded`.
+        """Write all logged values to disk now. If the disk cannot be written, the run is marked `degraded`.
 
         Raises:
             RunError: if the run is closed, or another process has taken it over.
@@ -183,32 +192,33 @@ class Run:
         self._flush()
 
     def save(self, name: str, tensors: Mapping[str, Tensor], *, state: Mapping[str, Any] | None = None) -> None:
-        """Save a checkpoint, after the numbers logged so far; what it replaces is kept until it is complete.
+        """Flush, then save a checkpoint. The checkpoint it replaces is kept until the new one is complete.
 
         Args:
-            tensors: dense tensors by name, as from `model.state_dict()`.
-            state: optimiser state, generator states, counters: tensors and plain containers only.
+            name: name of the checkpoint.
+            tensors: dense tensors by name, for example `model.state_dict()`.
+            state: optimiser state, generator states, counters; tensors and plain containers only.
         Raises:
-            CheckpointError: if it was not saved.
+            CheckpointError: if the checkpoint could not be saved.
             RunError: if the run is closed, or another process has taken it over.
         """
         self.flush()
         save_checkpoint(self.folder, name, tensors, state)
 
     def load(self, name: str) -> Checkpoint:
-        """A checkpoint of this run; the save before it, with a warning, if it is damaged.
+        """Load a checkpoint of this run, or with a warning the previous save if it is damaged.
 
         Raises:
-            CheckpointError: if there is no good one.
+            CheckpointError: if there is no intact one.
         """
         return load_checkpoint(self.folder, name)
 
     def checkpoints(self) -> list[str]:
-        """Names of the complete checkpoints, oldest first."""
+        """Return the names of the complete checkpoints, oldest first."""
         return checkpoint_names(self.folder)
 
     def close(self, status: str = "done", *, error: str | None = None) -> None:
-        """Write what waits and how the run ended; a second call does nothing."""
+        """Write the buffered values and the final status. A second call does nothing."""
         if not self._is_open or os.getpid() != self._process:
             return
         self._is_open = False
@@ -220,18 +230,22 @@ class Run:
             except (sqlite3.Error, OSError) as reason:
                 self._degrade(reason)
             if self._series.lost:
-                self._record.note(f"{self._series.lost} logged steps found neither disk nor memory and are missing")
-            is_incomplete = self._is_failing or self._series.lost > 0
+                self._record.add_problem(
+                    f"{self._series.lost} logged steps are missing: the memory for unwritten values was full"
+                )
+            is_incomplete = self._is_degraded or self._series.lost > 0
             self._record.end("degraded" if is_incomplete and status == "done" else status, error)
             self._record.save()
-        except (RunError, OSError) as reason:  # full, taken over, or out of reach
-            warnings.warn(f"the end of the run, {status!r}, was not recorded: {reason}", RuntimeWarning, stacklevel=2)
+        except (RunError, OSError) as reason:  # disk full, run taken over, or folder not accessible
+            warnings.warn(
+                f"the final status of the run, {status!r}, was not recorded: {reason}", RuntimeWarning, stacklevel=2
+            )
         finally:
             self._lease.release()
 
     def _append(self, step: int, layout: Layout, rows: Iterable[tuple[str, Numbers]]) -> None:
         self._check_open()
-        self._series.append(_whole(step), layout, rows)
+        self._series.append(_integer(step), layout, rows)
         if self._series.is_due:
             self._flush()
 
@@ -245,30 +259,30 @@ class Run:
         self._record.try_save()
 
     def _recover(self) -> None:
-        if self._is_failing:
-            self._is_failing = False
-            self._record.note(f"{now()}: the disk takes numbers again")
-            self._record.mark("degraded" if self._series.lost else "running")
+        if self._is_degraded:
+            self._is_degraded = False
+            self._record.add_problem(f"{now()}: values are written again")
+            self._record.set_status("degraded" if self._series.lost else "running")
 
     def _degrade(self, error: Exception) -> None:
-        """Note and mark a failure when it begins, and warn of the first; the training goes on."""
-        if self._is_failing:
+        """Record the start of a write failure, and warn at the first one. Training continues."""
+        if self._is_degraded:
             return
-        self._is_failing = True
-        self._record.note(f"{now()}: numbers cannot be written: {error}")
-        self._record.mark("degraded")
+        self._is_degraded = True
+        self._record.add_problem(f"{now()}: values cannot be written: {error}")
+        self._record.set_status("degraded")
         if not self._has_warned:
             self._has_warned = True
             warnings.warn(
-                f"{self.folder} cannot be written: {error}. Training goes on; numbers wait in memory until it can. "
-                "Make room or mend the folder.",
+                f"{self.folder} cannot be written: {error}. Training continues, and values are kept in memory until "
+                "the folder can be written. Free some space or repair the folder.",
                 RuntimeWarning,
                 stacklevel=4,
             )
 
     def _check_open(self) -> None:
         if not self._is_open:
-            raise RunError(f"the run in {self.folder} is closed. Run.resume(folder) opens it again.")
+            raise RunError(f"the run in {self.folder} is closed. Open it again with Run.resume(folder).")
         if os.getpid() != self._process:
             raise RunError(
                 f"the run in {self.folder} belongs to process {self._process}, and this is a fork of it. "
@@ -276,8 +290,8 @@ class Run:
             )
 
 
-def _whole(number: int) -> int:
+def _integer(number: int) -> int:
     try:
         return index(number)
     except TypeError:
-        raise RunError(f"steps and members are whole numbers, got {number!r}. Convert it with int().") from None
+        raise RunError(f"steps and members must be integers, got {number!r}. Convert it with int().") from None

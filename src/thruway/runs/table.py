@@ -1,6 +1,6 @@
-"""A small immutable table: numpy arrays of one length, by column name.
+"""A small immutable table: NumPy arrays of equal length, by column name.
 
-Enough to read a run's numbers, pick some and group them; for more there is `to_pandas`.
+It supports selecting and grouping the values of a run; for anything else, use `to_pandas`.
 """
 
 import html
@@ -15,15 +15,15 @@ from thruway.errors import ConfigError, ShapeError, unknown_name
 
 __all__ = ["Table"]
 
-SHOWN = 10  # rows in a repr; longer tables show their head and tail
+MAX_REPR_ROWS = 10  # longer tables show only their first and last rows
 
 Array = NDArray[Any]
 
 
 class Table:
-    """Columns of equal length.
+    """An immutable table of columns of equal length.
 
-    Text columns are object arrays, so that a long name costs one string, not one per row.
+    Text columns are object arrays, so that a repeated name is stored once.
 
     Raises:
         ShapeError: if a column is not one-dimensional, or the lengths differ.
@@ -39,14 +39,14 @@ class Table:
     3 rows
     """
 
-    __hash__ = None  # type: ignore[assignment]  # equal by value, and columns may be large
+    __hash__ = None  # type: ignore[assignment]  # compared by value, and columns may be large
     __slots__ = ("_columns",)
 
     def __init__(self, columns: Mapping[str, ArrayLike]) -> None:
         frozen = {str(name): _frozen(values, str(name)) for name, values in columns.items()}
         if len({len(values) for values in frozen.values()}) > 1:
             sizes = ", ".join(f"{name} {len(values)}" for name, values in frozen.items())
-            raise ShapeError(f"the columns of a table have one length, got {sizes}. Repeat or cut the odd one.")
+            raise ShapeError(f"the columns of a table must have equal lengths, got {sizes}.")
         self._columns = frozen
 
     @property
@@ -58,23 +58,23 @@ class Table:
         return len(next(iter(self._columns.values()), ()))
 
     def __getitem__(self, name: str) -> Array:
-        """The column, read-only."""
+        """Return a column as a read-only array."""
         try:
             return self._columns[name]
         except (KeyError, TypeError):
             raise ConfigError(unknown_name("column", name, self._columns)) from None
 
     def __eq__(self, other: object) -> bool:
-        """Same columns in the same order with equal values; a NaN equals a NaN."""
+        """Return True if both have the same columns in the same order with equal values; NaN equals NaN."""
         if not isinstance(other, Table):
             return NotImplemented
         return self.columns == other.columns and all(_equal(self[name], other[name]) for name in self.columns)
 
     def where(self, **conditions: Any) -> "Table":
-        """The rows that meet every condition.
+        """Return the rows that satisfy all conditions.
 
         Args:
-            conditions: per column a value, several allowed values, or a function from the column to booleans.
+            conditions: for each column a value, several allowed values, or a function from the column to booleans.
 
         >>> t = Table({"member": [0, 1, 2], "value": [0.5, float("nan"), 3.0]})
         >>> t.where(member=[0, 2], value=lambda v: v > 1)["member"].tolist()
@@ -86,14 +86,14 @@ class Table:
         return self.take(keep)
 
     def take(self, index: ArrayLike | slice) -> "Table":
-        """The rows at `index`: positions, booleans or a slice."""
+        """Return the rows at `index`: positions, booleans or a slice."""
         at: Any = index if isinstance(index, slice) else np.asarray(index)
         if isinstance(at, np.ndarray) and at.size == 0:
             at = at.astype(np.intp)  # an empty list would be a float array
         return Table({name: _read_only(values[at]) for name, values in self._columns.items()})
 
     def group(self, *names: str) -> Iterator[tuple[Any, "Table"]]:
-        """One table per value of a column (or per tuple of values), in order of first appearance.
+        """Yield (value, table) for each value of a column, or tuple of values, in order of first appearance.
 
         >>> t = Table({"member": [1, 0, 1], "value": [1.0, 2.0, 3.0]})
         >>> [(member, part["value"].tolist()) for member, part in t.group("member")]
@@ -102,20 +102,20 @@ class Table:
         keys: Iterable[Hashable] = (
             self[names[0]].tolist() if len(names) == 1 else zip(*(self[name].tolist() for name in names), strict=True)
         )
-        places: dict[Hashable, list[int]] = {}
-        for place, key in enumerate(keys):
-            places.setdefault(key, []).append(place)
-        for key, found in places.items():
-            yield key, self.take(found)
+        rows: dict[Hashable, list[int]] = {}
+        for row, key in enumerate(keys):
+            rows.setdefault(key, []).append(row)
+        for key, index in rows.items():
+            yield key, self.take(index)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Each row as a dict of plain Python values."""
+        """Yield each row as a dict of plain Python values."""
         for row in zip(*(values.tolist() for values in self._columns.values()), strict=True):
             yield dict(zip(self._columns, row, strict=True))
 
     @staticmethod
     def concat(tables: Sequence["Table"]) -> "Table":
-        """The rows of all tables, in order.
+        """Concatenate the rows of several tables.
 
         Raises:
             ShapeError: if the tables do not have the same columns.
@@ -125,13 +125,13 @@ class Table:
         for table in tables:
             if table.columns != tables[0].columns:
                 raise ShapeError(
-                    f"only tables with the same columns join, got {', '.join(tables[0].columns)} and "
+                    f"only tables with the same columns can be concatenated, got {', '.join(tables[0].columns)} and "
                     f"{', '.join(table.columns)}. Drop or add columns first."
                 )
         return Table({name: np.concatenate([table[name] for table in tables]) for name in tables[0].columns})
 
     def to_pandas(self) -> Any:
-        """A pandas DataFrame with these columns, for those who have pandas.
+        """Convert the table to a pandas DataFrame.
 
         Raises:
             ConfigError: if pandas is not installed.
@@ -140,22 +140,22 @@ class Table:
             pandas = importlib.import_module("pandas")
         except ImportError:
             raise ConfigError(
-                "to_pandas needs pandas, which is not installed. `pip install pandas`, or use rows()."
+                "to_pandas needs pandas, which is not installed. Run `pip install pandas`, or use rows()."
             ) from None
         return pandas.DataFrame({name: values.copy() for name, values in self._columns.items()})
 
     def __repr__(self) -> str:
         if not self._columns:
             return "0 rows"
-        lines = self._shown()
-        widths = [max(len(line[place]) for line in lines) for place in range(len(self._columns))]
+        lines = self._text()
+        widths = [max(len(line[column]) for line in lines) for column in range(len(self._columns))]
         text = [
             "   " + "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
         ]
         return "\n".join([*text, self._length()])
 
     def _repr_html_(self) -> str:
-        head, *body = ([html.escape(cell) for cell in line] for line in self._shown())
+        head, *body = ([html.escape(cell) for cell in line] for line in self._text())
         cells = ("".join(f'<td style="text-align:right">{cell}</td>' for cell in line) for line in body)
         return (
             f"<table><thead><tr>{''.join(f'<th>{name}</th>' for name in head)}</tr></thead>"
@@ -165,13 +165,13 @@ class Table:
     def _length(self) -> str:
         return "1 row" if len(self) == 1 else f"{len(self):,} rows"
 
-    def _shown(self) -> list[list[str]]:
-        """Head line and cells as text, with a line of dots where rows are left out."""
-        whole = len(self) <= SHOWN
-        parts = [self] if whole else [self.take(slice(0, SHOWN // 2)), self.take(slice(-(SHOWN // 2), None))]
+    def _text(self) -> list[list[str]]:
+        """Return the header and the cells as strings, with a row of dots in place of omitted rows."""
+        is_whole, half = len(self) <= MAX_REPR_ROWS, MAX_REPR_ROWS // 2
+        parts = [self] if is_whole else [self.take(slice(0, half)), self.take(slice(-half, None))]
         blocks = [[[_cell(value) for value in row.values()] for row in part.rows()] for part in parts]
-        dots = [] if whole else [["…"] * len(self._columns)]
-        return [list(self._columns), *blocks[0], *dots, *(blocks[1] if not whole else [])]
+        dots = [] if is_whole else [["…"] * len(self._columns)]
+        return [list(self._columns), *blocks[0], *dots, *(blocks[1] if not is_whole else [])]
 
 
 def _frozen(values: ArrayLike, name: str) -> Array:
@@ -179,10 +179,10 @@ def _frozen(values: ArrayLike, name: str) -> Array:
     if array.dtype.kind in "US":
         array = array.astype(object)
     if array.ndim != 1:
-        raise ShapeError(f"column {name!r} has shape {array.shape}; a column is one-dimensional. Flatten it.")
-    # What somebody else may still write to is copied; a read-only array, or a part of one, is taken as it is.
-    is_ours = not array.flags.writeable and (array.base is None or _is_frozen(array.base))
-    frozen = array if is_ours else array.copy()
+        raise ShapeError(f"column {name!r} has shape {array.shape}; a column must be one-dimensional. Flatten it.")
+    # A writeable array is copied; a read-only array, or a view of one, is used without a copy.
+    is_immutable = not array.flags.writeable and (array.base is None or _is_frozen(array.base))
+    frozen = array if is_immutable else array.copy()
     frozen.flags.writeable = False
     return frozen
 
@@ -199,7 +199,7 @@ def _is_frozen(base: object) -> bool:
 def _equal(a: Array, b: Array) -> bool:
     if a.shape != b.shape:
         return False
-    # x != x is how a NaN shows in float and object columns alike.
+    # x != x identifies NaN in float and object columns alike.
     return bool(np.all((a == b) | ((a != a) & (b != b))))
 
 

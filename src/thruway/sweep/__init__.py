@@ -1,4 +1,4 @@
-"""Searches over hyper-parameters: the space and its trials."""
+"""Random hyper-parameter search: search spaces and their trials."""
 
 from thruway.sweep.space import Choice, Distribution, LogUniform, Uniform, draw_trial
 

@@ -1,8 +1,8 @@
-"""Search spaces: what a random search draws from.
+"""Search spaces of random searches, and reproducible trials drawn from them.
 
-Trial i of a search is a function of (seed, i) and the space alone. So the trials are the same in any
-order, on any number of workers, after a restart, and when more of them are asked for; and a
-parameter that joins the space leaves the draws of the others as they were.
+Trial i of a search depends only on (seed, i) and the space. The trials are therefore the same in any order, on any
+number of workers, after a restart, and if more trials are added. Adding a parameter to the space does not change the
+values of the others.
 """
 
 import math
@@ -31,36 +31,36 @@ class _Range(BaseModel):
 
 
 class Uniform(_Range):
-    """Evenly between `low` and `high`."""
+    """Uniform distribution between `low` and `high`."""
 
     def draw(self, rng: torch.Generator) -> float:
-        """One value."""
+        """Draw one value."""
         return self.low + (self.high - self.low) * _unit(rng)
 
 
 class LogUniform(_Range):
-    """Evenly in the logarithm between `low` and `high`, both above 0."""
+    """Log-uniform distribution between `low` and `high`, both above 0."""
 
     @model_validator(mode="after")
     def _is_positive(self) -> "LogUniform":
         if self.low <= 0:
-            raise ValueError(f"a logarithmic range starts above 0, got low={self.low}")
+            raise ValueError(f"a log-uniform range must start above 0, got low={self.low}")
         return self
 
     def draw(self, rng: torch.Generator) -> float:
-        """One value."""
+        """Draw one value."""
         return float(self.low * (self.high / self.low) ** _unit(rng))
 
 
 class Choice(BaseModel):
-    """One of `values`, each as likely."""
+    """Uniform choice among `values`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     values: tuple[str, ...] = Field(min_length=1)
 
     def draw(self, rng: torch.Generator) -> str:
-        """One of the values."""
+        """Draw one value."""
         return self.values[int(torch.randint(len(self.values), (), generator=rng))]
 
 
@@ -68,14 +68,14 @@ Distribution = Uniform | LogUniform | Choice
 
 
 def draw_trial(space: Mapping[str, Distribution], seed: int, trial: int) -> dict[str, Any]:
-    """Trial number `trial` of the search `seed`: one value per parameter of the space.
+    """Draw one trial of a search: one value per parameter of the space.
 
     Args:
         space: parameter name -> Uniform, LogUniform or Choice.
-        seed: names the search.
-        trial: its number within the search, from 0.
+        seed: seed of the search.
+        trial: number of the trial, from 0.
     Source:
-        Random search as in Bergstra & Bengio 2012, the protocol of the highway papers; drawing by counter is ours.
+        Random search as in Bergstra & Bengio 2012, the protocol of the highway papers. Counter-based drawing is ours.
 
     >>> space = {"lr": LogUniform(low=0.01, high=1.0), "momentum": Uniform(low=0.0, high=0.9)}
     >>> draw_trial(space, seed=0, trial=7) == draw_trial(dict(reversed(space.items())), seed=0, trial=7)

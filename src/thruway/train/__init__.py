@@ -1,4 +1,4 @@
-"""Training: one net in one readable loop, or a whole population in one step."""
+"""Training of one net in a simple loop, or of a population of nets in vectorised steps."""
 
 from thruway.train.loop import Step, train
 from thruway.train.memory import keep_freed_memory

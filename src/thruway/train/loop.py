@@ -1,7 +1,7 @@
-"""One net, one loop, in plain sight.
+"""The training loop for one net.
 
-`train` is a generator: it makes a step and hands back what happened, so that whoever calls it decides
-what to log, when to stop and when to save, and the loop needs no callbacks.
+`train` is a generator that yields after each update. The caller decides what to log, when to stop and when to save, so
+the loop needs no callbacks.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,18 +17,18 @@ from thruway.train.schedules import Schedule
 
 __all__ = ["Step", "train"]
 
-# A key of our own: torch's schedulers leave an `initial_lr` behind that may be of another training.
+# Not `initial_lr`, the key of torch's schedulers, which may be left over from another training run.
 _INITIAL = "lr_at_epoch_0"
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Step(NamedTuple):
-    """What one step did."""
+    """The result of one training step."""
 
-    step: int  # counted from 0 over this call of train()
-    epoch: int  # counted from first_epoch
-    loss: Tensor  # 0-d, before the update, on the device: read it when you need it
+    step: int  # number of the step in this call of train(), from 0
+    epoch: int  # number of the epoch, from first_epoch
+    loss: Tensor  # 0-d, before the update; on the device, so reading it may synchronise
 
 
 def train(
@@ -41,23 +41,23 @@ def train(
     clip: float | None = None,
     first_epoch: int = 0,
 ) -> Iterator[Step]:
-    """Train `model`, handing back a Step after each update.
+    """Train `model` and yield a Step after each update.
 
-    A schedule acts on the learning rates the groups have as training begins, and they have them again when it
-    ends, however it ends. To go on, call it again with the epochs that are left and `first_epoch`; an optimiser
-    whose state was saved between two steps knows the rates it began with.
+    A schedule multiplies the learning rates that the parameter groups have at the start of training. They are restored
+    at the end, also if training is stopped or fails. To resume, call the function again with the remaining epochs and
+    `first_epoch`; an optimiser state saved between two steps contains the initial rates.
 
     Args:
-        model: any module; put it into training mode yourself.
+        model: any module. It is not switched to training mode.
         epochs: one iterable of (inputs, targets) batches per epoch.
-        optimizer: any torch optimiser over the model's parameters.
-        loss: (outputs, targets) -> 0-d loss.
-        schedule: epoch -> factor on each parameter group's initial learning rate, asked as each epoch begins;
-            None leaves the rates alone.
-        clip: the largest L2 norm that the gradient of all parameters together may have; None does not clip.
-        first_epoch: how many epochs have gone before, in an earlier call; the schedule goes on from there.
+        optimizer: any torch optimiser of the model's parameters.
+        loss: function (outputs, targets) -> 0-d loss.
+        schedule: function epoch -> factor on the initial learning rate of each parameter group, called at the start of
+            each epoch. None leaves the rates unchanged.
+        clip: maximum L2 norm of the gradient of all parameters together. None disables clipping.
+        first_epoch: number of epochs completed in earlier calls, from which the schedule continues.
     Raises:
-        ConfigError: for a clip that is not above 0, or a first epoch that is no whole number of at least 0.
+        ConfigError: if `clip` is not above 0, or `first_epoch` is not an integer of at least 0.
 
     >>> model = nn.Linear(2, 2)
     >>> batch = (torch.zeros(4, 2), torch.zeros(4, dtype=torch.long))
@@ -67,7 +67,7 @@ def train(
     if clip is not None and not clip > 0:
         raise ConfigError(f"clip must be above 0 (or None for no clipping), got {clip!r}.")
     if isinstance(first_epoch, bool) or not isinstance(first_epoch, int) or first_epoch < 0:
-        raise ConfigError(f"first_epoch must be a whole number of at least 0, got {first_epoch!r}.")
+        raise ConfigError(f"first_epoch must be an integer of at least 0, got {first_epoch!r}.")
     step = 0
     with _rates_restored(optimizer) if schedule is not None else nullcontext():
         for epoch, batches in enumerate(epochs, start=first_epoch):
@@ -87,7 +87,7 @@ def train(
 
 @contextmanager
 def _rates_restored(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Keep each group's first learning rate in the group itself, where a saved optimiser state takes it along."""
+    """Store the initial learning rate of each group in the group, so that it is saved with the optimiser state."""
     for group in optimizer.param_groups:
         group.setdefault(_INITIAL, group["lr"])
     try:

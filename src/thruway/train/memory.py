@@ -1,29 +1,30 @@
-"""Freed memory that stays with the process, so that every training step does not fetch it anew."""
+"""Allocator settings that keep freed memory in the process between training steps."""
 
 import ctypes
 
 __all__ = ["keep_freed_memory"]
 
-# Parameters of glibc's mallopt and their largest values: blocks up to 1 GB come from the heap, and its top is not cut.
+# Parameters of glibc's mallopt with their largest values: blocks up to 1 GB come from the heap, which is not trimmed.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_WANTED = {_M_MMAP_THRESHOLD: 2**30, _M_TRIM_THRESHOLD: 2**31 - 1}
+_SETTINGS = {_M_MMAP_THRESHOLD: 2**30, _M_TRIM_THRESHOLD: 2**31 - 1}
 
 
 def keep_freed_memory() -> bool:
-    """Tell the C library to keep what is freed for the next step; whether it has such a setting (glibc on Linux has).
+    """Make the C library keep freed memory for the next training step. Returns False if it has no such setting.
 
-    On a CPU the tensors of one step are freed before the next asks for as many. By default glibc hands large blocks
-    back to the system in between, and the next step pays a page fault for every 4 KB. How much that is, differs from
-    one process to the next; benchmarks/results.md has a convolutional highway layer with and without.
+    On a CPU, the tensors of one step are freed before the next step allocates the same amount. By default, glibc
+    returns large blocks to the system in between, and the next step causes a page fault for every 4 KB. The cost
+    differs between processes; benchmarks/results.md lists times of a convolutional highway layer with and without this
+    setting.
 
-    The price: the process stays as large as its largest step was. It changes no number. Call it once, before training,
-    in a program of your own; `thruway run` and `thruway dissect` do.
+    The process keeps the memory of its largest step. Results do not change. Call the function once before training in
+    your own programs; `thruway run` and `thruway dissect` call it. Only glibc on Linux is supported.
 
     >>> keep_freed_memory() in (True, False)
     True
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # another C library, or another system
+    except (AttributeError, OSError, TypeError):  # another C library or operating system
         return False
-    return all([mallopt(parameter, value) == 1 for parameter, value in _WANTED.items()])
+    return all([mallopt(parameter, value) == 1 for parameter, value in _SETTINGS.items()])

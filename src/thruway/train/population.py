@@ -1,12 +1,11 @@
-"""Many nets of one architecture, trained in one vectorised step.
+"""Populations: many nets of one architecture, trained together in vectorised steps.
 
-A random search trains the same net dozens of times with other numbers. Narrow deep nets are bound by
-calls, not by arithmetic, so one call for all of them costs little more than one call for one. Every
-parameter gets a leading axis of members; the loss of all members is one vmap; the update is a few
-broadcast operations with a learning rate, momentum and weight decay per member.
+A random search trains the same net dozens of times with different hyper-parameters. For narrow deep nets the time is
+dominated by the number of calls, not by arithmetic, so one call for all members costs little more than one for a single
+net. Every parameter has a leading axis of members, the losses of all members are computed by one vmap, and the update
+consists of a few broadcast operations with a learning rate, momentum and weight decay per member.
 
-Members never mix: a member that diverges to NaN or infinity is masked and marked, and the numbers of the
-others do not change.
+Members are independent: a member that diverges to NaN or infinity is masked, and the others are not affected.
 """
 
 import copy
@@ -26,7 +25,7 @@ from thruway.nn.arena import Arena
 
 __all__ = ["SGD", "Population"]
 
-# Numbers a module keeps that decide where a member starts, not what it computes.
+# Attributes that determine only the initial weights of a member, not its computation.
 _MAY_DIFFER = {"gate_bias"}
 
 
@@ -36,7 +35,7 @@ class SGD:
 
         g <- dL/dw + weight_decay w       v <- momentum v + g       w <- w - lr (v, or g + momentum v with Nesterov)
 
-    `lr_decay` is what is left of the learning rate after each epoch.
+    `lr_decay` is the factor by which the learning rate is multiplied after each epoch.
     """
 
     lr: float
@@ -56,22 +55,22 @@ class SGD:
 
 
 class Population:
-    """`len(models)` nets of one architecture and the SGD state of each.
+    """A set of nets of one architecture, trained together, each with its own SGD state.
 
-    As with torch's optimisers, parameters with requires_grad=False and those the loss does not depend on stay as
-    they are. Tied weights stay tied.
+    As with torch's optimisers, parameters with requires_grad=False and parameters that the loss does not depend on are
+    not changed. Tied weights stay tied.
 
     Args:
-        models: the members, built with their own initial weights (and gate biases); their states are copied. They
-            run in the mode, training or evaluation, that they are in now.
+        models: the members, with their own initial weights (and gate biases). Their state is copied. They run in their
+            current mode, training or evaluation.
         rules: one SGD rule per member.
-        nesterov: Nesterov's momentum, for all members.
-        clip: the largest L2 norm a member's gradient may have; None does not clip.
-        loss: (outputs, targets) -> 0-d loss of one member.
+        nesterov: if True, use Nesterov momentum for all members.
+        clip: maximum L2 norm of the gradient of each member. None disables clipping.
+        loss: function (outputs, targets) -> 0-d loss of one member.
     Raises:
-        ConfigError: if there are no models, more or fewer rules than models, architectures that differ (callable
-            activations must be one and the same function), nothing to train, a Residual that drops its branch in
-            training, or a clip that is not above 0.
+        ConfigError: if there are no models, the numbers of models and rules differ, the architectures differ (callable
+            activations must be the same function object), there are no parameters to train, a module skips branches at
+            random in training, or `clip` is not above 0.
 
     >>> nets = [nn.Linear(2, 2) for _ in range(3)]
     >>> population = Population(nets, [SGD(lr=0.1), SGD(lr=0.2), SGD(lr=0.3, momentum=0.9)])
@@ -100,7 +99,7 @@ class Population:
         self.velocity = {name: torch.zeros_like(p) for name, p in self.parameters.items() if p.requires_grad}
         self.rules, self.nesterov, self.clip, self.epoch = tuple(rules), nesterov, clip, 0.0
         device = next(iter(self.parameters.values())).device
-        self.diverged_at = torch.full((len(models),), -1, dtype=torch.long)  # step; -1: has not diverged
+        self.diverged_at = torch.full((len(models),), -1, dtype=torch.long)  # step of divergence, or -1
         self.steps = 0
         self._loss, self._arena = loss, Arena()
         self._momentum = _column(rules, "momentum", device)
@@ -112,14 +111,15 @@ class Population:
 
     @property
     def is_alive(self) -> Tensor:
-        """(members,) bool, on the CPU: which members have not diverged."""
+        """Members that have not diverged: bool, (members,), on the CPU."""
         return self.diverged_at < 0
 
     def outputs(self, inputs: Tensor) -> Tensor:
-        """What every member says to this batch, (members, batch, ...), without gradient; NaN for the diverged.
+        """Return the outputs of all members for one batch, (members, batch, ...), without gradient; NaN if diverged.
 
-        Members run in the mode their models were given in: in training mode batch norm uses this batch's own
-        statistics and dropout drops. No state of the population changes, running statistics included.
+        Members run in the mode of the models passed to the constructor: in training mode, batch norm uses the
+        statistics of the batch and dropout is active. The state of the population, including running statistics, does
+        not change.
         """
         buffers = {name: b.clone() for name, b in self.buffers.items()}  # batch norm writes into them
 
@@ -131,50 +131,52 @@ class Population:
         return outputs.masked_fill(_over(~self.is_alive, outputs).bool().to(outputs.device), float("nan"))
 
     def step(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """One update of every living member; their losses before it, (members,), NaN for the diverged.
+        """Update all members that have not diverged; return the losses before the update, (members,), NaN if diverged.
 
         Args:
-            inputs, targets: one batch, seen by all members.
+            inputs, targets: one batch, used for all members.
         """
         with self._arena.step():
             losses = self._member_losses(inputs, targets)
-            # Members share no parameter: the gradient of the sum is each member's own gradient.
+            # Members share no parameters, so the gradient of the sum contains the gradient of each member.
             trained = [self.parameters[name] for name in self.velocity]
-            found = torch.autograd.grad(losses.sum(), trained, allow_unused=True)
-            gradients = {name: g for name, g in zip(self.velocity, found, strict=True) if g is not None}
+            computed = torch.autograd.grad(losses.sum(), trained, allow_unused=True)
+            gradients = {name: g for name, g in zip(self.velocity, computed, strict=True) if g is not None}
             losses = losses.detach()
             with torch.no_grad():
                 self._mask_diverged(losses, gradients)
                 self._update(gradients)
         self.steps += 1
-        return self._marked(losses)
+        return self._mask_losses(losses)
 
     def model(self, member: int) -> nn.Module:
-        """A copy of one member as an ordinary module."""
+        """Return a copy of one member as an ordinary module."""
         state = {**self.parameters, **self.buffers}
         return _with_tensors(self._template, {name: t[member].detach().clone() for name, t in state.items()})
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that changes in training but `epoch`, as flat named tensors: what a checkpoint keeps.
+        """Return the training state except `epoch` as named tensors, for a checkpoint.
 
-        They are the population's own memory: copy or save them before the next step.
+        They share memory with the population: copy or save them before the next step.
         """
         kinds = {"parameters": self.parameters, "buffers": self.buffers, "velocity": self.velocity}
         named = {f"{kind}/{name}": t.detach() for kind, tensors in kinds.items() for name, t in tensors.items()}
         return {**named, "diverged_at": self.diverged_at, "steps": torch.tensor(self.steps)}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up the state that `tensors()` gave; once `epoch` is set too, training goes on bit for bit.
+        """Restore the state returned by `tensors()`. After `epoch` is set as well, training continues bit for bit.
 
         Raises:
-            CheckpointError: if a tensor is missing, unknown, or of another shape or type; nothing is changed then.
+            CheckpointError: if a tensor is missing or unknown, or has another shape or dtype. Nothing is changed then.
         """
         own = self.tensors()
-        wrong = sorted(set(own) ^ set(tensors)) or sorted(
+        mismatched = sorted(set(own) ^ set(tensors)) or sorted(
             name for name, t in own.items() if (t.shape, t.dtype) != (tensors[name].shape, tensors[name].dtype)
         )
-        if wrong:
-            raise CheckpointError(f"the checkpoint is of another population: {', '.join(wrong[:5])} do not fit.")
+        if mismatched:
+            raise CheckpointError(
+                f"the checkpoint belongs to another population: {', '.join(mismatched[:5])} do not match."
+            )
         with torch.no_grad():
             for name, tensor in own.items():
                 tensor.copy_(tensors[name])
@@ -188,18 +190,19 @@ class Population:
         return result
 
     def _mask_diverged(self, losses: Tensor, gradients: Mapping[str, Tensor]) -> None:
-        """Take members whose loss is no longer finite out of the race: all their numbers become 0, and weights stay so.
+        """Mark members whose loss is not finite, and set all their tensors to 0; they are not updated any more.
 
-        A net of zeros has a finite loss, so that nothing needs a mask in the steps that follow.
+        A net of zeros has a finite loss, so later steps need no mask.
         """
-        lost = ~torch.isfinite(losses).cpu() & self.is_alive
-        if lost.any():
-            self.diverged_at[lost] = self.steps
+        diverged = ~torch.isfinite(losses).cpu() & self.is_alive
+        if diverged.any():
+            self.diverged_at[diverged] = self.steps
             for tensors in (self.parameters, self.velocity, gradients, self.buffers):
                 for tensor in tensors.values():
-                    tensor[lost.to(tensor.device)] = 0
+                    tensor[diverged.to(tensor.device)] = 0
 
-    def _marked(self, losses: Tensor) -> Tensor:
+    def _mask_losses(self, losses: Tensor) -> Tensor:
+        """Replace the losses of diverged members by NaN."""
         return losses.masked_fill(~self.is_alive.to(losses.device), float("nan"))
 
     def _update(self, gradients: dict[str, Tensor]) -> None:
@@ -219,12 +222,12 @@ class Population:
 
 
 def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers, saved or not; tied ones once, under the name that stack_module_state gives them."""
+    """Return parameters and buffers, persistent or not; tied ones once, named as by stack_module_state."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 def _with_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """A copy of `model` that holds these tensors; what was tied stays tied, which `.to("meta")` would undo."""
+    """Return a copy of `model` with the given tensors. Unlike `.to("meta")`, it keeps tied parameters tied."""
     memo: dict[int, Any] = {}
     for name, own in _tensors_of(model).items():
         is_parameter = isinstance(own, nn.Parameter)
@@ -233,23 +236,25 @@ def _with_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
 
 
 def _over(values: Tensor, like: Tensor) -> Tensor:
-    """(members,) shaped so that it broadcasts over a parameter of theirs."""
+    """Reshape values of shape (members,) so that they broadcast over a parameter with a members axis."""
     return values.to(like.dtype).view(-1, *[1] * (like.dim() - 1))
 
 
 def _column(rules: Sequence[SGD], field: str, device: torch.device) -> Tensor:
+    """Return one field of all rules, float64, (members,)."""
     return torch.tensor([getattr(rule, field) for rule in rules], dtype=torch.float64, device=device)
 
 
 def _check_members(models: Sequence[nn.Module], rules: Sequence[SGD]) -> None:
     if not models or len(models) != len(rules):
         raise ConfigError(
-            f"a population needs one rule per model and at least one: got {len(models)} models, {len(rules)} rules."
+            f"a population needs at least one model, and one rule per model, got {len(models)} models, "
+            f"{len(rules)} rules."
         )
 
     def architecture(model: nn.Module) -> Any:
         shapes = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
-        trained = {name: p.requires_grad for name, p in model.named_parameters()}  # tied ones once
+        trained = {name: p.requires_grad for name, p in model.named_parameters()}  # tied parameters once
         return (shapes, trained), [(name, type(module), _settings(module)) for name, module in model.named_modules()]
 
     first = architecture(models[0])
@@ -257,25 +262,25 @@ def _check_members(models: Sequence[nn.Module], rules: Sequence[SGD]) -> None:
         if architecture(model) != first:
             raise ConfigError(
                 f"all members must share one architecture: model {index} differs from model 0. "
-                "Put nets of another depth, width or activation into a population of their own; a callable activation "
-                "must be the same function object in all members, and so must what is frozen or tied."
+                "Use a separate population for nets of another depth, width or activation. A callable activation must "
+                "be the same function object in all members, and the same parameters must be frozen or tied."
             )
     if not any(p.requires_grad for p in models[0].parameters()):
         raise ConfigError("a population needs parameters to train: the models have none with requires_grad=True.")
     for name, module in models[0].named_modules():
         if isinstance(module, Residual) and module.training and module.drop > 0:
             raise ConfigError(
-                f"the Residual at {name or 'the top'!r} leaves its branch out by a coin (drop={module.drop}), and "
-                "members that run together cannot each skip it. Train such nets one by one with train()."
+                f"the Residual at {name or 'the top'!r} skips its branch at random (drop={module.drop}), which members "
+                "that run together cannot do separately. Train such nets one by one with train()."
             )
         if isinstance(module, RandomSubset) and module.training:
             raise ConfigError(
-                f"the RandomSubset at {name or 'the top'!r} draws which of its branches take part, and members that "
-                "run together cannot each draw their own. Train such nets one by one with train()."
+                f"the RandomSubset at {name or 'the top'!r} uses a random subset of its branches, which members that "
+                "run together cannot draw separately. Train such nets one by one with train()."
             )
 
 
 def _settings(module: nn.Module) -> dict[str, Any]:
-    """The values and functions a module computes with: one template stands for all members, so they must agree."""
+    """Return the attributes a module computes with. They must be equal, since one template computes all members."""
     plain = (bool, int, float, str, tuple)
     return {n: v for n, v in vars(module).items() if (isinstance(v, plain) or callable(v)) and n not in _MAY_DIFFER}

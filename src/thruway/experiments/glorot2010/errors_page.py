@@ -22,8 +22,8 @@ from thruway.experiments.glorot2010.streams import data_in_words
 from thruway.experiments.machinery import Rows, Study, StudyPage, judge, only
 from thruway.experiments.machinery.page import differences
 from thruway.figures import run_curves
-from thruway.figures.look import BLOCK_LOOKS, GREY, OTHER_LOOKS, label
 from thruway.figures.panels import axes_of, empty_figure, fit_legend, legend_key, small_multiples
+from thruway.figures.theme import BLOCK_STYLES, GREY, OTHER_STYLES, label
 from thruway.report import ClaimVerdict, Section
 from thruway.runs import RunReader
 
@@ -158,9 +158,9 @@ def final_curves(reader: RunReader, config: Config) -> dict[str, Curve]:
 
 # An activation has a colour, an initialization a dash and a marker.
 _COLOURS = {
-    "tanh": BLOCK_LOOKS["plain"].color,
-    "softsign": BLOCK_LOOKS["highway"].color,
-    "sigmoid": OTHER_LOOKS[0].color,
+    "tanh": BLOCK_STYLES["plain"].color,
+    "softsign": BLOCK_STYLES["highway"].color,
+    "sigmoid": OTHER_STYLES[0].color,
 }
 _STANDARD, _NORMALIZED, _PRETRAINED = ("dash", "circle-open"), ("solid", "circle"), ("dot", "diamond")
 

@@ -1,4 +1,4 @@
-"""Image i of Shapeset is image i, its random numbers are random, and what it cannot draw it refuses."""
+"""Reproducibility of Shapeset images, quality of the random numbers, and errors."""
 
 import hashlib
 import itertools
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from thruway.data import SHAPESET_STARTS, Shapeset, load, shape_classes
-from thruway.data.shapes_chance import below, image_keys, units
+from thruway.data.shapeset_random import image_keys, random_integers, random_uniform
 from thruway.errors import ConfigError
 
 MANY = 10_000
@@ -19,13 +19,13 @@ def drawn():
     return Shapeset().images(0, MANY)
 
 
-# --- image i is image i
+# --- reproducibility
 
 
-def test_an_image_does_not_hang_on_its_batch(drawn):
+def test_an_image_does_not_depend_on_its_batch(drawn):
     shapes = Shapeset()
     images, labels = drawn
-    edge = 4096  # images are drawn so many at once
+    edge = 4096  # number of images drawn at once
     for start, count in ((0, 1), (7, 10), (edge - 1, 2), (edge - 50, 100), (MANY - 1, 1)):
         some, of_some = shapes.images(start, count)
         assert torch.equal(some, images[start : start + count])
@@ -37,8 +37,8 @@ def test_an_image_does_not_hang_on_its_batch(drawn):
     assert shapes.images(5, 0)[0].shape == (0, 1, 32, 32)
 
 
-def test_the_images_of_every_machine():
-    """The digest of the first and of some late images; it changes only if the data set does."""
+def test_the_images_are_the_same_on_every_machine():
+    """The digest of the first and of some late images. A change means that the data set has changed."""
     shapes = Shapeset()
     digest = hashlib.sha256()
     for start in (0, 10**15):
@@ -49,8 +49,8 @@ def test_the_images_of_every_machine():
     assert digest.hexdigest() == "830be9addacfd4bdb74b87975f67dd9525b969680b9633074a8e868e371549d5"
 
 
-def test_the_table_of_sines_is_far_from_where_it_rounds_otherwise():
-    """Libraries disagree on a sine by some 1e-16; a table in steps of 2**-32 is the same from all of them."""
+def test_the_table_of_sines_is_far_from_rounding_boundaries():
+    """Math libraries differ by about 1e-16; rounded to 2**-32, their tables are the same."""
     turns = [turn / 255 for turn in range(255)]
     turns += [(k + 0.5) / corners + 0.25 for corners in (3, 4, 20) for k in range(corners)]
     angles = [2 * math.pi * turn for turn in turns]
@@ -66,7 +66,7 @@ def test_seeds_and_images_differ(drawn):
     assert not any(torch.equal(a, b) for a, b in zip(images, other, strict=False))
 
 
-def test_nothing_global_matters_or_changes(drawn):
+def test_global_state_is_neither_used_nor_changed(drawn):
     state = torch.get_rng_state()
     torch.set_default_dtype(torch.float64)
     try:
@@ -80,8 +80,8 @@ def test_nothing_global_matters_or_changes(drawn):
 
 
 @pytest.mark.parametrize("samples", [1, 2])
-def test_everything_is_made_on_the_device_that_draws(samples):
-    """A tensor made without saying where would land on the default device, here one that holds no numbers."""
+def test_all_tensors_are_created_on_the_drawing_device(samples):
+    """A tensor created without a device would be on the default device, here meta, which holds no values."""
     shapes = Shapeset(samples=samples)
     images, labels = shapes.images(0, 300)
     part = shapes.part("train", 300)
@@ -108,15 +108,17 @@ def test_a_gpu_draws_the_same_bits(samples):
 
 
 def test_the_numbers_are_those_of_splitmix64():
-    """The first outputs of the published generator from state 1234567; ours are their upper halves."""
+    """The first outputs of the published generator from state 1234567; ours are their upper 32 bits."""
     published = (6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431)
     keys = torch.tensor([1234567])
-    assert [round(u * 2**32) for u in units(keys, 0, 4)[:, 0].tolist()] == [number >> 32 for number in published]
+    assert [round(u * 2**32) for u in random_uniform(keys, 0, 4)[:, 0].tolist()] == [
+        number >> 32 for number in published
+    ]
 
 
 def test_neighbouring_images_and_slots_are_independent():
     n = 200_000
-    drawn = units(image_keys(0, torch.arange(n)), 0, 3)
+    drawn = random_uniform(image_keys(0, torch.arange(n)), 0, 3)
     for one, other in ((drawn[0], drawn[1]), (drawn[0], drawn[2]), (drawn[0, 1:], drawn[0, :-1])):
         # 32 x 32 cells: a chi-square with 1,023 degrees of freedom.
         cells = ((one * 32).long() * 32 + (other * 32).long()).bincount(minlength=1024).double()
@@ -125,11 +127,11 @@ def test_neighbouring_images_and_slots_are_independent():
     assert abs(drawn.mean() - 0.5) < 5 / math.sqrt(12 * 3 * n)
 
 
-def test_whole_numbers_reach_both_ends():
+def test_random_integers_include_both_ends():
     keys = image_keys(3, torch.arange(1000))
-    assert below(keys, 0, 7).unique().tolist() == list(range(7))
-    assert below(keys, 0, torch.full((1000,), 1)).unique().tolist() == [0]
-    assert torch.equal(below(keys, 4, 10), (units(keys, 4, 1)[0] * 10).floor().long())
+    assert random_integers(keys, 0, 7).unique().tolist() == list(range(7))
+    assert random_integers(keys, 0, torch.full((1000,), 1)).unique().tolist() == [0]
+    assert torch.equal(random_integers(keys, 4, 10), (random_uniform(keys, 4, 1)[0] * 10).floor().long())
 
 
 # --- as a data set
@@ -155,61 +157,61 @@ def test_no_image_is_in_two_parts():
     assert len(torch.cat(parts).flatten(1).unique(dim=0)) == 600
 
 
-# --- refusals
+# --- errors
 
 REFUSED = {
-    "size": ({"size": 3}, r"size is a whole number from 4 to 1024: got 3"),
+    "size": ({"size": 3}, r"size must be an integer from 4 to 1024, got 3"),
     "size of another type": ({"size": 32.0}, r"got 32\.0"),
-    "samples": ({"samples": 0}, r"samples is a whole number from 1 to 16: got 0"),
-    "scale too large": ({"scale": (0.2, 0.95)}, r"got 0\.2 and 0\.95\. Pictures of 32 x 32 take 0\.0625 .* to 0\.9375"),
+    "samples": ({"samples": 0}, r"samples must be an integer from 1 to 16, got 0"),
+    "scale too large": ({"scale": (0.2, 0.95)}, r"got 0\.2 and 0\.95\. Images of 32 x 32 allow 0\.0625 .* to 0\.9375"),
     "scale too small": ({"scale": (0.01, 0.5)}, r"got 0\.01 and 0\.5"),
-    "scale upside down": ({"scale": (0.5, 0.2)}, r"got 0\.5 and 0\.2"),
+    "scale reversed": ({"scale": (0.5, 0.2)}, r"got 0\.5 and 0\.2"),
     "no scale": ({"scale": (math.nan, 0.5)}, r"got nan and 0\.5"),
-    "overlap": ({"overlap": 1.0}, r"overlap .* from 0 to below 1: got 1\.0"),
-    "swap": ({"swap": 1.5}, r"swap .* from 0 to 1: got 1\.5"),
+    "overlap": ({"overlap": 1.0}, r"overlap, .* from 0 to below 1, got 1\.0"),
+    "swap": ({"swap": 1.5}, r"swap, .* from 0 to 1, got 1\.5"),
     "dark and light meet": ({"dark": (0.0, 0.6)}, r"got dark=\(0\.0, 0\.6\), light=\(0\.55, 1\.0\)"),
     "dark and light in one level": ({"dark": (0.0, 0.551), "light": (0.552, 1.0)}, r"at least 1/255 below"),
     "no classes": ({"classes": ()}, "classes is empty"),
-    "unknown letter": ({"classes": ("T", "X")}, r"1 to 6 letters of TPE, one for each object: got 'X'"),
+    "unknown letter": ({"classes": ("T", "X")}, r"1 to 6 letters of TPE, one per object, got 'X'"),
     "too many objects": ({"classes": ("T" * 7,)}, "1 to 6 letters"),
-    "the same twice": ({"classes": ("TP", "PT")}, "same objects twice: got TP, PT"),
+    "the same twice": ({"classes": ("TP", "PT")}, "same objects twice, got TP, PT"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_setting_that_is_not_allowed_is_refused(name):
+def test_invalid_settings_are_refused(name):
     settings, message = REFUSED[name]
     with pytest.raises(ConfigError, match=message):
         Shapeset(**settings)
 
 
-ASKED = {
-    "negative": ((-1, 5), r"start is a whole number from 0 .*: got -1"),
+INDICES = {
+    "negative": ((-1, 5), r"start must be an integer from 0 .*, got -1"),
     "no count": ((7,), r"images\(7, 100\)"),
-    "negative count": ((0, -5), r"count is a whole number .*: got -5"),
+    "negative count": ((0, -5), r"count must be an integer .*, got -5"),
     "tensor and count": ((torch.arange(3), 3), r"got count=3 as well"),
-    "floats": ((torch.zeros(3),), r"indices are int64.*got torch\.float32 of shape \(3,\)"),
+    "floats": ((torch.zeros(3),), r"indices must be .*int64.*got torch\.float32 of shape \(3,\)"),
     "negative index": ((torch.tensor([4, -2]),), r"smallest -2"),
     "two dimensions": ((torch.zeros(2, 2, dtype=torch.int64),), r"shape \(2, 2\)"),
 }
 
 
-@pytest.mark.parametrize("name", ASKED)
-def test_images_that_do_not_exist_are_refused(name):
-    arguments, message = ASKED[name]
+@pytest.mark.parametrize("name", INDICES)
+def test_invalid_indices_are_refused(name):
+    arguments, message = INDICES[name]
     with pytest.raises(ConfigError, match=message):
         Shapeset().images(*arguments)
 
 
-def test_parts_and_kinds_are_refused_by_name():
+def test_unknown_parts_and_kinds_are_refused():
     with pytest.raises(ConfigError, match=r"unknown part of Shapeset 'tset'; did you mean 'test'"):
         Shapeset().part("tset", 5)
-    with pytest.raises(ConfigError, match=r"different letters of TPE: got 'TT'"):
+    with pytest.raises(ConfigError, match=r"different letters of TPE, got 'TT'"):
         shape_classes("TT")
-    with pytest.raises(ConfigError, match=r"each from 1 to 6: got \[0\]"):
+    with pytest.raises(ConfigError, match=r"from 1 to 6, got \[0\]"):
         shape_classes("T", [0])
 
 
-def test_objects_without_room_are_refused():
-    with pytest.raises(ConfigError, match=r"scale 0\.9 to 0\.9 find no place .* at most 0 of each other .* 32 x 32"):
+def test_objects_that_cannot_be_placed_are_refused():
+    with pytest.raises(ConfigError, match=r"scale 0\.9 to 0\.9 cannot be placed .* at most 0 of each other .* 32 x 32"):
         Shapeset(classes=("EE",), scale=(0.9, 0.9), overlap=0.0).images(0, 3)

@@ -1,4 +1,4 @@
-"""Laws of every row."""
+"""Properties of every entry of the table of data sets."""
 
 import re
 
@@ -10,7 +10,7 @@ from thruway.errors import ConfigError
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_the_key_is_the_name_and_the_origin_is_told(name):
+def test_the_key_is_the_name_and_the_origin_is_stated(name):
     entry = DATASETS[name]
     assert entry.name == name
     assert re.search(r"\d{4}|user", entry.origin)
@@ -24,11 +24,11 @@ def test_there_are_two_mirrors_and_every_file_has_a_checksum(name):
     assert all(re.fullmatch(r"https?://[^ ]+/", mirror) for mirror in entry.mirrors)
     assert all(re.fullmatch("[0-9a-f]{64}", remote.sha256) and remote.size > 0 for remote in entry.remotes)
     assert all(not remote.path.startswith("/") and ".." not in remote.path for remote in entry.remotes)
-    assert not any("python" in remote.path for remote in entry.remotes)  # the pickled editions
+    assert not any("python" in remote.path for remote in entry.remotes)  # the pickled versions
 
 
 @pytest.mark.parametrize("name", IN_FILES)
-def test_what_is_downloaded_is_what_is_looked_for(name):
+def test_the_downloaded_files_are_the_files_read(name):
     """Each file of both parts comes from its own remote, or all of them from one archive."""
     entry = DATASETS[name]
     files = {f"{entry.folders[0]}/{file}" for part in (entry.train, entry.test) for file in part.files}
@@ -41,7 +41,7 @@ def test_no_two_sets_share_a_file():
     assert len(owned) == len(set(owned))
 
 
-# As published: EMNIST by Cohen et al. 2017; the others by their makers.
+# As published: EMNIST by Cohen et al. 2017, the others by their authors.
 CLASSES = {
     "digits": 10,
     "mnist": 10,
@@ -50,7 +50,7 @@ CLASSES = {
     "emnist-byclass": 62,
     "emnist-bymerge": 47,
     "emnist-balanced": 47,
-    "emnist-letters": 27,  # 26, and the label 0 that no image has
+    "emnist-letters": 27,  # 26, and the unused label 0
     "emnist-digits": 10,
     "emnist-mnist": 10,
     "cifar10": 10,
@@ -60,7 +60,7 @@ CLASSES = {
 }
 
 
-def test_the_numbers_of_classes_are_the_published_ones():
+def test_the_numbers_of_classes_are_as_published():
     assert {name: len(entry.classes) for name, entry in DATASETS.items()} == CLASSES
 
 
@@ -77,6 +77,6 @@ def test_cifar100_is_in_alphabetical_order():
 
 
 @pytest.mark.parametrize("name", ["fashion_mnist", "", None, ["cifar10"]])
-def test_an_unknown_name_lists_the_known(name):
+def test_an_unknown_name_lists_the_known_names(name):
     with pytest.raises(ConfigError, match=r"unknown data set .*fashion-mnist"):
         dataset(name)

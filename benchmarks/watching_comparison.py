@@ -1,16 +1,15 @@
-"""What `watch` adds to a step against what other tools add, at the same frequency. Writes benchmarks/rivals.md.
+"""Overhead of `watch` per step compared with other tools at the same frequency. Writes benchmarks/comparison.md.
 
-python -m venv rivals && rivals/bin/pip install torch==2.13.0
-rivals/bin/pip install -e . wandb==0.31.0 tensorboard==2.21.0 torchmortem==0.1.1 torchlens==2.36.1
-rivals/bin/python -m benchmarks.watching_rivals [tool ...]      only these; the table is then printed, not written
+python -m venv comparison && comparison/bin/pip install torch==2.13.0
+comparison/bin/pip install -e . wandb==0.31.0 tensorboard==2.21.0 torchmortem==0.1.1 torchlens==2.36.1
+comparison/bin/python -m benchmarks.watching_comparison [tool ...]     measures only these tools and prints the table
 
-A tool that is not installed is skipped, with a line saying so. Takes about half an hour on two cores.
+A tool that is not installed is skipped, with a line in the table. Takes about half an hour on two cores.
 
-Each tool meets `watch` in a process of its own, since some start threads, leave processes behind or wrap torch's
-functions. In it four twins of one net take strict turns: bare, watched, watched with its parameters and updates
-too, and with the tool. Where there is a doubt, it is decided for the tool: what it does in the background gets
-time outside the turns, no report is drawn, nothing is sent, and a tool that cannot hear functions is not asked
-to, so that it sees fewer tensors than `watch` does.
+Each tool is compared with `watch` in a separate process, since some start threads, leave processes behind or wrap
+torch's functions. In it, four copies of one net alternate: bare, watched, watched including parameters and updates, and
+with the tool. In case of doubt the choice favours the tool: its background work is not timed, no report is drawn,
+nothing is sent, and a tool that cannot observe function calls need not, so it records fewer tensors than `watch`.
 """
 
 import argparse
@@ -38,9 +37,9 @@ from benchmarks.watching import FREQUENCIES, check_alive, how_often, in_groups, 
 from benchmarks.watching_nets import CASES, Twin
 from thruway.watching import watch
 
-# A HighwayStack is one module to all of them: they see nothing of its layers, and there is nothing to compare.
+# No HighwayStack: for the other tools it is one module, whose layers they cannot observe.
 NETS = ("mlp", "resnet", "highway")
-BAR, AIM = 0.2, 0.1
+TARGET, AIM = 0.2, 0.1
 PLAIN, FULL = "outputs and gradients", "parameters and updates too"
 
 Step = Callable[[], None]
@@ -48,7 +47,7 @@ Step = Callable[[], None]
 
 @dataclass(frozen=True)
 class Watched:
-    """A twin in a tool's hands: a step of it, and what to do, untimed, until the tool's background work is done."""
+    """A net observed by a tool: its step, and a function that waits, untimed, for the tool's background work."""
 
     step: Step
     drain: Step = lambda: None
@@ -71,15 +70,15 @@ def _wandb(twin: Twin, every: int, folder: Path) -> Iterator[Watched]:
         if number % every == 0:
             run.log({"step": number})
 
-    yield Watched(step, lambda: time.sleep(0.05))  # its process takes what it was sent, on the same cores
+    yield Watched(step, lambda: time.sleep(0.05))  # its process handles the data on the same cores
     if not set(run.summary.keys()) & {f"gradients/{name}" for name, _ in twin.net.named_parameters()}:
-        raise RuntimeError("wandb has logged no gradient.")
+        raise RuntimeError("wandb has not logged any gradient.")
     run.finish()
 
 
 @contextlib.contextmanager
 def _tensorboard(twin: Twin, every: int, folder: Path) -> Iterator[Watched]:
-    """A histogram of each module's output and of the gradient with respect to it, by hooks as its users write them."""
+    """A histogram of each module's output and of its gradient, with hooks as users write them."""
     from torch.utils.tensorboard import SummaryWriter
 
     writer, number = SummaryWriter(str(folder)), 0
@@ -104,12 +103,12 @@ def _tensorboard(twin: Twin, every: int, folder: Path) -> Iterator[Watched]:
     yield Watched(step, writer.flush)
     writer.close()
     if sum(file.stat().st_size for file in folder.rglob("events*")) < 10_000:
-        raise RuntimeError("TensorBoard has written no histogram.")
+        raise RuntimeError("TensorBoard has not written any histogram.")
 
 
 @contextlib.contextmanager
 def _torchmortem(twin: Twin, every: int, folder: Path) -> Iterator[Watched]:
-    """Autopsy with every collector it comes with; its costly ones every 50 steps, as by default."""
+    """Autopsy with all its collectors; the expensive ones every 50 steps, the default."""
     from torchmortem import Autopsy
     from torchmortem.types import SamplingConfig
 
@@ -125,12 +124,12 @@ def _torchmortem(twin: Twin, every: int, folder: Path) -> Iterator[Watched]:
     autopsy.detach()
     report = autopsy.get_report()
     if report is None or not report.metadata.layer_names:
-        raise RuntimeError("torchmortem has seen no layer.")
+        raise RuntimeError("torchmortem has not recorded any layer.")
 
 
 @contextlib.contextmanager
 def _torchlens(twin: Twin, every: int, folder: Path) -> Iterator[Watched]:
-    """torchlens.trackers.watch: statistics, no histograms, of module outputs and parameter gradients, in memory."""
+    """torchlens.trackers.watch: statistics of module outputs and parameter gradients, in memory, without histograms."""
     from torchlens import trackers
     from torchlens.observability import WatchSettings
 
@@ -156,35 +155,35 @@ def _torchlens(twin: Twin, every: int, folder: Path) -> Iterator[Watched]:
     yield Watched(step)
     session.close()
     if len({point.step for point in sink.scalars}) < number // every:
-        raise RuntimeError("torchlens has not sampled every step it should.")
+        raise RuntimeError("torchlens has not recorded all steps.")
 
 
 @dataclass(frozen=True)
-class Rival:
-    """Another tool: `attach` puts it on a twin."""
+class Tool:
+    """Another tool: `attach` applies it to a net."""
 
     name: str
-    module: str  # what must be importable
+    module: str  # module that must be importable
     distribution: str
     attach: Callable[[Twin, int, Path], contextlib.AbstractContextManager[Watched]] = field(repr=False)
 
 
-RIVALS: dict[str, Rival] = {
-    "wandb": Rival('`wandb.watch(log="all")`', "wandb", "wandb", _wandb),
-    "tensorboard": Rival("TensorBoard histograms", "tensorboard", "tensorboard", _tensorboard),
-    "torchmortem": Rival("torchmortem `Autopsy`", "torchmortem", "torchmortem", _torchmortem),
-    "torchlens": Rival("torchlens `watch`", "torchlens", "torchlens", _torchlens),
+TOOLS: dict[str, Tool] = {
+    "wandb": Tool('`wandb.watch(log="all")`', "wandb", "wandb", _wandb),
+    "tensorboard": Tool("TensorBoard histograms", "tensorboard", "tensorboard", _tensorboard),
+    "torchmortem": Tool("torchmortem `Autopsy`", "torchmortem", "torchmortem", _torchmortem),
+    "torchlens": Tool("torchlens `watch`", "torchlens", "torchlens", _torchlens),
 }
 
 
-# In a process of its own
+# Measurement in a separate process
 
 
-def meet(rival: Rival, net: str, every: int, rounds: int, folder: Path) -> dict[str, list[float]]:
-    """Seconds of each step of the four twins, `rounds` times what it takes to sample once."""
+def measure(tool: Tool, net: str, every: int, rounds: int, folder: Path) -> dict[str, list[float]]:
+    """Return the seconds of each step of the four nets, for `rounds` recorded steps."""
     bare, plain, full, theirs = CASES[net].twins(4)
     with contextlib.ExitStack() as block:
-        attached = block.enter_context(rival.attach(theirs, every, folder))
+        attached = block.enter_context(tool.attach(theirs, every, folder))
         traces = [
             block.enter_context(watch(plain.net, every)),
             block.enter_context(watch(full.net, every, optimizer=full.optimizer)),
@@ -192,9 +191,9 @@ def meet(rival: Rival, net: str, every: int, rounds: int, folder: Path) -> dict[
 
         def settle() -> None:
             attached.drain()
-            bare.step()  # who comes next finds the caches as warm as the others do
+            bare.step()  # so that the next step starts with caches as warm as the others
 
-        steps = {"settle": settle, "bare": bare.step, PLAIN: plain.step, FULL: full.step, rival.name: attached.step}
+        steps = {"settle": settle, "bare": bare.step, PLAIN: plain.step, FULL: full.step, tool.name: attached.step}
         seconds = interleaved(steps, rounds * every, warm_up=max(2, every))
         for trace in traces:
             check_alive(trace, rounds)
@@ -202,13 +201,13 @@ def meet(rival: Rival, net: str, every: int, rounds: int, folder: Path) -> dict[
     return seconds
 
 
-def in_a_process(key: str, net: str, every: int, rounds: int, threads: int) -> dict[str, list[float]]:
-    """What `meet` returns there. RuntimeError with the last words of a process that failed."""
-    command = [sys.executable, "-m", "benchmarks.watching_rivals", key, "--meet", net, str(every)]
+def measure_in_process(key: str, net: str, every: int, rounds: int, threads: int) -> dict[str, list[float]]:
+    """Call `measure` in a new process. Raises RuntimeError with the last line of its error output if it fails."""
+    command = [sys.executable, "-m", "benchmarks.watching_comparison", key, "--measure", net, str(every)]
     command += ["--rounds", str(rounds), "--threads", str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError((done.stderr.strip() or "it said nothing").splitlines()[-1])
+        raise RuntimeError((done.stderr.strip() or "no error output").splitlines()[-1])
     found: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -217,53 +216,54 @@ def in_a_process(key: str, net: str, every: int, rounds: int, threads: int) -> d
 
 
 def share(ours: float, theirs: float) -> float:
-    """Of the overhead that a tool adds, the part that ours adds; both as ratios to a bare step."""
+    """Return our overhead as a fraction of that of a tool; both are given as ratios to a bare step."""
     return (ours - 1) / (theirs - 1) if theirs > 1 else float("inf")
 
 
-def row(rival: Rival, net: str, every: int, seconds: dict[str, list[float]]) -> str:
+def row(tool: Tool, net: str, every: int, seconds: dict[str, list[float]]) -> str:
     grouped = {name: in_groups(values, every) for name, values in seconds.items()}
-    found = {name: ratio(grouped[name], grouped["bare"]) for name in (PLAIN, FULL, rival.name)}
-    shares = {name: share(found[name][1], found[rival.name][1]) for name in (PLAIN, FULL)}
-    cells = [rival.name, CASES[net].what, how_often(every), spread(found[rival.name])]
+    found = {name: ratio(grouped[name], grouped["bare"]) for name in (PLAIN, FULL, tool.name)}
+    shares = {name: share(found[name][1], found[tool.name][1]) for name in (PLAIN, FULL)}
+    cells = [tool.name, CASES[net].what, how_often(every), spread(found[tool.name])]
     for name in (PLAIN, FULL):
-        cells += [spread(found[name]), f"{shares[name]:.3f}", verdict(shares[name] <= BAR)]
+        cells += [spread(found[name]), f"{shares[name]:.3f}", verdict(shares[name] <= TARGET)]
     return "| " + " | ".join(cells) + " |"
 
 
 HEAD = f"""\
 # Watching against other tools
 
-Written by `python -m benchmarks.watching_rivals`, whose head says how. Every number is a step over a bare step of
-a twin net, in turns within one process: the median, with the quartiles behind it. "Share" is what `watch` adds
-over what the tool adds; the bar is {BAR}, the aim {AIM}. `watch` takes its default quantities, first of outputs
-and their gradients, functions in the code included, then with the optimizer's parameters, gradients and updates too.
+Written by `python -m benchmarks.watching_comparison`; its docstring describes the method. A value is the ratio of the
+times of a watched and a bare step, interleaved in one process: the median, followed by the quartiles. "Share" is the
+overhead of `watch` divided by that of the tool; the target is {TARGET}, the aim {AIM}. `watch` records its default
+quantities: first of outputs and their gradients, including function calls, then also of parameters, their gradients and
+updates.
 
 {{machine}}
 
-| tool | net | sampled | with the tool | `watch` | share | | `watch`, {FULL} | share | |
+| tool | net | recorded | with the tool | `watch` | share | | `watch`, {FULL} | share | |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
 def table(keys: list[str], nets: list[str], rounds: int, threads: int) -> Iterator[str]:
     for key in keys:
-        rival = RIVALS[key]
-        if importlib.util.find_spec(rival.module) is None:
-            yield f"| {rival.name} | skipped: {rival.distribution} is not installed | | | | | | | | |"
+        tool = TOOLS[key]
+        if importlib.util.find_spec(tool.module) is None:
+            yield f"| {tool.name} | skipped: {tool.distribution} is not installed | | | | | | | | |"
             continue
         for net in nets:
             for every in FREQUENCIES:
                 try:
-                    yield row(rival, net, every, in_a_process(key, net, every, rounds, threads))
+                    yield row(tool, net, every, measure_in_process(key, net, every, rounds, threads))
                 except RuntimeError as error:
                     what = str(error).replace("|", "/")
-                    yield f"| {rival.name} | {CASES[net].what} | {how_often(every)} | failed: {what} | | | | | | |"
+                    yield f"| {tool.name} | {CASES[net].what} | {how_often(every)} | failed: {what} | | | | | | |"
 
 
 def versions() -> str:
     found = []
-    for name in ("torch", *(rival.distribution for rival in RIVALS.values())):
+    for name in ("torch", *(tool.distribution for tool in TOOLS.values())):
         with contextlib.suppress(PackageNotFoundError):
             found.append(f"{name} {version(name)}")
     return ", ".join(found)
@@ -271,29 +271,29 @@ def versions() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("tools", nargs="*", metavar="tool", help=", ".join(RIVALS))
+    parser.add_argument("tools", nargs="*", metavar="tool", help=", ".join(TOOLS))
     parser.add_argument("--nets", nargs="+", default=list(NETS), choices=NETS)
-    parser.add_argument("--rounds", type=int, default=20, help="samples of each net and frequency")
+    parser.add_argument("--rounds", type=int, default=20, help="recorded steps per net and frequency")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--meet", nargs=2, metavar=("NET", "EVERY"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if unknown := set(given.tools) - set(RIVALS):
-        parser.error(f"no such tool: {', '.join(sorted(unknown))}. Known: {', '.join(RIVALS)}.")
-    torch.set_num_threads(given.threads)
-    if given.meet:
-        warnings.filterwarnings("ignore", message="Full backward hook is firing")  # torchmortem's, at every step
+    parser.add_argument("--measure", nargs=2, metavar=("NET", "EVERY"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if unknown := set(arguments.tools) - set(TOOLS):
+        parser.error(f"no such tool: {', '.join(sorted(unknown))}. Known: {', '.join(TOOLS)}.")
+    torch.set_num_threads(arguments.threads)
+    if arguments.measure:
+        warnings.filterwarnings("ignore", message="Full backward hook is firing")  # caused by torchmortem at every step
         with tempfile.TemporaryDirectory() as folder:
-            net, every = given.meet
-            found = meet(RIVALS[given.tools[0]], net, int(every), given.rounds, Path(folder))
+            net, every = arguments.measure
+            found = measure(TOOLS[arguments.tools[0]], net, int(every), arguments.rounds, Path(folder))
         print(json.dumps(found), flush=True)
         return
     lines = []
-    for line in table(given.tools or list(RIVALS), given.nets, given.rounds, given.threads):
+    for line in table(arguments.tools or list(TOOLS), arguments.nets, arguments.rounds, arguments.threads):
         lines.append(line)
         print(line, flush=True)
-    if not given.tools:
-        machine = f"{given.threads} threads, {versions()}."
-        Path(__file__).with_name("rivals.md").write_text(HEAD.format(machine=machine) + "\n".join(lines) + "\n")
+    if not arguments.tools:
+        machine = f"{arguments.threads} threads, {versions()}."
+        Path(__file__).with_name("comparison.md").write_text(HEAD.format(machine=machine) + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What may be in a picture: the kinds of object, and the classes that a few of them make.
+"""Kinds of objects in Shapeset images, and the classes formed by combinations of them.
 
-A class is written as the letters of its objects: "TP" is a triangle and a parallelogram, whichever lies in front.
+A class is written as the letters of its objects: "TP" is a triangle and a parallelogram, in either order of depth.
 """
 
 import itertools
@@ -13,18 +13,18 @@ from thruway.errors import ConfigError
 
 __all__ = ["KINDS", "SHAPE_CLASSES", "Kind", "Scene", "class_name", "frequencies", "scenes", "shape_classes"]
 
-MOST = 6  # objects in a class
+MAX_OBJECTS = 6  # per image
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A regular polygon, from which stretching makes every object of its kind."""
+    """A regular polygon; all objects of the kind are stretched versions of it."""
 
     name: str
     corners: int
 
 
-# The parallelograms are the stretched squares; twenty corners are an ellipse to the eye (the authors' generator).
+# As in the authors' generator: a stretched square is a parallelogram, and 20 corners approximate an ellipse.
 KINDS = {
     "T": Kind("triangle", 3),
     "P": Kind("parallelogram", 4),
@@ -33,15 +33,15 @@ KINDS = {
 
 
 def shape_classes(kinds: str = "TPE", counts: Sequence[int] = (1, 2)) -> tuple[str, ...]:
-    """Every class that so many objects of these kinds can make, in the order of the labels.
+    """List all classes of the given kinds and numbers of objects, in the order of the labels.
 
     Args:
-        kinds: letters of `KINDS`.
-        counts: the numbers of objects that a picture may have.
+        kinds: letters: T (triangle), P (parallelogram), E (ellipse).
+        counts: numbers of objects per image.
     Raises:
-        ConfigError: if a letter or a number is not allowed.
+        ConfigError: if a letter or a number is invalid.
     Source:
-        The order is that of the authors' labels; beyond two objects ours, by the same rule.
+        Up to two objects, the order of the authors' labels; beyond, the same rule continued by us.
 
     >>> " ".join(shape_classes())
     'T P E TP PE TE TT PP EE'
@@ -49,23 +49,23 @@ def shape_classes(kinds: str = "TPE", counts: Sequence[int] = (1, 2)) -> tuple[s
     'TTP TPP TTT PPP'
     """
     if not kinds or len(set(kinds)) != len(kinds) or not set(kinds) <= set(KINDS):
-        raise ConfigError(f"kinds are different letters of {''.join(KINDS)}: got {kinds!r}.")
-    if not counts or not all(1 <= count <= MOST for count in counts):
-        raise ConfigError(f"counts are numbers of objects, each from 1 to {MOST}: got {list(counts)}.")
+        raise ConfigError(f"kinds must be different letters of {''.join(KINDS)}, got {kinds!r}.")
+    if not counts or not all(1 <= count <= MAX_OBJECTS for count in counts):
+        raise ConfigError(f"counts must be numbers of objects from 1 to {MAX_OBJECTS}, got {list(counts)}.")
     order = list(kinds)
 
-    def rank(found: tuple[str, ...]) -> tuple[int, int, int]:
-        return len(found), -len(set(found)), order.index(found[-1]) - order.index(found[0])
+    def sort_key(letters: tuple[str, ...]) -> tuple[int, int, int]:
+        return len(letters), -len(set(letters)), order.index(letters[-1]) - order.index(letters[0])
 
-    found = [mix for count in sorted(set(counts)) for mix in itertools.combinations_with_replacement(kinds, count)]
-    return tuple("".join(mix) for mix in sorted(found, key=rank))
+    classes = [each for count in sorted(set(counts)) for each in itertools.combinations_with_replacement(kinds, count)]
+    return tuple("".join(each) for each in sorted(classes, key=sort_key))
 
 
 SHAPE_CLASSES = shape_classes()
 
 
 def class_name(letters: str) -> str:
-    """A class in words.
+    """Return the name of a class in words.
 
     >>> class_name("T"), class_name("TE"), class_name("PPE")
     ('triangle', 'triangle + ellipse', '2 parallelograms + ellipse')
@@ -75,9 +75,9 @@ def class_name(letters: str) -> str:
 
 
 def frequencies(classes: Sequence[str]) -> tuple[Fraction, ...]:
-    """How often each class is asked for: its number of objects first, then each object's kind, all equally likely.
+    """Return the probability of each class, with uniform draws of the number of objects, then of each object's kind.
 
-    Kinds and numbers are those that occur in `classes`; what is not listed is left out of the count.
+    The kinds and numbers are those that occur in `classes`; probabilities are conditional on the listed classes.
 
     >>> [str(share) for share in frequencies(SHAPE_CLASSES)]
     ['1/6', '1/6', '1/6', '1/9', '1/9', '1/9', '1/18', '1/18', '1/18']
@@ -88,28 +88,28 @@ def frequencies(classes: Sequence[str]) -> tuple[Fraction, ...]:
 
 
 def _orders(letters: str) -> int:
-    """In how many orders the objects of a class can lie upon each other."""
+    """Return the number of distinct depth orders of the objects of a class."""
     return math.factorial(len(letters)) // math.prod(math.factorial(letters.count(one)) for one in set(letters))
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Objects in the order in which they are laid down, and how often so, as a whole number."""
+    """Objects in depth order, bottom first, with an integer weight proportional to the probability of this order."""
 
     letters: str
     weight: int
 
 
 def scenes(classes: Sequence[str]) -> tuple[Scene, ...]:
-    """Every order of every class, with whole weights whose shares are `frequencies`.
+    """Return every depth order of every class, with integer weights proportional to `frequencies`.
 
     >>> [(scene.letters, scene.weight) for scene in scenes(["T", "TP"])]
     [('T', 2), ('TP', 1), ('PT', 1)]
     """
     shares = [share / _orders(letters) for letters, share in zip(classes, frequencies(classes), strict=True)]
-    whole = math.lcm(*(share.denominator for share in shares))
+    multiplier = math.lcm(*(share.denominator for share in shares))
     return tuple(
-        Scene("".join(order), int(share * whole))
+        Scene("".join(order), int(share * multiplier))
         for letters, share in zip(classes, shares, strict=True)
         for order in dict.fromkeys(itertools.permutations(letters))
     )

@@ -1,11 +1,11 @@
-"""Every data set Thruway knows by name, in one table: `DATASETS`.
+"""The table of data sets that can be loaded by name: `DATASETS`.
 
-Sizes and SHA-256 sums are those that TensorFlow Datasets publishes for the same files (its folder
-url_checksums). Fashion-MNIST's four were checked once more against the files themselves, whose MD5
-sums are those its authors print. No mirror is trusted: what does not match is thrown away.
+File sizes and SHA-256 sums are those published by TensorFlow Datasets (folder url_checksums). The four of
+Fashion-MNIST were also checked against files whose MD5 sums match those printed by its authors. Mirrors are not
+trusted: a file that does not match is discarded.
 """
 
-from thruway.data import names
+from thruway.data import class_names
 from thruway.data.cifar import read_cifar
 from thruway.data.digits import FIRST_TEST, read_digits
 from thruway.data.entry import Entry, Part, Remote
@@ -42,7 +42,7 @@ def _emnist(split: str, train: tuple[int, ...], test: tuple[int, ...]) -> Entry:
         read_transposed_idx_pair,
         Part(files("train"), train),
         Part(files("test"), test),
-        names.EMNIST[split],
+        class_names.EMNIST[split],
         GREY,
         folders=("EMNIST/raw",),
         mirrors=(
@@ -68,7 +68,7 @@ DATASETS: dict[str, Entry] = {
             read_digits,
             Part(counts=(FIRST_TEST,)),
             Part(counts=(1797 - FIRST_TEST,)),
-            names.DIGITS,
+            class_names.DIGITS,
             (1, 8, 8),
             top=16,
         ),
@@ -79,7 +79,7 @@ DATASETS: dict[str, Entry] = {
             read_idx_pair,
             Part(_IDX_TRAIN, (60000,)),
             Part(_IDX_TEST, (10000,)),
-            names.DIGITS,
+            class_names.DIGITS,
             GREY,
             folders=("MNIST/raw",),
             mirrors=(
@@ -101,7 +101,7 @@ DATASETS: dict[str, Entry] = {
             read_idx_pair,
             Part(_IDX_TRAIN, (60000,)),
             Part(_IDX_TEST, (10000,)),
-            names.FASHION,
+            class_names.FASHION,
             GREY,
             folders=("FashionMNIST/raw", "fashion-mnist"),  # torchvision's, Debian's
             mirrors=(
@@ -125,7 +125,7 @@ DATASETS: dict[str, Entry] = {
             read_idx_pair,
             Part(_IDX_TRAIN, (60000,)),
             Part(_IDX_TEST, (10000,)),
-            names.KUZUSHIJI,
+            class_names.KUZUSHIJI,
             GREY,
             folders=("KMNIST/raw",),
             mirrors=(
@@ -143,7 +143,7 @@ DATASETS: dict[str, Entry] = {
         _emnist("byclass", (697932,), (116323,)),
         _emnist("bymerge", (697932,), (116323,)),
         _emnist("balanced", (112800,), (18800,)),
-        _emnist("letters", (124800, 88800), (20800, 14800)),  # as distributed, and as the paper counts
+        _emnist("letters", (124800, 88800), (20800, 14800)),  # as distributed, and as stated in the paper
         _emnist("digits", (240000,), (40000,)),
         _emnist("mnist", (60000,), (10000,)),
         Entry(
@@ -153,7 +153,7 @@ DATASETS: dict[str, Entry] = {
             read_cifar,
             Part(tuple(f"data_batch_{i}.bin" for i in range(1, 6)), (50000,)),
             Part(("test_batch.bin",), (10000,)),
-            names.CIFAR10,
+            class_names.CIFAR10,
             COLOUR,
             folders=("cifar-10-batches-bin",),
             mirrors=(
@@ -175,7 +175,7 @@ DATASETS: dict[str, Entry] = {
             read_cifar,
             Part(("train.bin",), (50000,)),
             Part(("test.bin",), (10000,)),
-            names.CIFAR100,
+            class_names.CIFAR100,
             COLOUR,
             folders=("cifar-100-binary",),
             mirrors=(
@@ -193,9 +193,9 @@ DATASETS: dict[str, Entry] = {
         Entry(
             "shapeset",
             "Shapeset-3x2",
-            "Glorot & Bengio 2010, sec. 2.1; drawn here, without end: see Shapeset",
+            "Glorot & Bengio 2010, sec. 2.1; generated on demand, see Shapeset",
             read_shapeset,
-            Part(counts=(100_000,)),  # as many as the paper gives its SVM
+            Part(counts=(100_000,)),  # the training set size of the paper's SVM
             Part(counts=(10_000,)),
             Shapeset().names,
             (1, 32, 32),
@@ -203,7 +203,7 @@ DATASETS: dict[str, Entry] = {
         Entry(
             "folder",
             "Image folder",
-            "the user's own: <root>/train/<class>/<image> and <root>/test/<class>/<image>",
+            "the user's images: <root>/train/<class>/<image> and <root>/test/<class>/<image>",
             read_folder,
             Part(("train",)),
             Part(("test",)),
@@ -214,10 +214,10 @@ DATASETS: dict[str, Entry] = {
 
 
 def dataset(name: str) -> Entry:
-    """The row called `name`.
+    """Return the entry called `name`.
 
     Raises:
-        ConfigError: naming the nearest known data set.
+        ConfigError: if there is none; the message suggests the closest name.
 
     >>> dataset("fashion-mnist").classes[9]
     'Ankle boot'

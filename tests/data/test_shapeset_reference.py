@@ -1,6 +1,6 @@
-"""Shapeset against a slow twin: one picture at a time, plain Python loops, a test for every point and polygon.
+"""Shapeset compared with a reference implementation: one image at a time, with plain Python loops over the points.
 
-The twin shares the order of the random numbers with the generator, and no code.
+The reference uses the random numbers in the same order as the generator, but shares no code with it.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from thruway.seeding import derive
 
 CORNERS = {"T": 3, "P": 4, "E": 20}
 CELL = 2**64
-# The generator's sines come from a table in steps of 2**-32: a corner 13 pixels from the centre may be 2e-9 off, and
+# The sines of the generator are rounded to 2**-32: a corner 13 pixels from the centre has an error of 2e-9, and
 # rounding adds 1e-14. Points this close to an edge may fall on either side of it.
 NEAR = 1e-6
 
@@ -30,7 +30,7 @@ def number(key, slot):
 
 
 def place(shapes, kind, key, order, tried):
-    """The corners of an object at the place it tries."""
+    """Return the corners of an object at one attempted position."""
     n, own, at = CORNERS[kind], 4 * (1 + 51 * order), 4 * (2 + 51 * order + tried)
     half = 255 // (2 * n)
     skew = 2 * math.pi / 255 * ((number(key, own) * (2 * half + 1) >> 32) - half)
@@ -53,7 +53,7 @@ def place(shapes, kind, key, order, tried):
 
 
 def distance(point, a, b):
-    """From a point to the segment from a to b."""
+    """Return the distance from a point to the segment from a to b."""
     along = (b[0] - a[0], b[1] - a[1])
     share = ((point[0] - a[0]) * along[0] + (point[1] - a[1]) * along[1]) / (along[0] ** 2 + along[1] ** 2)
     share = min(1, max(0, share))
@@ -61,7 +61,7 @@ def distance(point, a, b):
 
 
 def is_inside(point, polygon):
-    """By counting how often a ray to the right crosses the outline."""
+    """Count how often a ray to the right crosses the outline."""
     crossed = False
     for a, b in itertools.pairwise([*polygon, polygon[0]]):
         if (a[1] > point[1]) != (b[1] > point[1]):
@@ -70,7 +70,7 @@ def is_inside(point, polygon):
 
 
 def covered(shapes, polygon):
-    """(points inside, points too near to an edge to tell), as (row, column) of the sample grid."""
+    """Return (points inside, points too close to an edge to decide), as (row, column) of the sample grid."""
     k = shapes.samples
     inside, near = set(), set()
     for row, column in itertools.product(range(shapes.size * k), repeat=2):
@@ -82,8 +82,8 @@ def covered(shapes, polygon):
     return inside, near
 
 
-def lay(shapes, key):
-    """(objects laid down, those asked for, places tried in vain, points too near)."""
+def lay_out(shapes, key):
+    """Return (placed objects, requested objects, failed attempts, points too close to an edge)."""
     kinds = len(set("".join(shapes.classes)))
     table = []
     for letters in shapes.classes:
@@ -93,7 +93,7 @@ def lay(shapes, key):
     drawn = number(key, 0) * (sum(weight for _, weight in table) // common) >> 32
     ends = itertools.accumulate(weight // common for _, weight in table)
     order = next(letters for (letters, _), end in zip(table, ends, strict=True) if drawn < end)
-    objects, hidden, in_vain, nearby = [], {}, 0, set()
+    objects, hidden, failed, nearby = [], {}, 0, set()
     for rank, kind in enumerate(order):
         for tried in range(50):
             inside, near = covered(shapes, place(shapes, kind, key, rank, tried))
@@ -103,23 +103,23 @@ def lay(shapes, key):
                 hidden = {**more, rank: 0}
                 nearby |= near
                 break
-            in_vain += 1
+            failed += 1
         else:
             break
-    return objects, order, in_vain, nearby
+    return objects, order, failed, nearby
 
 
-def twin(shapes, index):
-    """(label, sums of levels per pixel, pixels too near to tell, objects left out, tries in vain, fresh starts)."""
+def reference(shapes, index):
+    """Return (label, sums of levels per pixel, undecided pixels, omitted objects, failed attempts, redraws)."""
     key = mixed((index * 0x9E3779B97F4A7C15 + derive(shapes.seed, "shapeset")) % CELL)
     known = ["".join(sorted(letters)) for letters in shapes.classes]
-    starts = 0
+    redraws = 0
     while True:
-        objects, order, in_vain, near = lay(shapes, key)
+        objects, order, failed, near = lay_out(shapes, key)
         seen = "".join(sorted(kind for kind, _ in objects))
         if seen in known:
             break
-        key, starts = mixed(CELL - 1 - key), starts + 1
+        key, redraws = mixed(CELL - 1 - key), redraws + 1
     is_swapped = number(key, 1) / 2**32 < shapes.swap
     ground, front = (shapes.light, shapes.dark) if is_swapped else (shapes.dark, shapes.light)
 
@@ -136,18 +136,18 @@ def twin(shapes, index):
                 grey = level(4 * (1 + 51 * rank) + 2, front)
         sums[row // k][column // k] += grey
     unclear = {(row // k, column // k) for row, column in near}
-    return known.index(seen), sums, unclear, len(order) - len(objects), in_vain, starts
+    return known.index(seen), sums, unclear, len(order) - len(objects), failed, redraws
 
 
 CASES = {
     "as published": (Shapeset(), range(16)),
-    "another seed, far on, small": (Shapeset(size=12, seed=3), range(10**12, 10**12 + 25)),
+    "another seed, high index, small": (Shapeset(size=12, seed=3), range(10**12, 10**12 + 25)),
     "averaged points": (Shapeset(size=12, samples=3), range(20)),
     "up to three objects, crowded": (
         Shapeset(size=16, classes=shape_classes("TPE", [1, 2, 3]), scale=(0.4, 0.8), overlap=0.2, seed=1),
         range(6),
     ),
-    "pairs only, some begun afresh": (
+    "pairs only, some redrawn": (
         Shapeset(size=16, classes=("PE", "PP"), scale=(0.45, 0.5), overlap=0.0, dark=(0.1, 0.2), swap=0.2),
         range(6),
     ),
@@ -155,26 +155,26 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_pixel_is_the_twins(name):
+def test_every_pixel_equals_the_reference(name):
     shapes, indices = CASES[name]
     images, labels = shapes.images(torch.tensor(indices))
-    unclear_pixels = left_out = tries = begun = 0
+    unclear_pixels = omitted = attempts = redrawn = 0
     for image, label, index in zip(images.double(), labels.tolist(), indices, strict=True):
-        expected, sums, unclear, missing, in_vain, starts = twin(shapes, index)
+        expected, sums, unclear, missing, failed, redraws = reference(shapes, index)
         assert label == expected
         for row, column in itertools.product(range(shapes.size), repeat=2):
             if (row, column) not in unclear:
                 level = math.floor(sums[row][column] / shapes.samples**2 + 0.5)
-                # float32 keeps 24 bits of numbers up to 1, and three roundings are made: 2e-7.
+                # float32 has 24 bits for numbers up to 1, and there are three roundings: 2e-7.
                 assert image[0, row, column].item() == pytest.approx(level / 127.5 - 1, abs=2e-7)
         unclear_pixels += len(unclear)
-        left_out, tries, begun = left_out + missing, tries + in_vain, begun + starts
-    # Points are a pixel apart, so a band of 2e-6 around 20 edges takes one in 1e4 pictures.
+        omitted, attempts, redrawn = omitted + missing, attempts + failed, redrawn + redraws
+    # Points are one pixel apart, so a band of 2e-6 around 20 edges contains a point in one of 1e4 images.
     assert unclear_pixels <= 1
-    assert tries > 0  # so the rejections were compared too
-    assert (left_out > 0) == (name == "up to three objects, crowded")
-    assert (begun > 0) == (name == "pairs only, some begun afresh")
+    assert attempts > 0  # so the rejections were compared too
+    assert (omitted > 0) == (name == "up to three objects, crowded")
+    assert (redrawn > 0) == (name == "pairs only, some redrawn")
 
 
-def test_the_classes_of_the_paper_are_in_the_authors_order():
+def test_the_classes_are_in_the_order_of_the_authors():
     assert SHAPE_CLASSES == ("T", "P", "E", "TP", "PE", "TE", "TT", "PP", "EE")

@@ -1,4 +1,4 @@
-"""Run folders, from the side of those who only read: also while they are written, and after a crash."""
+"""Read access to run folders, also while they are written and after a crash."""
 
 import os
 import warnings
@@ -11,48 +11,49 @@ from thruway.errors import RunError
 from thruway.runs.checkpoints import Checkpoint, checkpoint_names, load_checkpoint
 from thruway.runs.files import inside
 from thruway.runs.lease import is_held
-from thruway.runs.reading import Selection, read_series
 from thruway.runs.record import RECORD, read_record
-from thruway.runs.series import SERIES
+from thruway.runs.series_file import SERIES
+from thruway.runs.series_reader import Selection, read_series
 from thruway.runs.table import Table
 
 __all__ = ["RunReader", "RunSummary", "list_runs", "open_run", "read_runs"]
 
 
 class RunReader:
-    """A run to look at. Make one with `open_run`."""
+    """Read-only view of a run. Created by `open_run`."""
 
     def __init__(self, folder: Path, *, salvage: bool = False) -> None:
         self.folder = folder
         self._salvage = salvage
         self._was_checked = False
-        self.meta  # noqa: B018  # a folder that is no run is refused here, not at the first question
+        self.meta  # noqa: B018  # raises here, not at the first access, if the folder contains no run
 
     @property
     def meta(self) -> dict[str, Any]:
-        """run.json as it is now: config, versions, commit, hardware, seeds, command, status ..."""
+        """The current contents of run.json: config, versions, commit, hardware, seeds, command, status ..."""
         try:
             return read_record(self.folder)
         except RunError as error:
             if not self._salvage:
                 raise
-            warnings.warn(f"read without its record: {error}", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"run.json is ignored: {error}", RuntimeWarning, stacklevel=2)
             return {"name": self.folder.name, "config": {}, "status": "damaged"}
 
     @property
     def name(self) -> str:
+        """The name of the run."""
         return str(self.meta["name"])
 
     @property
     def config(self) -> dict[str, Any]:
-        """What was asked."""
+        """The config of the run."""
         return dict(self.meta["config"])
 
     @property
     def status(self) -> str:
-        """running, degraded, done, interrupted or failed.
+        """The status: running, degraded, done, interrupted or failed.
 
-        A run whose process is gone without saying how it ended reads as interrupted.
+        A run whose process died without recording a status is reported as interrupted.
         """
         return _status(self.folder, self.meta)
 
@@ -63,36 +64,38 @@ class RunReader:
         quantity: str | Collection[str] | None = None,
         steps: int | slice | Collection[int] | None = None,
     ) -> Table:
-        """The logged numbers, one per row: run, member, step, site, quantity, value (float64).
+        """Return the logged values, one per row: run, member, step, site, quantity, value (float64).
 
         Args:
-            member, site, quantity: one, several, or None for all.
-            steps: one, several, a slice such as `slice(100, None)`, or None for all.
+            member, site, quantity: one value, several values, or None for all.
+            steps: one step, several steps, a slice such as `slice(100, None)`, or None for all.
         Raises:
-            RunError: if the series is damaged, naming the damage and what can still be read. A reader
-                opened with `salvage=True` warns instead and returns what is intact.
+            RunError: if the series is damaged; the message says how much can still be read. A reader opened with
+                `salvage=True` warns instead and returns the intact values.
         """
         selection = Selection.of(member, site, quantity, steps)
         path = inside(self.folder, SERIES)
-        # A search of the whole file at the first reading is enough for one that polls.
+        # The whole file is checked only at the first call, since readers may poll.
         table, damage = read_series(path, self.name, selection, check=not self._was_checked, salvage=self._salvage)
         self._was_checked = True
         if damage:
             warnings.warn(
-                f"{path} is damaged: {'; '.join(damage[:3])}. Read is what is intact.", RuntimeWarning, stacklevel=2
+                f"{path} is damaged: {'; '.join(damage[:3])}. Only the intact values are returned.",
+                RuntimeWarning,
+                stacklevel=2,
             )
         return table
 
     def load(self, name: str) -> Checkpoint:
-        """A checkpoint; the save before it, with a warning, if it is damaged.
+        """Load a checkpoint, or with a warning the previous save if it is damaged.
 
         Raises:
-            CheckpointError: if there is no good one.
+            CheckpointError: if there is no intact one.
         """
         return load_checkpoint(self.folder, name)
 
     def checkpoints(self) -> list[str]:
-        """Names of the complete checkpoints, oldest first."""
+        """Return the names of the complete checkpoints, oldest first."""
         return checkpoint_names(self.folder)
 
     def __repr__(self) -> str:
@@ -101,7 +104,7 @@ class RunReader:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run in one line, from its run.json alone."""
+    """Summary of a run, from its run.json."""
 
     folder: Path
     name: str
@@ -113,20 +116,21 @@ class RunSummary:
 
 
 def open_run(folder: Path, *, salvage: bool = False) -> RunReader:
-    """Open a run folder for reading; never writes, never waits for the writer.
+    """Open a run folder for reading, without writing to it or waiting for its writer.
 
     Args:
-        salvage: read what is intact of a damaged run, with warnings.
+        folder: the run folder.
+        salvage: if True, read the intact parts of a damaged run, with warnings.
     Raises:
-        RunError: if it is no run folder, is damaged, or was written by a later format.
+        RunError: if `folder` is not a run folder, is damaged, or has a later format.
     """
     return RunReader(Path(folder), salvage=salvage)
 
 
 def read_runs(folders: Iterable[Path]) -> Table:
-    """The numbers of several runs in one table; the run column tells them apart.
+    """Return the values of several runs in one table.
 
-    It holds the runs' names, or the folders where two runs share a name.
+    The run column contains the names of the runs, or their folders if two runs have the same name.
 
     Raises:
         RunError: as `open_run` and `RunReader.table`.
@@ -142,7 +146,7 @@ def read_runs(folders: Iterable[Path]) -> Table:
 
 
 def list_runs(root: Path) -> list[RunSummary]:
-    """Every run under `root`, oldest first; a damaged run.json is listed as damaged.
+    """Return summaries of all runs below `root`, oldest first. Runs with a damaged run.json have the status damaged.
 
     >>> list_runs(Path("nowhere"))
     []
@@ -153,7 +157,7 @@ def list_runs(root: Path) -> list[RunSummary]:
 def _run_folders(root: Path) -> Iterator[Path]:
     for path, folders, files in os.walk(root):
         if RECORD in files:
-            folders.clear()  # a run holds no runs
+            folders.clear()  # a run folder contains no other runs
             yield Path(path)
         else:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -171,5 +175,5 @@ def _summary(folder: Path) -> RunSummary:
 
 def _status(folder: Path, meta: dict[str, Any]) -> str:
     status = str(meta["status"])
-    was_ended = meta.get("ended") is not None or status not in ("running", "degraded")
-    return status if was_ended or is_held(folder) else "interrupted"
+    has_ended = meta.get("ended") is not None or status not in ("running", "degraded")
+    return status if has_ended or is_held(folder) else "interrupted"

@@ -1,4 +1,4 @@
-"""What the classes of the known data sets are called, in the order of their labels."""
+"""Class names of the known data sets, in the order of their labels."""
 
 import string
 
@@ -10,7 +10,7 @@ FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shi
 
 KUZUSHIJI = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
 
-# In the merged splits a letter whose two cases look alike has one class, its capital's.
+# In the merged splits, letters whose two cases look alike share one class, named by the capital.
 _MERGED = tuple(string.digits + string.ascii_uppercase + "abdefghnqrt")
 
 EMNIST = {

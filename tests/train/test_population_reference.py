@@ -1,4 +1,4 @@
-"""A population is its members trained one by one: the same losses, the same weights."""
+"""Populations compared with the same nets trained one by one: equal losses and weights."""
 
 import pytest
 import torch
@@ -24,22 +24,22 @@ def together(case: Case, rules=RULES):
 
 
 def one_by_one(case: Case, rules=RULES):
-    """The plain way: unfused nets, torch's own SGD, the loop of this package."""
+    """Train unfused nets with torch's SGD and the loop of this package."""
     losses, nets = [], case.nets(len(rules), fused=False)
     for net, rule in zip(nets, rules, strict=True):
         optimizer = torch.optim.SGD(
             net.parameters(), lr=rule.lr, momentum=rule.momentum, weight_decay=rule.weight_decay, nesterov=case.nesterov
         )
-        told = train(net, epochs(), optimizer, schedule=exponential(rule.lr_decay), clip=case.clip)
-        losses.append(torch.stack([step.loss for step in told]))
+        steps = train(net, epochs(), optimizer, schedule=exponential(rule.lr_decay), clip=case.clip)
+        losses.append(torch.stack([step.loss for step in steps]))
     return torch.stack(losses, dim=1), nets
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_members_train_as_they_would_alone(case):
+def test_members_train_as_they_do_alone(case):
     losses, population = together(case)
     alone, nets = one_by_one(case)
-    # Sums in another order, 1e-16 each; twelve steps at rates below 1 amplify them less than a thousandfold.
+    # Sums in another order: 1e-16 each, amplified less than a thousandfold by twelve steps at rates below 1.
     assert_close(losses, alone, rtol=1e-12, atol=0)
     ((probe, _),) = batches(1, seed=99)
     outputs = population.outputs(probe)
@@ -50,11 +50,11 @@ def test_members_train_as_they_would_alone(case):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_member_computes_the_same_whoever_trains_beside_it(case):
+def test_a_member_does_not_depend_on_the_other_members(case):
     losses, _ = together(case)
     swapped, _ = together(case, [RULES[0], RULES[2], RULES[1]])
     assert torch.equal(losses[:, 0], swapped[:, 0])
-    assert not torch.equal(losses[:, 1], swapped[:, 1])  # its rule is another now
+    assert not torch.equal(losses[:, 1], swapped[:, 1])  # it has another rule now
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_member_computes_the_same_whoever_trains_beside_it(case):
     ids=lambda change: next(iter(change)),
 )
 def test_every_field_of_a_rule_reaches_its_member(change):
-    """Without this, the twins above could agree by ignoring it alike."""
+    """Otherwise both sides of the comparison above could ignore the field."""
     base = {"lr": 0.3, "momentum": 0.5, "weight_decay": 0.01, "lr_decay": 0.9}
     losses, _ = together(CASES[0], [SGD(**base), SGD(**base), SGD(**base)])
     changed, _ = together(CASES[0], [SGD(**base), SGD(**{**base, **change}), SGD(**base)])
@@ -71,7 +71,7 @@ def test_every_field_of_a_rule_reaches_its_member(change):
     assert (losses[-1, 1] - changed[-1, 1]).abs() > 1e-5
 
 
-def test_gate_biases_are_the_members_own():
+def test_each_member_has_its_own_gate_bias():
     population = Population(CASES[4].nets(3), RULES)
     gates = population.parameters["blocks.bias"][:, :, 4:]  # below the transform's, width 4
     assert [gates[member].unique().tolist() for member in range(3)] == [[-1.0], [-2.0], [-3.0]]
@@ -85,6 +85,6 @@ def test_clipping_bounds_the_update_of_each_member():
     moved = torch.stack(
         [(p.detach() - before[name]).flatten(1).norm(dim=1) for name, p in population.parameters.items()]
     )
-    # The clip divides by norm + 1e-6 (as torch does), so the update is a little shorter than asked, never longer.
+    # The clip divides by norm + 1e-6 (as in torch), so the update is slightly shorter than the limit, never longer.
     assert (moved.norm(dim=0) <= lr * clip * (1 + 1e-12)).all()
     assert (moved.norm(dim=0) > lr * clip * 0.999).all()
