@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from thruway.errors import ConfigError
 from thruway.watching import QUANTITIES, watch
-from thruway.watching.dead import LastActive
+from thruway.watching.quantities.dead_units import LastActive
 from thruway.watching.sites import Site
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from thruway.watching import watch
-from thruway.watching.effective_rank import LIMIT, effective_rank
-from thruway.watching.rows import Rows
+from thruway.watching.quantities.effective_rank import LIMIT, effective_rank
+from thruway.watching.quantities.rows import Rows
 
 # float64 squares lose singular values below 1e-8 of the largest: n of them add at most n·1e-8·log(1e8) to the entropy.
 ROUNDING = LIMIT * 1e-8 * 18

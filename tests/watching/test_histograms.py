@@ -12,8 +12,8 @@ from torch import nn
 from thruway.errors import ConfigError
 from thruway.figures import layer_histograms
 from thruway.watching import Quantity, Trace, watch
-from thruway.watching.histograms import BINS, edges_of, histogram, joined
-from thruway.watching.rows import Rows
+from thruway.watching.quantities.histograms import BINS, edges_of, histogram, joined
+from thruway.watching.quantities.rows import Rows
 
 
 def values(seed: int, size: int = 500) -> torch.Tensor:

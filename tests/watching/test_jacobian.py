@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from thruway.errors import ConfigError, ShapeError
 from thruway.init import initialize
 from thruway.nn import HighwayStack
-from thruway.watching.jacobian import layer_jacobian
-from thruway.watching.layer_jacobians import layer_jacobians
+from thruway.watching.quantities.jacobian import layer_jacobian
+from thruway.watching.quantities.layer_jacobians import layer_jacobians
 
 
 def generator(seed: int = 0) -> torch.Generator:

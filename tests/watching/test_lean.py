@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import thruway as tw
-from thruway.watching.script import Script
+from thruway.watching.hooks.call_table import Script
 
 
 class Highway(nn.Module):
@@ -81,7 +81,7 @@ def test_lean_hearing_gives_the_numbers_of_full_hearing(case, monkeypatch):
     model, x = CASES[case]()
     twin = copy.deepcopy(model)
     passes = []
-    monkeypatch.setattr("thruway.watching.lean.LeanListener._enter", _counted("_enter", passes))
+    monkeypatch.setattr("thruway.watching.hooks.replayed_hooks.LeanListener._enter", _counted("_enter", passes))
     lean = _watched(model, x)
     assert passes  # or this test would compare full hearing with itself
     monkeypatch.setattr(Script, "end_lesson", lambda self: None)
@@ -92,7 +92,7 @@ def test_lean_hearing_gives_the_numbers_of_full_hearing(case, monkeypatch):
 
 
 def _counted(name, passes):
-    from thruway.watching.lean import LeanListener
+    from thruway.watching.hooks.replayed_hooks import LeanListener
 
     original = getattr(LeanListener, name)
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from thruway.watching import DEFAULT, QUANTITIES, Quantity, watch
-from thruway.watching.collector import Collector, Measured
-from thruway.watching.dead import LastActive
-from thruway.watching.merging import merge
-from thruway.watching.quantities import chosen
+from thruway.watching.quantities.collector import Collector, Measured
+from thruway.watching.quantities.dead_units import LastActive
+from thruway.watching.quantities.table import chosen
 from thruway.watching.sites import Site
+from thruway.watching.trace.merging import merge
 
 OF_TENSORS = [name for name, row in QUANTITIES.items() if row.of_model is None]
 OUTPUT, PARAMETER = Site("a", "output", "", "sigmoid"), Site("b", "parameter", "")

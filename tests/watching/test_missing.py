@@ -8,8 +8,8 @@ from torch import nn
 
 from thruway.errors import ConfigError
 from thruway.watching import DEFAULT, Trace, watch
-from thruway.watching.derived import DERIVED
-from thruway.watching.following import FOLLOWING
+from thruway.watching.trace.derived import DERIVED
+from thruway.watching.trace.following import FOLLOWING
 
 
 class Block(nn.Module):

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from thruway.watching import Quantity
-from thruway.watching.collector import Collector
-from thruway.watching.moments import Moments
 from thruway.watching.operations import ENDS
-from thruway.watching.quantities import QUANTITIES, chosen
+from thruway.watching.quantities.collector import Collector
+from thruway.watching.quantities.moments import Moments
+from thruway.watching.quantities.table import QUANTITIES, chosen
 from thruway.watching.sites import Site
 
 # Float32 adds some 1e5 squares in a hundred lanes: about a thousand roundings of 6e-8 each, at worst.

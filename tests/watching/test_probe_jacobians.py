@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from thruway.errors import ConfigError
 from thruway.nn import HighwayStack
 from thruway.watching import DEFAULT, QUANTITIES, Quantity, Trace, WatchWarning, layer_jacobians, watch
-from thruway.watching.probe_jacobians import EXACT_UP_TO, EXAMPLES, probe_jacobians
+from thruway.watching.quantities.probe_jacobians import EXACT_UP_TO, EXAMPLES, probe_jacobians
 
 EVERY_TIME = dataclasses.replace(QUANTITIES["jacobian"], stride=1)
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thruway.errors import ConfigError
-from thruway.watching.collector import Collector
-from thruway.watching.dead import LastActive
-from thruway.watching.histograms import BINS
 from thruway.watching.operations import ENDS
-from thruway.watching.quantities import DEFAULT, QUANTITIES, Quantity, chosen
+from thruway.watching.quantities.collector import Collector
+from thruway.watching.quantities.dead_units import LastActive
+from thruway.watching.quantities.histograms import BINS
+from thruway.watching.quantities.table import DEFAULT, QUANTITIES, Quantity, chosen
 from thruway.watching.sites import Site
 
 Numbers = NDArray[np.float64]

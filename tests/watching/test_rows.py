@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thruway.watching.rows import Rows
+from thruway.watching.quantities.rows import Rows
 
 EPS = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
 SCALES = {

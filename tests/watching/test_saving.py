@@ -16,10 +16,10 @@ from torch import nn
 from thruway.errors import ConfigError, RunError
 from thruway.runs import Run, Table, open_run
 from thruway.watching import DEFAULT, Quantity, Trace, trace_of, watch
-from thruway.watching import saving as saving_module
-from thruway.watching.collector import Measured
+from thruway.watching.quantities.collector import Measured
 from thruway.watching.registry import Registry
 from thruway.watching.sites import KINDS, Site
+from thruway.watching.trace import saving as saving_module
 
 
 def quantity(name: str, unit: str = "") -> Quantity:

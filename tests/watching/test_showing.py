@@ -20,10 +20,10 @@ from thruway.errors import ConfigError
 from thruway.figures.scales import SEQUENTIAL
 from thruway.nn import HighwayLinear
 from thruway.watching import DEFAULT, QUANTITIES, Quantity, Site, Trace, watch
-from thruway.watching.collector import Measured
+from thruway.watching.quantities.collector import Measured
 from thruway.watching.registry import Registry
-from thruway.watching.showing import FIGURES
-from thruway.watching.thumbnail import MOST, picture
+from thruway.watching.trace.figures import FIGURES
+from thruway.watching.trace.thumbnail import MOST, picture
 
 SPAN = Quantity("span", "volts", lambda rows: rows.high - rows.low, ("output",))
 

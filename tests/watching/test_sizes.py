@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thruway.watching import QUANTITIES, Quantity, Rows, Trace, WatchWarning, watch
-from thruway.watching.sizes import held_to_its_size
+from thruway.watching.quantities.sizes import held_to_its_size
 
 X = torch.ones(5, 3)
 

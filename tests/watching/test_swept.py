@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from thruway.watching import watch
-from thruway.watching.collector import Collector
-from thruway.watching.moments import Moments
 from thruway.watching.operations import ENDS
-from thruway.watching.quantities import chosen
+from thruway.watching.quantities.collector import Collector
+from thruway.watching.quantities.moments import Moments
+from thruway.watching.quantities.native_library import native_sweep
+from thruway.watching.quantities.native_moments import Swept
+from thruway.watching.quantities.table import chosen
 from thruway.watching.sites import Site
-from thruway.watching.sweep import native_sweep
-from thruway.watching.swept import Swept
 
 pytestmark = pytest.mark.skipif(native_sweep() is None, reason="no C compiler here")
 
@@ -201,7 +201,7 @@ def test_a_copy_does_not_write_into_the_original(again):
     assert abs(swept.drain()[1]["mean"][0]) < 1 < twin.drain()[1]["mean"][0]
 
 
-_PROBE = "from thruway.watching.sweep import native_sweep\nprint(native_sweep() is not None)"
+_PROBE = "from thruway.watching.quantities.native_library import native_sweep\nprint(native_sweep() is not None)"
 
 
 def _has_sweep(**environment):
@@ -230,7 +230,7 @@ def test_processes_that_start_together_share_one_library(tmp_path):
 
 
 def test_without_it_torch_measures_the_same(monkeypatch):
-    monkeypatch.setattr("thruway.watching.collector.native_sweep", lambda: None)
+    monkeypatch.setattr("thruway.watching.quantities.collector.native_sweep", lambda: None)
     net, x = torch.nn.Sequential(torch.nn.Linear(5, 6), torch.nn.ReLU()), _random(9, 5)
     with watch(net) as plain:
         net(x).sum().backward()

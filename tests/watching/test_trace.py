@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from thruway.errors import ConfigError
 from thruway.watching import DEFAULT, QUANTITIES, Quantity, Site, Trace, WatchWarning, watch
-from thruway.watching.collector import Measured
+from thruway.watching.quantities.collector import Measured
 from thruway.watching.registry import Registry
 
 SOMETIMES = Quantity("sometimes", "", lambda rows: rows.mean, ("output",), stride=3)

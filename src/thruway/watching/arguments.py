@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from thruway.errors import ConfigError
-from thruway.watching.quantities import Quantity
+from thruway.watching.quantities.table import Quantity
 
 __all__ = ["check_arguments", "check_probe"]
 

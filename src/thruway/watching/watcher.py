@@ -12,20 +12,20 @@ from torch.utils.hooks import RemovableHandle
 
 from thruway.errors import ConfigError
 from thruway.watching.arguments import check_arguments, check_probe
-from thruway.watching.collector import Collector
-from thruway.watching.compiled import EagerSteps, refuse_compiled, refuse_inside_compiled
-from thruway.watching.dead import LastActive
-from thruway.watching.ears import Ears
-from thruway.watching.failing import WatchWarning, guarded, why_nothing, without_frames
-from thruway.watching.hooks import Hook
-from thruway.watching.parameters import ParametersWatched, read_before_update
-from thruway.watching.passes import is_training_pass
-from thruway.watching.probing import Probe
-from thruway.watching.quantities import DEFAULT, Quantity, chosen
+from thruway.watching.errors import WatchWarning, guarded, why_nothing, without_frames
+from thruway.watching.hooks.compiled import EagerSteps, refuse_compiled, refuse_inside_compiled
+from thruway.watching.hooks.hook import Hook
+from thruway.watching.hooks.loss_scaling import Scaler, Unscaling, warn_of_unknown_scale
+from thruway.watching.hooks.model_hooks import Ears
+from thruway.watching.hooks.optimizer import ParametersWatched, read_before_update
+from thruway.watching.hooks.passes import is_training_pass
+from thruway.watching.probe import Probe
+from thruway.watching.quantities.collector import Collector
+from thruway.watching.quantities.dead_units import LastActive
+from thruway.watching.quantities.sizes import held_to_its_size
+from thruway.watching.quantities.table import DEFAULT, Quantity, chosen
 from thruway.watching.registry import Registry
-from thruway.watching.scaling import Scaler, Unscaling, warn_of_unknown_scale
-from thruway.watching.sizes import held_to_its_size
-from thruway.watching.trace import SiteLog, Trace
+from thruway.watching.trace.trace import SiteLog, Trace
 from thruway.watching.wrappers import module_names, unwrapped
 
 __all__ = ["WatchWarning", "watch"]

@@ -1,0 +1,232 @@
+"""Hearing the functions that a model's own code calls: activations, adds, blends, and maps outside torch's layers."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from thruway.watching.hooks.lineage import Lineage
+from thruway.watching.operations import ACTIVATION_FUNCTIONS, ADDS, BLENDS, MAPS, PRODUCTS, activation_of_call
+from thruway.watching.roles import Role, role_of
+
+__all__ = [
+    "ACTIONS",
+    "Action",
+    "FunctionsHeard",
+    "Heard",
+    "Hearer",
+    "action_of",
+    "operands_of",
+    "weight_of",
+    "written_by",
+]
+
+
+class Heard(NamedTuple):
+    """An operation's result that no module has claimed as its output yet."""
+
+    tensor: Tensor
+    operation: str
+    activation: str | None = None
+    operands: tuple[Tensor, Tensor] | None = None  # of an add
+    branch: int | None = None  # which operand is a residual branch, found in the first pass
+    weight: Tensor | None = None  # what tells this call from others
+    module: str | None = None  # the class of the layer that claimed it
+    is_function: bool = True  # a function was heard, not just a module's output
+
+
+class Hearer(Protocol):
+    """Who is told."""
+
+    heard: Heard | None
+
+    def file_heard(self) -> None:
+        """Give what was heard last its name: something else is about to run."""
+
+    def before_write(self, tensor: Tensor) -> None:
+        """A function is about to overwrite this tensor."""
+
+    def before_add(self, a: Tensor, b: Tensor) -> None:
+        """The two will be added; one of them may be overwritten."""
+
+    def blends(self, gate: Tensor, other: Tensor) -> None:
+        """`gate` is multiplied with `other`, if it is a gate at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What to do when a function is called."""
+
+    operation: str | None  # None: its result is no site
+    activation: str | None
+    is_add: bool
+    is_blend: bool
+    is_product: bool
+    always_writes: bool
+    inplace_at: int | None  # where its `inplace` argument stands
+    is_idle: bool  # nothing to do
+    weight_at: int | None  # where its weight stands
+    role: Role  # what it does to the signal
+
+
+class FunctionsHeard(TorchFunctionMode):
+    """While entered, tells `hearer` about every function that matters; others run straight on.
+
+    With a `lineage`, which the first pass has, every operation is noted there and products and blends
+    are looked at for gates. This runs for every call the model makes, so it is written for speed.
+    """
+
+    def __init__(self, hearer: Hearer, lineage: Lineage | None) -> None:
+        super().__init__()
+        self._hearer = hearer
+        self._lineage = lineage
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        action = ACTIONS.get(func) or action_of(func)
+        if self._lineage is None and action.is_idle:
+            if not kwargs:
+                return func(*args)
+            if "out" not in kwargs:
+                return func(*args, **kwargs)
+        if not torch.is_grad_enabled():  # evaluation, or the inside of an autograd.Function
+            return func(*args, **(kwargs or {}))
+        if self._lineage is not None:
+            return self._learn(self._lineage, action, func, args, kwargs or {})
+        return self._run(action, func, args, kwargs or {})
+
+    def note(self, inputs: Any, outputs: Any) -> None:
+        """These came of those, by calls that were not heard."""
+        if self._lineage is not None:
+            self._lineage.note(_tensors(inputs), _tensors(outputs))
+
+    def _run(
+        self,
+        action: Action,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        branch: int | None = None,
+    ) -> Any:
+        hearer = self._hearer
+        if hearer.heard is not None:
+            hearer.file_heard()
+        if action.always_writes or action.inplace_at is not None or "out" in kwargs:
+            written = written_by(action, args, kwargs)
+            if written is not None:
+                hearer.before_write(written)
+        if not action.is_add:
+            result = func(*args, **kwargs)
+            if action.operation is not None and isinstance(result, Tensor):
+                weight = weight_of(action, args, kwargs)
+                activation = activation_of_call(action.activation, args, kwargs)
+                hearer.heard = Heard(result, action.operation, activation, weight=weight)
+            return result
+        operands = operands_of(args, kwargs)
+        if operands is None:
+            return func(*args, **kwargs)
+        hearer.before_add(*operands)
+        result = func(*args, **kwargs)
+        if isinstance(result, Tensor):
+            hearer.heard = Heard(result, str(action.operation), None, operands, branch)
+        return result
+
+    def _learn(
+        self, lineage: Lineage, action: Action, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        inputs = list(_tensors((args, kwargs)))
+        branch = None
+        if action.is_add and (operands := operands_of(args, kwargs)) is not None:
+            branch = lineage.branch_of(*operands)
+        if action.is_product and len(inputs) == 2:
+            self._hearer.blends(inputs[0], inputs[1])
+            self._hearer.blends(inputs[1], inputs[0])
+        elif action.is_blend and len(inputs) == 3:
+            self._hearer.blends(inputs[2], inputs[1])
+        if action.is_idle and "out" not in kwargs:
+            result = func(*args, **kwargs)
+        else:
+            result = self._run(action, func, args, kwargs, branch)
+        lineage.note(inputs, _tensors(result), role=action.role, is_product=action.is_product)
+        return result
+
+
+ACTIONS: dict[Callable[..., Any], Action] = {}  # functions met so far; torch has some thousand
+
+
+def action_of(func: Callable[..., Any]) -> Action:
+    name = getattr(func, "__name__", "")
+    activation = ACTIVATION_FUNCTIONS.get(func)
+    is_add, is_blend = func in ADDS, func in BLENDS
+    operation = activation or ("add" if is_add else "lerp" if is_blend else MAPS[func].name if func in MAPS else None)
+    if name.startswith("__"):
+        writes = name == "__setitem__" or (
+            name.startswith("__i") and name not in ("__int__", "__index__", "__invert__")
+        )
+    else:
+        writes = name.endswith("_") and name != "requires_grad_"
+    inplace_at = _inplace_position(func)
+    is_idle = operation is None and not writes and inplace_at is None
+    weight_at = MAPS[func].weight_at if func in MAPS else None
+    is_product, role = func in PRODUCTS, role_of(func)
+    action = Action(operation, activation, is_add, is_blend, is_product, writes, inplace_at, is_idle, weight_at, role)
+    ACTIONS[func] = action
+    return action
+
+
+def _inplace_position(func: Callable[..., Any]) -> int | None:
+    try:
+        names = list(inspect.signature(func).parameters)
+    except (TypeError, ValueError):
+        return None
+    return names.index("inplace") if "inplace" in names else None
+
+
+def weight_of(action: Action, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The weight a call is recognised by."""
+    if action.weight_at is None:
+        return None
+    return args[action.weight_at] if len(args) > action.weight_at else kwargs.get("weight")
+
+
+def written_by(action: Action, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """The tensor that the call overwrites."""
+    if "out" in kwargs:
+        written = kwargs["out"]
+    elif action.always_writes or (
+        action.inplace_at is not None
+        and (kwargs.get("inplace") or (len(args) > action.inplace_at and args[action.inplace_at]))
+    ):
+        written = args[0] if args else kwargs.get("input")
+    else:
+        return None
+    return written if isinstance(written, Tensor) else None
+
+
+def operands_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor] | None:
+    """The two tensors of an add that joins signals: same shape, neither a weight."""
+    pair = args[:2] if len(args) >= 2 else (*args, kwargs.get("other", kwargs.get("input")))[:2]
+    if len(pair) < 2:
+        return None
+    a, b = pair
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)) or a.shape != b.shape or a.dim() == 0:
+        return None
+    if type(a) is nn.Parameter or type(b) is nn.Parameter:  # isinstance runs Python code of Parameter's own
+        return None
+    return a, b
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)
