@@ -15,11 +15,11 @@ def _net():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"every": 0}, "every is a whole number"),
-        ({"every": True}, "every is a whole number"),
-        ({"first_step": 1.5}, "first_step is a whole number"),
-        ({"first_step": "a"}, "first_step is a whole number"),
-        ({"memory": 0}, "memory is a whole number"),
+        ({"every": 0}, "every must be an integer of at least 1"),
+        ({"every": True}, "every must be an integer of at least 1"),
+        ({"first_step": 1.5}, "first_step must be an integer of at least 0"),
+        ({"first_step": "a"}, "first_step must be an integer of at least 0"),
+        ({"memory": 0}, "memory must be an integer of at least 1"),
         ({"run": "runs/mine"}, "log_sites, got str"),
         ({"scaler": 3}, "GradScaler, got int"),
         ({"optimizer": []}, "got list"),

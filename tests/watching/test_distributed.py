@@ -176,7 +176,7 @@ def test_a_first_bad_value_that_was_let_go_is_still_the_first() -> None:
 def test_a_users_own_quantity_is_joined_by_its_own_rule() -> None:
     largest = Quantity("largest", "", lambda rows: rows.flat.amax(1), ("output",), merge="max")
     parts = [shard(slice(0, 6), quantities=[largest]), shard(slice(6, 12), quantities=[largest])]
-    with pytest.raises(ConfigError, match=r"unknown quantity 'largest'.*Pass your own ones as quantities="):
+    with pytest.raises(ConfigError, match=r"unknown quantity 'largest'.*Pass your own quantities as quantities="):
         merged(parts)
     found = merged(parts, quantities=[largest]).series("largest").values[0, 0]
     assert found == net().first(batch(0)).max().item()

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from thruway.watching import DEFAULT, QUANTITIES, Quantity, watch
+from thruway.watching.arguments import select_quantities
 from thruway.watching.quantities.collector import Collector, Measured
-from thruway.watching.quantities.dead_units import LastActive
-from thruway.watching.quantities.table import chosen
+from thruway.watching.quantities.units import LastActive
 from thruway.watching.sites import Site
 from thruway.watching.trace.merging import merge
 
@@ -23,7 +23,7 @@ EXACT = ("mean", "std", "rms", "abs_max", "zero_share", "saturation_low", "satur
 
 
 def measured(tensors: list[Tensor], site: Site = OUTPUT, names: Any = OF_TENSORS) -> list[Measured]:
-    collector = Collector(chosen(names), LastActive())
+    collector = Collector(select_quantities(names), LastActive())
     site.group = None  # that of the collector before
     for tensor in tensors:
         collector.add(site, tensor)
@@ -105,7 +105,7 @@ def test_other_rules():
 
 
 def test_sites_with_and_without_parts_keep_apart():
-    collector = Collector(chosen(["mean", "abs_max"]))
+    collector = Collector(select_quantities(["mean", "abs_max"]))
     other = Site("c", "output", "")
     OUTPUT.group = None
     for site, tensor in ((OUTPUT, torch.ones(2)), (other, torch.full((3,), 7.0)), (OUTPUT, torch.full((2,), 3.0))):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from thruway.watching import watch
-from thruway.watching.quantities.percentiles import percentile
+from thruway.watching.quantities.distributions import percentile
 from thruway.watching.quantities.rows import Rows
 
 VALUES = st.one_of(

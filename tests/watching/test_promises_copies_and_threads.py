@@ -130,7 +130,7 @@ def test_two_threads_are_no_harm(steps):
 @pytest.mark.parametrize("is_native", [True, False])
 def test_the_spread_about_a_large_offset(offset, spread, is_native, monkeypatch):
     if not is_native:
-        monkeypatch.setattr("thruway.watching.quantities.collector.native_sweep", lambda: None)
+        monkeypatch.setattr("thruway.watching.quantities.collector.native_functions", lambda: None)
     noise = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
     tensor = offset + (torch.arange(48).reshape(8, 6) % 2 if spread is None else noise * spread)
     net = nn.Sequential(nn.Identity())

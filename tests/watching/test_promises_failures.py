@@ -92,7 +92,7 @@ def test_wherever_it_fails_the_training_goes_on(kind: str) -> None:
 
 def assert_training_goes_on(breaks: Breaks, kind: Any, *, gives_optimizer: bool) -> None:
     bad = Quantity("bad", "", breaks, (kind,))
-    with pytest.warns(WatchWarning, match=r"watching ended at step \d.*training goes on") as said:
+    with pytest.warns(WatchWarning, match=r"watching stopped at step \d.*Training continues") as said:
         state, trace = train(quantities=[*DEFAULT, bad], gives_optimizer=gives_optimizer)
     assert len(said) == 1
     bare, _ = train()
@@ -117,7 +117,7 @@ class FullDisk:
 
 def test_a_full_disk_ends_the_watching_only() -> None:
     disk = FullDisk(3)
-    with pytest.warns(WatchWarning, match="watching ended at step 3: OSError: no space left"):
+    with pytest.warns(WatchWarning, match="watching stopped at step 3: OSError: no space left"):
         state, trace = train(run=disk, gives_optimizer=False)
     bare, _ = train()
     assert all(map(torch.equal, state, bare))
@@ -126,7 +126,7 @@ def test_a_full_disk_ends_the_watching_only() -> None:
 
 
 def test_a_schedule_that_fails_ends_the_watching_only() -> None:
-    with pytest.warns(WatchWarning, match="watching ended at step 2: ZeroDivisionError"):
+    with pytest.warns(WatchWarning, match="watching stopped at step 2: ZeroDivisionError"):
         state, trace = train(every=lambda step: 1 // (2 - step) >= 0, gives_optimizer=True)
     bare, _ = train()
     assert all(map(torch.equal, state, bare))
@@ -136,7 +136,8 @@ def test_a_schedule_that_fails_ends_the_watching_only() -> None:
 
 def test_a_probe_that_does_not_fit_ends_the_watching_only() -> None:
     with pytest.warns(
-        WatchWarning, match="watching ended at step 0: ConfigError: the probe did not go through .*mat1 and mat2"
+        WatchWarning,
+        match="watching stopped at step 0: ConfigError: Net cannot be called with the probe .*mat1 and mat2",
     ):
         state, trace = train(probe=torch.ones(2, 5), gives_optimizer=False)
     bare, _ = train()

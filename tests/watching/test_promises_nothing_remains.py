@@ -221,15 +221,17 @@ def test_hooks_on_modules_exist_on_sampled_steps_only(gives_optimizer: bool) -> 
             assert len(seen[step]) > len(counting)
 
 
-def test_nothing_seen_is_said() -> None:
+def test_nothing_recorded_is_a_warning() -> None:
     with (
-        pytest.warns(WatchWarning, match=r"nothing was watched: Net has no sampled step; it was not called"),
+        pytest.warns(
+            WatchWarning, match=r"nothing was recorded: no training step of Net was completed: it was not called"
+        ),
         watch(Net()),
     ):
         pass
     net = Net()
     optimizer = torch.optim.SGD(net.parameters(), 0.01)
-    with pytest.warns(WatchWarning, match="no step of its optimizer ended"), watch(net, optimizer=optimizer):
+    with pytest.warns(WatchWarning, match=r"optimizer\.step\(\) was not called"), watch(net, optimizer=optimizer):
         net(X).sum().backward()
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from thruway.nn import HighwayStack
 from thruway.watching import Trace, watch
-from thruway.watching.trace.trace import BadValue
+from thruway.watching.trace.steps import BadValue
 
 LAYERS, STEPS, BATCH, WIDTH = 4, 6, 5, 3
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from thruway.errors import ConfigError
 from thruway.watching import DEFAULT, QUANTITIES, Quantity, Site, Trace, WatchWarning, watch
 from thruway.watching.quantities.collector import Measured
-from thruway.watching.registry import Registry
+from thruway.watching.sites import Registry
 
 SOMETIMES = Quantity("sometimes", "", lambda rows: rows.mean, ("output",), stride=3)
 
@@ -46,7 +46,7 @@ def test_a_trace_says_in_three_lines_how_things_stand() -> None:
 
 
 def test_a_trace_that_has_seen_nothing_says_so() -> None:
-    assert repr(Trace("Net", Registry(), None, 0)) == "Trace of Net: nothing seen yet"
+    assert repr(Trace("Net", Registry(), None, 0)) == "Trace of Net: nothing recorded yet"
 
 
 def test_the_first_bad_value_comes_before_all_else() -> None:
@@ -67,8 +67,8 @@ def test_the_first_bad_value_comes_before_all_else() -> None:
 
 def test_gates_are_not_called_saturated() -> None:
     registry = Registry()
-    gate = registry._enter(Site("gate", "output", "sigmoid", "sigmoid", is_gate=True))
-    less, unit = (registry._enter(Site(name, "output", "sigmoid", "sigmoid")) for name in ("less", "unit"))
+    gate = registry.add(Site("gate", "output", "sigmoid", "sigmoid", is_gate=True))
+    less, unit = (registry.add(Site(name, "output", "sigmoid", "sigmoid")) for name in ("less", "unit"))
     trace = Trace("Net", registry, None, 1 << 20)
     trace.add(0, [Measured(QUANTITIES["saturation_low"], (gate, less, unit), 1, np.array([1.0, 0.125, 0.25]))])
     assert repr(trace).splitlines()[1:] == ["  most saturated: unit (sigmoid), 25% of its values"]
@@ -93,7 +93,7 @@ def test_an_early_end_and_what_was_let_go_are_said() -> None:
         trace = train()
     assert repr(trace).splitlines()[1:] == [
         "  every 2nd sampled step is kept, to save memory",
-        "  watching ended early: ValueError: no more",
+        "  watching stopped early: ValueError: no more",
     ]
     assert "NaN and infinity not counted" in repr(trace)
 
@@ -122,7 +122,7 @@ def test_the_latest_of_a_series_are_its_last_columns() -> None:
 
 def test_sites_that_come_and_go_have_gaps() -> None:
     registry = Registry()
-    a, b = (registry._enter(Site(name, "output", "Linear")) for name in "ab")
+    a, b = (registry.add(Site(name, "output", "Linear")) for name in "ab")
     trace = Trace("Net", registry, None, 1 << 20)
     for step, sites in enumerate([(a,), (b, a), (b,)]):
         trace.add(step, [Measured(QUANTITIES["mean"], sites, 1, np.array([10.0 * step + s.order for s in sites]))])

@@ -1,28 +1,28 @@
-"""Mistakes made while watching: told to the user, kept from the training."""
+"""The warning of `watch`, and the handling of errors raised while watching, which never reach the training loop."""
 
 import functools
 import traceback
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["WatchWarning", "guarded", "why_nothing", "without_frames"]
+__all__ = ["WatchWarning", "catching", "nothing_recorded", "without_frames"]
 
 
 class WatchWarning(UserWarning):
-    """Watching ended early, or saw less than was asked for. Training is not affected."""
+    """Watching stopped early, or recorded less than was requested. Training is not affected."""
 
 
 def without_frames(error: Exception) -> Exception:
-    """The error with its traceback as a note: the traceback itself would keep the tensors of every frame alive."""
+    """Replace the traceback of an error by a note: a traceback would keep the tensors of every frame alive."""
     error.add_note("".join(traceback.format_exception(error)))
     error.__context__ = error.__cause__ = None
     return error.with_traceback(None)
 
 
-def guarded(
+def catching(
     callback: Callable[..., None], fail: Callable[[Exception], None], has_failed: Callable[[], bool]
 ) -> Callable[..., None]:
-    """`callback`, whose errors go to `fail` and never reach the training; it does nothing once that has happened."""
+    """Return `callback` with its exceptions passed to `fail` instead of raised; after a failure it does nothing."""
 
     @functools.wraps(callback)
     def call(*arguments: Any, **keywords: Any) -> None:
@@ -36,17 +36,21 @@ def guarded(
     return call
 
 
-def why_nothing(model: str, steps: range, sampled: int, has_optimizer: bool) -> str:
-    """Why a watched block has nothing to show: of `steps` that came through, `sampled` were listened to."""
+def nothing_recorded(model: str, steps: range, sampled: int, has_optimizer: bool) -> str:
+    """Return the reason why nothing was recorded although `steps` were completed and `sampled` of them sampled."""
     if not steps:
-        how = "no step of its optimizer ended" if has_optimizer else "it was not called"
+        cause = (
+            "optimizer.step() was not called inside the with block"
+            if has_optimizer
+            else "it was not called with gradients enabled inside the with block"
+        )
         return (
-            f"{model} has no sampled step; {how} with gradients enabled inside the block. Watch the module that your "
-            "loop calls, or pass optimizer=."
+            f"no training step of {model} was completed: {cause}. Watch the module that your training loop calls, or "
+            "pass optimizer=."
         )
     if not sampled:
         return (
-            f"every= chose none of the {len(steps):,} steps from {steps.start}. Pass a number, or a function of the "
-            "step that is true for some."
+            f"every= selected none of the {len(steps):,} steps from {steps.start} on. Pass a number, or a function of "
+            "the step that returns True for some steps."
         )
-    return f"no layer of {model} gave a dense tensor of real numbers, and other things are not measured."
+    return f"no layer of {model} returned a dense floating-point tensor, and nothing else is measured."

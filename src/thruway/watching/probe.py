@@ -1,4 +1,4 @@
-"""A fixed batch seen by the model as it is now: evaluation mode, nothing left behind."""
+"""The probe: a fixed batch that the model evaluates at every sampled step, without an effect on the training."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -8,28 +8,26 @@ import torch
 from torch import nn
 
 from thruway.errors import ConfigError
-from thruway.watching.evaluation import as_it_is, call
-from thruway.watching.hooks.model_hooks import Ears
+from thruway.watching.hooks.model_hooks import ModelHooks
+from thruway.watching.modules import call_model, evaluation_mode, plain_name
 from thruway.watching.operations import ACTIVATION_MODULES
 from thruway.watching.quantities.collector import Collector, Measured
-from thruway.watching.quantities.dead_units import LastActive
 from thruway.watching.quantities.table import Quantity
-from thruway.watching.registry import Registry
-from thruway.watching.sites import Site
+from thruway.watching.quantities.units import LastActive
+from thruway.watching.sites import Registry, Site
 from thruway.watching.trace.trace import Trace
-from thruway.watching.wrappers import plain_name
 
 __all__ = ["Probe"]
 
 
 class Probe:
-    """Shows `inputs` to the model and writes what every layer answers into `trace`.
+    """Runs the model on `inputs` and records its activations in `trace`.
 
     Args:
         names: the path of every module.
-        quantities: what to measure; those `of_model` take the model and the inputs themselves.
+        quantities: the quantities to measure; those with `of_model` are computed from the model and the inputs.
         memory: bytes of numbers that the trace keeps.
-        fail: told of a mistake made while listening.
+        fail: called with an error raised while capturing.
     """
 
     def __init__(
@@ -45,49 +43,52 @@ class Probe:
         self._inputs = inputs
         self._registry = Registry()
         self._collector = Collector([q for q in quantities if q.of_model is None], LastActive())
-        self._listener = Ears(names, self._registry, self._collector, fail, taps_gradients=False)
+        self._hooks = ModelHooks(names, self._registry, self._collector, fail, captures_gradients=False)
         self._of_model = [q for q in quantities if q.of_model is not None]
         self._runs = 0
-        self._seen_before: int | None = None
+        self._latest_step: int | None = None
         self.trace = Trace(type(model).__name__, self._registry, None, memory)
 
     def run(self, step: int) -> None:
-        """Take the model's answer before `step`; the last may be of a step that never comes: how training left it."""
-        if step == self._seen_before:  # the step was begun and did not come through: nothing has changed
+        """Record the activations before `step`.
+
+        The last run may be for a step that never comes; it shows the model after training.
+        """
+        if step == self._latest_step:  # the step was begun before and not completed, so the model has not changed
             return
-        self._seen_before = step
-        self._listener.attach()
+        self._latest_step = step
+        self._hooks.attach()
         try:
-            with as_it_is(self._model), torch.enable_grad():
-                self._show()
+            with evaluation_mode(self._model), torch.enable_grad():
+                self._call()
         finally:
-            self._listener.detach()
+            self._hooks.detach()
         measured = self._collector.finish()
-        self.trace.add(step, [*measured, *self._take_of_model()])
+        self.trace.add(step, [*measured, *self._measure_model()])
         self._runs += 1
 
-    def _show(self) -> None:
+    def _call(self) -> None:
         try:
-            call(self._model, self._inputs)
+            call_model(self._model, self._inputs)
         except Exception as error:
             raise ConfigError(
-                f"the probe did not go through {type(self._model).__name__} ({type(error).__name__}: "
-                f"{str(error).rstrip('.')}). Pass as probe= what the model is called with: a tensor, a tuple of "
-                "arguments, or a dict of keywords."
+                f"{type(self._model).__name__} cannot be called with the probe ({type(error).__name__}: "
+                f"{str(error).rstrip('.')}). Pass the model's input as probe=: a tensor, a tuple of arguments, or a "
+                "dict of keyword arguments."
             ) from error
 
-    def deafen(self) -> None:
-        """Hear nothing more and hold no activation, though hooks may still be there."""
-        self._listener.deafen()
-        self._collector.forget()
+    def stop(self) -> None:
+        """Capture nothing more and release the activations; hooks may remain until the step ends."""
+        self._hooks.pause()
+        self._collector.release()
 
-    def forget(self) -> None:
-        """Hold no tensor, not even the inputs."""
-        self._listener.detach()
-        self._collector.forget()
+    def clear(self) -> None:
+        """Remove all hooks and release all tensors, including the inputs."""
+        self._hooks.detach()
+        self._collector.release()
         self._inputs = None
 
-    def _take_of_model(self) -> Iterator[Measured]:
+    def _measure_model(self) -> Iterator[Measured]:
         for quantity in self._of_model:
             if quantity.of_model is not None and self._runs % quantity.stride == 0:
                 numbers = quantity.of_model(self._model, self._inputs)
@@ -96,6 +97,6 @@ class Probe:
                 yield Measured(quantity, sites, 1, np.array([*numbers.values()], dtype=np.float64))
 
     def _site_of(self, path: str, kind: type[nn.Module]) -> Site:
-        """A module's output, which is no site yet if it is another one's in another shape."""
+        """Return the site of a module's output; a new one if the output was captured as another module's, reshaped."""
         name = plain_name(path) or "output"
         return self._registry.output(name, kind.__name__, ACTIVATION_MODULES.get(kind), torch.empty(1, 1))[0]

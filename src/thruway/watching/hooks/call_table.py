@@ -1,8 +1,10 @@
-"""What a model does in every pass, learnt once, so that later passes need hardly a hook.
+"""Table of the function calls in a model's forward pass and the sites of their results.
 
-A function that holds weights is recognised by its weight; every other one by the site before it and its own name.
-Weights tie the sequence down: where a model skips a layer, the next weight tells where it is. A model whose
-passes cannot be told apart like that (a layer called twice, say) has no script, and keeps its hooks.
+It is recorded in full passes. Replayed passes look their calls up in it and need hardly a module hook.
+
+A call with a weight is identified by its weight, every other call by the site before it and the name of the function.
+The weights keep the sequence in step: where a model skips a layer, the next weight shows the position. A model whose
+calls cannot be told apart in this way, such as one that calls a layer twice, keeps its full hooks.
 """
 
 from typing import NamedTuple
@@ -11,58 +13,58 @@ from torch import Tensor, nn
 
 from thruway.watching.sites import Site
 
-__all__ = ["Line", "Script"]
+__all__ = ["CallSites", "CallTable"]
 
-Key = tuple[int | Site | None, str | None]
+CallKey = tuple[int | Site | None, str | None]
 
-# So many surprises, and the model is not one that follows a script.
-_PATIENCE = 3
+# After so many unknown calls the model is taken to differ from pass to pass.
+_MAX_MISSES = 3
 
 
-class Line(NamedTuple):
-    """What is known of one function's result."""
+class CallSites(NamedTuple):
+    """The sites of a call's result and of the gradient with respect to it."""
 
     site: Site
     gradient: Site
-    operands: tuple[tuple[int, Site, Site], ...] = ()  # operands of a residual add that are sites of their own
+    operands: tuple[tuple[int, Site, Site], ...] = ()  # operands of a residual add that have sites of their own
 
 
-class Script:
-    """The lines of one pass by what announces them; `None` for results that are no sites."""
+class CallTable:
+    """The calls of one forward pass by their keys; None for results that have no site."""
 
     def __init__(self) -> None:
         self.is_ready = False
-        self.hooked: dict[nn.Module, None] = {}  # modules with outputs that no function announces
-        self.hooked_names: set[str] = set()  # the names of those outputs
-        self.claimed: dict[nn.Module, None] = {}  # modules of the user's whose output is the last function's result
-        self.entered: dict[nn.Module, None] = {}  # modules that the training loop calls
-        self._lines: dict[Key, Line | None] = {}
-        self._surprises = 0
+        self.output_modules: dict[nn.Module, None] = {}  # modules with an output that no captured call returned
+        self.output_names: set[str] = set()  # the names of those outputs
+        self.checked_modules: dict[nn.Module, None] = {}  # user modules that return the result of their last call
+        self.entry_modules: dict[nn.Module, None] = {}  # modules that the training loop calls
+        self._sites: dict[CallKey, CallSites | None] = {}
+        self._misses = 0
 
     @staticmethod
-    def key(before: Site | None, operation: str | None, weight: Tensor | None) -> Key:
-        """What announces a function's result."""
+    def key(before: Site | None, operation: str | None, weight: Tensor | None) -> CallKey:
+        """Return the key of a call."""
         return (id(weight) if type(weight) is nn.Parameter else before), operation
 
-    def learn(self, key: Key, line: Line | None) -> None:
-        """One line of a pass that was heard in full."""
-        if self._lines.setdefault(key, line) != line:
-            self.give_up()  # two results that look alike
+    def record(self, key: CallKey, sites: CallSites | None) -> None:
+        """Enter a call of a full pass."""
+        if self._sites.setdefault(key, sites) != sites:
+            self.disable()  # two calls with one key
 
-    def find(self, key: Key) -> Line | None:
-        """The line; a key never met asks for another lesson, and gives None for now."""
+    def find(self, key: CallKey) -> CallSites | None:
+        """Return the sites of a call. An unknown key gives None and requests another full pass."""
         try:
-            return self._lines[key]
+            return self._sites[key]
         except KeyError:
-            self._surprises += 1
+            self._misses += 1
             self.is_ready = False
             return None
 
-    def give_up(self) -> None:
-        """The model does not do the same in every pass."""
-        self._surprises = _PATIENCE
+    def disable(self) -> None:
+        """Use full hooks from now on, because passes of this model differ or have ambiguous calls."""
+        self._misses = _MAX_MISSES
         self.is_ready = False
 
-    def end_lesson(self) -> None:
-        """A pass was heard in full."""
-        self.is_ready = self._surprises < _PATIENCE
+    def end_full_pass(self) -> None:
+        """Mark the table as complete after a full pass."""
+        self.is_ready = self._misses < _MAX_MISSES

@@ -1,4 +1,7 @@
-"""Hearing the functions that a model's own code calls: activations, adds, blends, and maps outside torch's layers."""
+"""Capture of the functions that a model's own code calls: activations, adds, blends, and maps outside torch's layers.
+
+Module hooks do not see these calls; a TorchFunctionMode does.
+"""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -10,15 +13,23 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from thruway.watching.hooks.lineage import Lineage
-from thruway.watching.operations import ACTIVATION_FUNCTIONS, ADDS, BLENDS, MAPS, PRODUCTS, activation_of_call
-from thruway.watching.roles import Role, role_of
+from thruway.watching.operations import (
+    ACTIVATION_FUNCTIONS,
+    ADDS,
+    BLENDS,
+    MAPS,
+    PRODUCTS,
+    Role,
+    activation_of_call,
+    role_of,
+)
 
 __all__ = [
     "ACTIONS",
     "Action",
-    "FunctionsHeard",
-    "Heard",
-    "Hearer",
+    "FunctionMode",
+    "FunctionObserver",
+    "Result",
     "action_of",
     "operands_of",
     "weight_of",
@@ -26,63 +37,66 @@ __all__ = [
 ]
 
 
-class Heard(NamedTuple):
-    """An operation's result that no module has claimed as its output yet."""
+class Result(NamedTuple):
+    """The result of a function, or the output of a module, before it is captured under a name."""
 
     tensor: Tensor
     operation: str
     activation: str | None = None
     operands: tuple[Tensor, Tensor] | None = None  # of an add
-    branch: int | None = None  # which operand is a residual branch, found in the first pass
-    weight: Tensor | None = None  # what tells this call from others
-    module: str | None = None  # the class of the layer that claimed it
-    is_function: bool = True  # a function was heard, not just a module's output
+    branch: int | None = None  # the operand that is a residual branch; found in the first pass
+    weight: Tensor | None = None  # identifies the call
+    module: str | None = None  # the class of the layer that returned it
+    is_function: bool = True  # the result of a captured function; False for the output of a module
 
 
-class Hearer(Protocol):
-    """Who is told."""
+class FunctionObserver(Protocol):
+    """Receives the calls that a FunctionMode captures.
 
-    heard: Heard | None
+    `pending` is the latest result, whose name depends on whether a module returns it as its output.
+    """
 
-    def file_heard(self) -> None:
-        """Give what was heard last its name: something else is about to run."""
+    pending: Result | None
+
+    def capture_pending(self) -> None:
+        """Capture the pending result under the running module's name: another function is about to run."""
 
     def before_write(self, tensor: Tensor) -> None:
-        """A function is about to overwrite this tensor."""
+        """Handle a function that is about to overwrite `tensor`."""
 
     def before_add(self, a: Tensor, b: Tensor) -> None:
-        """The two will be added; one of them may be overwritten."""
+        """Handle an add of `a` and `b`, one of which may be overwritten by it."""
 
-    def blends(self, gate: Tensor, other: Tensor) -> None:
-        """`gate` is multiplied with `other`, if it is a gate at all."""
+    def note_gate(self, gate: Tensor, other: Tensor) -> None:
+        """Handle a multiplication of `gate`, which may be the output of a sigmoid, with `other`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What to do when a function is called."""
+    """How the calls of one function are handled."""
 
-    operation: str | None  # None: its result is no site
+    operation: str | None  # None if the result has no site
     activation: str | None
     is_add: bool
     is_blend: bool
     is_product: bool
     always_writes: bool
-    inplace_at: int | None  # where its `inplace` argument stands
-    is_idle: bool  # nothing to do
-    weight_at: int | None  # where its weight stands
-    role: Role  # what it does to the signal
+    inplace_at: int | None  # position of the `inplace` argument
+    is_idle: bool  # nothing is done for this function
+    weight_at: int | None  # position of the weight
+    role: Role  # what the function does to its input
 
 
-class FunctionsHeard(TorchFunctionMode):
-    """While entered, tells `hearer` about every function that matters; others run straight on.
+class FunctionMode(TorchFunctionMode):
+    """Passes the captured functions to `observer` while entered; other functions just run.
 
-    With a `lineage`, which the first pass has, every operation is noted there and products and blends
-    are looked at for gates. This runs for every call the model makes, so it is written for speed.
+    With a `lineage`, as in the first pass, every operation is recorded there, and products and blends are searched
+    for gates. This code runs for every function that the model calls, so it is written for speed.
     """
 
-    def __init__(self, hearer: Hearer, lineage: Lineage | None) -> None:
+    def __init__(self, observer: FunctionObserver, lineage: Lineage | None) -> None:
         super().__init__()
-        self._hearer = hearer
+        self._observer = observer
         self._lineage = lineage
 
     def __torch_function__(
@@ -97,13 +111,13 @@ class FunctionsHeard(TorchFunctionMode):
         if not torch.is_grad_enabled():  # evaluation, or the inside of an autograd.Function
             return func(*args, **(kwargs or {}))
         if self._lineage is not None:
-            return self._learn(self._lineage, action, func, args, kwargs or {})
+            return self._run_with_lineage(self._lineage, action, func, args, kwargs or {})
         return self._run(action, func, args, kwargs or {})
 
-    def note(self, inputs: Any, outputs: Any) -> None:
-        """These came of those, by calls that were not heard."""
+    def record(self, inputs: Any, outputs: Any) -> None:
+        """Record in the lineage that `outputs` were computed from `inputs` by calls that were not captured."""
         if self._lineage is not None:
-            self._lineage.note(_tensors(inputs), _tensors(outputs))
+            self._lineage.record(_tensors(inputs), _tensors(outputs))
 
     def _run(
         self,
@@ -113,30 +127,30 @@ class FunctionsHeard(TorchFunctionMode):
         kwargs: dict[str, Any],
         branch: int | None = None,
     ) -> Any:
-        hearer = self._hearer
-        if hearer.heard is not None:
-            hearer.file_heard()
+        observer = self._observer
+        if observer.pending is not None:
+            observer.capture_pending()
         if action.always_writes or action.inplace_at is not None or "out" in kwargs:
             written = written_by(action, args, kwargs)
             if written is not None:
-                hearer.before_write(written)
+                observer.before_write(written)
         if not action.is_add:
             result = func(*args, **kwargs)
             if action.operation is not None and isinstance(result, Tensor):
                 weight = weight_of(action, args, kwargs)
                 activation = activation_of_call(action.activation, args, kwargs)
-                hearer.heard = Heard(result, action.operation, activation, weight=weight)
+                observer.pending = Result(result, action.operation, activation, weight=weight)
             return result
         operands = operands_of(args, kwargs)
         if operands is None:
             return func(*args, **kwargs)
-        hearer.before_add(*operands)
+        observer.before_add(*operands)
         result = func(*args, **kwargs)
         if isinstance(result, Tensor):
-            hearer.heard = Heard(result, str(action.operation), None, operands, branch)
+            observer.pending = Result(result, str(action.operation), None, operands, branch)
         return result
 
-    def _learn(
+    def _run_with_lineage(
         self, lineage: Lineage, action: Action, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         inputs = list(_tensors((args, kwargs)))
@@ -144,22 +158,23 @@ class FunctionsHeard(TorchFunctionMode):
         if action.is_add and (operands := operands_of(args, kwargs)) is not None:
             branch = lineage.branch_of(*operands)
         if action.is_product and len(inputs) == 2:
-            self._hearer.blends(inputs[0], inputs[1])
-            self._hearer.blends(inputs[1], inputs[0])
+            self._observer.note_gate(inputs[0], inputs[1])
+            self._observer.note_gate(inputs[1], inputs[0])
         elif action.is_blend and len(inputs) == 3:
-            self._hearer.blends(inputs[2], inputs[1])
+            self._observer.note_gate(inputs[2], inputs[1])
         if action.is_idle and "out" not in kwargs:
             result = func(*args, **kwargs)
         else:
             result = self._run(action, func, args, kwargs, branch)
-        lineage.note(inputs, _tensors(result), role=action.role, is_product=action.is_product)
+        lineage.record(inputs, _tensors(result), role=action.role, is_product=action.is_product)
         return result
 
 
-ACTIONS: dict[Callable[..., Any], Action] = {}  # functions met so far; torch has some thousand
+ACTIONS: dict[Callable[..., Any], Action] = {}  # filled as functions are called; torch has about a thousand
 
 
 def action_of(func: Callable[..., Any]) -> Action:
+    """Return the action of a function and enter it in ACTIONS."""
     name = getattr(func, "__name__", "")
     activation = ACTIVATION_FUNCTIONS.get(func)
     is_add, is_blend = func in ADDS, func in BLENDS
@@ -188,14 +203,14 @@ def _inplace_position(func: Callable[..., Any]) -> int | None:
 
 
 def weight_of(action: Action, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The weight a call is recognised by."""
+    """Return the weight that identifies a call."""
     if action.weight_at is None:
         return None
     return args[action.weight_at] if len(args) > action.weight_at else kwargs.get("weight")
 
 
 def written_by(action: Action, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """The tensor that the call overwrites."""
+    """Return the tensor that a call overwrites."""
     if "out" in kwargs:
         written = kwargs["out"]
     elif action.always_writes or (
@@ -209,14 +224,14 @@ def written_by(action: Action, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 
 def operands_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor] | None:
-    """The two tensors of an add that joins signals: same shape, neither a weight."""
+    """Return the two tensors of an add that joins signals of one shape; None if one is a weight or a number."""
     pair = args[:2] if len(args) >= 2 else (*args, kwargs.get("other", kwargs.get("input")))[:2]
     if len(pair) < 2:
         return None
     a, b = pair
     if not (isinstance(a, Tensor) and isinstance(b, Tensor)) or a.shape != b.shape or a.dim() == 0:
         return None
-    if type(a) is nn.Parameter or type(b) is nn.Parameter:  # isinstance runs Python code of Parameter's own
+    if type(a) is nn.Parameter or type(b) is nn.Parameter:  # isinstance would run Parameter's own Python code
         return None
     return a, b
 

@@ -1,29 +1,29 @@
-"""Full hearing until a model's passes are known, lean hearing from then on."""
+"""The hooks of one watch on a model: full hooks until its calls are known, replayed hooks afterwards."""
 
 from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from thruway.watching.hooks.call_table import Script
-from thruway.watching.hooks.capture import Filing
-from thruway.watching.hooks.full_hooks import Listener
-from thruway.watching.hooks.replayed_hooks import LeanListener
+from thruway.watching.hooks.call_table import CallTable
+from thruway.watching.hooks.capture import Capture
+from thruway.watching.hooks.full_hooks import FullHooks
+from thruway.watching.hooks.replayed_hooks import ReplayedHooks
 from thruway.watching.quantities.collector import Collector
-from thruway.watching.registry import Registry
+from thruway.watching.sites import Registry
 
-__all__ = ["Ears"]
+__all__ = ["ModelHooks"]
 
 
-class Ears:
-    """What a model computes, handed to the collector while attached.
+class ModelHooks:
+    """Captures what a model computes while attached.
 
     Args:
-        names: the path of every module to hear.
-        registry: the sites met so far; new ones are entered.
-        collector: who measures.
-        fail: told of a mistake of ours; from then on nothing is heard, and the user's training goes on.
-        unscale: takes a loss scaler's factor out of a gradient; None where there is none.
-        taps_gradients: hear gradients too.
+        names: the path of every module to capture.
+        registry: the sites captured so far; new ones are added to it.
+        collector: measures the tensors.
+        fail: called with the first error of ours; nothing is captured afterwards, and the training goes on.
+        unscale: removes the factor of a loss scaler from a gradient; None without a scaler.
+        captures_gradients: If True, also capture gradients.
     """
 
     def __init__(
@@ -34,59 +34,60 @@ class Ears:
         fail: Callable[[Exception], None],
         unscale: Callable[[Tensor], Tensor] | None = None,
         *,
-        taps_gradients: bool = True,
+        captures_gradients: bool = True,
     ) -> None:
         self._registry = registry
-        self._filing = Filing(collector, fail, unscale, taps_gradients=taps_gradients)
-        self._script = Script()
-        self._full = Listener(names, registry, self._filing, self._script)
-        self._lean = LeanListener(names, registry, self._filing, self._script)
-        self._attached: Listener | LeanListener = self._full
+        self._capture = Capture(collector, fail, unscale, captures_gradients=captures_gradients)
+        self._table = CallTable()
+        self._full = FullHooks(names, registry, self._capture, self._table)
+        self._replayed = ReplayedHooks(names, registry, self._capture, self._table)
+        self._attached: FullHooks | ReplayedHooks = self._full
         self._passes = 0
 
     def attach(self, called: nn.Module | None = None) -> None:
-        """Hear the passes from here on.
+        """Capture the passes from here on.
 
         Args:
-            called: the module whose call is beginning now: torch has gathered its hooks, so a new one is too late.
+            called: the module whose call is just beginning. torch has already collected its hooks, so one that is
+                registered now would not run.
         """
         self._passes += 1
-        # At the 1st, 2nd, 4th, 8th ... in full again: a model may have taken up something that was in no lesson.
-        is_lesson = self._passes & (self._passes - 1) == 0
-        wanted = self._lean if self._script.is_ready and not is_lesson else self._full
+        # Full hooks again at the 1st, 2nd, 4th, 8th ... pass: the model may by now call functions not in the table.
+        is_full = self._passes & (self._passes - 1) == 0
+        wanted = self._replayed if self._table.is_ready and not is_full else self._full
         if wanted is not self._attached:
             self._attached.detach()
-            self._registry.is_learnt = wanted is self._lean
+            self._registry.has_lineage = wanted is self._replayed
             self._attached = wanted
         wanted.attach(called)
 
-    def unlearn(self) -> None:
-        """The pass that was heard last broke off: what it taught is not the whole, so hear the next one in full."""
-        self._script.is_ready = False
-        self._registry.is_learnt = False
-        self.forget_gradients()
+    def discard_pass(self) -> None:
+        """Discard the latest pass, which was broken off: its calls are incomplete, so the next pass is a full one."""
+        self._table.is_ready = False
+        self._registry.has_lineage = False
+        self.remove_gradient_hooks()
 
     def detach(self) -> None:
-        """Leave no hook on a module, and hear no more of the graphs so far."""
+        """Remove every hook from the modules and from the graphs captured so far."""
         self._attached.detach()
-        self._filing.forget_gradients()
+        self._capture.remove_gradient_hooks()
 
-    def deafen(self) -> None:
-        """Hear nothing from now on, though the hooks are still there."""
-        self._filing.is_deaf = True
+    def pause(self) -> None:
+        """Capture nothing, although the hooks remain."""
+        self._capture.is_paused = True
 
-    def undeafen(self) -> None:
-        """Hear again."""
-        self._filing.is_deaf = False
+    def resume(self) -> None:
+        """Capture again after `pause`."""
+        self._capture.is_paused = False
 
-    def forget_gradients(self) -> None:
-        """Hear no more of the graphs of the passes so far."""
-        self._filing.forget_gradients()
+    def remove_gradient_hooks(self) -> None:
+        """Remove the gradient hooks from the graphs captured so far."""
+        self._capture.remove_gradient_hooks()
 
-    def is_mine(self) -> bool:
-        """The calling thread is the one that is heard."""
-        return self._filing.is_mine()
+    def is_watched_thread(self) -> bool:
+        """Return True in the thread whose passes are captured."""
+        return self._capture.is_watched_thread()
 
-    def is_inside(self) -> bool:
-        """A forward pass is running."""
-        return self._attached.is_inside()
+    def is_in_forward(self) -> bool:
+        """Return True while a captured forward pass is running."""
+        return self._attached.is_in_forward()

@@ -1,8 +1,8 @@
-"""From tensors to numbers: same-shaped tensors are reduced in one stacked call, all results copied to the host at once.
+"""Reduction of captured tensors to numbers: tensors of one shape in one stacked call, one copy to the host per step.
 
-A tensor handed in is held until its group fills a block, or until someone is about to write into it. On the CPU
-one of which no more than mean, spread and flat ends is wanted is measured at once: by the compiled sweep any, by
-torch's calls a large one.
+A tensor is held until its group fills a block, or until an operation is about to overwrite it. On the CPU, a tensor
+of which only mean, standard deviation, zeros and saturation are measured is reduced without a block: large ones at
+once, small ones several in one call of the native loop.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,19 +16,18 @@ from torch import Tensor
 
 from thruway.errors import ShapeError
 from thruway.watching.quantities.moments import MOMENTS, SHARES, Moments
-from thruway.watching.quantities.native_library import native_sweep
-from thruway.watching.quantities.native_moments import Swept
+from thruway.watching.quantities.native_moments import NativeMoments, native_functions
 from thruway.watching.quantities.rows import Rows, flat_rows
 from thruway.watching.quantities.table import QUANTITIES, Quantity
 from thruway.watching.sites import Site
 
 __all__ = ["Collector", "Measured"]
 
-# Bytes of one block: large enough that a call's own cost is small beside its work, small enough for the cache.
+# Bytes of one block: large enough that the overhead of a call is small, small enough for the processor's cache.
 _BLOCK = 4 << 20
-_DIRECT = _BLOCK // 4  # a tensor from this size on is reduced where it lies, without a copy
-_AT_ONCE = 64 << 10  # and from this size on measured at once, where its moments are all that is wanted
-_SWEPT = 512 << 10  # smaller ones wait for each other, as long as they lie in the cache together
+_DIRECT = _BLOCK // 4  # tensors of at least this size are reduced in place, without a copy into a block
+_IMMEDIATE = 64 << 10  # tensors of at least this size are measured at once, if Moments are enough
+_NATIVE_BLOCK = 512 << 10  # smaller ones are measured together, as many as fit into the cache
 
 
 @dataclass(slots=True)
@@ -37,13 +36,13 @@ class Measured:
 
     quantity: Quantity
     sites: tuple[Site, ...]
-    count: int  # values behind each number: the weight when parts of a step are merged
+    count: int  # number of values that each number was computed from: its weight when parts of a step are merged
     values: NDArray[Any]
 
 
 @dataclass(slots=True)
 class _Group:
-    """Tensors of one shape, type, device and meaning that wait to be reduced together."""
+    """Tensors of one shape, type, device and kind of site that are reduced together."""
 
     shape: torch.Size
     dtype: torch.dtype
@@ -52,27 +51,29 @@ class _Group:
     unit_dim: int
     quantities: tuple[Quantity, ...]
     capacity: int
-    moments: Moments | Swept | None = None  # for those of which no more is wanted
-    is_at_once: bool = False
-    takes_now: bool = False  # at once, and in this step
-    strided: tuple[Quantity, ...] = ()  # for which Rows are needed now and then
+    moments: Moments | NativeMoments | None = None  # if the quantities of stride 1 need nothing else
+    is_immediate: bool = False
+    is_immediate_now: bool = False  # in this step, too: no strided quantity is due
+    strided: tuple[Quantity, ...] = ()  # those of a stride above 1, which need Rows in some steps
     sites: list[Site] = field(default_factory=list)
     tensors: list[Tensor] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
 
 
 class Collector:
-    """Reduces what it is handed during one sampled step; `finish` gives the numbers and forgets the tensors.
+    """Reduces the tensors of a sampled step; `finish` returns the numbers.
 
     Args:
-        quantities: what to measure.
-        fold: what becomes of a quantity that looks back over steps: (quantity, sites, (k, units)) -> (k,).
+        quantities: the quantities to measure.
+        fold: combines a quantity with a window with its earlier samples: (name of the quantity, window, sites,
+            (k, units)) -> (k,).
+        careful: If True, use the formulas that need no check of the values, as on a GPU.
     """
 
     def __init__(
         self,
         quantities: Sequence[Quantity],
-        fold: Callable[[Quantity, tuple[Site, ...], Tensor], Tensor] | None = None,
+        fold: Callable[[str, int, tuple[Site, ...], Tensor], Tensor] | None = None,
         *,
         careful: bool = False,
     ) -> None:
@@ -82,12 +83,12 @@ class Collector:
         self._groups: dict[tuple[Any, ...], _Group] = {}
         self._blocks: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
         self._results: list[tuple[Quantity, tuple[Site, ...], int, Tensor]] = []
-        self._written_to: set[Site] = set()
-        self._doubtful: set[Site] = set()
-        self.sampled = 0  # sampled steps before this one, for the strides
+        self._overwritten: set[Site] = set()
+        self._discarded: set[Site] = set()
+        self.sampled = 0  # number of sampled steps before this one, for the strides
 
     def add(self, site: Site, tensor: Tensor) -> None:
-        """Measure this tensor at this site, now or a little later."""
+        """Measure a tensor at a site, now or with its group."""
         group: _Group | None = site.group
         if (
             group is None
@@ -96,9 +97,9 @@ class Collector:
             or tensor.is_cpu is not group.is_cpu
         ):
             group = site.group = self._group_of(site, tensor)
-        if group.takes_now and group.moments.take(site, tensor):  # type: ignore[union-attr]
+        if group.is_immediate_now and group.moments.add(site, tensor):  # type: ignore[union-attr]
             return
-        if site in self._written_to:
+        if site in self._overwritten:
             tensor = tensor.detach().clone()
         group.sites.append(site)
         group.tensors.append(tensor)
@@ -107,48 +108,48 @@ class Collector:
             self._flush(group)
 
     def add_block(self, sites: Sequence[Site], values: Tensor) -> None:
-        """Measure (k, ...) values that lie in one tensor already, a row per site."""
-        group = self._group_of(sites[0], values[0])  # of this shape: the next batch may have fewer rows
+        """Measure (k, ...) values that are in one tensor already, one row per site."""
+        group = self._group_of(sites[0], values[0])  # by the shape of a row: the next batch may be smaller
         with torch.no_grad():
             self._reduce(group, tuple(sites), values.detach())
 
     def about_to_write(self, tensor: Tensor) -> None:
-        """Someone will overwrite this tensor: if it waits here, keep its values until they are measured."""
+        """Copy a tensor that is held here, because an operation is about to overwrite it."""
         for group in self._groups.values():
-            for index in range(len(group.tensors) - 1, -1, -1):  # mostly it is the latest
+            for index in range(len(group.tensors) - 1, -1, -1):  # usually it is the latest
                 if group.tensors[index] is tensor:
                     group.tensors[index] = copy = tensor.detach().clone()
                     group.versions[index] = copy._version
                     return
 
     def flush(self) -> None:
-        """Reduce everything that waits; no tensor is held afterwards."""
+        """Reduce all tensors that are held; none is held afterwards."""
         for group in self._groups.values():
             if group.tensors:
                 self._flush(group)
 
-    def forget(self) -> None:
-        """Drop every tensor for good: what waits, what is reduced, what is known of units, the memory to work in."""
+    def release(self) -> None:
+        """Release every tensor: those that are held, results, samples of earlier steps and reused memory."""
         self._fold = None
         self._results.clear()
         self._blocks.clear()
         for group in self._groups.values():
             group.sites, group.tensors, group.versions = [], [], []
             if group.moments is not None:
-                group.moments.forget()
-                group.moments.drop_memory()
+                group.moments.clear()
+                group.moments.free_scratch()
 
-    def doubt(self, sites: Iterable[Site]) -> None:
-        """Give no number of these sites for this step: what was handed in under their names is something else."""
-        self._doubtful.update(sites)
+    def discard(self, sites: Iterable[Site]) -> None:
+        """Return no number of these sites for this step, because the wrong tensors were added under their names."""
+        self._discarded.update(sites)
 
     def finish(self) -> list[Measured]:
-        """The step's numbers, copied to the host in one transfer per device."""
+        """Return the numbers of the step, copied to the host in one transfer per device."""
         self.flush()
         results, self._results = self._results, []
         self.sampled += 1
         for group in self._groups.values():
-            group.takes_now = group.is_at_once and self._is_simple_now(group)
+            group.is_immediate_now = group.is_immediate and self._moments_suffice_now(group)
         by_device: dict[torch.device, list[int]] = {}
         for index, (_, _, _, values) in enumerate(results):
             by_device.setdefault(values.device, []).append(index)
@@ -159,16 +160,18 @@ class Collector:
             for i in indices:
                 shape = results[i][3].shape
                 part = packed[start : start + shape.numel()].reshape(shape)
-                host[i] = part if part.ndim == 1 else part.copy()  # kept as it is, and must not keep all the rest
+                host[i] = (
+                    part if part.ndim == 1 else part.copy()
+                )  # a view that is stored would keep all of `packed` alive
                 start += shape.numel()
         measured = [Measured(q, sites, n, values) for (q, sites, n, _), values in zip(results, host, strict=True)]
-        measured += self._taken_at_once()
-        if self._doubtful:
-            measured = [_without(m, self._doubtful) for m in measured]
-            self._doubtful = set()
+        measured += self._immediate_results()
+        if self._discarded:
+            measured = [_without(m, self._discarded) for m in measured]
+            self._discarded = set()
         return measured
 
-    def _taken_at_once(self) -> Iterator[Measured]:
+    def _immediate_results(self) -> Iterator[Measured]:
         for group in self._groups.values():
             sites, numbers = group.moments.drain() if group.moments is not None else ((), {})
             if sites and group.moments is not None:
@@ -191,27 +194,27 @@ class Collector:
                 tensor.shape, tensor.dtype, tensor.is_cpu, site.activation, site.unit_dim, quantities, capacity
             )
             group.strided = tuple(q for q in quantities if q.stride > 1)
-            simple = tuple(q for q in quantities if q.stride == 1)
-            if self._is_simple(tensor, simple):
-                shares = [q.name for q in simple if q.name in SHARES]
-                is_swept = tensor.dtype == torch.float32 and native_sweep() is not None
-                if is_swept:
-                    group.moments = Swept(tensor.numel(), site.activation, shares)
+            unstrided = tuple(q for q in quantities if q.stride == 1)
+            if self._moments_suffice(tensor, unstrided):
+                shares = [q.name for q in unstrided if q.name in SHARES]
+                is_native = tensor.dtype == torch.float32 and native_functions() is not None
+                if is_native:
+                    group.moments = NativeMoments(tensor.numel(), site.activation, shares)
                 else:
                     group.moments = Moments(tensor.dtype, tensor.numel(), site.activation, shares)
-                group.is_at_once = size >= _AT_ONCE
-                group.takes_now = group.is_at_once and self._is_simple_now(group)
-                if is_swept and not group.is_at_once:
-                    group.capacity = _SWEPT // max(size, 1024)
+                group.is_immediate = size >= _IMMEDIATE
+                group.is_immediate_now = group.is_immediate and self._moments_suffice_now(group)
+                if is_native and not group.is_immediate:
+                    group.capacity = _NATIVE_BLOCK // max(size, 1024)
             self._groups[key] = group
         return group
 
-    def _is_simple_now(self, group: _Group) -> bool:
-        """Moments will do, as no strided quantity is to be taken in this step."""
+    def _moments_suffice_now(self, group: _Group) -> bool:
+        """Return True if Moments are enough in this step, because no strided quantity is due."""
         return group.moments is not None and not any(self.sampled % q.stride == 0 for q in group.strided)
 
-    def _is_simple(self, tensor: Tensor, quantities: tuple[Quantity, ...]) -> bool:
-        """Nothing is wanted that Moments could not give."""
+    def _moments_suffice(self, tensor: Tensor, quantities: tuple[Quantity, ...]) -> bool:
+        """Return True if Moments can measure all of `quantities` for tensors like this one."""
         return (
             tensor.device.type == "cpu"
             and not self._careful
@@ -223,26 +226,32 @@ class Collector:
         sites, tensors = group.sites, group.tensors
         intact = [t._version == v for t, v in zip(tensors, group.versions, strict=True)]
         group.sites, group.tensors, group.versions = [], [], []
-        if not all(intact):  # written to behind our back: no number now, a copy at once from the next step on
-            self._written_to.update(s for s, good in zip(sites, intact, strict=True) if not good)
+        if not all(
+            intact
+        ):  # overwritten by a call that was not captured: no number in this step, a copy from the next step on
+            self._overwritten.update(s for s, good in zip(sites, intact, strict=True) if not good)
             tensors = [t for t, good in zip(tensors, intact, strict=True) if good]
             sites = [s for s, good in zip(sites, intact, strict=True) if good]
-        if isinstance(group.moments, Swept) and self._is_simple_now(group) and group.moments.take_each(sites, tensors):
+        if (
+            isinstance(group.moments, NativeMoments)
+            and self._moments_suffice_now(group)
+            and group.moments.add_each(sites, tensors)
+        ):
             return
         if tensors:
             with torch.no_grad():
                 self._reduce(group, tuple(sites), self._stack(tensors))
 
     def _stack(self, tensors: list[Tensor]) -> Tensor:
-        """(k, ...) in a block that is used again and again: fresh memory would cost more than the copy."""
+        """Stack to (k, ...) in a reused block: allocating new memory would cost more than the copy."""
         first = tensors[0]
         if len(tensors) == 1:
             return first.detach().unsqueeze(0)
-        block = self._memory(first, len(tensors) * first.numel())[0]
+        block = self._reused_memory(first, len(tensors) * first.numel())[0]
         out = block[: len(tensors) * first.numel()].view(len(tensors), *first.shape)
         return torch.stack(tensors, out=out)
 
-    def _memory(self, like: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    def _reused_memory(self, like: Tensor, size: int) -> tuple[Tensor, Tensor]:
         key = (like.dtype, like.device)
         pair = self._blocks.get(key)
         if pair is None or pair[0].shape[0] < size:
@@ -255,33 +264,33 @@ class Collector:
 
     def _reduce(self, group: _Group, sites: tuple[Site, ...], values: Tensor) -> None:
         quantities = tuple(q for q in group.quantities if self.sampled % q.stride == 0)
-        if group.moments is not None and group.moments.take_rows(sites, flat_rows(values)):
+        if group.moments is not None and group.moments.add_rows(sites, flat_rows(values)):
             quantities = tuple(q for q in quantities if q in group.strided)
             if not quantities:
                 return
         if values.dtype not in (torch.float32, torch.float64):
             values = values.float()
-        scratch = self._memory(values, values.numel())[1] if values.numel() * 4 <= 4 * _BLOCK else None
+        scratch = self._reused_memory(values, values.numel())[1] if values.numel() * 4 <= 4 * _BLOCK else None
         rows = Rows(values, group.activation, group.unit_dim, careful=self._careful, scratch=scratch)
         for quantity in quantities:
             measured = quantity.measure(rows)
             if quantity.window is not None and self._fold is not None:
-                measured = self._fold(quantity, sites, measured)
+                measured = self._fold(quantity.name, quantity.window, sites, measured)
             if measured.shape[:1] != (len(sites),):
-                raise ShapeError(_refuse_shape(quantity, measured, len(sites)))
-            if measured._base is not None:  # part of a block that the next group will overwrite
+                raise ShapeError(_wrong_shape(quantity, measured, len(sites)))
+            if measured._base is not None:  # a view of the block, which the next group overwrites
                 measured = measured.clone()
             self._results.append((quantity, sites, rows.count, measured))
 
 
-def _without(measured: Measured, doubtful: set[Site]) -> Measured:
-    kept = [index for index, site in enumerate(measured.sites) if site not in doubtful]
+def _without(measured: Measured, discarded: set[Site]) -> Measured:
+    kept = [index for index, site in enumerate(measured.sites) if site not in discarded]
     sites = tuple(measured.sites[index] for index in kept)
     return Measured(measured.quantity, sites, measured.count, measured.values[kept])
 
 
-def _refuse_shape(quantity: Quantity, measured: Tensor, sites: int) -> str:
+def _wrong_shape(quantity: Quantity, measured: Tensor, sites: int) -> str:
     return (
-        f"the quantity {quantity.name!r} gave {tuple(measured.shape)} for {sites} tensors. Its measure takes "
-        "Rows of k tensors and gives one number for each, (k,), or m numbers, (k, m)."
+        f"the quantity {quantity.name!r} returned shape {tuple(measured.shape)} for {sites} tensors. Its measure takes "
+        "Rows of k tensors and returns one number for each, (k,), or m numbers, (k, m)."
     )

@@ -1,4 +1,4 @@
-"""The traces of several processes as one: what a single process would have seen on the whole batch."""
+"""Merging of the traces of several processes into the trace of a single process on the whole batch."""
 
 import dataclasses
 import sys
@@ -11,37 +11,37 @@ from numpy.typing import NDArray
 from thruway.errors import ConfigError, unknown_name
 from thruway.watching.quantities.collector import Measured
 from thruway.watching.quantities.table import QUANTITIES, Quantity
-from thruway.watching.registry import Registry
-from thruway.watching.sites import Kind, Site
+from thruway.watching.sites import Kind, Registry, Site
 from thruway.watching.trace.steps import BadValue, Step
 from thruway.watching.trace.trace import Trace
 
 __all__ = ["merged"]
 
-# Where the number of values is not known: any number that no count of bad values makes a dent in.
-_ALIKE = 1 << 50
-_OF_A_SHARD: tuple[Kind, ...] = ("output", "gradient")
+# The weight of a shard whose number of values is unknown: so large that subtracting bad values does not matter.
+_EQUAL_WEIGHT = 1 << 50
+_PER_SHARD: tuple[Kind, ...] = ("output", "gradient")
 
 
 def merged(
     traces: Sequence[Trace], losses: Literal["mean", "sum"] = "mean", quantities: Iterable[Quantity] = ()
 ) -> Trace:
-    """One trace from those of the processes of data-parallel training, each of which saw a shard of every batch.
+    """Merge the traces of data-parallel training, in which each process had a shard of every batch.
 
-    Outputs and their gradients are those of the whole batch: means weighted, spreads pooled round the common
-    mean, extremes and counts of all; percentiles and ranks are averaged. Parameters are the same in every process,
-    and so are their gradients once they are averaged: they are the first trace's, as is its probe. Steps that every
-    trace kept are there.
+    Outputs and their gradients become those of the whole batch: means are weighted, standard deviations are pooled
+    about the common mean, extremes and counts are combined, percentiles and ranks are averaged. Parameters are the
+    same in every process, and so are their gradients after averaging; both are taken from the first trace, as is the
+    probe. The result has the steps that every trace has kept.
 
-    Shards count alike. Where they differ in size, watch the quantity "count" too: then they count by their values.
+    All shards have the same weight. If they differ in size, watch the quantity "count" as well; then they are weighted
+    by their number of values.
 
     Args:
         traces: one per process, in the order of the ranks; as watched, or from `Trace.load`.
-        losses: "mean", where the whole loss is the mean of the processes' losses, as in DistributedDataParallel:
-            gradients are divided by the number of processes. "sum", where it is their sum.
-        quantities: the user's own ones among those watched.
+        losses: "mean" if the loss is the mean of the processes' losses, as in DistributedDataParallel, so that
+            gradients are divided by the number of processes; "sum" if it is their sum.
+        quantities: user-defined quantities that were watched.
     Raises:
-        ConfigError: for no trace, traces without a common step, or a quantity that is not known.
+        ConfigError: for no trace, traces without a common step, or an unknown quantity.
 
     >>> from thruway.watching import watch
     >>> import torch
@@ -54,14 +54,14 @@ def merged(
     array([[0.5]])
     """
     if not traces:
-        raise ConfigError("no trace to merge. Give one per process: merged([Trace.load(path) for path in ...]).")
+        raise ConfigError("no trace to merge. Pass one per process: merged([Trace.load(path) for path in ...]).")
     if losses not in ("mean", "sum"):
-        raise ConfigError(f"losses is 'mean' or 'sum', got {losses!r}. DistributedDataParallel takes the mean.")
-    steps = [{step.number: step for step in trace._settled()} for trace in traces]
+        raise ConfigError(f"losses must be 'mean' or 'sum', got {losses!r}. DistributedDataParallel uses the mean.")
+    steps = [{step.number: step for step in trace._flushed_steps()} for trace in traces]
     common = [number for number in steps[0] if all(number in kept for kept in steps[1:])]
     if not common:
         raise ConfigError(
-            f"these {len(traces)} traces have no step in common. Give the traces of one training, one per process."
+            f"these {len(traces)} traces have no step in common. Pass the traces of one training, one per process."
         )
     registry = _joint_registry(traces)
     rules = QUANTITIES | {quantity.name: quantity for quantity in quantities}
@@ -78,7 +78,7 @@ def merged(
 
 
 def _joint_registry(traces: Sequence[Trace]) -> Registry:
-    """Every site of any trace once, in the order of the first trace that has it."""
+    """Return a registry with the sites of all traces, in the order of the first trace that has each."""
     joint = Registry()
     for trace in traces:
         for key, site in trace._registry.sites.items():
@@ -89,24 +89,26 @@ def _joint_registry(traces: Sequence[Trace]) -> Registry:
 
 
 def _parts(step: Step, rank: int, registry: Registry, rules: dict[str, Quantity], factor: float) -> Iterator[Measured]:
-    """What one process measured in one step, ready to be merged."""
+    """Iterate over the numbers of one process in one step, with sites of the joint registry."""
     counts = {name: _counts(step, registry, name) for name in ("count", "nan", "inf")}
     for (kind, name), (sites, places) in step.layout.places.items():
-        if kind not in _OF_A_SHARD and rank > 0:
+        if kind not in _PER_SHARD and rank > 0:
             continue
         if name not in rules:
             raise ConfigError(
-                f"{unknown_name('quantity', name, rules)} Pass your own ones as quantities=[...]: "
-                "how their parts are joined is in them."
+                f"{unknown_name('quantity', name, rules)} Pass your own quantities as quantities=[...], because "
+                "they say how parts are merged."
             )
         rule = rules[name]
         scale = factor if kind == "gradient" and rule.unit == "" else 1.0
         for site, value in zip((registry.sites[s.key] for s in sites), step.numbers[places] * scale, strict=True):
             finite = counts["count"].get(site)
-            count = _ALIKE if finite is None else finite + counts["nan"].get(site, 0) + counts["inf"].get(site, 0)
+            count = (
+                _EQUAL_WEIGHT if finite is None else finite + counts["nan"].get(site, 0) + counts["inf"].get(site, 0)
+            )
             yield Measured(rule, (site,), count, np.array([value]))
     for array in step.arrays:
-        if array.sites[0].kind in _OF_A_SHARD or rank == 0:
+        if array.sites[0].kind in _PER_SHARD or rank == 0:
             own = tuple(registry.sites[site.key] for site in array.sites)
             yield Measured(array.quantity, own, array.count, _scaled(array, factor))
 
@@ -128,7 +130,7 @@ def _scaled(array: Measured, factor: float) -> NDArray[Any]:
 
 
 def _first_bad(traces: Sequence[Trace], kept: BadValue | None, registry: Registry) -> BadValue | None:
-    """The earliest of all; where that step was kept, its count is over all processes."""
+    """Return the earliest bad value of all processes; counted over all of them if its step is in the merged trace."""
     found = [trace.first_bad for trace in traces if trace.first_bad is not None]
     earliest = min(found, key=lambda bad: bad.step, default=None)
     if earliest is None or (kept is not None and kept.step == earliest.step):

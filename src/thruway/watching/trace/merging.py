@@ -1,4 +1,4 @@
-"""One number per site from the parts of a step: micro-batches, or the shards of several processes."""
+"""Merging of the parts of a step, micro-batches or the shards of several processes, into one number per site."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thruway.watching.quantities.collector import Measured
-from thruway.watching.quantities.histograms import joined
+from thruway.watching.quantities.distributions import merge_histograms
 from thruway.watching.quantities.table import Quantity
 from thruway.watching.sites import Site
 
@@ -16,12 +16,13 @@ _Parts = list[tuple[int, NDArray[np.float64]]]
 
 
 def merge(measured: Sequence[Measured]) -> list[Measured]:
-    """The same quantities with every site once: the numbers of the whole, from those of its parts.
+    """Return the same quantities with every site once.
 
-    Means are weighted with the values behind them and spreads pooled round the common mean, so mean,
-    std, extremes, shares and counts are those of the joined values. Where nan and inf were counted, those values
-    weigh nothing. Percentiles and ranks are weighted means of the parts'; histograms keep their extremes and number
-    of values and spread each count over its bin. Norms are the last part's, since a parameter has no parts.
+    Means are weighted by their number of values, and standard deviations are pooled about the common mean, so mean,
+    std, extremes, shares and counts are those of the concatenated values. Non-finite values have no weight if nan and
+    inf were counted. Percentiles and ranks are weighted means over the parts. Histograms keep their extremes and
+    number of values, and spread each count evenly over its bin. Norms are those of the last part, because a parameter
+    has no parts.
     """
     parts: dict[tuple[Quantity, Site], _Parts] = {}
     for m in measured:
@@ -32,7 +33,7 @@ def merge(measured: Sequence[Measured]) -> list[Measured]:
     for (quantity, site), values in parts.items():
         count = sum(n for n, _ in values)
         means = by_name.get(("mean", site))
-        number = values[0][1] if len(values) == 1 else _joined(quantity, values, _weights(values, by_name, site), means)
+        number = values[0][1] if len(values) == 1 else _merged(quantity, values, _weights(values, by_name, site), means)
         whole.setdefault((quantity, count), []).append((site, number))
     return [
         Measured(quantity, tuple(site for site, _ in found), count, np.stack([value for _, value in found]))
@@ -41,7 +42,7 @@ def merge(measured: Sequence[Measured]) -> list[Measured]:
 
 
 def _weights(values: _Parts, by_name: dict[tuple[str, Site], _Parts], site: Site) -> NDArray[np.float64]:
-    """The finite values behind each part, as far as they were counted."""
+    """Return the number of values of each part, without non-finite ones where these were counted."""
     weights = np.array([n for n, _ in values], dtype=np.float64)
     for name in ("nan", "inf"):
         bad = by_name.get((name, site), [])
@@ -50,14 +51,14 @@ def _weights(values: _Parts, by_name: dict[tuple[str, Site], _Parts], site: Site
     return weights
 
 
-def _joined(
+def _merged(
     quantity: Quantity, values: _Parts, weights: NDArray[np.float64], means: _Parts | None
 ) -> NDArray[np.float64]:
     numbers = np.stack([value for _, value in values])
     if quantity.merge == "last":
         return np.asarray(numbers[-1])
     if quantity.merge == "histogram":
-        return joined(list(numbers))
+        return merge_histograms(list(numbers))
     if quantity.merge in ("max", "min", "sum"):
         return np.asarray({"max": np.fmax, "min": np.fmin, "sum": np.add}[quantity.merge].reduce(numbers))
     if quantity.merge in ("std", "rms"):
@@ -72,13 +73,13 @@ def _joined(
 def _root_mean_square(
     weights: NDArray[np.float64], sizes: NDArray[np.float64], centres: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    # Over the largest, so that no square underflows.
+    # Divided by the largest, so that no square underflows.
     scale = max(np.nanmax(np.abs(part), initial=0.0) for part in (sizes, centres)) or 1.0
     return np.asarray(np.sqrt(_average(weights, (sizes / scale) ** 2 + (centres / scale) ** 2)) * scale)
 
 
 def _average(weights: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The weighted mean over parts; a part without a number, because none of its values is finite, does not count."""
+    """Return the weighted mean over parts, without the parts that are NaN because none of their values is finite."""
     weights = np.where(np.isnan(values), 0.0, weights.reshape(-1, *[1] * (values.ndim - 1)))
     total = weights.sum(0)
     with np.errstate(invalid="ignore"):

@@ -1,60 +1,59 @@
-"""What to say of a quantity that a trace has not got: what there is, and what to pass to `watch`."""
-
-from typing import TYPE_CHECKING
+"""Error messages for a quantity that a trace does not have, with the arguments of `watch` that would record it."""
 
 from thruway.errors import unknown_name
 from thruway.watching.quantities.table import QUANTITIES
 from thruway.watching.sites import KINDS, Kind
-from thruway.watching.trace.following import FOLLOWING
-
-if TYPE_CHECKING:
-    from thruway.watching.trace.trace import Trace
+from thruway.watching.trace.derived import DERIVED
+from thruway.watching.trace.series import ReadableTrace
 
 __all__ = ["measured_at", "why_missing"]
 
 _OF_PARAMETERS: tuple[Kind, ...] = ("parameter", "parameter_gradient", "update")
 
 
-def measured_at(trace: "Trace", kind: Kind) -> list[str]:
-    """Every quantity at sites of a kind, those of many numbers too."""
+def measured_at(trace: ReadableTrace, kind: Kind) -> list[str]:
+    """Return all quantities at sites of a kind, including those of many numbers per site."""
     return [*trace.quantities(kind), *trace.array_quantities(kind)]
 
 
-def why_missing(trace: "Trace", quantity: str, kind: Kind | None) -> str:
-    """The reason, and the way to get it.
+def why_missing(trace: ReadableTrace, quantity: str, kind: Kind | None) -> str:
+    """Return the reason why a quantity is missing, and how to record it.
 
     Args:
-        quantity: what was asked for, and was not measured at sites of this kind.
-        kind: None, if it was asked for at any.
+        trace: the trace that was read.
+        quantity: the requested quantity, which was not measured at sites of this kind.
+        kind: the requested kind of site; None for any kind.
     """
     if kind is not None and kind not in KINDS:
         return unknown_name("kind of site", kind, KINDS)
+    if kind is not None and quantity in trace.array_quantities(kind):
+        return f"{quantity} has many numbers per site: read it with trace.arrays({quantity!r})."
     known = {each: names for each in KINDS if (names := measured_at(trace, each))}
     if not known:
-        return f"nothing was watched yet, so there is no {quantity!r} to show. Train inside the with block."
+        return f"nothing has been recorded yet, so there is no {quantity!r}. Train inside the with block."
     if there := [each for each, names in known.items() if quantity in names]:
         return (
             f"{quantity!r} was not measured at {_words(kind or 'output')}s, but at {', '.join(map(repr, there))}. "
             "Pass one of these as kind."
         )
-    if quantity in FOLLOWING:
-        return FOLLOWING[quantity].why_missing(quantity, has_kind=FOLLOWING[quantity].kind in known)
+    if quantity in DERIVED:
+        return DERIVED[quantity].why_missing(quantity, has_kind=DERIVED[quantity].kind in known)
     row = QUANTITIES.get(quantity)
     if row is not None and row.of_model is not None:
         if trace.probe is not None and quantity in trace.probe.quantities():
-            return f"{quantity!r} is taken of the probe alone. Ask trace.probe for it."
+            return f"{quantity!r} is measured on the probe only. Read it from trace.probe."
         return (
-            f"{quantity!r} is taken of a fixed batch, where one was given. Watch with probe=, such as a few examples, "
-            f"and quantities=[*DEFAULT, {quantity!r}], then ask trace.probe for it."
+            f"{quantity!r} is measured on a fixed batch only. Watch with probe=, such as a few examples, and "
+            f"quantities=[*DEFAULT, {quantity!r}], and read it from trace.probe."
         )
     is_of_parameters = kind in _OF_PARAMETERS or (row is not None and set(row.kinds) <= set(_OF_PARAMETERS))
     if is_of_parameters and not set(known) & set(_OF_PARAMETERS):
-        return f"there is no {quantity!r}, as no parameter was watched. Pass optimizer= to watch them too."
+        return f"there is no {quantity!r}, because parameters were not watched. Pass optimizer= to watch them."
     every = (
         known.get(kind, []) if kind is not None else dict.fromkeys(name for names in known.values() for name in names)
     )
     what = f"{_words(kind)} quantity" if kind is not None else "quantity"
-    hint = f" QUANTITIES has it: watch with quantities=[*DEFAULT, {quantity!r}]." if row is not None else ""
+    hint = f" To record it, watch with quantities=[*DEFAULT, {quantity!r}]." if row is not None else ""
     return unknown_name(what, quantity, every) + hint
 
 

@@ -1,4 +1,4 @@
-"""A trace from what `watch(run=...)` wrote to a run folder."""
+"""Reading of a trace from the run folder that `watch(run=...)` wrote to."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -11,24 +11,23 @@ from thruway.errors import ConfigError
 from thruway.runs import RunReader
 from thruway.watching.quantities.collector import Measured
 from thruway.watching.quantities.table import QUANTITIES, Quantity
-from thruway.watching.registry import Registry
-from thruway.watching.sites import KINDS, Site
+from thruway.watching.sites import KINDS, Registry, Site
 from thruway.watching.trace.trace import Trace
 
 __all__ = ["trace_of"]
 
 
 def trace_of(run: RunReader) -> Trace:
-    """What was watched in a run, also while it goes on or after it was killed.
+    """Read the trace of a watched run, which may be finished, killed or still in progress.
 
-    A run keeps names and numbers: which sites are activations or gates is not known, and histograms are not there.
-    Every sampled step is, also those that the watching process no longer had room for.
+    A run stores names and numbers only: it does not record which sites are activations or gates, and has no histograms.
+    It has every sampled step, including those that the watching process dropped to save memory.
 
     Args:
         run: an open run, from runs.open_run.
     Raises:
-        ConfigError: if nothing was watched in it.
-        RunError: if its numbers are damaged.
+        ConfigError: if the run has no watched numbers.
+        RunError: if the numbers are damaged.
     """
     table = run.table(member=0)
     quantity_of, quantities = _numbered(table["quantity"])
@@ -37,20 +36,22 @@ def trace_of(run: RunReader) -> Trace:
     is_ours = np.array([kind in KINDS and bool(name) for kind, name in watched], dtype=bool)
     rows = np.flatnonzero(is_ours[quantity_of]) if len(watched) else np.empty(0, dtype=np.intp)
     if not len(rows):
-        raise ConfigError(f"nothing was watched in run {run.name!r}. Pass it as watch(model, run=...) while training.")
+        raise ConfigError(f"run {run.name!r} has no watched numbers. Pass it to watch(model, run=...) while training.")
     steps, values = table["step"][rows], table["value"][rows]
     quantity_of, names_of = quantity_of[rows], names_of[rows]
-    # A run that was resumed has its steps out of order; within a step, numbers stay as they were logged.
+    # A resumed run has its steps out of order; within a step, numbers keep the order in which they were logged.
     order = np.lexsort((np.arange(len(rows)), quantity_of, steps))
     starts = np.flatnonzero((np.diff(steps[order]) != 0) | (np.diff(quantity_of[order]) != 0)) + 1
     found: dict[int, list[tuple[int, tuple[int, ...], NDArray[Any]]]] = {}
-    known: dict[tuple[int, ...], tuple[int, ...]] = {}  # one tuple for all steps that are laid out alike
+    known: dict[tuple[int, ...], tuple[int, ...]] = {}  # one tuple for all steps of a layout
     for part in np.split(order, starts):
         sites = tuple(names_of[part].tolist())
         entry = int(quantity_of[part[0]]), known.setdefault(sites, sites), values[part]
         found.setdefault(int(steps[part[0]]), []).append(entry)
     registry = Registry()
-    site_of = _enter(registry, {(q, sites) for entries in found.values() for q, sites, _ in entries}, watched, names)
+    site_of = _enter_sites(
+        registry, {(q, sites) for entries in found.values() for q, sites, _ in entries}, watched, names
+    )
     trace = Trace(run.name, registry, None, sys.maxsize)
     site_tuples: dict[tuple[str, tuple[int, ...]], tuple[Site, ...]] = {}
     for step, entries in found.items():
@@ -66,16 +67,16 @@ def trace_of(run: RunReader) -> Trace:
 
 
 def _numbered(column: NDArray[Any]) -> tuple[NDArray[np.intp], list[str]]:
-    """Each text's number, in order of first appearance, and the texts."""
+    """Number the strings of a column in order of first appearance; return the numbers and the strings."""
     number_of: dict[str, int] = {}
     numbers = np.array([number_of.setdefault(text, len(number_of)) for text in column.tolist()], dtype=np.intp)
     return numbers, list(number_of)
 
 
-def _enter(
+def _enter_sites(
     registry: Registry, logged: Iterable[tuple[int, tuple[int, ...]]], watched: Sequence[Any], names: Sequence[str]
 ) -> dict[tuple[str, int], Site]:
-    """The sites of each kind, in the order of the network as far as the log tells: sites of one row are in order."""
+    """Enter the sites of each kind in network order, as far as it follows from the order within each logged row."""
     rows: dict[str, set[tuple[int, ...]]] = {kind: set() for kind in KINDS}
     for q, sites in logged:
         rows[watched[q][0]].add(sites)
@@ -104,4 +105,4 @@ def _quantity(name: str) -> Quantity:
 
 
 def _not_measured(_rows: object) -> Any:
-    raise ConfigError("this quantity came from a run, which holds its numbers and not how they were measured.")
+    raise ConfigError("this quantity was read from a run, which has its numbers but not the function that measures it.")

@@ -1,14 +1,14 @@
-"""A trace as one file, which holds numbers and text and can run nothing.
+"""File format of a trace: one file of numbers and text, without executable content.
 
-    header          JSON: sites, branches, layouts, first bad value ... and the format's number
-    steps           (steps,): their numbers
-    block           (steps,): which of the blocks a step's numbers lie in; in order within the block
+    header          JSON: sites, branches, layouts, first bad value ... and the number of the format
+    steps           (steps,): the numbers of the steps
+    block           (steps,): the block that holds each step's numbers, in order within the block
     numbers_0 ...   (steps of the block, numbers)
     arrays_0 ...    (times, sites, ...): one quantity of many numbers at the same sites
-    arrays_0_at ... (times, 3): place of the step, place within the step, values behind each number
+    arrays_0_at ... (times, 3): index of the step, index within the step, values per number
 
-Names begin with "probe." for the trace of the probe batch. The file is an .npz of uncompressed .npy members, so
-that NumPy reads it too. Every member has a checksum, and is no larger than the file.
+The names for the trace of the probe begin with "probe.". The file is an .npz of uncompressed .npy members, which NumPy
+can read. Every member has a checksum, and is no larger than the file.
 """
 
 import io
@@ -31,17 +31,15 @@ from thruway.errors import RunError, ThruwayError
 from thruway.runs.files import fsync_folder, temporary
 from thruway.watching.quantities.collector import Measured
 from thruway.watching.quantities.table import Quantity
-from thruway.watching.registry import Registry
-from thruway.watching.sites import Kind, Site
-from thruway.watching.trace.layout import Key, Layout
-from thruway.watching.trace.steps import BadValue, Step
+from thruway.watching.sites import Kind, Registry, Site
+from thruway.watching.trace.steps import BadValue, Layout, LayoutKey, Step
 
-__all__ = ["Kept", "load_kept", "save_kept"]
+__all__ = ["SavedTrace", "load_trace", "save_trace"]
 
 FORMAT = 1
 Members = dict[str, NDArray[Any]]
 
-# What a file that is damaged, or was made to deceive, may raise from zipfile, NumPy, JSON and our own reading.
+# Exceptions of zipfile, NumPy, json and this module for a damaged or malicious file.
 _BROKEN = (
     zipfile.BadZipFile,
     ArithmeticError,
@@ -60,29 +58,29 @@ _BROKEN = (
 
 
 @dataclass(frozen=True)
-class Kept:
-    """All that makes a trace, apart from where it writes."""
+class SavedTrace:
+    """The contents of a trace, except the run that it writes to."""
 
     model: str
     kept_every: int
     samples: int
     first_bad: BadValue | None
-    failure: Exception | None  # from a file: what it said
+    failure: Exception | None  # loaded from a file: its message alone
     units: dict[str, str]
     registry: Registry
-    layouts: dict[Key, Layout]
+    layouts: dict[LayoutKey, Layout]
     steps: list[Step]
-    probe: "Kept | None" = None
+    probe: "SavedTrace | None" = None
 
 
-def save_kept(kept: Kept, path: Path) -> Path:
-    """Write the file; it appears whole or not at all.
+def save_trace(trace: SavedTrace, path: Path) -> Path:
+    """Write a trace to a file, atomically.
 
     Raises:
-        RunError: if it cannot be written; an older file at `path` is then untouched.
+        RunError: if it cannot be written; an existing file at `path` is then left as it was.
     """
     members: Members = {}
-    header = json.dumps({"format": FORMAT, "trace": _pack(kept, "", members)})
+    header = json.dumps({"format": FORMAT, "trace": _pack(trace, "", members)})
     members = {"header": np.frombuffer(header.encode(), np.uint8)} | members
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +88,7 @@ def save_kept(kept: Kept, path: Path) -> Path:
             with fresh.open("xb") as file:
                 with zipfile.ZipFile(file, "w") as archive:
                     for name, array in members.items():
-                        # A member without a date: the same trace gives the same bytes.
+                        # Without a date, so that the same trace gives the same bytes.
                         with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                             npy.write_array(member, array, allow_pickle=False)
                 file.flush()
@@ -104,11 +102,11 @@ def save_kept(kept: Kept, path: Path) -> Path:
     return path
 
 
-def load_kept(path: Path) -> Kept:
-    """Read what `save_kept` wrote.
+def load_trace(path: Path) -> SavedTrace:
+    """Read a file that `save_trace` wrote.
 
     Raises:
-        RunError: if there is no such file, it is no trace or damaged, or was written by a later format.
+        RunError: if the file is missing, damaged, not a trace, or of a later format.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -123,24 +121,26 @@ def load_kept(path: Path) -> Kept:
     except RunError:
         raise
     except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror or error}. Give the file that save wrote.") from error
+        raise RunError(
+            f"{path} cannot be read: {error.strerror or error}. Pass a file that Trace.save wrote."
+        ) from error
     except _BROKEN as error:
         raise RunError(
-            f"{path} is damaged, or no trace that Thruway saved ({type(error).__name__}: {error}). Put back a copy."
+            f"{path} is damaged or not a trace ({type(error).__name__}: {error}). Pass a file that Trace.save wrote."
         ) from error
 
 
 @dataclass(frozen=True)
 class _Members:
-    """The arrays of an open file, read one by one."""
+    """The arrays of an open file, read one at a time."""
 
     archive: zipfile.ZipFile
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         info = self.archive.getinfo(f"{name}.npy")
         if info.compress_type != zipfile.ZIP_STORED:
-            raise ValueError(f"{info.filename} is compressed, as no trace is")
-        content = self.archive.read(info)  # the whole member first, as its checksum comes last
+            raise ValueError(f"{info.filename} is compressed, which members of a trace are not")
+        content = self.archive.read(info)  # read to the end, where the checksum is verified
         file = io.BytesIO(content)
         read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(file)
@@ -165,16 +165,16 @@ class _Stack:
     at: list[tuple[int, int, int]] = field(default_factory=list)
 
 
-def _pack(kept: Kept, before: str, members: Members) -> dict[str, Any]:
-    """The header of a trace, whose numbers go into `members`."""
-    met = [*kept.registry.sites.values(), *(site for key in kept.layouts for _, sites in key for site in sites)]
+def _pack(trace: SavedTrace, before: str, members: Members) -> dict[str, Any]:
+    """Return the header of a trace; put its numbers into `members`."""
+    met = [*trace.registry.sites.values(), *(site for key in trace.layouts for _, sites in key for site in sites)]
     number_of = {site: number for number, site in enumerate(dict.fromkeys(met))}
-    layouts = {layout: number for number, layout in enumerate(kept.layouts.values())}
+    layouts = {layout: number for number, layout in enumerate(trace.layouts.values())}
     blocks: dict[tuple[Layout, str], _Block] = {}
     stacks: dict[tuple[Any, ...], _Stack] = {}
     block_of = []
-    for index, step in enumerate(kept.steps):
-        # A step whose parts were merged may be wider than others laid out alike.
+    for index, step in enumerate(trace.steps):
+        # The numbers of a step with merged parts may be of a wider type than those of other steps of the layout.
         block = blocks.setdefault((step.layout, step.numbers.dtype.str), _Block(layouts[step.layout]))
         block.rows.append(step.numbers)
         block_of.append(list(blocks).index((step.layout, step.numbers.dtype.str)))
@@ -183,24 +183,24 @@ def _pack(kept: Kept, before: str, members: Members) -> dict[str, Any]:
             stack = stacks.setdefault(key, _Stack(m))
             stack.values.append(m.values)
             stack.at.append((index, place, m.count))
-    members[f"{before}steps"] = np.array([step.number for step in kept.steps], dtype=np.int64)
+    members[f"{before}steps"] = np.array([step.number for step in trace.steps], dtype=np.int64)
     members[f"{before}block"] = np.array(block_of, dtype=np.int64)
     for number, block in enumerate(blocks.values()):
         members[f"{before}numbers_{number}"] = np.stack(block.rows)
     for number, stack in enumerate(stacks.values()):
         members[f"{before}arrays_{number}"] = np.stack(stack.values)
         members[f"{before}arrays_{number}_at"] = np.array(stack.at, dtype=np.int64)
-    bad = kept.first_bad
+    bad = trace.first_bad
     return {
-        "model": kept.model,
-        "kept_every": kept.kept_every,
-        "samples": kept.samples,
+        "model": trace.model,
+        "kept_every": trace.kept_every,
+        "samples": trace.samples,
         "first_bad": None if bad is None else [bad.step, number_of[bad.site], bad.nan, bad.inf],
-        "failure": None if kept.failure is None else _said(kept.failure),
-        "units": kept.units,
+        "failure": None if trace.failure is None else _message(trace.failure),
+        "units": trace.units,
         "sites": [[s.name, s.kind, s.operation, s.activation, s.unit_dim, s.is_gate, s.order] for s in number_of],
-        "branches": kept.registry.branches,
-        "layouts": [[[name, [number_of[site] for site in sites]] for name, sites in key] for key in kept.layouts],
+        "branches": trace.registry.branches,
+        "layouts": [[[name, [number_of[site] for site in sites]] for name, sites in key] for key in trace.layouts],
         "blocks": [block.layout for block in blocks.values()],
         "arrays": [
             [
@@ -211,11 +211,11 @@ def _pack(kept: Kept, before: str, members: Members) -> dict[str, Any]:
             ]
             for s in stacks.values()
         ],
-        "probe": None if kept.probe is None else _pack(kept.probe, f"{before}probe.", members),
+        "probe": None if trace.probe is None else _pack(trace.probe, f"{before}probe.", members),
     }
 
 
-def _unpack(header: Mapping[str, Any], before: str, members: _Members) -> Kept:
+def _unpack(header: Mapping[str, Any], before: str, members: _Members) -> SavedTrace:
     sites = [_site(*fields) for fields in header["sites"]]
     registry = Registry({site.key: site for site in sites}, {k: (a, b) for k, (a, b) in header["branches"].items()})
     keys = [tuple((str(name), tuple(sites[n] for n in at)) for name, at in key) for key in header["layouts"]]
@@ -240,7 +240,7 @@ def _unpack(header: Mapping[str, Any], before: str, members: _Members) -> Kept:
         steps[index].arrays.append(measured)
     bad = header["first_bad"]
     probe = header["probe"]
-    return Kept(
+    return SavedTrace(
         model=str(header["model"]),
         kept_every=int(header["kept_every"]),
         samples=int(header["samples"]),
@@ -258,13 +258,13 @@ def _site(
     name: str, kind: Kind, operation: str, activation: str | None, unit_dim: int, is_gate: bool, order: int
 ) -> Site:
     if kind not in get_args(Kind):
-        raise ValueError(f"{kind!r} is no kind of site")
+        raise ValueError(f"{kind!r} is not a kind of site")
     return Site(name, kind, operation, activation, unit_dim, is_gate, order)
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return str(error) if type(error) is ThruwayError else f"{type(error).__name__}: {error}"
 
 
 def _not_measured(_rows: object) -> Any:
-    raise RunError("this quantity came from a file, which holds its numbers and not how they were measured.")
+    raise RunError("this quantity was loaded from a file, which has its numbers but not the function that measures it.")

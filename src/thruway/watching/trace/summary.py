@@ -1,68 +1,66 @@
-"""A trace at a glance, and in a few lines of text."""
+"""Summary of a trace: the newest numbers of interest, and the text that `print(trace)` shows."""
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thruway.watching.quantities.saturation import saturation
 from thruway.watching.sites import Kind, Site
+from thruway.watching.trace.series import ReadableTrace
 
-if TYPE_CHECKING:
-    from thruway.watching.trace.trace import Trace
+__all__ = ["Summary", "gradient_ratio", "ordinal", "summarize", "summary_text"]
 
-__all__ = ["Glance", "glance", "in_words", "ordinal", "ratio_of"]
-
-MOST_SATURATED = 5  # layers in the table
-NOTABLE = 0.005  # share of values; below, it would read 0 %
+MOST_SATURATED = 5  # rows of the table
+NOTABLE = 0.005  # share of values; less would be shown as 0 %
 
 
 @dataclass(frozen=True)
-class Glance:
-    """What to know first: the newest numbers."""
+class Summary:
+    """The newest numbers of interest."""
 
-    seen: str  # how many steps and sites
+    size: str  # the number of steps and sites, in words
     saturated: list[tuple[str, str, float, float]]  # site, activation, share at the low end, at the high end
-    gradient: tuple[str, float, str, float] | None  # first site and its root mean square, last site and its
-    notes: list[str]  # a first bad value, an early end, steps let go
+    gradient: tuple[str, float, str, float] | None  # first site, its rms, last site, its rms
+    notes: list[str]  # the first non-finite value, dropped steps, an early end
 
 
-def glance(trace: "Trace") -> Glance:
-    """What to know of a trace that has steps."""
+def summarize(trace: ReadableTrace) -> Summary:
+    """Return the summary of a trace with at least one step."""
     steps, sites = trace.steps, trace.sites
     count = {kind: sum(site.kind == kind for site in sites) for kind in ("output", "gradient", "parameter")}
-    seen = ", ".join(f"{n:,} {kind}{'s' if n > 1 else ''}" for kind, n in count.items() if n)
+    sizes = ", ".join(f"{n:,} {kind}{'s' if n > 1 else ''}" for kind, n in count.items() if n)
     span = f"{len(steps):,} steps ({steps[0]:,} to {steps[-1]:,})" if len(steps) > 1 else f"step {steps[0]:,}"
-    return Glance(f"{span}, {seen}" if seen else span, _saturated(trace), _gradient(trace), _notes(trace))
+    return Summary(f"{span}, {sizes}" if sizes else span, _saturated(trace), _gradient(trace), _notes(trace))
 
 
-def in_words(trace: "Trace") -> str:
-    """One to five lines of text."""
+def summary_text(trace: ReadableTrace) -> str:
+    """Return the summary as one to five lines of text."""
     if not trace.steps and trace.probe is not None and trace.probe.steps:
-        return f"Of the probe alone: {in_words(trace.probe)}" + _why(trace)
+        return f"Probe only: {summary_text(trace.probe)}" + _end(trace)
     if not trace.steps:
-        return f"Trace of {trace.model}: nothing seen yet" + _why(trace)
-    found = glance(trace)
-    lines = [f"Trace of {trace.model}: {found.seen}; {found.notes[0]}"]
+        return f"Trace of {trace.model}: nothing recorded yet" + _end(trace)
+    found = summarize(trace)
+    lines = [f"Trace of {trace.model}: {found.size}; {found.notes[0]}"]
     if found.saturated:
         name, activation, low, high = found.saturated[0]
-        lines.append(f"most saturated: {name} ({activation}), {low + high:.0%} of its values")
+        lines.append(f"most saturated: {name} ({activation}), {saturation(low, high):.0%} of its values")
     if found.gradient is not None:
         first, small, last, large = found.gradient
-        lines.append(f"gradient rms: {small:.2g} at {first}, {large:.2g} at {last}; {ratio_of(small, large)}")
+        lines.append(f"gradient rms: {small:.2g} at {first}, {large:.2g} at {last}; {gradient_ratio(small, large)}")
     return "\n  ".join([*lines, *found.notes[1:]])
 
 
-def _why(trace: "Trace") -> str:
-    return f"; watching ended: {_error(trace.failure)}" if trace.failure is not None else ""
+def _end(trace: ReadableTrace) -> str:
+    return f"; watching stopped: {_error(trace.failure)}" if trace.failure is not None else ""
 
 
 def _error(error: Exception) -> str:
-    said = f"{type(error).__name__}: {error}"
-    return said if len(said) <= 100 else said[:99] + "…"
+    text = f"{type(error).__name__}: {error}"
+    return text if len(text) <= 100 else text[:99] + "…"
 
 
-def _notes(trace: "Trace") -> list[str]:
+def _notes(trace: ReadableTrace) -> list[str]:
     bad = trace.first_bad
     if bad is None:
         counted = any(q in trace.quantities(kind) for kind in ("output", "gradient") for q in ("nan", "inf"))
@@ -74,12 +72,12 @@ def _notes(trace: "Trace") -> list[str]:
     if trace.kept_every > 1:
         notes.append(f"every {ordinal(trace.kept_every)} sampled step is kept, to save memory")
     if trace.failure is not None:
-        notes.append(f"watching ended early: {_error(trace.failure)}")
+        notes.append(f"watching stopped early: {_error(trace.failure)}")
     return notes
 
 
-def _saturated(trace: "Trace") -> list[tuple[str, str, float, float]]:
-    # Gates are meant to be shut, and would hide the rest.
+def _saturated(trace: ReadableTrace) -> list[tuple[str, str, float, float]]:
+    # Gates are closed by design, and would hide all other layers.
     newest = {
         site: share
         for site, share in _newest(trace, "saturation", "output").items()
@@ -92,8 +90,8 @@ def _saturated(trace: "Trace") -> list[tuple[str, str, float, float]]:
     ]
 
 
-def _gradient(trace: "Trace") -> tuple[str, float, str, float] | None:
-    """At the first and the last activation, or where there are no two, the first and the last site."""
+def _gradient(trace: ReadableTrace) -> tuple[str, float, str, float] | None:
+    """Return the gradient rms at the first and the last activation; at the first and last site without two of these."""
     mean, std = (_newest(trace, quantity, "gradient") for quantity in ("mean", "std"))
     newest = {site: math.hypot(mean[site], spread) for site, spread in std.items() if site in mean}
     outputs = (site for site in trace.sites if site.kind == "output")
@@ -106,17 +104,17 @@ def _gradient(trace: "Trace") -> tuple[str, float, str, float] | None:
     return first.name or trace.model, newest[first], last.name or trace.model, newest[last]
 
 
-def ratio_of(first: float, last: float) -> str:
-    """How much of the gradient gets through.
+def gradient_ratio(first: float, last: float) -> str:
+    """Return the ratio of the gradient at the first layer to that at the last, in words.
 
-    >>> ratio_of(1e-6, 0.5), ratio_of(0.1, 0.0)
+    >>> gradient_ratio(1e-6, 0.5), gradient_ratio(0.1, 0.0)
     ('first / last = 2e-06', 'none at the last')
     """
     return f"first / last = {first / last:.2g}" if last else "none at the last"
 
 
 def ordinal(number: int) -> str:
-    """A number that counts, as English writes it.
+    """Return an ordinal number.
 
     >>> [ordinal(n) for n in (2, 4, 11, 23, 32, 101, 112)]
     ['2nd', '4th', '11th', '23rd', '32nd', '101st', '112th']
@@ -125,8 +123,8 @@ def ordinal(number: int) -> str:
     return f"{number:,}{'th' if is_teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
-def _newest(trace: "Trace", quantity: str, kind: Kind) -> dict[Site, float]:
-    """The number of every site, in the order of the network, at the last step that has them all, or most of them."""
+def _newest(trace: ReadableTrace, quantity: str, kind: Kind) -> dict[Site, float]:
+    """Return the number of every site, in network order, at the last of the steps with the most finite numbers."""
     if quantity not in trace.quantities(kind):
         return {}
     series = trace.series(quantity, kind, last=1)

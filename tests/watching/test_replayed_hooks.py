@@ -1,4 +1,4 @@
-"""A pass that goes by the script gives the numbers of one heard in full; a model that leaves it is relearnt."""
+"""Replayed hooks give the numbers of full hooks; a model that changes is recorded anew."""
 
 import copy
 
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import thruway as tw
-from thruway.watching.hooks.call_table import Script
+from thruway.watching.hooks.call_table import CallTable
 
 
 class Highway(nn.Module):
@@ -76,25 +76,25 @@ def _watched(model, x, steps=4):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_lean_hearing_gives_the_numbers_of_full_hearing(case, monkeypatch):
+def test_replayed_hooks_give_the_numbers_of_full_hooks(case, monkeypatch):
     torch.manual_seed(0)
     model, x = CASES[case]()
     twin = copy.deepcopy(model)
     passes = []
-    monkeypatch.setattr("thruway.watching.hooks.replayed_hooks.LeanListener._enter", _counted("_enter", passes))
-    lean = _watched(model, x)
-    assert passes  # or this test would compare full hearing with itself
-    monkeypatch.setattr(Script, "end_lesson", lambda self: None)
+    monkeypatch.setattr("thruway.watching.hooks.replayed_hooks.ReplayedHooks._enter", _counted("_enter", passes))
+    replayed = _watched(model, x)
+    assert passes  # otherwise this test would compare full hooks with full hooks
+    monkeypatch.setattr(CallTable, "end_full_pass", lambda self: None)
     full = _watched(twin, x)
     for column in ("step", "kind", "site", "quantity"):
-        assert list(lean[column]) == list(full[column])
-    assert np.array_equal(lean["value"], full["value"], equal_nan=True)
+        assert list(replayed[column]) == list(full[column])
+    assert np.array_equal(replayed["value"], full["value"], equal_nan=True)
 
 
 def _counted(name, passes):
-    from thruway.watching.hooks.replayed_hooks import LeanListener
+    from thruway.watching.hooks.replayed_hooks import ReplayedHooks
 
-    original = getattr(LeanListener, name)
+    original = getattr(ReplayedHooks, name)
 
     def counted(self, module, inputs):
         passes.append(module)
@@ -104,7 +104,7 @@ def _counted(name, passes):
 
 
 class Skipping(nn.Module):
-    """Skips the layers it is told to."""
+    """Skips the layers in `without`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ def test_a_skipped_layer_takes_no_other_layers_name():
         assert by_name["layers.3"][3] == pytest.approx(model.layers[3](y).mean().item(), rel=1e-5)
 
 
-def test_a_model_that_changes_for_good_is_learnt_again():
+def test_a_model_that_changes_is_recorded_again():
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(4, 4), nn.Tanh()), torch.randn(6, 4)
     with tw.watch(model) as trace:
@@ -155,7 +155,7 @@ def test_a_model_that_changes_for_good_is_learnt_again():
                 model.append(nn.Sigmoid())
             model(x).square().mean().backward()
     assert "0" in trace.series("mean").names
-    # Modules that came after the watch began have no hook of their own; the others are still heard.
+    # Modules that came after the watch began have no hook of their own; the others are still captured.
     series = trace.series("mean")
     tanh = series.values[series.names.index("1")]
     assert np.isfinite(tanh).all()

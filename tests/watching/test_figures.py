@@ -21,9 +21,9 @@ from thruway.figures.scales import SEQUENTIAL
 from thruway.nn import HighwayLinear
 from thruway.watching import DEFAULT, QUANTITIES, Quantity, Site, Trace, watch
 from thruway.watching.quantities.collector import Measured
-from thruway.watching.registry import Registry
+from thruway.watching.sites import Registry
 from thruway.watching.trace.figures import FIGURES
-from thruway.watching.trace.thumbnail import MOST, picture
+from thruway.watching.trace.notebook import MAP_SIZE, png_data_url
 
 SPAN = Quantity("span", "volts", lambda rows: rows.high - rows.low, ("output",))
 
@@ -62,7 +62,7 @@ def of_numbers(values: Any, quantity: str = "std", kind: Any = "gradient", model
     """A trace of these numbers, (sites, steps)."""
     registry = Registry()
     table = np.asarray(values, dtype=np.float64)
-    sites = tuple(registry._enter(Site(f"layer {row}", kind, "Linear")) for row in range(len(table)))
+    sites = tuple(registry.add(Site(f"layer {row}", kind, "Linear")) for row in range(len(table)))
     trace = Trace(model, registry, None, 1 << 30)
     for step, column in enumerate(table.T):
         trace.add(step, [Measured(QUANTITIES[quantity], sites, 1, column)])
@@ -204,16 +204,19 @@ def test_units_are_said_also_of_a_quantity_of_the_users_own(trace: Trace, tmp_pa
     ("arguments", "said"),
     [
         ({"what": "sdt"}, r"unknown quantity 'sdt'; did you mean 'std'\?"),
-        ({"what": "rms"}, r"QUANTITIES has it: watch with quantities=\[\*DEFAULT, 'rms'\]"),
+        ({"what": "rms"}, r"To record it, watch with quantities=\[\*DEFAULT, 'rms'\]"),
         ({"what": "norm", "kind": "output"}, "not measured at outputs, but at 'parameter', 'parameter_gradient', 'upd"),
         ({"what": "std", "kind": "weights"}, "unknown kind of site 'weights'"),
         ({"what": "std", "style": "heatmap"}, "unknown style of figure 'heatmap'; did you mean 'heat_map'"),
         ({"what": "zeros", "style": "std_intervals"}, "std_intervals is drawn from std, not from 'zeros'"),
         ({"what": "std", "step": 3}, "step=3 is for histograms; heat_map shows every step"),
-        ({"what": "histogram", "step": 3}, "no histogram of the outputs was taken at step 3"),
-        ({"what": "std", "sites": "activation"}, r"no site for 'activation' among the \d+ .*Choose activations, modul"),
+        ({"what": "histogram", "step": 3}, "no histogram was measured at outputs at step 3"),
+        (
+            {"what": "std", "sites": "activation"},
+            r"no site for 'activation' among the \d+ .*Pass one of activations, modul",
+        ),
         ({"what": "std", "sites": ["norm", "head"]}, "no site for 'head'"),
-        ({"what": "std", "sites": lambda site: False}, "no site for the function that came as sites"),
+        ({"what": "std", "sites": lambda site: False}, "no site for the function passed as sites"),
         ({"what": "norm", "kind": "parameter", "sites": "gates"}, "no site for 'gates'"),
     ],
     ids=lambda value: (
@@ -229,7 +232,7 @@ def test_a_style_names_the_quantities_that_it_lacks() -> None:
     trace = of_numbers([[0.1, 0.2]], "mean", "output")
     with pytest.raises(ConfigError, match=r"needs mean, std; at outputs std was not measured. .*\[\*DEFAULT, 'std'\]"):
         trace.figure("mean", style="mean_and_spread")
-    with pytest.raises(ConfigError, match="nothing was watched yet"):
+    with pytest.raises(ConfigError, match="nothing has been recorded yet"):
         Trace("Net", Registry(), None, 0).figure("mean")
 
 
@@ -256,7 +259,7 @@ def pixels(url: str) -> NDArray[np.uint8]:
 
 
 def test_the_picture_has_the_first_layer_at_the_bottom_and_gaps_see_through() -> None:
-    seen = pixels(picture(np.array([[0.0, math.nan], [1.0, 2.0]])))
+    seen = pixels(png_data_url(np.array([[0.0, math.nan], [1.0, 2.0]])))
     lowest, highest = (tuple(int(shade[i : i + 2], 16) for i in (1, 3, 5)) for shade in (SEQUENTIAL[0], SEQUENTIAL[-1]))
     assert tuple(seen[1, 0]) == (*lowest, 255)
     assert tuple(seen[0, 1]) == (*highest, 255)
@@ -266,8 +269,8 @@ def test_the_picture_has_the_first_layer_at_the_bottom_and_gaps_see_through() ->
 def test_the_picture_of_a_huge_map_is_small_and_shows_a_single_spike() -> None:
     values = np.zeros((2000, 5000))
     values[777, 1234] = 1.0
-    seen = pixels(picture(values))
-    assert (seen.shape[0] <= MOST[0]) & (seen.shape[1] <= MOST[1])
+    seen = pixels(png_data_url(values))
+    assert (seen.shape[0] <= MAP_SIZE[0]) & (seen.shape[1] <= MAP_SIZE[1])
     spikes = np.argwhere(seen[..., 0] != seen[0, 0, 0])
     assert spikes.tolist() == [[seen.shape[0] - 1 - 777 // 8, 1234 // 17]]
 
@@ -327,9 +330,7 @@ def test_a_notebook_of_a_thousand_layers_is_small() -> None:
 def test_names_in_a_notebook_are_text() -> None:
     hostile = "</div><script>alert(1)</script><img src=x onerror=alert(2)>"
     registry = Registry()
-    sites = [
-        registry._enter(Site(hostile + end, kind, "Tanh", "tanh")) for end in "ab" for kind in ("output", "gradient")
-    ]
+    sites = [registry.add(Site(hostile + end, kind, "Tanh", "tanh")) for end in "ab" for kind in ("output", "gradient")]
     trace = Trace(hostile, registry, None, 1 << 20)
     outputs, gradients = tuple(sites[::2]), tuple(sites[1::2])
     ends = [Measured(QUANTITIES[f"saturation_{end}"], outputs, 1, np.array([0.1, 0.2])) for end in ("low", "high")]

@@ -23,7 +23,7 @@ def train(model: nn.Module, steps: int = 3) -> None:
 
 def test_a_schedule_that_chooses_nothing_is_named():
     model = net()
-    told = r"nothing was watched: every= chose none of the 3 steps from 7\."
+    told = r"nothing was recorded: every= selected none of the 3 steps from 7 on\."
     with pytest.warns(WatchWarning, match=told), tw.watch(model, every=lambda step: step < 7, first_step=7):
         train(model)
 
@@ -40,7 +40,7 @@ class Ragged(nn.Module):
 def test_ragged_tensors_are_said_not_to_be_measured():
     model = Ragged()
     ragged = torch.nested.nested_tensor([torch.randn(2, 4), torch.randn(3, 4)], layout=torch.jagged)
-    told = "nothing was watched: no layer of Ragged gave a dense tensor"
+    told = "nothing was recorded: no layer of Ragged returned a dense"
     with pytest.warns(WatchWarning, match=told), tw.watch(model) as trace:
         model(ragged).values().sum().backward()
     assert trace.steps == []
@@ -57,7 +57,7 @@ def test_ragged_tensors_are_said_not_to_be_measured():
 )
 def test_a_probe_that_does_not_go_through_says_what_to_pass(probe, of_torch):
     model = net()
-    told = rf"the probe did not go through Sequential \({of_torch}.*Pass as probe= what the model is called with"
+    told = rf"Sequential cannot be called with the probe \({of_torch}.*Pass the model's input as probe="
     with pytest.warns(WatchWarning, match=told), tw.watch(model, probe=probe) as trace:
         train(model)
     assert isinstance(trace.failure, ConfigError)
@@ -65,7 +65,7 @@ def test_a_probe_that_does_not_go_through_says_what_to_pass(probe, of_torch):
 
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: (x,), lambda x: {"input": x}], ids=["tensor", "tuple", "dict"])
 def test_a_probe_without_examples_is_refused_at_once(wrap):
-    with pytest.raises(ConfigError, match=r"shape \(0, 4\), without a number"):
+    with pytest.raises(ConfigError, match=r"an empty tensor, of shape \(0, 4\)"):
         tw.watch(net(), probe=wrap(torch.empty(0, 4)))
 
 
@@ -73,5 +73,5 @@ def test_a_trace_of_the_probe_alone_says_so():
     model = net()
     with tw.watch(model, quantities=["jacobian"], probe=torch.randn(3, 4)) as trace:
         train(model)
-    assert repr(trace).startswith("Of the probe alone: Trace of Sequential: ")
-    assert "nothing seen" not in repr(trace)
+    assert repr(trace).startswith("Probe only: Trace of Sequential: ")
+    assert "nothing recorded" not in repr(trace)

@@ -1,4 +1,4 @@
-"""A quantity gives as many numbers per site as its row says, or the watching ends with a word of it."""
+"""A quantity returns at most the numbers per site of its row, or watching stops with a warning."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thruway.watching import QUANTITIES, Quantity, Rows, Trace, WatchWarning, watch
-from thruway.watching.quantities.sizes import held_to_its_size
+from thruway.watching.arguments import check_size
 
 X = torch.ones(5, 3)
 
@@ -28,13 +28,19 @@ def first(count: int) -> Callable[[Rows], Tensor]:
 REFUSED: dict[str, tuple[Quantity, str]] = {
     "not reduced": (
         Quantity("size", "", lambda rows: rows.flat.abs()),
-        r"'size' gave 20 numbers for a tensor of 20 values, and may give 1\. Reduce .*Quantity\(\.\.\., numbers=20\)",
+        r"'size' returned 20 numbers for a tensor of 20 values, but its limit is 1\. .*Quantity\(\.\.\., numbers=20\)",
     ),
-    "more than it says": (Quantity("some", "", first(4), numbers=3), "'some' gave 4 numbers .* and may give 3"),
-    "one in a column": (Quantity("mine", "", lambda rows: rows.mean[:, None]), r"gave \(k, 1\).*squeeze\(1\)"),
-    "one for all": (Quantity("mine", "", lambda rows: rows.flat.mean()), r"'mine' gave \(\) for Rows of k = 1"),
-    "a table each": (Quantity("mine", "", lambda rows: rows.values, numbers=99), r"gave \(1, 5, 4\) for Rows of k = 1"),
-    "no tensor": (Quantity("mine", "", lambda rows: 3.0), "'mine' gave float for Rows of k = 1"),  # type: ignore[arg-type, return-value]
+    "more than it says": (Quantity("some", "", first(4), numbers=3), "'some' returned 4 numbers .* its limit is 3"),
+    "one in a column": (Quantity("mine", "", lambda rows: rows.mean[:, None]), r"returned \(k, 1\).*squeeze\(1\)"),
+    "one for all": (
+        Quantity("mine", "", lambda rows: rows.flat.mean()),
+        r"'mine' returned shape \(\) for Rows of k = 1",
+    ),
+    "a table each": (
+        Quantity("mine", "", lambda rows: rows.values, numbers=99),
+        r"returned shape \(1, 5, 4\) for Rows of k = 1",
+    ),
+    "no tensor": (Quantity("mine", "", lambda rows: 3.0), "'mine' returned float for Rows of k = 1"),  # type: ignore[arg-type, return-value]
 }
 
 
@@ -58,9 +64,9 @@ def test_as_many_as_it_says_or_fewer_are_kept() -> None:
 
 def test_rows_of_the_table_and_windows_go_unhindered() -> None:
     for row in QUANTITIES.values():
-        assert held_to_its_size(row) is row
+        assert check_size(row) is row
     dead = dataclasses.replace(QUANTITIES["dead_units"], window=2)
-    assert held_to_its_size(dead) is dead
+    assert check_size(dead) is dead
     own_stride = dataclasses.replace(QUANTITIES["histogram"], stride=1)
     one, other = watched(own_stride), watched(QUANTITIES["histogram"])
     for trace in (one, other):

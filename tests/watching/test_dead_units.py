@@ -1,4 +1,4 @@
-"""Dead units: exactly those that gave nothing but zeros for as long as the window."""
+"""Dead units: exactly those whose outputs were all zero in the window."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from thruway.errors import ConfigError
 from thruway.watching import QUANTITIES, watch
-from thruway.watching.quantities.dead_units import LastActive
+from thruway.watching.quantities.units import LastActive
 from thruway.watching.sites import Site
 
 
@@ -23,7 +23,7 @@ def test_one_number_per_unit_replaces_the_history(seed, window, passes, activity
     fold, sites = LastActive(), (Site("a", "output", ""), Site("b", "output", ""))
     quantity = replace(QUANTITIES["dead_units"], window=window)
     for now in range(passes):
-        found = fold(quantity, sites, torch.from_numpy(history[now]))
+        found = fold(quantity.name, window, sites, torch.from_numpy(history[now]))
         expected = 1 - history[max(0, now + 1 - window) : now + 1].any(0).mean(1)
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)  # sevenths in single precision
 
@@ -32,10 +32,10 @@ def test_quantities_and_sites_remember_apart():
     fold, site = LastActive(), Site("a", "output", "")
     short, long = (replace(QUANTITIES["dead_units"], name=str(w), window=w) for w in (1, 3))
     on, off = torch.tensor([[True]]), torch.tensor([[False]])
-    assert fold(short, (site,), on) == fold(long, (site,), on) == 0
-    assert fold(short, (site,), off) == 1
-    assert fold(long, (site,), off) == 0
-    assert fold(short, (Site("b", "output", ""),), off) == 1
+    assert fold(short.name, 1, (site,), on) == fold(long.name, 3, (site,), on) == 0
+    assert fold(short.name, 1, (site,), off) == 1
+    assert fold(long.name, 3, (site,), off) == 0
+    assert fold(short.name, 1, (Site("b", "output", ""),), off) == 1
 
 
 @pytest.mark.parametrize("net", [nn.ReLU(), nn.ReLU6(), nn.Hardswish()], ids=lambda net: type(net).__name__)
