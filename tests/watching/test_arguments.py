@@ -1,4 +1,4 @@
-"""What watch refuses at the call, several watches of one model, torch.func, and activations with ends of their own."""
+"""Invalid arguments of watch, several watches of one model, torch.func, and activations with other limits."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_what_takes_no_hooks_is_refused():
         tw.watch(torch.jit.script(_net()))
 
 
-def test_two_watches_of_one_model_hear_the_same():
+def test_two_watches_of_one_model_record_the_same():
     model, x = _net(), torch.ones(5, 3)
     with tw.watch(model) as first, tw.watch(model) as second, tw.watch(model[0]) as part:
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Ratios that follow from other numbers, against computing them directly."""
+"""Derived quantities against a direct computation."""
 
 import numpy as np
 import pytest

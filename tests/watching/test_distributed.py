@@ -1,4 +1,4 @@
-"""Data-parallel training: each process's trace is of its shard; together they are the whole batch's."""
+"""Data-parallel training: the traces of the shards, merged, equal the trace of the whole batch."""
 
 import math
 import os
@@ -106,7 +106,7 @@ def test_two_processes_see_what_one_would(tmp_path: Path, whole_model: bool) -> 
 
 
 def shard(rows: slice, *, reduce: str = "mean", quantities: Sequence[Any] = WATCHED) -> Trace:
-    """What a process would see whose optimizer steps by the whole batch's gradient."""
+    """The trace of a process whose optimizer uses the gradient of the whole batch."""
     model, twin = net(), net()
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     step_of_twin = torch.optim.SGD(twin.parameters(), 0.01)
@@ -192,6 +192,6 @@ MISTAKES: dict[str, tuple[Mistake, str]] = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes_are_named(name: str) -> None:
-    call, said = MISTAKES[name]
-    with pytest.raises(ConfigError, match=said):
+    call, message = MISTAKES[name]
+    with pytest.raises(ConfigError, match=message):
         call()

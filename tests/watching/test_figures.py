@@ -1,4 +1,4 @@
-"""What a trace shows: the right numbers in the right figure, and in a notebook."""
+"""Figures and notebook view of a trace: the right numbers in the right place."""
 
 import base64
 import math
@@ -134,7 +134,7 @@ def test_layers_without_a_finite_value_have_no_histogram() -> None:
     assert np.isnan(last.y).all()
 
 
-def test_figures_of_few_layers_show_activations_unless_told_otherwise(trace: Trace) -> None:
+def test_figures_of_few_layers_show_activations_by_default(trace: Trace) -> None:
     names = {each.name for each in trace.figure("std", style="std_intervals").data}
     assert names == {"tanh", "tanh_2", "tanh_3", "relu", "highway.activation", "highway.transform_gate"}
     assert len(trace.figure("std").data[0].y) == len(trace.series("std").sites)
@@ -167,7 +167,7 @@ def test_sites_are_chosen(trace: Trace, kind: Any, choice: Any, wanted: list[str
     assert list(trace.figure("std", kind, sites=choice).data[0].y) == wanted
 
 
-def test_modules_are_told_from_what_their_code_computes(trace: Trace) -> None:
+def test_modules_differ_from_functions_in_their_code(trace: Trace) -> None:
     names = list(trace.figure("std", sites="modules").data[0].y)
     assert {"layers.0", "norm", "highway"} <= set(names)
     assert not {name for name in names if name.startswith(("tanh", "add"))}
@@ -201,7 +201,7 @@ def test_units_are_said_also_of_a_quantity_of_the_users_own(trace: Trace, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"what": "sdt"}, r"unknown quantity 'sdt'; did you mean 'std'\?"),
         ({"what": "rms"}, r"To record it, watch with quantities=\[\*DEFAULT, 'rms'\]"),
@@ -223,8 +223,8 @@ def test_units_are_said_also_of_a_quantity_of_the_users_own(trace: Trace, tmp_pa
         " ".join(f"{k} {v}" for k, v in value.items() if not callable(v)) if isinstance(value, dict) else ""
     ),
 )
-def test_what_is_not_there_is_said_with_what_is(trace: Trace, arguments: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_errors_list_the_known_values(trace: Trace, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         trace.figure(**arguments)
 
 
@@ -309,8 +309,8 @@ def test_a_notebook_shows_the_state_of_things(trace: Trace) -> None:
     mean, std = (trace.series(each, "gradient") for each in ("mean", "std"))
     rows = [std.names.index(name) for name in ("tanh", "highway.activation")]
     first, last = np.hypot(mean.values[rows, -1], std.values[rows, -1])
-    said = f"gradient rms {first:.2g} at tanh, {last:.2g} at highway.activation: first / last = {first / last:.2g}"
-    assert said in text
+    message = f"gradient rms {first:.2g} at tanh, {last:.2g} at highway.activation: first / last = {first / last:.2g}"
+    assert message in text
     low, high = (trace.series(f"saturation_{end}") for end in ("low", "high"))
     relu = low.values[low.names.index("relu"), -1]
     assert f"{relu:.1%}" in text

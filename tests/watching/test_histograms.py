@@ -1,4 +1,4 @@
-"""Histograms: counted as NumPy counts, joined, and read back from a trace."""
+"""Histograms: equal to NumPy's, merged, and read from a trace."""
 
 import math
 

@@ -117,7 +117,7 @@ def test_sites_with_and_without_parts_keep_apart():
 
 
 def test_shards_of_two_processes_are_the_whole_batch():
-    """What each of two processes measured, put together."""
+    """The measurements of two processes, concatenated."""
     whole = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
     shards = [m for shard in whole.split([12, 8]) for m in measured([shard], names=EXACT)]
     found, expected = by_name(merge(shards)), by_name(measured([whole], names=EXACT))

@@ -42,10 +42,10 @@ def test_a_derived_name_among_the_quantities_says_what_it_follows_from(name: str
     row = DERIVED[name]
     sources = " and ".join(map(repr, row.needs))
     also = " and pass optimizer=" if row.needs_optimizer else ""
-    said = (
+    message = (
         f"{name!r} is derived from {sources} at .*, so it is not measured.* include {sources}{also}, and read it with"
     )
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         watch(Block(), quantities=[*DEFAULT, name])
 
 
@@ -80,22 +80,22 @@ WITHOUT_OPTIMIZER: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("case", WITHOUT_OPTIMIZER)
 def test_without_an_optimizer(case: str) -> None:
-    ask, said = WITHOUT_OPTIMIZER[case]
-    with pytest.raises(ConfigError, match=said):
+    ask, message = WITHOUT_OPTIMIZER[case]
+    with pytest.raises(ConfigError, match=message):
         ask(watched())
 
 
-def test_with_an_optimizer_the_kind_is_told() -> None:
+def test_with_an_optimizer_the_error_names_the_kind() -> None:
     trace = watched(with_optimizer=True)
     with pytest.raises(ConfigError, match=r"'update_ratio' was not measured at outputs, but at 'update'. Pass one of"):
         trace.series("update_ratio")
     trace = watched(with_optimizer=True, quantities=["mean"])
-    said = "'update_ratio' is derived from 'norm' at .*, and this trace has none.* with 'norm' among the quantities"
-    with pytest.raises(ConfigError, match=said):
+    message = "'update_ratio' is derived from 'norm' at .*, and this trace has none.* with 'norm' among the quantities"
+    with pytest.raises(ConfigError, match=message):
         trace.figure("update_ratio")
 
 
-def test_a_model_without_such_sites_is_told() -> None:
+def test_a_model_without_such_sites_has_an_error() -> None:
     trace = watched(nn.Sequential(nn.Linear(3, 3)))
     for name in ("branch_ratio", "saturation"):
         with pytest.raises(

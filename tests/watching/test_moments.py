@@ -1,4 +1,4 @@
-"""Large tensors on the CPU are measured at once: the same numbers, and care where care is needed."""
+"""Moments of large CPU tensors: the numbers of Rows, and refused where they would be inaccurate."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A block that saw nothing says why, and a probe that cannot be shown says what to pass."""
+"""Warnings for a with block that recorded nothing, and errors for a probe that the model does not accept."""
 
 import pytest
 import torch
@@ -21,10 +21,10 @@ def train(model: nn.Module, steps: int = 3) -> None:
         optimizer.step()
 
 
-def test_a_schedule_that_chooses_nothing_is_named():
+def test_a_schedule_that_selects_no_step_is_a_warning():
     model = net()
-    told = r"nothing was recorded: every= selected none of the 3 steps from 7 on\."
-    with pytest.warns(WatchWarning, match=told), tw.watch(model, every=lambda step: step < 7, first_step=7):
+    message = r"nothing was recorded: every= selected none of the 3 steps from 7 on\."
+    with pytest.warns(WatchWarning, match=message), tw.watch(model, every=lambda step: step < 7, first_step=7):
         train(model)
 
 
@@ -37,11 +37,11 @@ class Ragged(nn.Module):
         return self.layer(x)
 
 
-def test_ragged_tensors_are_said_not_to_be_measured():
+def test_ragged_tensors_are_not_measured():
     model = Ragged()
     ragged = torch.nested.nested_tensor([torch.randn(2, 4), torch.randn(3, 4)], layout=torch.jagged)
-    told = "nothing was recorded: no layer of Ragged returned a dense"
-    with pytest.warns(WatchWarning, match=told), tw.watch(model) as trace:
+    message = "nothing was recorded: no layer of Ragged returned a dense"
+    with pytest.warns(WatchWarning, match=message), tw.watch(model) as trace:
         model(ragged).values().sum().backward()
     assert trace.steps == []
 
@@ -55,10 +55,10 @@ def test_ragged_tensors_are_said_not_to_be_measured():
     ],
     ids=["another width", "no tensor", "another keyword"],
 )
-def test_a_probe_that_does_not_go_through_says_what_to_pass(probe, of_torch):
+def test_a_probe_that_the_model_does_not_accept(probe, of_torch):
     model = net()
-    told = rf"Sequential cannot be called with the probe \({of_torch}.*Pass the model's input as probe="
-    with pytest.warns(WatchWarning, match=told), tw.watch(model, probe=probe) as trace:
+    message = rf"Sequential cannot be called with the probe \({of_torch}.*Pass the model's input as probe="
+    with pytest.warns(WatchWarning, match=message), tw.watch(model, probe=probe) as trace:
         train(model)
     assert isinstance(trace.failure, ConfigError)
 
@@ -69,7 +69,7 @@ def test_a_probe_without_examples_is_refused_at_once(wrap):
         tw.watch(net(), probe=wrap(torch.empty(0, 4)))
 
 
-def test_a_trace_of_the_probe_alone_says_so():
+def test_the_text_of_a_trace_of_the_probe_only():
     model = net()
     with tw.watch(model, quantities=["jacobian"], probe=torch.randn(3, 4)) as trace:
         train(model)

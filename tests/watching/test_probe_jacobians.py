@@ -1,4 +1,4 @@
-"""Jacobians of a training run, taken of the probe: against a dense decomposition, and against what must not happen."""
+"""Jacobians of the probe during a training: against a dense decomposition, without an effect on the training."""
 
 import copy
 import dataclasses
@@ -214,7 +214,7 @@ class Branches(nn.Module):
         return x.sum() * torch.ones(3, dtype=x.dtype)
 
 
-def test_no_jacobian_at_all_is_told_with_the_way_out() -> None:
+def test_a_model_without_a_jacobian_has_an_error_with_advice() -> None:
     net = nn.Sequential(Branches())
     with (
         pytest.warns(WatchWarning, match=r"no layer of Sequential has a Jacobian.*Leave 'jacobian' out of quantities"),
@@ -241,7 +241,7 @@ class Doubling(nn.Module):
         return Once.apply(x)
 
 
-def test_what_cannot_be_derived_twice_is_exact_or_told() -> None:
+def test_a_layer_without_second_derivatives_is_exact_or_an_error() -> None:
     assert probe_jacobians(nn.Sequential(Doubling()), random(3, 5)) == {"0": 2.0}
     wide = nn.Sequential(Doubling())
     with pytest.raises(ConfigError, match=r"Jacobian at layer '0' cannot be computed.*Beyond 128 outputs.*of_model="):

@@ -1,4 +1,4 @@
-"""Every row of the table against an obvious NumPy twin in float64, as the collector measures it."""
+"""Every quantity of the table, measured by the collector, against a NumPy reference in float64."""
 
 import math
 from collections.abc import Callable
@@ -146,7 +146,7 @@ ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
 
 
 def measured(site: Site, tensors: list[Tensor], *, careful: bool = False) -> list[dict[str, Any]]:
-    """By name, what the table says of every tensor, each at a site of its own like `site`."""
+    """The numbers of every tensor by quantity, each tensor at a site of its own like `site`."""
     collector = Collector(select_quantities(OF_TENSORS.values()), LastActive(), careful=careful)
     sites = [Site(f"{site.name}{i}", site.kind, "", site.activation, site.unit_dim) for i in range(len(tensors))]
     for one, tensor in zip(sites, tensors, strict=True):

@@ -46,8 +46,8 @@ REFUSED: dict[str, tuple[Quantity, str]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_quantity_that_gives_something_else_ends_the_watching(case: str) -> None:
-    quantity, said = REFUSED[case]
-    with pytest.warns(WatchWarning, match=said):
+    quantity, message = REFUSED[case]
+    with pytest.warns(WatchWarning, match=message):
         trace = watched(quantity)
     assert type(trace.failure).__name__ == "ShapeError"
     assert trace.array_quantities() == []

@@ -1,4 +1,4 @@
-"""A trace on disk: nothing is lost, nothing damaged is believed, nothing in a file is run."""
+"""Saved traces: complete, refused when damaged, and never executed."""
 
 import json
 import pickle
@@ -74,7 +74,7 @@ def described(site: Site) -> tuple[Any, ...]:
 
 
 def contents(trace: Trace) -> list[Any]:
-    """All that a reader can learn of a trace, numbers as their bits."""
+    """Everything that can be read from a trace, numbers as their bits."""
     bad = trace.first_bad
     table = trace.table()
     known: list[Any] = [
@@ -153,7 +153,7 @@ def test_a_trace_saved_within_the_block_has_the_last_step_too(tmp_path: Path) ->
 
 
 def test_numpy_reads_the_file(trace: Trace, tmp_path: Path) -> None:
-    with np.load(trace.save(tmp_path / "trace.npz")) as members:  # NumPy refuses pickles unless told otherwise
+    with np.load(trace.save(tmp_path / "trace.npz")) as members:  # NumPy refuses pickles by default
         assert members["steps"].tolist() == trace.steps
         assert json.loads(members["header"].tobytes())["format"] == saving_module.FORMAT
 
@@ -163,7 +163,7 @@ def test_numpy_reads_the_file(trace: Trace, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, str]:
-    """A small file, and what is in it."""
+    """A small file and its members."""
     net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     with watch(net, quantities=["mean", "nan"]) as trace:
         net(torch.ones(1, 2)).sum().backward()
@@ -312,7 +312,7 @@ def as_rows(table: Table) -> dict[tuple[Any, ...], float]:
 def test_a_run_folder_gives_the_trace_back(tmp_path: Path) -> None:
     with new_run(tmp_path / "run") as run:
         trace = trained(run=run)
-        run.log(3, {"loss": 1.0})  # what is not watched is left alone
+        run.log(3, {"loss": 1.0})  # other quantities are ignored
     read = trace_of(open_run(tmp_path / "run"))
     assert read.steps == trace.steps
     assert repr(as_rows(read.table())) == repr({key: as_rows(trace.table())[key] for key in as_rows(read.table())})

@@ -1,4 +1,4 @@
-"""NaN and infinity are found where and when they came up, and counted."""
+"""NaN and infinity: the step and site of the first, and the counts."""
 
 import dataclasses
 import math
@@ -47,7 +47,7 @@ def spoiled(x: Tensor, spoil: Spoil | None, where: str) -> Tensor:
 
 
 class Layer(nn.Module):
-    """Its own output is what is spoilt; `tanh` before it is not, unless the layer below was."""
+    """Its own output is made non-finite; the output of `tanh` before it is not, unless the layer below was."""
 
     def __init__(self) -> None:
         super().__init__()

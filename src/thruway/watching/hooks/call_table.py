@@ -1,6 +1,6 @@
 """Table of the function calls in a model's forward pass and the sites of their results.
 
-It is recorded in full passes. Replayed passes look their calls up in it and need hardly a module hook.
+It is recorded in full passes. Replayed passes look up their calls in it and need few module hooks.
 
 A call with a weight is identified by its weight, every other call by the site before it and the name of the function.
 The weights keep the sequence in step: where a model skips a layer, the next weight shows the position. A model whose
@@ -17,7 +17,7 @@ __all__ = ["CallSites", "CallTable"]
 
 CallKey = tuple[int | Site | None, str | None]
 
-# After so many unknown calls the model is taken to differ from pass to pass.
+# After this number of unknown calls, the model's passes are considered to differ from each other.
 _MAX_MISSES = 3
 
 

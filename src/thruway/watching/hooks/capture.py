@@ -115,7 +115,7 @@ class Capture:
         self._thread: threading.Thread | None = None
 
     def is_watched_thread(self) -> bool:
-        """Return True in the thread whose passes are captured: the first that asks. Other threads are ignored."""
+        """Return True in the thread whose passes are captured, the first that runs one. Other threads are ignored."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.current_thread()
         return self._thread is threading.current_thread()

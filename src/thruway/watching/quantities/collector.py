@@ -160,9 +160,8 @@ class Collector:
             for i in indices:
                 shape = results[i][3].shape
                 part = packed[start : start + shape.numel()].reshape(shape)
-                host[i] = (
-                    part if part.ndim == 1 else part.copy()
-                )  # a view that is stored would keep all of `packed` alive
+                # Arrays are stored as they are, and a view would keep all of `packed` alive.
+                host[i] = part if part.ndim == 1 else part.copy()
                 start += shape.numel()
         measured = [Measured(q, sites, n, values) for (q, sites, n, _), values in zip(results, host, strict=True)]
         measured += self._immediate_results()

@@ -215,9 +215,8 @@ class Rows:
                 spread = _spread(torch.sub(self.flat, self.mean[:, None], out=self._scratch))
             else:  # scaled first, so that differences do not underflow
                 spread = _spread(self._scaled - (self.mean / self._scale)[:, None]) * self._scale
-            spread = torch.where(
-                self.low == self.high, 0.0, spread
-            )  # the rounded mean would give equal values a spread
+            # The mean of equal values is rounded, which would give them a spread.
+            spread = torch.where(self.low == self.high, 0.0, spread)
             std = torch.where(torch.from_numpy(steep), spread, std)
         return std
 

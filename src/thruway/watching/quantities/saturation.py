@@ -1,7 +1,7 @@
 """Saturation: the share of an activation's outputs that lie on the flat parts of its curve.
 
 An output is saturated at the low end if it is at most `low`, at the high end if it is at least `high`; `ENDS` has both
-values for every activation. Every computation of saturation takes them from here: the quantities `saturation_low` and
+values for every activation. Every computation of saturation reads them here: the quantities `saturation_low` and
 `saturation_high`, their fast paths in `moments` and `native_moments`, and the derived quantity `saturation`.
 """
 

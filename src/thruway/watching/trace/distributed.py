@@ -102,10 +102,8 @@ def _parts(step: Step, rank: int, registry: Registry, rules: dict[str, Quantity]
         rule = rules[name]
         scale = factor if kind == "gradient" and rule.unit == "" else 1.0
         for site, value in zip((registry.sites[s.key] for s in sites), step.numbers[places] * scale, strict=True):
-            finite = counts["count"].get(site)
-            count = (
-                _EQUAL_WEIGHT if finite is None else finite + counts["nan"].get(site, 0) + counts["inf"].get(site, 0)
-            )
+            finite, bad = counts["count"].get(site), counts["nan"].get(site, 0) + counts["inf"].get(site, 0)
+            count = _EQUAL_WEIGHT if finite is None else finite + bad
             yield Measured(rule, (site,), count, np.array([value]))
     for array in step.arrays:
         if array.sites[0].kind in _PER_SHARD or rank == 0:

@@ -167,8 +167,11 @@ class _Stack:
 
 def _pack(trace: SavedTrace, before: str, members: Members) -> dict[str, Any]:
     """Return the header of a trace; put its numbers into `members`."""
-    met = [*trace.registry.sites.values(), *(site for key in trace.layouts for _, sites in key for site in sites)]
-    number_of = {site: number for number, site in enumerate(dict.fromkeys(met))}
+    every_site = [
+        *trace.registry.sites.values(),
+        *(site for key in trace.layouts for _, sites in key for site in sites),
+    ]
+    number_of = {site: number for number, site in enumerate(dict.fromkeys(every_site))}
     layouts = {layout: number for number, layout in enumerate(trace.layouts.values())}
     blocks: dict[tuple[Layout, str], _Block] = {}
     stacks: dict[tuple[Any, ...], _Stack] = {}

@@ -1,4 +1,4 @@
-"""What is read from a trace: series of one number per site, of arrays, and histograms.
+"""Series and histograms read from a trace.
 
 `ReadableTrace` is the part of a Trace that its summary, its figures and its notebook view use.
 """
@@ -146,8 +146,8 @@ def array_names(steps: Sequence[Step], kind: Kind) -> list[str]:
 
 def has_parts(measured: Sequence[Measured]) -> bool:
     """Return True if a site was measured more than once."""
-    met = [(m.quantity.name, site) for m in measured for site in m.sites]
-    return len(set(met)) < len(met)
+    pairs = [(m.quantity.name, site) for m in measured for site in m.sites]
+    return len(set(pairs)) < len(pairs)
 
 
 def read_arrays(steps: Sequence[Step], quantity: str, kind: Kind) -> ArraySeries:

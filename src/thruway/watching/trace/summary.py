@@ -96,8 +96,8 @@ def _gradient(trace: ReadableTrace) -> tuple[str, float, str, float] | None:
     newest = {site: math.hypot(mean[site], spread) for site, spread in std.items() if site in mean}
     outputs = (site for site in trace.sites if site.kind == "output")
     activations = {site.name for site in outputs if site.activation and not site.is_gate}
-    alike = [site for site in newest if site.name in activations]
-    sites = alike if len(alike) > 1 else list(newest)
+    of_activations = [site for site in newest if site.name in activations]
+    sites = of_activations if len(of_activations) > 1 else list(newest)
     if len(sites) < 2:
         return None
     first, last = sites[0], sites[-1]
