@@ -145,7 +145,7 @@ class _Members:
         read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read(file)
         if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content) - file.tell():
-            raise ValueError(f"{info.filename} does not hold the {shape} numbers that it names")
+            raise ValueError(f"{info.filename} does not hold the {shape} numbers that its header states")
         return np.frombuffer(content, dtype, offset=file.tell()).reshape(shape, order="F" if fortran else "C")
 
 

@@ -108,9 +108,9 @@ def gradient_ratio(first: float, last: float) -> str:
     """Return the ratio of the gradient at the first layer to that at the last, in words.
 
     >>> gradient_ratio(1e-6, 0.5), gradient_ratio(0.1, 0.0)
-    ('first / last = 2e-06', 'none at the last')
+    ('first / last = 2e-06', 'the last is zero')
     """
-    return f"first / last = {first / last:.2g}" if last else "none at the last"
+    return f"first / last = {first / last:.2g}" if last else "the last is zero"
 
 
 def ordinal(number: int) -> str:
