@@ -139,7 +139,9 @@ def test_a_step_that_blows_up_is_found_as_an_update() -> None:
 
 
 def test_the_finite_values_of_a_spoilt_tensor_are_still_measured() -> None:
-    net = Net()
+    with torch.random.fork_rng(devices=[]):  # a mean near 0 would be outside of the relative tolerance
+        torch.manual_seed(0)
+        net = Net()
     x = torch.randn(BATCH, WIDTH, generator=torch.Generator().manual_seed(1))
     spoil = Spoil(0, 1, "forward", math.nan, 4)
     with watch(net) as trace:
