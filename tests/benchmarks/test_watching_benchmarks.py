@@ -11,7 +11,7 @@ from torch import nn
 from benchmarks import watching, watching_comparison, watching_memory
 from benchmarks.watching_nets import Case
 from thruway.watching import watch
-from thruway.watching.collector import Collector
+from thruway.watching.quantities.collector import Collector
 
 TINY = Case(
     "tiny",

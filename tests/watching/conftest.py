@@ -1,4 +1,4 @@
-"""What the tests of watching share: a number that tells any two tensors apart, and twins in float64."""
+"""Fixtures of the watching tests: a number that differs between any two tensors, and reference models in float64."""
 
 import copy
 import dataclasses
@@ -50,7 +50,7 @@ Reference = Callable[..., tuple[dict[str, Tensor], Tensor]]
 
 
 @pytest.fixture
-def assert_heard_right() -> Callable[..., Trace]:
+def assert_captured_right() -> Callable[..., Trace]:
     """Watch one pass of a float64 model and compare every site with a reference written out of place."""
 
     def check(
@@ -58,7 +58,7 @@ def assert_heard_right() -> Callable[..., Trace]:
     ) -> Trace:
         model.double()
         with watch(model, quantities=[FINGERPRINT, "mean", "std"]) as trace:
-            for _ in range(4):  # the first pass learns, the last ones run the quick way
+            for _ in range(4):  # the first pass uses full hooks, the last ones replayed hooks
                 output(model(*inputs)).sin().sum().backward()
                 model.zero_grad()
         sites, end = reference(model, *inputs)
@@ -85,7 +85,7 @@ RTOL, ATOL = 2e-4, 2e-6
 
 @dataclasses.dataclass
 class Step:
-    """The model as it was when the loop called it, and what it was called with."""
+    """A copy of the model at a call, and the arguments of the call."""
 
     model: nn.Module
     arguments: tuple[Any, ...]
@@ -125,30 +125,30 @@ def _assert_as_in_float64(
 ) -> None:
     """Means and spreads of outputs and gradients at `sites` (name of the site -> module), step by step.
 
-    The twin hears each module by a hook of its own and asks autograd for the gradients.
+    The copy has a plain forward hook on each module and takes the gradients from torch.autograd.grad.
     """
     assert trace.failure is None
     assert trace.steps == list(range(len(steps)))
     for at, step in enumerate(steps):
-        heard: dict[str, Tensor] = {}
+        captured: dict[str, Tensor] = {}
         for name, path in sites.items():
-            hook = _hearing(heard, name)
+            hook = _storing(captured, name)
             step.model.get_submodule(path).register_forward_hook(hook)
         loss = loss_of(step.model(*step.arguments, **step.keywords))
-        gradients = torch.autograd.grad(loss, list(heard.values()))
-        for kind, tensors in (("output", list(heard.values())), ("gradient", list(gradients))):
+        gradients = torch.autograd.grad(loss, list(captured.values()))
+        for kind, tensors in (("output", list(captured.values())), ("gradient", list(gradients))):
             for quantity, measure in (("mean", Tensor.mean), ("std", lambda t: t.std(correction=0))):
                 series = trace.series(quantity, kind)  # type: ignore[arg-type]
-                found = [series.values[series.names.index(name), at] for name in heard]
+                found = [series.values[series.names.index(name), at] for name in captured]
                 wanted = [measure(t.detach()).item() for t in tensors]
                 scale = max(t.detach().abs().max().item() for t in tensors)
                 what = f"{quantity} of {kind}s at step {at}"
                 np.testing.assert_allclose(found, wanted, RTOL, ATOL * scale, err_msg=what)
 
 
-def _hearing(heard: dict[str, Tensor], name: str) -> Callable[..., None]:
+def _storing(captured: dict[str, Tensor], name: str) -> Callable[..., None]:
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        heard[name] = output[0] if isinstance(output, tuple) else output
+        captured[name] = output[0] if isinstance(output, tuple) else output
 
     return hook
 
@@ -161,5 +161,5 @@ def recorded() -> Callable[[nn.Module], AbstractContextManager[list[Step]]]:
 
 @pytest.fixture
 def assert_as_in_float64() -> Callable[..., None]:
-    """(trace, steps, sites, loss_of): what was watched is what the twins say."""
+    """(trace, steps, sites, loss_of): compare the trace with the float64 copies."""
     return _assert_as_in_float64

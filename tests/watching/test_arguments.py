@@ -1,4 +1,4 @@
-"""What watch refuses at the call, several watches of one model, torch.func, and activations with ends of their own."""
+"""Invalid arguments of watch, several watches of one model, torch.func, and activations with other limits."""
 
 import pytest
 import torch
@@ -15,11 +15,11 @@ def _net():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"every": 0}, "every is a whole number"),
-        ({"every": True}, "every is a whole number"),
-        ({"first_step": 1.5}, "first_step is a whole number"),
-        ({"first_step": "a"}, "first_step is a whole number"),
-        ({"memory": 0}, "memory is a whole number"),
+        ({"every": 0}, "every must be an integer of at least 1"),
+        ({"every": True}, "every must be an integer of at least 1"),
+        ({"first_step": 1.5}, "first_step must be an integer of at least 0"),
+        ({"first_step": "a"}, "first_step must be an integer of at least 0"),
+        ({"memory": 0}, "memory must be an integer of at least 1"),
         ({"run": "runs/mine"}, "log_sites, got str"),
         ({"scaler": 3}, "GradScaler, got int"),
         ({"optimizer": []}, "got list"),
@@ -38,7 +38,7 @@ def test_what_takes_no_hooks_is_refused():
         tw.watch(torch.jit.script(_net()))
 
 
-def test_two_watches_of_one_model_hear_the_same():
+def test_two_watches_of_one_model_record_the_same():
     model, x = _net(), torch.ones(5, 3)
     with tw.watch(model) as first, tw.watch(model) as second, tw.watch(model[0]) as part:
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""Under torch.compile, sampled steps run eager and the others compiled; or the watching is refused, loudly."""
+"""Under torch.compile, sampled steps run eagerly and the others compiled, or watch raises an error."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -102,7 +102,7 @@ def test_sampled_steps_agree_with_eager_and_the_others_run_compiled(
     assert graphs.made == 1, "watching makes the compiler start again"
 
 
-def test_a_model_that_ran_compiled_before_is_heard_all_the_same() -> None:
+def test_a_model_that_ran_compiled_before_is_recorded() -> None:
     """Hooks that come after the compilation are not run by compiled code."""
     model, graphs = net(), Graphs()
     compiled = torch.compile(model, backend=graphs)
@@ -119,7 +119,7 @@ def test_a_model_that_ran_compiled_before_is_heard_all_the_same() -> None:
     assert graphs.made == 1
 
 
-def test_a_compiled_part_of_a_model_is_heard_under_its_plain_name() -> None:
+def test_a_compiled_part_of_a_model_is_recorded_under_its_plain_name() -> None:
     model, graphs = net(), Graphs()
     model.body = torch.compile(model.body, backend=graphs)  # type: ignore[assignment]
     trace = train(model, model, graphs, model, every=2, gives_optimizer=True)
@@ -152,7 +152,7 @@ def test_the_model_inside_of_a_compiled_one_is_refused(ran_before: bool) -> None
 
 
 @pytest.mark.parametrize("fullgraph", [False, True])
-def test_a_whole_compiled_step_is_refused_or_heard_but_never_silent(fullgraph: bool) -> None:
+def test_a_whole_compiled_step_is_refused_or_recorded(fullgraph: bool) -> None:
     model, graphs = net(), Graphs()
 
     @torch.compile(backend=graphs, fullgraph=fullgraph)
@@ -167,7 +167,7 @@ def test_a_whole_compiled_step_is_refused_or_heard_but_never_silent(fullgraph: b
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
-def test_a_whole_compiled_step_is_heard_by_the_optimizer() -> None:
+def test_a_whole_compiled_step_is_recorded_with_the_optimizer() -> None:
     model, graphs = net(), Graphs()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
 

@@ -1,4 +1,4 @@
-"""Ratios that follow from other numbers, against computing them directly."""
+"""Derived quantities against a direct computation."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_a_plain_net_has_no_branches():
     with watch(net) as trace:
         net(torch.ones(2, 4))
     with pytest.raises(
-        ConfigError, match="'branch_ratio' follows from 'mean' and 'std' at residual adds, and there were none"
+        ConfigError, match="'branch_ratio' is derived from 'mean' and 'std' at residual adds, and this trace has none"
     ):
         trace.series("branch_ratio")
 

@@ -1,4 +1,4 @@
-"""Data-parallel training: each process's trace is of its shard; together they are the whole batch's."""
+"""Data-parallel training: the traces of the shards, merged, equal the trace of the whole batch."""
 
 import math
 import os
@@ -106,7 +106,7 @@ def test_two_processes_see_what_one_would(tmp_path: Path, whole_model: bool) -> 
 
 
 def shard(rows: slice, *, reduce: str = "mean", quantities: Sequence[Any] = WATCHED) -> Trace:
-    """What a process would see whose optimizer steps by the whole batch's gradient."""
+    """The trace of a process whose optimizer uses the gradient of the whole batch."""
     model, twin = net(), net()
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     step_of_twin = torch.optim.SGD(twin.parameters(), 0.01)
@@ -176,7 +176,7 @@ def test_a_first_bad_value_that_was_let_go_is_still_the_first() -> None:
 def test_a_users_own_quantity_is_joined_by_its_own_rule() -> None:
     largest = Quantity("largest", "", lambda rows: rows.flat.amax(1), ("output",), merge="max")
     parts = [shard(slice(0, 6), quantities=[largest]), shard(slice(6, 12), quantities=[largest])]
-    with pytest.raises(ConfigError, match=r"unknown quantity 'largest'.*Pass your own ones as quantities="):
+    with pytest.raises(ConfigError, match=r"unknown quantity 'largest'.*Pass your own quantities as quantities="):
         merged(parts)
     found = merged(parts, quantities=[largest]).series("largest").values[0, 0]
     assert found == net().first(batch(0)).max().item()
@@ -192,6 +192,6 @@ MISTAKES: dict[str, tuple[Mistake, str]] = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes_are_named(name: str) -> None:
-    call, said = MISTAKES[name]
-    with pytest.raises(ConfigError, match=said):
+    call, message = MISTAKES[name]
+    with pytest.raises(ConfigError, match=message):
         call()

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from thruway.watching import watch
-from thruway.watching.effective_rank import LIMIT, effective_rank
-from thruway.watching.rows import Rows
+from thruway.watching.quantities.rows import Rows
+from thruway.watching.quantities.units import RANK_LIMIT, effective_rank
 
 # float64 squares lose singular values below 1e-8 of the largest: n of them add at most n·1e-8·log(1e8) to the entropy.
-ROUNDING = LIMIT * 1e-8 * 18
+ROUNDING = RANK_LIMIT * 1e-8 * 18
 
 
 def by_definition(matrix: np.ndarray) -> float:
@@ -44,7 +44,7 @@ def test_equal_directions_count_as_one_each(rank):
 
 def test_of_large_layers_evenly_taken_rows_and_columns_count():
     block = random(1, 1000, 300)
-    inputs, units = np.arange(LIMIT) * 1000 // LIMIT, np.arange(LIMIT) * 300 // LIMIT
+    inputs, units = np.arange(RANK_LIMIT) * 1000 // RANK_LIMIT, np.arange(RANK_LIMIT) * 300 // RANK_LIMIT
     taken = block[0].numpy()[inputs][:, units]
     assert effective_rank(Rows(block)).item() == pytest.approx(by_definition(taken), rel=ROUNDING)
 

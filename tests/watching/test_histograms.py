@@ -1,4 +1,4 @@
-"""Histograms: counted as NumPy counts, joined, and read back from a trace."""
+"""Histograms: equal to NumPy's, merged, and read from a trace."""
 
 import math
 
@@ -12,8 +12,8 @@ from torch import nn
 from thruway.errors import ConfigError
 from thruway.figures import layer_histograms
 from thruway.watching import Quantity, Trace, watch
-from thruway.watching.histograms import BINS, edges_of, histogram, joined
-from thruway.watching.rows import Rows
+from thruway.watching.quantities.distributions import BINS, bin_edges, histogram, merge_histograms
+from thruway.watching.quantities.rows import Rows
 
 
 def values(seed: int, size: int = 500) -> torch.Tensor:
@@ -40,13 +40,13 @@ def test_the_span_of_all_doubles_does_not_overflow():
     row = torch.tensor([[-1.7e308, -0.1e308, 1.7e308]], dtype=torch.float64)
     low, high, *counts = histogram(Rows(row))[0].tolist()
     assert (low, high, np.flatnonzero(counts).tolist()) == (-1.7e308, 1.7e308, [0, int(1.6 / 3.4 * BINS), BINS - 1])
-    assert np.isfinite(edges_of(low, high)).all()
+    assert np.isfinite(bin_edges(low, high)).all()
 
 
 def test_counts_between_the_edges_are_the_counts():
     row = values(3)
     low, high, *counts = histogram(Rows(row))[0].tolist()
-    edges = edges_of(low, high)
+    edges = bin_edges(low, high)
     assert np.array_equal(np.histogram(row.numpy(), edges)[0], counts)
     assert (edges[0], edges[-1]) == (row.min().item(), row.max().item())
 
@@ -57,16 +57,16 @@ def test_joined_histograms_are_the_whole_to_a_bin(drawn):
     parts = [values(seed, 50 + seed % 100) * spread + seed % 7 for seed, spread in drawn]
     each = [histogram(Rows(part))[0].numpy() for part in parts]
     whole = torch.cat(parts, 1)
-    found = joined(each)
+    found = merge_histograms(each)
     assert (found[0], found[1]) == (whole.min().item(), whole.max().item())
     # The counts are floating-point sums of some hundreds.
     assert found[2:].sum() == pytest.approx(whole.numel(), rel=1e-12)
     # Up to an edge, each part may be off by what its own bin there holds; a constant part lies in one bin of the whole.
-    edges = edges_of(found[0], found[1])
+    edges = bin_edges(found[0], found[1])
     for edge, below in zip(edges[1:-1], np.cumsum(found[2:]), strict=False):
         slack = 1e-9 * whole.numel()
         for part, own in zip(parts, each, strict=True):
-            borders = edges_of(own[0], own[1])
+            borders = bin_edges(own[0], own[1])
             bin_at = int(np.clip(np.searchsorted(borders, edge) - 1, 0, BINS - 1))
             nearby = abs(edge - own[0]) <= 1e-9 * max(1.0, abs(edge))
             slack += part.numel() if own[0] == own[1] and nearby else own[2 + bin_at] * (own[0] < own[1])
@@ -76,8 +76,8 @@ def test_joined_histograms_are_the_whole_to_a_bin(drawn):
 def test_parts_without_a_finite_value_add_nothing():
     nothing = histogram(Rows(torch.full((1, 4), math.nan, dtype=torch.float64)))[0].numpy()
     one = histogram(Rows(values(5)))[0].numpy()
-    assert np.array_equal(joined([nothing, one]), one)
-    assert not joined([nothing, nothing])[2:].any()
+    assert np.array_equal(merge_histograms([nothing, one]), one)
+    assert not merge_histograms([nothing, nothing])[2:].any()
     assert histogram(Rows(torch.empty(1, 0)))[0, 2:].sum() == 0
 
 
@@ -135,7 +135,7 @@ def test_arrays_of_ones_own_are_read_as_they_were_measured():
         last = net(x * 4).double()
     # Single precision.
     np.testing.assert_allclose(series.values[1, 2], [last.min(), last.max(), last.mean()], rtol=1e-6)
-    with pytest.raises(ConfigError, match=r"ends is many numbers per site: read it with trace\.arrays\('ends'\)"):
+    with pytest.raises(ConfigError, match=r"ends has many numbers per site: read it with trace\.arrays\('ends'\)"):
         trace.series("ends")
 
 
@@ -159,9 +159,9 @@ def test_refusals_say_what_there_is():
     trace, _, _ = watched()
     with pytest.raises(ConfigError, match=r"unknown output site '11'; did you mean '1'\? Known: 0, 1, 2"):
         trace.histogram("11")
-    with pytest.raises(ConfigError, match=r"at step 7; the nearest of the 2 steps that have one is 10"):
+    with pytest.raises(ConfigError, match=r"at step 7; the nearest of the 2 steps with histograms is 10"):
         trace.histogram("1", step=7)
-    with pytest.raises(ConfigError, match=r"no histogram of any parameter was taken \(arrays that were: none\)"):
+    with pytest.raises(ConfigError, match=r"no histogram was measured at parameters \(arrays that were: none\)"):
         trace.histograms("parameter")
     with pytest.raises(ConfigError, match=r"unknown output quantity of many numbers 'p2'; Known: histogram"):
         trace.arrays("p2")

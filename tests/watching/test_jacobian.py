@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from thruway.errors import ConfigError, ShapeError
 from thruway.init import initialize
 from thruway.nn import HighwayStack
-from thruway.watching.jacobian import layer_jacobian
-from thruway.watching.layer_jacobians import layer_jacobians
+from thruway.watching.quantities.jacobian import layer_jacobian
+from thruway.watching.quantities.layer_jacobians import layer_jacobians
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -80,13 +80,13 @@ def test_the_standard_error_is_the_spread_of_repeated_estimates():
         for seed in range(40)
     ]
     spread = np.std([draw.mean_singular_value for draw in draws], ddof=1)
-    told = math.sqrt(np.mean([draw.standard_error**2 for draw in draws]))
+    standard_error = math.sqrt(np.mean([draw.standard_error**2 for draw in draws]))
     # The standard deviation of 40 numbers is known to 1/sqrt(2·39) = 11 %: four of those.
-    assert spread == pytest.approx(told, rel=0.45)
+    assert spread == pytest.approx(standard_error, rel=0.45)
 
 
 def test_as_many_steps_as_units_make_lanczos_exact_along_a_direction():
-    """20 units, 24 steps allowed: the quadrature has no error left, so a scaled rotation is told exactly."""
+    """20 units, 24 steps allowed: the quadrature has no error left, so the value of a scaled rotation is exact."""
     rotation = torch.linalg.qr(random(20, 20)).Q
     for scale in (1e-30, 0.5, 1e30):
         scaled = nn.Linear(20, 20, bias=False).double()
@@ -142,13 +142,13 @@ def test_evaluation_mode_for_the_moment_and_nothing_remains():
 
 def test_layer_refusals():
     x = random(3, 6)
-    with pytest.raises(ConfigError, match=r"7 outputs are more than exact_up_to=2.*pass generator="):
+    with pytest.raises(ConfigError, match=r"7 outputs are more than exact_up_to=2.*Pass generator="):
         layer_jacobian(nn.Linear(6, 7).double(), x, exact_up_to=2)
     with pytest.raises(ConfigError, match="at least 2 directions per example, got 1"):
         layer_jacobian(nn.Linear(6, 7).double(), x, exact_up_to=2, directions=1, generator=generator())
-    with pytest.raises(ShapeError, match=r"3 examples went in, shape \(6,\) came out"):
+    with pytest.raises(ShapeError, match=r"the input has 3 examples, the output shape \(6,\)"):
         layer_jacobian(lambda z: z.sum(0), x)
-    with pytest.raises(ShapeError, match="tuple came out"):
+    with pytest.raises(ShapeError, match="the output tuple"):
         layer_jacobian(lambda z: (z, z), x)
     with pytest.raises(ConfigError, match="not computed from the input"):
         layer_jacobian(lambda z: torch.ones(3, 6, dtype=torch.float64), x)
@@ -164,7 +164,7 @@ def tanh_net(scheme: str, width: int = 120, depth: int = 4) -> nn.Sequential:
     return net.double()
 
 
-def test_layers_of_a_model_are_told_one_from_the_next():
+def test_each_layer_has_its_own_jacobian():
     net, x = tanh_net("glorot_uniform", 8), random(4, 8)
     found = layer_jacobians(net, x)
     assert list(found) == ["1", "3", "5", "7"]

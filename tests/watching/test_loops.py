@@ -1,4 +1,4 @@
-"""Training loops that know nothing of Thruway: one `with` line, and numbers as float64 finds them."""
+"""Training loops without Thruway code except one `with` line, against float64."""
 
 import math
 from collections.abc import Callable

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from thruway.watching import DEFAULT, QUANTITIES, Quantity, watch
-from thruway.watching.collector import Collector, Measured
-from thruway.watching.dead import LastActive
-from thruway.watching.merging import merge
-from thruway.watching.quantities import chosen
+from thruway.watching.arguments import select_quantities
+from thruway.watching.quantities.collector import Collector, Measured
+from thruway.watching.quantities.units import LastActive
 from thruway.watching.sites import Site
+from thruway.watching.trace.merging import merge
 
 OF_TENSORS = [name for name, row in QUANTITIES.items() if row.of_model is None]
 OUTPUT, PARAMETER = Site("a", "output", "", "sigmoid"), Site("b", "parameter", "")
@@ -23,7 +23,7 @@ EXACT = ("mean", "std", "rms", "abs_max", "zero_share", "saturation_low", "satur
 
 
 def measured(tensors: list[Tensor], site: Site = OUTPUT, names: Any = OF_TENSORS) -> list[Measured]:
-    collector = Collector(chosen(names), LastActive())
+    collector = Collector(select_quantities(names), LastActive())
     site.group = None  # that of the collector before
     for tensor in tensors:
         collector.add(site, tensor)
@@ -105,7 +105,7 @@ def test_other_rules():
 
 
 def test_sites_with_and_without_parts_keep_apart():
-    collector = Collector(chosen(["mean", "abs_max"]))
+    collector = Collector(select_quantities(["mean", "abs_max"]))
     other = Site("c", "output", "")
     OUTPUT.group = None
     for site, tensor in ((OUTPUT, torch.ones(2)), (other, torch.full((3,), 7.0)), (OUTPUT, torch.full((2,), 3.0))):
@@ -117,7 +117,7 @@ def test_sites_with_and_without_parts_keep_apart():
 
 
 def test_shards_of_two_processes_are_the_whole_batch():
-    """What each of two processes measured, put together."""
+    """The measurements of two processes, concatenated."""
     whole = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
     shards = [m for shard in whole.split([12, 8]) for m in measured([shard], names=EXACT)]
     found, expected = by_name(merge(shards)), by_name(measured([whole], names=EXACT))

@@ -1,14 +1,15 @@
-"""Large tensors on the CPU are measured at once: the same numbers, and care where care is needed."""
+"""Moments of large CPU tensors: the numbers of Rows, and refused where they would be inaccurate."""
 
 import numpy as np
 import pytest
 import torch
 
 from thruway.watching import Quantity
-from thruway.watching.collector import Collector
-from thruway.watching.moments import Moments
-from thruway.watching.operations import ENDS
-from thruway.watching.quantities import QUANTITIES, chosen
+from thruway.watching.arguments import select_quantities
+from thruway.watching.quantities.collector import Collector
+from thruway.watching.quantities.moments import Moments
+from thruway.watching.quantities.saturation import ENDS
+from thruway.watching.quantities.table import QUANTITIES
 from thruway.watching.sites import Site
 
 # Float32 adds some 1e5 squares in a hundred lanes: about a thousand roundings of 6e-8 each, at worst.
@@ -16,7 +17,10 @@ CLOSE = {torch.float32: 1e-5, torch.float64: 1e-12}
 
 
 def _measured(tensor, *quantities):
-    collector, site = Collector(chosen(quantities or ("mean", "std", "nan", "inf"))), Site("x", "gradient", "x")
+    collector, site = (
+        Collector(select_quantities(quantities or ("mean", "std", "nan", "inf"))),
+        Site("x", "gradient", "x"),
+    )
     collector.add(site, tensor)
     return {m.quantity.name: m.values[0] for m in collector.finish()}, site.group.moments
 
@@ -26,7 +30,7 @@ def _measured(tensor, *quantities):
 def test_moments_are_those_of_float64(dtype, scale):
     generator = torch.Generator().manual_seed(0)
     tensor = (torch.randn(64, 1000, generator=generator, dtype=torch.float64) + 0.5).mul(scale).to(dtype)
-    assert Moments(dtype, tensor.numel()).take(Site("x", "gradient", "x"), tensor)  # or this tests Rows
+    assert Moments(dtype, tensor.numel()).add(Site("x", "gradient", "x"), tensor)  # or this tests Rows
     found, _ = _measured(tensor)
     exact = tensor.double().numpy()
     assert found["mean"] == pytest.approx(exact.mean(), rel=CLOSE[dtype])
@@ -61,7 +65,7 @@ def _spoilt(kind):
 )
 def test_what_needs_care_gets_it(kind):
     tensor = _spoilt(kind)
-    assert not Moments(torch.float32, tensor.numel()).take(Site("x", "gradient", "x"), tensor)
+    assert not Moments(torch.float32, tensor.numel()).add(Site("x", "gradient", "x"), tensor)
     found, moments = _measured(tensor)
     assert moments is not None  # measured at once, had it been possible
     finite = tensor.double().numpy()[np.isfinite(tensor.numpy())]
@@ -83,7 +87,7 @@ def test_rows_of_small_tensors_are_measured_alike(dtype):
     generator = torch.Generator().manual_seed(2)
     block = (torch.randn(5, 300, generator=generator, dtype=torch.float64) * 3 + 1).to(dtype)
     moments, sites = Moments(dtype, 300), tuple(Site(str(row), "gradient", "x") for row in range(5))
-    assert moments.take_rows(sites, block)
+    assert moments.add_rows(sites, block)
     found, numbers = moments.drain()
     assert found == sites
     np.testing.assert_allclose(numbers["mean"], block.double().numpy().mean(1), rtol=CLOSE[dtype])
@@ -94,7 +98,7 @@ def test_rows_of_a_large_mean_are_centred_first():
     generator = torch.Generator().manual_seed(5)
     block = 0.12 + 0.002 * torch.randn(4, 5000, generator=generator)  # gates that hardly move
     moments = Moments(torch.float32, 5000)
-    assert moments.take_rows(tuple(Site(str(row), "output", "x") for row in range(4)), block)
+    assert moments.add_rows(tuple(Site(str(row), "output", "x") for row in range(4)), block)
     # The numbers of the block are themselves rounded to 0.12 * 6e-8, 4e-6 of their spread, but not on average.
     np.testing.assert_allclose(moments.drain()[1]["std"], block.double().numpy().std(1), rtol=1e-5)
 
@@ -103,7 +107,7 @@ def test_rows_of_a_large_mean_are_centred_first():
 def test_one_row_that_needs_care_sends_back_all(kind):
     block = torch.stack([torch.randn(64, 1000, generator=torch.Generator().manual_seed(3)), _spoilt(kind)]).flatten(1)
     moments = Moments(torch.float32, block.shape[1])
-    assert not moments.take_rows((Site("a", "gradient", "x"), Site("b", "gradient", "x")), block)
+    assert not moments.add_rows((Site("a", "gradient", "x"), Site("b", "gradient", "x")), block)
     assert moments.drain()[0] == ()
 
 
@@ -112,7 +116,7 @@ def test_one_row_that_needs_care_sends_back_all(kind):
 def test_shares_are_those_that_rows_count(activation, width):
     function = getattr(torch.nn.functional, activation, None) or getattr(torch, activation)
     tensor = function(torch.randn(64, 1000, generator=torch.Generator().manual_seed(4)) * width)
-    quantities = list(chosen(("mean", "std", "zeros", "saturation_low", "saturation_high")))
+    quantities = list(select_quantities(("mean", "std", "zeros", "saturation_low", "saturation_high")))
     wanted = {q.name for q in quantities if q.activations is None or activation in q.activations}
     found = {}
     for careful in (False, True):
@@ -127,4 +131,4 @@ def test_shares_are_those_that_rows_count(activation, width):
         torch.float32, tensor.numel(), activation, sorted(wanted - {"mean", "std"}, key=list(QUANTITIES).index)
     )
     steep = tensor.double().mean() ** 2 > 30 * tensor.double().var()  # sigmoid and softplus of little
-    assert taken.take(Site("x", "output", "x", activation), tensor) != steep
+    assert taken.add(Site("x", "output", "x", activation), tensor) != steep

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from thruway.watching import watch
-from thruway.watching.percentiles import percentile
-from thruway.watching.rows import Rows
+from thruway.watching.quantities.distributions import percentile
+from thruway.watching.quantities.rows import Rows
 
 VALUES = st.one_of(
     st.floats(width=32),

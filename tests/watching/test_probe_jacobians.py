@@ -1,4 +1,4 @@
-"""Jacobians of a training run, taken of the probe: against a dense decomposition, and against what must not happen."""
+"""Jacobians of the probe during a training: against a dense decomposition, without an effect on the training."""
 
 import copy
 import dataclasses
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from thruway.errors import ConfigError
 from thruway.nn import HighwayStack
 from thruway.watching import DEFAULT, QUANTITIES, Quantity, Trace, WatchWarning, layer_jacobians, watch
-from thruway.watching.probe_jacobians import EXACT_UP_TO, EXAMPLES, probe_jacobians
+from thruway.watching.quantities.layer_jacobians import EXACT_UP_TO, EXAMPLES, probe_jacobians
 
 EVERY_TIME = dataclasses.replace(QUANTITIES["jacobian"], stride=1)
 
@@ -109,7 +109,7 @@ def test_it_is_taken_at_its_stride_and_read_like_any_other(tmp_path: Path) -> No
         assert figure.layout.coloraxis.colorbar.title.text == "jacobian (mean singular value)"
         assert len(probe.series("mean").steps) == 7
     assert "jacobian" not in trace.quantities()
-    with pytest.raises(ConfigError, match=r"'jacobian' is taken of the probe alone. Ask trace\.probe for it"):
+    with pytest.raises(ConfigError, match=r"'jacobian' is measured on the probe only. Read it from trace\.probe"):
         trace.figure("jacobian")
 
 
@@ -138,7 +138,9 @@ def test_gradients_of_parameters_are_left_alone() -> None:
 
 
 def test_without_a_probe_it_is_refused_at_the_call() -> None:
-    with pytest.raises(ConfigError, match=r"'jacobian' is taken of a fixed batch, and none was given\. Pass probe="):
+    with pytest.raises(
+        ConfigError, match=r"'jacobian' is measured on a fixed batch, but there is no probe\. Pass probe="
+    ):
         watch(tanh_net(4), quantities=[*DEFAULT, "jacobian"])
     net, x = tanh_net(4), random(2, 4)
     with watch(net, quantities=["mean"], probe=x) as trace:
@@ -212,7 +214,7 @@ class Branches(nn.Module):
         return x.sum() * torch.ones(3, dtype=x.dtype)
 
 
-def test_no_jacobian_at_all_is_told_with_the_way_out() -> None:
+def test_a_model_without_a_jacobian_has_an_error_with_advice() -> None:
     net = nn.Sequential(Branches())
     with (
         pytest.warns(WatchWarning, match=r"no layer of Sequential has a Jacobian.*Leave 'jacobian' out of quantities"),
@@ -239,10 +241,10 @@ class Doubling(nn.Module):
         return Once.apply(x)
 
 
-def test_what_cannot_be_derived_twice_is_exact_or_told() -> None:
+def test_a_layer_without_second_derivatives_is_exact_or_an_error() -> None:
     assert probe_jacobians(nn.Sequential(Doubling()), random(3, 5)) == {"0": 2.0}
     wide = nn.Sequential(Doubling())
-    with pytest.raises(ConfigError, match=r"Jacobian at layer '0' cannot be taken.*Beyond 128 outputs.*of_model="):
+    with pytest.raises(ConfigError, match=r"Jacobian at layer '0' cannot be computed.*Beyond 128 outputs.*of_model="):
         probe_jacobians(wide, random(3, EXACT_UP_TO + 1))
 
 
@@ -271,5 +273,5 @@ def test_a_quantity_of_the_model_may_be_ones_own() -> None:
     assert trace.probe is not None
     series = trace.probe.series("blocks")
     assert dict(zip(series.names, series.values[:, 0], strict=True)) == pytest.approx(of_blocks(net, x), rel=1e-12)
-    with pytest.raises(ConfigError, match=r"the quantity 'idle' does not say what to measure. Pass measure="):
+    with pytest.raises(ConfigError, match=r"the quantity 'idle' has no function that measures it. Pass measure="):
         Quantity("idle", "")

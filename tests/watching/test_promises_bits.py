@@ -1,4 +1,4 @@
-"""What watching changes in a training run: not one bit of it."""
+"""Watching changes no bit of a training run."""
 
 import dataclasses
 import functools
@@ -140,7 +140,7 @@ def bare(optimizer: str) -> Ran:
 
 
 def differences(one: Ran, other: Ran) -> list[str]:
-    """The names of what is not equal bit for bit."""
+    """The names of the entries that are not equal bit for bit."""
     assert one.tensors.keys() == other.tensors.keys()
     unequal = [name for name, tensor in one.tensors.items() if not torch.equal(tensor, other.tensors[name])]
     return unequal + ["losses"] * (one.losses != other.losses)

@@ -1,4 +1,4 @@
-"""A watched model may be copied, saved, moved and called from two threads; nothing of that may reach the training."""
+"""Copies, saved files, moves and threads of a watched model do not affect the training."""
 
 import copy
 import io
@@ -34,7 +34,7 @@ def _saved(net):
     "again", [copy.deepcopy, _saved, lambda net: pickle.loads(pickle.dumps(net))], ids=["deepcopy", "save", "pickle"]
 )
 @pytest.mark.parametrize("has_optimizer", [False, True])
-@pytest.mark.parametrize("steps", [1, 3])  # heard in full, and by the script
+@pytest.mark.parametrize("steps", [1, 3])  # full hooks, and replayed hooks
 def test_a_copy_is_not_watched_and_the_original_still_is(again, has_optimizer, steps, tmp_path):
     net, x = _net(), torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1) if has_optimizer else None
@@ -130,7 +130,7 @@ def test_two_threads_are_no_harm(steps):
 @pytest.mark.parametrize("is_native", [True, False])
 def test_the_spread_about_a_large_offset(offset, spread, is_native, monkeypatch):
     if not is_native:
-        monkeypatch.setattr("thruway.watching.collector.native_sweep", lambda: None)
+        monkeypatch.setattr("thruway.watching.quantities.collector.native_functions", lambda: None)
     noise = torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
     tensor = offset + (torch.arange(48).reshape(8, 6) % 2 if spread is None else noise * spread)
     net = nn.Sequential(nn.Identity())

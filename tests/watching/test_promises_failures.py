@@ -1,4 +1,4 @@
-"""A mistake in a statistic ends the watching with a warning, never the training; what was seen stays."""
+"""An error in a quantity stops watching with a warning, never the training; earlier steps are kept."""
 
 import dataclasses
 import weakref
@@ -58,7 +58,7 @@ def train(**options: Any) -> tuple[list[Tensor], Trace | None]:
 
 
 class Breaks:
-    """A measure that goes wrong from a step on, in the way that is asked for."""
+    """A measure that fails from a step on, in a given way."""
 
     def __init__(self, step: int, how: Callable[[Rows], Any]) -> None:
         self.step, self.how = step, how
@@ -81,20 +81,20 @@ KINDS = ("output", "gradient", "parameter", "parameter_gradient", "update")
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_whatever_a_measure_does_the_training_goes_on(way: str) -> None:
+def test_the_training_continues_however_a_measure_fails(way: str) -> None:
     assert_training_goes_on(Breaks(3, WAYS[way]), "output", gives_optimizer=False)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_wherever_it_fails_the_training_goes_on(kind: str) -> None:
+def test_the_training_continues_wherever_a_measure_fails(kind: str) -> None:
     assert_training_goes_on(Breaks(3, raises), kind, gives_optimizer=True)
 
 
 def assert_training_goes_on(breaks: Breaks, kind: Any, *, gives_optimizer: bool) -> None:
     bad = Quantity("bad", "", breaks, (kind,))
-    with pytest.warns(WatchWarning, match=r"watching ended at step \d.*training goes on") as said:
+    with pytest.warns(WatchWarning, match=r"watching stopped at step \d.*Training continues") as warned:
         state, trace = train(quantities=[*DEFAULT, bad], gives_optimizer=gives_optimizer)
-    assert len(said) == 1
+    assert len(warned) == 1
     bare, _ = train()
     assert all(map(torch.equal, state, bare))
     assert trace is not None
@@ -115,9 +115,9 @@ class FullDisk:
         self.steps.append(step)
 
 
-def test_a_full_disk_ends_the_watching_only() -> None:
+def test_a_full_disk_stops_watching_only() -> None:
     disk = FullDisk(3)
-    with pytest.warns(WatchWarning, match="watching ended at step 3: OSError: no space left"):
+    with pytest.warns(WatchWarning, match="watching stopped at step 3: OSError: no space left"):
         state, trace = train(run=disk, gives_optimizer=False)
     bare, _ = train()
     assert all(map(torch.equal, state, bare))
@@ -125,8 +125,8 @@ def test_a_full_disk_ends_the_watching_only() -> None:
     assert trace.steps[:3] == sorted(set(disk.steps)) == [0, 1, 2]
 
 
-def test_a_schedule_that_fails_ends_the_watching_only() -> None:
-    with pytest.warns(WatchWarning, match="watching ended at step 2: ZeroDivisionError"):
+def test_a_schedule_that_fails_stops_watching_only() -> None:
+    with pytest.warns(WatchWarning, match="watching stopped at step 2: ZeroDivisionError"):
         state, trace = train(every=lambda step: 1 // (2 - step) >= 0, gives_optimizer=True)
     bare, _ = train()
     assert all(map(torch.equal, state, bare))
@@ -134,9 +134,10 @@ def test_a_schedule_that_fails_ends_the_watching_only() -> None:
     assert trace.steps == [0, 1]
 
 
-def test_a_probe_that_does_not_fit_ends_the_watching_only() -> None:
+def test_a_probe_that_does_not_fit_stops_watching_only() -> None:
     with pytest.warns(
-        WatchWarning, match="watching ended at step 0: ConfigError: the probe did not go through .*mat1 and mat2"
+        WatchWarning,
+        match="watching stopped at step 0: ConfigError: Net cannot be called with the probe .*mat1 and mat2",
     ):
         state, trace = train(probe=torch.ones(2, 5), gives_optimizer=False)
     bare, _ = train()

@@ -1,4 +1,4 @@
-"""A long watch stays within the memory it was given, and still knows the first bad value to the step."""
+"""A long watch stays within its memory limit, and still has the exact step of the first bad value."""
 
 import math
 
@@ -23,7 +23,7 @@ class Net(nn.Module):
 
 
 def bytes_of(trace: Trace) -> int:
-    """What the kept steps hold, whole buffers where a view keeps one alive."""
+    """The bytes of the kept steps, including whole buffers that a view keeps alive."""
     buffers: dict[int, int] = {}
     for step in trace._steps:
         for numbers in (step.numbers, *(m.values for m in step.arrays)):
@@ -42,7 +42,7 @@ def watched() -> tuple[Trace, list[int]]:
         for step in range(STEPS):
             x = torch.full((2, 2), step / STEPS)
             if step == 1237:
-                x[0, 1] = math.nan  # a step that is let go later
+                x[0, 1] = math.nan  # a step that is dropped later
             net(x).sum().backward()
             if step % 100 == 99:
                 sizes.append(bytes_of(trace))
@@ -52,7 +52,7 @@ def watched() -> tuple[Trace, list[int]]:
 def test_memory_is_flat(watched: tuple[Trace, list[int]]) -> None:
     trace, sizes = watched
     assert max(sizes) <= LIMIT
-    assert min(sizes[5:]) > LIMIT / 3, "half is let go at a time, not more"
+    assert min(sizes[5:]) > LIMIT / 3, "half of the steps are dropped at a time, not more"
     assert bytes_of(trace) <= LIMIT
 
 
@@ -74,7 +74,7 @@ def test_the_first_bad_value_is_known_to_the_step(watched: tuple[Trace, list[int
 
 
 def test_changing_shapes_leave_nothing_behind() -> None:
-    """Sentences of every length: what is kept for one shape must not pile up over a run."""
+    """Sentences of every length: memory held per shape must not grow during a run."""
     net = Net()
     with watch(net, quantities=["mean"]) as trace:
         for length in range(1, 400):

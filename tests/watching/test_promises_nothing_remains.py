@@ -1,4 +1,4 @@
-"""When the block ends, however it ends, nothing of the watcher is left: no hook, no mode, no tensor."""
+"""After the with block no hook, mode or tensor of the watcher is left, however the block ends."""
 
 import contextlib
 import gc
@@ -130,9 +130,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def young_heap() -> Iterator[None]:
-    """What is alive already is not looked at: torch and pytest are some million objects."""
+    """Objects that exist already are skipped: torch and pytest have about a million."""
     net = Net()
-    ends_normally(net, torch.optim.SGD(net.parameters(), 0.01))  # brings in what torch loads late
+    ends_normally(net, torch.optim.SGD(net.parameters(), 0.01))  # loads the modules that torch imports lazily
     gc.collect()
     gc.freeze()
     yield
@@ -162,9 +162,9 @@ def test_nothing_remains(ending: str, gives_optimizer: bool, options: str) -> No
     assert hooks_of_optimizer(optimizer) == 0
     assert _get_current_function_mode_stack() == []
     assert trace.failure is None
-    heard = [s for s in trace.steps if s % 2 == 0 or options != "every other"]
-    assert trace.steps == heard
-    if net.loss is not None:  # what is heard of it now would be kept for good
+    expected = [s for s in trace.steps if s % 2 == 0 or options != "every other"]
+    assert trace.steps == expected
+    if net.loss is not None:  # a hook on it now would stay for good
         net.loss.backward()
         net.loss = None
     assert [tuple(t.shape) for key, t in tensors_alive().items() if key not in before] == []
@@ -221,15 +221,17 @@ def test_hooks_on_modules_exist_on_sampled_steps_only(gives_optimizer: bool) -> 
             assert len(seen[step]) > len(counting)
 
 
-def test_nothing_seen_is_said() -> None:
+def test_nothing_recorded_is_a_warning() -> None:
     with (
-        pytest.warns(WatchWarning, match=r"nothing was watched: Net has no sampled step; it was not called"),
+        pytest.warns(
+            WatchWarning, match=r"nothing was recorded: no training step of Net was completed: it was not called"
+        ),
         watch(Net()),
     ):
         pass
     net = Net()
     optimizer = torch.optim.SGD(net.parameters(), 0.01)
-    with pytest.warns(WatchWarning, match="no step of its optimizer ended"), watch(net, optimizer=optimizer):
+    with pytest.warns(WatchWarning, match=r"optimizer\.step\(\) was not called"), watch(net, optimizer=optimizer):
         net(X).sum().backward()
 
 

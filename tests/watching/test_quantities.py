@@ -1,4 +1,4 @@
-"""Every row of the table against an obvious NumPy twin in float64, as the collector measures it."""
+"""Every quantity of the table, measured by the collector, against a NumPy reference in float64."""
 
 import math
 from collections.abc import Callable
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thruway.errors import ConfigError
-from thruway.watching.collector import Collector
-from thruway.watching.dead import LastActive
-from thruway.watching.histograms import BINS
-from thruway.watching.operations import ENDS
-from thruway.watching.quantities import DEFAULT, QUANTITIES, Quantity, chosen
+from thruway.watching.arguments import select_quantities
+from thruway.watching.quantities.collector import Collector
+from thruway.watching.quantities.distributions import BINS
+from thruway.watching.quantities.saturation import ENDS
+from thruway.watching.quantities.table import DEFAULT, QUANTITIES, Quantity
+from thruway.watching.quantities.units import LastActive
 from thruway.watching.sites import Site
 
 Numbers = NDArray[np.float64]
@@ -145,8 +146,8 @@ ACTIVATIONS: dict[str | None, Callable[[Tensor], Tensor]] = {
 
 
 def measured(site: Site, tensors: list[Tensor], *, careful: bool = False) -> list[dict[str, Any]]:
-    """By name, what the table says of every tensor, each at a site of its own like `site`."""
-    collector = Collector(chosen(OF_TENSORS.values()), LastActive(), careful=careful)
+    """The numbers of every tensor by quantity, each tensor at a site of its own like `site`."""
+    collector = Collector(select_quantities(OF_TENSORS.values()), LastActive(), careful=careful)
     sites = [Site(f"{site.name}{i}", site.kind, "", site.activation, site.unit_dim) for i in range(len(tensors))]
     for one, tensor in zip(sites, tensors, strict=True):
         collector.add(one, tensor)
@@ -273,10 +274,10 @@ def test_the_default_is_cheap():
 
 def test_a_row_of_ones_own_is_taken_and_a_name_twice_is_not():
     own = Quantity("range", "", lambda rows: rows.high - rows.low)
-    assert chosen(["mean", own, "mean"]) == (QUANTITIES["mean"], own)
-    with pytest.raises(ConfigError, match=r"two quantities are called 'range'"):
-        chosen([own, Quantity("range", "", lambda rows: rows.high)])
+    assert select_quantities(["mean", own, "mean"]) == (QUANTITIES["mean"], own)
+    with pytest.raises(ConfigError, match=r"two quantities have the name 'range'"):
+        select_quantities([own, Quantity("range", "", lambda rows: rows.high)])
     with pytest.raises(ConfigError, match=r"unknown quantity 'p99'; did you mean 'p98'\?"):
-        chosen(["p99"])
-    with pytest.raises(ConfigError, match="no quantity to watch"):
-        chosen([])
+        select_quantities(["p99"])
+    with pytest.raises(ConfigError, match="quantities is empty"):
+        select_quantities([])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from thruway.watching.rows import Rows
+from thruway.watching.quantities.rows import Rows
 
 EPS = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
 SCALES = {
@@ -48,7 +48,7 @@ def finite_rows(values: Tensor) -> list[NDArray[np.longdouble]]:
 
 
 def check(got: Tensor, expected: list[Any], allowed: list[Any]) -> None:
-    """Within what is allowed, and half of the smallest number that the type can tell from 0, per operation."""
+    """Within the tolerance, plus half of the smallest subnormal number of the type per operation."""
     smallest = torch.finfo(got.dtype).smallest_normal * torch.finfo(got.dtype).eps
     for value, truth, bound in zip(got.tolist(), expected, allowed, strict=True):
         assert abs(value - truth) <= bound + 4 * smallest or (math.isnan(value) and math.isnan(truth))
@@ -138,7 +138,7 @@ def test_one_wild_row_does_not_change_its_neighbours(careful):
 
 
 class Layout(NamedTuple):
-    """A block of shape (k, ...) in some order of memory, and what counts units in one tensor of it."""
+    """A block of shape (k, ...) in some memory order, and the dimension of the units in one tensor of it."""
 
     values: Tensor
     unit_dim: int

@@ -1,4 +1,4 @@
-"""A trace on disk: nothing is lost, nothing damaged is believed, nothing in a file is run."""
+"""Saved traces: complete, refused when damaged, and never executed."""
 
 import json
 import pickle
@@ -16,10 +16,9 @@ from torch import nn
 from thruway.errors import ConfigError, RunError
 from thruway.runs import Run, Table, open_run
 from thruway.watching import DEFAULT, Quantity, Trace, trace_of, watch
-from thruway.watching import saving as saving_module
-from thruway.watching.collector import Measured
-from thruway.watching.registry import Registry
-from thruway.watching.sites import KINDS, Site
+from thruway.watching.quantities.collector import Measured
+from thruway.watching.sites import KINDS, Registry, Site
+from thruway.watching.trace import saving as saving_module
 
 
 def quantity(name: str, unit: str = "") -> Quantity:
@@ -75,7 +74,7 @@ def described(site: Site) -> tuple[Any, ...]:
 
 
 def contents(trace: Trace) -> list[Any]:
-    """All that a reader can learn of a trace, numbers as their bits."""
+    """Everything that can be read from a trace, numbers as their bits."""
     bad = trace.first_bad
     table = trace.table()
     known: list[Any] = [
@@ -154,7 +153,7 @@ def test_a_trace_saved_within_the_block_has_the_last_step_too(tmp_path: Path) ->
 
 
 def test_numpy_reads_the_file(trace: Trace, tmp_path: Path) -> None:
-    with np.load(trace.save(tmp_path / "trace.npz")) as members:  # NumPy refuses pickles unless told otherwise
+    with np.load(trace.save(tmp_path / "trace.npz")) as members:  # NumPy refuses pickles by default
         assert members["steps"].tolist() == trace.steps
         assert json.loads(members["header"].tobytes())["format"] == saving_module.FORMAT
 
@@ -164,7 +163,7 @@ def test_numpy_reads_the_file(trace: Trace, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, str]:
-    """A small file, and what is in it."""
+    """A small file and its members."""
     net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
     with watch(net, quantities=["mean", "nan"]) as trace:
         net(torch.ones(1, 2)).sum().backward()
@@ -223,17 +222,19 @@ def as_npy(text: str, tmp_path: Path) -> bytes:
 
 def test_what_is_no_trace_is_refused(small: tuple[bytes, str], tmp_path: Path) -> None:
     path = tmp_path / "trace.npz"
-    with pytest.raises(RunError, match=r"cannot be read: .*Give the file that save wrote"):
+    with pytest.raises(RunError, match=r"cannot be read: .*Pass a file that Trace\.save wrote"):
         Trace.load(path)
     with pytest.raises(RunError, match="cannot be read"):
         Trace.load(tmp_path)
     path.write_text("step,value")
-    with pytest.raises(RunError, match=r"is damaged, or no trace .*not a zip file"):
+    with pytest.raises(RunError, match=r"is damaged or not a trace .*not a zip file"):
         Trace.load(path)
     np.savez(path, weights=np.ones(3))
-    with pytest.raises(RunError, match="no trace that Thruway saved"):
+    with pytest.raises(RunError, match="is damaged or not a trace"):
         Trace.load(path)
-    with pytest.raises(RunError, match="compressed, as no trace is"):  # a small file that grows when it is read
+    with pytest.raises(
+        RunError, match="compressed, which members of a trace are not"
+    ):  # a small file that grows when it is read
         Trace.load(rewritten(small[0], path, {}, zipfile.ZIP_DEFLATED))
 
 
@@ -311,7 +312,7 @@ def as_rows(table: Table) -> dict[tuple[Any, ...], float]:
 def test_a_run_folder_gives_the_trace_back(tmp_path: Path) -> None:
     with new_run(tmp_path / "run") as run:
         trace = trained(run=run)
-        run.log(3, {"loss": 1.0})  # what is not watched is left alone
+        run.log(3, {"loss": 1.0})  # other quantities are ignored
     read = trace_of(open_run(tmp_path / "run"))
     assert read.steps == trace.steps
     assert repr(as_rows(read.table())) == repr({key: as_rows(trace.table())[key] for key in as_rows(read.table())})
@@ -338,5 +339,5 @@ def test_a_run_keeps_what_memory_let_go(tmp_path: Path) -> None:
 def test_a_run_in_which_nothing_was_watched_is_refused(tmp_path: Path) -> None:
     with new_run(tmp_path / "run") as run:
         run.log(0, {"loss": 1.0, "val.accuracy": 0.5})
-    with pytest.raises(ConfigError, match=r"nothing was watched in run .*Pass it as watch\(model, run=...\)"):
+    with pytest.raises(ConfigError, match=r"run 'watched' has no watched numbers\. Pass it to watch\(model, run=...\)"):
         trace_of(open_run(tmp_path / "run"))

@@ -1,4 +1,4 @@
-"""Mixed precision: gradients are reported without the loss scaler's factor, wherever it is taken out."""
+"""Mixed precision: gradients are recorded unscaled, wherever the scaler unscales them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -96,7 +96,7 @@ def test_without_an_optimizer_activations_gradients_are_unscaled_too() -> None:
     np.testing.assert_allclose(ours.values, theirs.values, 1e-6)
 
 
-def test_a_scale_nobody_told_of_is_warned_of_once() -> None:
+def test_an_unknown_scale_is_warned_of_once() -> None:
     net = Net()
 
     def loop() -> None:
@@ -105,9 +105,9 @@ def test_a_scale_nobody_told_of_is_warned_of_once() -> None:
                 y = net(torch.ones(2, 4))
             y.float().sum().backward()
 
-    with pytest.warns(WatchWarning, match="pass it as scaler=") as said, watch(net):
+    with pytest.warns(WatchWarning, match="pass it as scaler=") as warned, watch(net):
         loop()
-    assert len(said) == 1
+    assert len(warned) == 1
 
 
 def test_a_step_the_scaler_skips_counts_with_the_one_after_it() -> None:

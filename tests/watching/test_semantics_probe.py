@@ -1,4 +1,4 @@
-"""The probe batch: what it is shown is not heard as training, and what it answers is the model's as it is now."""
+"""The probe: its passes are not recorded as training, and its activations are those of the current model."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def train(every: int, gives_optimizer: bool, **options: Any) -> tuple[Trace, list[dict[str, float]]]:
-    """The trace, and what a copy of the model says to the probe before every step."""
+    """The trace, and the outputs of a copy of the model for the probe before every step."""
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     expected = []
@@ -58,12 +58,12 @@ def train(every: int, gives_optimizer: bool, **options: Any) -> tuple[Trace, lis
 
 @pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize("gives_optimizer", [False, True], ids=["by calls", "by optimizer"])
-def test_the_probe_tells_of_the_model_before_the_step(every: int, gives_optimizer: bool) -> None:
+def test_the_probe_shows_the_model_before_the_step(every: int, gives_optimizer: bool) -> None:
     trace, expected = train(every, gives_optimizer, probe=random(7, 3, seed=99))
     assert trace.probe is not None
     means = trace.probe.series("mean")
     assert trace.steps == list(range(0, 6, every))
-    # The optimizer tells when a step has ended; then the next one begins, with a look at how training left the model.
+    # A step ends at optimizer.step(); then the next one begins, so the last run of the probe shows the trained model.
     assert means.steps.tolist() == list(range(0, 7 if gives_optimizer else 6, every))
     for name in ("first", "head"):
         wanted = [expected[step][name] for step in means.steps]
@@ -73,7 +73,7 @@ def test_the_probe_tells_of_the_model_before_the_step(every: int, gives_optimize
 
 @pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize("gives_optimizer", [False, True], ids=["by calls", "by optimizer"])
-def test_the_training_is_heard_as_without_a_probe(every: int, gives_optimizer: bool) -> None:
+def test_the_training_is_recorded_as_without_a_probe(every: int, gives_optimizer: bool) -> None:
     with_probe, _ = train(every, gives_optimizer, probe=random(7, 3, seed=99))
     without, _ = train(every, gives_optimizer)
     for kind in ("output", "gradient"):

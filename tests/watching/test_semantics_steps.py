@@ -1,4 +1,4 @@
-"""What one step is: accumulated micro-batches, closures, evaluation in between, scaled losses, recomputed blocks."""
+"""Definition of a step: accumulated micro-batches, closures, evaluation, scaled losses, recomputed blocks."""
 
 import contextlib
 from collections.abc import Callable
@@ -99,7 +99,7 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
 @pytest.mark.parametrize("as_keyword", [False, True])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_gradients_that_come_up_inside_the_step_are_this_steps(name: str, as_keyword: bool) -> None:
-    """With a closure, what lies in .grad when step() is called belongs to the step before."""
+    """With a closure, .grad at the call of step() holds the gradients of the previous step."""
     model, twin = net(), net()
     optimizer, plain = OPTIMIZERS[name](model.parameters()), torch.optim.SGD(twin.parameters(), 0.01)
     expected: dict[str, list[float]] = {n: [] for n, _ in twin.named_parameters()}
@@ -128,7 +128,7 @@ def test_gradients_that_come_up_inside_the_step_are_this_steps(name: str, as_key
 
 
 @pytest.mark.parametrize("gives_optimizer", [False, True])
-def test_evaluation_in_between_is_no_step_and_not_heard(gives_optimizer: bool) -> None:
+def test_evaluation_between_steps_is_not_recorded(gives_optimizer: bool) -> None:
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), 0.0)
     with watch(model, optimizer=optimizer if gives_optimizer else None, quantities=["mean"]) as trace:
@@ -164,7 +164,7 @@ class Checkpointed(Net):
 
 @pytest.mark.parametrize("gives_optimizer", [False, True])
 @pytest.mark.parametrize("use_reentrant", [False, True])
-def test_a_checkpointed_block_is_heard_once(use_reentrant: bool, gives_optimizer: bool) -> None:
+def test_a_checkpointed_block_is_recorded_once(use_reentrant: bool, gives_optimizer: bool) -> None:
     traces = []
     for way in (None, use_reentrant):
         model = Checkpointed(way).double()
@@ -181,7 +181,7 @@ def test_a_checkpointed_block_is_heard_once(use_reentrant: bool, gives_optimizer
     assert trace.steps == plain.steps == [0, 1, 2, 3, 4]
     for kind in ("output", "gradient"):
         ours, theirs = trace.series("std", kind), plain.series("std", kind)
-        # Reentrant checkpointing runs the block without gradients: there is none to hear inside of it.
+        # Reentrant checkpointing runs the block without gradients, so there are none inside it.
         expected = {"first", "relu", "head"} | ({"second", "tanh", "add"} if not use_reentrant else set())
         assert expected <= set(ours.names)
         for name, values in zip(ours.names, ours.values, strict=True):
@@ -193,7 +193,7 @@ def test_a_checkpointed_block_is_heard_once(use_reentrant: bool, gives_optimizer
 
 
 class Picky(Net):
-    """Refuses a batch of 3 half way, as what runs out of memory would."""
+    """Raises halfway for a batch of 3, as a model that runs out of memory."""
 
     def forward(self, x: Tensor) -> Tensor:
         h = F.relu(self.first(x))
@@ -228,7 +228,7 @@ def test_a_call_that_raises_is_no_step(refused_before: tuple[int, ...], every: i
     assert trace.probe is not None
     assert whole.probe is not None
     assert trace.probe.steps == whole.probe.steps
-    assert max(read, default=0) < 6  # whoever reads meanwhile sees whole steps alone
+    assert max(read, default=0) < 6  # reading in between returns complete steps only
     assert_alike(trace.probe, whole.probe, rtol=0, kinds=("output",))
 
 

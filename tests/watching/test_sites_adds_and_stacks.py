@@ -1,4 +1,4 @@
-"""Which adds are residual adds and which are none, and a HighwayStack beside the layers it stands for."""
+"""Residual adds and other adds, and a HighwayStack against the same layers one by one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ PLAIN: dict[str, Callable[[Tensor], Any]] = {
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_an_add_that_joins_no_branch_is_no_residual_add(name: str) -> None:
-    """The alarm that there is none is seen to work in the table above."""
+    """The check for no residual add is itself checked in the table above."""
 
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -164,7 +164,7 @@ SIDE_BY_SIDE: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
 
 @pytest.mark.parametrize("name", SIDE_BY_SIDE)
 def test_maps_side_by_side_are_no_shortcut_of_each_other(name: str) -> None:
-    """The sums are heard: test_a_projection_is_the_shortcut has some that are residual adds."""
+    """The sums are captured: test_a_projection_is_the_shortcut has some that are residual adds."""
     build, x = SIDE_BY_SIDE[name]
     net = build()
     with watch(net) as trace:
@@ -174,7 +174,7 @@ def test_maps_side_by_side_are_no_shortcut_of_each_other(name: str) -> None:
 
 
 class FrozenNorm(nn.Module):
-    """What detectors have for a batch norm: numbers that are no parameters."""
+    """The batch norm of detection models, whose numbers are not parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -234,17 +234,17 @@ def test_a_projection_is_the_shortcut(name: str, is_first: bool) -> None:
     assert {total: branch for total, (branch, _) in trace.branches.items()} == {"2.add": "2.norm2"}
 
 
-def test_a_stack_tells_the_numbers_of_its_layers(fingerprint: Any) -> None:
+def test_a_stack_has_the_numbers_of_its_layers(fingerprint: Any) -> None:
     stack = HighwayStack(4, 5, gate_bias=-0.5, generator=torch.Generator().manual_seed(3)).double()
     layers = stack.to_layers()
     x = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    heard = []
+    traces = []
     for model in (nn.Sequential(stack), nn.Sequential(layers)):
         with watch(model, quantities=[fingerprint, "zeros", "input_dependence"]) as trace:
             for _ in range(2):
                 model(x).sin().sum().backward()
-        heard.append(trace)
-    ours, twins = heard
+        traces.append(trace)
+    ours, twins = traces
     for kind in ("output", "gradient"):
         fused, single = ours.series("fingerprint", kind), twins.series("fingerprint", kind)
         common = [name for name in single.names if name in fused.names]

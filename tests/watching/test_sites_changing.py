@@ -1,4 +1,4 @@
-"""Models that do not compute the same thing in every pass: what has a number has the right one."""
+"""Models whose passes differ: every recorded number is the right one."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ STEPS = 24
 
 
 class Maybe(nn.Module):
-    """Returns what tanh gave, or twice that: its output is not always the same function's."""
+    """Returns the output of tanh, or twice that: its output is not always the result of the same function."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class StochasticDepth(nn.Module):
 
 
 class Rolled(nn.Module):
-    """One layer, as often as the step says."""
+    """One layer, called a different number of times in each step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,12 +91,12 @@ def test_a_module_that_changes_its_ways_has_right_numbers_or_none(name: str) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = NETS[name]().double()
-    heard: list[dict[str, float]] = []
+    from_hooks: list[dict[str, float]] = []
 
     def hook_of(path: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            calls = sum(known.partition("#")[0] == path for known in heard[-1])
-            heard[-1][path if calls == 0 else f"{path}#{calls + 1}"] = output.mean().item()
+            calls = sum(known.partition("#")[0] == path for known in from_hooks[-1])
+            from_hooks[-1][path if calls == 0 else f"{path}#{calls + 1}"] = output.mean().item()
 
         return hook
 
@@ -105,12 +105,12 @@ def test_a_module_that_changes_its_ways_has_right_numbers_or_none(name: str) -> 
             module.register_forward_hook(hook_of(path))
     with watch(net, quantities=["mean"]) as trace:
         for step in range(STEPS):
-            heard.append({})
+            from_hooks.append({})
             net(torch.full((2, 3), 0.3, dtype=torch.float64), step).sum().backward()
     means = trace.series("mean")
     numbers = dict(zip(means.names, means.values, strict=True))
     missing = 0
-    for step, truth in enumerate(heard):
+    for step, truth in enumerate(from_hooks):
         for path, value in truth.items():
             known = numbers.get(path, np.full(STEPS, np.nan))[step]
             missing += bool(np.isnan(known))

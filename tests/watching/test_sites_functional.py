@@ -1,4 +1,4 @@
-"""Sites of hand-written modules: found, named, and with right gradients, whatever is overwritten or used twice."""
+"""Sites of hand-written modules: names, outputs and gradients, with in-place operations and reused layers."""
 
 import dataclasses
 from collections.abc import Callable
@@ -37,7 +37,7 @@ class Functional(nn.Module):
 
 
 class InPlaceModules(nn.Module):
-    """Conv, ReLU(inplace=True), Dropout(inplace=True): each overwrites what the one before returned."""
+    """Conv, ReLU(inplace=True), Dropout(inplace=True): each overwrites the output of the one before."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -191,7 +191,7 @@ class Report:
 
 
 class Structures(nn.Module):
-    """Modules that return dicts, named tuples, lists and dataclasses; what they return is named by where it lies."""
+    """Modules that return dicts, named tuples, lists and dataclasses; each tensor is named by its place in them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -255,12 +255,12 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_site_has_its_name_its_numbers_and_its_gradient(
-    name: str, assert_heard_right: Callable[..., Trace]
+    name: str, assert_captured_right: Callable[..., Trace]
 ) -> None:
     case = CASES[name]
     model = seeded(case.build)
     inputs = torch.randn(case.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    assert_heard_right(model, (inputs,), lambda net, x: net.reference(x), case.output)
+    assert_captured_right(model, (inputs,), lambda net, x: net.reference(x), case.output)
 
 
 def seeded(build: Callable[[], nn.Module]) -> nn.Module:

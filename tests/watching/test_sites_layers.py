@@ -222,11 +222,11 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_site_has_its_name_its_numbers_and_its_gradient(
-    name: str, assert_heard_right: Callable[..., Trace]
+    name: str, assert_captured_right: Callable[..., Trace]
 ) -> None:
     case = CASES[name]
     model = seeded(case.build)
-    trace = assert_heard_right(model, (inputs_of(case),), lambda net, x: net.reference(x), lambda output: output)
+    trace = assert_captured_right(model, (inputs_of(case),), lambda net, x: net.reference(x), lambda output: output)
     assert trace.branches == case.branches
     assert tuple(site.name for site in trace.sites if site.is_gate) == case.gates
 

@@ -1,4 +1,4 @@
-"""A RecurrentHighway is heard as a HighwayStack is: a layer per micro-step, over all time steps at once."""
+"""A RecurrentHighway is recorded like a HighwayStack: a layer per micro-step, over all time steps at once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -65,7 +65,7 @@ def test_every_micro_step_has_the_sites_of_a_layer(
     expected["rec[0]"] = expected.pop("rec.2")
     slopes = {name: fingerprint_of(torch.cat([s.grad for s in each])) for name, each in states.items()}  # type: ignore[misc]
     with watch(net, quantities=[fingerprint, "mean"]) as trace:
-        for _ in range(4):  # the first pass learns, the last ones run the quick way
+        for _ in range(4):  # the first pass uses full hooks, the last ones replayed hooks
             net(x).sin().sum().backward()
     assert names_of(trace) == OUTPUTS
     assert names_of(trace, "gradient") == ["rec.0", "rec.1", "rec.2", "rec[0]", "head"]
@@ -194,4 +194,6 @@ def test_it_counts_as_one_layer_for_jacobians() -> None:
     net, x = Last(batch_first=True), torch.randn(5, 6, 3, generator=seeded(1))
     assert list(layer_jacobians(net, x, ["head"])) == ["head"]
     activated = nn.Sequential(net, nn.Tanh())
-    assert list(layer_jacobians(activated, x)) == ["1"]  # the cell's own activation, called eighteen times, is none
+    assert list(layer_jacobians(activated, x)) == [
+        "1"
+    ]  # without the cell's own activation, which is called eighteen times

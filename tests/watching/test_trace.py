@@ -1,4 +1,4 @@
-"""A trace as it is read: in words, as series, as a table."""
+"""Reading of a trace: as text, as series, as a table."""
 
 import math
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from thruway.errors import ConfigError
 from thruway.watching import DEFAULT, QUANTITIES, Quantity, Site, Trace, WatchWarning, watch
-from thruway.watching.collector import Measured
-from thruway.watching.registry import Registry
+from thruway.watching.quantities.collector import Measured
+from thruway.watching.sites import Registry
 
 SOMETIMES = Quantity("sometimes", "", lambda rows: rows.mean, ("output",), stride=3)
 
@@ -45,8 +45,8 @@ def test_a_trace_says_in_three_lines_how_things_stand() -> None:
     assert gradient == f"  gradient rms: {first:.2g} at 1, {last:.2g} at 3; first / last = {first / last:.2g}"
 
 
-def test_a_trace_that_has_seen_nothing_says_so() -> None:
-    assert repr(Trace("Net", Registry(), None, 0)) == "Trace of Net: nothing seen yet"
+def test_the_text_of_an_empty_trace() -> None:
+    assert repr(Trace("Net", Registry(), None, 0)) == "Trace of Net: nothing recorded yet"
 
 
 def test_the_first_bad_value_comes_before_all_else() -> None:
@@ -67,14 +67,14 @@ def test_the_first_bad_value_comes_before_all_else() -> None:
 
 def test_gates_are_not_called_saturated() -> None:
     registry = Registry()
-    gate = registry._enter(Site("gate", "output", "sigmoid", "sigmoid", is_gate=True))
-    less, unit = (registry._enter(Site(name, "output", "sigmoid", "sigmoid")) for name in ("less", "unit"))
+    gate = registry.add(Site("gate", "output", "sigmoid", "sigmoid", is_gate=True))
+    less, unit = (registry.add(Site(name, "output", "sigmoid", "sigmoid")) for name in ("less", "unit"))
     trace = Trace("Net", registry, None, 1 << 20)
     trace.add(0, [Measured(QUANTITIES["saturation_low"], (gate, less, unit), 1, np.array([1.0, 0.125, 0.25]))])
     assert repr(trace).splitlines()[1:] == ["  most saturated: unit (sigmoid), 25% of its values"]
 
 
-def test_an_early_end_and_what_was_let_go_are_said() -> None:
+def test_the_text_shows_an_early_end_and_dropped_steps() -> None:
     def fails(rows: object) -> Tensor:
         if calls.append(1) or len(calls) > 8:
             raise ValueError("no more")
@@ -93,7 +93,7 @@ def test_an_early_end_and_what_was_let_go_are_said() -> None:
         trace = train()
     assert repr(trace).splitlines()[1:] == [
         "  every 2nd sampled step is kept, to save memory",
-        "  watching ended early: ValueError: no more",
+        "  watching stopped early: ValueError: no more",
     ]
     assert "NaN and infinity not counted" in repr(trace)
 
@@ -106,7 +106,7 @@ def test_a_series_has_the_steps_at_which_it_was_taken() -> None:
     assert trace.series("mean").steps.tolist() == trace.steps == list(range(10, 17))
     seldom = trace.series("sometimes")
     assert seldom.steps.tolist() == [10, 13, 16]
-    # Single precision, summed in another order: the table's mean comes from a sweep of its own.
+    # Single precision, summed in another order: the table's mean is computed separately.
     np.testing.assert_allclose(seldom.values, trace.series("mean").values[:, ::3], rtol=5e-6)
 
 
@@ -122,7 +122,7 @@ def test_the_latest_of_a_series_are_its_last_columns() -> None:
 
 def test_sites_that_come_and_go_have_gaps() -> None:
     registry = Registry()
-    a, b = (registry._enter(Site(name, "output", "Linear")) for name in "ab")
+    a, b = (registry.add(Site(name, "output", "Linear")) for name in "ab")
     trace = Trace("Net", registry, None, 1 << 20)
     for step, sites in enumerate([(a,), (b, a), (b,)]):
         trace.add(step, [Measured(QUANTITIES["mean"], sites, 1, np.array([10.0 * step + s.order for s in sites]))])
@@ -159,12 +159,12 @@ def test_what_is_many_numbers_is_listed_apart() -> None:
         trace.series("histogram")
 
 
-def test_a_run_is_told_what_the_table_says() -> None:
-    told: list[tuple[int, str, str, float]] = []
+def test_a_run_gets_the_numbers_of_the_table() -> None:
+    written: list[tuple[int, str, str, float]] = []
 
     class Log:
         def log_sites(self, step: int, quantity: str, sites: list[str], values: np.ndarray) -> None:
-            told.extend((step, quantity, site, float(value)) for site, value in zip(sites, values, strict=True))
+            written.extend((step, quantity, site, float(value)) for site, value in zip(sites, values, strict=True))
 
     rows = trained(3, run=Log()).table().rows()
-    assert told == [(row["step"], f"{row['kind']}.{row['quantity']}", row["site"], row["value"]) for row in rows]
+    assert written == [(row["step"], f"{row['kind']}.{row['quantity']}", row["site"], row["value"]) for row in rows]

@@ -1,15 +1,15 @@
-"""Watching any training run: what activations, gradients, gates and updates do in every layer."""
+"""Recording of activations, gradients, gates and parameter updates of every layer during any training run."""
 
-from thruway.watching.arrays import ArraySeries, Histogram, Histograms
-from thruway.watching.failing import WatchWarning
-from thruway.watching.jacobian import LayerJacobian, layer_jacobian
-from thruway.watching.layer_jacobians import layer_jacobians
-from thruway.watching.logged import trace_of
-from thruway.watching.quantities import DEFAULT, QUANTITIES, Quantity
-from thruway.watching.rows import Rows
-from thruway.watching.shards import merged
+from thruway.watching.errors import WatchWarning
+from thruway.watching.quantities.jacobian import LayerJacobian, layer_jacobian
+from thruway.watching.quantities.layer_jacobians import layer_jacobians
+from thruway.watching.quantities.rows import Rows
+from thruway.watching.quantities.table import DEFAULT, QUANTITIES, Quantity
 from thruway.watching.sites import Site
-from thruway.watching.trace import Series, Trace
+from thruway.watching.trace.distributed import merged
+from thruway.watching.trace.run_folder import trace_of
+from thruway.watching.trace.series import ArraySeries, Histogram, Histograms, Series
+from thruway.watching.trace.trace import Trace
 from thruway.watching.watcher import watch
 
 __all__ = [

@@ -1,78 +1,146 @@
-"""What `watch` accepts, told at the call and not at the first step."""
+"""Checks of the arguments of `watch`, so that mistakes are reported at the call and not at the first step."""
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from thruway.errors import ConfigError
-from thruway.watching.quantities import Quantity
+from thruway.errors import ConfigError, ShapeError, unknown_name
+from thruway.watching.quantities.rows import Rows
+from thruway.watching.quantities.table import QUANTITIES, Quantity
+from thruway.watching.trace.derived import DERIVED
 
-__all__ = ["check_arguments", "check_probe"]
+__all__ = ["check_arguments", "check_probe", "check_size", "select_quantities"]
 
 
 def check_arguments(
     model: Any, every: Any, optimizer: Any, run: Any, scaler: Any, first_step: Any, memory: Any
 ) -> None:
-    """Refuse what cannot be watched, or cannot be meant.
+    """Check all arguments of `watch` but the quantities and the probe.
 
     Raises:
-        ConfigError: saying what came, what is allowed and what to do.
+        ConfigError: with the value, the allowed values and the remedy.
     """
     if not isinstance(model, nn.Module):
         raise ConfigError(f"watch takes a torch.nn.Module, got {type(model).__name__}. Pass the model itself.")
     if isinstance(model, torch.jit.ScriptModule):
         raise ConfigError(f"a ScriptModule takes no hooks, got {type(model).__name__}. Watch the model it was made of.")
-    if not callable(every) and not _is_whole(every, 1):
-        raise ConfigError(f"every is a whole number of steps from 1 on, or a function of the step, got {every!r}.")
-    if not _is_whole(first_step, 0):
-        raise ConfigError(f"first_step is a whole number from 0 on, got {first_step!r}.")
-    if not _is_whole(memory, 1):
-        raise ConfigError(f"memory is a whole number of bytes from 1 on, got {memory!r}. The default is 256 MB.")
+    if not callable(every) and not _is_integer(every, 1):
+        raise ConfigError(f"every must be an integer of at least 1, or a function of the step, got {every!r}.")
+    if not _is_integer(first_step, 0):
+        raise ConfigError(f"first_step must be an integer of at least 0, got {first_step!r}.")
+    if not _is_integer(memory, 1):
+        raise ConfigError(f"memory must be an integer of at least 1, in bytes, got {memory!r}. The default is 256 MB.")
     if run is not None and not callable(getattr(run, "log_sites", None)):
-        raise ConfigError(f"run is an open Run or anything with log_sites, got {type(run).__name__}. See Run.create.")
+        raise ConfigError(
+            f"run must be an open Run or an object with log_sites, got {type(run).__name__}. See Run.create."
+        )
     if scaler is not None and not callable(getattr(scaler, "scale", None)):
         raise ConfigError(
-            f"scaler is a torch.amp.GradScaler, got {type(scaler).__name__}. Pass the one you scale with."
+            f"scaler must be a torch.amp.GradScaler, got {type(scaler).__name__}. Pass the one that scales the loss."
         )
     if optimizer is not None:
         _check_optimizer(model, optimizer)
 
 
 def check_probe(quantities: Iterable[Quantity], probe: Any) -> None:
-    """Refuse a fixed batch of no examples, and what is taken of one if there is none.
+    """Check that the probe has examples, and that there is a probe for quantities that need one.
 
     Raises:
-        ConfigError: naming the quantity, or the empty shape.
+        ConfigError: with the empty shape, or the name of the quantity.
     """
     parts = probe.values() if isinstance(probe, Mapping) else probe if isinstance(probe, tuple) else (probe,)
     empty = [each for each in parts if isinstance(each, torch.Tensor) and not each.numel()]
     if empty:
-        raise ConfigError(
-            f"probe= has a tensor of shape {tuple(empty[0].shape)}, without a number in it. Pass a batch of examples."
-        )
+        raise ConfigError(f"probe= has an empty tensor, of shape {tuple(empty[0].shape)}. Pass a batch of examples.")
     lacking = [quantity.name for quantity in quantities if quantity.of_model is not None and probe is None]
     if lacking:
         raise ConfigError(
-            f"{lacking[0]!r} is taken of a fixed batch, and none was given. Pass probe=, such as a few examples of the "
-            f"data, or leave {lacking[0]!r} out of quantities."
+            f"{lacking[0]!r} is measured on a fixed batch, but there is no probe. Pass probe=, such as a few examples "
+            f"of the data, or leave {lacking[0]!r} out of quantities."
         )
+
+
+def select_quantities(quantities: Iterable[str | Quantity]) -> tuple[Quantity, ...]:
+    """Return the rows of QUANTITIES for names, in order; a user-defined Quantity is returned as it is.
+
+    Raises:
+        ConfigError: for an unknown name, the name of a derived quantity, two quantities of one name, or no quantity.
+
+    >>> [quantity.unit for quantity in select_quantities(["zeros"])]
+    ['share of values']
+    """
+    if not isinstance(quantities, (str, Quantity, Iterable)):
+        raise ConfigError(
+            f"quantities must be names or Quantity rows, got {quantities!r}. Leave it out for the default ones."
+        )
+    rows: dict[str, Quantity] = {}
+    for quantity in [quantities] if isinstance(quantities, (str, Quantity)) else quantities:
+        if not isinstance(quantity, Quantity):
+            if quantity in DERIVED:
+                raise ConfigError(DERIVED[quantity].not_measured(quantity))
+            if quantity not in QUANTITIES:
+                raise ConfigError(unknown_name("quantity", quantity, [*QUANTITIES, *DERIVED]))
+            quantity = QUANTITIES[quantity]
+        if rows.setdefault(quantity.name, quantity) is not quantity:
+            raise ConfigError(f"two quantities have the name {quantity.name!r}: rename one of them.")
+    if not rows:
+        raise ConfigError(f"quantities is empty. Known: {', '.join(QUANTITIES)}.")
+    return tuple(rows.values())
+
+
+def check_size(quantity: Quantity) -> Quantity:
+    """Return the quantity with a check that it returns at most `quantity.numbers` numbers per site.
+
+    A measure that forgets to reduce would otherwise store a copy of every activation at every step, without a warning.
+    Rows of QUANTITIES and quantities with a window need no check.
+    """
+    if quantity.window is not None or QUANTITIES.get(quantity.name) is quantity:
+        return quantity
+    return dataclasses.replace(quantity, measure=_checked(quantity))
+
+
+def _checked(quantity: Quantity) -> Callable[[Rows], Tensor]:
+    def measure(rows: Rows) -> Tensor:
+        found = quantity.measure(rows)
+        sites = len(rows.values)
+        if not isinstance(found, Tensor) or found.shape[:1] != (sites,) or found.dim() > 2:
+            got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise ShapeError(
+                f"the quantity {quantity.name!r} returned {got} for Rows of k = {sites} tensors. Its measure returns "
+                "one number for each tensor, (k,), or m numbers, (k, m)."
+            )
+        if found.dim() == 2 and quantity.numbers == 1 == found.shape[1]:
+            raise ShapeError(
+                f"the quantity {quantity.name!r} returned (k, 1). For one number per tensor use squeeze(1)."
+            )
+        if found.dim() == 2 and found.shape[1] > quantity.numbers:
+            each = found.shape[1]
+            raise ShapeError(
+                f"the quantity {quantity.name!r} returned {each:,} numbers for a tensor of {rows.count:,} values, but "
+                f"its limit is {quantity.numbers:,}. Reduce them to one per tensor, (k,), for example with .mean(1). "
+                f"If all are wanted, pass Quantity(..., numbers={each}); they are stored for every site and step."
+            )
+        return found
+
+    return measure
 
 
 def _check_optimizer(model: nn.Module, optimizer: Any) -> None:
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ConfigError(
-            f"optimizer is a torch.optim.Optimizer, got {type(optimizer).__name__}. Pass the one whose step() ends a "
-            "training step, or leave it out; of several, each can have a watch of its own."
+            f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}. Pass the one whose step() "
+            "ends a training step, or leave it out. With several optimizers, use one watch for each."
         )
     ours = set(model.parameters())
     if ours and not any(parameter in ours for group in optimizer.param_groups for parameter in group["params"]):
         raise ConfigError(
             f"the optimizer updates no parameter of this {type(model).__name__}. "
-            "Pass the one made from model.parameters(), or watch the model it belongs to."
+            "Pass the one made from model.parameters(), or watch the model whose parameters it updates."
         )
 
 
-def _is_whole(value: Any, least: int) -> bool:
+def _is_integer(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least

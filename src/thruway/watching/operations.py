@@ -1,9 +1,9 @@
-"""Which functions and modules a watcher listens to, and what they compute: tables to read and to add to."""
+"""Tables of the torch functions and modules that are captured, and of what they do to their input."""
 
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -14,35 +14,13 @@ __all__ = [
     "ACTIVATION_MODULES",
     "ADDS",
     "BLENDS",
-    "ENDS",
     "MAPS",
     "PRODUCTS",
-    "Ends",
+    "Role",
     "activation_of_call",
+    "role_of",
 ]
 
-
-@dataclass(frozen=True)
-class Ends:
-    """Where an activation is flat: outputs at or below `low`, at or above `high`; None where it has no such end."""
-
-    low: float | None
-    high: float | None
-
-
-# Within 5 % of the activation's range from the value it tends to; where it reaches that value, at the value itself.
-ENDS: dict[str, Ends] = {
-    "sigmoid": Ends(0.05, 0.95),
-    "tanh": Ends(-0.9, 0.9),
-    "softsign": Ends(-0.9, 0.9),
-    "relu": Ends(0.0, None),
-    "relu6": Ends(0.0, 6.0),
-    "hardtanh": Ends(-1.0, 1.0),
-    "hardsigmoid": Ends(0.0, 1.0),
-    "elu": Ends(-0.95, None),  # tends to -1 with the usual alpha = 1
-    "selu": Ends(-0.95 * 1.0507009873554805 * 1.6732632423543772, None),
-    "softplus": Ends(0.05, None),
-}
 
 _NAMES = (
     "relu relu6 tanh sigmoid softsign hardtanh hardsigmoid hardswish elu selu celu gelu silu mish softplus "
@@ -51,7 +29,7 @@ _NAMES = (
 
 
 def _functions(name: str) -> list[Callable[..., Any]]:
-    """The callables that torch offers for one activation, in-place ones included."""
+    """Return all torch functions of one activation, including the in-place ones."""
     homes = (torch, torch.Tensor, F, torch._C._nn)
     return [f for home in homes for f in (getattr(home, name, None), getattr(home, f"{name}_", None)) if f is not None]
 
@@ -81,7 +59,10 @@ ACTIVATION_MODULES: dict[type[nn.Module], str] = {
 
 
 def activation_of_call(name: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """The activation by its ends: hardtanh(0, 6) is ReLU6, and one with ends of its own goes without a name."""
+    """Return the activation whose ends the call has: hardtanh(0, 6) is ReLU6, other limits give None.
+
+    Saturation is defined for the ends in `quantities.saturation.ENDS` alone.
+    """
     if name == "hardtanh":
         low = args[1] if len(args) > 1 else kwargs.get("min_val", -1.0)
         high = args[2] if len(args) > 2 else kwargs.get("max_val", 1.0)
@@ -110,7 +91,7 @@ PRODUCTS: frozenset[Callable[..., Any]] = frozenset(
 
 @dataclass(frozen=True)
 class Map:
-    """A function that holds a layer's weight, as its `weight_at`-th argument."""
+    """A function that takes a layer's weight as positional argument number `weight_at`."""
 
     name: str
     weight_at: int
@@ -131,3 +112,40 @@ MAPS: dict[Callable[..., Any], Map] = {
     F.rms_norm: Map("rms_norm", 2),
     F.embedding: Map("embedding", 1),
 }
+
+# What a function does to its input, which decides whether it may be part of a projection shortcut:
+#   kept    the values reshaped, resized, padded, joined or normalised
+#   piece   a part of the input
+#   scaled  scaled or shifted
+#   shape   a new tensor of the input's shape or type
+#   map     multiplied by weights
+#   other   anything else
+Role = Literal["kept", "piece", "scaled", "shape", "map", "other"]
+
+_KEPT = (
+    "view view_as reshape reshape_as flatten unflatten transpose permute movedim swapaxes contiguous clone to float "
+    "double half bfloat16 type type_as squeeze unsqueeze expand expand_as "
+    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout "
+    "pad constant_pad_nd cat concat concatenate repeat repeat_interleave interpolate upsample pixel_shuffle "
+    "pixel_unshuffle avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d adaptive_avg_pool1d "
+    "adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d "
+    "batch_norm layer_norm group_norm instance_norm rms_norm local_response_norm normalize"
+)
+_PIECES = "getitem select narrow chunk split unbind tensor_split index_select gather"
+_SCALED = "mul imul rmul multiply div truediv itruediv divide add iadd radd sub isub subtract neg"
+_SHAPES = (
+    "zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty new_tensor"
+)
+
+_ROLE_NAMES: dict[Role, str] = {"kept": _KEPT, "piece": _PIECES, "scaled": _SCALED, "shape": _SHAPES}
+_ROLES: dict[str, Role] = {name: role for role, names in _ROLE_NAMES.items() for name in names.split()}
+
+
+def role_of(function: Callable[..., Any]) -> Role:
+    """Return the role of a function by its plain name; methods, operators and in-place forms have the same role.
+
+    >>> [role_of(f) for f in (torch.conv2d, torch.batch_norm, torch.Tensor.__getitem__, torch.Tensor.mul_, torch.relu)]
+    ['map', 'kept', 'piece', 'scaled', 'other']
+    """
+    name = getattr(function, "__name__", "").strip("_")
+    return _ROLES.get(name) or ("map" if function in MAPS else "other")

@@ -1,9 +1,11 @@
-"""Where in a network a number is taken."""
+"""Sites: the outputs, gradients and parameters of a network that are measured, and the registry of them."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
-__all__ = ["KINDS", "Kind", "Site"]
+from torch import Tensor
+
+__all__ = ["KINDS", "Kind", "Registry", "Site", "StackLayers"]
 
 Kind = Literal["output", "gradient", "parameter", "parameter_gradient", "update"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -11,21 +13,21 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(eq=False, slots=True)
 class Site:
-    """One place that is watched: an output, the gradient with respect to it, or a parameter.
+    """One measured place: an output, the gradient with respect to an output, or a parameter.
 
-    `name` is the module's path; for what a module's own code computes, the path and the operation
-    ("blocks.3.add"), and from the second call of a shared module on also the number of the call
-    ("encoder#2"). An output and its gradient share their name.
+    `name` is the path of a module. For a function called in a module's own code it is the path and the operation
+    ("blocks.3.add"). From the second call of a shared module on it also has the number of the call ("encoder#2").
+    An output and its gradient have the same name.
     """
 
     name: str
     kind: Kind
-    operation: str  # what made it: a module's class, a function's name, "parameter"
-    activation: str | None = None  # a key of ENDS or ACTIVATIONS, for outputs of activation functions
-    unit_dim: int = -1  # the dimension that counts units (features, channels)
-    is_gate: bool = False  # a sigmoid's output that blends two signals
-    order: int = 0  # when it was first met; the forward pass first, then the backward pass
-    group: Any = field(default=None, repr=False)  # the collector's: whom its tensors are reduced with
+    operation: str  # class of the module, name of the function, or "parameter"
+    activation: str | None = None  # for outputs of activation functions: a key of ENDS or ACTIVATIONS
+    unit_dim: int = -1  # the dimension of the units (features or channels)
+    is_gate: bool = False  # the output of a sigmoid that blends two signals
+    order: int = 0  # position in the registry
+    group: Any = field(default=None, repr=False)  # the collector's group of tensors that are reduced together
 
     @property
     def key(self) -> tuple[Kind, str]:
@@ -34,3 +36,73 @@ class Site:
     def __repr__(self) -> str:
         what = f", {self.activation}" if self.activation else ""
         return f"<{self.kind} {self.name} ({self.operation}{what}{', gate' if self.is_gate else ''})>"
+
+
+class StackLayers(NamedTuple):
+    """The sites of the layers of a HighwayStack or a RecurrentHighway."""
+
+    outputs: tuple[tuple[Site, ...], ...]  # transform, transform gate, output; the last output is the stack's own site
+    gradients: tuple[Site, ...]  # with respect to the outputs, without the last where that is the stack's own site
+
+
+@dataclass
+class Registry:
+    """Sites by kind and name, in the order in which they were first captured.
+
+    `branches` holds the residual adds: name of the sum -> (name of the branch's output, name of the shortcut's).
+    """
+
+    sites: dict[tuple[Kind, str], Site] = field(default_factory=dict)
+    branches: dict[str, tuple[str, str]] = field(default_factory=dict)
+    branch_operand: dict[str, int | None] = field(default_factory=dict)
+    has_lineage: bool = False  # a whole pass was captured with its Lineage, so branches and gates are known
+    stacks: dict[str, StackLayers] = field(default_factory=dict)
+    known_outputs: dict[str, tuple[Site, Site]] = field(default_factory=dict)
+
+    def output(self, name: str, operation: str, activation: str | None, tensor: Tensor) -> tuple[Site, Site]:
+        """Return the site of an output and the site of the gradient with respect to it."""
+        pair = self.known_outputs.get(name)
+        if pair is None:
+            unit_dim = _unit_dim(tensor, operation)
+            pair = self.known_outputs[name] = (
+                self.add(Site(name, "output", operation, activation, unit_dim)),
+                self.add(Site(name, "gradient", operation, None, unit_dim)),
+            )
+        return pair
+
+    def parameter(self, name: str, kind: Kind) -> Site:
+        """Return the site of a parameter, of its gradient or of its update."""
+        return self.sites.get((kind, name)) or self.add(Site(name, kind, "parameter", unit_dim=0))
+
+    def stack_layers(self, path: str, depth: int, activation: str | None, *, is_recurrent: bool = False) -> StackLayers:
+        """Return the sites of a stack's layers, named after the parts of HighwayLinear.
+
+        The last layer's gradient is left out unless the stack is recurrent: a recurrent stack also feeds the last
+        layer's output to its next time step, so that gradient is not the one with respect to the stack's output.
+        """
+        known = self.stacks.get(path)
+        if known is None:
+            before = f"{path}." if path else ""
+            found: list[tuple[Site, Site, Site, Site]] = []
+            for layer in range(depth):
+                name = f"{before}{layer}"
+                h = self.add(Site(f"{name}.activation", "output", "transform", activation))
+                t = self.add(Site(f"{name}.transform_gate", "output", "transform gate", "sigmoid", is_gate=True))
+                y = self.add(Site(name, "output", "highway layer"))
+                found.append((h, t, y, self.add(Site(name, "gradient", "highway layer"))))
+            transforms, gates, outputs, gradients = zip(*found, strict=True)
+            captured = gradients if is_recurrent else gradients[:-1]
+            known = self.stacks[path] = StackLayers((transforms, gates, outputs[:-1]), captured)
+        return known
+
+    def add(self, site: Site) -> Site:
+        """Add a site, and set its order."""
+        site.order = len(self.sites)
+        self.sites[site.key] = site
+        return site
+
+
+def _unit_dim(tensor: Tensor, operation: str) -> int:
+    """Return the dimension of the units: channels for images and "1d" layers, the last dimension otherwise."""
+    has_channels = tensor.dim() >= 4 or (tensor.dim() == 3 and operation.lower().endswith("1d"))
+    return 1 if has_channels else -1

@@ -1,4 +1,4 @@
-"""Watching a training run: `with watch(model) as trace:` round a loop that stays as it is."""
+"""Watching of a training run: `with watch(model) as trace:` round an unchanged training loop."""
 
 import contextlib
 import warnings
@@ -11,24 +11,28 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from thruway.errors import ConfigError
-from thruway.watching.arguments import check_arguments, check_probe
-from thruway.watching.collector import Collector
-from thruway.watching.compiled import EagerSteps, refuse_compiled, refuse_inside_compiled
-from thruway.watching.dead import LastActive
-from thruway.watching.ears import Ears
-from thruway.watching.failing import WatchWarning, guarded, why_nothing, without_frames
-from thruway.watching.hooks import Hook
-from thruway.watching.parameters import ParametersWatched, read_before_update
-from thruway.watching.passes import is_training_pass
-from thruway.watching.probing import Probe
-from thruway.watching.quantities import DEFAULT, Quantity, chosen
-from thruway.watching.registry import Registry
-from thruway.watching.scaling import Scaler, Unscaling, warn_of_unknown_scale
-from thruway.watching.sizes import held_to_its_size
-from thruway.watching.trace import SiteLog, Trace
-from thruway.watching.wrappers import module_names, unwrapped
+from thruway.watching.arguments import check_arguments, check_probe, check_size, select_quantities
+from thruway.watching.errors import WatchWarning, catching, nothing_recorded, without_frames
+from thruway.watching.hooks.capture import Hook, is_training_pass
+from thruway.watching.hooks.compiled import EagerSteps, refuse_compiled, refuse_inside_compiled
+from thruway.watching.hooks.model_hooks import ModelHooks
+from thruway.watching.hooks.optimizer import (
+    GradientUnscaler,
+    ParameterCapture,
+    Scaler,
+    read_before_update,
+    warn_if_scale_unknown,
+)
+from thruway.watching.modules import module_names, unwrapped
+from thruway.watching.probe import Probe
+from thruway.watching.quantities.collector import Collector
+from thruway.watching.quantities.table import DEFAULT, Quantity
+from thruway.watching.quantities.units import LastActive
+from thruway.watching.sites import Registry
+from thruway.watching.trace.steps import SiteLog
+from thruway.watching.trace.trace import Trace
 
-__all__ = ["WatchWarning", "watch"]
+__all__ = ["watch"]
 
 
 def watch(
@@ -43,30 +47,32 @@ def watch(
     first_step: int = 0,
     memory: int = 256 << 20,
 ) -> "Watcher":
-    """See what happens in every layer of a model while it trains.
+    """Record what happens in every layer of a model while it trains.
 
-    Outputs of all modules, of activation functions and of adds in the model's own code, and the gradients of the
-    loss with respect to them. With the `optimizer`, also parameters, their gradients and their updates. Hooks
-    exist on sampled steps only; parameters, gradients and random numbers come out bit for bit as without watching.
+    Recorded are the outputs of all modules, of activation functions and of adds in the model's own code, and the
+    gradients of the loss with respect to them; with the `optimizer` also parameters, their gradients and updates.
+    Hooks exist in sampled steps only. Parameters, gradients and random numbers are bit for bit those of an unwatched
+    training.
 
     Args:
-        model: any module; the one the training loop calls.
-        every: watch every so-manyth step, or those for which a function of the step's number says so.
-        quantities: names from QUANTITIES, or rows of your own.
-        optimizer: the one whose `step()` ends a training step. Then any part of the model may be called, any
-            number of times per step, as in accumulation. Without it, each call of `model` with gradients enabled is
-            one step, if it does not raise, and parameters are not watched.
-        run: where to write as well: an open Run, or anything with its `log_sites`.
-        scaler: the GradScaler of mixed-precision training; gradients are reported unscaled. A step that it skips
-            counts with the next one.
-        probe: a fixed input (a tensor, a tuple of arguments or a dict of keywords): its activations at every
-            sampled step, in evaluation mode, are in `trace.probe`; so is "jacobian", if the quantities name it.
+        model: any module; the one that the training loop calls.
+        every: record every n-th step, or the steps for which a function of the step's number returns True.
+        quantities: names from QUANTITIES, or Quantity rows of your own.
+        optimizer: the optimizer whose `step()` ends a training step. With it, any part of the model may be called any
+            number of times per step, as in gradient accumulation. Without it, each call of `model` with gradients
+            enabled is one step, unless it raises, and parameters are not recorded.
+        run: an additional destination: an open Run, or any object with its method `log_sites`.
+        scaler: the GradScaler of mixed-precision training, so that gradients are recorded unscaled. A step that it
+            skips is merged with the next one.
+        probe: a fixed input (a tensor, a tuple of arguments or a dict of keyword arguments). The model evaluates it at
+            every sampled step, in evaluation mode, and its activations are recorded in `trace.probe`, as is the
+            quantity "jacobian".
         first_step: the number of the first step, for a resumed training.
-        memory: bytes of numbers kept in memory; when they are used up, every second step is let go.
+        memory: bytes of numbers kept in memory. When they are used up, every other recorded step is dropped.
     Returns:
-        A context manager that gives the Trace.
+        A context manager that returns the Trace.
     Raises:
-        ConfigError: for a value that is not allowed, or a model compiled in a way that cannot be watched.
+        ConfigError: for an invalid argument, or a model compiled in a way that cannot be watched.
 
     >>> net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
     >>> with watch(net) as trace:
@@ -78,13 +84,13 @@ def watch(
     check_arguments(model, every, optimizer, run, scaler, first_step, memory)
     refuse_compiled(model, has_optimizer=optimizer is not None)
     is_sampled = every if callable(every) else lambda step: (step - first_step) % every == 0
-    rows = tuple(map(held_to_its_size, chosen(quantities)))
+    rows = tuple(map(check_size, select_quantities(quantities)))
     check_probe(rows, probe)
     return Watcher(model, is_sampled, rows, optimizer, run, scaler, probe, first_step, memory)
 
 
 class Watcher(contextlib.AbstractContextManager["Trace"]):
-    """What `watch` returns: enter it to get the Trace."""
+    """The context manager that `watch` returns."""
 
     def __init__(
         self,
@@ -101,17 +107,15 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         self._model = model
         self._is_sampled = is_sampled
         self._optimizer = optimizer
-        self._unscaling = None if scaler is None else Unscaling(scaler)
+        self._unscaler = None if scaler is None else GradientUnscaler(scaler)
         self._registry = Registry()
         self._trace = Trace(type(unwrapped(model)).__name__, self._registry, run, memory)
         self._collector = Collector([q for q in quantities if q.of_model is None], LastActive())
         names = module_names(model)
-        self._listener = Ears(names, self._registry, self._collector, self._fail, self._unscaling)
-        self._parameters = (
-            ParametersWatched(unwrapped(model), optimizer, self._registry, self._collector)
-            if optimizer is not None
-            else None
-        )
+        self._hooks = ModelHooks(names, self._registry, self._collector, self._fail, self._unscaler)
+        self._parameters = None
+        if optimizer is not None:
+            self._parameters = ParameterCapture(unwrapped(model), optimizer, self._registry, self._collector)
         self._probe = None
         if probe is not None:
             self._probe = Probe(unwrapped(model), probe, names, quantities, memory, self._fail)
@@ -119,14 +123,14 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         self._eager = EagerSteps()
         self._handles: list[RemovableHandle] = []
         self._first_step = self._step = first_step
-        self._came_through = False
+        self._has_returned = False  # the model's call of this step has returned; without an optimizer
         self._is_sampling = False
         self._is_open = False
         self._is_probing = False
         self._has_warned_of_scale = False
         self._failure: Exception | None = None
 
-    # The block
+    # The with block
 
     def __enter__(self) -> Trace:
         if self._is_open or self._trace.steps:
@@ -139,68 +143,73 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
             self._handles.append(self._optimizer.register_step_pre_hook(Hook(self._before_update)))
             self._handles.append(self._optimizer.register_step_post_hook(Hook(self._after_update)))
             self._begin_if_sampled()
-        self._trace.settle = self._settle
+        self._trace.flush = self._flush
         return self._trace
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
-        if self._optimizer is None and not self._listener.is_inside():
-            self._finish_if_sampling()  # also what the last call saw before it raised: it may tell why
+        if self._optimizer is None and not self._hooks.is_in_forward():
+            self._finish_if_sampling()  # includes a last call that raised: its numbers may show the cause
         self._close()
-        if kind is None and self._failure is None and not self._has_seen():
-            steps = range(self._first_step, self._step + self._came_through)
-            why = why_nothing(self._trace.model, steps, self._collector.sampled, self._optimizer is not None)
-            warnings.warn(f"nothing was watched: {why}", WatchWarning, stacklevel=2)
+        if kind is None and self._failure is None and not self._has_recorded():
+            steps = range(self._first_step, self._step + self._has_returned)
+            why = nothing_recorded(self._trace.model, steps, self._collector.sampled, self._optimizer is not None)
+            warnings.warn(f"nothing was recorded: {why}", WatchWarning, stacklevel=2)
 
-    def _has_seen(self) -> bool:
+    def _has_recorded(self) -> bool:
         return bool(self._trace.steps or (self._trace.probe is not None and self._trace.probe.steps))
 
     def _close(self) -> None:
-        """Leave no hook and no tensor behind."""
+        """Remove every hook and release every tensor."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._stop_listening()
-        self._collector.forget()
-        if self._unscaling is not None:
-            self._unscaling.forget()
+        self._stop_sampling()
+        self._collector.release()
+        if self._unscaler is not None:
+            self._unscaler.clear()
         for holder in (self._parameters, self._probe):
             if holder is not None:
-                holder.forget()
-        self._trace.settle = None
+                holder.clear()
+        self._trace.flush = None
         self._is_open = False
 
     # Steps
 
     def _model_called(self, _module: nn.Module, _inputs: Any) -> None:
-        """Without an optimizer to tell, a call of the model begins a step; one that raised does not count."""
+        """Begin a step at a call of the model, if there is no optimizer. A call that raised is not counted."""
         refuse_inside_compiled(
             self._trace.model,
             "Watch what torch.compile returned, if that is the model; otherwise pass optimizer=, "
-            "so that sampled steps can run eager.",
+            "so that sampled steps can run eagerly.",
         )
-        if self._is_probing or self._listener.is_inside() or not is_training_pass() or not self._listener.is_mine():
+        if (
+            self._is_probing
+            or self._hooks.is_in_forward()
+            or not is_training_pass()
+            or not self._hooks.is_watched_thread()
+        ):
             return
         if self._failure is not None:
             self._close()
             return
-        if self._came_through:
+        if self._has_returned:
             self._finish_if_sampling()
             self._step += 1
         elif self._is_sampling:
-            self._forget_the_call()
-        self._came_through = False
+            self._discard_call()
+        self._has_returned = False
         self._begin_if_sampled(called=self._model)
 
     def _model_returned(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
-        if not self._is_probing and is_training_pass() and self._listener.is_mine():
-            self._came_through = True
+        if not self._is_probing and is_training_pass() and self._hooks.is_watched_thread():
+            self._has_returned = True
 
-    def _forget_the_call(self) -> None:
+    def _discard_call(self) -> None:
         self._collector.finish()
         self._collector.sampled -= 1
-        self._listener.unlearn()
+        self._hooks.discard_pass()
 
     def _before_update(self, _optimizer: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         refuse_inside_compiled(
@@ -208,33 +217,33 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         )
         if not self._is_sampling or self._parameters is None:
             return None
-        return read_before_update(self._guard(self._parameters.before_update), arguments, keywords)
+        return read_before_update(self._catching(self._parameters.before_update), arguments, keywords)
 
     def _after_update(self, *_: Any) -> None:
         if self._is_sampling and self._parameters is not None:
-            self._guard(self._parameters.after_update)()
+            self._catching(self._parameters.after_update)()
         self._finish_if_sampling()
         self._step += 1
         self._begin_if_sampled()
 
     def _begin_if_sampled(self, called: nn.Module | None = None) -> None:
-        if not self._is_open or not self._is_wanted():
-            self._stop_listening()
+        if not self._is_open or not self._should_sample():
+            self._stop_sampling()
             return
         self._is_sampling = True
-        if self._unscaling is None and not self._has_warned_of_scale:
-            self._has_warned_of_scale = warn_of_unknown_scale()
+        if self._unscaler is None and not self._has_warned_of_scale:
+            self._has_warned_of_scale = warn_if_scale_unknown()
         self._eager.begin()
         if self._probe is not None:
             self._is_probing = True
-            self._listener.deafen()  # what the probe does is no training
-            self._guard(self._probe.run)(self._step)
+            self._hooks.pause()  # the probe's pass is not part of the training
+            self._catching(self._probe.run)(self._step)
             self._is_probing = False
         if self._failure is None:
-            self._listener.undeafen()
-            self._listener.attach(called)
+            self._hooks.resume()
+            self._hooks.attach(called)
 
-    def _is_wanted(self) -> bool:
+    def _should_sample(self) -> bool:
         if self._failure is not None:
             return False
         try:
@@ -247,45 +256,45 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         if not self._is_sampling:
             return
         self._is_sampling = False
-        if self._unscaling is not None:
-            self._unscaling.forget()
-        self._guard(self._take_numbers)()
-        self._listener.forget_gradients()
+        if self._unscaler is not None:
+            self._unscaler.clear()
+        self._catching(self._record_numbers)()
+        self._hooks.remove_gradient_hooks()
 
-    def _take_numbers(self) -> None:
+    def _record_numbers(self) -> None:
         measured = self._collector.finish()
         if measured:
             self._trace.add(self._step, measured)
 
-    def _stop_listening(self) -> None:
+    def _stop_sampling(self) -> None:
         self._is_sampling = False
-        self._listener.detach()
+        self._hooks.detach()
         self._eager.end()
 
-    def _settle(self) -> None:
-        """Whoever reads the trace wants the last step too, if its pass is over."""
-        if self._is_sampling and self._came_through and not self._listener.is_inside():
+    def _flush(self) -> None:
+        """Record the last step before the trace is read, if its forward pass is over."""
+        if self._is_sampling and self._has_returned and not self._hooks.is_in_forward():
             self._finish_if_sampling()
 
-    # What may go wrong
+    # Errors
 
-    def _guard(self, callback: Callable[..., None]) -> Callable[..., None]:
-        return guarded(callback, self._fail, lambda: self._failure is not None)
+    def _catching(self, callback: Callable[..., None]) -> Callable[..., None]:
+        return catching(callback, self._fail, lambda: self._failure is not None)
 
     def _fail(self, error: Exception) -> None:
-        """Hear nothing more. Hooks go at the next step: torch may be running through a list of them just now."""
+        """Stop recording. Hooks are removed at the next step, because torch may be iterating over them now."""
         if self._failure is not None:
             return
         self._failure = self._trace.failure = without_frames(error)
-        self._listener.deafen()
-        self._collector.forget()
+        self._hooks.pause()
+        self._collector.release()
         if self._parameters is not None:
-            self._parameters.forget()
+            self._parameters.clear()
         if self._probe is not None:
-            self._probe.deafen()
+            self._probe.stop()
         warnings.warn(
-            f"watching ended at step {self._step}: {type(error).__name__}: {str(error).rstrip('.')}. "
-            "What was seen before is in the trace, and where it failed in trace.failure; training goes on.",
+            f"watching stopped at step {self._step}: {type(error).__name__}: {str(error).rstrip('.')}. "
+            "The trace has all earlier steps, and the error is in trace.failure. Training continues.",
             WatchWarning,
             stacklevel=3,
         )

@@ -16,7 +16,7 @@ from thruway.dissecting.tracing.opening import opened
 from thruway.dissecting.tracing.structure import Path, placed, reachable, rebuilt, tensors_at
 from thruway.dissecting.tracing.tape import Call, Frame, Made, Origin, Read, Same, Tape, Value
 from thruway.dissecting.tracing.untouched import Randomness, kept_buffers
-from thruway.watching.functions import action_of, written_by
+from thruway.watching.hooks.function_mode import action_of, written_by
 
 __all__ = ["record"]
 

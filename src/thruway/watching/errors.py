@@ -1,0 +1,56 @@
+"""The warning of `watch`, and the handling of errors raised while watching, which never reach the training loop."""
+
+import functools
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["WatchWarning", "catching", "nothing_recorded", "without_frames"]
+
+
+class WatchWarning(UserWarning):
+    """Watching stopped early, or recorded less than was requested. Training is not affected."""
+
+
+def without_frames(error: Exception) -> Exception:
+    """Replace the traceback of an error by a note: a traceback would keep the tensors of every frame alive."""
+    error.add_note("".join(traceback.format_exception(error)))
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
+
+
+def catching(
+    callback: Callable[..., None], fail: Callable[[Exception], None], has_failed: Callable[[], bool]
+) -> Callable[..., None]:
+    """Return `callback` with its exceptions passed to `fail` instead of raised; after a failure it does nothing."""
+
+    @functools.wraps(callback)
+    def call(*arguments: Any, **keywords: Any) -> None:
+        if has_failed():
+            return
+        try:
+            callback(*arguments, **keywords)
+        except Exception as error:
+            fail(error)
+
+    return call
+
+
+def nothing_recorded(model: str, steps: range, sampled: int, has_optimizer: bool) -> str:
+    """Return the reason why nothing was recorded although `steps` were completed and `sampled` of them sampled."""
+    if not steps:
+        cause = (
+            "optimizer.step() was not called inside the with block"
+            if has_optimizer
+            else "it was not called with gradients enabled inside the with block"
+        )
+        return (
+            f"no training step of {model} was completed: {cause}. Watch the module that your training loop calls, or "
+            "pass optimizer=."
+        )
+    if not sampled:
+        return (
+            f"every= selected none of the {len(steps):,} steps from {steps.start} on. Pass a number, or a function of "
+            "the step that returns True for some steps."
+        )
+    return f"no layer of {model} returned a dense floating-point tensor, and nothing else is measured."

@@ -1,0 +1,74 @@
+"""Support for torch.compile: sampled steps run eagerly, and code that cannot be watched is refused."""
+
+import sys
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from thruway.errors import ConfigError
+
+__all__ = ["EagerSteps", "refuse_compiled", "refuse_inside_compiled"]
+
+
+def refuse_compiled(model: nn.Module, *, has_optimizer: bool) -> None:
+    """Refuse a model whose compiled code would skip the forward hook that counts the steps.
+
+    Raises:
+        ConfigError: if `model.compile()` was called on the model itself and there is no optimizer to count the steps.
+    """
+    if not has_optimizer and getattr(model, "_compiled_call_impl", None) is not None:
+        raise ConfigError(
+            f"{type(model).__name__} was compiled in place by model.compile(), so hooks that are added now do not run. "
+            "Pass optimizer= so that sampled steps can run eagerly, or use compiled = torch.compile(model)."
+        )
+
+
+def refuse_inside_compiled(name: str, instead: str) -> None:
+    """Refuse to count steps from within compiled code, whose functions cannot be captured.
+
+    Raises:
+        ConfigError: if torch.compile is running or tracing the code that called the model.
+    """
+    if _is_compiled():
+        raise ConfigError(
+            f"{name} is called by code that was compiled as a whole, inside which nothing can be watched. {instead}"
+        )
+
+
+def _is_compiled() -> bool:
+    if torch.compiler.is_compiling():  # the compiler traces this line, and could not trace the next one
+        return True
+    return "torch._dynamo" in sys.modules and torch._C._dynamo.eval_frame.get_eval_frame_callback() not in (None, False)
+
+
+class EagerSteps:
+    """Runs compiled code eagerly between `begin` and `end`.
+
+    The stance of torch.compile belongs to the process, and several watches may overlap in any order: the first one
+    sets it, the last one restores it.
+    """
+
+    _holders: ClassVar[set["EagerSteps"]] = set()
+    _stance: ClassVar[Any] = None
+
+    def begin(self) -> None:
+        """Run compiled code eagerly.
+
+        Does nothing before the compiler is imported: nothing can be compiled until then, and importing it takes
+        seconds.
+        """
+        if "torch._dynamo" not in sys.modules:
+            return
+        if not EagerSteps._holders:
+            EagerSteps._stance = torch.compiler.set_stance("force_eager")
+            EagerSteps._stance.__enter__()
+        EagerSteps._holders.add(self)
+
+    def end(self) -> None:
+        """Restore the stance if no other watch needs it."""
+        if self in EagerSteps._holders:
+            EagerSteps._holders.discard(self)
+            if not EagerSteps._holders:
+                EagerSteps._stance.__exit__(None, None, None)
+                EagerSteps._stance = None

@@ -1,0 +1,294 @@
+"""Full capture of one sampled step: module outputs, activation functions and adds, and gradients.
+
+Forward hooks capture what modules return and give it their names. A TorchFunctionMode captures the functions that a
+module's own code calls, which no module hook sees. Gradients are captured at the autograd node that made the tensor:
+unlike a module's full backward hook, that stays right when the tensor is overwritten afterwards (ReLU(inplace=True),
+x += skip), and it costs one call.
+"""
+
+import dataclasses
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from thruway.watching.hooks.call_table import CallSites, CallTable
+from thruway.watching.hooks.capture import Capture, Hook
+from thruway.watching.hooks.function_mode import FunctionMode, Result
+from thruway.watching.hooks.lineage import Lineage
+from thruway.watching.hooks.stack_hooks import StackHooks
+from thruway.watching.modules import named_outputs
+from thruway.watching.operations import ACTIVATION_MODULES
+from thruway.watching.sites import Registry, Site
+
+__all__ = ["FullHooks"]
+
+_GATES = ("sigmoid", "hardsigmoid")
+
+
+@dataclasses.dataclass(slots=True)
+class _Frame:
+    """A module whose forward is running, and the number of calls of each operation in it."""
+
+    name: str
+    is_stack: bool = False  # captured by StackHooks
+    calls: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+class FullHooks:
+    """Hooks on every module of a model, from `attach` to `detach`.
+
+    The callbacks run for every layer of every sampled step, so they are written for speed.
+
+    Args:
+        names: the path of every module to capture.
+        registry: the sites captured so far; new ones are added to it.
+        capture: receives the tensors.
+        table: records the calls of each pass.
+    """
+
+    def __init__(self, names: Mapping[nn.Module, str], registry: Registry, capture: Capture, table: CallTable) -> None:
+        self._names = names
+        self._registry = registry
+        self._capture = capture
+        self._table = table
+        self._stacks = StackHooks(names, registry, capture, self._is_capturing)
+        self._handles: list[RemovableHandle] = []
+        self._frames: list[_Frame] = []
+        self._module_calls: dict[str, int] = {}
+        self._site_by_id: dict[int, tuple[weakref.ref[Tensor], Site]] = {}
+        self._last: Site | None = None
+        self._operand_sites: tuple[Site | None, Site | None] = (None, None)
+        self._mode: FunctionMode | None = None
+        self.pending: Result | None = None
+
+    # From attach to detach
+
+    def attach(self, called: nn.Module | None = None) -> None:
+        """Register the hooks, unless they are registered already.
+
+        Args:
+            called: the module whose call is just beginning. torch has already collected its hooks, so one that is
+                registered now would not run.
+        """
+        if self._handles:
+            return
+        for module in self._names:
+            if isinstance(module, torch.jit.ScriptModule) or module in self._stacks.inner:
+                continue
+            if _is_torch_layer(module):
+                self._handles.append(module.register_forward_hook(Hook(self._leave_torch_layer)))
+            else:
+                self._handles.append(module.register_forward_pre_hook(Hook(self._enter)))
+                self._handles.append(module.register_forward_hook(Hook(self._leave), always_call=True))
+        self._handles += [module.register_forward_hook(Hook(hook)) for module, hook in self._stacks.hooks()]
+        if called is not None and called in self._names and not _is_torch_layer(called):
+            self._enter(called, ())
+
+    def detach(self) -> None:
+        """Remove every hook from the modules."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._clear_pass()  # a pass that is still open was broken off without its last hook
+        self._frames.clear()
+
+    def is_in_forward(self) -> bool:
+        """Return True while a captured forward pass is running."""
+        return bool(self._frames)
+
+    def _is_capturing(self) -> bool:
+        """Return True while a pass is captured in this thread."""
+        return bool(self._frames) and self._capture.is_watched_thread()
+
+    # Module hooks. While the mode is on it also captures the reading of a tensor's attributes: hence the guards.
+
+    def _enter(self, module: nn.Module, _inputs: Any) -> None:
+        if not self._frames:
+            if not self._begin_pass():
+                return
+            self._table.entry_modules[module] = None
+        elif not self._is_capturing():
+            return
+        if self.pending is not None:
+            with torch._C.DisableTorchFunction():
+                self.capture_pending()
+        self._frames.append(_Frame(self._call_name(module), module in self._stacks.stacks))
+
+    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        if not self._is_capturing():
+            return
+        name = self._frames[-1].name
+        if output is not None:
+            with torch._C.DisableTorchFunction():
+                if self._frames[-1].is_stack and self._mode is not None:
+                    self._mode.record((inputs, [*module.parameters()]), output)
+                self._capture_outputs(name, module, output, is_torch_layer=False)
+        self._frames.pop()
+        if not self._frames:
+            self._end_pass()
+
+    def _leave_torch_layer(self, module: nn.Module, _inputs: Any, output: Any) -> None:
+        if self._frames:
+            if self._is_capturing():
+                with torch._C.DisableTorchFunction():
+                    self._capture_outputs(self._call_name(module), module, output, is_torch_layer=True)
+        elif self._begin_pass():  # the training loop calls this layer itself
+            self._table.entry_modules[module] = None
+            with torch._C.DisableTorchFunction():
+                self._capture_outputs(self._call_name(module), module, output, is_torch_layer=True)
+            self._end_pass()
+
+    def _call_name(self, module: nn.Module) -> str:
+        path = self._names[module]
+        calls = self._module_calls.get(path, 0) + 1
+        self._module_calls[path] = calls
+        return path if calls == 1 else f"{path}#{calls}"
+
+    def _begin_pass(self) -> bool:
+        """Begin a pass and return True, unless this is evaluation or the recomputation of a checkpointed block."""
+        if not self._handles or not self._capture.can_begin_pass():
+            return False
+        self._last = None
+        self._mode = FunctionMode(self, None if self._registry.has_lineage else Lineage())
+        self._mode.__enter__()  # type: ignore[no-untyped-call]
+        return True
+
+    def _end_pass(self) -> None:
+        self._leave_mode()
+        self.capture_pending()
+        self._registry.has_lineage = True
+        self._clear_pass()
+        self._table.end_full_pass()
+        self._capture.end_pass()
+
+    def _clear_pass(self) -> None:
+        self._leave_mode()
+        self.pending = None
+        self._module_calls.clear()
+        self._site_by_id.clear()
+
+    def _leave_mode(self) -> None:
+        if self._mode is not None:
+            if self._capture.is_watched_thread():  # each thread has its own stack of modes
+                self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            self._mode = None
+
+    # Functions: called by FunctionMode
+
+    def before_write(self, tensor: Tensor) -> None:
+        try:
+            for written in (tensor, tensor._base):  # a write into a view is a write into its base
+                if written is not None:
+                    self._capture.collector.about_to_write(written)
+        except Exception as error:
+            self._capture.fail(error)
+
+    def before_add(self, a: Tensor, b: Tensor) -> None:
+        self._operand_sites = self._site_of(a), self._site_of(b)
+
+    def note_gate(self, gate: Tensor, other: Tensor) -> None:
+        self.capture_pending()
+        site = self._site_of(gate)
+        if site is not None and site.activation in _GATES and gate.shape == other.shape:
+            site.is_gate = True
+
+    def _site_of(self, tensor: Tensor) -> Site | None:
+        known = self._site_by_id.get(id(tensor))
+        return known[1] if known is not None and known[0]() is tensor else None
+
+    # Naming of results
+
+    def capture_pending(self) -> None:
+        """Capture the pending result, which no module returned, under the running module's name and the operation."""
+        result = self.pending
+        if result is None:
+            return
+        self.pending = None
+        frame = self._frames[-1] if self._frames else _Frame("")
+        if frame.is_stack:  # its layers are captured by StackHooks, even where a user hook makes them run as calls
+            return
+        calls = frame.calls.get(result.operation, 0) + 1
+        frame.calls[result.operation] = calls
+        name = f"{frame.name}.{result.operation}" if frame.name else result.operation
+        self._capture_result(name if calls == 1 else f"{name}_{calls}", result)
+
+    def _capture_outputs(self, name: str, module: nn.Module, output: Any, *, is_torch_layer: bool) -> None:
+        for suffix, tensor in (("", output),) if isinstance(output, Tensor) else named_outputs(output):
+            result = self.pending
+            if result is not None and result.tensor is tensor and name:
+                self.pending = None
+                if not is_torch_layer:
+                    self._table.checked_modules[module] = None
+                named = result._replace(module=type(module).__name__) if is_torch_layer else result
+                self._capture_result(name + suffix, named)
+                continue
+            self.capture_pending()
+            if self._site_of(tensor) is None and not self._is_reshaped(tensor):
+                activation = ACTIVATION_MODULES.get(type(module))
+                self._table.output_modules[module] = None
+                self._table.output_names.add((name or "output") + suffix)
+                kind = type(module).__name__
+                result = Result(tensor, kind, activation, is_function=False)
+                self._capture_result((name or "output") + suffix, result)
+
+    def _is_reshaped(self, tensor: Tensor) -> bool:
+        """Return True for a view that holds all numbers of a tensor that is captured already."""
+        base = tensor._base
+        return base is not None and base.numel() == tensor.numel() and self._site_of(base) is not None
+
+    def _capture_result(self, name: str, result: Result) -> None:
+        if self._capture.is_paused:
+            return
+        try:
+            tensor = result.tensor
+            key = self._table.key(self._last, result.operation, result.weight) if result.is_function else None
+            known = self._registry.known_outputs.get(name)
+            if known is None:
+                if not _is_measurable(tensor):
+                    if key is not None:
+                        self._table.record(key, None)
+                    return
+                operation = result.module or result.operation
+                known = self._registry.output(name, operation, result.activation, tensor)
+            site, gradient = known
+            operands = self._capture_operands(name, result) if result.operands is not None else ()
+            self._site_by_id[id(tensor)] = weakref.ref(tensor), site
+            self._capture.add_output(site, gradient, tensor)
+            self._last = site
+            if key is not None:
+                self._table.record(key, CallSites(site, gradient, operands))
+        except Exception as error:
+            self._capture.fail(error)
+
+    def _capture_operands(self, name: str, result: Result) -> tuple[tuple[int, Site, Site], ...]:
+        """Capture both operands of a residual add, for |f(x)| / |x|, and return those that had no site yet."""
+        branch = self._registry.branch_operand.setdefault(name, result.branch)
+        if branch is None or result.operands is None:
+            return ()
+        sites = list(self._operand_sites)
+        found: list[tuple[int, Site, Site]] = []
+        for index, operand in enumerate(result.operands):
+            if sites[index] is None and operand is not result.tensor:
+                role = "branch" if index == branch else "shortcut"
+                self._capture_result(f"{name}.{role}", Result(operand, role, is_function=False))
+                sites[index] = self._site_of(operand)
+                known = self._registry.known_outputs.get(f"{name}.{role}")
+                if known is not None:
+                    found.append((index, *known))
+        ours, theirs = sites[branch], sites[1 - branch]
+        if ours is not None and theirs is not None:
+            self._registry.branches[name] = ours.name, theirs.name
+        return tuple(found)
+
+
+def _is_torch_layer(module: nn.Module) -> bool:
+    """Return True for a layer of torch without submodules, of which only the output is captured."""
+    return type(module).__module__.startswith("torch.nn.modules.") and not module._modules
+
+
+def _is_measurable(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.layout is torch.strided and not tensor.is_meta and tensor.numel() > 0

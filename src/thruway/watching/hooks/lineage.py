@@ -1,0 +1,116 @@
+"""Ancestry of the tensors of one forward pass, from which residual adds and their branches are found.
+
+A residual add joins a tensor with one of its own descendants: x + f(x), with weights in f. Where the shortcut is a
+projection, both operands descend from one tensor that the model computed: the shortcut through at most one map, the
+branch through several.
+"""
+
+import weakref
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+from thruway.watching.operations import Role
+
+__all__ = ["Lineage"]
+
+# The most operations visited for one add: a block is tens of operations long, not thousands.
+_MAX_VISITED = 2000
+
+
+class Lineage:
+    """The operations of a pass, numbered in the order in which they ran, each with the operations it read from."""
+
+    def __init__(self) -> None:
+        self._number: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+        self._parents: list[tuple[int, ...]] = []
+        self._has_weights: list[bool] = []
+        self._is_computed: list[bool] = []  # from weights, directly or not; False for the model's inputs
+        self._roles: list[Role] = []
+        self._is_product: list[bool] = []
+
+    def record(
+        self, inputs: Iterable[Tensor], outputs: Iterable[Tensor], *, role: Role = "other", is_product: bool = False
+    ) -> None:
+        """Enter an operation that computed `outputs` from `inputs`."""
+        inputs = [] if role == "shape" else list(inputs)
+        parents = tuple(self._number_of(t) for t in inputs if not isinstance(t, nn.Parameter))
+        has_weights = any(isinstance(t, nn.Parameter) for t in inputs)
+        for output in outputs:
+            self._add(output, parents, has_weights, role, is_product and len(parents) > 1)
+
+    def branch_of(self, a: Tensor, b: Tensor) -> int | None:
+        """Return which operand of a + b is a residual branch, 0 or 1; None if this is not a residual add."""
+        if isinstance(a, nn.Parameter) or isinstance(b, nn.Parameter):
+            return None
+        first, second = self._number_of(a), self._number_of(b)
+        for ancestor, descendant, branch in ((first, second, 1), (second, first, 0)):
+            between = self._ancestors(descendant, down_to=ancestor)
+            if ancestor in between and any(self._has_weights[n] for n in between if n > ancestor):
+                return branch
+        if self._is_product[first] or self._is_product[second]:
+            return None  # a blend t*h + (1-t)*x
+        for shortcut, branch, index in ((first, second, 1), (second, first, 0)):
+            if self._is_projected(shortcut, branch):
+                return index
+        return None
+
+    def _is_projected(self, shortcut: int, branch: int) -> bool:
+        """Return True if `shortcut` is a projection of a tensor that `branch` passes through more than one map.
+
+        A projection holds at most one map, besides norms and resizing. Two parallel maps are no shortcut and branch,
+        neither are a map and a product of maps (a low-rank update), nor different pieces of one signal, such as the
+        steps of a sequence.
+        """
+        at, maps, in_pieces = shortcut, 0, False
+        while at not in self._ancestors(branch, down_to=at):
+            role = self._roles[at]
+            sources = [parent for parent in self._parents[at] if self._is_computed[parent]]
+            if self._is_map(at):
+                maps, sources = maps + 1, sources[:1]  # a weight may itself be computed, for example by weight_norm
+            elif role == "other":
+                return False
+            if maps > 1 or len(sources) != 1:
+                return False
+            at, in_pieces = sources[0], in_pieces or role == "piece"
+        between = sorted(self._ancestors(branch, down_to=at))
+        if in_pieces and any(self._roles[n] == "piece" and at in self._parents[n] for n in between):
+            return False
+        longest = {at: 0}  # the most maps on a way from `at` to each operation
+        for n in between:
+            ways = [longest[parent] for parent in self._parents[n] if parent in longest]
+            if ways:
+                longest[n] = max(ways) + self._is_map(n)
+        is_nonlinear = any(self._roles[n] == "other" and not self._is_map(n) for n in longest if n > at)
+        return longest[branch] > 1 and (is_nonlinear or not maps)
+
+    def _is_map(self, number: int) -> bool:
+        """Return True for an operation that mixes units by weights, False for a norm or a weight per unit."""
+        role = self._roles[number]
+        return role == "map" or (role == "other" and self._has_weights[number])
+
+    def _number_of(self, tensor: Tensor) -> int:
+        known = self._number.get(id(tensor))
+        if known is not None and known[0]() is tensor:
+            return known[1]
+        return self._add(tensor, (), False, "other", False)
+
+    def _add(self, tensor: Tensor, parents: tuple[int, ...], has_weights: bool, role: Role, is_product: bool) -> int:
+        number = len(self._parents)
+        self._parents.append(parents)
+        self._has_weights.append(has_weights)
+        self._is_computed.append(has_weights or any(self._is_computed[parent] for parent in parents))
+        self._roles.append(role)
+        self._is_product.append(is_product)
+        self._number[id(tensor)] = (weakref.ref(tensor), number)
+        return number
+
+    def _ancestors(self, number: int, down_to: int = 0) -> set[int]:
+        """Return `number` and its ancestors whose number is at least `down_to`."""
+        found, waiting = set[int](), [number]
+        while waiting and len(found) < _MAX_VISITED:
+            at = waiting.pop()
+            if at >= down_to and at not in found:
+                found.add(at)
+                waiting.extend(self._parents[at])
+        return found

@@ -1,0 +1,93 @@
+"""The hooks of one watch on a model: full hooks until its calls are known, replayed hooks afterwards."""
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor, nn
+
+from thruway.watching.hooks.call_table import CallTable
+from thruway.watching.hooks.capture import Capture
+from thruway.watching.hooks.full_hooks import FullHooks
+from thruway.watching.hooks.replayed_hooks import ReplayedHooks
+from thruway.watching.quantities.collector import Collector
+from thruway.watching.sites import Registry
+
+__all__ = ["ModelHooks"]
+
+
+class ModelHooks:
+    """Captures what a model computes while attached.
+
+    Args:
+        names: the path of every module to capture.
+        registry: the sites captured so far; new ones are added to it.
+        collector: measures the tensors.
+        fail: called with the first error of ours; nothing is captured afterwards, and the training goes on.
+        unscale: removes the factor of a loss scaler from a gradient; None without a scaler.
+        captures_gradients: If True, also capture gradients.
+    """
+
+    def __init__(
+        self,
+        names: Mapping[nn.Module, str],
+        registry: Registry,
+        collector: Collector,
+        fail: Callable[[Exception], None],
+        unscale: Callable[[Tensor], Tensor] | None = None,
+        *,
+        captures_gradients: bool = True,
+    ) -> None:
+        self._registry = registry
+        self._capture = Capture(collector, fail, unscale, captures_gradients=captures_gradients)
+        self._table = CallTable()
+        self._full = FullHooks(names, registry, self._capture, self._table)
+        self._replayed = ReplayedHooks(names, registry, self._capture, self._table)
+        self._attached: FullHooks | ReplayedHooks = self._full
+        self._passes = 0
+
+    def attach(self, called: nn.Module | None = None) -> None:
+        """Capture the passes from here on.
+
+        Args:
+            called: the module whose call is just beginning. torch has already collected its hooks, so one that is
+                registered now would not run.
+        """
+        self._passes += 1
+        # Full hooks again at the 1st, 2nd, 4th, 8th ... pass: the model may by now call functions not in the table.
+        is_full = self._passes & (self._passes - 1) == 0
+        wanted = self._replayed if self._table.is_ready and not is_full else self._full
+        if wanted is not self._attached:
+            self._attached.detach()
+            self._registry.has_lineage = wanted is self._replayed
+            self._attached = wanted
+        wanted.attach(called)
+
+    def discard_pass(self) -> None:
+        """Discard the latest pass, which was broken off: its calls are incomplete, so the next pass is a full one."""
+        self._table.is_ready = False
+        self._registry.has_lineage = False
+        self.remove_gradient_hooks()
+
+    def detach(self) -> None:
+        """Remove every hook from the modules and from the graphs captured so far."""
+        self._attached.detach()
+        self._capture.remove_gradient_hooks()
+
+    def pause(self) -> None:
+        """Capture nothing, although the hooks remain."""
+        self._capture.is_paused = True
+
+    def resume(self) -> None:
+        """Capture again after `pause`."""
+        self._capture.is_paused = False
+
+    def remove_gradient_hooks(self) -> None:
+        """Remove the gradient hooks from the graphs captured so far."""
+        self._capture.remove_gradient_hooks()
+
+    def is_watched_thread(self) -> bool:
+        """Return True in the thread whose passes are captured."""
+        return self._capture.is_watched_thread()
+
+    def is_in_forward(self) -> bool:
+        """Return True while a captured forward pass is running."""
+        return self._attached.is_in_forward()

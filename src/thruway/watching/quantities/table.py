@@ -1,0 +1,153 @@
+"""The table of quantities. To add one, write a row: a name, a unit and a pure function of a block of tensors.
+
+>>> kurtosis = Quantity("kurtosis", "", lambda rows: ((rows.flat - rows.mean[:, None]) ** 4).mean(1) / rows.std**4)
+>>> kurtosis.measure(Rows(Tensor([[-1.0, 1.0, -1.0, 1.0]])))
+tensor([1.])
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from thruway.errors import ConfigError
+from thruway.watching.quantities.distributions import BINS, histogram, percentile
+from thruway.watching.quantities.layer_jacobians import probe_jacobians
+from thruway.watching.quantities.rows import Rows
+from thruway.watching.quantities.saturation import WITH_HIGH_END, WITH_LOW_END, saturation_high, saturation_low
+from thruway.watching.quantities.units import active_units, effective_rank, input_dependence
+from thruway.watching.sites import KINDS, Kind
+
+__all__ = ["DEFAULT", "QUANTITIES", "Quantity"]
+
+
+def _not_measured(rows: Rows) -> Tensor:
+    raise ConfigError("this quantity is measured on the whole model, not on its tensors.")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number for each site and sampled step.
+
+    Args:
+        name: the name in tables and figures.
+        unit: the unit in words; "" for the unit of the measured tensor.
+        measure: function of a block of k tensors that returns (k,).
+        kinds: the kinds of site at which it is measured.
+        activations: measure only outputs of these activations; None for every site.
+        merge: how the numbers of the parts of one step (micro-batches, shards) become one.
+        window: for a quantity of units: `measure` returns (k, units), bool, True for active units. The number is the
+            share of units that were inactive in the last `window` sampled passes.
+        stride: measure at every stride-th sampled step.
+        numbers: the most numbers per site. Above 1, `measure` returns (k, m) with m up to `numbers`, and
+            `trace.arrays` reads them.
+        of_model: alternative to `measure`: function of the model and the probe batch that returns a number for each
+            layer by its path. Measured on the probe only.
+        source: the publication that defines it.
+    """
+
+    name: str
+    unit: str
+    measure: Callable[[Rows], Tensor] = _not_measured
+    kinds: tuple[Kind, ...] = KINDS
+    activations: frozenset[str] | None = None
+    merge: Literal["mean", "std", "rms", "max", "min", "sum", "last", "histogram"] = "mean"
+    stride: int = 1
+    window: int | None = None
+    numbers: int = 1
+    of_model: Callable[[nn.Module, Any], Mapping[str, float]] | None = None
+    source: str = "Ours"
+
+    def __post_init__(self) -> None:
+        if self.measure is _not_measured and self.of_model is None:
+            raise ConfigError(
+                f"the quantity {self.name!r} has no function that measures it. Pass measure=, a function of Rows, or "
+                "of_model=, a function of the model and the probe batch."
+            )
+
+
+_GATES = frozenset(("sigmoid", "hardsigmoid"))
+_WEIGHTS: tuple[Kind, ...] = ("parameter", "parameter_gradient", "update")
+
+
+def _norm(rows: Rows) -> Tensor:
+    return rows.root_mean_square * rows.finite_count.sqrt()
+
+
+_GLOROT = "Glorot & Bengio 2010, sec. 3"
+_RELU_LIKE = frozenset(("relu", "relu6", "hardswish"))  # zero, with zero slope, below some input
+# Activations that are exactly zero for a range of inputs. Zeros at other sites are in `zero_share`.
+_ZEROING = frozenset(("relu", "relu6", "hardsigmoid", "hardswish", "softshrink", "hardshrink"))
+_HIGHWAY = "Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), fig. 2"
+
+QUANTITIES: dict[str, Quantity] = {
+    row.name: row
+    for row in (
+        Quantity("mean", "", lambda rows: rows.mean, source=f"{_GLOROT}, fig. 2"),
+        Quantity("std", "", lambda rows: rows.std, merge="std", source=f"{_GLOROT}, figs. 2, 3, 9"),
+        Quantity("abs_max", "", lambda rows: rows.abs_max, merge="max"),
+        Quantity("zeros", "share of values", lambda rows: rows.share_equal(0.0), ("output",), _ZEROING),
+        Quantity("saturation_low", "share of values", saturation_low, ("output",), WITH_LOW_END, source=_GLOROT),
+        Quantity("saturation_high", "share of values", saturation_high, ("output",), WITH_HIGH_END, source=_GLOROT),
+        Quantity("nan", "values", lambda rows: rows.nan_count, merge="sum"),
+        Quantity("inf", "values", lambda rows: rows.inf_count, merge="sum"),
+        Quantity("norm", "", _norm, _WEIGHTS, merge="last"),
+        Quantity("input_dependence", "", input_dependence, ("output",), _GATES, stride=10, source=_HIGHWAY),
+        # The following cost more, so they are measured only if requested.
+        Quantity("zero_share", "share of values", lambda rows: rows.share_equal(0.0)),
+        Quantity("count", "values", lambda rows: rows.finite_count, merge="sum"),
+        Quantity("rms", "", lambda rows: rows.root_mean_square, merge="rms"),
+        Quantity("p2", "", lambda rows: percentile(rows, 2), source=f"{_GLOROT}, fig. 3 (its mirror image)"),
+        Quantity("p50", "", lambda rows: percentile(rows, 50)),
+        Quantity("p98", "", lambda rows: percentile(rows, 98), source=f"{_GLOROT}, figs. 3, 10"),
+        Quantity(
+            "dead_units",
+            "share of units",
+            active_units,
+            ("output",),
+            _RELU_LIKE,
+            # Each shard has inputs of its own: a unit is dead for the whole batch only if it is dead in all shards.
+            merge="min",
+            window=50,
+            source="Lu, Shin, Su & Karniadakis 2020 (Dying ReLU and initialization), sec. 1",
+        ),
+        Quantity(
+            "effective_rank",
+            "directions",
+            effective_rank,
+            ("output",),
+            stride=10,
+            source="Roy & Vetterli 2007 (The effective rank), definition 1",
+        ),
+        Quantity(
+            "histogram",
+            "values",
+            histogram,
+            merge="histogram",
+            stride=10,
+            numbers=2 + BINS,
+            source="Glorot & Bengio 2010, figs. 4, 6-8",
+        ),
+        Quantity(
+            "jacobian",
+            "mean singular value",
+            kinds=("output",),
+            stride=50,  # it costs as much as dozens of training steps
+            of_model=probe_jacobians,
+            source="Glorot & Bengio 2010, eq. 17",
+        ),
+    )
+}
+
+DEFAULT: tuple[str, ...] = (
+    "mean",
+    "std",
+    "zeros",
+    "saturation_low",
+    "saturation_high",
+    "nan",
+    "inf",
+    "norm",
+    "input_dependence",
+)

@@ -1,0 +1,216 @@
+"""Series and histograms read from a trace.
+
+`ReadableTrace` is the part of a Trace that its summary, its figures and its notebook view use.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thruway.errors import ConfigError, unknown_name
+from thruway.watching.quantities.collector import Measured
+from thruway.watching.quantities.distributions import bin_edges
+from thruway.watching.sites import Kind, Site
+from thruway.watching.trace.steps import BadValue, Step
+
+__all__ = [
+    "ArraySeries",
+    "Histogram",
+    "Histograms",
+    "ReadableTrace",
+    "Series",
+    "array_names",
+    "has_parts",
+    "read_arrays",
+    "read_histogram",
+    "read_histograms",
+    "series_of",
+]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One quantity: `values` (sites, steps) at the steps where it was measured, NaN at sites that lack it then."""
+
+    quantity: str
+    kind: Kind
+    sites: tuple[Site, ...]
+    steps: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+    @property
+    def names(self) -> list[str]:
+        """The sites' names, in the order of the forward pass."""
+        return [site.name for site in self.sites]
+
+
+@dataclass(frozen=True)
+class ArraySeries:
+    """A quantity of m numbers per site: `values` (sites, steps, m), NaN where it was not measured."""
+
+    quantity: str
+    kind: Kind
+    sites: tuple[Site, ...]
+    steps: NDArray[np.int64]  # the steps where it was measured at some site
+    values: NDArray[np.float64]
+
+    @property
+    def names(self) -> list[str]:
+        """The sites' names, in the order of the forward pass."""
+        return [site.name for site in self.sites]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """The histogram of one site's values at one step: `counts` (bins,) between `edges` (bins + 1,)."""
+
+    site: Site
+    step: int
+    edges: NDArray[np.float64]
+    counts: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Histograms:
+    """The histograms of all sites of a kind at one step: `counts` (sites, bins), `edges` (sites, bins + 1)."""
+
+    kind: Kind
+    step: int
+    sites: tuple[Site, ...]
+    edges: NDArray[np.float64]
+    counts: NDArray[np.float64]
+
+    @property
+    def names(self) -> list[str]:
+        """The sites' names, in the order of the forward pass."""
+        return [site.name for site in self.sites]
+
+
+class ReadableTrace(Protocol):
+    """The numbers of a Trace, as its views read them."""
+
+    model: str
+    kept_every: int
+    first_bad: BadValue | None
+    failure: Exception | None
+    units: dict[str, str]
+
+    @property
+    def probe(self) -> "ReadableTrace | None":
+        """The trace of the probe."""
+
+    @property
+    def steps(self) -> list[int]:
+        """The stored steps."""
+
+    @property
+    def sites(self) -> list[Site]:
+        """All sites."""
+
+    def quantities(self, kind: Kind = "output") -> list[str]:
+        """The quantities of one number at sites of a kind."""
+
+    def array_quantities(self, kind: Kind = "output") -> list[str]:
+        """The quantities of many numbers at sites of a kind."""
+
+    def series(self, quantity: str, kind: Kind = "output", *, last: int | None = None) -> Series:
+        """One quantity at every site and step."""
+
+    def histograms(self, kind: Kind = "output", step: int | None = None) -> Histograms:
+        """The histograms of all sites at one step."""
+
+
+def series_of(columns: Sequence[tuple[int, tuple[Site, ...], NDArray[Any]]], quantity: str, kind: Kind) -> Series:
+    """Return the series of (step, sites, numbers), whose sites may differ from step to step."""
+    found = {site for sites in {sites for _, sites, _ in columns} for site in sites}
+    ordered = sorted(found, key=lambda site: site.order)
+    row_of = {site: row for row, site in enumerate(ordered)}
+    values = np.full((len(ordered), len(columns)), np.nan)
+    rows: dict[tuple[Site, ...], list[int]] = {}
+    for column, (_, sites, numbers) in enumerate(columns):
+        if sites not in rows:
+            rows[sites] = [row_of[site] for site in sites]
+        values[rows[sites], column] = numbers
+    steps = np.array([number for number, _, _ in columns], dtype=np.int64)
+    return Series(quantity, kind, tuple(ordered), steps, values)
+
+
+def array_names(steps: Sequence[Step], kind: Kind) -> list[str]:
+    """Return the quantities of many numbers that were measured at sites of a kind."""
+    found = ((m.quantity.name, m.sites) for step in steps for m in step.arrays)
+    return list(dict.fromkeys(name for name, sites in found if any(site.kind == kind for site in sites)))
+
+
+def has_parts(measured: Sequence[Measured]) -> bool:
+    """Return True if a site was measured more than once."""
+    pairs = [(m.quantity.name, site) for m in measured for site in m.sites]
+    return len(set(pairs)) < len(pairs)
+
+
+def read_arrays(steps: Sequence[Step], quantity: str, kind: Kind) -> ArraySeries:
+    """Read a quantity of many numbers at every site and step."""
+    found = {step.number: dict(_numbers(step, quantity, kind)) for step in steps}
+    found = {number: rows for number, rows in found.items() if rows}
+    if not found:
+        raise ConfigError(unknown_name(f"{kind} quantity of many numbers", quantity, array_names(steps, kind)))
+    sites = sorted({site for rows in found.values() for site in rows}, key=lambda site: site.order)
+    place = {site: row for row, site in enumerate(sites)}
+    # The number of values may differ between sites of different shape.
+    length = max(len(row) for rows in found.values() for row in rows.values())
+    values = np.full((len(sites), len(found), length), np.nan)
+    for column, rows in enumerate(found.values()):
+        for site, row in rows.items():
+            values[place[site], column, : len(row)] = row
+    return ArraySeries(quantity, kind, tuple(sites), np.array(list(found), dtype=np.int64), values)
+
+
+def read_histogram(steps: Sequence[Step], name: str, kind: Kind, step: int | None) -> Histogram:
+    """Read the histogram of one site, by default of the last step that has one."""
+    found = {
+        s.number: [(site, row) for site, row in _numbers(s, "histogram", kind) if site.name == name] for s in steps
+    }
+    if not any(found.values()):
+        names = {site.name for s in steps for site, _ in _numbers(s, "histogram", kind)}
+        if names:
+            raise ConfigError(unknown_name(f"{kind} site", name, names))
+    number = _step_to_read(found, step, steps, kind)
+    site, row = found[number][0]
+    return Histogram(site, number, bin_edges(row[0], row[1]), row[2:])
+
+
+def read_histograms(steps: Sequence[Step], kind: Kind, step: int | None) -> Histograms:
+    """Read the histograms of all sites of a kind, by default of the last step that has any."""
+    found = {s.number: sorted(_numbers(s, "histogram", kind), key=lambda pair: pair[0].order) for s in steps}
+    number = _step_to_read(found, step, steps, kind)
+    sites, rows = zip(*found[number], strict=True)
+    edges = np.stack([bin_edges(row[0], row[1]) for row in rows])
+    return Histograms(kind, number, sites, edges, np.stack([row[2:] for row in rows]))
+
+
+def _numbers(step: Step, quantity: str, kind: Kind) -> Iterator[tuple[Site, NDArray[np.float64]]]:
+    for m in step.arrays:
+        if m.quantity.name == quantity:
+            rows = np.asarray(m.values, dtype=np.float64).reshape(len(m.sites), -1)
+            yield from ((site, row) for site, row in zip(m.sites, rows, strict=True) if site.kind == kind)
+
+
+def _step_to_read(found: Mapping[int, Sized], step: int | None, steps: Sequence[Step], kind: Kind) -> int:
+    measured = [number for number, pairs in found.items() if pairs]
+    if not measured:
+        known = ", ".join(array_names(steps, kind)) or "none"
+        raise ConfigError(
+            f"no histogram was measured at {kind}s (arrays that were: {known}). "
+            'Watch with quantities=[*DEFAULT, "histogram"].'
+        )
+    if step is None:
+        return measured[-1]
+    if step not in measured:
+        nearest = min(measured, key=lambda number: abs(number - step))
+        raise ConfigError(
+            f"no histogram was measured at {kind}s at step {step}; the nearest of the {len(measured)} steps with "
+            f"histograms is {nearest}. Leave step out for the last one."
+        )
+    return step

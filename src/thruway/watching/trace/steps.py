@@ -1,0 +1,150 @@
+"""The numbers of one sampled step: how they are laid out, the first non-finite one, and their form as table rows."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thruway.runs import Table
+from thruway.watching.quantities.collector import Measured
+from thruway.watching.sites import Kind, Site
+
+__all__ = [
+    "BadValue",
+    "Layout",
+    "LayoutKey",
+    "Row",
+    "SiteLog",
+    "Step",
+    "as_table",
+    "first_bad_value",
+    "layout_key",
+    "log_rows",
+    "pack",
+]
+
+LayoutKey = tuple[tuple[str, tuple[Site, ...]], ...]
+Row = tuple[int, Kind, str, tuple[Site, ...], NDArray[np.floating]]  # step, kind, quantity, sites, one number per site
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """The positions of a step's numbers in one vector; computed once for all steps that are laid out alike.
+
+    `places` maps a kind of site and a quantity to the sites, in the order of the network, and their positions.
+    """
+
+    size: int
+    places: Mapping[tuple[Kind, str], tuple[tuple[Site, ...], NDArray[np.int64]]]
+    has_parts: bool  # a site was measured more than once in the step
+
+    @classmethod
+    def of(cls, key: LayoutKey) -> "Layout":
+        """Return the layout of numbers that are packed in the order of the key."""
+        found: dict[tuple[Kind, str], list[tuple[int, Site, int]]] = {}
+        position = 0
+        for name, sites in key:
+            for site in sites:
+                found.setdefault((site.kind, name), []).append((site.order, site, position))
+                position += 1
+        places = {}
+        for which, entries in found.items():
+            entries.sort(key=lambda entry: entry[0])
+            places[which] = tuple(s for _, s, _ in entries), np.array([p for _, _, p in entries], dtype=np.int64)
+        return cls(position, places, any(len(set(sites)) < len(sites) for sites, _ in places.values()))
+
+    def positions(self, kind: Kind, quantity: str) -> dict[str, int]:
+        """Return the position of each site's number by the site's name."""
+        sites, positions = self.places.get((kind, quantity), ((), np.empty(0, dtype=np.int64)))
+        return {site.name: int(p) for site, p in zip(sites, positions, strict=True)}
+
+
+def layout_key(measured: Sequence[Measured]) -> LayoutKey:
+    """Return the key that steps of one layout share."""
+    return tuple((m.quantity.name, m.sites) for m in measured)
+
+
+def pack(measured: Sequence[Measured]) -> NDArray[np.floating]:
+    """Concatenate all numbers into one vector, of the narrowest type that holds them."""
+    return np.concatenate([m.values for m in measured]) if measured else np.empty(0, dtype=np.float32)
+
+
+@dataclass(slots=True)
+class Step:
+    """The numbers of one sampled step."""
+
+    number: int
+    layout: Layout
+    numbers: NDArray[Any]
+    arrays: list[Measured]  # quantities of many numbers per site
+
+
+@dataclass(frozen=True)
+class BadValue:
+    """The site of the first NaN or infinity: in the earliest step, the first in the order of the passes."""
+
+    step: int
+    site: Site
+    nan: int
+    inf: int
+
+
+def first_bad_value(step: int, layout: Layout, numbers: NDArray[Any]) -> BadValue | None:
+    """Return the first site with a NaN or an infinity in a step, or None if all values are finite."""
+    counts: dict[Site, dict[str, int]] = {}
+    for (_, quantity), (sites, places) in layout.places.items():
+        if quantity in ("nan", "inf"):
+            found = numbers[places]
+            if found.any():
+                for site, number in zip(sites, found.tolist(), strict=True):
+                    if number:
+                        counts.setdefault(site, {})[quantity] = int(number)
+    if not counts:
+        return None
+    first = min(counts, key=_order_of_events)
+    return BadValue(step, first, counts[first].get("nan", 0), counts[first].get("inf", 0))
+
+
+def _order_of_events(site: Site) -> tuple[int, int]:
+    """A sort key: the order in a step, in which the backward pass reaches the last site first."""
+    turn = {"parameter": 0, "output": 1, "gradient": 2, "parameter_gradient": 3, "update": 4}[site.kind]
+    return turn, -site.order if site.kind == "gradient" else site.order
+
+
+class SiteLog(Protocol):
+    """An object that a trace writes its numbers to as they come, such as a Run."""
+
+    def log_sites(self, step: int, quantity: str, sites: Sequence[str], values: Any) -> None:
+        """Write one quantity at many sites of one step."""
+
+
+def log_rows(run: SiteLog, rows: Iterable[Row]) -> None:
+    """Write rows to a run, whose quantities are named "kind.quantity" because it has no column for the kind."""
+    for step, kind, quantity, sites, numbers in rows:
+        run.log_sites(step, f"{kind}.{quantity}", [site.name for site in sites], numbers)
+
+
+def as_table(rows: Iterable[Row]) -> Table:
+    """Return a table with one line per number: step, kind, site, quantity, value."""
+    steps: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+    values: list[NDArray[np.floating]] = [np.empty(0, dtype=np.float32)]
+    kinds: list[str] = []
+    names: list[str] = []
+    quantities: list[str] = []
+    for step, kind, quantity, sites, numbers in rows:
+        steps.append(np.full(len(sites), step, dtype=np.int64))
+        values.append(numbers)
+        kinds += [kind] * len(sites)
+        names += [site.name for site in sites]
+        quantities += [quantity] * len(sites)
+    return Table(
+        {
+            "step": np.concatenate(steps),
+            "kind": np.array(kinds, dtype=object),
+            "site": np.array(names, dtype=object),
+            "quantity": np.array(quantities, dtype=object),
+            "value": np.concatenate(values),
+        }
+    )
