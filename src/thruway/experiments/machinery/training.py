@@ -160,6 +160,9 @@ def _epoch(
 
 # --- networks of another run
 
+# Module classes that had another name in version 0.1.0: a stored recipe has the text of the network's modules.
+_RENAMED = {"StatesTap()": "StatesHookPoint()", "GradientsTap()": "GradientsHookPoint()"}
+
 
 def _recipe(config: ImageConfig, net: Net, parts: ImageParts) -> dict[str, Any]:
     """Return everything in data and training that decides the network's numbers."""
@@ -182,7 +185,9 @@ def _reused(config: ImageConfig, net: Net, parts: ImageParts, run: Run) -> bool:
         return False
     there = other.load(net.checkpoint)
     state, wanted = there.state or {}, _recipe(config, net, parts)
-    found = state.get("recipe", {})
+    found = dict(state.get("recipe", {}))
+    for old, new in _RENAMED.items():
+        found["net"] = found.get("net", "").replace(old, new)
     # A run from before a setting existed had its default.
     defaults = {key: field.default for key, field in ImageConfig.model_fields.items()}
     if different := sorted(key for key in wanted if found.get(key, defaults.get(key)) != wanted[key]):
