@@ -153,7 +153,7 @@ CLAIMS = (
         id="no-significant-difference",
         text="The network trained on subsets is not significantly worse.",
         source=f"{_PAPER}, sec. 5",
-        statistic="that difference in standard errors, from the test examples on which the two disagree (McNemar)",
+        statistic="difference of the test errors in standard errors, from examples on which the two disagree (McNemar)",
         measure=standard_errors,
         holds_if="<=",
         threshold=2.0,

@@ -220,7 +220,7 @@ def _remaining(rows: Rows, table: TableData) -> list[Section]:
     if not paths:
         return []
     skill = {k: 1 - each for k, each in _damages(rows).items()}
-    curves = {"paths": paths, "contribution": carried} | ({"skill of the network": skill} if skill else {})
+    curves = {"paths": paths, "contribution": carried} | ({"skill": skill} if skill else {})
     figure = run_curves(
         {name: ([0, *each], [1.0, *each.values()]) for name, each in curves.items()},
         x_name="deleted modules",
