@@ -1,4 +1,4 @@
-"""The figures in a real browser: they draw without a complaint, and the pointer names layer and step."""
+"""Figures in a real browser: they draw without messages, and the hover text names layer and step."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 DRAWN = "Number(document.documentElement.dataset.drawn ?? 0)"
-# What Chromium says of any 3-D canvas on a machine without a graphics card, and of speed.
+# Chromium's messages about 3-D canvases without a graphics card, and about speed.
 KNOWN = ("GPU stall due to ReadPixels", "fallback to software WebGL", "Multiple readback operations")
 RNG = np.random.default_rng(0)
 STEPS = np.arange(50) * 10
@@ -66,14 +66,14 @@ def open_quietly(tab, path):
     tab.complaints.clear()
     tab.open(path)
     tab.wait(f"{DRAWN} > 0 || document.querySelector('.problem')")
-    asked = [each for each in tab.requests if not each.startswith("data:")]  # a map is a picture within the page
+    asked = [each for each in tab.requests if not each.startswith("data:")]  # a heat map is an image in the page
     assert asked == [path.resolve().as_uri()]
     assert [each for each in tab.complaints if not any(known in each for known in KNOWN)] == []
 
 
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_figure_draws_quietly_and_fits(tab, tmp_path, scheme, width):
+def test_every_figure_draws_without_messages_and_fits(tab, tmp_path, scheme, width):
     tab.shape(scheme, width, 900)
     sections = tuple(Section(name, figure, "reading") for name, figure in figures().items())
     open_quietly(tab, write_page(Page("Figures", "", "", (), sections), tmp_path / "r.html"))
@@ -87,7 +87,7 @@ def test_every_figure_draws_quietly_and_fits(tab, tmp_path, scheme, width):
     assert tab.evaluate(f"[...document.querySelectorAll('.plot text')].filter(e => {sticking_out}).length") == 0
 
 
-def test_the_pointer_names_layer_step_and_value(tab, tmp_path):
+def test_the_hover_text_names_layer_step_and_value(tab, tmp_path):
     values = few()
     values[2, 7] = 123.456
     names = [f"h.{i}.<b>&" for i in range(5)]
@@ -112,7 +112,7 @@ def test_a_thousand_layers_stay_under_8_mb_and_show_their_spike(tab, tmp_path):
     assert path.stat().st_size < 5e6
     tab.shape("light", 1280, 900)
     open_quietly(tab, path)
-    # The picture of the map has a pixel per cell; the last colour of the scale is nearly yellow.
+    # The image of the map has one pixel per cell; the last colour of the scale is nearly yellow.
     brightest = """new Promise(done => {
         const picture = new Image();
         picture.onload = () => {

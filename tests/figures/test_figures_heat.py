@@ -1,4 +1,4 @@
-"""The map holds the numbers it was given, or says which of them."""
+"""Heat maps have the given values, and notes on grouped cells."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_first_layer_is_at_the_bottom_and_axes_have_names_and_units():
 
 
 def grouped(values, size, keep):
-    """The slow twin: one cell after the other."""
+    """Slow reference: one cell after the other."""
     rows = []
     for row in values:
         rows.append([keep([v for v in row[i : i + size] if np.isfinite(v)]) for i in range(0, len(row), size)])
@@ -60,7 +60,7 @@ def grouped(values, size, keep):
         ("mean", lambda v: sum(v) / len(v) if v else NAN),
     ],
 )
-def test_many_steps_share_cells_as_the_figure_says(keep, twin):
+def test_many_steps_share_cells_with_a_note(keep, twin):
     values = grid(3, 1501) - 1
     values[1, 10:40] = NAN
     values[2, 7] = INF
@@ -92,12 +92,12 @@ def test_a_thousand_layers_of_ten_thousand_steps_stay_small_and_keep_the_extreme
     assert figure.data[0].y[row] == "418"
     assert figure.data[0].x[column] <= 7777 < figure.data[0].x[column + 1]
     assert cells(figure)[row, column] == pytest.approx(5e6, rel=2**-13)
-    assert np.isnan(cells(figure)).sum() == 5  # groups of 17 steps that lie wholly between 100 and 200: 102 to 186
+    assert np.isnan(cells(figure)).sum() == 5  # groups of 17 steps entirely between 100 and 200: 102 to 186
     assert len(figure.layout.yaxis.tickvals) == 15
     assert figure.layout.height - figure.layout.margin.t - figure.layout.margin.b == 1000  # a pixel per layer
 
 
-def test_beyond_a_thousand_layers_rows_are_joined_and_named_by_both_ends():
+def test_beyond_a_thousand_layers_rows_are_grouped_and_named_by_both_ends():
     values = grid(2001, 2)
     figure = heat_map(values, [0, 1], quantity="x")
     np.testing.assert_array_equal(cells(figure)[0], values[:3].max(axis=0).astype(np.float32))
@@ -112,7 +112,7 @@ def test_large_maps_round_to_four_digits():
 
 
 @pytest.mark.parametrize("missing", [NAN, INF, -INF])
-def test_what_is_not_finite_is_a_gap(missing):
+def test_non_finite_numbers_are_gaps(missing):
     figure = heat_map([[1.0, missing], [2.0, 3.0]], [0, 1], quantity="x")
     np.testing.assert_array_equal(np.isnan(cells(figure)), [[False, True], [False, False]])
     assert (figure.layout.coloraxis.cmin, figure.layout.coloraxis.cmax) == (1, 3)
@@ -125,14 +125,14 @@ def test_a_map_of_gaps_only_is_still_a_map():
     assert notes(figure) == ["Grey: no finite number."]
 
 
-def test_log_keeps_the_values_and_shows_decades():
+def test_a_log_map_keeps_the_values_and_labels_decades():
     figure = heat_map([[0.0, 1e-6], [1e-3, 10.0]], [0, 1], quantity="norm", unit="nats", log=True)
     np.testing.assert_array_equal(cells(figure), np.array([[0.0, 1e-6], [1e-3, 10.0]], dtype=np.float32))
     bar = figure.layout.coloraxis2.colorbar
     assert bar.title.text == "norm (nats)"
     assert list(bar.ticktext) == ["10<sup>−6</sup>", "10<sup>−4</sup>", "0.01", "1"]
-    np.testing.assert_allclose(bar.tickvals, [-6, -4, -2, 0], atol=1e-9)  # the bar counts in decades
-    assert figure.layout.coloraxis.cmin == pytest.approx(1e-6)  # 0 lies below and has the lowest colour
+    np.testing.assert_allclose(bar.tickvals, [-6, -4, -2, 0], atol=1e-9)  # the colour bar is in decades
+    assert figure.layout.coloraxis.cmin == pytest.approx(1e-6)  # 0 is below the scale and has the lowest colour
 
 
 @pytest.mark.parametrize("number", [1e-60, 1e60])
@@ -141,19 +141,19 @@ def test_numbers_beyond_float32_survive(number):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_tensors_are_taken_as_they_are(dtype):
+def test_tensors_are_accepted(dtype):
     values = torch.tensor([[0.5, 2.0]], dtype=dtype, requires_grad=True)
     assert cells(heat_map(values, torch.tensor([1, 2]), quantity="x")).tolist() == [[0.5, 2.0]]
 
 
-def test_long_names_stay_apart():
+def test_long_names_stay_distinguishable():
     names = [f"{'very.' * 50}{i}.module" for i in range(40)]
     figure = heat_map(grid(40, 2), [0, 1], names, quantity="x")
     assert list(figure.data[0].y) == names
     assert figure.layout.meta["narrow"]["yaxis.ticktext"][:2] == ["…0…", "…3…"]
 
 
-def test_nothing_watched_says_so():
+def test_no_data_gives_an_empty_figure():
     assert "no layer has values" in heat_map(np.empty((0, 0)), [], quantity="x").layout.annotations[0].text
 
 
@@ -173,6 +173,6 @@ def test_nothing_watched_says_so():
         ((grid(1, 700), range(700)), {"keep": "bigest"}, ConfigError, "did you mean"),
     ],
 )
-def test_what_does_not_fit_is_refused(arguments, options, error, message):
+def test_inconsistent_arguments_raise(arguments, options, error, message):
     with pytest.raises(error, match=message):
         heat_map(*arguments, quantity="x", **options)

@@ -1,4 +1,4 @@
-"""Figures of lesions, paths and wiring: what is drawn is what came, and what does not fit is refused."""
+"""Figures of lesions, paths and wiring: values, labels and errors."""
 
 import itertools
 from math import comb
@@ -32,7 +32,7 @@ def bars(figure):
     return [trace for trace in figure.data if trace.type == "bar"]
 
 
-def test_bars_stand_on_the_intact_value_and_end_at_the_lesions():
+def test_bars_range_from_the_intact_value_to_the_lesion():
     values, low, high = [5.0, 40.0, 7.0], [4.0, 30.0, 7.0], [6.5, 50.0, 9.0]
     figure = deletion_bars(
         values, ["a", "b", "c"], intact=6.0, low=low, high=high, kinds=["identity", "projection", "identity"], **ERROR
@@ -52,7 +52,7 @@ def test_bars_stand_on_the_intact_value_and_end_at_the_lesions():
     assert titles(figure) == ["deleted branch, in order of depth", "test error (%)"]
 
 
-def test_a_stage_boundary_stands_before_its_first_branch():
+def test_a_stage_boundary_is_drawn_before_its_first_branch():
     figure = deletion_bars([1, 2, 3], intact=0, boundaries=[1], **ERROR)
     assert [shape.x0 for shape in figure.layout.shapes if shape.x0 == shape.x1] == [1.5]
     assert "new shape" in [trace.name for trace in figure.data]
@@ -75,7 +75,7 @@ def test_boxes_hold_every_draw_in_order_of_their_number():
     assert titles(figure) == ["deleted branches (number)", "test error (%)"]
 
 
-def test_the_scatter_tells_swaps_apart_and_damage_grows_to_the_right():
+def test_the_scatter_has_a_colour_per_number_of_swaps_and_damage_grows_to_the_right():
     figure = order_scatter([0.9, 0.5, 0.8], [1, 2, 3], swaps=[1, 4, 1], intact=0.5, **ERROR)
     points = {trace.name: (trace.x.tolist(), trace.y.tolist()) for trace in figure.data if trace.mode == "markers"}
     assert points == {"1 swap": ([0.9, 0.8], [1, 3]), "4 swaps": ([0.5], [2])}
@@ -88,7 +88,7 @@ def test_three_panels_of_paths_each_on_its_own_scale():
     figure = path_lengths(x, [0.125, 0.375, 0.375, 0.125], gradient, [0.7, 0.2, 0.0, 0.1], effective=(0, 1))
     share, along, total = figure.data[:3]
     assert share.y.tolist() == [0.125, 0.375, 0.375, 0.125]
-    assert np.array_equal(along.y, [1, 0.1, np.nan, 1e-4], equal_nan=True)  # 0 has no place on a logarithmic axis
+    assert np.array_equal(along.y, [1, 0.1, np.nan, 1e-4], equal_nan=True)  # 0 cannot be shown on a logarithmic axis
     assert total.y.tolist() == [0.7, 0.2, 0.0, 0.1]
     assert [trace.yaxis for trace in figure.data[:3]] == ["y", "y2", "y3"]
     axes = figure.layout.yaxis, figure.layout.yaxis2, figure.layout.yaxis3
@@ -96,7 +96,7 @@ def test_three_panels_of_paths_each_on_its_own_scale():
     assert [(shape.x0, shape.x1, shape.xref) for shape in figure.layout.shapes] == [
         (-0.5, 1.5, axis) for axis in ("x", "x2", "x3")
     ]
-    # In one row on a desk, one under the other on a phone.
+    # In one row on a wide screen, in one column on a narrow one.
     meta = figure.layout.meta
     assert len({tuple(meta["wide"][f"yaxis{n}.domain"]) for n in ("", 2, 3)}) == 1
     assert len({tuple(meta["narrow"][f"yaxis{n}.domain"]) for n in ("", 2, 3)}) == 3
@@ -123,7 +123,7 @@ def test_a_chain_unravels_into_all_subsets_of_its_branches(count):
     lengths = sorted(int(text) for text in said(figure) if text.isdigit())
     assert lengths == sorted(sum(subset) for subset in itertools.product((0, 1), repeat=count))
     boxes = [text for text in said(figure) if text.startswith("<b>")]
-    # Branch i is written out once for each of the ways onward: 2^(n - i) copies.
+    # Branch i has one copy per path after it: 2^(n - i) copies.
     assert {i: boxes.count(f"<b>{i}</b>") for i in range(1, count + 1)} == {
         i: 2 ** (count - i) for i in range(1, count + 1)
     }
@@ -141,8 +141,8 @@ def test_the_stream_names_every_branch_and_where_shapes_change():
     wires = [Wire("stem", shape="8 x 4"), Wire("<b>wide</b>", "projection", 0, 0, "12 parameters", 0, "16 x 2")]
     figure = residual_stream(wires)
     assert said(figure)[:5] == ["input", "output", "stem", "&lt;b&gt;wide&lt;/b&gt;", "16 x 2"]
-    told = [text for trace in figure.data if trace.customdata is not None for text in trace.customdata]
-    assert told == ["stem<br>identity", "&lt;b&gt;wide&lt;/b&gt;<br>projection<br>12 parameters"]
+    texts = [text for trace in figure.data if trace.customdata is not None for text in trace.customdata]
+    assert texts == ["stem<br>identity", "&lt;b&gt;wide&lt;/b&gt;<br>projection<br>12 parameters"]
 
 
 NAME = "<i>x</i>&amp;%{y}"
@@ -163,11 +163,11 @@ def test_names_are_literal_in_every_label(name):
     drawn = str(NAMED[name].to_plotly_json())
     assert "&lt;i&gt;x&lt;/i&gt;&amp;amp;%{y}" in drawn
     assert "<i>" not in drawn
-    # There Plotly would put a value in the place of %{y}.
+    # There Plotly would replace %{y} by a value.
     assert not any("&lt;i&gt;" in str(trace.hovertemplate) for trace in NAMED[name].data)
 
 
-def test_nothing_to_draw_says_so():
+def test_no_data_gives_an_empty_figure():
     empty = [
         deletion_bars([], intact=0, **ERROR),
         deletion_comparison({}, **ERROR),
@@ -203,7 +203,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused(name):
+def test_invalid_arguments_raise(name):
     make, error, words = REFUSED[name]
     with pytest.raises(error, match=words):
         make()

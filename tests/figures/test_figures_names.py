@@ -1,4 +1,4 @@
-"""Names are shown as they are, whatever Plotly would read in them."""
+"""Names are escaped, so that Plotly shows them literally."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ FIGURES = {
 
 
 def strings(value, key=""):
-    """(key, text) of every text anywhere in a figure."""
+    """Yield (key, text) of every text in a figure."""
     if isinstance(value, str):
         yield key, value
     elif isinstance(value, dict):
@@ -52,5 +52,5 @@ def test_names_are_literal_in_every_label(name):
     texts = list(strings(FIGURES[name].to_plotly_json()))
     assert any(LITERAL in text for _, text in texts)
     assert [text for _, text in texts if "<i>" in text] == []
-    # There Plotly would put a value in the place of %{y}.
+    # There Plotly would replace %{y} by a value.
     assert [text for key, text in texts if key == "hovertemplate" and LITERAL in text] == []

@@ -1,4 +1,4 @@
-"""Lines and bands of layers: the numbers given, gaps where there are none, and what was left out said."""
+"""Lines and bands of layers: values, gaps, and notes on omitted layers."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_every_layer_has_its_colour_and_one_entry_in_the_legend(name):
         assert all("%{x}" in trace.hovertemplate for trace in traces if trace.fill is None)
 
 
-def test_percentiles_are_those_given():
+def test_percentiles_have_the_given_values():
     low, mid, high, spread = (table(3, seed=seed) for seed in range(4))
     figure = percentile_bands(low, mid, high, STEPS, ["a", "b", "c"], spread=spread, quantity="activation")
     for row, name in enumerate("abc"):
@@ -107,7 +107,7 @@ def test_a_band_without_numbers_is_empty():
     assert len(band(np.arange(2.0), np.full(2, NAN), np.ones(2), color="#000000").x) == 0
 
 
-def test_of_many_layers_some_are_drawn_and_the_figure_says_so():
+def test_twelve_of_many_layers_are_drawn_with_a_note():
     values = table(1000)
     figure = mean_and_spread(values, np.ones_like(values), STEPS, quantity="x")
     names = [trace.name for trace in figure.data if trace.fill is None and trace.x[0] is not None]
@@ -119,7 +119,7 @@ def test_of_many_layers_some_are_drawn_and_the_figure_says_so():
     assert of_layer(figure, "layer 1000")[0].line.color == layer_color(999, 1000)
 
 
-def test_many_steps_are_joined_by_extremes_and_means():
+def test_many_steps_are_reduced_to_extremes_and_means():
     low, mid, high = (table(1, 2500, seed=seed) for seed in range(3))
     high[0, 1111] = 50
     figure = percentile_bands(low, mid, high, range(2500), quantity="x")
@@ -135,7 +135,7 @@ def test_many_steps_are_joined_by_extremes_and_means():
     assert notes(figure) == ["Each point: 3 steps, with their extremes."]
 
 
-def test_a_log_axis_leaves_what_has_no_logarithm_out():
+def test_a_log_axis_omits_numbers_without_a_logarithm():
     figure = percentile_bands([[0.0, 1e-4]], [[1e-3, 1e-2]], [[-1.0, 1.0]], [0, 1], quantity="x", log=True)
     middle, top, bottom = of_layer(figure, "layer 1")
     np.testing.assert_array_equal(bottom.y, [NAN, 1e-4])
@@ -169,11 +169,11 @@ def test_a_log_axis_leaves_what_has_no_logarithm_out():
         ),
     ],
 )
-def test_what_does_not_fit_is_refused(draw, error, message):
+def test_inconsistent_arguments_raise(draw, error, message):
     with pytest.raises(error, match=message):
         draw()
 
 
-def test_nothing_watched_says_so():
+def test_no_data_gives_an_empty_figure():
     figure = mean_and_spread(np.empty((3, 0)), np.empty((3, 0)), [], quantity="x")
     assert "no layer has values" in figure.layout.annotations[0].text

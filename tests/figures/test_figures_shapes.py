@@ -1,4 +1,4 @@
-"""Histograms, surfaces and curves of runs against their slow twins."""
+"""Histograms, surfaces and curves of runs compared with slow reference implementations."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def notes(figure):
 # --- histograms
 
 
-def test_histograms_are_numpys():
+def test_histograms_equal_numpys():
     samples = [RNG.normal(size=1000) * scale for scale in (0.2, 0.5, 1.0)]
     edges = np.concatenate([np.linspace(-2, 0, 30), np.linspace(0.1, 2, 10)])
     counts = [np.histogram(each, edges)[0] for each in samples]
@@ -31,12 +31,12 @@ def test_histograms_are_numpys():
     assert figure.layout.yaxis.title.text == "density (share of values / V)"
 
 
-def test_each_layer_may_have_bins_of_its_own():
+def test_each_layer_may_have_its_own_bins():
     figure = layer_histograms([[0, 1, 2], [0, 0.1, 0.2]], [[1, 1], [1, 1]], quantity="gradient")
     assert [trace.y.tolist() for trace in figure.data] == [[0.5, 0.5], [5.0, 5.0]]
 
 
-def test_initialisers_stand_side_by_side_on_the_same_axes():
+def test_initialisers_are_panels_on_the_same_axes():
     counts = {"standard": [[1, 3], [4, 0]], "normalized": [[2, 2], [2, 2]]}
     figure = layer_histograms({"standard": [0, 1, 2], "normalized": [0, 2, 4]}, counts, ["in", "out"], quantity="x")
     assert [(trace.name, trace.xaxis, trace.showlegend) for trace in figure.data] == [
@@ -57,7 +57,7 @@ def test_a_layer_without_counts_has_no_line_and_a_log_axis_no_empty_bins():
     assert figure.layout.yaxis.type == "log"
 
 
-def test_of_many_layers_twelve_histograms_are_drawn():
+def test_twelve_of_many_histograms_are_drawn():
     figure = layer_histograms([0, 1, 2], np.ones((50, 2)), quantity="x")
     assert len(figure.data) == 12
     assert (figure.data[0].name, figure.data[-1].name) == ("layer 1", "layer 50")
@@ -77,7 +77,7 @@ def test_of_many_layers_twelve_histograms_are_drawn():
         ({"a": [0, 1, 2]}, {"b": [[1, 1]]}, ConfigError, "for the same panels"),
     ],
 )
-def test_histograms_that_do_not_fit_are_refused(edges, counts, error, message):
+def test_inconsistent_histograms_raise(edges, counts, error, message):
     with pytest.raises(error, match=message):
         layer_histograms(edges, counts, quantity="x")
 
@@ -87,7 +87,7 @@ def test_histograms_that_do_not_fit_are_refused(edges, counts, error, message):
 NAMES = {"x_name": "W1 (weight)", "y_name": "W2 (weight)", "z_name": "cost (nats)"}
 
 
-def test_surfaces_are_those_given_and_coloured_apart():
+def test_surfaces_have_the_given_values_and_different_colours():
     x, y = np.linspace(-1, 1, 5), np.linspace(0, 1, 4)
     tables = {"cross-entropy": RNG.normal(size=(4, 5)), "quadratic": RNG.normal(size=(4, 5))}
     tables["quadratic"][1, 1] = NAN
@@ -99,12 +99,12 @@ def test_surfaces_are_those_given_and_coloured_apart():
         np.testing.assert_array_equal(trace.y, y)
         assert trace.showlegend
     middle = [each.colorscale[4][1] for each in figure.data]
-    assert middle == [BLOCK_STYLES["highway"].color, BLOCK_STYLES["plain"].color]  # apart for every eye: see the looks
+    assert middle == [BLOCK_STYLES["highway"].color, BLOCK_STYLES["plain"].color]  # distinguishable: see theme
     scene = figure.layout.scene
     assert [scene[axis].title.text for axis in ("xaxis", "yaxis", "zaxis")] == list(NAMES.values())
 
 
-def test_large_surfaces_are_thinned_and_say_so():
+def test_large_surfaces_are_downsampled_with_a_note():
     table = RNG.normal(size=(3, 900))
     figure = surface(np.arange(900), [0, 1, 2], table, **NAMES)
     kept = figure.data[0].x.astype(int)
@@ -123,7 +123,7 @@ def test_large_surfaces_are_thinned_and_say_so():
         ([1, 0], [0], [[1.0, 2.0]], ConfigError, "x must be finite and strictly increasing"),
     ],
 )
-def test_surfaces_that_do_not_fit_are_refused(x, y, z, error, message):
+def test_inconsistent_surfaces_raise(x, y, z, error, message):
     with pytest.raises(error, match=message):
         surface(x, y, z, **NAMES)
 
@@ -133,7 +133,7 @@ def test_surfaces_that_do_not_fit_are_refused(x, y, z, error, message):
 AXES = {"x_name": "examples seen", "y_name": "test error (%)"}
 
 
-def test_curves_are_those_given():
+def test_curves_have_the_given_values():
     x = np.arange(5) * 1e5
     y = RNG.uniform(10, 50, size=5)
     y[2] = NAN
@@ -150,7 +150,7 @@ def test_curves_are_those_given():
     assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("examples seen", "test error (%)")
 
 
-def test_every_run_has_a_look_of_its_own_and_references_are_grey():
+def test_every_run_has_its_own_style_and_references_are_grey():
     names = [f"run {i}" for i in range(14)]
     figure = run_curves({name: ([0, 1], [2, 1]) for name in names}, references=["run 3"], **AXES)
     drawn = {trace.name: (trace.line.color, trace.line.dash) for trace in figure.data}
@@ -191,10 +191,10 @@ def test_a_log_axis_has_gaps_where_there_is_no_logarithm():
         ({"a": ([0], [1.0])}, {"bands": {"a": ([0], [1.0], [1.0, 2.0])}}, ShapeError, "edge of the band of 'a'"),
     ],
 )
-def test_curves_that_do_not_fit_are_refused(curves, options, error, message):
+def test_inconsistent_curves_raise(curves, options, error, message):
     with pytest.raises(error, match=message):
         run_curves(curves, **options, **AXES)
 
 
-def test_no_run_says_so():
+def test_no_runs_give_an_empty_figure():
     assert "no run has been evaluated" in run_curves({}, **AXES).layout.annotations[0].text

@@ -1,33 +1,33 @@
-"""Colours that every reader can tell apart, on a light and on a dark ground."""
+"""Colours that all readers can distinguish, on a light and on a dark background."""
 
 from itertools import combinations
 
 import numpy as np
 import pytest
-from color_vision import EYES, contrast, lab, linear, page_colors
+from color_vision import VISION, contrast, lab, linear, page_colors
 
 from thruway import figures
 from thruway.figures.scales import DIVERGING, LAYERS, SEQUENTIAL, layer_color, log_scale, log_ticks, ramp
 from thruway.figures.theme import BLOCK_STYLES, GREY, TEMPLATE, block_styles, label, log_axis
 
 
-@pytest.mark.parametrize("eyes", EYES)
-def test_blocks_stay_apart_for_every_eye(eyes):
+@pytest.mark.parametrize("vision", VISION)
+def test_blocks_are_distinguishable_for_every_colour_vision(vision):
     for one, other in combinations(BLOCK_STYLES.values(), 2):
-        distance = np.linalg.norm(lab(EYES[eyes] @ linear(one.color)) - lab(EYES[eyes] @ linear(other.color)))
-        assert distance > 20, (one, other, distance)  # CIE76: about 2 is just noticeable, 10 is seen at a glance
+        distance = np.linalg.norm(lab(VISION[vision] @ linear(one.color)) - lab(VISION[vision] @ linear(other.color)))
+        assert distance > 20, (one, other, distance)  # CIE76: about 2 is just noticeable, 10 is perceived at a glance
 
 
-@pytest.mark.parametrize("color", [*(look.color for look in BLOCK_STYLES.values()), GREY])
-def test_marks_show_on_light_and_dark(color):
+@pytest.mark.parametrize("color", [*(style.color for style in BLOCK_STYLES.values()), GREY])
+def test_marks_are_visible_on_light_and_dark(color):
     assert all(contrast(color, page) >= 3 for page in page_colors("page"))  # WCAG 2.2, 1.4.11: graphics
 
 
 def test_blocks_also_differ_by_marker():
-    assert len({look.symbol for look in BLOCK_STYLES.values()}) == len(BLOCK_STYLES)
+    assert len({style.symbol for style in BLOCK_STYLES.values()}) == len(BLOCK_STYLES)
 
 
-def test_a_block_wears_the_same_look_in_any_company():
+def test_a_block_has_the_same_style_in_every_figure():
     assert (
         block_styles(["residual", "mine"])["residual"]
         == block_styles(["plain", "residual"])["residual"]
@@ -56,20 +56,20 @@ def test_log_axis_labels_decades(values, dtick):
     assert log_axis("loss", values)["dtick"] == dtick
 
 
-def seen(eyes, colors):
-    return np.array([lab(EYES[eyes] @ linear(color)) for color in colors])
+def perceived(vision, colors):
+    return np.array([lab(VISION[vision] @ linear(color)) for color in colors])
 
 
 @pytest.mark.parametrize("count", [2, 5, 8])
-@pytest.mark.parametrize("eyes", EYES)
-def test_few_layers_stay_apart_for_every_eye(eyes, count):
-    for one, other in combinations(seen(eyes, [layer_color(i, count) for i in range(count)]), 2):
-        assert np.linalg.norm(one - other) > 12  # CIE76: 10 is seen at a glance
+@pytest.mark.parametrize("vision", VISION)
+def test_few_layers_are_distinguishable_for_every_colour_vision(vision, count):
+    for one, other in combinations(perceived(vision, [layer_color(i, count) for i in range(count)]), 2):
+        assert np.linalg.norm(one - other) > 12  # CIE76: 10 is perceived at a glance
 
 
-@pytest.mark.parametrize("eyes", ["typical", "protan", "deutan"])
-def test_layers_go_one_way_through_the_colours(eyes):
-    away = np.linalg.norm(seen(eyes, ramp(LAYERS, 12)) - seen(eyes, LAYERS[:1]), axis=1)
+@pytest.mark.parametrize("vision", ["typical", "protan", "deutan"])
+def test_layer_colours_are_monotonic(vision):
+    away = np.linalg.norm(perceived(vision, ramp(LAYERS, 12)) - perceived(vision, LAYERS[:1]), axis=1)
     assert (np.diff(away) > 0).all()
 
 
@@ -78,9 +78,9 @@ def test_every_layer_shows_on_light_and_dark():
         assert all(contrast(color, page) >= 3 for page in page_colors("page"))  # WCAG 2.2, 1.4.11
 
 
-@pytest.mark.parametrize("eyes", EYES)
-def test_magnitudes_get_lighter_for_every_eye(eyes):
-    assert (np.diff(seen(eyes, ramp(SEQUENTIAL, 64))[:, 0]) > 0).all()
+@pytest.mark.parametrize("vision", VISION)
+def test_magnitudes_get_lighter_for_every_colour_vision(vision):
+    assert (np.diff(perceived(vision, ramp(SEQUENTIAL, 64))[:, 0]) > 0).all()
 
 
 def test_signs_are_symmetric_about_the_lightest_colour():
@@ -102,12 +102,12 @@ def test_log_scale_gives_every_value_the_colour_of_its_logarithm():
     for value in np.geomspace(low, high, 23):
         drawn = [np.interp((value - low) / (high - low), places, channel) for channel in table.T]  # as Plotly does
         share = np.log(value / low) / np.log(high / low)
-        # Of 255: each stretch is straight, and stops are whole numbers.
+        # Out of 255: segments are linear, and stops are rounded to integers.
         assert np.abs(drawn - fine[round(1000 * share)]).max() < 3
 
 
 @pytest.mark.parametrize(("low", "high"), [(1e-30, 1.0), (0.02, 0.05), (3.0, 3.1), (1e-3, 1e4)])
-def test_log_ticks_lie_within_and_are_few(low, high):
+def test_log_ticks_are_few_and_within_the_range(low, high):
     ticks = log_ticks(low, high)
     assert 2 <= len(ticks) <= 7
     assert ticks == sorted(ticks)

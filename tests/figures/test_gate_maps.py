@@ -1,4 +1,4 @@
-"""Maps beside one another hold the numbers they were given, on the scales they name."""
+"""Gate maps have the given values and the right scales."""
 
 import itertools
 
@@ -21,12 +21,12 @@ def notes(figure):
 
 
 def bars(figure):
-    """Name, lowest and highest of every scale."""
+    """Name, minimum and maximum of every scale."""
     axes = [figure.layout[trace.coloraxis] for trace in figure.data]
     return [(axis.colorbar.title.text, axis.cmin, axis.cmax) for axis in axes]
 
 
-def test_every_map_keeps_its_numbers_its_layers_and_its_own_scale():
+def test_every_map_has_its_numbers_its_layers_and_its_own_scale():
     maps = {"gate bias": grid(7, 5) - 2, "mean gate": abs(grid(7, 5, 1)), "output": grid(7, 5, 2)}
     figure = gate_maps(maps, [f"layer {i}" for i in range(2, 9)], diverging=["output"])
     for trace, table in zip(figure.data, maps.values(), strict=True):
@@ -57,7 +57,7 @@ def test_maps_of_one_number_still_have_a_scale():
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 @pytest.mark.parametrize(("kind", "per_row"), [("wide", None), ("narrow", 1)])
-def test_maps_stand_in_one_row_and_on_a_phone_in_one_column(count, kind, per_row):
+def test_maps_are_in_one_row_and_on_a_phone_in_one_column(count, kind, per_row):
     figure = gate_maps({str(i): grid(49, 50) for i in range(count)})
     arrangement = figure.layout.meta[kind]
     suffixes = ["", *(str(i) for i in range(2, count + 1))]
@@ -71,7 +71,7 @@ def test_maps_stand_in_one_row_and_on_a_phone_in_one_column(count, kind, per_row
         assert all(below[1] < above[0] for above, below in itertools.pairwise(along))
     inner = arrangement["height"] - arrangement["margin.t"] - arrangement["margin.b"]
     pixels = [(high - low) * inner / 49 for low, high in along]
-    # A whole number per row of cells, or the browser would leave some out.
+    # An integer number of pixels per row, otherwise the browser would skip rows.
     np.testing.assert_allclose(pixels, [8.0] * count, rtol=1e-9)
     for suffix, x, y in zip(suffixes, across, along, strict=True):
         bar = f"coloraxis{suffix}.colorbar"
@@ -97,13 +97,13 @@ def test_many_units_and_layers_share_cells_that_keep_the_farthest():
     assert notes(figure) == ["Each row: 2 layers, the number farthest from 0."]
 
 
-def test_what_is_not_finite_is_a_gap():
+def test_non_finite_numbers_are_gaps():
     figure = gate_maps({"a": [[1.0, INF], [NAN, 3.0]]})
     np.testing.assert_array_equal(np.isnan(figure.data[0].z), [[False, True], [True, False]])
     assert bars(figure) == [("<b>a</b>", 1, 3)]
 
 
-def test_names_are_literal_and_tensors_are_welcome():
+def test_names_are_escaped_and_tensors_are_accepted():
     figure = gate_maps({"<i>T</i>": torch.tensor([[0.5, 0.25]], requires_grad=True)}, ["<b>&"], x_name="<u>")
     assert bars(figure)[0][0] == "<b>&lt;i&gt;T&lt;/i&gt;</b>"
     assert list(figure.data[0].y) == ["&lt;b&gt;&amp;"]
@@ -111,7 +111,7 @@ def test_names_are_literal_and_tensors_are_welcome():
     assert figure.data[0].z.tolist() == [[0.5, 0.25]]
 
 
-def test_nothing_yet_says_so():
+def test_no_data_gives_an_empty_figure():
     assert "no layer has units" in gate_maps({}).layout.annotations[0].text
 
 
@@ -128,6 +128,6 @@ def test_nothing_yet_says_so():
     ],
     ids=["one row", "two shapes", "five", "unknown sign", "unknown limits", "flat limits", "names"],
 )
-def test_what_does_not_fit_is_refused(maps, options, error, message):
+def test_inconsistent_arguments_raise(maps, options, error, message):
     with pytest.raises(error, match=message):
         gate_maps(maps, **options)

@@ -1,4 +1,4 @@
-"""FitNets: published counts, a slow twin, and a start that neither grows nor shrinks with depth."""
+"""FitNets: published counts, a slow reference implementation, and the mean square at initialisation."""
 
 import copy
 import math
@@ -13,7 +13,7 @@ from thruway.errors import ConfigError, ShapeError
 from thruway.networks import FITNETS, ConvNet, fitnet
 from thruway.nn import Dropout, Maxout
 
-EXACT = {"rtol": 1e-10, "atol": 1e-10}  # float64; sums of up to 100 terms of size 1, twenty layers one on the other
+EXACT = {"rtol": 1e-10, "atol": 1e-10}  # float64; sums of up to 100 terms of size 1, twenty layers deep
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -29,7 +29,7 @@ def _images(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=seeded(1))
 
 
-# --- against the papers
+# --- comparison with the papers
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def _images(*shape: int) -> Tensor:
     [
         (1, 2, 249_576, 1_618),  # ~250K in the papers
         (4, 2, 2_544_712, 3_890),  # ~2.5M
-        (4, 5, 2_736_712, 5_390),  # the authors' configuration, as their script counts it
+        (4, 5, 2_736_712, 5_390),  # the authors' configuration, counted by their script
     ],
 )
 def test_nets_have_the_published_number_of_weights(number: int, hidden_pieces: int, weights: int, biases: int) -> None:
@@ -54,7 +54,7 @@ def test_depth_counts_layers_as_the_papers_do(number: int, depth: int) -> None:
 
 
 @pytest.mark.parametrize("number", FITNETS)
-def test_poolings_stand_where_they_were_published_and_the_last_sees_8x8(number: int) -> None:
+def test_poolings_are_placed_as_published_and_the_last_covers_8x8(number: int) -> None:
     net = fitnet(number, device="meta")
     sides, x = [], torch.zeros(1, 3, 32, 32, device="meta")
     for name, layer in net.layers.named_children():
@@ -67,15 +67,15 @@ def test_poolings_stand_where_they_were_published_and_the_last_sees_8x8(number: 
     assert [names[names.index(f"pool{stage}") - 1] for stage in (1, 2, 3)] == before_pools
 
 
-# --- against a slow twin
+# --- comparison with a slow reference implementation
 
 
 @pytest.mark.parametrize(("pieces", "hidden_pieces"), [(2, 2), (3, 5)])
 @pytest.mark.parametrize("shape", [(7, 6), (8, 8), (1, 1)], ids=str)
-def test_the_network_is_the_papers_formula(shape: tuple[int, int], pieces: int, hidden_pieces: int) -> None:
+def test_the_network_equals_the_papers_formula(shape: tuple[int, int], pieces: int, hidden_pieces: int) -> None:
     net = _tiny(pieces=pieces, hidden_pieces=hidden_pieces)
     for name, parameter in net.named_parameters():
-        if parameter.ndim == 1:  # away from 0: a bias that is added after the maximum would not show
+        if parameter.ndim == 1:  # not 0: otherwise a bias added after the maximum would go unnoticed
             parameter.data.copy_(torch.randn(parameter.shape, dtype=torch.float64, generator=seeded(len(name))))
     p, x = net.state_dict(), _images(3, 2, *shape)
     y = x
@@ -108,17 +108,17 @@ def test_weights_start_with_variance_one_over_fan_in_and_biases_at_zero() -> Non
             assert abs(parameter.square().mean().item() - variance) < 5 * standard_error, name
 
 
-def test_the_signal_keeps_its_size_on_its_way_through_the_convolutions() -> None:
-    # In the inner of wide maps without poolings: edges lose a share to the padding, a pooling takes the largest.
+def test_the_convolutions_preserve_the_mean_square() -> None:
+    # In the interior of wide maps without poolings: padding reduces the edges, and poolings take maxima.
     net = fitnet(widths=[[64] * 17], hidden=64, generator=seeded())
     x = torch.randn(1, 3, 44, 44, generator=seeded(1))
     y = nn.Sequential(*list(net.layers)[:-1])(x)[..., 17:-17, 17:-17]
-    # Each layer's mean square comes out right on average over weights, off by some sqrt(2 / 64) of itself in one draw
-    # of 64 units; 17 such factors, five standard errors: 16-fold. He's variance would give 2^17, which is 131,072-fold.
+    # Each layer preserves the mean square on average over weights, with a relative error of sqrt(2 / 64) for one draw
+    # of 64 units; 17 such factors, five standard errors: a factor of 16. He's variance would give 2^17 = 131,072.
     assert abs(math.log(y.square().mean().item())) < 5 * math.sqrt(17 * 2 / 64)
 
 
-def test_weights_come_from_the_generator_alone() -> None:
+def test_weights_depend_on_the_generator_only() -> None:
     outer = torch.get_rng_state()
     one, same, other = (_tiny(generator=seeded(seed)) for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), outer)
@@ -127,7 +127,7 @@ def test_weights_come_from_the_generator_alone() -> None:
         assert a.ndim == 1 or not torch.equal(a, c)
 
 
-def test_every_parameter_has_a_say() -> None:
+def test_every_parameter_gets_a_gradient() -> None:
     net = _tiny()
     (net(_images(16, 2, 9, 9)) * _images(16, 3)).sum().backward()
     assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
@@ -136,7 +136,7 @@ def test_every_parameter_has_a_say() -> None:
 # --- dropout
 
 
-def test_coins_decide_what_is_dropped_and_without_dropout_there_is_none() -> None:
+def test_coins_determine_the_dropout_and_it_can_be_disabled() -> None:
     def outputs(coins: int) -> list[Tensor]:
         net = _tiny(dropout=0.3, coins=seeded(coins))
         assert [m.p for m in net.modules() if isinstance(m, Dropout)] == [0.3] * 4
@@ -152,14 +152,14 @@ def test_coins_decide_what_is_dropped_and_without_dropout_there_is_none() -> Non
     assert not any(isinstance(m, Dropout) for m in _tiny().modules())
 
 
-def test_a_copy_goes_on_as_the_original_would() -> None:
+def test_a_copy_continues_like_the_original() -> None:
     net, x = _tiny(dropout=0.3, coins=seeded()), _images(2, 2, 9, 9)
     twin = copy.deepcopy(net)
     for _ in range(3):
         assert torch.equal(twin(x), net(x))
 
 
-# --- what else must hold
+# --- other properties
 
 
 def test_a_fitnet_trains() -> None:
@@ -197,11 +197,11 @@ def test_a_fitnet_trains() -> None:
         ({"classes": 0}, "classes must be"),
     ],
 )
-def test_what_is_not_allowed_is_refused_with_its_value(change: dict[str, object], says: str) -> None:
+def test_invalid_arguments_raise_with_their_value(change: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         fitnet(**({"device": "meta"} | change))
 
 
-def test_what_is_no_batch_of_images_is_refused_with_advice() -> None:
+def test_inputs_other_than_batches_of_images_raise() -> None:
     with pytest.raises(ShapeError, match=r"\(batch, 2, height, width\), got an input of shape \(3, 1, 5, 5\)"):
         _tiny()(torch.zeros(3, 1, 5, 5))

@@ -1,4 +1,4 @@
-"""Residual networks with another joining: published counts, a slow twin, and what open and closed gates leave."""
+"""Gated residual networks: published counts, a slow reference implementation, open and closed gates."""
 
 import copy
 import math
@@ -17,7 +17,7 @@ from thruway.networks.gated_modules import Gate
 from thruway.networks.resnet_modules import SHORTCUTS
 from thruway.nn import Dropout
 
-EXACT = {"rtol": 1e-10, "atol": 1e-10}  # float64; sums of up to 500 terms of size 1, a dozen layers one on the other
+EXACT = {"rtol": 1e-10, "atol": 1e-10}  # float64; sums of up to 500 terms of size 1, a dozen layers deep
 GATED = ("exclusive", "shortcut", "highway")
 KINDS = [pytest.param(joining, resize, id=f"{joining}-{resize}") for joining in JOININGS for resize in SHORTCUTS]
 
@@ -40,7 +40,7 @@ def _count(net: nn.Module) -> int:
 
 
 def _shaken(net: ResNet) -> ResNet:
-    """Norms and gates away from their start: one that is forgotten, or stands elsewhere, would not show."""
+    """Perturb norms and gates: with initial values a missing or misplaced one would go unnoticed."""
     for name, tensor in net.state_dict().items():
         if tensor.is_floating_point() and tensor.ndim == 1:
             noise = torch.rand(tensor.shape, dtype=tensor.dtype, generator=seeded(len(name)))
@@ -48,7 +48,7 @@ def _shaken(net: ResNet) -> ResNet:
     return net
 
 
-# --- against the papers
+# --- comparison with the papers
 
 
 def test_the_published_nets_have_their_number_of_parameters() -> None:
@@ -59,23 +59,23 @@ def test_the_published_nets_have_their_number_of_parameters() -> None:
 
 
 def _gates_by_hand(n: int) -> int:
-    """1x1 layers of one module each, with bias: 3n of them."""
+    """Number of parameters of one biased 1x1 gate per module, 3n modules."""
     widths = [(16, 16)] * n + [(16, 32)] + [(32, 32)] * (n - 1) + [(32, 64)] + [(64, 64)] * (n - 1)
     return sum(inputs * outputs + outputs for inputs, outputs in widths)
 
 
 @pytest.mark.parametrize("depth", [8, 20])
-def test_other_joinings_add_what_their_gates_and_projections_hold(depth: int) -> None:
+def test_parameter_counts_of_the_joinings(depth: int) -> None:
     counts = {joining: _count(gated_resnet(depth, joining, device="meta")) for joining in JOININGS}
     plain, gates, modules = counts["identity"], _gates_by_hand((depth - 2) // 6), (depth - 2) // 6 * 3
     assert counts["scaled"] == counts["scaled-shortcut"] == counts["dropout"] == plain
     assert counts["exclusive"] == counts["shortcut"] == plain + gates
-    # A projection has no bias, but a norm: two numbers for each channel instead of one.
+    # A projection has a norm instead of a bias: two numbers per channel instead of one.
     assert counts["project"] == plain + gates + (16 + 32 + 64) * modules // 3
 
 
 @pytest.mark.parametrize(("joining", "resize"), KINDS)
-def test_depth_counts_the_layers_of_the_main_road(joining: str, resize: str) -> None:
+def test_depth_counts_layers_without_projections(joining: str, resize: str) -> None:
     net = gated_resnet(20, joining, resize=resize, device="meta")
     aside = (".shortcut", ".gate")
     names = [name for name, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
@@ -95,7 +95,7 @@ def test_the_published_highway_net_begins_with_16_channels_and_projects_to_14() 
 
 @pytest.mark.parametrize("resize", SHORTCUTS)
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-def test_the_identity_is_the_residual_net_bit_for_bit(resize: str, training: bool) -> None:
+def test_the_identity_joining_equals_the_residual_net_bit_for_bit(resize: str, training: bool) -> None:
     settings = {"widths": (2, 3, 5), "inputs": 2, "classes": 3, "dtype": torch.float64}
     ours = gated_resnet(14, "identity", resize=resize, generator=seeded(), **settings).train(training)
     theirs = resnet(14, order="post", shortcut=resize, generator=seeded(), **settings).train(training)
@@ -103,7 +103,7 @@ def test_the_identity_is_the_residual_net_bit_for_bit(resize: str, training: boo
     assert torch.equal(ours(_images(2, 2, 7, 6)), theirs(_images(2, 2, 7, 6)))
 
 
-# --- against a slow twin
+# --- comparison with a slow reference implementation
 
 
 def _norm(x: Tensor, p: dict[str, Tensor], name: str, training: bool) -> Tensor:
@@ -133,7 +133,7 @@ def _sigmoid(z: Tensor) -> Tensor:
 
 
 def _twin(net: ResNet, x: Tensor, joining: str) -> Tensor:
-    """The network once more, from its state, as the papers write it."""
+    """Reference implementation from the state dict, following the papers."""
     p, training = net.state_dict(), net.training
     y = _norm(F.conv2d(x, p["stem.0.weight"], padding=1), p, "stem.1", training).relu()
     where = {"shortcut": "shortcut.shortcut", "scaled": "shortcut.module", "scaled-shortcut": "shortcut.module"}
@@ -162,7 +162,7 @@ def _twin(net: ResNet, x: Tensor, joining: str) -> Tensor:
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize(("joining", "resize"), KINDS)
-def test_the_network_is_the_papers_formula(joining: str, resize: str, training: bool) -> None:
+def test_the_network_equals_the_papers_formula(joining: str, resize: str, training: bool) -> None:
     net = _shaken(_tiny(joining, resize=resize)).train(training)
     for module in net.modules():
         if isinstance(module, Dropout):
@@ -172,7 +172,7 @@ def test_the_network_is_the_papers_formula(joining: str, resize: str, training: 
     assert_close(net(x), expected, **EXACT)
 
 
-def test_joinings_differ_as_they_say() -> None:
+def test_every_joining_equals_its_formula() -> None:
     x = _images(2, 2, 5, 5)
     outputs = [_shaken(_tiny(joining)).train(joining == "dropout")(x) for joining in JOININGS]
     for i, one in enumerate(outputs):
@@ -222,7 +222,7 @@ def test_closed_gates_leave_the_shortcuts(joining: str, resize: str) -> None:
 
 
 @pytest.mark.parametrize("joining", GATED)
-def test_open_gates_leave_the_plain_net(joining: str) -> None:
+def test_open_gates_give_the_plain_network(joining: str) -> None:
     net = _tiny(joining, gate_bias=math.inf).eval()
     x = _images(2, 2, 7, 6)
     y = net.stem(x)
@@ -231,19 +231,19 @@ def test_open_gates_leave_the_plain_net(joining: str) -> None:
     assert torch.equal(net(x), net.head(y))
 
 
-def test_with_closed_gates_shortcut_only_gating_is_the_residual_net() -> None:
+def test_with_closed_gates_shortcut_gating_equals_the_residual_net() -> None:
     net, identity = _tiny("shortcut", gate_bias=-math.inf).eval(), _tiny("identity").eval()
     identity.load_state_dict({name: p for name, p in net.state_dict().items() if ".gate." not in name})
     assert torch.equal(net(_images(2, 2, 7, 6)), identity(_images(2, 2, 7, 6)))
 
 
-def test_the_gate_of_the_reply_starts_near_its_bias_whatever_comes_in() -> None:
+def test_the_gate_of_the_reply_starts_near_its_bias_for_any_input() -> None:
     net, seen = gated_resnet(8, generator=seeded()), []
     for gate in net.modules():
         if isinstance(gate, Gate):
             gate.transform_gate.register_forward_hook(lambda _module, _inputs, t: seen.append(t.mean().item()))
     net(100 * torch.randn(4, 3, 8, 8, generator=seeded(1)))
-    # Its norm gives pre-activations of mean -6 and variance 1; were they Gaussian, the mean gate were e^(-6 + 1/2).
+    # Its norm gives pre-activations of mean -6 and variance 1; if Gaussian, the mean gate is about e^(-6 + 1/2).
     assert len(seen) == 3
     assert all(0.5 * math.exp(-6) < mean < 5 * math.exp(-6) for mean in seen)
 
@@ -259,7 +259,7 @@ def test_a_dissection_finds_every_gated_module(joining: str, resize: str) -> Non
 # --- dropout on shortcuts
 
 
-def test_half_of_what_a_shortcut_carries_is_dropped_in_training() -> None:
+def test_half_of_the_shortcut_is_dropped_in_training() -> None:
     net = _tiny("dropout", coins=seeded())
     carried = net.blocks[0].shortcut(torch.ones(40, 2, 20, 20, dtype=torch.float64))
     assert sorted(set(carried.flatten().tolist())) == [0.0, 2.0]
@@ -268,7 +268,7 @@ def test_half_of_what_a_shortcut_carries_is_dropped_in_training() -> None:
     assert [module.p for module in net.modules() if isinstance(module, Dropout)] == [0.5] * 4
 
 
-def test_coins_decide_what_is_dropped_and_evaluation_is_the_residual_net() -> None:
+def test_coins_determine_the_dropout_and_evaluation_equals_the_residual_net() -> None:
     def outputs(coins: int) -> list[Tensor]:
         net = _tiny("dropout", coins=seeded(coins))
         return [net(x) for _ in range(3)]
@@ -282,10 +282,10 @@ def test_coins_decide_what_is_dropped_and_evaluation_is_the_residual_net() -> No
     assert torch.equal(_tiny("dropout").eval()(x), _tiny("identity").eval()(x))
 
 
-# --- what else must hold
+# --- other properties
 
 
-def test_weights_come_from_the_generator_alone() -> None:
+def test_weights_depend_on_the_generator_only() -> None:
     outer = torch.get_rng_state()
     one, same, other = (_tiny("highway", generator=seeded(seed)) for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), outer)
@@ -295,14 +295,14 @@ def test_weights_come_from_the_generator_alone() -> None:
 
 
 @pytest.mark.parametrize(("joining", "resize"), KINDS)
-def test_every_parameter_has_a_say(joining: str, resize: str) -> None:
+def test_every_parameter_gets_a_gradient(joining: str, resize: str) -> None:
     net = _shaken(_tiny(joining, resize=resize, coins=seeded()))
     (net(_images(4, 2, 17, 17)) * _images(4, 3)).sum().backward()
     assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
 @pytest.mark.parametrize("joining", JOININGS)
-def test_a_copy_goes_on_as_the_original_would(joining: str) -> None:
+def test_a_copy_continues_like_the_original(joining: str) -> None:
     net, x = _tiny(joining, coins=seeded()), _images(2, 2, 7, 6)
     twin = copy.deepcopy(net)
     for _ in range(3):
@@ -311,7 +311,7 @@ def test_a_copy_goes_on_as_the_original_would(joining: str) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 9), (28, 28)], ids=str)
 @pytest.mark.parametrize("joining", JOININGS)
-def test_images_of_any_size_go_through(joining: str, size: tuple[int, int]) -> None:
+def test_images_of_any_size_are_accepted(joining: str, size: tuple[int, int]) -> None:
     assert _tiny(joining).eval()(_images(2, 2, *size)).isfinite().all()
 
 
@@ -321,7 +321,7 @@ def test_compile_sees_one_graph(joining: str) -> None:
     net, x = _tiny(joining).eval(), _images(2, 2, 7, 6)
     torch.compiler.reset()
     with warnings.catch_warnings():
-        # Those of the compiler about itself are not ours.
+        # Ignore the compiler's own warnings.
         warnings.simplefilter("ignore")
         compiled = torch.compile(net, backend="eager", fullgraph=True)
         assert_close(compiled(x), net(x), **EXACT)
@@ -345,7 +345,7 @@ def test_a_gated_net_trains() -> None:
         assert sum(losses[-10:]) / 10 < 0.35, joining
 
 
-# --- what is refused
+# --- errors
 
 
 @pytest.mark.parametrize(
@@ -366,11 +366,11 @@ def test_a_gated_net_trains() -> None:
         ({"gate_bias": "low", "joining": "identity"}, "gate_bias must be .*got 'low'"),
     ],
 )
-def test_what_is_not_allowed_is_refused_with_its_value(change: dict[str, object], says: str) -> None:
+def test_invalid_arguments_raise_with_their_value(change: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         gated_resnet(**({"depth": 20, "device": "meta"} | change))
 
 
-def test_what_is_no_batch_of_images_is_refused_with_advice() -> None:
+def test_inputs_other_than_batches_of_images_raise() -> None:
     with pytest.raises(ShapeError, match=r"\(batch, 2, height, width\), got an input of shape \(3, 1, 5, 5\)"):
         _tiny("highway")(torch.zeros(3, 1, 5, 5))

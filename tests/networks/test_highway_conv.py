@@ -1,4 +1,4 @@
-"""Convolutional highway networks: published counts, a slow twin, and the laws of gates, dropout and small images."""
+"""Convolutional highway networks: published counts, a slow reference implementation, gates, dropout, small images."""
 
 import copy
 import math
@@ -15,7 +15,7 @@ from thruway.errors import ConfigError, ShapeError
 from thruway.networks import CONV_BLOCKS, LAYOUTS, ConvNet, highway_conv, plain_twin_width
 from thruway.nn import Dropout, HighwayConv2d
 
-EXACT = {"rtol": 1e-10, "atol": 1e-10}  # float64; sums of up to 500 terms of size 1, thirty layers one on the other
+EXACT = {"rtol": 1e-10, "atol": 1e-10}  # float64; sums of up to 500 terms of size 1, thirty layers deep
 KINDS = [pytest.param(layout, block, id=f"{layout}-{block}") for layout in LAYOUTS for block in CONV_BLOCKS]
 
 
@@ -37,7 +37,7 @@ def _count(net: nn.Module) -> int:
 
 
 def _shaken(net: ConvNet) -> ConvNet:
-    """Biases away from their start: one that is forgotten, or added elsewhere, would not show."""
+    """Perturb biases: with initial values a missing or misplaced one would go unnoticed."""
     for name, parameter in net.named_parameters():
         if parameter.ndim == 1:
             noise = torch.rand(parameter.shape, dtype=parameter.dtype, generator=seeded(len(name)))
@@ -45,7 +45,7 @@ def _shaken(net: ConvNet) -> ConvNet:
     return net
 
 
-# --- against the papers
+# --- comparison with the papers
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_the_published_settings_are_the_defaults() -> None:
 
 
 def _reconstructed(layout: str, third: int) -> int:
-    """Highway A or C by hand: what each layer holds, written out."""
+    """Parameter count of Highway A or C, layer by layer."""
 
     def conv(inputs: int, outputs: int, kernel: int = 3) -> int:
         return inputs * outputs * kernel**2 + outputs
@@ -85,7 +85,7 @@ def _reconstructed(layout: str, third: int) -> int:
     # Training Very Deep Networks, table 2, prints ~236K and ~1.25M.
     [("cifar-11", 66, 235_224, 236_000), ("cifar-32", 95, 1_248_145, 1_250_000)],
 )
-def test_reconstructions_come_as_near_to_the_published_counts_as_a_whole_width_can(
+def test_reconstructions_match_the_published_counts_as_nearly_as_possible(
     layout: str, third: int, exact: int, published: int
 ) -> None:
     assert LAYOUTS[layout].stages[-1].width == third
@@ -119,7 +119,7 @@ def test_in_highway_c_large_and_small_kernels_alternate() -> None:
     assert kernels == [3, 3, 3, 1] + [1, 3, 1, 3, 1, 3, 1, 3, 1] * 3
 
 
-def test_dropout_stands_where_it_was_published_and_leaves_no_trace_in_names() -> None:
+def test_dropout_is_placed_as_published_and_does_not_change_names() -> None:
     for layout, drops in (("mnist", [0.2, 0.3, 0.4, 0.5]), ("cifar", [0.2] * 4)):
         net, without = (highway_conv(layout, dropout=dropout, device="meta") for dropout in (True, False))
         order = [module for module in net.modules() if not list(module.children())]
@@ -132,7 +132,7 @@ def test_dropout_stands_where_it_was_published_and_leaves_no_trace_in_names() ->
         assert list(net.state_dict()) == list(without.state_dict())
 
 
-# --- against a slow twin
+# --- comparison with a slow reference implementation
 
 
 def _conv(x: Tensor, w: Tensor, b: Tensor, padding: int) -> Tensor:
@@ -148,7 +148,7 @@ def _conv(x: Tensor, w: Tensor, b: Tensor, padding: int) -> Tensor:
 
 
 def _pool(x: Tensor, window: int, stride: int) -> Tensor:
-    """Caffe's: as many windows as it takes to see every point, the last ones cut off at the edge."""
+    """Caffe's pooling: enough windows to cover every point, the last ones truncated at the edge."""
     rows = [
         [
             x[..., i * stride : i * stride + window, j * stride : j * stride + window].amax((2, 3))
@@ -160,7 +160,7 @@ def _pool(x: Tensor, window: int, stride: int) -> Tensor:
 
 
 def _twin(net: ConvNet, x: Tensor, layout: str, block: str) -> Tensor:
-    """The network once more, from its state, as the papers and the published configurations write it."""
+    """Reference implementation from the state dict, following the papers and the published configurations."""
     p = net.state_dict()
     pools = {"mnist": {3: (3, 2), 6: (3, 2), 9: (2, 2)}, "cifar": {5: (2, 2), 11: (2, 2)}}
     pools |= {"cifar-11": {3: (2, 2), 6: (2, 2)}, "cifar-32": {10: (2, 2), 20: (2, 2)}}
@@ -185,7 +185,7 @@ def _twin(net: ConvNet, x: Tensor, layout: str, block: str) -> Tensor:
 
 
 @pytest.mark.parametrize(("layout", "block"), KINDS)
-def test_the_network_is_the_papers_formula(layout: str, block: str) -> None:
+def test_the_network_equals_the_papers_formula(layout: str, block: str) -> None:
     net = _shaken(_tiny(layout, block=block, size=11)).eval()
     x = _images(2, 2, 11, 11)
     assert_close(net(x), _twin(net, x, layout, block), **EXACT)
@@ -224,14 +224,14 @@ def test_weights_start_with_he_and_gates_at_their_bias(layout: str, block: str) 
             assert module.bias.eq(0).all()
 
 
-def test_a_gate_bias_of_your_own_reaches_every_gate() -> None:
+def test_the_gate_bias_applies_to_every_gate() -> None:
     net = _tiny(gate_bias=-5.5)
     gates = [m.bias.chunk(2)[1] for m in net.modules() if isinstance(m, HighwayConv2d)]
     assert len(gates) == 14
     assert all(bias.eq(-5.5).all() for bias in gates)
 
 
-def test_weights_come_from_the_generator_alone() -> None:
+def test_weights_depend_on_the_generator_only() -> None:
     outer = torch.get_rng_state()
     one, same, other = (_tiny(generator=seeded(seed)) for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), outer)
@@ -241,7 +241,7 @@ def test_weights_come_from_the_generator_alone() -> None:
 
 
 @pytest.mark.parametrize(("layout", "block"), KINDS)
-def test_every_parameter_has_a_say(layout: str, block: str) -> None:
+def test_every_parameter_gets_a_gradient(layout: str, block: str) -> None:
     net = _shaken(_tiny(layout, block=block, dropout=False, size=12))
     (net(_images(8, 2, 12, 12)) * _images(8, 3)).sum().backward()
     assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
@@ -259,7 +259,7 @@ def test_with_closed_gates_only_the_plain_layers_are_left() -> None:
     assert torch.equal(net(x), net.head(y))
 
 
-def test_with_open_gates_it_is_the_plain_net() -> None:
+def test_with_open_gates_it_equals_the_plain_net() -> None:
     net, plain = _shaken(_tiny(gate_bias=math.inf)).eval(), _tiny(block="plain").eval()
     state = {}
     for name, tensor in net.state_dict().items():
@@ -279,7 +279,7 @@ def test_a_dissection_finds_every_highway_layer(layout: str) -> None:
     assert {branch.kind for branch in found} == {"gated"}
 
 
-# --- the plain twin
+# --- the plain network of equal parameters
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_the_published_nets_have_plain_twins_within_four_percent() -> None:
 # --- dropout
 
 
-def test_coins_decide_what_is_dropped_in_training_and_nothing_is_in_evaluation() -> None:
+def test_coins_determine_the_dropout_in_training_only() -> None:
     def outputs(coins: int) -> list[Tensor]:
         net = _tiny(coins=seeded(coins))
         return [net(x) for _ in range(3)]
@@ -320,7 +320,7 @@ def test_coins_decide_what_is_dropped_in_training_and_nothing_is_in_evaluation()
     assert torch.equal(_tiny(coins=seeded()).eval()(x), _tiny(dropout=False)(x))
 
 
-def test_a_copy_goes_on_as_the_original_would() -> None:
+def test_a_copy_continues_like_the_original() -> None:
     net, x = _tiny(coins=seeded()), _images(2, 2, 9, 9)
     twin = copy.deepcopy(net)
     for _ in range(3):
@@ -340,14 +340,14 @@ def test_width_scales_all_stages_and_keeps_the_head() -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("size", [8, 9, 28, 33])
-def test_images_from_8x8_on_go_through(layout: str, size: int) -> None:
+def test_images_of_8x8_and_larger_are_accepted(layout: str, size: int) -> None:
     net = _tiny(layout, size=size).eval()
     assert net(_images(2, 2, size, size)).isfinite().all()
     assert net(_images(0, 2, size, size)).shape == (0, 3)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 9), (32, 17)])
-def test_nets_with_an_average_on_top_take_any_image(shape: tuple[int, int]) -> None:
+def test_networks_with_average_pooling_take_images_of_any_size(shape: tuple[int, int]) -> None:
     net = _tiny().eval()
     assert_close(net(_images(2, 2, *shape)), _twin(net, _images(2, 2, *shape), "cifar", "highway"), **EXACT)
 
@@ -359,7 +359,7 @@ def test_channels_last_gives_the_same() -> None:
     assert_close(net(x), expected, **EXACT)
 
 
-# --- what else must hold
+# --- other properties
 
 
 @pytest.mark.slow
@@ -367,7 +367,7 @@ def test_compile_sees_one_graph() -> None:
     net, x = _tiny(coins=seeded()).eval(), _images(2, 2, 9, 9)
     torch.compiler.reset()
     with warnings.catch_warnings():
-        # Those of the compiler about itself are not ours.
+        # Ignore the compiler's own warnings.
         warnings.simplefilter("ignore")
         compiled = torch.compile(net, backend="eager", fullgraph=True)
         assert_close(compiled(x), net(x), **EXACT)
@@ -390,7 +390,7 @@ def test_a_ten_layer_net_trains() -> None:
     assert sum(losses[-10:]) / 10 < 0.35
 
 
-# --- what is refused
+# --- errors
 
 
 @pytest.mark.parametrize(
@@ -409,17 +409,17 @@ def test_a_ten_layer_net_trains() -> None:
         ("cifar", {"gate_bias": "depth"}, "gate_bias must be .*got 'depth'"),
     ],
 )
-def test_what_is_not_allowed_is_refused_with_its_value(layout: object, change: dict[str, object], says: str) -> None:
+def test_invalid_arguments_raise_with_their_value(layout: object, change: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         highway_conv(layout, **change, device="meta")
 
 
 @pytest.mark.parametrize("shape", [(2, 9, 9), (3, 1, 9, 9), (3, 2), ()], ids=str)
-def test_what_is_no_batch_of_images_is_refused_with_advice(shape: tuple[int, ...]) -> None:
+def test_inputs_other_than_batches_of_images_raise(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=r"\(batch, 2, height, width\), got an input of shape .*unsqueeze\(0\)"):
         _tiny()(torch.zeros(shape))
 
 
-def test_images_of_another_size_are_refused_where_the_head_depends_on_it() -> None:
+def test_images_of_another_size_raise_if_the_head_depends_on_it() -> None:
     with pytest.raises(ShapeError, match=r"built for images of 9x9, got an input of shape \(3, 2, 9, 8\).*size="):
         _tiny("mnist")(_images(3, 2, 9, 8))

@@ -1,4 +1,4 @@
-"""Fully connected networks: what is counted, what is equal, what is refused."""
+"""Fully connected networks: counts, equalities and errors."""
 
 import math
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from thruway.nn import HighwayLinear, HighwayStack, Plain, Residual, gate_bias_f
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Tensors this small only wait for each other's threads: on busy cores 100 times longer."""
+    """Use one thread: with several, tensors this small take up to 100 times longer on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -35,7 +35,7 @@ def _samples(*shape: int) -> torch.Tensor:
 
 
 def _by_hand(net: nn.Module, x: torch.Tensor, block: str) -> torch.Tensor:
-    """The network once more, from its parameters, as the papers write it."""
+    """Reference implementation from the parameters, following the papers."""
     p = dict(net.named_parameters())
     y = torch.tanh(x.flatten(1) @ p["stem.weight"].T + p["stem.bias"])
     for i in range(len(net.blocks)):
@@ -53,7 +53,7 @@ def _by_hand(net: nn.Module, x: torch.Tensor, block: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_network_is_the_papers_formula(block: str) -> None:
+def test_the_network_equals_the_papers_formula(block: str) -> None:
     net = mlp(block, 5, 6, inputs=8, classes=3, activation="tanh", dtype=torch.float64, generator=seeded())
     x = _samples(4, 2, 4)
     assert_close(net(x), _by_hand(net, x, block), rtol=1e-12, atol=1e-12)
@@ -86,7 +86,7 @@ def test_no_other_width_pairs_better(highway: int) -> None:
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("depth", [1, 2, 12])
-def test_fused_starts_and_computes_as_its_layered_twin(depth: int, activation: str) -> None:
+def test_a_fused_network_equals_the_one_with_separate_layers(depth: int, activation: str) -> None:
     fused, layered = (
         mlp(
             "highway",
@@ -119,7 +119,7 @@ def test_gate_bias_reaches_every_layer(gate_bias: float | str, expected: float) 
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_weights_come_from_the_generator_alone(block: str) -> None:
+def test_weights_depend_on_the_generator_only(block: str) -> None:
     def built(seed: int) -> list[torch.Tensor]:
         return [p.detach() for p in mlp(block, 3, 4, 5, 2, generator=seeded(seed)).parameters() if p.ndim > 1]
 
@@ -158,7 +158,7 @@ def test_a_thirty_layer_highway_net_learns_what_a_plain_one_of_sigmoids_cannot()
 
 
 def _growth(activation: str, scale: float | str) -> float:
-    """Second moment after the blocks of a 100-layer residual net over that before them."""
+    """Ratio of the second moments after and before the blocks of a 100-layer residual network."""
     net = mlp("residual", 100, 200, 64, 2, activation, residual_scale=scale, dtype=torch.float64, generator=seeded())
     with torch.no_grad():
         stem = net.stem(_samples(64, 64))
@@ -168,13 +168,13 @@ def _growth(activation: str, scale: float | str) -> float:
 def test_a_residual_branch_scaled_by_depth_grows_as_its_mean_allows() -> None:
     assert _growth("tanh", "depth") < math.e  # (1 + 1/L)^L
     assert _growth("tanh", 1.0) > 100
-    # A rectifier's output has the mean rms / sqrt(pi), which adds up in one direction: d ln(rms) / d layer =
-    # s / sqrt(pi) once that direction leads. It does not at the first layers: hence 10 % on the exponent.
+    # The output of a rectifier has the mean rms / sqrt(pi), and the means add up in one direction: d ln(rms) / d layer
+    # = s / sqrt(pi) once this direction dominates. It does not in the first layers: hence 10 % on the exponent.
     assert math.log(_growth("relu", "depth")) == pytest.approx(2 * math.sqrt(100 / math.pi), rel=0.1)
     assert _growth("relu", 1.0) > 1e40
 
 
-def test_residual_scale_is_the_number_given() -> None:
+def test_residual_scale_may_be_a_number() -> None:
     assert [block.scale for block in mlp("residual", 16, 3, 3, 2).blocks] == [0.25] * 15
     assert [block.scale for block in mlp("residual", 3, 3, 3, 2, residual_scale=0.7).blocks] == [0.7] * 2
 
@@ -198,18 +198,18 @@ def test_residual_scale_is_the_number_given() -> None:
         ({"activation": torch.sin, "fused": True}, "the name of an activation"),
     ],
 )
-def test_what_is_not_allowed_is_refused_with_its_value(change: dict[str, object], says: str) -> None:
+def test_invalid_arguments_raise_with_their_value(change: dict[str, object], says: str) -> None:
     allowed = {"block": "highway", "depth": 3, "width": 4, "inputs": 5, "classes": 2}
     with pytest.raises(ConfigError, match=says):
         mlp(**(allowed | change))
 
 
-def test_samples_of_another_size_are_refused() -> None:
+def test_samples_of_another_size_raise() -> None:
     with pytest.raises(ShapeError, match=r"\(\.\.\., 64\), got \(2, 63\)"):
         mlp("plain", 2, 4, inputs=64, classes=2)(torch.ones(2, 7, 9))
 
 
-def test_unknown_pairing_is_refused() -> None:
+def test_unknown_pairing_raises() -> None:
     with pytest.raises(ConfigError, match="did you mean 'plain'"):
         paired_width("plane", 50)
     with pytest.raises(ConfigError, match="highway_width"):
@@ -217,6 +217,6 @@ def test_unknown_pairing_is_refused() -> None:
 
 
 @pytest.mark.parametrize("shape", [(8,), ()])
-def test_a_sample_without_a_batch_is_refused_with_advice(shape: tuple[int, ...]) -> None:
+def test_a_sample_without_a_batch_dimension_raises(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=r"\(batch, \.\.\.\), got an input of shape .*unsqueeze\(0\)"):
         mlp("plain", 2, 3, inputs=8, classes=2)(torch.zeros(shape))

@@ -1,4 +1,4 @@
-"""Residual networks on images: published counts, a slow twin, the laws of leaving branches out."""
+"""Residual networks on images: published counts, a slow reference implementation, training on short paths."""
 
 import copy
 import math
@@ -16,7 +16,7 @@ from thruway.networks import resnet
 from thruway.networks.resnet_modules import BRANCHES, ORDERS, SHORTCUTS
 from thruway.nn import RandomSubset, Residual, survival_probabilities
 
-EXACT = {"rtol": 1e-10, "atol": 1e-10}  # float64; sums of up to 500 terms of size 1, a dozen layers one on the other
+EXACT = {"rtol": 1e-10, "atol": 1e-10}  # float64; sums of up to 500 terms of size 1, a dozen layers deep
 KINDS = [
     pytest.param(style, branch, order, shortcut, id=f"{style}-{branch}-{order}-{shortcut}")
     for style in ("cifar", "imagenet")
@@ -28,7 +28,7 @@ KINDS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Tensors this small only wait for each other's threads: on busy cores 100 times longer."""
+    """Use one thread: with several, tensors this small take up to 100 times longer on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -52,7 +52,7 @@ def _count(net: nn.Module) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
 
 
-# --- against the papers
+# --- comparison with the papers
 
 
 @pytest.mark.parametrize(
@@ -64,11 +64,11 @@ def test_imagenet_nets_have_the_published_number_of_parameters(depth: int, param
 
 
 def _cifar_by_hand(n: int) -> int:
-    """6n + 2 layers, option A, post-activation: what each layer holds, written out."""
+    """Parameter count of 6n + 2 layers, option A, post-activation, layer by layer."""
     convolutions = 3 * 16 * 9 + 2 * n * 16 * 16 * 9
     convolutions += 16 * 32 * 9 + (2 * n - 1) * 32 * 32 * 9
     convolutions += 32 * 64 * 9 + (2 * n - 1) * 64 * 64 * 9
-    norms = 2 * (16 * (2 * n + 1) + 32 * 2 * n + 64 * 2 * n)  # one behind each convolution
+    norms = 2 * (16 * (2 * n + 1) + 32 * 2 * n + 64 * 2 * n)  # one after each convolution
     return convolutions + norms + 64 * 10 + 10
 
 
@@ -86,8 +86,8 @@ def test_cifar_nets_have_the_published_number_of_parameters(depth: int, exact: i
 @pytest.mark.parametrize("depth", [20, 110])
 def test_pre_activation_moves_norms_and_adds_none(depth: int) -> None:
     pre, post = (resnet(depth, order=order, device="meta") for order in ORDERS)
-    # Each stage's first norm reads what the stage before put out, and the first of all has lost its own: 16 more
-    # channels than before at 32 -> 64, as many fewer at 16 -> 32, and so on; the head's norm makes up for them.
+    # The first norm of a stage has the channels of the previous stage, and the norm of the first layer is missing; the
+    # differences of the stages and the norm of the head cancel.
     assert _count(pre) - _count(post) == 2 * ((16 - 32) + (32 - 64) + (64 - 16))
 
 
@@ -100,7 +100,7 @@ def test_resnet_110_has_54_two_layer_modules_of_which_two_change_sizes() -> None
 
 
 def _layers(net: nn.Module) -> int:
-    """Convolutions on the main road and dense layers: projections are not counted."""
+    """Number of convolutions and dense layers without projections."""
     return sum(
         isinstance(module, nn.Conv2d | nn.Linear) and ".shortcut" not in name for name, module in net.named_modules()
     )
@@ -116,7 +116,7 @@ def test_depth_counts_layers_as_the_papers_do(depth: int, settings: dict[str, st
     assert _layers(resnet(depth, device="meta", **settings)) == depth
 
 
-# --- against a slow twin
+# --- comparison with a slow reference implementation
 
 
 def _norm(x: Tensor, p: dict[str, Tensor], name: str, training: bool) -> Tensor:
@@ -141,7 +141,7 @@ def _conv(x: Tensor, w: Tensor, stride: int) -> Tensor:
 
 
 def _twin(net: nn.Module, x: Tensor, branch: str, order: str, style: str) -> Tensor:
-    """The network once more, from its state, as the papers write it; stages are told from the widths alone."""
+    """Reference implementation from the state dict, following the papers; stages are derived from the widths."""
     p, training = net.state_dict(), net.training
     pre = order == "pre"
     y = _conv(x, p["stem.0.weight"], 2 if style == "imagenet" else 1)
@@ -181,7 +181,7 @@ def _twin(net: nn.Module, x: Tensor, branch: str, order: str, style: str) -> Ten
 
 
 def _shaken(net: nn.Module) -> nn.Module:
-    """Norms away from the identity: one that is forgotten, or stands elsewhere, would not show."""
+    """Perturb norms: as the identity a missing or misplaced one would go unnoticed."""
     for name, tensor in net.state_dict().items():
         if tensor.is_floating_point() and tensor.ndim == 1:
             noise = torch.rand(tensor.shape, dtype=tensor.dtype, generator=seeded(len(name)))
@@ -191,14 +191,16 @@ def _shaken(net: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize(("style", "branch", "order", "shortcut"), KINDS)
-def test_the_network_is_the_papers_formula(style: str, branch: str, order: str, shortcut: str, training: bool) -> None:
+def test_the_network_equals_the_papers_formula(
+    style: str, branch: str, order: str, shortcut: str, training: bool
+) -> None:
     net = _shaken(_tiny(style=style, branch=branch, order=order, shortcut=shortcut)).train(training)
     x = _images(3, 2, 13, 10) if style == "imagenet" else _images(3, 2, 7, 6)
     expected = _twin(copy.deepcopy(net), x, branch, order, style)
     assert_close(net(x), expected, **EXACT)
 
 
-def test_options_differ_as_they_say() -> None:
+def test_shortcut_options_differ_as_documented() -> None:
     x = _images(2, 2, 5, 5)
     outputs = [_shaken(_tiny(order=order, shortcut=shortcut)).eval()(x) for order in ORDERS for shortcut in SHORTCUTS]
     for i, one in enumerate(outputs):
@@ -229,7 +231,7 @@ def test_weights_start_with_he_and_norms_as_the_identity(order: str) -> None:
     assert seen == 6
 
 
-def test_weights_come_from_the_generator_alone() -> None:
+def test_weights_depend_on_the_generator_only() -> None:
     outer = torch.get_rng_state()
     one, same, other = (_tiny(generator=seeded(seed)) for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), outer)
@@ -238,7 +240,7 @@ def test_weights_come_from_the_generator_alone() -> None:
         assert a.ndim == 1 or not torch.equal(a, c)
 
 
-def test_without_a_generator_weights_follow_the_global_seed_as_torch_layers_do() -> None:
+def test_without_a_generator_weights_follow_the_global_seed() -> None:
     def built(seed: int) -> Tensor:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -249,13 +251,13 @@ def test_without_a_generator_weights_follow_the_global_seed_as_torch_layers_do()
 
 
 @pytest.mark.parametrize(("style", "branch", "order", "shortcut"), KINDS)
-def test_every_parameter_has_a_say(style: str, branch: str, order: str, shortcut: str) -> None:
+def test_every_parameter_gets_a_gradient(style: str, branch: str, order: str, shortcut: str) -> None:
     net = _shaken(_tiny(style=style, branch=branch, order=order, shortcut=shortcut))
     (net(_images(4, 2, 33, 33)) * _images(4, 3)).sum().backward()
     assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-# --- leaving branches out
+# --- training on short paths
 
 
 def test_a_pre_activation_stage_without_its_branches_is_the_identity() -> None:
@@ -269,7 +271,7 @@ def test_a_pre_activation_stage_without_its_branches_is_the_identity() -> None:
 
 
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
-def test_without_all_branches_the_shortcuts_are_left(shortcut: str) -> None:
+def test_without_branches_only_the_shortcuts_remain(shortcut: str) -> None:
     net = _shaken(_tiny(subset=0, shortcut=shortcut))
     x = _images(2, 2, 7, 6)
     expected = net.blocks[3].shortcut(net.blocks[1].shortcut(x))
@@ -284,7 +286,7 @@ def test_survival_gives_every_module_the_linear_rule() -> None:
     assert [block.drop for block in resnet(20, device="meta").blocks] == [0.0] * 9
 
 
-def test_coins_decide_who_takes_part_and_weights_do_not_depend_on_them() -> None:
+def test_coins_determine_the_branches_and_not_the_weights() -> None:
     def outputs(coins: int) -> list[Tensor]:
         net = _tiny(depth=(6,), widths=(2,), survival=0.2, coins=seeded(coins))
         return [net(x) for _ in range(6)]
@@ -297,7 +299,7 @@ def test_coins_decide_who_takes_part_and_weights_do_not_depend_on_them() -> None
     assert not all(map(torch.equal, one, other))
 
 
-def test_evaluation_counts_each_branch_by_its_survival() -> None:
+def test_evaluation_multiplies_each_branch_by_its_survival_probability() -> None:
     net = _shaken(_tiny(survival=0.4)).eval()
     x = _images(2, 2, 7, 6)
     y = net.stem(x)
@@ -325,7 +327,7 @@ def test_every_batch_uses_exactly_23_of_54_modules_as_published() -> None:
 
 
 @pytest.mark.parametrize("rescale", [True, False])
-def test_evaluation_after_training_on_subsets_is_as_chosen(rescale: bool) -> None:
+def test_evaluation_after_training_on_subsets_rescales_as_chosen(rescale: bool) -> None:
     net = _shaken(_tiny(subset=1, rescale=rescale)).eval()
     x = _images(2, 2, 7, 6)
     y = net.stem(x)
@@ -343,11 +345,11 @@ def test_weights_trained_on_subsets_fit_the_full_net() -> None:
     assert torch.equal(full.eval()(x), subset.eval()(x))
 
 
-# --- what else must hold
+# --- other properties
 
 
 @pytest.mark.parametrize("change", [{}, {"survival": 0.5, "coins": seeded()}, {"subset": 2, "coins": seeded()}])
-def test_a_copy_goes_on_as_the_original_would(change: dict[str, object]) -> None:
+def test_a_copy_continues_like_the_original(change: dict[str, object]) -> None:
     net, x = _tiny(**change), _images(2, 2, 7, 6)
     twin = copy.deepcopy(net)
     for _ in range(3):
@@ -368,7 +370,7 @@ def test_channels_last_gives_the_same(style: str, branch: str, order: str, short
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 9), (8, 8), (28, 28), (32, 32)])
-def test_images_of_any_size_go_through_and_stages_halve_them(size: tuple[int, int]) -> None:
+def test_images_of_any_size_are_accepted_and_stages_halve_them(size: tuple[int, int]) -> None:
     net = _tiny().eval()
     x = _images(2, 2, *size)
     maps = net.blocks(net.stem(x))
@@ -381,7 +383,7 @@ def test_compile_sees_one_graph(order: str) -> None:
     net, x = _tiny(order=order, shortcut="project", survival=0.5).eval(), _images(2, 2, 7, 6)
     torch.compiler.reset()
     with warnings.catch_warnings():
-        # Those of the compiler about itself are not ours.
+        # Ignore the compiler's own warnings.
         warnings.simplefilter("ignore")
         compiled = torch.compile(net, backend="eager", fullgraph=True)
         assert_close(compiled(x), net(x), **EXACT)
@@ -406,7 +408,7 @@ def test_a_twenty_layer_net_trains_and_so_does_one_on_short_paths() -> None:
         assert sum(losses[-10:]) / 10 < 0.35, change
 
 
-# --- what is refused
+# --- errors
 
 
 @pytest.mark.parametrize(
@@ -437,12 +439,12 @@ def test_a_twenty_layer_net_trains_and_so_does_one_on_short_paths() -> None:
         ({"subset": 4, "survival": 0.5}, "pass survival or subset, not both.*survival=0.5 and subset=4"),
     ],
 )
-def test_what_is_not_allowed_is_refused_with_its_value(change: dict[str, object], says: str) -> None:
+def test_invalid_arguments_raise_with_their_value(change: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         resnet(**({"depth": 20, "device": "meta"} | change))
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 5), (3, 1, 5, 5), (3, 2), ()])
-def test_what_is_no_batch_of_images_is_refused_with_advice(shape: tuple[int, ...]) -> None:
+def test_inputs_other_than_batches_of_images_raise(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=r"\(batch, 2, height, width\), got an input of shape .*unsqueeze\(0\)"):
         _tiny()(torch.zeros(shape))

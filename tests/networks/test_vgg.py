@@ -1,4 +1,4 @@
-"""The plain network on images: its layers, its counts, a slow twin."""
+"""VGG: layers, counts, and a slow reference implementation."""
 
 import copy
 import math
@@ -14,12 +14,12 @@ from torch.testing import assert_close
 from thruway.errors import ConfigError, ShapeError
 from thruway.networks import vgg
 
-EXACT = {"rtol": 1e-10, "atol": 1e-10}  # float64; sums of up to 100 terms of size 1, five layers one on the other
+EXACT = {"rtol": 1e-10, "atol": 1e-10}  # float64; sums of up to 100 terms of size 1, five layers deep
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Tensors this small only wait for each other's threads: on busy cores 100 times longer."""
+    """Use one thread: with several, tensors this small take up to 100 times longer on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -52,13 +52,13 @@ def test_it_has_fifteen_layers(norm: bool) -> None:
     assert len(norms) == (14 if norm else 0)
 
 
-def test_its_convolutions_are_those_of_vgg_16() -> None:
-    # Simonyan & Zisserman 2014, net D: 138,357,544 parameters, of which the dense layers hold the rest.
+def test_the_convolutions_match_vgg_16() -> None:
+    # Simonyan & Zisserman 2014, net D: 138,357,544 parameters, the rest in the dense layers.
     dense = (7 * 7 * 512 * 4096 + 4096) + (4096 * 4096 + 4096) + (4096 * 1000 + 1000)
     plain = vgg(norm=False, device="meta")
     assert _count(plain.layers) == 138_357_544 - dense == 14_714_688
     assert _count(plain.head) == (512 * 512 + 512) + (512 * 10 + 10)
-    # A norm has a scale and a shift where a bias was.
+    # A norm has a scale and a shift instead of a bias.
     units = 2 * 64 + 2 * 128 + 3 * 256 + 6 * 512 + 512
     assert _count(vgg(device="meta")) - _count(plain) == units
 
@@ -92,7 +92,7 @@ def _conv(x: Tensor, w: Tensor) -> Tensor:
 
 
 def _pool(x: Tensor) -> Tensor:
-    """Maximum over 2x2, the last row or column by itself where the size is odd."""
+    """Maximum over 2x2; for odd sizes the last row or column on its own."""
     x = F.pad(x, [0, x.shape[-1] % 2, 0, x.shape[-2] % 2], value=-math.inf)
     return x.unfold(2, 2, 2).unfold(3, 2, 2).amax((-1, -2))
 
@@ -113,7 +113,7 @@ def _twin(net: nn.Module, y: Tensor) -> Tensor:
 
 
 def _shaken(net: nn.Module) -> nn.Module:
-    """Norms and biases away from where they start: one that is forgotten, or stands elsewhere, would not show."""
+    """Perturb norms and biases: with initial values a missing or misplaced one would go unnoticed."""
     for name, tensor in net.state_dict().items():
         if tensor.is_floating_point() and tensor.ndim == 1:
             noise = torch.rand(tensor.shape, dtype=tensor.dtype, generator=seeded(len(name)))
@@ -123,14 +123,14 @@ def _shaken(net: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("norm", [True, False], ids=["normed", "bare"])
-def test_the_network_is_its_formula(norm: bool, training: bool) -> None:
+def test_the_network_equals_its_formula(norm: bool, training: bool) -> None:
     net, x = _shaken(_tiny(norm=norm)).train(training), _images(5, 2, 7, 6)
     expected = _twin(copy.deepcopy(net), x)
     assert_close(net(x), expected, **EXACT)
 
 
 @pytest.mark.parametrize("norm", [True, False])
-def test_every_parameter_has_a_say(norm: bool) -> None:
+def test_every_parameter_gets_a_gradient(norm: bool) -> None:
     net = _shaken(_tiny(norm=norm))
     (net(_images(6, 2, 9, 9)) * _images(6, 3)).sum().backward()
     assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
@@ -145,7 +145,7 @@ def test_poolings_round_up_and_the_rest_is_averaged(size: int) -> None:
     assert_close(net(x), net.head[2:](net.layers(x).mean((2, 3))), **EXACT)
 
 
-def test_weights_start_with_he_and_come_from_the_generator_alone() -> None:
+def test_weights_start_with_he_and_depend_on_the_generator_only() -> None:
     outer = torch.get_rng_state()
     one, same, other = (_tiny(widths=((24, 32),), hidden=(40,), generator=seeded(seed)) for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), outer)
@@ -162,7 +162,7 @@ def test_weights_start_with_he_and_come_from_the_generator_alone() -> None:
 
 
 @pytest.mark.parametrize("norm", [True, False])
-def test_copies_and_states_carry_the_whole_net(norm: bool) -> None:
+def test_copies_and_state_dicts_are_complete(norm: bool) -> None:
     net, other, x = _shaken(_tiny(norm=norm)).eval(), _tiny(norm=norm, generator=seeded(5)).eval(), _images(2, 2, 8, 8)
     assert not torch.equal(net(x), other(x))
     other.load_state_dict(net.state_dict())
@@ -182,7 +182,7 @@ def test_compile_sees_one_graph() -> None:
     net, x = _tiny().eval(), _images(2, 2, 8, 8)
     torch.compiler.reset()
     with warnings.catch_warnings():
-        # Those of the compiler about itself are not ours.
+        # Ignore the compiler's own warnings.
         warnings.simplefilter("ignore")
         compiled = torch.compile(net, backend="eager", fullgraph=True)
         assert_close(compiled(x), net(x), **EXACT)
@@ -200,12 +200,12 @@ def test_compile_sees_one_graph() -> None:
         ({"hidden": (0,)}, "a hidden layer's units must be"),
     ],
 )
-def test_what_is_not_allowed_is_refused_with_its_value(change: dict[str, object], says: str) -> None:
+def test_invalid_arguments_raise_with_their_value(change: dict[str, object], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         vgg(**change)
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 5), (3, 1, 5, 5)])
-def test_what_is_no_batch_of_images_is_refused_with_advice(shape: tuple[int, ...]) -> None:
+def test_inputs_other_than_batches_of_images_raise(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=r"VGG.*\(batch, 2, height, width\), got an input of shape .*inputs="):
         _tiny()(torch.zeros(shape))

@@ -1,4 +1,4 @@
-"""What the networks on images refuse alike: images of another type than the weights, and no generators."""
+"""Errors common to the networks on images: images of another dtype than the weights, invalid generators."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ SHAPE = (2, 1, 8, 8)
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-def test_images_of_another_type_are_told_both_types_and_the_way_out(name, dtype, training):
+def test_images_of_another_dtype_raise_with_both_dtypes(name, dtype, training):
     net = NETS[name]().train(training)
     said = rf"{type(net).__name__} has torch\.float32 parameters, got a {dtype} input\. .*x\.to\(torch\.float32\)"
     with pytest.raises(ShapeError, match=said):
@@ -29,14 +29,14 @@ def test_images_of_another_type_are_told_both_types_and_the_way_out(name, dtype,
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_what_is_no_tensor_is_refused_with_advice(name):
+def test_inputs_other_than_tensors_raise(name):
     with pytest.raises(ShapeError, match=r"takes a tensor, got a numpy\.ndarray\. .*torch\.as_tensor\(x\)"):
         NETS[name]()(np.ones(SHAPE, np.float32))
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_autocast_compile_and_functional_calls_take_their_own_types(name):
-    """None of them is refused, and all give the numbers of the net itself."""
+    """None of them raises, and all give the results of the network."""
     net = NETS[name](generator=torch.Generator().manual_seed(0)).eval()
     x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(1))
     wanted = net(x)
@@ -48,12 +48,12 @@ def test_autocast_compile_and_functional_calls_take_their_own_types(name):
     each = torch.func.vmap(lambda image: net(image[None])[0])(x)
     torch.testing.assert_close(each, wanted, rtol=1e-5, atol=1e-5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        # Both begin with the same bfloat16 images, so that only what carries x itself differs.
+        # Both start with the same bfloat16 images, so that only the dtype of the carried x differs.
         torch.testing.assert_close(net(x.bfloat16()).float(), net(x).float(), rtol=0.05, atol=0.05)
 
 
-def test_a_first_layer_of_ones_own_takes_what_it_takes():
-    """A net that is given whole numbers and turns them into its type itself."""
+def test_a_custom_first_layer_may_take_other_dtypes():
+    """A network that takes integers and converts them itself."""
 
     class Scaled(nn.Module):
         def forward(self, x):
@@ -69,13 +69,13 @@ def test_a_first_layer_of_ones_own_takes_what_it_takes():
 @pytest.mark.parametrize(
     ("name", "what"), [*((name, "generator") for name in NETS), *((name, "coins") for name in NETS if name != "vgg")]
 )
-def test_a_seed_is_no_generator(name, what):
+def test_a_seed_instead_of_a_generator_raises(name, what):
     with pytest.raises(ConfigError, match=rf"{what} must be a torch\.Generator or None, got 0\. .*manual_seed\(0\)"):
         NETS[name](**{what: 0})
 
 
 @pytest.mark.parametrize("value", [0.5, "no", 1, None], ids=str)
-def test_dropout_of_a_highway_network_is_a_flag(value):
+def test_dropout_of_a_highway_network_must_be_a_bool(value):
     with pytest.raises(
         ConfigError, match=f"dropout must be True or False, got {value!r}. The rates are fixed to the published ones"
     ):

@@ -1,4 +1,4 @@
-"""Compile every GPU kernel for three generations of GPUs and print what each takes, as JSON."""
+"""Compile every GPU kernel for three generations of GPUs and print its resource usage as JSON."""
 
 import json
 import re
@@ -20,7 +20,7 @@ KERNELS = {
     "gate": (("z", "x", "y", "b"), {"ELEMENTS": _ELEMENTS, "adds_bias": True}, {}),
     "ungate": (("g", "x", "z", "dz", "carry"), {"ELEMENTS": _ELEMENTS}, {}),
 }
-# compute capability, type, activation: together all of each
+# compute capability, dtype, activation: each value occurs
 TARGETS = [
     (75, "fp16", "relu"),
     (80, "fp32", "tanh"),

@@ -1,4 +1,4 @@
-"""One table of blocks; every row runs through every common law. To have a new block tested, add its row."""
+"""Table of blocks for the tests of common properties. To test a new block, add its row."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def _residual_conv(generator: torch.Generator | None) -> nn.Module:
     return Residual(nn.Sequential(nn.Tanh(), branch), Resize(3, 4, stride=2, dims=1), Learnt(0.5), after="softsign")
 
 
-# Highway blocks too, but their layers are no submodules: the laws that hook one layer are not theirs.
+# These are highway blocks too, but without submodules per layer: tests that hook one layer do not apply.
 STACKS = (
     Case("stack_tanh", lambda g, b: HighwayStack(3, 3, "tanh", b, generator=g), (3,)),
     Case("stack_relu", lambda g, b: HighwayStack(3, 3, "relu", b, generator=g), (2, 3)),
@@ -98,8 +98,8 @@ def named(cases: tuple[Case, ...]) -> dict[str, object]:
     return {"argvalues": cases, "ids": [case.name for case in cases]}
 
 
-def watched(block: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """What hooks on a highway block's own submodules see in one pass: h, t, maybe c; and its output y."""
+def run_with_hooks(block: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Run a highway block and return h, t and c, as received by hooks on its submodules, and its output y."""
     names = {"activation": "h", "transform": "h", "transform_gate": "t", "carry_gate": "c"}
     seen: dict[str, Tensor] = {}
     handles = [

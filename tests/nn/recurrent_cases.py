@@ -1,4 +1,4 @@
-"""A small recurrent highway in float64, and numbers for it."""
+"""A small recurrent highway layer in float64, and random inputs."""
 
 import torch
 from nn_cases import seeded
@@ -12,7 +12,7 @@ EXACT = {"rtol": 1e-12, "atol": 1e-12}  # float64, a few dozen roundings on numb
 def layer_of(
     inputs: int = 3, width: int = 4, depth: int = 3, activation: str = "tanh", carry: str = "coupled", **more: object
 ) -> RecurrentHighway:
-    """A layer in float64 whose biases are not all alike."""
+    """A layer in float64 with different biases."""
     given = torch.sin if activation == "sin" else activation
     layer = RecurrentHighway(inputs, width, depth, -0.5, given, carry, generator=seeded(), **more).double()
     noise = torch.randn(layer.cell.bias.shape, dtype=torch.float64, generator=seeded(1))

@@ -1,4 +1,4 @@
-"""Jacobians that torch takes many rows at a time are those that it takes row by row."""
+"""Vectorised Jacobians equal the ones computed row by row."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ LAYERS = {
 
 
 class Masked(nn.Module):
-    """The same masks at every call, and one sequence ends before the other."""
+    """A module with the same masks at every call and sequences of different lengths."""
 
     def forward(self, x: Tensor) -> Tensor:
         layer = RecurrentHighway(3, 4, 2, dropout=0.5, generator=seeded(), coins=seeded(1), **OF)
@@ -37,7 +37,7 @@ def output_of(layer: nn.Module, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("create_graph", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_vectorised_jacobian_is_the_one_taken_row_by_row(name: str, create_graph: bool) -> None:
+def test_a_vectorised_jacobian_equals_the_one_row_by_row(name: str, create_graph: bool) -> None:
     layer, shape = LAYERS[name]()
     x = torch.randn(shape, dtype=torch.float64, generator=seeded(2))
     found = jacobian(lambda x: output_of(layer, x), x, create_graph=create_graph, vectorize=True)
@@ -50,7 +50,7 @@ def test_a_vectorised_jacobian_is_the_one_taken_row_by_row(name: str, create_gra
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_gradients_of_parameters_may_come_as_a_batch(name: str) -> None:
+def test_batched_gradients_of_parameters(name: str) -> None:
     layer, shape = LAYERS[name]()
     x = torch.randn(shape, dtype=torch.float64, generator=seeded(2)).requires_grad_()
     y = output_of(layer, x)

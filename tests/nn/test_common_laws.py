@@ -1,4 +1,4 @@
-"""What holds for every block in the table."""
+"""Common properties of all blocks in the table."""
 
 import copy
 import io
@@ -21,7 +21,7 @@ WITH_PARAMETERS = tuple(case for case in CASES if list(case.block().parameters()
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Tensors this small only wait for each other's threads: on busy cores 100 times longer."""
+    """Use one thread: with several, tensors this small take up to 100 times longer on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -29,14 +29,14 @@ def _one_thread() -> Iterator[None]:
 
 
 def _as_function(case: Case) -> tuple[nn.Module, list[Tensor]]:
-    """The block's forward in its input and all its parameters, and where to take derivatives."""
+    """Return the block and the tensors to differentiate: its input and its parameters."""
     block = case.block()
     x = case.batch(2).requires_grad_()
     return block, [x, *(parameter.detach().clone().requires_grad_() for parameter in block.parameters())]
 
 
 @pytest.mark.parametrize("case", **named(CASES))
-def test_first_and_second_derivatives_are_those_of_finite_differences(case: Case) -> None:
+def test_first_and_second_derivatives_match_finite_differences(case: Case) -> None:
     block, tensors = _as_function(case)
     names = [name for name, _ in block.named_parameters()]
 
@@ -44,13 +44,13 @@ def test_first_and_second_derivatives_are_those_of_finite_differences(case: Case
         return functional_call(block, dict(zip(names, parameters, strict=True)), (x,))
 
     assert torch.autograd.gradcheck(run, tensors)
-    # Along one random direction: the full Hessian of every weight would take a minute, and a wrong formula shows in
-    # any direction.
+    # Along one random direction: the full Hessian would take a minute, and a wrong formula fails in any
+    # direction.
     assert torch.autograd.gradgradcheck(run, tensors, fast_mode=True)
 
 
 @pytest.mark.parametrize("case", **named(CASES))
-def test_samples_do_not_see_each_other_and_vmap_works(case: Case) -> None:
+def test_samples_are_independent_and_vmap_works(case: Case) -> None:
     block, x = case.block(), case.batch()
     one_by_one = torch.stack([block(sample) for sample in x])
     assert_close(block(x), one_by_one, **EXACT)
@@ -58,7 +58,7 @@ def test_samples_do_not_see_each_other_and_vmap_works(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", **named(WITH_PARAMETERS))
-def test_a_population_under_vmap_is_its_members(case: Case) -> None:
+def test_a_population_under_vmap_equals_its_members(case: Case) -> None:
     members = [case.block(seed) for seed in (0, 1)]
     x = case.batch()
     state = stack_module_state(members)
@@ -67,7 +67,7 @@ def test_a_population_under_vmap_is_its_members(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", **named(WITH_PARAMETERS))
-def test_every_parameter_has_a_say(case: Case) -> None:
+def test_every_parameter_gets_a_gradient(case: Case) -> None:
     block = case.block()
     (block(case.batch()) ** 2).sum().backward()
     assert [name for name, p in block.named_parameters() if p.grad is None or not p.grad.any()] == []
@@ -83,7 +83,7 @@ def test_non_contiguous_input_gives_the_same(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", **named(CASES))
-def test_an_empty_batch_passes_and_teaches_nothing(case: Case) -> None:
+def test_an_empty_batch_gives_zero_gradients(case: Case) -> None:
     block = case.block()
     y = block(case.batch(0))
     assert y.shape == block(case.batch(2))[:0].shape
@@ -93,7 +93,7 @@ def test_an_empty_batch_passes_and_teaches_nothing(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", **named(CASES))
-def test_state_dict_carries_the_whole_block(case: Case) -> None:
+def test_the_state_dict_is_complete(case: Case) -> None:
     one, other, x = case.block(0), case.block(5), case.batch()
     if list(one.parameters()):
         assert not torch.equal(one(x), other(x))
@@ -107,7 +107,7 @@ def test_copies_agree_and_are_independent(case: Case) -> None:
     file = io.BytesIO()
     torch.save(block, file)
     file.seek(0)
-    # weights_only=False: this very test wrote the bytes, and it is pickling that is tested.
+    # weights_only=False: the bytes were written by this test, which tests pickling.
     for twin in (copy.deepcopy(block), torch.load(file, weights_only=False)):
         before = block(x)
         assert torch.equal(twin(x), before)
@@ -117,7 +117,7 @@ def test_copies_agree_and_are_independent(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", **named(CASES))
-def test_the_generator_decides_the_weights_and_nothing_else_does(case: Case) -> None:
+def test_the_weights_depend_on_the_generator_only(case: Case) -> None:
     outer = torch.get_rng_state()
     one, same, other = case.block(3), case.block(3), case.block(4)
     assert torch.equal(torch.get_rng_state(), outer)
@@ -128,7 +128,7 @@ def test_the_generator_decides_the_weights_and_nothing_else_does(case: Case) -> 
 
 
 @pytest.mark.parametrize("case", **named(CASES))
-def test_without_a_generator_weights_follow_the_global_seed_as_torch_layers_do(case: Case) -> None:
+def test_without_a_generator_weights_follow_the_global_seed(case: Case) -> None:
     def built(seed: int) -> list[Tensor]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -149,7 +149,7 @@ def test_autocast_stays_near_float32(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", **named((*HIGHWAYS, *STACKS)))
-def test_autocast_does_not_round_what_is_carried(case: Case) -> None:
+def test_autocast_does_not_round_the_carried_input(case: Case) -> None:
     block, x = case.block(gate_bias=-torch.inf).float(), case.batch().float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         y = block(x)
@@ -158,7 +158,7 @@ def test_autocast_does_not_round_what_is_carried(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", **named(CASES))
-def test_initialize_knows_every_parameter_and_keeps_the_gate_bias(case: Case) -> None:
+def test_initialize_covers_every_parameter_and_keeps_the_gate_bias(case: Case) -> None:
     block = case.block(gate_bias=-3.0)
     biases = {name: p.detach().clone() for name, p in block.named_parameters() if not name.endswith("weight")}
     weights = {name: p.detach().clone() for name, p in block.named_parameters() if name.endswith("weight")}
@@ -174,7 +174,7 @@ def test_initialize_knows_every_parameter_and_keeps_the_gate_bias(case: Case) ->
 
 
 @pytest.mark.parametrize("case", **named(CASES))
-def test_blocks_can_be_built_without_memory_and_print_themselves(case: Case) -> None:
+def test_blocks_can_be_built_on_the_meta_device_and_printed(case: Case) -> None:
     with torch.device("meta"):
         block = case.build(None, -1.0)
     assert all(p.is_meta for p in block.parameters())
@@ -187,7 +187,7 @@ def test_compile_sees_one_graph(name: str) -> None:
     block, x = case.block(), case.batch()
     torch.compiler.reset()
     with warnings.catch_warnings():
-        # Those of the compiler about itself are not ours.
+        # Ignore the compiler's own warnings.
         warnings.simplefilter("ignore")
         compiled = torch.compile(block, backend="eager", fullgraph=True)
         assert_close(compiled(x), block(x), **EXACT)

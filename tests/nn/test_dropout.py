@@ -1,4 +1,4 @@
-"""Dropout with a generator: the coins it tosses, where they come from, and when none falls."""
+"""Dropout with a generator: its masks, their source, and cases in which nothing is drawn."""
 
 import copy
 import math
@@ -14,7 +14,7 @@ from thruway.nn import Dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.8])
-def test_each_number_is_dropped_with_its_probability_and_the_mean_is_kept(p: float) -> None:
+def test_elements_are_dropped_with_their_probability_and_the_mean_is_preserved(p: float) -> None:
     n = 40_000
     y = Dropout(p, seeded())(torch.ones(n, dtype=torch.float64))
     dropped = (y == 0).double().mean().item()
@@ -29,7 +29,7 @@ def test_neighbours_are_dropped_independently() -> None:
     assert abs(both - 0.25) < 5 * math.sqrt(0.25 * 0.75 / n)
 
 
-def test_what_is_kept_is_scaled_and_what_is_dropped_gets_no_gradient() -> None:
+def test_kept_elements_are_scaled_and_dropped_ones_get_no_gradient() -> None:
     x = torch.randn(200, dtype=torch.float64, generator=seeded(1)).requires_grad_()
     y = Dropout(0.2, seeded())(x)
     kept = y != 0
@@ -40,17 +40,17 @@ def test_what_is_kept_is_scaled_and_what_is_dropped_gets_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("p", [0.0, 0.5])
-def test_no_coin_falls_in_evaluation_or_with_nothing_to_drop(p: float) -> None:
+def test_nothing_is_drawn_in_evaluation_or_for_p_of_0(p: float) -> None:
     coins, x = seeded(), torch.randn(50, generator=seeded(1))
     before = coins.get_state()
     layer = Dropout(p, coins)
     assert layer.train(p == 0.0)(x) is x
     assert torch.equal(coins.get_state(), before)
-    Dropout(0.5, coins)(x)  # the alarm works
+    Dropout(0.5, coins)(x)  # in training the generator does advance
     assert not torch.equal(coins.get_state(), before)
 
 
-def test_the_generator_decides_and_the_global_one_is_left_alone() -> None:
+def test_the_generator_determines_the_mask_and_the_global_one_is_unchanged() -> None:
     def drawn(seed: int) -> Tensor:
         layer = Dropout(0.5, seeded(seed))
         return torch.stack([layer(torch.ones(30)) for _ in range(3)])
@@ -63,7 +63,7 @@ def test_the_generator_decides_and_the_global_one_is_left_alone() -> None:
     assert not torch.equal(one[0], one[1])
 
 
-def test_without_a_generator_it_is_torchs_own_layer() -> None:
+def test_without_a_generator_it_equals_torchs_layer() -> None:
     x = torch.randn(100, generator=seeded())
     outputs = []
     for layer in (Dropout(0.3), nn.Dropout(0.3)):
@@ -75,13 +75,13 @@ def test_without_a_generator_it_is_torchs_own_layer() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
-def test_every_dtype_gets_the_same_coins(dtype: torch.dtype) -> None:
+def test_every_dtype_gets_the_same_mask(dtype: torch.dtype) -> None:
     y = Dropout(0.5, seeded())(torch.ones(100, dtype=dtype))
     assert y.dtype == dtype
     assert torch.equal(y.float(), Dropout(0.5, seeded())(torch.ones(100)))  # 2 is exact in all of them
 
 
-def test_an_interrupted_run_goes_on_with_the_coins_it_would_have_drawn() -> None:
+def test_a_resumed_run_draws_the_same_masks() -> None:
     x, coins = torch.ones(20), seeded()
     layer = Dropout(0.5, coins)
     layer(x)
@@ -93,7 +93,7 @@ def test_an_interrupted_run_goes_on_with_the_coins_it_would_have_drawn() -> None
     assert torch.equal(twin(x), gone_on)
 
 
-def test_under_vmap_members_get_coins_of_their_own_or_the_same() -> None:
+def test_under_vmap_members_get_different_masks_or_the_same() -> None:
     layer, x = Dropout(0.5, seeded()), torch.ones(4, 40)
     own = torch.vmap(layer, randomness="different")(x)
     shared = torch.vmap(layer, randomness="same")(x)
@@ -103,7 +103,7 @@ def test_under_vmap_members_get_coins_of_their_own_or_the_same() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_one_cpu_generator_gives_the_same_coins_on_the_gpu_and_a_generator_there_saves_the_way() -> None:
+def test_a_cpu_generator_gives_the_same_mask_on_the_gpu_and_a_gpu_generator_works() -> None:
     x = torch.ones(1000)
     assert torch.equal(Dropout(0.3, seeded())(x.cuda()).cpu(), Dropout(0.3, seeded())(x))
     there = Dropout(0.3, torch.Generator("cuda").manual_seed(0))(x.cuda())
@@ -112,6 +112,6 @@ def test_one_cpu_generator_gives_the_same_coins_on_the_gpu_and_a_generator_there
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.0, math.nan, True, "half"])
-def test_what_is_no_probability_is_refused(p: object) -> None:
+def test_an_invalid_probability_raises(p: object) -> None:
     with pytest.raises(ConfigError, match=f"p must be a probability of at least 0 and below 1, got {p!r}"):
         Dropout(p)

@@ -1,4 +1,4 @@
-"""Gates and the bias that a depth asks for."""
+"""Gates and the gate bias for a depth."""
 
 import math
 
@@ -22,7 +22,7 @@ def test_gates_are_the_logistic_function(gate: torch.nn.Module) -> None:
 
 
 @pytest.mark.parametrize("carry", [False, True])
-def test_mix_has_the_derivatives_of_finite_differences(carry: bool) -> None:
+def test_the_derivatives_of_mix_match_finite_differences(carry: bool) -> None:
     tensors = torch.rand(4 if carry else 3, 5, dtype=torch.float64, generator=seeded()).unbind()
     leaves = [tensor.clone().requires_grad_() for tensor in tensors]
     assert torch.autograd.gradcheck(mix, leaves)
@@ -42,12 +42,12 @@ def test_the_guideline_as_published(depth: int, bias: float, share: float) -> No
 
 
 @given(st.integers(1, 2000))
-def test_deeper_stacks_start_no_less_closed_and_stay_in_the_searched_range(depth: int) -> None:
+def test_the_gate_bias_falls_with_depth_within_the_searched_range(depth: int) -> None:
     assert -10 <= gate_bias_for_depth(depth + 1) <= gate_bias_for_depth(depth) <= -1
 
 
 @pytest.mark.parametrize("depth", [0, -3, 2.5, True, "10"])
-def test_a_depth_that_is_none_is_refused(depth: object) -> None:
+def test_an_invalid_depth_raises(depth: object) -> None:
     with pytest.raises(ConfigError, match=r"depth must be an integer of at least 1, got"):
         gate_bias_for_depth(depth)
 

@@ -25,7 +25,7 @@ from thruway.nn.stack_kernel import FUSED_ACTIVATIONS
 
 pytest.importorskip("triton", reason="Triton has no build for this platform")
 
-# Both branches of a `where` are computed, and the one not taken may overflow.
+# Both branches of a `where` are computed, and the unused one may overflow.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning"),
@@ -37,11 +37,11 @@ HALF = {"rtol": 4e-3, "atol": 4e-3}  # float16 keeps 11 bits: four layers' round
 
 @pytest.fixture(scope="module")
 def launches():
-    """The launches with kernels that Triton's interpreter runs; whether it does is decided on import."""
+    """The launches with kernels in Triton's interpreter, which must be enabled before the import."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
         names = "triton_kernels", "triton_launch"
-        for name in names:  # another test may have imported them to be compiled
+        for name in names:  # another test may have imported the compiled kernels
             patch.delitem(sys.modules, f"thruway.nn.{name}", raising=False)
             patch.delattr(thruway.nn, name, raising=False)
         return [importlib.import_module(f"thruway.nn.{name}") for name in names][-1]
@@ -59,7 +59,7 @@ def draw(*shape, seed=1):
 
 def forward_and_back(forward_layers, backward_layers, act, shape, dtype=torch.float32, keeps_G=False):
     members, depth, width, batch = shape
-    # As a stack holds them: members before layers in memory.
+    # The memory layout of a stack: members before layers.
     weight = (draw(members, depth, 2 * width, width) / width**0.5).to(dtype).transpose(0, 1)
     bias = draw(members, depth, 2 * width, seed=2).to(dtype).transpose(0, 1)
     X, A = (torch.full((depth, members, rows, batch), torch.nan, dtype=dtype) for rows in (width, 2 * width))
@@ -71,21 +71,21 @@ def forward_and_back(forward_layers, backward_layers, act, shape, dtype=torch.fl
     return {"X": X, "A": A, "y": y, "dL/dx": g, "dL/dW": gw, "dL/db": gb} | ({} if G is None else {"G": G})
 
 
-# members, depth, width, batch: less than a tile, several tiles with a rest, one layer of one unit, more than NARROW
+# members, depth, width, batch: less than a tile, several tiles and a rest, one layer of one unit, above NARROW
 SHAPES = [(1, 3, 5, 7), (2, 4, 20, 33), (1, 1, 1, 1), (3, 2, 64, 16), (2, 3, 70, 5)]
 
 
 @pytest.mark.parametrize("keeps_G", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("act", FUSED_ACTIVATIONS)
-def test_the_stack_kernels_are_the_loops_of_torch_calls(launches, act, shape, keeps_G):
+def test_the_stack_kernels_equal_the_loops_of_torch_operations(launches, act, shape, keeps_G):
     ours = forward_and_back(launches.forward_layers, launches.backward_layers, act, shape, keeps_G=keeps_G)
     wanted = forward_and_back(stack_kernel.forward_layers, stack_kernel.backward_layers, act, shape, keeps_G=keeps_G)
     for name, value in wanted.items():
         torch.testing.assert_close(ours[name], value, **SINGLE, msg=lambda text, name=name: f"{name}: {text}")
 
 
-def test_a_weight_turned_in_memory(launches):
+def test_a_weight_with_transposed_memory(launches):
     def turned(run):
         return lambda weight, *rest: run(weight.mT.contiguous().mT, *rest)
 
@@ -101,7 +101,7 @@ def test_a_weight_turned_in_memory(launches):
 
 @pytest.mark.parametrize("shape", [(2, 4, 20, 33), (2, 3, 70, 5)])
 def test_half_precision_is_rounded_where_it_is_stored(launches, shape):
-    # float16, since the interpreter multiplies the bits of a bfloat16 as an integer's.
+    # float16, because the interpreter multiplies bfloat16 numbers as integers.
     ours = forward_and_back(launches.forward_layers, launches.backward_layers, "tanh", shape, torch.float16)
     wanted = forward_and_back(stack_kernel.forward_layers, stack_kernel.backward_layers, "tanh", shape)
     for name, value in wanted.items():
@@ -110,8 +110,8 @@ def test_half_precision_is_rounded_where_it_is_stored(launches, shape):
         torch.testing.assert_close(ours[name].float() / scale, value / scale, **HALF)
 
 
-def test_small_activations_keep_their_digits(launches):
-    # 1 - 2/(exp(2a) + 1) and exp(a) - 1 have lost all of a number near 1e-8; torch's own have not.
+def test_small_activations_keep_their_precision(launches):
+    # 1 - 2/(exp(2a) + 1) and exp(a) - 1 lose all digits of a number near 1e-8; torch's functions do not.
     a = torch.logspace(-8, 1.5, 400).repeat(2) * torch.tensor([1.0, -1.0]).repeat_interleave(400)
     for act in ("tanh", "elu"):
         z = torch.stack([a, torch.full_like(a, -torch.inf)]).unsqueeze(0)  # a closed gate
@@ -120,7 +120,7 @@ def test_small_activations_keep_their_digits(launches):
         torch.testing.assert_close(z[0, 0].double(), exact, rtol=1e-6, atol=0)
 
 
-def test_not_a_number_stays_one(launches):
+def test_nan_is_propagated(launches):
     for act in FUSED_ACTIVATIONS:
         z, y = torch.tensor([[[torch.nan, 1.0], [0.0, 0.0]]]), torch.empty(2)
         launches.gate_(z, torch.zeros(2), act, y, 2)
@@ -129,7 +129,7 @@ def test_not_a_number_stays_one(launches):
 
 @pytest.mark.usefixtures("as_if_on_a_gpu")
 @pytest.mark.parametrize("recompute", [False, True])
-def test_a_stack_trains_as_its_layers_do(recompute):
+def test_a_stack_trains_like_separate_layers(recompute):
     stack = HighwayStack(6, 5, "tanh", recompute=recompute, generator=torch.Generator().manual_seed(0))
     layers, x = stack.to_layers(), draw(2, 9, 6)
     one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
@@ -142,7 +142,7 @@ def test_a_stack_trains_as_its_layers_do(recompute):
 
 
 @pytest.mark.usefixtures("as_if_on_a_gpu")
-def test_a_population_is_its_members():
+def test_a_population_equals_its_members():
     stacks = [HighwayStack(6, 4, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
     x, weight, bias = (
         draw(9, 6),
@@ -157,10 +157,10 @@ def test_a_population_is_its_members():
 
 
 @pytest.mark.usefixtures("as_if_on_a_gpu")
-def test_who_listens_hears_every_state_and_gradient():
-    stack, heard = HighwayStack(6, 4, "tanh", generator=torch.Generator().manual_seed(0)), {}
-    stack.states.register_forward_hook(lambda module, args, states: heard.update(states=states))
-    stack.gradients.register_forward_hook(lambda module, args, gradients: heard.update(G=gradients))
+def test_hooks_receive_every_state_and_gradient():
+    stack, recorded = HighwayStack(6, 4, "tanh", generator=torch.Generator().manual_seed(0)), {}
+    stack.states.register_forward_hook(lambda module, args, states: recorded.update(states=states))
+    stack.gradients.register_forward_hook(lambda module, args, gradients: recorded.update(G=gradients))
     layers, x, outputs = stack.to_layers(), draw(9, 6), []
     stack(x).sum().backward()
     y = x
@@ -169,8 +169,8 @@ def test_who_listens_hears_every_state_and_gradient():
         y.retain_grad()
         outputs.append(y)
     y.sum().backward()
-    torch.testing.assert_close(heard["states"].x, torch.stack([x, *outputs[:-1]]), **SINGLE)
-    torch.testing.assert_close(heard["G"], torch.stack([y.grad for y in outputs]), **SINGLE)
+    torch.testing.assert_close(recorded["states"].x, torch.stack([x, *outputs[:-1]]), **SINGLE)
+    torch.testing.assert_close(recorded["G"], torch.stack([y.grad for y in outputs]), **SINGLE)
 
 
 CONVS = {
@@ -186,7 +186,7 @@ CONVS = {
 
 
 @pytest.mark.parametrize("name", CONVS)
-def test_a_convolution_is_the_same_with_and_without(name, launches, monkeypatch):
+def test_a_convolution_is_equal_with_and_without_the_kernels(name, launches, monkeypatch):
     layer, x, is_taken = CONVS[name]()
     called = []
     monkeypatch.setattr(
@@ -205,7 +205,7 @@ def test_a_convolution_is_the_same_with_and_without(name, launches, monkeypatch)
 
 @pytest.fixture
 def a_gpu(launches, monkeypatch):
-    """What torch would say of a GPU, for the CPU in its place."""
+    """Make the CPU appear as a GPU to torch."""
     monkeypatch.setattr(gpu, "_FOUND", {})
     monkeypatch.setitem(sys.modules, "thruway.nn.triton_launch", launches)
     monkeypatch.setattr(thruway.nn, "triton_launch", launches, raising=False)
@@ -218,17 +218,17 @@ def a_gpu(launches, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=["float32", "float16"])
-def test_the_trial_passes_what_is_right(a_gpu, launches, dtype):
+def test_the_trial_accepts_correct_kernels(a_gpu, launches, dtype):
     assert gpu._load_checked(a_gpu, dtype) is launches
 
 
-def test_wrong_numbers_are_found_and_named(a_gpu, launches, monkeypatch):
+def test_wrong_results_are_detected_and_named(a_gpu, launches, monkeypatch):
     monkeypatch.setattr(launches, "gate_backward", lambda g, x, z, act, dz, carry, inner: dz.zero_())
     with pytest.warns(UserWarning, match=r"A GPU cannot run .*dL/dx of 1 layers of width 70 has an error of"):
         assert gpu._load_checked(a_gpu, torch.float32) is None
 
 
-def test_a_compiler_that_fails_leaves_torchs_calls(a_gpu, launches, monkeypatch):
+def test_a_compiler_error_falls_back_to_torch(a_gpu, launches, monkeypatch):
     def no_compiler(*args):
         raise RuntimeError("Failed to find C compiler")
 
@@ -238,7 +238,7 @@ def test_a_compiler_that_fails_leaves_torchs_calls(a_gpu, launches, monkeypatch)
     assert gpu_kernels(torch.ones(2)) is None  # warned once
 
 
-def test_too_little_memory_for_the_trial_is_no_verdict(a_gpu, launches, monkeypatch):
+def test_out_of_memory_in_the_trial_is_not_remembered(a_gpu, launches, monkeypatch):
     def no_memory(*args):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -248,7 +248,7 @@ def test_too_little_memory_for_the_trial_is_no_verdict(a_gpu, launches, monkeypa
     assert gpu_kernels(torch.ones(2)) is launches
 
 
-def test_old_gpus_and_missing_triton_are_no_news(a_gpu, monkeypatch):
+def test_old_gpus_and_missing_triton_give_no_warning(a_gpu, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
     assert gpu._load_checked(a_gpu, torch.float32) is None
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
@@ -256,7 +256,7 @@ def test_old_gpus_and_missing_triton_are_no_news(a_gpu, monkeypatch):
     assert gpu._load_checked(a_gpu, torch.float32) is None
 
 
-def test_only_tensors_that_the_kernels_can_take(a_gpu, launches):
+def test_only_supported_tensors_use_the_kernels(a_gpu, launches):
     assert gpu_kernels(torch.ones(2)) is launches
     assert gpu_kernels(torch.ones(2, dtype=torch.float64)) is None
     assert gpu_kernels(torch.ones(0, 2)) is None
@@ -266,7 +266,7 @@ def test_only_tensors_that_the_kernels_can_take(a_gpu, launches):
         assert gpu_kernels(torch.ones(2)) is None
 
 
-def test_a_recording_never_pays_for_the_trial(a_gpu, launches, monkeypatch):
+def test_no_trial_runs_during_graph_capture(a_gpu, launches, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     assert gpu_kernels(torch.ones(2)) is None
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
@@ -285,7 +285,7 @@ SURROUNDINGS = {
 
 
 @pytest.mark.parametrize("name", SURROUNDINGS)
-def test_the_first_use_may_come_anywhere(a_gpu, launches, name):
+def test_the_trial_may_run_in_any_context(a_gpu, launches, name):
     stack, x = HighwayStack(5, 3, "tanh", generator=torch.Generator().manual_seed(0)), draw(4, 5)
     with SURROUNDINGS[name]():
         y = stack(x)
@@ -293,7 +293,7 @@ def test_the_first_use_may_come_anywhere(a_gpu, launches, name):
     torch.testing.assert_close(y, stack.to_layers()(x), **SINGLE)
 
 
-def test_the_first_use_may_be_in_a_checkpoint(a_gpu, launches):
+def test_the_trial_may_run_in_a_checkpoint(a_gpu, launches):
     layer, x = HighwayConv2d(3, 3, "tanh", generator=torch.Generator().manual_seed(0)), draw(2, 3, 4, 4)
     checkpoint(layer, x, use_reentrant=False).sum().backward()
     assert list(gpu._FOUND.values()) == [launches]
@@ -302,7 +302,7 @@ def test_the_first_use_may_be_in_a_checkpoint(a_gpu, launches):
     assert torch.equal(ours, layer.weight.grad)
 
 
-def test_the_default_type_is_not_the_trials(a_gpu, launches):
+def test_the_trial_ignores_the_default_dtype(a_gpu, launches):
     torch.set_default_dtype(torch.float64)
     try:
         assert gpu_kernels(torch.ones(2, dtype=torch.float32)) is launches
@@ -310,24 +310,24 @@ def test_the_default_type_is_not_the_trials(a_gpu, launches):
         torch.set_default_dtype(torch.float32)
 
 
-def test_tracing_keeps_torchs_calls(a_gpu):
+def test_tracing_uses_torch_operations(a_gpu):
     layer, x = HighwayConv2d(3, 3, generator=torch.Generator().manual_seed(0)), draw(2, 3, 4, 4)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # those of the tracer about itself
+        warnings.simplefilter("ignore")  # the tracer's own warnings
         traced = torch.jit.trace(layer, (x,))
     torch.testing.assert_close(traced(x), layer(x), **SINGLE)
 
 
-def test_a_mode_that_listens_hears_nothing_of_the_launches(a_gpu):
-    class Listening(TorchFunctionMode):
+def test_a_function_mode_does_not_see_the_launches(a_gpu):
+    class Recording(TorchFunctionMode):
         def __torch_function__(self, func, types, args=(), kwargs=None):
-            heard.append(func)
+            recorded.append(func)
             return func(*args, **(kwargs or {}))
 
-    stack, x, heard = HighwayStack(5, 3, generator=torch.Generator().manual_seed(0)), draw(4, 5), []
-    with Listening():
+    stack, x, recorded = HighwayStack(5, 3, generator=torch.Generator().manual_seed(0)), draw(4, 5), []
+    with Recording():
         stack(x).sum().backward()
-    names = [getattr(func, "__name__", "") for func in heard]
+    names = [getattr(func, "__name__", "") for func in recorded]
     assert not {"data_ptr", "bmm", "baddbmm", "sigmoid_"} & set(names), names
 
 
@@ -339,7 +339,7 @@ def test_jacobians_by_vmap_over_the_backward_pass(width):
     torch.testing.assert_close(ours, wanted, **SINGLE)
 
 
-def test_products_are_rounded_as_torchs_own(launches):
+def test_products_have_torchs_precision(launches):
     said = torch.backends.cuda.matmul
     before = said.fp32_precision
     try:
@@ -350,28 +350,28 @@ def test_products_are_rounded_as_torchs_own(launches):
         said.fp32_precision = before
 
 
-def test_what_32_bits_cannot_count_goes_layer_by_layer(launches):
+def test_sizes_beyond_32_bit_indices_run_layer_by_layer(launches):
     assert not launches._is_wide(50, 20_000_000)
     assert launches._is_wide(50, 43_000_000)
     assert launches._is_wide(65, 1)
 
 
-def test_a_tensor_of_another_device_is_refused():
+def test_a_tensor_on_another_device_raises():
     with pytest.raises(ShapeError, match="HighwayStack is on cpu, its input on meta"):
         HighwayStack(5, 3)(torch.ones(2, 5, device="meta"))
 
 
 @pytest.mark.slow
 def test_every_kernel_compiles_for_real_gpus():
-    """To the machine's own code, which needs no GPU; in a process of its own, where kernels are not interpreted."""
+    """Compile to machine code, which needs no GPU, in a new process without the interpreter."""
     script = Path(__file__).with_name("compiled_kernels.py")
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     compiled = json.loads(done.stdout)
     assert {each["kernel"] for each in compiled} == {"gate", "ungate", "stack_forward", "stack_backward"}
     for each in compiled:
-        assert each["fast_memory"] <= 48 * 1024, each  # what every GPU gives a program without being asked
-        assert each["spilled"] <= 256, each  # bytes a thread keeps in slow memory for want of registers
+        assert each["fast_memory"] <= 48 * 1024, each  # the default of shared memory per program
+        assert each["spilled"] <= 256, each  # register spills in bytes per thread
 
 
 @pytest.fixture
@@ -384,7 +384,7 @@ def real_gpu():
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("width", [50, 200])
-def test_a_real_gpu_takes_the_kernels_and_gives_the_numbers(real_gpu, width, dtype):
+def test_a_real_gpu_runs_the_kernels_correctly(real_gpu, width, dtype):
     assert gpu_kernels(torch.ones(1, device=real_gpu)) is not None
     stack = HighwayStack(width, 6, "tanh", generator=torch.Generator().manual_seed(0))
     layers, x = stack.to_layers().double(), draw(30, width)
@@ -398,7 +398,7 @@ def test_a_real_gpu_takes_the_kernels_and_gives_the_numbers(real_gpu, width, dty
 
 
 @pytest.mark.gpu
-def test_a_cuda_graph_records_a_training_step(real_gpu):
+def test_a_cuda_graph_captures_a_training_step(real_gpu):
     stack = HighwayStack(50, 20, generator=torch.Generator().manual_seed(0)).to(real_gpu)
     x = draw(100, 50).to(real_gpu)
     wanted = torch.autograd.grad(stack(x).square().sum(), list(stack.parameters()))

@@ -1,4 +1,4 @@
-"""Highway layers against the papers' equations and against slow twins."""
+"""Highway layers compared with the papers' equations and with slow reference implementations."""
 
 import math
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nn_cases import CASES, HIGHWAYS, Case, named, seeded, watched
+from nn_cases import CASES, HIGHWAYS, Case, named, run_with_hooks, seeded
 from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
@@ -23,7 +23,7 @@ TOL = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 0.1}  # a few 
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Tensors this small only wait for each other's threads: on busy cores 100 times longer."""
+    """Use one thread: with several, tensors this small take up to 100 times longer on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -31,7 +31,7 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("case", **named(HIGHWAYS))
-def test_a_gate_that_never_opens_is_the_identity(case: Case) -> None:
+def test_a_closed_gate_gives_the_identity(case: Case) -> None:
     block, x = case.block(gate_bias=-math.inf), case.batch().requires_grad_()
     assert torch.equal(block(x), x)
     cotangent = case.batch(seed=7)
@@ -40,9 +40,9 @@ def test_a_gate_that_never_opens_is_the_identity(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", **named(HIGHWAYS))
-def test_a_gate_that_never_closes_is_the_transform(case: Case) -> None:
+def test_an_open_gate_gives_the_transform(case: Case) -> None:
     block, x = case.block(gate_bias=math.inf), case.batch().requires_grad_()
-    seen = watched(block, x)
+    seen = run_with_hooks(block, x)
     assert torch.equal(seen["y"], seen["h"])
     assert not torch.equal(seen["h"], x)
     cotangent = case.batch(seed=7)
@@ -51,22 +51,22 @@ def test_a_gate_that_never_closes_is_the_transform(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", **named(HIGHWAYS))
-def test_hooks_read_h_and_t_of_the_pass(case: Case) -> None:
+def test_hooks_receive_h_and_t_of_the_pass(case: Case) -> None:
     x = case.batch()
-    seen = watched(case.block(), x)
+    seen = run_with_hooks(case.block(), x)
     carry = seen.get("c", 1 - seen["t"])
     assert ("c" in seen) == ("independent" in case.name)
     assert_close(seen["y"], seen["h"] * seen["t"] + x * carry, **EXACT)  # eq. 2, 3
 
 
 @pytest.mark.parametrize("carry", ["coupled", "independent"])
-def test_the_jacobian_is_the_closed_form(carry: str) -> None:
+def test_the_jacobian_equals_the_closed_form(carry: str) -> None:
     layer = HighwayLinear(5, "tanh", -0.5, carry, dtype=torch.float64, generator=seeded())
     layer.bias.data.add_(0.3 * torch.randn(layer.bias.shape, dtype=torch.float64, generator=seeded(2)))
     x = torch.randn(5, dtype=torch.float64, generator=seeded(1))
     parts = {part.name: part for part in layer.init_parts()}
     W_H, W_T = parts["transform"].weight, parts["transform_gate"].weight
-    seen = watched(layer, x)
+    seen = run_with_hooks(layer, x)
     h, t = seen["h"], seen["t"]
     H_slope = torch.diag(1 - h**2) @ W_H
     if carry == "coupled":
@@ -87,7 +87,7 @@ def test_the_jacobian_is_the_closed_form(carry: str) -> None:
     carry=st.sampled_from(["coupled", "independent"]),
     seed=st.integers(0, 99),
 )
-def test_one_gemm_gives_what_a_linear_for_each_map_gives(
+def test_one_joint_gemm_equals_one_linear_per_map(
     width: int, leading: list[int], dtype: torch.dtype, name: str, carry: str, seed: int
 ) -> None:
     layer = HighwayLinear(width, name, -1.0, carry, dtype=dtype, generator=seeded(seed))
@@ -114,7 +114,7 @@ CONVOLUTIONS = {
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_one_convolution_gives_what_one_for_each_map_gives(data: st.DataObject) -> None:
+def test_one_joint_convolution_equals_one_per_map(data: st.DataObject) -> None:
     dims = data.draw(st.integers(1, 3))
     groups = data.draw(st.integers(1, 3))
     channels = groups * data.draw(st.integers(1, 2))
@@ -150,7 +150,7 @@ def test_one_convolution_gives_what_one_for_each_map_gives(data: st.DataObject) 
     assert_close(layer(x), maps["transform"].tanh() * t + x * c, rtol=1e-11, atol=1e-11)  # up to 125 · 6 terms
 
 
-def test_a_depth_200_stack_of_layers_carries_the_gradient() -> None:
+def test_a_stack_of_200_layers_propagates_the_gradient() -> None:
     layers = nn.Sequential(*(HighwayLinear(8, "tanh", -5.0, generator=seeded(i)) for i in range(200))).double()
     plain = nn.Sequential(*(Plain(8, 8, "sigmoid", generator=seeded(i)) for i in range(200))).double()
     x = torch.randn(4, 8, dtype=torch.float64, generator=seeded(1))
@@ -198,7 +198,7 @@ def test_maps_start_with_glorots_variance_for_their_own_fans(name: str, carry: s
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_an_activation_starts_with_the_same_weights_however_it_is_given(name: str) -> None:
+def test_an_activation_gives_the_same_weights_as_name_function_and_module(name: str) -> None:
     row = ACTIVATIONS[name]
     ways = [name, row.function, row.module()]
     ways += [getattr(place, name) for place in (torch, F) if hasattr(place, name)]
@@ -207,14 +207,14 @@ def test_an_activation_starts_with_the_same_weights_however_it_is_given(name: st
 
 
 @pytest.mark.parametrize("activation", [torch.sin, nn.ELU(alpha=2.0), nn.GELU("tanh")])
-def test_an_activation_thruway_has_no_row_for_is_not_taken_for_another(activation: object) -> None:
+def test_an_unnamed_activation_is_not_mistaken_for_a_named_one(activation: object) -> None:
     layer = HighwayLinear(4, activation, generator=seeded())
     assert layer.activation_name is None
     assert torch.equal(layer.weight, HighwayLinear(4, "linear", generator=seeded()).weight)  # gain 1
 
 
 @pytest.mark.parametrize("case", **named(tuple(case for case in CASES if case.name.startswith(("linear", "conv")))))
-def test_parts_are_views_that_cover_the_parameters_once(case: Case) -> None:
+def test_init_parts_are_views_that_cover_the_parameters_once(case: Case) -> None:
     block = case.block()
     for parameter in block.parameters():
         parameter.data.zero_()
@@ -224,7 +224,7 @@ def test_parts_are_views_that_cover_the_parameters_once(case: Case) -> None:
     assert all(parameter.eq(1.0).all() for parameter in block.parameters())
 
 
-def test_mix_at_its_ends_is_bit_exact() -> None:
+def test_mix_is_exact_for_open_and_closed_gates() -> None:
     x, h = torch.randn(2, 1000, generator=seeded())
     assert torch.equal(mix(x, h, torch.zeros(1000)), x)
     assert torch.equal(mix(x, h, torch.ones(1000)), h)
@@ -251,7 +251,7 @@ def test_mix_at_its_ends_is_bit_exact() -> None:
         (lambda: HighwayConv1d(4, 3, padding_mode="reflct"), "did you mean 'reflect'"),
     ],
 )
-def test_what_is_not_allowed_is_refused_with_its_value(build: object, says: str) -> None:
+def test_invalid_arguments_raise_with_their_value(build: object, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         build()
 
@@ -267,7 +267,7 @@ def test_what_is_not_allowed_is_refused_with_its_value(build: object, says: str)
         (Plain(3), (3, 2)),
     ],
 )
-def test_inputs_of_another_size_are_refused(block: nn.Module, shape: tuple[int, ...]) -> None:
+def test_inputs_of_another_size_raise(block: nn.Module, shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=rf"{type(block).__name__} takes .*3.* got .*\({', '.join(map(str, shape))}"):
         block(torch.ones(shape))
 

@@ -1,4 +1,4 @@
-"""Maxout: against a loop over the units, and the size it keeps in deep stacks."""
+"""Maxout: compared with a loop over units, and its mean square in deep stacks."""
 
 import itertools
 import math
@@ -24,7 +24,7 @@ def _random(*shape: int) -> Tensor:
     [((), ()), ((4,), ()), ((2, 3), ()), ((4,), (5,)), ((4,), (2, 3)), ((), (2, 3)), ((2,), (2, 1, 3)), ((0,), (2, 2))],
     ids=["vector", "batch", "sequences", "map1", "map2", "one-map2", "map3", "empty"],
 )
-def test_each_unit_is_the_largest_of_the_pieces_beside_each_other(
+def test_each_unit_is_the_maximum_of_adjacent_pieces(
     pieces: int, leading: tuple[int, ...], points: tuple[int, ...]
 ) -> None:
     units = 3
@@ -44,7 +44,7 @@ def test_only_the_largest_piece_learns_and_ties_share() -> None:
     assert gradient.tolist() == [0.0, 10.0, 0.0, 4.0, 4.0, 0.0]
 
 
-def test_derivatives_are_those_of_finite_differences_and_samples_do_not_see_each_other() -> None:
+def test_derivatives_match_finite_differences_and_samples_are_independent() -> None:
     z = _random(3, 6, 2, 2).requires_grad_()
     layer = Maxout(2, dims=2)
     assert torch.autograd.gradcheck(layer, z)
@@ -53,7 +53,7 @@ def test_derivatives_are_those_of_finite_differences_and_samples_do_not_see_each
 
 
 @pytest.mark.parametrize(("pieces", "mean_square"), [(2, 1.0), (3, 1.0 + math.sqrt(3) / (2 * math.pi)), (5, 1.80002)])
-def test_the_largest_of_gaussians_has_the_mean_square_that_the_docstring_tells(pieces: int, mean_square: float) -> None:
+def test_the_mean_square_of_the_maximum_of_gaussians_matches_the_docstring(pieces: int, mean_square: float) -> None:
     # Exact for 2 and 3; for 5 from tables of normal order statistics: mean 1.16296, variance 0.44753.
     y = Maxout(pieces)(_random(100_000, pieces)).square()
     standard_error = y.std().item() / math.sqrt(y.numel())
@@ -61,13 +61,13 @@ def test_the_largest_of_gaussians_has_the_mean_square_that_the_docstring_tells(p
 
 
 @pytest.mark.parametrize(("scheme", "growth"), [("lecun_normal", 1.0), ("he_normal", 2.0)])
-def test_two_pieces_keep_their_size_with_variance_one_over_fan_in_and_he_doubles_it(scheme: str, growth: float) -> None:
+def test_two_pieces_preserve_the_mean_square_with_lecun_and_double_it_with_he(scheme: str, growth: float) -> None:
     depth, width = 20, 400
     net = nn.Sequential(*(nn.Sequential(nn.Linear(width, 2 * width), Maxout(2)) for _ in range(depth))).double()
     initialize(net, scheme, generator=seeded(3))
     ratio = net(_random(1, width)).square().mean().item() / _random(1, width).square().mean().item()
-    # In each layer the mean of 400 squares: a chi-square over its 400 is off by sqrt(2 / 400), less the correlation
-    # that a maximum keeps; 20 such factors, five standard errors.
+    # Each layer's mean of 400 squares has a relative standard error of sqrt(2 / 400) (chi-square), less the correlation
+    # between pieces; 20 such factors, five standard errors.
     assert abs(math.log(ratio / growth**depth)) < 5 * math.sqrt(depth * 2 / width)
 
 
@@ -80,7 +80,7 @@ def test_a_convolution_of_k_times_the_units_is_k_convolutions() -> None:
 
 
 @pytest.mark.parametrize("shape", [(2, 7, 3, 3), (6, 3), (2, 3, 5), ()], ids=str)
-def test_what_is_no_whole_number_of_units_is_refused(shape: tuple[int, ...]) -> None:
+def test_features_that_are_not_a_multiple_of_pieces_raise(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=r"Maxout\(4, dims=2\) takes \(..., 4·units, points, points\), got"):
         Maxout(4, dims=2)(torch.zeros(shape))
 
@@ -94,6 +94,6 @@ def test_what_is_no_whole_number_of_units_is_refused(shape: tuple[int, ...]) -> 
         ((2, 4), r"0 \(vectors\) to 3 \(volumes\), got 4"),
     ],
 )
-def test_what_is_not_allowed_is_refused_with_its_value(arguments: tuple[object, ...], says: str) -> None:
+def test_invalid_arguments_raise_with_their_value(arguments: tuple[object, ...], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         Maxout(*arguments)

@@ -1,6 +1,6 @@
-"""Forward and backward passes on tensors without numbers: nothing is read back to decide what to do next.
+"""Forward and backward passes on fake tensors without data: no value is read back to the host.
 
-What works there can be recorded into a CUDA graph, and never makes a device wait for the host.
+So they can be captured in a CUDA graph, and the device never waits for the host.
 """
 
 import pytest
@@ -18,7 +18,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_training_step_asks_for_no_number(name):
+def test_a_training_step_does_not_synchronise(name):
     build, shape = LAYERS[name]
     layer, x = build().to("meta"), torch.ones(shape, device="meta", requires_grad=True)
     y = layer(x)
@@ -26,4 +26,4 @@ def test_a_training_step_asks_for_no_number(name):
     assert all(p.grad is not None and p.grad.is_meta and p.grad.shape == p.shape for p in layer.parameters())
     assert x.grad.shape == x.shape
     with pytest.raises((RuntimeError, NotImplementedError)):
-        x.sum().item()  # what any such question would have met
+        x.sum().item()  # the error of any such read

@@ -21,7 +21,7 @@ EXACT = {"rtol": 1e-12, "atol": 1e-12}  # float64, sums of fewer than 100 terms 
 
 
 class Marked(nn.Module):
-    """f(x) = amount in one place and nothing elsewhere, so that a sum tells who took part; counts its calls."""
+    """f(x) = amount at one place and 0 elsewhere, so that a sum shows which branches were used; counts its calls."""
 
     def __init__(self, place: int, amount: float = 1.0) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ def test_all_subsets_are_equally_likely() -> None:
         assert abs(seen[subset] / draws - chance) < 5 * standard_error
 
 
-def test_the_draw_is_the_generators_alone() -> None:
+def test_the_draw_depends_on_the_generator_only() -> None:
     def drawn(seed: int) -> list[list[float]]:
         stack = _marked(6, 3, seed)
         return [stack(torch.zeros(6)).tolist() for _ in range(20)]
@@ -89,20 +89,20 @@ def test_without_a_generator_the_draw_follows_the_global_seed() -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_nothing_is_drawn_where_there_is_no_choice(training: bool) -> None:
+def test_nothing_is_drawn_if_all_or_no_branches_are_used(training: bool) -> None:
     stack = _linear(3, 3 if training else 2).train(training)
     before = stack.generator.get_state()
     stack(_x(3))
     assert torch.equal(stack.generator.get_state(), before)
 
 
-def test_with_all_in_use_it_is_the_sequence_of_its_blocks() -> None:
+def test_use_of_all_equals_a_sequence_of_the_blocks() -> None:
     stack, x = _linear(4, 4), _x(5, 3)
     for mode in (True, False):
         assert torch.equal(stack.train(mode)(x), nn.Sequential(*stack)(x))
 
 
-def test_evaluation_takes_all_branches_in_full_or_rescaled() -> None:
+def test_evaluation_uses_all_branches_in_full_or_rescaled() -> None:
     stack, x = _linear(5, 2).eval(), _x(4, 3)
     full = RandomSubset(*stack, use=2, rescale=False).eval()
     rescaled, y = x, x
@@ -113,7 +113,7 @@ def test_evaluation_takes_all_branches_in_full_or_rescaled() -> None:
     assert_close(full(x), y, **EXACT)
 
 
-def test_rescaling_gives_a_single_branch_its_mean_over_all_subsets() -> None:
+def test_rescaling_preserves_the_mean_of_a_single_branch() -> None:
     n, k, a = 6, 2, 0.7
     for place in range(n):
         blocks = [Residual(nn.Identity(), scale=a if i == place else 0.0) for i in range(n)]
@@ -138,7 +138,7 @@ def test_the_mean_of_a_whole_stack_has_pairs_a_little_less_often() -> None:
     assert evaluated > (1 + a) ** k
 
 
-def test_none_in_use_is_the_shortcuts_alone() -> None:
+def test_use_of_0_leaves_the_shortcuts() -> None:
     stack, x = _linear(3, 0), _x(2, 3)
     assert torch.equal(stack(x), x)
     assert torch.equal(stack.eval()(x), x)
@@ -151,7 +151,7 @@ def test_only_drawn_branches_get_gradients() -> None:
     assert sum(block.branch.weight.grad is not None for block in stack) == 2
 
 
-def test_a_block_that_stands_twice_counts_twice() -> None:
+def test_a_repeated_block_counts_twice() -> None:
     block = Residual(nn.Identity())
     stack = RandomSubset(block, block, use=2)
     assert len(stack) == 2
@@ -167,7 +167,7 @@ def test_weights_fit_a_plain_sequence() -> None:
     assert torch.equal(plain(x), stack(x))
 
 
-def test_a_copy_draws_as_the_original_and_is_independent() -> None:
+def test_a_copy_draws_the_same_numbers_and_is_independent() -> None:
     stack, x = _linear(8, 4), _x(2, 3)
     twin = copy.deepcopy(stack)
     expected = [stack(x) for _ in range(5)]
@@ -176,7 +176,7 @@ def test_a_copy_draws_as_the_original_and_is_independent() -> None:
     assert not torch.equal(twin[0].branch.weight, stack[0].branch.weight)
 
 
-def test_initialize_knows_every_parameter() -> None:
+def test_initialize_covers_every_parameter() -> None:
     blocks = (Residual(Plain(3, 3, "tanh"), scale=Learnt(0.0)) for _ in range(3))
     assert initialize(RandomSubset(*blocks, use=1), "he_normal", generator=seeded()).skipped == ()
 
@@ -191,7 +191,7 @@ def test_compile_sees_one_graph_in_evaluation() -> None:
     stack, x = _linear(4, 2).eval(), _x(3, 3)
     torch.compiler.reset()
     with warnings.catch_warnings():
-        # Those of the compiler about itself are not ours.
+        # Ignore the compiler's own warnings.
         warnings.simplefilter("ignore")
         compiled = torch.compile(stack, backend="eager", fullgraph=True)
         assert_close(compiled(x), stack(x), **EXACT)
@@ -199,8 +199,8 @@ def test_compile_sees_one_graph_in_evaluation() -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 3])  # one takes the first block and one leaves it out
-def test_compile_takes_every_drawn_branch_whatever_the_draw(seed: int) -> None:
-    # Of torch's own layers: the compiler does not enter those by themselves, only through the block.
+def test_compile_covers_every_branch_that_is_drawn(seed: int) -> None:
+    # torch's own layers: the compiler does not compile these on their own, only within the block.
     branches = (nn.Sequential(nn.Linear(3, 3, dtype=torch.float64), nn.Tanh()) for _ in range(9))
     stack, x = RandomSubset(*map(Residual, branches), use=4, generator=seeded(seed)), _x(3, 3)
     eager, ran = copy.deepcopy(stack), [0]
@@ -237,6 +237,6 @@ def test_compile_takes_every_drawn_branch_whatever_the_draw(seed: int) -> None:
         ),
     ],
 )
-def test_what_is_not_allowed_is_refused_with_its_value(build: object, says: str) -> None:
+def test_invalid_arguments_raise_with_their_value(build: object, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         build()

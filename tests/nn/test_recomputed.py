@@ -1,4 +1,4 @@
-"""What torch.utils.checkpoint computes again has the coins of the first pass, or is refused."""
+"""Recomputation by torch.utils.checkpoint draws the same random numbers, or raises an error."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ EXACT = {"rtol": 1e-13, "atol": 1e-13}  # float64, sums of a few numbers of size
 
 
 def gradients(layer: nn.Module, again: bool | None) -> tuple[Tensor, Tensor]:
-    """(y, dL/dx) with a checkpoint of either kind, or with none."""
+    """Return (y, dL/dx) with a reentrant or non-reentrant checkpoint, or without one."""
     x = torch.randn(4, 2, 3, dtype=torch.float64, generator=seeded(3)).requires_grad_()
     y = layer(x) if again is None else checkpoint(layer, x, use_reentrant=again)
     y = y[0] if isinstance(y, tuple) else y
@@ -40,14 +40,14 @@ LAYERS = {"dropout": lambda coins: Dropout(0.5, coins), "recurrent": recurrent, 
 
 @pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_generator_of_its_own_is_refused_a_second_pass(name: str, reentrant: bool) -> None:
+def test_recomputation_with_an_own_generator_raises(name: str, reentrant: bool) -> None:
     with pytest.raises(ConfigError, match=r"(?s)torch\.utils\.checkpoint.*out of the checkpoint, or build it without"):
-        gradients(LAYERS[name](seeded(2)), reentrant)  # from 2 on, the branch is computed in the first pass
+        gradients(LAYERS[name](seeded(2)), reentrant)  # with seed 2 the branch is computed in the first pass
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.parametrize("name", LAYERS)
-def test_without_a_generator_the_second_pass_has_the_coins_of_the_first(name: str, reentrant: bool) -> None:
+def test_without_a_generator_recomputation_draws_the_same_numbers(name: str, reentrant: bool) -> None:
     found = []
     for again in (None, reentrant):
         with torch.random.fork_rng(devices=[]):
@@ -59,7 +59,7 @@ def test_without_a_generator_the_second_pass_has_the_coins_of_the_first(name: st
 
 @pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.parametrize("name", LAYERS)
-def test_in_evaluation_no_coin_falls_and_nothing_is_refused(name: str, reentrant: bool) -> None:
+def test_evaluation_may_be_recomputed_with_an_own_generator(name: str, reentrant: bool) -> None:
     layer = LAYERS[name](seeded(1)).eval()
     assert_close(gradients(layer, reentrant), gradients(layer, None), **EXACT)
 

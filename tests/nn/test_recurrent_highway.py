@@ -1,4 +1,4 @@
-"""The recurrent highway against its equations, written plainly, and against its laws."""
+"""The recurrent highway layer: compared with plain equations, and its general properties."""
 
 import math
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ from thruway.init import initialize
 from thruway.nn.recurrent import RecurrentHighway
 from thruway.nn.recurrent_cell import DropoutMasks, RecurrentHighwayCell
 
-# Activations with a backward pass by hand and without one.
+# Activations with and without a hand-written backward pass.
 ACTIVATIONS = {"tanh": math.tanh, "relu": lambda a: max(a, 0.0), "sin": math.sin}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Tensors this small only wait for each other's threads: on busy cores 100 times longer."""
+    """Use one thread: with several, tensors this small take up to 100 times longer on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -31,9 +31,9 @@ def _one_thread() -> Iterator[None]:
 def plainly(
     cell: RecurrentHighwayCell, x: Tensor, state: Tensor, masks: DropoutMasks, activation: str
 ) -> list[list[float]]:
-    """The states after each step of one sequence, unit by unit, as the paper writes them.
+    """The states after each step of one sequence, unit by unit, from the paper's equations.
 
-    s_l = h_l t_l + s_{l-1} c_l,    c_l = 1 - t_l where it is not learnt apart
+    s_l = h_l t_l + s_{l-1} c_l,    c_l = 1 - t_l for coupled gates
     """
     width, act = cell.width, ACTIVATIONS[activation]
     W, R, b = cell.input_weight.tolist(), cell.weight.tolist(), cell.bias.tolist()
@@ -63,10 +63,10 @@ def plainly(
 @pytest.mark.parametrize("carry", ["coupled", "independent"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_a_layer_is_the_papers_equations(depth: int, carry: str, activation: str, dropout: float) -> None:
+def test_a_layer_equals_the_papers_equations(depth: int, carry: str, activation: str, dropout: float) -> None:
     layer = layer_of(depth=depth, activation=activation, carry=carry, dropout=dropout, coins=seeded(5))
     x, state = sample(6, 2, 3), sample(2, 4, seed=3)
-    masks = layer_of(depth=depth, dropout=dropout, coins=seeded(5)).cell.draw_masks(2)  # the same coins
+    masks = layer_of(depth=depth, dropout=dropout, coins=seeded(5)).cell.draw_masks(2)  # the same masks
     output, end = layer(x, state)
     for i in range(2):
         mine = DropoutMasks(*(None if mask is None else mask[i] for mask in masks))
@@ -85,7 +85,7 @@ def test_one_micro_step_by_hand() -> None:
 
 
 def test_the_input_enters_the_first_micro_step_only() -> None:
-    """Behind a first micro-step whose gates are shut, nothing of the input is seen."""
+    """With closed gates in the first micro-step, the input has no effect."""
     cell = layer_of(depth=3).cell
     width = cell.width
     cell.bias.data[0, width:] = -math.inf
@@ -94,12 +94,12 @@ def test_the_input_enters_the_first_micro_step_only() -> None:
     assert not torch.equal(cell(sample(2, 3), state), state)  # the later ones do transform the state
 
 
-# --- laws
+# --- general properties
 
 
 @pytest.mark.parametrize("carry", ["coupled", "independent"])
 @pytest.mark.parametrize("activation", ["tanh", "sin"])
-def test_gates_that_never_open_give_the_state_back(carry: str, activation: str) -> None:
+def test_closed_gates_return_the_state(carry: str, activation: str) -> None:
     given = torch.sin if activation == "sin" else activation
     layer = RecurrentHighway(3, 4, 5, -math.inf, given, carry, generator=seeded()).double()
     state = sample(2, 4).requires_grad_()
@@ -111,7 +111,7 @@ def test_gates_that_never_open_give_the_state_back(carry: str, activation: str) 
 
 
 @pytest.mark.parametrize("carry", ["coupled", "independent"])
-def test_the_layer_is_the_cell_step_by_step(carry: str) -> None:
+def test_the_layer_equals_the_cell_step_by_step(carry: str) -> None:
     layer = layer_of(carry=carry)
     x, state = sample(5, 2, 3), None
     output, end = layer(x)
@@ -122,7 +122,7 @@ def test_the_layer_is_the_cell_step_by_step(carry: str) -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 1, 4, 6])
-def test_a_sequence_in_two_halves_is_the_whole(cut: int) -> None:
+def test_a_sequence_in_two_calls_equals_one_call(cut: int) -> None:
     layer, x = layer_of(), sample(6, 2, 3)
     output, end = layer(x)
     first, handed_on = layer(x[:cut])
@@ -131,7 +131,7 @@ def test_a_sequence_in_two_halves_is_the_whole(cut: int) -> None:
     assert torch.equal(last, end)
 
 
-def test_batch_first_and_single_sequences_are_the_same_numbers() -> None:
+def test_batch_first_and_single_sequences_give_the_same_numbers() -> None:
     layer, turned = layer_of(), layer_of(batch_first=True)
     x, state = sample(5, 3, 3), sample(3, 4, seed=3)
     output, end = layer(x, state)
@@ -145,7 +145,7 @@ def test_batch_first_and_single_sequences_are_the_same_numbers() -> None:
             assert_close(end_single, end[i], **EXACT)
 
 
-def test_sequences_do_not_see_each_other_nor_the_future() -> None:
+def test_sequences_are_independent_and_causal() -> None:
     layer, x = layer_of(), sample(6, 3, 3)
     before, _ = layer(x)
     x[3:, 1] = 7.0
@@ -155,7 +155,7 @@ def test_sequences_do_not_see_each_other_nor_the_future() -> None:
     assert not torch.equal(after[3, 1], before[3, 1])
 
 
-def test_an_empty_batch_passes_and_teaches_nothing() -> None:
+def test_an_empty_batch_gives_zero_gradients() -> None:
     layer = layer_of()
     output, end = layer(sample(5, 0, 3))
     assert (output.shape, end.shape) == ((5, 0, 4), (0, 4))
@@ -163,11 +163,11 @@ def test_an_empty_batch_passes_and_teaches_nothing() -> None:
         assert not gradient.any()
 
 
-# --- what can be read, and what can be set
+# --- hooks and initialisation
 
 
 @pytest.mark.parametrize("carry", ["coupled", "independent"])
-def test_hooks_read_the_gates_of_every_micro_step(carry: str) -> None:
+def test_hooks_receive_the_gates_of_every_micro_step(carry: str) -> None:
     layer, x = layer_of(carry=carry), sample(5, 2, 3)
     bare, _ = layer(x)
     seen: dict[str, list[Tensor]] = {}
@@ -190,7 +190,7 @@ def test_hooks_read_the_gates_of_every_micro_step(carry: str) -> None:
         assert_close(output[time], state, **EXACT)
 
 
-def test_what_a_hook_makes_of_a_gate_is_used() -> None:
+def test_a_hook_can_replace_a_gate() -> None:
     layer, state = layer_of(), sample(2, 4)
     handles = [gate.register_forward_hook(lambda _m, _i, t: torch.zeros_like(t)) for gate in layer.cell.transform_gates]
     assert torch.equal(layer(sample(5, 2, 3), state)[1], state)
@@ -200,7 +200,7 @@ def test_what_a_hook_makes_of_a_gate_is_used() -> None:
 
 
 @pytest.mark.parametrize("carry", ["coupled", "independent"])
-def test_an_initialiser_knows_every_map_and_keeps_the_gate_bias(carry: str) -> None:
+def test_initialize_covers_every_map_and_keeps_the_gate_bias(carry: str) -> None:
     layer = RecurrentHighway(6, 50, 3, -3.0, carry=carry)
     for parameter in layer.parameters():
         parameter.data.fill_(torch.nan)
@@ -217,7 +217,7 @@ def test_an_initialiser_knows_every_map_and_keeps_the_gate_bias(carry: str) -> N
     assert layer.cell.input_weight.shape[1] == 6
 
 
-def test_the_generator_decides_the_weights_and_nothing_else_does() -> None:
+def test_the_weights_depend_on_the_generator_only() -> None:
     outer = torch.get_rng_state()
     one, same, other = (RecurrentHighway(3, 4, 2, generator=seeded(seed)).state_dict() for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), outer)
@@ -226,7 +226,7 @@ def test_the_generator_decides_the_weights_and_nothing_else_does() -> None:
         assert name.endswith("bias") or not torch.equal(one[name], other[name])
 
 
-# --- what is refused
+# --- errors
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_the_generator_decides_the_weights_and_nothing_else_does() -> None:
     ],
     ids=["inputs", "width", "depth", "gate bias", "activation", "carry", "dropout", "three dropouts", "no masks"],
 )
-def test_what_is_not_allowed_is_refused_with_its_value(build: object, says: str) -> None:
+def test_invalid_arguments_raise_with_their_value(build: object, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         build()
 
@@ -265,12 +265,12 @@ def test_what_is_not_allowed_is_refused_with_its_value(build: object, says: str)
     ],
     ids=["features", "one step", "gru state", "single state", "state type", "cell on sequence", "packed features"],
 )
-def test_tensors_that_do_not_fit_are_refused(call: object, says: str) -> None:
+def test_inconsistent_tensors_raise(call: object, says: str) -> None:
     with pytest.raises(ShapeError, match=says):
         call(RecurrentHighway(3, 4, 2))
 
 
-def test_the_state_has_memory_of_its_own() -> None:
+def test_the_state_does_not_share_memory_with_the_output() -> None:
     layer = layer_of()
     for x, begin in ((sample(6, 2, 3), None), (sample(6, 3), None), (sample(0, 2, 3), sample(2, 4))):
         with torch.no_grad():
@@ -281,20 +281,20 @@ def test_the_state_has_memory_of_its_own() -> None:
         assert_close(others, kept[:1] if begin is None else [sample(2, 4)], rtol=0, atol=0)
 
 
-def test_hooks_on_all_modules_hear_every_gate() -> None:
-    layer, x, heard = layer_of(depth=3), sample(6, 2, 3), []
+def test_global_module_hooks_receive_every_gate() -> None:
+    layer, x, called = layer_of(depth=3), sample(6, 2, 3), []
     expected = layer(x)[0]
-    handle = nn.modules.module.register_module_forward_hook(lambda module, *_: heard.append(type(module).__name__))
+    handle = nn.modules.module.register_module_forward_hook(lambda module, *_: called.append(type(module).__name__))
     try:
         output = layer(x)[0]
     finally:
         handle.remove()
-    assert heard.count("TransformGate") == 3 * 6
+    assert called.count("TransformGate") == 3 * 6
     assert_close(output, expected, **EXACT)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int64], ids=str)
-def test_an_input_of_another_type_is_refused_with_advice(dtype: torch.dtype) -> None:
+def test_an_input_of_another_dtype_raises(dtype: torch.dtype) -> None:
     layer, x = layer_of(), sample(6, 2, 3).to(dtype)
     said = rf"torch\.float64 parameters, got a {dtype} input\. Convert one with \.to"
     with pytest.raises(ShapeError, match=said):
@@ -303,8 +303,8 @@ def test_an_input_of_another_type_is_refused_with_advice(dtype: torch.dtype) -> 
         layer.cell(x[0])
 
 
-@pytest.mark.parametrize("rows", [1, 3])  # one mask for two sequences would be spread over both without a word
-def test_masks_of_other_sequences_are_refused(rows: int) -> None:
+@pytest.mark.parametrize("rows", [1, 3])  # one mask for two sequences would be broadcast silently
+def test_masks_for_another_batch_size_raise(rows: int) -> None:
     cell = layer_of(dropout=0.5, coins=seeded()).cell
     masks = cell.draw_masks(rows)
     for which in ("input", "state"):

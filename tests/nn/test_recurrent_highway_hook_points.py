@@ -1,4 +1,4 @@
-"""What hooks on a recurrent highway's `states` and `gradients` are handed, and that they change no bit."""
+"""Hooks on `states` and `gradients` of a recurrent highway layer: their arguments, and no effect on results."""
 
 import copy
 import pickle
@@ -28,7 +28,7 @@ SUMS = {"rtol": 1e-11, "atol": 1e-11}  # float64, sums of 100 terms
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Tensors this small only wait for each other's threads: on busy cores 100 times longer."""
+    """Use one thread: with several, tensors this small take up to 100 times longer on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -43,7 +43,7 @@ def packed(dtype: torch.dtype = torch.float64, features: int = 3) -> PackedSeque
 def one_by_one(
     cell: RecurrentHighwayCell, x: Tensor, state: Tensor, masks: DropoutMasks, sizes: Sequence[int], activation: str
 ) -> list[list[tuple[Tensor, ...]]]:
-    """(s before, H, T, s after) of every micro-step (outer) and time step (inner), as the equations say."""
+    """(s before, H, T, s after) of every micro-step (outer) and time step (inner), from the equations."""
     width, found, start = cell.width, [[] for _ in range(cell.depth)], 0
     for size in sizes:
         s, x_t = state[:size], x[start : start + size]
@@ -66,8 +66,8 @@ def joined(found: list[list[tuple[Tensor, ...]]], which: int, read: Callable[[Te
     return torch.stack([torch.cat([read(step[which]) for step in steps]) for steps in found])
 
 
-def tapped(layer: RecurrentHighway) -> tuple[list[LayerStates], list[Tensor]]:
-    """What the hooks will be handed."""
+def record_hook_points(layer: RecurrentHighway) -> tuple[list[LayerStates], list[Tensor]]:
+    """Register hooks and return the lists of their arguments."""
     states: list[LayerStates] = []
     gradients: list[Tensor] = []
     layer.states.register_forward_hook(lambda _m, _i, out: states.append(out))
@@ -75,16 +75,16 @@ def tapped(layer: RecurrentHighway) -> tuple[list[LayerStates], list[Tensor]]:
     return states, gradients
 
 
-# --- what they are handed
+# --- arguments of the hooks
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("carry", ["coupled", "independent"])
 @pytest.mark.parametrize("activation", ACTS)
 @pytest.mark.parametrize("depth", [1, 3])
-def test_taps_tell_every_micro_step_of_the_equations(depth: int, activation: str, carry: str, dropout: float) -> None:
+def test_hook_points_report_every_micro_step(depth: int, activation: str, carry: str, dropout: float) -> None:
     layer = layer_of(depth=depth, activation=activation, carry=carry, dropout=dropout, coins=seeded(5))
-    states, gradients = tapped(layer)
+    states, gradients = record_hook_points(layer)
     begin, given = sample(4, 4, seed=3), packed()
     output, end = layer(given, begin)
     cotangents = torch.randn_like(output.data, generator=seeded(6)), sample(4, 4, seed=7)
@@ -110,21 +110,21 @@ def test_taps_tell_every_micro_step_of_the_equations(depth: int, activation: str
 
 def test_rows_of_sequences_of_one_length_are_time_times_batch() -> None:
     layer = layer_of(batch_first=True)
-    states, gradients = tapped(layer)
+    states, gradients = record_hook_points(layer)
     x = sample(2, 6, 3)
     output, _ = layer(x)
     output.sum().backward()
-    (heard,) = states
-    assert all(values.shape == (3, 12, 4) and not values.requires_grad for values in (*heard, gradients[0]))
-    assert torch.equal(heard.x[0].view(6, 2, 4)[1:], output.detach().transpose(0, 1)[:-1])
-    y = torch.lerp(heard.x[-1], heard.h[-1], heard.t[-1])
+    (recorded,) = states
+    assert all(values.shape == (3, 12, 4) and not values.requires_grad for values in (*recorded, gradients[0]))
+    assert torch.equal(recorded.x[0].view(6, 2, 4)[1:], output.detach().transpose(0, 1)[:-1])
+    y = torch.lerp(recorded.x[-1], recorded.h[-1], recorded.t[-1])
     assert torch.equal(y.view(6, 2, 4), output.detach().transpose(0, 1))
     single = layer(x[0])[0]
     assert_close(states[1].x[0][1:], single.detach()[:-1], **EXACT)
 
 
-def test_states_are_the_memory_that_the_backward_pass_reads() -> None:
-    """Whoever writes into them is told, instead of getting wrong gradients."""
+def test_states_share_memory_with_the_backward_pass() -> None:
+    """Writing into them raises an error instead of giving wrong gradients."""
     for kind in LayerStates._fields:
         layer = layer_of()
         layer.states.register_forward_hook(lambda _m, _i, states, kind=kind: getattr(states, kind).zero_())
@@ -132,27 +132,27 @@ def test_states_are_the_memory_that_the_backward_pass_reads() -> None:
             layer(sample(5, 2, 3))[0].sum().backward()
 
 
-def test_gradients_are_heard_alone_and_not_where_autograd_runs_by_itself() -> None:
-    layer, heard = layer_of(), []
-    layer.gradients.register_forward_hook(lambda _m, _i, out: heard.append(out))
+def test_gradients_can_be_hooked_alone_and_need_the_kernel() -> None:
+    layer, recorded = layer_of(), []
+    layer.gradients.register_forward_hook(lambda _m, _i, out: recorded.append(out))
     x = sample(5, 2, 3).requires_grad_()
     (gradient,) = torch.autograd.grad(layer(x)[0].square().sum(), x, create_graph=True)
-    assert heard == []
+    assert recorded == []
     torch.autograd.grad(layer(x)[0].square().sum(), x)
-    assert [out.shape for out in heard] == [(3, 10, 4)]
+    assert [out.shape for out in recorded] == [(3, 10, 4)]
     assert gradient.requires_grad
 
 
-def test_no_time_step_is_no_pass_and_no_sequence_has_no_rows() -> None:
+def test_sequences_without_time_steps_and_empty_batches() -> None:
     layer = layer_of()
-    states, _ = tapped(layer)
+    states, _ = record_hook_points(layer)
     layer(sample(0, 2, 3))
     assert states == []
     layer(sample(5, 0, 3))
     assert all(values.shape == (3, 0, 4) for values in states[0])
 
 
-# --- what they change: nothing
+# --- no effect on results
 
 
 WAYS = {
@@ -166,8 +166,8 @@ WAYS = {
 def run(way: str, hook: str | None, *, is_packed: bool) -> list[Tensor]:
     """Outputs and all gradients of a pass in float32, large enough for sums to round."""
     layer = layer_of(8, 20, 4, coins=seeded(5), **WAYS[way]).float()
-    if hook == "taps":
-        tapped(layer)
+    if hook == "hook points":
+        record_hook_points(layer)
     elif hook == "gate":
         layer.cell.transform_gates[0].register_forward_hook(lambda *_: None)
     rows = packed(torch.float32, 8) if is_packed else sample(9, 5, 8).float()
@@ -181,21 +181,21 @@ def run(way: str, hook: str | None, *, is_packed: bool) -> list[Tensor]:
 
 @pytest.mark.parametrize("is_packed", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-def test_hooking_the_taps_changes_no_bit(way: str, is_packed: bool) -> None:
-    bare, hooked = (run(way, hook, is_packed=is_packed) for hook in (None, "taps"))
+def test_hooks_on_the_hook_points_change_no_bit(way: str, is_packed: bool) -> None:
+    bare, hooked = (run(way, hook, is_packed=is_packed) for hook in (None, "hook points"))
     assert all(map(torch.equal, bare, hooked))
 
 
 def test_a_hook_in_the_cell_changes_bits() -> None:
-    """The alarm works: the same sums, time step by time step, end in other digits."""
+    """The check of equal bits can fail: the same sums in another order are rounded differently."""
     bare, hooked = (run("by hand", hook, is_packed=False) for hook in (None, "gate"))
     assert not all(map(torch.equal, bare, hooked))
 
 
-def test_a_hook_in_the_cell_is_called_though_the_taps_are_hooked() -> None:
+def test_a_hook_in_the_cell_is_called_besides_the_hook_points() -> None:
     layer, x, gates = layer_of(), sample(5, 2, 3), []
     expected = layer(x)[0]
-    states, gradients = tapped(layer)
+    states, gradients = record_hook_points(layer)
     layer.cell.transform_gates[1].register_forward_hook(lambda _m, _i, t: gates.append(t.detach()))
     output = layer(x)[0]
     output.sum().backward()
@@ -204,31 +204,31 @@ def test_a_hook_in_the_cell_is_called_though_the_taps_are_hooked() -> None:
     assert_close(output, expected, **EXACT)
 
 
-def test_who_listens_to_functions_is_told_none_unless_they_listen_in_the_cell() -> None:
-    """So the states' hooks and the functions never tell the same twice, and nothing is hidden from a hook inside."""
+def test_function_modes_see_operations_only_if_the_cell_has_hooks() -> None:
+    """So nothing is reported twice, and hooks inside the cell still work."""
 
-    class Told(TorchFunctionMode):
+    class Recording(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             names.append(getattr(func, "__name__", ""))
             return func(*args, **(kwargs or {}))
 
-    layer, told = layer_of(), []
-    tapped(layer)
+    layer, counts = layer_of(), []
+    record_hook_points(layer)
     for is_inside in (False, True):
         names: list[str] = []
         if is_inside:
             layer.cell.transform_gates[0].register_forward_hook(lambda *_: None)
-        with Told():
+        with Recording():
             layer(sample(5, 2, 3))
-        told.append([names.count(name) for name in ("linear", "lerp", "detach")])
-    assert told == [[0, 0, 0], [1 + 3 * 5, 3 * 5, 0]]
+        counts.append([names.count(name) for name in ("linear", "lerp", "detach")])
+    assert counts == [[0, 0, 0], [1 + 3 * 5, 3 * 5, 0]]
 
 
-def test_other_ways_to_run_tell_the_same_states() -> None:
+def test_all_implementations_report_the_same_states() -> None:
     layer, x, tangent = layer_of(), sample(5, 3, 3), sample(5, 3, 3, seed=8)
     _, plain = torch.func.jvp(lambda x: layer(x)[0], (x,), (tangent,))
     expected = layer(x)[0]
-    states, _ = tapped(layer)
+    states, _ = record_hook_points(layer)
     layer(x)
     assert_close(vmap(lambda each: layer(each)[0], in_dims=1, out_dims=1)(x), expected, **EXACT)
     with forward_ad.dual_level():
@@ -248,22 +248,22 @@ def test_other_ways_to_run_tell_the_same_states() -> None:
 @pytest.mark.slow
 def test_compile_calls_the_hook() -> None:
     layer, x = layer_of(), sample(3, 2, 3)
-    states, _ = tapped(layer)
+    states, _ = record_hook_points(layer)
     expected = layer(x)[0]
     torch.compiler.reset()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # those of the compiler about itself are not ours
+        warnings.simplefilter("ignore")  # ignore the compiler's own warnings
         assert_close(torch.compile(layer, backend="eager", fullgraph=True)(x)[0], expected, **EXACT)
     assert_close(states[1], states[0], **EXACT)
 
 
-# --- what they are not: parameters
+# --- hook points are not parameters
 
 
-def test_taps_have_no_parameters_and_travel_along() -> None:
+def test_hook_points_have_no_parameters_and_are_copied() -> None:
     layer, x = layer_of(), sample(5, 2, 3)
     assert list(layer.state_dict()) == ["cell.input_weight", "cell.weight", "cell.bias"]
-    states, _ = tapped(layer)
+    states, _ = record_hook_points(layer)
     layer(x)
     twin = copy.deepcopy(layer)
     assert torch.equal(twin(x)[0], layer(x)[0])

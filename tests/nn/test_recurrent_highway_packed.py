@@ -22,7 +22,7 @@ LENGTHS = (2, 5, 1, 5)  # not in the order in which torch packs them
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Tensors this small only wait for each other's threads: on busy cores 100 times longer."""
+    """Use one thread: with several, tensors this small take up to 100 times longer on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -37,7 +37,7 @@ def sequences() -> list[Tensor]:
 
 
 @pytest.mark.parametrize("carry", ["coupled", "independent"])
-def test_a_packed_batch_is_each_sequence_alone(carry: str) -> None:
+def test_a_packed_batch_equals_single_sequences(carry: str) -> None:
     layer, state = layer_of(carry=carry), sample(4, 4, seed=3)
     packed, end = layer(pack_sequence(sequences(), enforce_sorted=False), state)
     padded, lengths = pad_packed_sequence(packed)
@@ -48,7 +48,7 @@ def test_a_packed_batch_is_each_sequence_alone(carry: str) -> None:
         assert_close(end[i], last, **EXACT)
 
 
-def test_sequences_packed_longest_first_need_no_order() -> None:
+def test_sequences_packed_in_descending_length() -> None:
     layer, given = layer_of(), sorted(sequences(), key=len, reverse=True)
     packed = pack_sequence(given)
     assert packed.sorted_indices is None
@@ -58,8 +58,8 @@ def test_sequences_packed_longest_first_need_no_order() -> None:
         assert_close(end[i], layer(sequence)[1], **EXACT)
 
 
-def test_packing_is_that_of_torchs_gru() -> None:
-    """The same call gives the same order of rows, and leaves state and lengths where a GRU leaves them."""
+def test_packed_sequences_behave_as_in_torchs_gru() -> None:
+    """The order of rows, the state and the lengths are as for torch's GRU."""
     packed = pack_sequence(sequences(), enforce_sorted=False)
     ours, state = layer_of()(packed)
     theirs, hidden = torch.nn.GRU(3, 4, dtype=torch.float64)(packed)
@@ -68,7 +68,7 @@ def test_packing_is_that_of_torchs_gru() -> None:
     assert all(torch.equal(a, b) for a, b in zip(ours[1:], theirs[1:], strict=True))
 
 
-def test_gradients_of_a_packed_batch_are_those_of_the_sequences_alone() -> None:
+def test_gradients_of_a_packed_batch_equal_those_of_single_sequences() -> None:
     layer = layer_of()
     names = [name for name, _ in layer.named_parameters()]
 
@@ -87,7 +87,7 @@ def test_gradients_of_a_packed_batch_are_those_of_the_sequences_alone() -> None:
 
 
 def test_a_mask_is_kept_over_time_steps_and_micro_steps() -> None:
-    """What is dropped of input and state is dropped at every step: no weight that reads it is ever taught."""
+    """Dropped features and units are dropped at every step: the weights that read them get no gradient."""
     layer = layer_of(inputs=6, width=8, dropout=0.5, coins=seeded(7))
     masks = layer_of(inputs=6, width=8, dropout=0.5, coins=seeded(7)).cell.draw_masks(1)
     output, _ = layer(sample(9, 6), sample(8, seed=3))
@@ -98,7 +98,7 @@ def test_a_mask_is_kept_over_time_steps_and_micro_steps() -> None:
         assert torch.equal(reads.eq(0), mask[0].eq(0))
 
 
-def test_masks_are_the_sequences_own_and_keep_the_mean() -> None:
+def test_masks_differ_between_sequences_and_preserve_the_mean() -> None:
     cell = RecurrentHighway(200, 300, 2, dropout=(0.25, 0.6), coins=seeded()).cell
     masks = cell.draw_masks(40)
     for mask, drop in ((masks.input, 0.25), (masks.state, 0.6)):
@@ -109,7 +109,7 @@ def test_masks_are_the_sequences_own_and_keep_the_mean() -> None:
 
 
 def test_dropout_is_unbiased_where_the_net_is_linear() -> None:
-    """One step of a linear net whose gate is half open whatever comes: the mean over masks is the net without."""
+    """For one step of a linear network with a gate of 0.5 the mean over masks equals the network without dropout."""
     layer = RecurrentHighway(3, 4, 1, 0.0, "linear", dropout=0.4, generator=seeded(), coins=seeded(1)).double()
     layer.cell.input_weight.data[4:] = 0
     layer.cell.weight.data[:, 4:] = 0
@@ -131,7 +131,7 @@ def test_evaluation_drops_nothing_and_draws_nothing() -> None:
     assert torch.equal(coins.get_state(), before)
 
 
-def test_coins_set_back_give_the_same_pass() -> None:
+def test_a_restored_generator_gives_the_same_pass() -> None:
     coins = seeded(7)
     layer, x = layer_of(dropout=0.5, coins=coins), sample(5, 2, 3)
     start, outer = coins.get_state(), torch.get_rng_state()
@@ -142,8 +142,8 @@ def test_coins_set_back_give_the_same_pass() -> None:
     assert torch.equal(torch.get_rng_state(), outer)
 
 
-def test_packed_sequences_wear_the_masks_of_their_place() -> None:
-    """However long the others are: the i-th sequence has the i-th mask."""
+def test_packed_sequences_get_the_masks_of_their_index() -> None:
+    """The i-th sequence has the i-th mask, whatever the lengths."""
     layer = layer_of(dropout=0.5, coins=seeded(7))
     _, end = layer(pack_sequence(sequences(), enforce_sorted=False))
     layer.cell.coins.manual_seed(7)
@@ -158,9 +158,7 @@ def test_packed_sequences_wear_the_masks_of_their_place() -> None:
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("activation", ["tanh", "sin"])
 @pytest.mark.parametrize("carry", ["coupled", "independent"])
-def test_first_and_second_derivatives_are_those_of_finite_differences(
-    carry: str, activation: str, dropout: float
-) -> None:
+def test_first_and_second_derivatives_match_finite_differences(carry: str, activation: str, dropout: float) -> None:
     coins = seeded(7)
     layer = layer_of(2, 3, 2, activation, carry, dropout=dropout, coins=coins)
     names, start = [name for name, _ in layer.named_parameters()], coins.get_state()
@@ -175,20 +173,20 @@ def test_first_and_second_derivatives_are_those_of_finite_differences(
     tensors = [packed.data, sample(3, 3, seed=3), *layer.parameters()]
     leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
     assert torch.autograd.gradcheck(run, leaves)
-    # Along one random direction: a wrong formula shows in any.
+    # Along one random direction: a wrong formula fails in any direction.
     assert torch.autograd.gradgradcheck(run, leaves, fast_mode=True)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("activation", sorted(FUSED_ACTIVATIONS))
-def test_the_backward_pass_by_hand_is_that_of_autograd(activation: str, dropout: float) -> None:
-    layer, watched = (
+def test_the_hand_written_backward_pass_equals_autograd(activation: str, dropout: float) -> None:
+    layer, hooked = (
         layer_of(width=5, depth=4, activation=activation, dropout=dropout, coins=seeded(7)) for _ in range(2)
     )
-    watched.cell.transform_gates[0].register_forward_hook(lambda *_: None)  # goes step by step through autograd
+    hooked.cell.transform_gates[0].register_forward_hook(lambda *_: None)  # runs step by step with autograd
     x, state = sample(6, 3, 3), sample(3, 5, seed=3)
     both = []
-    for each in (layer, watched):
+    for each in (layer, hooked):
         leaves = [tensor.detach().clone().requires_grad_() for tensor in (x, state)]
         output, end = each(*leaves)
         both.append(torch.autograd.grad((output**2).sum() + end.sum(), [*leaves, *each.parameters()]))
@@ -225,7 +223,7 @@ def test_vmap_and_forward_mode_work() -> None:
         assert_close(forward_ad.unpack_dual(dual).tangent, forward, **EXACT)
 
 
-def test_autocast_stays_near_float32_and_does_not_round_what_is_carried() -> None:
+def test_autocast_stays_near_float32_and_does_not_round_the_carried_state() -> None:
     layer, x = layer_of().float(), sample(5, 2, 3).float()
     shut = RecurrentHighway(3, 4, 2, gate_bias=-torch.inf)
     state = sample(2, 4).float()
@@ -241,7 +239,7 @@ def test_compile_gives_the_same() -> None:
     layer, x = layer_of(), sample(3, 2, 3)
     torch.compiler.reset()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # those of the compiler about itself are not ours
+        warnings.simplefilter("ignore")  # ignore the compiler's own warnings
         compiled = torch.compile(layer, backend="eager", fullgraph=True)
         assert_close(compiled(x)[0], layer(x)[0], **EXACT)
 
@@ -249,7 +247,7 @@ def test_compile_gives_the_same() -> None:
 def test_copies_agree_and_are_independent() -> None:
     layer, x = layer_of(dropout=0.5, coins=seeded(7)), sample(5, 2, 3)
     twin = copy.deepcopy(layer)
-    assert torch.equal(twin(x)[0], layer(x)[0])  # each has its own coins, in the same place
+    assert torch.equal(twin(x)[0], layer(x)[0])  # each has its own generator in the same state
     for parameter in twin.parameters():
         parameter.data.add_(1.0)
     assert not torch.equal(twin.eval()(x)[0], layer.eval()(x)[0])

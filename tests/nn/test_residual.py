@@ -57,14 +57,14 @@ def test_rezero_starts_as_its_shortcut_and_learns_its_scale_first() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-def test_a_learnt_scale_leaves_the_dtype_alone(dtype: torch.dtype) -> None:
+def test_a_learnt_scale_keeps_the_dtype(dtype: torch.dtype) -> None:
     block = Residual(nn.Identity(), scale=Learnt(0.5))
     y = block(torch.ones(2, dtype=dtype))
     assert y.dtype == dtype
     assert y.tolist() == [1.5, 1.5]
 
 
-def test_a_dropped_branch_is_not_computed_and_the_whole_batch_shares_the_coin() -> None:
+def test_a_dropped_branch_is_not_computed_for_the_whole_batch() -> None:
     branch = Counted()
     block = Residual(branch, drop=0.3, generator=seeded())
     x = _x(6, 2)
@@ -79,14 +79,14 @@ def test_a_dropped_branch_is_not_computed_and_the_whole_batch_shares_the_coin() 
     assert abs(kept / 400 - 0.7) < 5 * standard_error
 
 
-def test_evaluation_is_the_mean_over_the_coin() -> None:
+def test_evaluation_equals_the_mean_over_the_draws() -> None:
     block = Residual(Counted(), scale=2.0, drop=0.25)
     x = _x(4)
     kept, left_out = x + 2.0 * 3 * x, x
     assert_close(block.eval()(x), 0.75 * kept + 0.25 * left_out, **EXACT)
 
 
-def test_the_coin_is_the_generators_alone() -> None:
+def test_the_draw_depends_on_the_generator_only() -> None:
     def tosses(seed: int) -> list[bool]:
         block = Residual(Counted(), drop=0.5, generator=seeded(seed))
         return [bool(block(torch.ones(1)) > 1) for _ in range(50)]
@@ -96,7 +96,7 @@ def test_the_coin_is_the_generators_alone() -> None:
     assert torch.equal(torch.get_rng_state(), outer)
 
 
-def test_no_coin_is_tossed_where_nothing_can_drop() -> None:
+def test_nothing_is_drawn_if_nothing_can_be_dropped() -> None:
     for block in (Residual(Counted(), generator=seeded()), Residual(Counted(), drop=0.5, generator=seeded()).eval()):
         before = block.generator.get_state()
         block(torch.ones(1))
@@ -104,7 +104,7 @@ def test_no_coin_is_tossed_where_nothing_can_drop() -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_call_can_say_what_the_branch_counts(training: bool) -> None:
+def test_a_call_can_set_the_factor_of_the_branch(training: bool) -> None:
     block, x = Residual(Counted(), scale=2.0, drop=0.5, generator=seeded()).train(training), _x(4)
     before = block.generator.get_state()
     for share in (0, 0.0, 0.25, 1):
@@ -115,14 +115,14 @@ def test_a_call_can_say_what_the_branch_counts(training: bool) -> None:
     assert torch.equal(block.generator.get_state(), before)  # no coin
 
 
-def test_vmap_tosses_one_coin_for_all() -> None:
+def test_vmap_draws_once_for_all() -> None:
     block = Residual(Counted(), drop=0.5, generator=seeded())
     run = torch.vmap(block, randomness="same")
     outcomes = {tuple(run(torch.ones(3)).tolist()) for _ in range(20)}
     assert outcomes == {(1.0, 1.0, 1.0), (4.0, 4.0, 4.0)}
 
 
-def test_shapes_that_differ_are_named_with_a_remedy() -> None:
+def test_different_shapes_raise_with_advice() -> None:
     block = Residual(nn.Linear(3, 1))  # would broadcast
     with pytest.raises(ShapeError, match=r"branch gave \(2, 1\), the shortcut \(2, 3\).*Resize"):
         block(torch.ones(2, 3))
@@ -143,6 +143,6 @@ def test_shapes_that_differ_are_named_with_a_remedy() -> None:
         (lambda: Residual(nn.Sequential(nn.ReLU(inplace=True))), "branch begins with ReLU.*inplace=False"),
     ],
 )
-def test_what_is_not_allowed_is_refused_with_its_value(build: object, says: str) -> None:
+def test_invalid_arguments_raise_with_their_value(build: object, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         build()

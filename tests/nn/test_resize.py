@@ -1,4 +1,4 @@
-"""Shortcuts between sizes."""
+"""Resizing shortcuts."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def test_it_fits_a_strided_convolution_of_any_map_size(dims: int, stride: int, k
     for points in (1, 4, 7):
         x = torch.randn(1, 2, *[points] * dims, generator=seeded())
         padded = F.pad(x[(..., *[slice(None, None, stride)] * dims)], [0, 0] * dims + [0, 1])
-        assert torch.equal(block(x), padded + conv(x))  # Residual refuses a shape that differs
+        assert torch.equal(block(x), padded + conv(x))  # Residual raises for different shapes
 
 
 def test_same_size_is_the_identity_and_padding_has_no_parameters() -> None:
@@ -48,7 +48,7 @@ def test_same_size_is_the_identity_and_padding_has_no_parameters() -> None:
     assert list(Resize(3, 9, stride=2, dims=2).parameters()) == []
 
 
-def test_projection_is_the_linear_map_or_the_convolution_of_size_one() -> None:
+def test_the_projection_is_a_linear_map_or_a_1x1_convolution() -> None:
     vectors = Resize(3, 2, how="project", dtype=torch.float64, generator=seeded())
     x = torch.randn(5, 3, dtype=torch.float64, generator=seeded(1))
     W, b = vectors.projection.weight, vectors.projection.bias
@@ -63,7 +63,7 @@ def test_projection_is_the_linear_map_or_the_convolution_of_size_one() -> None:
 def test_projection_starts_with_glorots_bound_and_no_bias() -> None:
     projection = Resize(60, 90, how="project", generator=seeded()).projection
     bound = (6 / 150) ** 0.5
-    # The largest of 5400 uniform draws is short of the bound by more than 0.5 % with probability e^-27.
+    # The largest of 5400 uniform draws is below 99.5 % of the bound with probability e^-27.
     assert 0.995 * bound < projection.weight.abs().max() <= bound
     assert not projection.bias.any()
 
@@ -80,13 +80,13 @@ def test_projection_starts_with_glorots_bound_and_no_bias() -> None:
         (lambda: Resize(3, 3, how="projct"), "did you mean 'project'"),
     ],
 )
-def test_what_is_not_allowed_is_refused_with_its_value(build: object, says: str) -> None:
+def test_invalid_arguments_raise_with_their_value(build: object, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         build()
 
 
 @pytest.mark.parametrize("how", ["pad", "project"])
-def test_inputs_of_another_size_are_refused(how: str) -> None:
+def test_inputs_of_another_size_raise(how: str) -> None:
     with pytest.raises(ShapeError, match=r"\(\.\.\., 3, points, points\), got \(2, 4, 5, 5\)"):
         Resize(3, 4, dims=2, how=how)(torch.ones(2, 4, 5, 5))
     with pytest.raises(ShapeError, match=r"got \(3,\)"):

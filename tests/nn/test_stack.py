@@ -1,4 +1,4 @@
-"""The fused stack against its layers, its plain twin, finite differences and the papers' closed forms."""
+"""The fused stack compared with separate layers, plain operations, finite differences and closed forms."""
 
 import copy
 import io
@@ -57,7 +57,7 @@ def reference(x, layers):
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_values_are_the_papers_formula(recompute):
+def test_values_equal_the_papers_formula(recompute):
     stack, x = stack_of(3, 4, recompute=recompute), inputs(2, 3)
     torch.testing.assert_close(stack(x), reference(x, stack.to_layers()), **EXACT)
 
@@ -78,7 +78,7 @@ def test_values_and_gradients_equal_the_layers(activation, recompute):
 
 
 @pytest.mark.parametrize("activation", sorted(FUSED_ACTIVATIONS))
-@pytest.mark.parametrize("segment", [None, 1, 3, 4, 9])  # 9: more than there are layers
+@pytest.mark.parametrize("segment", [None, 1, 3, 4, 9])  # 9: more than the number of layers
 def test_gradcheck_and_gradgradcheck(activation, segment):
     tensors = kernel_inputs()
     assert torch.autograd.gradcheck(lambda *t: highway_stack(*t, activation, segment), tensors)
@@ -117,7 +117,7 @@ def test_any_shape_and_dtype_equals_the_layers(lead, width, depth, dtype, recomp
     torch.testing.assert_close(y, stack.to_layers()(x), **tolerance)
 
 
-def test_bfloat16_gradients_are_those_of_float64_to_its_precision():
+def test_bfloat16_gradients_agree_with_float64():
     exact, x = stack_of(depth=6), inputs(32, 4)
     coarse = copy.deepcopy(exact).bfloat16()
     exact(x).square().mean().backward()
@@ -132,7 +132,7 @@ def test_closed_gates_carry_the_input_bit_for_bit(bad):
     assert torch.equal(stack(x), x)
 
 
-def test_open_gates_leave_the_plain_net():
+def test_open_gates_give_the_plain_network():
     stack, x = stack_of(gate_bias=float("inf"), depth=3), inputs(5, 4)
     plain = x
     for layer in stack.to_layers():
@@ -168,7 +168,7 @@ def test_jvp_and_vmap_and_their_nesting():
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_vmap_over_weights_is_one_stack_after_another(recompute):
+def test_vmap_over_weights_equals_a_loop_over_stacks(recompute):
     stacks = [HighwayStack(3, 4, "tanh", recompute=recompute, generator=generator(k), **FLOAT64) for k in range(3)]
     params = {n: torch.stack([s.state_dict()[n] for s in stacks]).requires_grad_() for n in ("weight", "bias")}
     x = inputs(6, 3)
@@ -182,7 +182,7 @@ def test_vmap_over_weights_is_one_stack_after_another(recompute):
         torch.testing.assert_close(params["bias"].grad[k], stack.bias.grad, **EXACT)
 
 
-def test_second_backward_over_a_retained_graph_is_the_first_again():
+def test_a_second_backward_over_a_retained_graph_equals_the_first():
     stack, x = stack_of(), inputs(6, 4)
     loss = stack(x).square().sum()
     first = torch.autograd.grad(loss, stack.weight, retain_graph=True)[0]
@@ -190,7 +190,7 @@ def test_second_backward_over_a_retained_graph_is_the_first_again():
     assert torch.equal(first, second)
 
 
-def test_autocast_agrees_with_the_layers_and_keeps_the_carry_wide():
+def test_autocast_agrees_with_the_layers_and_keeps_the_dtype_of_the_carry():
     stack, x = stack_of(dtype=torch.float32), inputs(6, 4, dtype=torch.float32)
     layers = stack.to_layers()
     with torch.autocast("cpu", torch.bfloat16):
@@ -200,7 +200,7 @@ def test_autocast_agrees_with_the_layers_and_keeps_the_carry_wide():
     assert not torch.equal(y, stack(x)), "autocast had no effect"
 
 
-def test_states_show_every_gate_transform_and_input():
+def test_states_contain_every_input_transform_and_gate():
     stack, x = stack_of(), inputs(2, 3, 4)
     states = stack.layer_states(x)
     y = x
@@ -218,9 +218,9 @@ def test_states_show_every_gate_transform_and_input():
             handle.remove()
 
 
-@pytest.mark.parametrize("activation", ["tanh", "gelu"])  # the fused way and the plain one
+@pytest.mark.parametrize("activation", ["tanh", "gelu"])  # the fused and the plain implementation
 @pytest.mark.parametrize("recompute", [False, True])
-def test_hooking_the_states_changes_no_number(activation, recompute):
+def test_a_hook_on_the_states_changes_no_result(activation, recompute):
     x, runs = inputs(5, 4), []
     for hooked in (False, True):
         stack = stack_of(activation=activation, recompute=recompute)
@@ -235,7 +235,7 @@ def test_hooking_the_states_changes_no_number(activation, recompute):
 
 
 @pytest.mark.parametrize("activation", ["tanh", "gelu"])
-def test_asking_for_states_calls_no_hook_of_the_users(activation):
+def test_layer_states_calls_no_hooks(activation):
     stack, x, called = stack_of(activation=activation), inputs(5, 4), []
     stack.register_forward_hook(lambda *_: called.append("stack"))
     stack.states.register_forward_hook(lambda *_: called.append("states"))
@@ -262,14 +262,14 @@ def test_state_dicts_convert_both_ways():
     assert torch.equal(HighwayStack.from_layers(layers)(x), stack(x))
 
 
-def test_conversion_leaves_the_global_generator_alone():
+def test_conversion_does_not_advance_the_global_generator():
     stack = stack_of()
     before = torch.get_rng_state()
     HighwayStack.from_layers(stack.to_layers())
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_same_generator_same_weights_as_the_layers_drawn_in_turn():
+def test_a_generator_gives_the_same_weights_as_for_separate_layers():
     rng = generator(5)
     layers = nn.Sequential(*(HighwayLinear(4, "relu", -2.0, generator=rng) for _ in range(3)))
     stack = HighwayStack(4, 3, "relu", -2.0, generator=generator(5))
@@ -277,7 +277,7 @@ def test_same_generator_same_weights_as_the_layers_drawn_in_turn():
     assert torch.equal(stack.bias, torch.stack([layer.bias for layer in layers]))
 
 
-def test_an_initialiser_sees_each_map_of_each_layer_once():
+def test_init_parts_list_each_map_of_each_layer_once():
     stack = stack_of(3, 2)
     parts = list(stack.init_parts())
     assert [part.name for part in parts] == ["0.transform", "0.transform_gate", "1.transform", "1.transform_gate"]
@@ -300,7 +300,7 @@ def test_depth_sets_the_gate_bias_of_the_papers():
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-def test_an_arena_changes_no_number_and_is_reused(steps):
+def test_an_arena_changes_no_result_and_is_reused(steps):
     tensors, arena = kernel_inputs(members=2), Arena()
     fresh = torch.autograd.grad(highway_stack(*tensors, "tanh", None).square().sum(), tensors)
     for _ in range(steps):
@@ -308,7 +308,7 @@ def test_an_arena_changes_no_number_and_is_reused(steps):
             lent = torch.autograd.grad(highway_stack(*tensors, "tanh", None).square().sum(), tensors)
             lent = tuple(gradient.clone() for gradient in lent)
     assert all(torch.equal(a, b) for a, b in zip(fresh, lent, strict=True))
-    assert sum(len(blocks) for blocks in arena._blocks.values()) == 4  # X, A and two gradients, however many steps
+    assert sum(len(blocks) for blocks in arena._blocks.values()) == 4  # X, A and two gradients, for any number of steps
 
 
 def test_two_passes_in_one_arena_step_do_not_share_memory():
@@ -320,8 +320,8 @@ def test_two_passes_in_one_arena_step_do_not_share_memory():
     torch.testing.assert_close(tuple(t.grad for t in tensors), expected, **EXACT)
 
 
-def test_no_gradient_no_states():
-    """Without a graph the states of all layers are never held at once."""
+def test_no_states_are_kept_without_gradients():
+    """Without a graph the states of all layers are never in memory at once."""
     stack, x = stack_of(depth=400, recompute=False), inputs(64, 4)
     on_cpu = [torch.profiler.ProfilerActivity.CPU]
     with torch.no_grad(), torch.profiler.profile(activities=on_cpu, profile_memory=True) as profile:
@@ -342,13 +342,13 @@ def test_no_gradient_no_states():
         ({"recompute": "often"}, "recompute must be True, False or 'auto', got 'often'"),
     ],
 )
-def test_bad_arguments_say_what_came_and_what_is_allowed(arguments, message):
+def test_invalid_arguments_raise_with_the_value_and_the_allowed_ones(arguments, message):
     with pytest.raises(ConfigError) as error:
         HighwayStack(**{"width": 2, "depth": 2, **arguments})
     assert message in str(error.value)
 
 
-def test_bad_inputs_say_what_to_do():
+def test_invalid_inputs_raise_with_advice():
     stack = stack_of()
     with pytest.raises(ShapeError, match=r"takes inputs of shape \(\.\.\., 4\), got \(2, 3\)"):
         stack(inputs(2, 3))
@@ -365,13 +365,13 @@ def test_bad_inputs_say_what_to_do():
 
 
 def quietly(call):
-    """What compilers and tracers warn of about themselves is not ours."""
+    """Ignore the own warnings of compilers and tracers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return call()
 
 
-def test_a_compiler_that_differentiates_sees_one_graph():
+def test_aot_autograd_compiles_one_graph():
     stack, x = stack_of(), inputs(6, 4)
     torch.compiler.reset()
     compiled = torch.compile(stack, backend="aot_eager", fullgraph=True)

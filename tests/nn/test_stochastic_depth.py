@@ -1,4 +1,4 @@
-"""The linear rule of stochastic depth, and what its coins give on average."""
+"""The linear rule of stochastic depth, and its average over draws."""
 
 import itertools
 import math
@@ -15,21 +15,21 @@ from thruway.nn import Plain, Residual, survival_probabilities
 
 
 @pytest.mark.parametrize(("depth", "last"), [(1, 0.5), (3, 0.2), (54, 0.5), (601, 0.9)])
-def test_the_rule_is_a_straight_line_from_one_to_the_last(depth: int, last: float) -> None:
+def test_the_rule_is_linear_from_one_to_last(depth: int, last: float) -> None:
     exact = [1 - Fraction(block, depth) * (1 - Fraction(last)) for block in range(1, depth + 1)]
     assert survival_probabilities(depth, last) == pytest.approx([float(p) for p in exact], rel=1e-15, abs=0)
 
 
-def test_forty_of_fifty_four_blocks_take_part_as_published() -> None:
+def test_forty_of_fifty_four_blocks_survive_as_published() -> None:
     # Huang et al. 2016, sec. 3: E[L] = (3L - 1)/4, about 40 for L = 54 and p_L = 0.5.
     assert sum(survival_probabilities(54)) == pytest.approx((3 * 54 - 1) / 4, rel=1e-14)
 
 
-def test_surviving_always_is_exactly_one() -> None:
+def test_last_of_1_gives_exactly_1() -> None:
     assert survival_probabilities(54, 1) == (1.0,) * 54
 
 
-def test_evaluation_is_the_mean_over_all_coins_of_a_linear_stack() -> None:
+def test_evaluation_equals_the_mean_over_all_draws_of_a_linear_stack() -> None:
     survival = survival_probabilities(5, 0.3)
     branches = [Plain(3, 3, "linear", dtype=torch.float64, generator=seeded(i)) for i in range(5)]
     stack = nn.Sequential(*(Residual(f, drop=1 - p) for f, p in zip(branches, survival, strict=True))).eval()
@@ -55,6 +55,6 @@ def test_evaluation_is_the_mean_over_all_coins_of_a_linear_stack() -> None:
         (5, "half", "got 'half'"),
     ],
 )
-def test_what_is_not_allowed_is_refused_with_its_value(depth: int, last: object, says: str) -> None:
+def test_invalid_arguments_raise_with_their_value(depth: int, last: object, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         survival_probabilities(depth, last)

@@ -1,4 +1,4 @@
-"""Inputs of a type that the weights have not, and values that are no tensor, generator or flag."""
+"""Inputs of another dtype than the weights, and arguments that are not tensors, generators or bools."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ BLOCKS = {
 
 @pytest.mark.parametrize("name", BLOCKS)
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float64, torch.bfloat16], ids=str)
-def test_an_input_of_another_type_is_told_both_types_and_the_way_out(name, dtype):
+def test_an_input_of_another_dtype_raises_with_both_dtypes(name, dtype):
     build, shape = BLOCKS[name]
     said = rf"torch\.float32 parameters, got a {dtype} input\. Convert one with \.to\(\).*x\.to\(torch\.float32\)"
     with pytest.raises(ShapeError, match=said):
@@ -31,16 +31,16 @@ def test_an_input_of_another_type_is_told_both_types_and_the_way_out(name, dtype
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_whole_numbers_are_refused_under_autocast_too(name):
-    """It narrows floating point only."""
+def test_integers_raise_under_autocast_too(name):
+    """Autocast converts floating-point inputs only."""
     build, shape = BLOCKS[name]
     with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(ShapeError, match=r"got a torch\.int64 input"):
         build()(torch.ones(shape, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("name", ["linear", "conv1d", "conv2d", "conv3d", "stack"])
-def test_autocast_still_chooses_the_types(name):
-    """A bfloat16 input under autocast gives what the float32 one gives, to bfloat16."""
+def test_autocast_still_converts_dtypes(name):
+    """A bfloat16 input under autocast agrees with a float32 input to bfloat16 precision."""
     build, shape = BLOCKS[name]
     block = build(generator=torch.Generator().manual_seed(0))
     x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
@@ -51,8 +51,8 @@ def test_autocast_still_chooses_the_types(name):
 
 
 @pytest.mark.parametrize("name", ["linear", "conv1d", "conv2d", "conv3d", "cell"])
-def test_the_type_is_that_of_the_weights_in_use(name):
-    """Complex ones in a functional call take complex inputs, as those of a complex step do, and no real ones."""
+def test_the_dtype_check_uses_the_current_weights(name):
+    """In a functional call with complex weights, complex inputs are accepted and real ones raise."""
     build, shape = BLOCKS[name]
     block = build(activation="tanh", dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     weights = {key: value.to(torch.complex128) for key, value in block.state_dict().items()}
@@ -65,7 +65,7 @@ def test_the_type_is_that_of_the_weights_in_use(name):
 
 @pytest.mark.parametrize("name", BLOCKS)
 @pytest.mark.parametrize("make", [np.ones, lambda shape: torch.ones(shape).tolist()], ids=["numpy", "list"])
-def test_what_is_no_tensor_is_refused_with_advice(name, make):
+def test_inputs_other_than_tensors_raise(name, make):
     build, shape = BLOCKS[name]
     with pytest.raises(ShapeError, match=r"takes a tensor, got a (numpy\.ndarray|list)\..*torch\.as_tensor\(x\)"):
         build()(make(shape))
@@ -79,18 +79,18 @@ def test_what_is_no_tensor_is_refused_with_advice(name, make):
         ("cell", "coins"),
     ],
 )
-def test_a_seed_is_no_generator(name, what):
+def test_a_seed_instead_of_a_generator_raises(name, what):
     with pytest.raises(ConfigError, match=rf"{what} must be a torch\.Generator or None, got 5\. .*manual_seed\(0\)"):
         BLOCKS[name][0](**{what: 5})
 
 
 @pytest.mark.parametrize("value", ["yes", 1, None], ids=str)
-def test_batch_first_is_a_flag(value):
+def test_batch_first_must_be_a_bool(value):
     with pytest.raises(ConfigError, match=f"batch_first must be True or False, got {value!r}"):
         RecurrentHighway(3, 4, 2, batch_first=value)
 
 
-def test_the_state_of_an_lstm_is_refused():
+def test_the_state_of_an_lstm_raises():
     h = torch.zeros(2, 4)
     layer = RecurrentHighway(3, 4, 2)
     x = torch.ones(5, 2, 3)
@@ -102,7 +102,7 @@ def test_the_state_of_an_lstm_is_refused():
 @pytest.mark.parametrize(
     "masks", [torch.ones(2, 3), (None, None), {}, 0], ids=["tensor", "plain pair", "empty dict", "zero"]
 )
-def test_masks_are_dropout_masks(masks):
+def test_masks_must_be_dropout_masks(masks):
     with pytest.raises(ConfigError, match=r"masks must be DropoutMasks.*got a \w+\. .*cell\.draw_masks\(batch\)"):
         RecurrentHighwayCell(3, 4, 2)(torch.ones(2, 3), None, masks)
 

@@ -1,4 +1,4 @@
-"""A page opened in Chromium, over DevTools' pipe: what it asked for, complained about, and shows."""
+"""A page opened in Chromium through the DevTools pipe: its requests, messages and content."""
 
 import base64
 import contextlib
@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PATIENCE = 60  # seconds for one answer; the slowest seen on two busy cores is about 5
+PATIENCE = 60  # timeout in seconds per answer; the slowest on two busy cores takes about 5
 
-# DevTools reads from 3 and writes to 4; only the child may move its descriptors there. Out of the way first,
-# for either end may lie on the other's number.
+# DevTools reads from descriptor 3 and writes to 4, which are set in the child. Both ends are moved to other numbers
+# first, because either may occupy the other's number.
 LAUNCH = """
 import fcntl, os, sys
 ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
@@ -30,7 +30,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 class Browser:
-    """One tab. `requests` and `complaints` grow while it lives."""
+    """One tab, with lists of its `requests` and `complaints`."""
 
     def __init__(self, write: int, read: int) -> None:
         self._write, self._read, self._buffer, self._number = write, read, b"", 0
@@ -84,7 +84,7 @@ class Browser:
         return answer["result"].get("value")
 
     def shape(self, scheme: str, width: int, height: int) -> None:
-        """A screen of this size in this colour scheme; narrow ones are phones."""
+        """Set the screen size and the colour scheme; narrow screens are phones."""
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         phone = width < 700
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
@@ -106,7 +106,7 @@ class Browser:
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """A headless Chromium without network access, gone when the block ends."""
+    """A headless Chromium without network access, closed at the end of the block."""
     assert CHROMIUM is not None
     to_browser, from_us = os.pipe()
     from_browser, to_us = os.pipe()

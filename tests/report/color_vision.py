@@ -1,4 +1,4 @@
-"""How eyes see colours: contrast, distance, colour blindness, and the grounds of the report's page."""
+"""Colour vision: contrast, distance, colour blindness, and the backgrounds of the report's page."""
 
 import re
 
@@ -7,7 +7,7 @@ import numpy as np
 from thruway.report.assets import page_style
 
 # Machado, Oliveira & Fernandes 2009, table 1, severity 1.0; they act on linear RGB.
-EYES = {
+VISION = {
     "typical": np.eye(3),
     "protan": np.array(
         [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]

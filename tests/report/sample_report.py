@@ -1,4 +1,4 @@
-"""A page with hostile names everywhere a name can stand, for the tests of the page."""
+"""A page with hostile names in every place, for the tests of the page."""
 
 import math
 

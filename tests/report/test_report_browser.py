@@ -1,4 +1,4 @@
-"""The page in a real browser: it draws, asks for nothing, complains of nothing, and follows the reader."""
+"""The page in a real browser: it draws without requests or messages, and follows the reader's settings."""
 
 import plotly.graph_objects as go
 import pytest
@@ -15,7 +15,7 @@ pytestmark = [
 DRAWN = "Number(document.documentElement.dataset.drawn ?? 0)"
 TEXT_COLOR = "getComputedStyle(document.querySelector('.plot .xtitle')).fill"
 
-# Elements past the right edge, save those that scroll inside a table's box.
+# Elements beyond the right edge, except those that scroll inside a table's box.
 STICKING_OUT = (
     "[...document.querySelectorAll('body *')].filter(e => !e.closest('.table-box table') && !e.matches('{skip}') && "
     "e.getBoundingClientRect().right > innerWidth + 1).length"
@@ -34,7 +34,7 @@ def report(tmp_path_factory):
 
 
 def open_quietly(tab, path):
-    """Open the page and hold it to its promises."""
+    """Open the page and check that there are no requests and no messages."""
     tab.requests.clear()
     tab.complaints.clear()
     tab.open(path)
@@ -45,7 +45,7 @@ def open_quietly(tab, path):
 
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_opens_quietly_and_fits(tab, report, scheme, width):
+def test_the_page_opens_without_messages_and_fits(tab, report, scheme, width):
     tab.shape(scheme, width, 900)
     open_quietly(tab, report)
     assert tab.evaluate("document.querySelectorAll('.plot .main-svg').length > 0")
@@ -56,13 +56,13 @@ def test_page_opens_quietly_and_fits(tab, report, scheme, width):
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_figures_fit_their_box(tab, tmp_path, width):
-    """With names of a usual length no label, legend or button is cut off at the edge of the screen."""
+    """With names of normal length no label, legend or button is cut off."""
     tab.shape("light", width, 900)
     open_quietly(tab, write_page(page("highway with skips"), tmp_path / "r.html"))
     assert tab.evaluate(STICKING_OUT.format(skip="defs *")) == 0
 
 
-def test_names_are_shown_as_they_are(tab, report):
+def test_names_are_escaped(tab, report):
     tab.shape("light", 1280, 900)
     open_quietly(tab, report)
     assert tab.evaluate("document.querySelector('h1').textContent") == HOSTILE
@@ -71,14 +71,14 @@ def test_names_are_shown_as_they_are(tab, report):
     assert tab.evaluate("document.querySelectorAll('img, a[href^=javascript]').length") == 0
 
 
-def test_names_that_plotly_would_read_are_shown_as_they_are(tab, tmp_path):
+def test_names_that_plotly_would_interpret_are_escaped(tab, tmp_path):
     name = "<b>x</b>&amp;<i>"
     tab.shape("light", 1280, 900)
     open_quietly(tab, write_page(page(name), tmp_path / "r.html"))
     assert name in tab.evaluate("[...document.querySelectorAll('.legendtext')].map(e => e.textContent)")
 
 
-def test_figures_follow_the_scheme(tab, report):
+def test_figures_follow_the_colour_scheme(tab, report):
     tab.shape("light", 1280, 900)
     open_quietly(tab, report)
     light, drawn = tab.evaluate(TEXT_COLOR), tab.evaluate(DRAWN)
@@ -103,8 +103,8 @@ def test_panels_stack_on_a_phone(tab, report):
     assert tab.evaluate(lefts) == 1
 
 
-def test_a_finger_scrolls_the_page(tab, report):
-    """On a phone figures neither catch the drag that scrolls the page nor show buttons for a pointer."""
+def test_touch_scrolls_the_page(tab, report):
+    """On a touch screen figures do not capture the scroll drag and have no mode bar."""
     modes = "[...new Set([...document.querySelectorAll('.plot')].map(box => box._fullLayout.dragmode))]"
     buttons = "document.querySelectorAll('.modebar-btn').length > 0"
     for width, expected in ((1280, (["zoom"], True)), (390, ([False], False))):
@@ -113,7 +113,7 @@ def test_a_finger_scrolls_the_page(tab, report):
         assert (tab.evaluate(modes), tab.evaluate(buttons)) == expected
 
 
-def test_a_damaged_page_says_what_is_missing(tab, report, tmp_path):
+def test_a_damaged_page_shows_an_error(tab, report, tmp_path):
     path = tmp_path / "cut.html"
     path.write_text(report.read_text("utf-8").replace('id="plotly">eN', 'id="plotly">%%'), "utf-8")
     tab.open(path)
@@ -122,7 +122,7 @@ def test_a_damaged_page_says_what_is_missing(tab, report, tmp_path):
     assert all("could not be drawn" in note and "summary.json" in note for note in notes)
 
 
-def test_no_button_sends_the_chart_away(tab, report):
+def test_no_button_uploads_the_chart(tab, report):
     tab.shape("light", 1280, 900)
     open_quietly(tab, report)
     buttons = tab.evaluate("[...new Set([...document.querySelectorAll('.modebar-btn')].map(e => e.dataset.title))]")
@@ -130,8 +130,8 @@ def test_no_button_sends_the_chart_away(tab, report):
     assert not [name for name in buttons if any(word in name.lower() for word in ("share", "cloud", "send", "edit"))]
 
 
-def test_paper_is_white(tab, report):
-    """Printing from a dark screen prints dark text, figures included, and brings the dark back."""
+def test_printing_uses_the_light_scheme(tab, report):
+    """Printing from a dark screen uses dark text, also in figures, and restores the dark scheme."""
     tab.shape("dark", 1280, 900)
     open_quietly(tab, report)
     width = "document.querySelector('.plot .main-svg').clientWidth"
@@ -143,8 +143,8 @@ def test_paper_is_white(tab, report):
     assert tab.complaints == []
 
 
-def test_the_browser_alarms_work(tab, tmp_path):
-    """A page that asks, complains and runs what it should not is caught: or the other tests prove nothing."""
+def test_the_browser_checks_detect_bad_pages(tab, tmp_path):
+    """The checks detect a page with requests, messages and forbidden scripts."""
     bad = tmp_path / "bad.html"
     bad.write_text(
         "<img src='missing.png'><script>console.error('oh'); setTimeout(() => { throw new Error('late') })</script>"

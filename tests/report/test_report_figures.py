@@ -1,4 +1,4 @@
-"""Figures hold the numbers they were given, on the axes they claim."""
+"""Figures of a search: values, axes and labels."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ def trial(block, depth, loss, **more):
 
 
 def strings(value):
-    """Every text anywhere in a figure."""
+    """All texts in a figure."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -36,7 +36,7 @@ def axes(figure):
 
 
 def drawn(figure, **wanted):
-    """Traces with points in them, whose attributes are as wanted."""
+    """Traces with points and with the given attributes."""
     full = [trace for trace in figure.data if trace.x is not None and len(trace.x) and trace.x[0] is not None]
     return [trace for trace in full if all(trace[key.replace("__", ".")] == value for key, value in wanted.items())]
 
@@ -55,7 +55,7 @@ EVERY_FIGURE = {
 def test_every_axis_has_name_and_unit(name):
     for key, axis in axes(EVERY_FIGURE[name]).items():
         unit = axis.title.text.endswith(")")
-        assert unit or axis.title.text == "activation of H", key  # a choice among names has no unit
+        assert unit or axis.title.text == "activation of H", key  # a categorical axis has no unit
 
 
 @pytest.mark.parametrize("name", EVERY_FIGURE)
@@ -66,7 +66,7 @@ def test_losses_are_logarithmic(name):
 @pytest.mark.parametrize("name", EVERY_FIGURE)
 @pytest.mark.parametrize("kind", ["wide", "narrow"])
 def test_panels_do_not_overlap(name, kind):
-    """Each panel lies inside the figure and apart from the others, on a desk and on a phone."""
+    """Panels are inside the figure and do not overlap, on a wide and on a narrow screen."""
     figure = EVERY_FIGURE[name]
     paths = figure.layout.meta[kind]
     boxes = []
@@ -116,7 +116,7 @@ def test_curves_have_a_panel_per_block():
     assert lines[0].marker.symbol == lines[2].marker.symbol
 
 
-def test_means_are_dashed_and_bands_leave_gaps_out():
+def test_means_are_dashed_and_bands_have_gaps():
     key = ("plain", 10)
     figure = loss_curves(
         {key: ([1, 2, 3], [3.0, 2.0, 1.0])},
@@ -135,12 +135,12 @@ def test_means_are_dashed_and_bands_leave_gaps_out():
     ]
 
 
-def test_curves_of_unequal_length_are_refused():
+def test_curves_of_unequal_length_raise():
     with pytest.raises(ShapeError, match=r"plain at depth 10 has epochs of shape \(3,\) and losses of shape \(2,\)"):
         loss_curves({("plain", 10): ([1, 2, 3], [1.0, 2.0])})
 
 
-def test_unknown_panel_is_refused():
+def test_unknown_panel_raises():
     with pytest.raises(ConfigError, match="did you mean 'depth'"):
         loss_curves({}, panel="depht")
 
@@ -174,7 +174,7 @@ def test_blocks_stand_side_by_side_at_each_depth():
     assert [line.name for line in lines] == ["plain", "highway", "residual"]
     assert tens == sorted(set(tens))
     assert max(abs(x / 10 - 1) for x in tens) < 0.05
-    assert all(list(line.customdata) == [10, 20] for line in lines)  # the pointer shows the true depth
+    assert all(list(line.customdata) == [10, 20] for line in lines)  # the hover text shows the true depth
 
 
 def test_depth_line_has_a_gap_where_all_diverged():
@@ -218,7 +218,7 @@ def test_search_has_a_panel_per_hyperparameter_that_varied_over_rows():
     found = {(trace.name, trace.xaxis): (list(trace.x), list(trace.y)) for trace in drawn(figure)}
     assert found["highway", "x"] == ([0.02], [0.1])
     assert found["highway", "x3"] == ([-3.0], [0.1])
-    # A plain net has no gate, so nothing to place.
+    # A plain network has no gate bias, so it is not in that panel.
     assert sum(len(trace.x) for trace in figure.data if (trace.name, trace.xaxis) == ("plain", "x3")) == 0
     assert round(found["plain", "x2"][0][0]) == 0
     assert round(found["highway", "x2"][0][0]) == 1
@@ -230,7 +230,7 @@ def test_search_can_show_one_depth():
     assert (list(points.x), list(points.y)) == ([0.5], [0.7])
 
 
-def test_search_takes_other_hyperparameters():
+def test_search_accepts_other_hyperparameters():
     figure = search_scatter(
         [trial("plain", 10, 0.1, width=50)], hyperparameters=[Hyperparameter("width", "width (units)")]
     )
@@ -238,14 +238,14 @@ def test_search_takes_other_hyperparameters():
 
 
 @pytest.mark.parametrize("draw", [lambda: loss_curves({}), lambda: final_loss_by_depth([]), lambda: search_scatter([])])
-def test_nothing_to_draw_says_so(draw):
+def test_no_data_gives_an_empty_figure(draw):
     figure = draw()
     assert len(figure.data) == 0
     assert figure.layout.annotations[0].text.startswith("No ")
 
 
 def test_names_are_literal_in_every_label():
-    """Plotly reads tags, entities and %{...} in its texts; a block's name is none of these."""
+    """Plotly interprets tags, entities and %{...} in texts; the name of a block is shown literally."""
     rows = [trial(HOSTILE, 10, 0.1, activation=HOSTILE, trial=HOSTILE)]
     curve = {(HOSTILE, 10): ([1], [1.0])}
     figures = [loss_curves(curve), loss_curves(curve, panel="block"), final_loss_by_depth(rows), search_scatter(rows)]

@@ -1,4 +1,4 @@
-"""The page: one file, nothing loaded, every name literal."""
+"""The page: one self-contained file with escaped names."""
 
 import base64
 import hashlib
@@ -17,7 +17,7 @@ from thruway.report import Page, Section, render_page, write_page
 
 
 class Reading(HTMLParser):
-    """Elements with their attributes and the text inside, as a browser's parser would find them."""
+    """Elements with attributes and text, as parsed by an HTML parser."""
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
@@ -49,7 +49,7 @@ def reading():
     return Reading(render_page(page()))
 
 
-def test_hostile_names_are_text(reading):
+def test_hostile_names_are_escaped(reading):
     assert reading.comments == []
     assert reading.all("img") == []
     assert not reading.open
@@ -59,7 +59,7 @@ def test_hostile_names_are_text(reading):
     assert HOSTILE in [attrs.get("aria-label") for _, attrs, _ in reading.elements]
 
 
-def test_the_alarm_for_hostile_names_works():
+def test_the_check_for_hostile_names_fails_without_escaping():
     caught = Reading(f"<p><script>{HOSTILE} --></p>")
     assert caught.all("img")
     assert caught.comments
@@ -74,7 +74,7 @@ def test_nothing_is_loaded(reading):
     assert "@import" not in style
 
 
-def test_figures_ride_as_inert_json(reading):
+def test_figures_are_embedded_as_inert_json(reading):
     raw = render_page(page())
     data = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', raw, re.S)
     assert len(data) == 4
@@ -83,12 +83,12 @@ def test_figures_ride_as_inert_json(reading):
         assert set(json.loads(text, parse_constant=pytest.fail)) >= {"data", "layout"}
 
 
-def test_plotly_is_inside_once_and_whole(reading):
+def test_plotly_is_embedded_once_and_completely(reading):
     (bundle,) = [text for attrs, text in reading.all("script") if attrs.get("id") == "plotly"]
     assert zlib.decompress(base64.b64decode(bundle)).decode() == get_plotlyjs()
 
 
-def test_policy_lets_only_our_own_text_run(reading):
+def test_the_policy_allows_only_our_scripts(reading):
     (policy,) = [
         attrs["content"] for attrs, _ in reading.all("meta") if attrs.get("http-equiv") == "Content-Security-Policy"
     ]
@@ -100,11 +100,11 @@ def test_policy_lets_only_our_own_text_run(reading):
         for text in (script, get_plotlyjs())
     }
     assert set(rules["script-src"].split()) == hashes
-    # The policy binds only what stands after it.
+    # The policy applies only to elements after it.
     assert [tag for tag, _, _ in reading.elements].index("style") > 3
 
 
-def test_script_builds_no_html():
+def test_the_script_builds_no_html():
     script = next(text for attrs, text in Reading(render_page(page())).all("script") if not attrs)
     assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|fetch\(|XMLHttp", script)
 
@@ -122,7 +122,7 @@ def test_marked_cells_carry_their_class(reading):
     assert ("diverged", "1") in marked
 
 
-def test_a_page_without_figures_carries_no_plotly():
+def test_a_page_without_figures_does_not_embed_plotly():
     text = render_page(Page("t", "s", "l", sections=(Section("a", None, "b"),)))
     assert len(text) < 20_000
     assert Reading(text).all("script") == []
@@ -133,7 +133,7 @@ def test_odd_bytes_in_a_name_are_shown(tmp_path):
     assert "run-\\udcff" in path.read_text("utf-8")
 
 
-def test_foreign_figures_are_dressed_but_not_changed():
+def test_other_figures_get_the_template_on_a_copy():
     figure = go.Figure(go.Bar(y=[1, 2]), layout={"template": "plotly"})
     before = figure.to_json()
     text = render_page(Page("t", "", "", sections=(Section("s", figure, ""),)))
@@ -145,7 +145,7 @@ def test_foreign_figures_are_dressed_but_not_changed():
 
 
 def test_a_hundred_layers_of_a_thousand_points_stay_under_5_mb(tmp_path):
-    noise = np.random.default_rng(0).lognormal(size=(100, 1000))  # noise: nothing to compress
+    noise = np.random.default_rng(0).lognormal(size=(100, 1000))  # noise, which cannot be compressed
     figure = go.Figure([go.Scatter(x=np.arange(1000), y=layer) for layer in noise])
     path = write_page(Page("big", "", "", sections=(Section("s", figure, ""),)), tmp_path / "r.html")
     assert path.stat().st_size < 5_000_000

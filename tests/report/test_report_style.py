@@ -1,4 +1,4 @@
-"""A page whose text reads on either ground, and numbers that read well."""
+"""Readable text on light and dark pages, and the formatting of numbers."""
 
 import numpy as np
 import pytest
@@ -9,13 +9,13 @@ from thruway.report.formatting import format_value
 
 @pytest.mark.parametrize("text", ["ink", "soft"])
 @pytest.mark.parametrize("ground", ["page", "card"])
-def test_text_reads_on_light_and_dark(text, ground):
+def test_text_is_readable_on_light_and_dark(text, ground):
     pairs = zip(page_colors(text), page_colors(ground), strict=True)
     assert all(contrast(*pair) >= 4.5 for pair in pairs)  # WCAG 2.2, 1.4.3: text
 
 
 @pytest.mark.parametrize("verdict", ["holds", "fails", "unclear"])
-def test_verdicts_read_on_light_and_dark(verdict):
+def test_verdicts_are_readable_on_light_and_dark(verdict):
     pairs = zip(page_colors(verdict), page_colors(f"{verdict}-back"), strict=True)
     assert all(contrast(*pair) >= 4.5 for pair in pairs)
 
@@ -43,5 +43,5 @@ def test_verdicts_read_on_light_and_dark(verdict):
         (50000.0, "50,000"),
     ],
 )
-def test_numbers_read_well(value, text):
+def test_numbers_are_formatted_readably(value, text):
     assert format_value(value) == text

@@ -1,4 +1,4 @@
-"""`summary.json` and the tables: data a program can rely on."""
+"""`summary.json` and the tables."""
 
 import json
 import math
@@ -22,13 +22,13 @@ def strict(path):
     return json.loads(path.read_text(), parse_constant=refuse)
 
 
-def test_the_alarm_for_loose_json_works(tmp_path):
+def test_the_check_for_strict_json_rejects_nan(tmp_path):
     (tmp_path / "loose.json").write_text('{"x": NaN}')
     with pytest.raises(AssertionError, match="NaN is not JSON"):
         strict(tmp_path / "loose.json")
 
 
-def test_summary_is_strict_json_whatever_the_numbers(tmp_path):
+def test_the_summary_is_strict_json_for_all_numbers(tmp_path):
     rows = [
         {"block": "plain", "depth": np.int64(10), "final_loss": np.float32("nan"), "diverged": np.bool_(True)},
         {
@@ -68,7 +68,7 @@ def test_summary_is_strict_json_whatever_the_numbers(tmp_path):
     assert set(found["keys"]) == {"block", "depth", "final_loss", "diverged"}
 
 
-def test_losses_survive_to_the_last_bit(tmp_path):
+def test_losses_are_stored_exactly(tmp_path):
     losses = np.random.default_rng(0).lognormal(-8, 4, 200).tolist()
     path = write_summary(
         tmp_path / "s.json", experiment="e", rows=[{"final_loss": x} for x in losses], claims=[], meta={}
@@ -76,7 +76,7 @@ def test_losses_survive_to_the_last_bit(tmp_path):
     assert [row["final_loss"] for row in strict(path)["rows"]] == losses
 
 
-def test_what_is_no_data_is_refused_with_its_place(tmp_path):
+def test_values_that_json_cannot_represent_raise_with_their_place(tmp_path):
     with pytest.raises(ConfigError, match=r"rows\[1\]\.net is a set"):
         write_summary(tmp_path / "s.json", experiment="e", rows=[{}, {"net": {1}}], claims=[], meta={})
     assert list(tmp_path.iterdir()) == []
@@ -91,7 +91,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert [each.name for each in path.parent.iterdir()] == ["report.html"]
 
 
-def test_a_reader_in_the_middle_keeps_the_old_file(tmp_path):
+def test_a_concurrent_reader_keeps_the_old_file(tmp_path):
     path = write_atomically(tmp_path / "report.html", b"old")
     with path.open("rb") as reader:
         write_atomically(path, b"new")
@@ -99,18 +99,18 @@ def test_a_reader_in_the_middle_keeps_the_old_file(tmp_path):
     assert path.read_bytes() == b"new"
 
 
-def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
+def test_a_folder_that_cannot_be_created_raises(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="Choose a writable folder"):
         write_atomically(tmp_path / "file" / "report.html", b"")
 
 
-def test_unknown_verdict_is_refused():
+def test_unknown_verdict_raises():
     with pytest.raises(ConfigError, match="claim 'x': unknown verdict 'hold'; did you mean 'holds'"):
         ClaimVerdict("x", "", "", 0.0, "", "hold", "")
 
 
-def test_ragged_table_is_refused():
+def test_a_ragged_table_raises():
     with pytest.raises(ConfigError, match="row 1 of the table has 1 entries, its 2 columns are a, b"):
         TableData(("a", "b"), ((1, 2), (3,)))
 

@@ -27,25 +27,25 @@
     document.head.append(script);
   }
 
-  function put(target, path, value) {
+  function setPath(target, path, value) {
     const steps = path.split(".");
     const last = steps.pop();
     const place = steps.reduce((node, step) => (node[step] ??= {}), target);
     place[last] = value;
   }
 
-  function dressed(layout) {
+  function themed(layout) {
     const copy = structuredClone(layout);
     const arrangement = copy.meta?.[small.matches ? "narrow" : "wide"] ?? {};
-    for (const [path, value] of Object.entries(arrangement)) put(copy, path, value);
+    for (const [path, value] of Object.entries(arrangement)) setPath(copy, path, value);
     const style = getComputedStyle(root);
     const [ink, soft, line, grid] = ["--ink", "--soft", "--line", "--grid"].map((name) => style.getPropertyValue(name).trim());
-    put(copy, "font.color", soft);
-    if (small.matches) put(copy, "font.size", 12);
+    setPath(copy, "font.color", soft);
+    if (small.matches) setPath(copy, "font.size", 12);
     for (const annotation of copy.annotations ?? []) annotation.font = { color: ink, ...annotation.font };
     for (const key of new Set([...Object.keys(copy), "xaxis", "yaxis"])) {
       if (/^[xy]axis\d*$/.test(key)) copy[key] = { gridcolor: grid, linecolor: line, tickcolor: line, ...copy[key] };
-      if (/^coloraxis\d*$/.test(key)) put(copy, `${key}.colorbar.tickcolor`, line);
+      if (/^coloraxis\d*$/.test(key)) setPath(copy, `${key}.colorbar.tickcolor`, line);
       if (/^scene\d*$/.test(key)) {
         for (const axis of ["xaxis", "yaxis", "zaxis"]) copy[key][axis] = { color: soft, gridcolor: line, ...copy[key][axis] };
       }
@@ -74,13 +74,13 @@
   async function draw() {
     await Promise.all(boxes.map((box, i) => {
       box.style.minHeight = "";
-      return Plotly.react(box, figures[i].data, dressed(figures[i].layout), config);
+      return Plotly.react(box, figures[i].data, themed(figures[i].layout), config);
     }));
     // Number of times that all figures were drawn; the tests wait for it.
     root.dataset.drawn = String(Number(root.dataset.drawn ?? 0) + 1);
   }
 
-  function excuse(problem) {
+  function showError(problem) {
     for (const box of boxes) {
       const note = document.createElement("p");
       note.className = "problem";
@@ -105,5 +105,5 @@
     });
   }
 
-  start().catch(excuse);
+  start().catch(showError);
 })();
