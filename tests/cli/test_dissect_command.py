@@ -364,7 +364,7 @@ REFUSED = {
     "too many": (["mynets:with_batches", "--deletions", "3"], 2, "asks for 3 branches, and 2 were found"),
     "fewer than none": (["mynets:model", "--deletions", "0"], 2, "each number at least 1, got 0"),
     "no size": (["mynets:model", "--shape", "0"], 2, "--shape has sizes of at least 1"),
-    "no device": (["mynets:model", "--device", "gpu"], 2, "'gpu' is not there"),
+    "no device": (["mynets:model", "--device", "gpu"], 2, "'gpu' is not available"),
     "weights of others": (["mynets:model", "--weights", "x.safetensors"], 2, "there is no file x.safetensors"),
     "weights for nothing": (["mynets.py", "--weights", "x.pt"], 2, "--weights are for the model of a function"),
     "a net of no run": (["mynets:model", "--net", "a"], 2, "--net chooses among the nets of a run folder"),
