@@ -69,11 +69,11 @@ class Browser:
         if method == "Network.requestWillBeSent":
             self.requests.append(what["request"]["url"])
         elif method == "Runtime.exceptionThrown":
-            self.complaints.append(json.dumps(what["exceptionDetails"])[:500])
+            self.complaints.append(json.dumps(what["exceptionDetails"])[:2000])
         elif method == "Log.entryAdded":
             self.complaints.append(f"{what['entry']['level']}: {what['entry']['text']}")
         elif method == "Runtime.consoleAPICalled" and what["type"] in ("error", "warning", "assert"):
-            self.complaints.append(f"{what['type']}: {json.dumps(what['args'])[:500]}")
+            self.complaints.append(f"{what['type']}: {json.dumps(what['args'])[:2000]}")
         elif method == "Page.javascriptDialogOpening":
             self.complaints.append(f"dialog: {what['message']}")
             self.call("Page.handleJavaScriptDialog", accept=False)

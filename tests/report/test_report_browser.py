@@ -147,12 +147,13 @@ def test_the_browser_checks_detect_bad_pages(tab, tmp_path):
     """The checks detect a page with requests, messages and forbidden scripts."""
     bad = tmp_path / "bad.html"
     bad.write_text(
-        "<img src='missing.png'><script>console.error('oh'); setTimeout(() => { throw new Error('late') })</script>"
+        "<img src='missing.png'><script>console.error('oh');"
+        "setTimeout(() => { window.threw = true; throw new Error('late') })</script>"
     )
     tab.requests.clear()
     tab.complaints.clear()
     tab.open(bad)
-    tab.wait("true")
+    tab.wait("window.threw")
     assert any("missing.png" in url for url in tab.requests)
     assert any("oh" in text for text in tab.complaints)
     assert any("late" in text for text in tab.complaints)

@@ -77,9 +77,9 @@ def _weight_step(
     factor, reason = _gain(scheme, gain, layer_neighbours)
     try:
         check_weight(part.weight, factor, part.groups)
-    except InitError as refused:
+    except InitError as error:
         raise InitError(
-            f"parameter {names[0]!r}, part {part.name!r} of {type(entry.module).__name__}: {refused}"
+            f"parameter {names[0]!r}, part {part.name!r} of {type(entry.module).__name__}: {error}"
         ) from None
     fill_it, std, form = _filler(entry, scheme, by_layer)
     fan_in, fan_out = fans(part.weight, part.groups)

@@ -27,7 +27,7 @@ class ResNet(nn.Module):
         head: module from feature maps to (batch, classes), without a softmax: the loss applies it.
         inputs: channels of the images.
     Raises:
-        ShapeError: when called on something that is no batch of images with `inputs` channels, in the weights' type.
+        ShapeError: when called on an input that is not a batch of images with `inputs` channels and the weights' dtype.
 
     >>> net = ResNet(nn.Conv2d(1, 2, 3), nn.Sequential(), nn.Sequential(nn.Flatten(), nn.Linear(8, 3)), inputs=1)
     >>> net(torch.zeros(5, 1, 4, 4)).shape
