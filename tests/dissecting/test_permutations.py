@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from thruway.dissecting import Error, Loss, dissect, kendall_tau
 from thruway.dissecting.lesions.permutation_match import groups_of
-from thruway.dissecting.tracing.opening import opened
+from thruway.dissecting.tracing.unfused import opened
 from thruway.errors import ConfigError
 from thruway.networks import mlp, resnet
 from thruway.nn import HighwayLinear, HighwayStack, Learnt, Residual

@@ -15,7 +15,7 @@ from thruway.dissecting import Deletion, Deletions, DrawnLesion, DrawnLesions, E
 from thruway.dissecting.paths.results import PathGradients, SampledPaths
 from thruway.nn import Residual
 from thruway.report import DissectionFindings, dissection_json, dissection_page, render_page, write_dissection
-from thruway.report.dissection_readings import (
+from thruway.report.dissection_captions import (
     agreement_reading,
     decay_per_branch,
     deletions_reading,

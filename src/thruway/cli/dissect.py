@@ -23,7 +23,7 @@ from thruway.errors import ConfigError, RunError
 from thruway.report import DissectionFindings, dissection_json, write_dissection
 from thruway.report.atomic import write_atomically
 from thruway.report.dissection import DATA, PAGE
-from thruway.report.dissection_readings import headline, reading_lines
+from thruway.report.dissection_captions import headline, reading_lines
 from thruway.runs.provenance import hardware, versions
 from thruway.train import keep_freed_memory
 

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from thruway.dissecting.drawing import draw
-from thruway.dissecting.failing import DetourError, DissectError
+from thruway.dissecting.errors import DetourError, DissectError
 from thruway.dissecting.finding.branches import Branch, Refusal
 from thruway.dissecting.finding.discovery import Discovery, discover
 from thruway.dissecting.lesions import deletions, permutations
 from thruway.dissecting.lesions.metrics import Evaluate
-from thruway.dissecting.lesions.table import DrawnLesions
+from thruway.dissecting.lesions.results import DrawnLesions
 from thruway.dissecting.paths.gradients import path_gradients as _path_gradients
 from thruway.dissecting.paths.lengths import path_lengths as _path_lengths
 from thruway.dissecting.paths.lengths import path_survival as _path_survival
@@ -26,14 +26,14 @@ from thruway.dissecting.paths.training import effective_depth_over_training as _
 from thruway.dissecting.ranking.influence import Per
 from thruway.dissecting.ranking.predictions import Predictions, predict_deletions
 from thruway.dissecting.ranking.rankings import Rankings, rankings
-from thruway.dissecting.running.hearing import Whole
+from thruway.dissecting.running.full_pass import Merge, Route, route, run_along
+from thruway.dissecting.running.join_hooks import Whole
 from thruway.dissecting.running.lesioned import Lesioned
-from thruway.dissecting.running.rerouting import Merge, Route, route, run_along
 from thruway.dissecting.summary import in_html, in_text, in_words
 from thruway.dissecting.tracing.arguments import as_call, check_model, signature
+from thruway.dissecting.tracing.model_state import Randomness, kept_buffers
 from thruway.dissecting.tracing.recording import record
 from thruway.dissecting.tracing.tape import Tape
-from thruway.dissecting.tracing.untouched import Randomness, kept_buffers
 from thruway.errors import ConfigError, unknown_name
 
 __all__ = ["Dissection", "dissect"]

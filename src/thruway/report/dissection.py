@@ -7,8 +7,8 @@ from typing import Any
 
 from thruway.report.atomic import write_atomically
 from thruway.report.content import Page
+from thruway.report.dissection_captions import headline
 from thruway.report.dissection_findings import DissectionFindings
-from thruway.report.dissection_readings import headline
 from thruway.report.dissection_sections import sections
 from thruway.report.page import write_page
 from thruway.report.summary import plain_data

@@ -11,7 +11,7 @@ from thruway.dissecting.paths.results import PathGradients, SampledPaths
 from thruway.figures import BLOCK_LOOKS, deletion_bars, deletion_boxes, order_scatter, path_lengths
 from thruway.figures.panels import fit_legend, small_multiples
 from thruway.figures.path_lengths import LENGTH
-from thruway.report import dissection_readings as readings
+from thruway.report import dissection_captions as readings
 from thruway.report.content import Section, TableData
 from thruway.report.dissection_findings import DissectionFindings
 from thruway.report.dissection_tables import (

@@ -4,8 +4,8 @@ import math
 
 from thruway.dissecting import Dissection
 from thruway.report.content import Cell, TableData
+from thruway.report.dissection_captions import without_dust
 from thruway.report.dissection_findings import RANKINGS, DissectionFindings
-from thruway.report.dissection_readings import without_dust
 
 __all__ = ["agreement_table", "branches_table", "deletions_table", "paths_table", "refused_table"]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from thruway.dissecting.failing import DissectError
+from thruway.dissecting.errors import DissectError
 from thruway.dissecting.finding.chains import read_of
 from thruway.dissecting.finding.joins import Found
 from thruway.dissecting.tracing.lineage import Cut, Lineage, unneeded

@@ -9,7 +9,7 @@ from thruway.dissecting.finding.declared import check_paths, declared_in, is_wit
 from thruway.dissecting.finding.joins import Found, joins_in
 from thruway.dissecting.finding.shortcuts import MAPS, role_of
 from thruway.dissecting.tracing.lineage import Lineage
-from thruway.dissecting.tracing.sizes import count_parameters
+from thruway.dissecting.tracing.parameters import count_parameters
 from thruway.dissecting.tracing.tape import Tape
 
 __all__ = ["Discovery", "discover"]

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from thruway.dissecting.lesions.bootstrap import interval_of_means
+from thruway.dissecting.lesions.evaluation import measured
+from thruway.dissecting.lesions.lesion_batches import MEMORY, Lesion
 from thruway.dissecting.lesions.mean_gates import mean_gate_merges
 from thruway.dissecting.lesions.metrics import Evaluate
-from thruway.dissecting.lesions.runs import measured
-from thruway.dissecting.lesions.sweeps import MEMORY, Lesion
-from thruway.dissecting.lesions.table import Deletion, Deletions, DrawnLesion, DrawnLesions
+from thruway.dissecting.lesions.results import Deletion, Deletions, DrawnLesion, DrawnLesions
+from thruway.dissecting.running.full_pass import Merge
 from thruway.dissecting.running.lesioned import Lesioned
-from thruway.dissecting.running.rerouting import Merge
 from thruway.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from thruway.dissecting.lesions.lesion_batches import evaluating
 from thruway.dissecting.lesions.metrics import Evaluate, Metric, batches_of
-from thruway.dissecting.lesions.sweeps import evaluating
-from thruway.dissecting.running.rerouting import Merge, Operands
+from thruway.dissecting.running.full_pass import Merge, Operands
 from thruway.dissecting.tracing.arguments import as_call
 from thruway.errors import ConfigError, ShapeError
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from thruway.dissecting.finding.branches import Branch
-from thruway.dissecting.lesions.plans import Exchanges
-from thruway.dissecting.lesions.weights import is_remade
+from thruway.dissecting.running.partial_plan import Exchanges
+from thruway.dissecting.running.weights import is_remade
 from thruway.dissecting.tracing.structure import Path
 from thruway.dissecting.tracing.tape import Read, Tape
 

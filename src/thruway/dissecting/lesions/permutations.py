@@ -8,14 +8,14 @@ import torch
 from thruway.dissecting.finding.branches import Branch
 from thruway.dissecting.finding.discovery import Discovery
 from thruway.dissecting.lesions.deletions import ks_of
+from thruway.dissecting.lesions.evaluation import measured
 from thruway.dissecting.lesions.kendall import kendall_tau
+from thruway.dissecting.lesions.lesion_batches import MEMORY, Lesion, run_exchanged
 from thruway.dissecting.lesions.metrics import Evaluate
 from thruway.dissecting.lesions.permutation_match import groups_of, match
-from thruway.dissecting.lesions.plans import Exchanges
-from thruway.dissecting.lesions.runs import measured
-from thruway.dissecting.lesions.sweeps import MEMORY, Lesion, run_exchanged
-from thruway.dissecting.lesions.table import DrawnLesion, DrawnLesions
+from thruway.dissecting.lesions.results import DrawnLesion, DrawnLesions
 from thruway.dissecting.running.lesioned import Lesioned
+from thruway.dissecting.running.partial_plan import Exchanges
 from thruway.dissecting.tracing.structure import Path
 from thruway.dissecting.tracing.tape import Tape
 from thruway.errors import ConfigError

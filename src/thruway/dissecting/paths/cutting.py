@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from thruway.dissecting.failing import DissectError
+from thruway.dissecting.errors import DissectError
 from thruway.dissecting.finding.branches import Branch
 from thruway.dissecting.paths.routes import START, Joint, Routes
 from thruway.dissecting.paths.segments import Segment, edge_of, segment
 from thruway.dissecting.paths.start import Where, start_of, stream_branch
-from thruway.dissecting.running.rerouting import Merge, Operands
+from thruway.dissecting.running.full_pass import Merge, Operands
 from thruway.dissecting.tracing.functions import PRODUCTS
 from thruway.dissecting.tracing.structure import reachable, rebuilt
 from thruway.dissecting.tracing.tape import Tape

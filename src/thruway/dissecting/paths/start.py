@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from torch import nn
 
-from thruway.dissecting.failing import DissectError
+from thruway.dissecting.errors import DissectError
 from thruway.dissecting.finding.branches import Branch, Operand
 from thruway.dissecting.tracing.lineage import Lineage
 from thruway.dissecting.tracing.tape import Tape

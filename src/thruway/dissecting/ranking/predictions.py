@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from thruway.dissecting.failing import DissectError
+from thruway.dissecting.errors import DissectError
 from thruway.dissecting.finding.branches import Branch
 from thruway.dissecting.lesions.metrics import Loss, logits_of
 from thruway.dissecting.ranking.rank_correlation import RankCorrelation, rank_correlation
-from thruway.dissecting.running.hearing import Ear, batch_size, hear, pairs
+from thruway.dissecting.running.join_hooks import Ear, batch_size, hear, pairs
 from thruway.errors import ConfigError, ShapeError
 from thruway.runs import Table
 

@@ -12,7 +12,7 @@ from thruway.dissecting.finding.branches import Branch
 from thruway.dissecting.ranking.influence import MEASURES, Per, moved
 from thruway.dissecting.ranking.predictions import LossFunction, check_loss, measured_changes, slopes
 from thruway.dissecting.ranking.rank_correlation import rank_correlation
-from thruway.dissecting.running.hearing import Ear, batch_size, hear, pairs
+from thruway.dissecting.running.join_hooks import Ear, batch_size, hear, pairs
 from thruway.errors import ConfigError, unknown_name
 from thruway.runs import Table
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from torch import nn
 
-from thruway.dissecting.failing import DissectError
-from thruway.dissecting.running.rerouting import Merge
+from thruway.dissecting.errors import DissectError
+from thruway.dissecting.running.full_pass import Merge
 
 if TYPE_CHECKING:
     from thruway.dissecting.dissection import Dissection

@@ -12,10 +12,10 @@ from torch.overrides import TorchFunctionMode
 from thruway.dissecting.tracing.flops import FlopsCounted
 from thruway.dissecting.tracing.functions import METADATA, SHAPED, name_of
 from thruway.dissecting.tracing.memory import Memory
-from thruway.dissecting.tracing.opening import opened
+from thruway.dissecting.tracing.model_state import Randomness, kept_buffers
 from thruway.dissecting.tracing.structure import Path, placed, reachable, rebuilt, tensors_at
 from thruway.dissecting.tracing.tape import Call, Frame, Made, Origin, Read, Same, Tape, Value
-from thruway.dissecting.tracing.untouched import Randomness, kept_buffers
+from thruway.dissecting.tracing.unfused import opened
 from thruway.watching.functions import action_of, written_by
 
 __all__ = ["record"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Generator, Tensor, nn
 
-__all__ = ["Path", "at", "placed", "reachable", "rebuilt", "tensors_at"]
+__all__ = ["Path", "at", "placed", "reachable", "rebuilt", "tensors_at", "with_item"]
 
 # Positions and names, outermost first; the first is an argument's position or its name.
 Path = tuple[int | str, ...]
@@ -55,6 +55,31 @@ def at(args: tuple[Any, ...], kwargs: Mapping[str, Any], path: Path) -> Any:
     for key in rest:
         value = value[key]
     return value
+
+
+def with_item(
+    args: tuple[Any, ...], kwargs: dict[str, Any], path: Path, item: Any
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same arguments with another item at one place.
+
+    >>> with_item((1, [2, 3]), {}, (1, 0), "t")
+    ((1, ['t', 3]), {})
+    """
+    first, *rest = path
+    if isinstance(first, int):
+        return (*args[:first], _put(args[first], rest, item), *args[first + 1 :]), kwargs
+    return args, {**kwargs, first: _put(kwargs[first], rest, item)}
+
+
+def _put(value: Any, path: list[int | str], item: Any) -> Any:
+    if not path:
+        return item
+    key, *rest = path
+    if isinstance(value, dict):
+        return {**value, key: _put(value[key], rest, item)}
+    items = list(value)
+    items[int(key)] = _put(items[int(key)], rest, item)
+    return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
 
 
 def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -7,15 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from thruway.dissecting.failing import DetourError
+from thruway.dissecting.errors import DetourError
 from thruway.dissecting.finding.branches import Branch, Operand
-from thruway.dissecting.lesions.arguments import replaced
-from thruway.dissecting.lesions.plans import Plan, is_copied
-from thruway.dissecting.lesions.storing import copied, made
-from thruway.dissecting.lesions.weights import remade
-from thruway.dissecting.running.rerouting import Merge, Operands
+from thruway.dissecting.running.full_pass import Merge, Operands
+from thruway.dissecting.running.partial_plan import Plan, is_copied
+from thruway.dissecting.running.stored_pass import copied, made
+from thruway.dissecting.running.weights import remade
 from thruway.dissecting.tracing.functions import METADATA, SHAPED, name_of
-from thruway.dissecting.tracing.structure import Path, at, reachable, rebuilt, tensors_at
+from thruway.dissecting.tracing.structure import Path, at, reachable, rebuilt, tensors_at, with_item
 from thruway.dissecting.tracing.tape import Call, Made, Same
 
 __all__ = ["resume"]
@@ -123,7 +122,7 @@ class _Resuming(TorchFunctionMode):
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a computed call: other weights, and what blanks stand for."""
         for path, number in self._plan.exchanges.get(call.number, ()):
-            args, kwargs = replaced(args, kwargs, path, remade(self._tape, number, self._held))
+            args, kwargs = with_item(args, kwargs, path, remade(self._tape, number, self._held))
         for path, number in self._plan.patched.get(call.number, ()):
             held = at(args, kwargs, path)
             if id(held) not in self._blanks:
@@ -131,7 +130,7 @@ class _Resuming(TorchFunctionMode):
             real = self._from_store(number) if number in self._plan.needed else self._shown(held)
             if path in call.writes:
                 self._real[id(held)] = real
-            args, kwargs = replaced(args, kwargs, path, real)
+            args, kwargs = with_item(args, kwargs, path, real)
         return args, kwargs
 
     def _join(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -5,8 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from thruway.dissecting.lesions.arguments import replaced
-from thruway.dissecting.tracing.structure import Path
+from thruway.dissecting.tracing.structure import Path, with_item
 from thruway.dissecting.tracing.tape import Call, Made, Tape
 
 __all__ = ["is_remade", "place_of", "remade"]
@@ -36,7 +35,7 @@ def remade(tape: Tape, number: int, held: Sequence[Tensor]) -> Tensor:
     call = _maker(tape, number)
     args, kwargs = call.constants
     for read in call.reads:
-        args, kwargs = replaced(args, kwargs, read.path, remade(tape, read.value, held))
+        args, kwargs = with_item(args, kwargs, read.path, remade(tape, read.value, held))
     place = place_of(call.result, number)
     assert place is not None
     result: Any = call.function(*args, **kwargs)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from thruway.dissecting.failing import DetourError
+from thruway.dissecting.errors import DetourError
 from thruway.dissecting.finding.branches import Branch, Operand
 from thruway.dissecting.tracing.functions import METADATA, SHAPED, name_of
 from thruway.dissecting.tracing.lineage import Cut, unneeded
-from thruway.dissecting.tracing.opening import opened
 from thruway.dissecting.tracing.structure import Path, at, reachable, rebuilt, tensors_at
 from thruway.dissecting.tracing.tape import Call, Made, Same, Tape
+from thruway.dissecting.tracing.unfused import opened
 
 __all__ = ["Merge", "Operands", "Route", "route", "run_along"]
 

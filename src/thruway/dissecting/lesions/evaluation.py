@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from thruway.dissecting.lesions.lesion_batches import INTACT, Lesion, Sweep, evaluating
 from thruway.dissecting.lesions.metrics import Evaluate, Metric, batches_of, checked_scores
 from thruway.dissecting.lesions.progress import progressing
-from thruway.dissecting.lesions.sweeps import INTACT, Lesion, Sweep, evaluating
 from thruway.dissecting.running.lesioned import Lesioned
 from thruway.dissecting.tracing.arguments import as_call, takes
-from thruway.dissecting.tracing.opening import opened
-from thruway.dissecting.tracing.untouched import Randomness, kept_buffers
+from thruway.dissecting.tracing.model_state import Randomness, kept_buffers
+from thruway.dissecting.tracing.unfused import opened
 from thruway.errors import ConfigError
 
 if TYPE_CHECKING:

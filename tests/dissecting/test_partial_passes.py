@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from thruway.dissecting import DissectError, Error, Loss, dissect
-from thruway.dissecting.lesions.plans import Facts, bytes_of, planned
-from thruway.dissecting.lesions.resuming import resume
-from thruway.dissecting.lesions.storing import store
-from thruway.dissecting.lesions.sweeps import INTACT, Lesion, Sweep
+from thruway.dissecting.lesions.lesion_batches import INTACT, Lesion, Sweep
+from thruway.dissecting.running.partial_pass import resume
+from thruway.dissecting.running.partial_plan import Facts, bytes_of, planned
+from thruway.dissecting.running.stored_pass import store
 from thruway.networks import resnet
 from thruway.nn import Residual
 
@@ -125,7 +125,7 @@ def test_no_more_is_kept_than_allowed(monkeypatch):
         kept.append((sum(storages.values()), bytes_of(Facts(tape), wanted), len(stored)))
         return output, stored
 
-    monkeypatch.setattr("thruway.dissecting.lesions.sweeps.store", noted)
+    monkeypatch.setattr("thruway.dissecting.lesions.lesion_batches.store", noted)
     d = dissect(net, x)
     lesions = [Lesion({index: None}) for index in range(6)]
     results = {}

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from thruway.dissecting.failing import DetourError
-from thruway.dissecting.lesions.plans import is_copied
-from thruway.dissecting.lesions.weights import place_of
+from thruway.dissecting.errors import DetourError
+from thruway.dissecting.running.partial_plan import is_copied
+from thruway.dissecting.running.weights import place_of
 from thruway.dissecting.tracing.functions import name_of
 from thruway.dissecting.tracing.structure import at, reachable
 from thruway.dissecting.tracing.tape import Call, Tape

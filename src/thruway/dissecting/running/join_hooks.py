@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from thruway.dissecting.finding.branches import Branch
+from thruway.dissecting.running.full_pass import Operands
 from thruway.dissecting.running.lesioned import Lesioned
-from thruway.dissecting.running.rerouting import Operands
 from thruway.dissecting.tracing.arguments import as_call
 from thruway.dissecting.tracing.structure import reachable
 from thruway.errors import ConfigError

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from thruway.dissecting.failing import DetourError
+from thruway.dissecting.errors import DetourError
 from thruway.dissecting.finding.discovery import Discovery
-from thruway.dissecting.lesions.plans import Exchanges, Facts, Plan, bytes_of, planned, planned_whole
-from thruway.dissecting.lesions.resuming import resume
-from thruway.dissecting.lesions.storing import store
-from thruway.dissecting.running.rerouting import Merge
-from thruway.dissecting.tracing.opening import OPENED, opened
+from thruway.dissecting.running.full_pass import Merge
+from thruway.dissecting.running.partial_pass import resume
+from thruway.dissecting.running.partial_plan import Exchanges, Facts, Plan, bytes_of, planned, planned_whole
+from thruway.dissecting.running.stored_pass import store
+from thruway.dissecting.tracing.model_state import Randomness, kept_buffers
 from thruway.dissecting.tracing.tape import Tape
-from thruway.dissecting.tracing.untouched import Randomness, kept_buffers
+from thruway.dissecting.tracing.unfused import OPENED, opened
 
 if TYPE_CHECKING:
     from thruway.dissecting.dissection import Dissection
