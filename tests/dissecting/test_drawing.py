@@ -36,7 +36,7 @@ class Nested(nn.Module):
 
 def wiring(model):
     d = dissect(model, torch.ones(2, 4))
-    return [(wire.shortcut, wire.source, wire.depth) for wire in wires_of(d, d.branches)]
+    return [(wire.shortcut, wire.source, wire.depth) for wire in wires_of(d.engine, d.branches)]
 
 
 def test_each_branch_hangs_on_the_sums_it_reads_and_carries():

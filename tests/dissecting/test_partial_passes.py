@@ -27,7 +27,7 @@ _spec.loader.exec_module(branch_cases)  # every way of writing a branch, with it
 def test_a_lesion_from_stored_values_is_the_model_without_the_branches(name):
     net, x = branch_cases.built(name)
     with torch.no_grad():
-        tape, found = dissect(net, x).reading((x,), {})
+        tape, found = dissect(net, x).engine.traced((x,), {})
         for size in (1, 2):
             for gone in itertools.combinations(range(len(found.branches)), size):
                 plan = planned(Facts(tape), [(found.branches[index], None) for index in gone], {})
@@ -63,7 +63,7 @@ def test_neither_the_prefix_nor_the_branch_is_computed():
     d = dissect(net, x)
     before = [block.branch.computed for block in net]
     d.delete_each(Error([(x, torch.zeros(3, dtype=torch.long))]))
-    d.reading((x,), {})
+    d.engine.traced((x,), {})
     ran = [block.branch.computed - start for block, start in zip(net, before, strict=True)]
     # Its form is met in eval mode and without gradients first: one pass to look; one to store; then the suffixes.
     assert ran == [2 + 0, 2 + 1, 2 + 2, 2 + 3]
@@ -106,7 +106,7 @@ def test_a_join_of_ones_own_gets_the_same_operands_from_stored_values():
     net, x = nn.Sequential(nn.Linear(WIDTH, WIDTH), CarryGate(), CarryGate()).double(), torch.rand(3, WIDTH).double()
     d = dissect(net, x)
     with torch.no_grad():
-        outputs = dict(Sweep(d, [Lesion({index: half}) for index in range(2)]).outputs((x,), {}))
+        outputs = dict(Sweep(d.engine, [Lesion({index: half}) for index in range(2)]).outputs((x,), {}))
         z = net[1](net[0](x))
         share = 1 - torch.sigmoid(net[2].c(z))
         assert torch.equal(outputs[1], z + 0.5 * share * (torch.tanh(net[2].h(z)) - z))
@@ -132,7 +132,7 @@ def test_no_more_is_kept_than_allowed(monkeypatch):
     for memory in (100 * one, 2 * one, 0):
         kept.clear()
         with torch.no_grad():
-            results[memory] = dict(Sweep(d, lesions, memory).outputs((x,), {}))
+            results[memory] = dict(Sweep(d.engine, lesions, memory).outputs((x,), {}))
         assert all(real == planned_bytes <= memory for real, planned_bytes, _ in kept)
         # The first stream is the model's own input, which takes nothing.
         assert [count for *_, count in kept] == {100 * one: [5], 2 * one: [2, 2], 0: [0]}[memory]
@@ -157,7 +157,7 @@ class Grown(nn.Module):
 def test_copies_are_counted_each_and_views_once():
     net, x = Grown().double(), torch.rand(5, WIDTH, dtype=torch.float64)
     with torch.no_grad():
-        tape, found = dissect(net, x).reading((x,), {})
+        tape, found = dissect(net, x).engine.traced((x,), {})
         facts = Facts(tape)
         wanted = frozenset[int]().union(*(planned(facts, [(branch, None)], {}).needed for branch in found.branches))
         _, stored = store(net, tape, wanted, (x,), {})
@@ -166,7 +166,7 @@ def test_copies_are_counted_each_and_views_once():
     assert bytes_of(facts, wanted) == sum(storages.values())
     stacked = nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), Halves(), nn.Linear(WIDTH, WIDTH)).double()
     with torch.no_grad():
-        tape, found = dissect(stacked, x).reading((x,), {})
+        tape, found = dissect(stacked, x).engine.traced((x,), {})
         facts, (whole,) = Facts(tape), [call for call in tape.calls if call.name == "chunk"]
         _, stored = store(stacked, tape, whole.values, (x,), {})
     assert len(stored) == 2
@@ -272,7 +272,7 @@ class Turning(nn.Module):
 def test_a_resumed_pass_that_goes_another_way_gives_no_number(way, said):
     net, x = Turning(), torch.rand(3, WIDTH)
     with torch.no_grad():
-        tape, found = dissect(net, x).reading((x,), {})
+        tape, found = dissect(net, x).engine.traced((x,), {})
         plan = planned(Facts(tape), [(found.branches[2], None)], {})
         _, stored = store(net, tape, plan.needed, (x,), {})
         assert torch.equal(resume(net, plan, stored, (x,), {}), net.two(net.one(x).tanh().sigmoid()))
@@ -394,6 +394,6 @@ def test_where_stored_values_would_not_do_passes_are_whole(kind):
         net, x, y = kind().double(), torch.randn(3, WIDTH, dtype=torch.float64), torch.tensor([0, 1, 2])
     d = dissect(net, x)
     with torch.no_grad():
-        tape, found = d.reading((x,), {})
+        tape, found = d.engine.traced((x,), {})
         assert kind.obstacle in planned(Facts(tape), [(found.branches[0], None)], {}).obstacle
         assert torch.equal(d.delete_each(Loss([(x, y)])).scores[0], Loss([]).scores(net(x, {0}), y))

@@ -308,7 +308,9 @@ def test_depth_over_training_follows_the_weights_and_leaves_them_alone():
         d.over_training({"good": states[10], "bad": {"other": torch.ones(1)}}, lambda y: y.sum())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert places == [parameter.data_ptr() for parameter in net.parameters()]
-    with pytest.raises(ConfigError, match="no checkpoints came"):
+    with pytest.raises(ConfigError, match="there are no checkpoints"):
         d.over_training([], lambda y: y.sum())
     with pytest.raises(ConfigError, match="method is one of exact, sampled, got 'guess'"):
         d.over_training(states, lambda y: y.sum(), method="guess")
+    with pytest.raises(ConfigError, match="the exact analysis draws nothing"):
+        d.over_training(states, lambda y: y.sum(), draws=2)

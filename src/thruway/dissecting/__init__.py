@@ -12,8 +12,8 @@ from thruway.dissecting.paths.results import PathGradients, SampledPaths
 from thruway.dissecting.ranking.predictions import Predictions
 from thruway.dissecting.ranking.rank_correlation import RankCorrelation, rank_correlation
 from thruway.dissecting.ranking.rankings import Rankings
-from thruway.dissecting.running.full_pass import Operands
 from thruway.dissecting.running.lesioned import Lesioned
+from thruway.dissecting.running.merging import Operands
 
 __all__ = [
     "Accuracy",

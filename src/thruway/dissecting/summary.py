@@ -3,12 +3,9 @@
 import html
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from thruway.dissecting.finding.branches import Branch
-
-if TYPE_CHECKING:
-    from thruway.dissecting.dissection import Dissection
+from thruway.dissecting.finding.branches import Branch, nesting_depth
+from thruway.dissecting.running.engine import Engine
 
 __all__ = ["in_html", "in_text", "in_words"]
 
@@ -20,26 +17,26 @@ GREY = "color: #767b85"  # readable on white and on black
 CELL = "font-size: 13px; white-space: nowrap; padding: 2px 14px 2px 0; border: 0; background: none"
 
 
-def in_words(dissection: "Dissection") -> str:
+def in_words(engine: Engine) -> str:
     """One line: how many branches of which kind."""
-    return f"Dissection of {type(dissection.model).__name__}: {_count(dissection.branches)}"
+    return f"Dissection of {type(engine.model).__name__}: {_count(engine.branches)}"
 
 
-def in_text(dissection: "Dissection") -> str:
+def in_text(engine: Engine) -> str:
     """The table, then why other adds are no branches."""
-    rows = _rows(dissection)
+    rows = _rows(engine)
     widths = [max(len(row[column]) for row in (HEAD, *rows)) for column in range(len(HEAD))]
     lines = [
         "  ".join(cell.rjust(width) if place in (0, 4, 5, 6) else cell.ljust(width) for place, (cell, width) in row)
         for row in (list(enumerate(zip(cells, widths, strict=True))) for cells in (HEAD, *rows))
     ]
-    parts = [in_words(dissection), *(["", *(line.rstrip() for line in lines)] if rows else []), *_notes(dissection)]
+    parts = [in_words(engine), *(["", *(line.rstrip() for line in lines)] if rows else []), *_notes(engine)]
     return "\n".join(parts)
 
 
-def in_html(dissection: "Dissection") -> str:
+def in_html(engine: Engine) -> str:
     """The same as plain HTML."""
-    rows = _rows(dissection)
+    rows = _rows(engine)
     head = "".join(f'<th style="{CELL}; {GREY}; text-align: {_side(at)}">{name}</th>' for at, name in enumerate(HEAD))
     body = "".join(
         "<tr style='background: none'>"
@@ -50,20 +47,20 @@ def in_html(dissection: "Dissection") -> str:
         for row in rows
     )
     table = f'<table style="border-collapse: collapse; margin: 8px 0"><tr>{head}</tr>{body}</table>' if rows else ""
-    notes = "".join(f'<div style="{GREY}">{html.escape(line)}</div>' for line in _notes(dissection) if line)
-    return f'<div style="{STYLE}"><b>{html.escape(in_words(dissection))}</b>{table}{notes}</div>'
+    notes = "".join(f'<div style="{GREY}">{html.escape(line)}</div>' for line in _notes(engine) if line)
+    return f'<div style="{STYLE}"><b>{html.escape(in_words(engine))}</b>{table}{notes}</div>'
 
 
 def _side(column: int) -> str:
     return "right" if column in (0, 4, 5, 6) else "left"
 
 
-def _rows(dissection: "Dissection") -> list[tuple[str, ...]]:
-    total = sum(dissection.tape.parameters) or 1
+def _rows(engine: Engine) -> list[tuple[str, ...]]:
+    total = sum(engine.tape.parameters) or 1
     return [
         (
             str(branch.index),
-            "  " * _depth(branch, dissection.branches) + branch.name,
+            "  " * nesting_depth(branch, engine.branches) + branch.name,
             branch.kind,
             _shape(branch),
             f"{branch.parameters:,}",
@@ -71,15 +68,8 @@ def _rows(dissection: "Dissection") -> list[tuple[str, ...]]:
             in_short(branch.flops),
             "" if branch.parent is None else str(branch.parent),
         )
-        for branch in dissection.branches
+        for branch in engine.branches
     ]
-
-
-def _depth(branch: Branch, branches: Sequence[Branch]) -> int:
-    depth = 0
-    while branch.parent is not None:
-        branch, depth = branches[branch.parent], depth + 1
-    return depth
 
 
 def _shape(branch: Branch) -> str:
@@ -110,9 +100,9 @@ def _count(branches: Sequence[Branch]) -> str:
     return f"{len(branches)} branch{'es' if len(branches) > 1 else ''} ({said})"
 
 
-def _notes(dissection: "Dissection") -> list[str]:
-    reasons = Counter(refusal.reason for refusal in dissection.refused)
-    first = {refusal.reason: refusal.name for refusal in reversed(dissection.refused)}
+def _notes(engine: Engine) -> list[str]:
+    reasons = Counter(refusal.reason for refusal in engine.refused)
+    first = {refusal.reason: refusal.name for refusal in reversed(engine.refused)}
     if not reasons:
         return []
     lines = [f"  {count:>4} x {reason} (first: {first[reason]})" for reason, count in reasons.most_common(REASONS)]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from thruway.dissecting.tracing.structure import Path
 
-__all__ = ["Branch", "Kind", "Operand", "Refusal", "unique"]
+__all__ = ["Branch", "Kind", "Operand", "Refusal", "nesting_depth", "unique"]
 
 Kind = Literal["identity", "projection", "gated", "module"]
 
@@ -81,6 +81,14 @@ class Refusal:
     call: int
     name: str
     reason: str
+
+
+def nesting_depth(branch: Branch, branches: Sequence[Branch]) -> int:
+    """How many branches a branch lies within."""
+    depth = 0
+    while branch.parent is not None:
+        branch, depth = branches[branch.parent], depth + 1
+    return depth
 
 
 def unique(names: Sequence[str], seconds: Sequence[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,12 +11,10 @@ from thruway.dissecting.lesions.lesion_batches import MEMORY, Lesion
 from thruway.dissecting.lesions.mean_gates import mean_gate_merges
 from thruway.dissecting.lesions.metrics import Evaluate
 from thruway.dissecting.lesions.results import Deletion, Deletions, DrawnLesion, DrawnLesions
-from thruway.dissecting.running.full_pass import Merge
+from thruway.dissecting.running.engine import Engine
 from thruway.dissecting.running.lesioned import Lesioned
+from thruway.dissecting.running.merging import Merge
 from thruway.errors import ConfigError, unknown_name
-
-if TYPE_CHECKING:
-    from thruway.dissecting.dissection import Dissection
 
 __all__ = ["GATES", "delete", "delete_each", "ks_of"]
 
@@ -26,7 +23,7 @@ GATES = ("closed", "mean")
 
 
 def delete_each(
-    dissection: "Dissection",
+    engine: Engine,
     evaluate: Evaluate,
     *,
     gate: str = "closed",
@@ -76,28 +73,28 @@ def delete_each(
     """
     if gate not in GATES:
         raise ConfigError(unknown_name("gate", gate, GATES))
-    merges: dict[int, Merge] = mean_gate_merges(dissection, evaluate) if gate == "mean" else {}
-    lesions = [Lesion({branch.index: merges.get(branch.index)}) for branch in dissection.branches]
-    found = measured(dissection, lesions, lambda each: Lesioned(dissection, each.merges), evaluate, memory, progress)
+    merges: dict[int, Merge] = mean_gate_merges(engine, evaluate) if gate == "mean" else {}
+    lesions = [Lesion({branch.index: merges.get(branch.index)}) for branch in engine.branches]
+    found = measured(engine, lesions, lambda each: Lesioned(engine, each.merges), evaluate, memory, progress)
     low = high = [math.nan] * len(lesions)
     if found.scores is not None and found.intact_scores is not None and lesions:
         ends = interval_of_means(found.scores - found.intact_scores, level, resamples, generator)
         low, high = (end.tolist() for end in ends)
     rows = tuple(
         Deletion(b.index, b.name, b.kind, value, value - found.intact, low[b.index], high[b.index])
-        for b, value in zip(dissection.branches, found.values, strict=True)
+        for b, value in zip(engine.branches, found.values, strict=True)
     )
     better, scores = found.higher_is_better, found.scores
     return Deletions(rows, found.intact, found.name, level, found.examples, better, gate, scores, found.intact_scores)
 
 
 def delete(
-    dissection: "Dissection",
+    engine: Engine,
     k: int | Iterable[int],
     draws: int,
     evaluate: Evaluate,
-    *,
     generator: torch.Generator,
+    *,
     memory: int = MEMORY,
     progress: bool = False,
 ) -> DrawnLesions:
@@ -125,11 +122,11 @@ def delete(
     >>> [(row["k"], row["draws"]) for row in found.quartiles().rows()], found.intact
     ([(1, 5), (3, 5)], 0.0)
     """
-    n = len(dissection.branches)
+    n = len(engine.branches)
     ks = ks_of(k, n, f"{n} branches were found", draws)
     chosen = [(each, draw, _drawn(n, each, generator)) for each in ks for draw in range(draws)]
     lesions = [Lesion(dict.fromkeys(branches)) for _, _, branches in chosen]
-    found = measured(dissection, lesions, lambda each: Lesioned(dissection, each.merges), evaluate, memory, progress)
+    found = measured(engine, lesions, lambda each: Lesioned(engine, each.merges), evaluate, memory, progress)
     rows = tuple(
         DrawnLesion(each, draw, branches, 1.0, value)
         for (each, draw, branches), value in zip(chosen, found.values, strict=True)

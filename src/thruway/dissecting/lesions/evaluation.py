@@ -1,7 +1,7 @@
 """A metric of the intact model and of many lesioned ones."""
 
 from collections.abc import Callable, Sequence, Sized
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,14 +9,12 @@ from torch import Tensor, nn
 from thruway.dissecting.lesions.lesion_batches import INTACT, Lesion, Sweep, evaluating
 from thruway.dissecting.lesions.metrics import Evaluate, Metric, batches_of, checked_scores
 from thruway.dissecting.lesions.progress import progressing
+from thruway.dissecting.running.engine import Engine
 from thruway.dissecting.running.lesioned import Lesioned
 from thruway.dissecting.tracing.arguments import as_call, takes
 from thruway.dissecting.tracing.model_state import Randomness, kept_buffers
 from thruway.dissecting.tracing.unfused import opened
 from thruway.errors import ConfigError
-
-if TYPE_CHECKING:
-    from thruway.dissecting.dissection import Dissection
 
 __all__ = ["Measured", "measured"]
 
@@ -38,7 +36,7 @@ class Measured(NamedTuple):
 
 
 def measured(
-    dissection: "Dissection",
+    engine: Engine,
     lesions: Sequence[Lesion],
     models: Callable[[Lesion], Lesioned],
     evaluate: Evaluate,
@@ -56,7 +54,7 @@ def measured(
     if memory < 0:
         raise ConfigError(f"memory={memory} bytes: at least 0, which keeps nothing of the intact pass.")
     if isinstance(evaluate, Metric):
-        return _by_batches(dissection, lesions, evaluate, memory, progress)
+        return _by_batches(engine, lesions, evaluate, memory, progress)
     if isinstance(evaluate, nn.Module) or not callable(evaluate):
         raise ConfigError(
             f"evaluate is a metric, such as Error(batches), or a function of a model that gives a number; got "
@@ -68,17 +66,15 @@ def measured(
             f"evaluate is called with a model alone, and {name} wants other arguments. For a loss over data pass "
             "Loss(batches); for a metric of your own, a function of the model."
         )
-    return _by_calls(dissection, lesions, models, evaluate, progress)
+    return _by_calls(engine, lesions, models, evaluate, progress)
 
 
-def _by_batches(
-    dissection: "Dissection", lesions: Sequence[Lesion], metric: Metric, memory: int, progress: bool
-) -> Measured:
-    sweep = Sweep(dissection, lesions, memory)
+def _by_batches(engine: Engine, lesions: Sequence[Lesion], metric: Metric, memory: int, progress: bool) -> Measured:
+    sweep = Sweep(engine, lesions, memory)
     batches = len(metric.batches) if isinstance(metric.batches, Sized) else None
     total = None if batches is None else batches * (len(lesions) + 1)
     columns: list[Tensor] = []
-    with evaluating(dissection.model), progressing("lesions", total, progress) as advance:
+    with evaluating(engine.model), progressing("lesions", total, progress) as advance:
         for inputs, target in batches_of(metric):
             args, kwargs = as_call(inputs)
             found: dict[int, Tensor] = {}
@@ -92,14 +88,14 @@ def _by_batches(
 
 
 def _by_calls(
-    dissection: "Dissection",
+    engine: Engine,
     lesions: Sequence[Lesion],
     models: Callable[[Lesion], Lesioned],
     evaluate: Callable[[object], float],
     progress: bool,
 ) -> Measured:
     values: list[float] = []
-    model = dissection.model
+    model = engine.model
     # Opened, so that the intact model differs from the others by the lesion and by no rounding.
     with evaluating(model), opened(model), progressing("lesions", len(lesions) + 1, progress) as advance:
         randomness = Randomness(model)

@@ -7,23 +7,21 @@ each lesion starts there. What does not fit into memory is stored and used group
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from thruway.dissecting.errors import DetourError
 from thruway.dissecting.finding.discovery import Discovery
-from thruway.dissecting.running.full_pass import Merge
+from thruway.dissecting.running.engine import Engine
+from thruway.dissecting.running.merging import Merge
 from thruway.dissecting.running.partial_pass import resume
 from thruway.dissecting.running.partial_plan import Exchanges, Facts, Plan, bytes_of, planned, planned_whole
 from thruway.dissecting.running.stored_pass import store
 from thruway.dissecting.tracing.model_state import Randomness, kept_buffers
 from thruway.dissecting.tracing.tape import Tape
 from thruway.dissecting.tracing.unfused import OPENED, opened
-
-if TYPE_CHECKING:
-    from thruway.dissecting.dissection import Dissection
 
 __all__ = ["INTACT", "MEMORY", "Lesion", "Sweep", "evaluating", "run_exchanged"]
 
@@ -49,17 +47,17 @@ class Sweep:
     """Lesions to be run on one batch after the other.
 
     Args:
-        dissection: of the model.
+        engine: of the model.
         lesions: any number.
         memory: bytes of the intact pass to keep at a time; 0 starts every lesion at the input.
     """
 
-    def __init__(self, dissection: "Dissection", lesions: Sequence[Lesion], memory: int = MEMORY) -> None:
-        self._dissection = dissection
+    def __init__(self, engine: Engine, lesions: Sequence[Lesion], memory: int = MEMORY) -> None:
+        self._engine = engine
         self._lesions = lesions
         self._memory = memory
         # Looked for once: a deep model has more modules than a small pass has microseconds.
-        self._has_closed = any(type(module) in OPENED for module in dissection.model.modules())
+        self._has_closed = any(type(module) in OPENED for module in engine.model.modules())
         self._planned: dict[int, tuple[Tape, list[Plan], list[list[int]]]] = {}
 
     def outputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[int, Any]]:
@@ -70,9 +68,9 @@ class Sweep:
         Raises:
             DissectError: if the model's code takes another way once a branch is missing.
         """
-        tape, found = self._dissection.reading(args, kwargs)
+        tape, found = self._engine.traced(args, kwargs)
         plans, groups = self._plans(tape, found)
-        model = self._dissection.model
+        model = self._engine.model
         drawn = Randomness(model) if tape.draws else None
         first, *others = groups or [[]]
         try:
@@ -82,7 +80,7 @@ class Sweep:
             first, others, stored = [], [], {}
         if not first:
             with self._opened():  # as for the lesions, so that they differ by nothing else
-                output = self._dissection.run({}, args, kwargs)
+                output = self._engine.run({}, args, kwargs)
         after = Randomness(model) if tape.draws else None
         yield INTACT, output
         del output
@@ -107,17 +105,17 @@ class Sweep:
             after.restore()
 
     def _opened(self) -> contextlib.AbstractContextManager[None]:
-        return opened(self._dissection.model) if self._has_closed else contextlib.nullcontext()
+        return opened(self._engine.model) if self._has_closed else contextlib.nullcontext()
 
     def _store(self, tape: Tape, wanted: frozenset[int], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with self._opened():
-            return store(self._dissection.model, tape, wanted, args, kwargs)
+            return store(self._engine.model, tape, wanted, args, kwargs)
 
     def _whole(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         lesion = self._lesions[index]
         if lesion.exchanged is None:
-            return self._dissection.run(lesion.merges, args, kwargs)
-        return run_exchanged(self._dissection, lesion, args, kwargs)
+            return self._engine.run(lesion.merges, args, kwargs)
+        return run_exchanged(self._engine, lesion, args, kwargs)
 
     def _plans(self, tape: Tape, found: Discovery) -> tuple[list[Plan], list[list[int]]]:
         if id(tape) not in self._planned:
@@ -127,27 +125,20 @@ class Sweep:
         return self._planned[id(tape)][1:]
 
 
-def run_exchanged(dissection: "Dissection", lesion: Lesion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def run_exchanged(engine: Engine, lesion: Lesion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """One whole pass of a model with branches in each other's places.
 
     Raises:
         DissectError: if the model's code takes another way with these inputs.
         ConfigError: if on these inputs the branches cannot take each other's places.
     """
-    for is_last in (False, True):
-        tape, found = dissection.reading(args, kwargs, anew=is_last)
+
+    def follow(tape: Tape, found: Discovery) -> Any:
         plan = planned_whole(tape, _joins(found, lesion), lesion.exchanges(tape, found))
-        randomness = Randomness(dissection.model) if tape.draws else None
-        with kept_buffers(dissection.model) if tape.writes_state else contextlib.nullcontext():
-            try:
-                with opened(dissection.model):
-                    return resume(dissection.model, plan, {}, args, kwargs)
-            except DetourError:
-                if is_last:
-                    raise
-                if randomness is not None:
-                    randomness.restore()
-    raise AssertionError("the second round returns or raises")
+        with opened(engine.model):
+            return resume(engine.model, plan, {}, args, kwargs)
+
+    return engine.follow(follow, args, kwargs)
 
 
 def _joins(found: Discovery, lesion: Lesion) -> list[Any]:

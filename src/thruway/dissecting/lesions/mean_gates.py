@@ -1,23 +1,20 @@
 """The gentler lesion of a gated branch: the gate stands still at its mean over the data."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from thruway.dissecting.lesions.lesion_batches import evaluating
 from thruway.dissecting.lesions.metrics import Evaluate, Metric, batches_of
-from thruway.dissecting.running.full_pass import Merge, Operands
+from thruway.dissecting.running.engine import Engine
+from thruway.dissecting.running.merging import Merge, Operands
 from thruway.dissecting.tracing.arguments import as_call
 from thruway.errors import ConfigError, ShapeError
-
-if TYPE_CHECKING:
-    from thruway.dissecting.dissection import Dissection
 
 __all__ = ["mean_gate_merges"]
 
 
-def mean_gate_merges(dissection: "Dissection", evaluate: Evaluate) -> dict[int, Merge]:
+def mean_gate_merges(engine: Engine, evaluate: Evaluate) -> dict[int, Merge]:
     """For each gated branch the join with T̄ in place of T, unit by unit: y = (1 - T̄)·x + T̄·H(x).
 
     One more pass over the data finds the means, over the first dimension of the gates: the examples. Where the
@@ -27,9 +24,9 @@ def mean_gate_merges(dissection: "Dissection", evaluate: Evaluate) -> dict[int, 
         ConfigError: if no gate weighs a branch, or the data can be gone through once only.
         ShapeError: if a gate has another size in another batch.
     """
-    gated = [branch.index for branch in dissection.branches if branch.gate is not None]
+    gated = [branch.index for branch in engine.branches if branch.gate is not None]
     if not gated:
-        weighs_shortcuts = any(branch.carry is not None for branch in dissection.branches)
+        weighs_shortcuts = any(branch.carry is not None for branch in engine.branches)
         why = (
             "the gates here weigh the shortcut alone, F(x) + C·x: there is no T to hold still"
             if weighs_shortcuts
@@ -42,11 +39,11 @@ def mean_gate_merges(dissection: "Dissection", evaluate: Evaluate) -> dict[int, 
             "gone through again, such as Error([(inputs, target), ...])."
         )
     means = {index: _Mean() for index in gated}
-    carries = {index: _Mean() for index in gated if dissection.branches[index].carry is not None}
-    with evaluating(dissection.model):
+    carries = {index: _Mean() for index in gated if engine.branches[index].carry is not None}
+    with evaluating(engine.model):
         for inputs, _ in batches_of(evaluate):
             args, kwargs = as_call(inputs)
-            dissection.run({index: _hearing(means[index], carries.get(index)) for index in gated}, args, kwargs)
+            engine.run({index: _hearing(means[index], carries.get(index)) for index in gated}, args, kwargs)
     return {index: _still(means[index], carries.get(index)) for index in gated}
 
 

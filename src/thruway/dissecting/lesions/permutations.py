@@ -1,7 +1,7 @@
 """Branches of a trained model in each other's places."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -14,19 +14,17 @@ from thruway.dissecting.lesions.lesion_batches import MEMORY, Lesion, run_exchan
 from thruway.dissecting.lesions.metrics import Evaluate
 from thruway.dissecting.lesions.permutation_match import groups_of, match
 from thruway.dissecting.lesions.results import DrawnLesion, DrawnLesions
+from thruway.dissecting.running.engine import Engine
 from thruway.dissecting.running.lesioned import Lesioned
 from thruway.dissecting.running.partial_plan import Exchanges
 from thruway.dissecting.tracing.structure import Path
 from thruway.dissecting.tracing.tape import Tape
 from thruway.errors import ConfigError
 
-if TYPE_CHECKING:
-    from thruway.dissecting.dissection import Dissection
-
 __all__ = ["permute", "permute_pairs", "swap"]
 
 
-def swap(dissection: "Dissection", first: int | str | Branch, second: int | str | Branch) -> Lesioned:
+def swap(engine: Engine, first: int | str | Branch, second: int | str | Branch) -> Lesioned:
     """The model with two branches in each other's places: f and its gates move, shortcuts stay.
 
     Raises:
@@ -39,13 +37,13 @@ def swap(dissection: "Dissection", first: int | str | Branch, second: int | str 
     >>> torch.equal(dissect(torch.nn.Sequential(a, b), x).swap(0, 1)(x), torch.nn.Sequential(b, a)(x))
     True
     """
-    i, j = (branch.index for branch in dissection._chosen([first, second]))
-    order = list(range(len(dissection.branches)))
+    i, j = (branch.index for branch in engine.select([first, second]))
+    order = list(range(len(engine.branches)))
     order[i], order[j] = j, i
-    return permute(dissection, order)
+    return permute(engine, order)
 
 
-def permute(dissection: "Dissection", order: Sequence[int]) -> Lesioned:
+def permute(engine: Engine, order: Sequence[int]) -> Lesioned:
     """The model with branch `order[place]` at each place; call it as you would the model.
 
     The model's own code runs, and is handed the weights of the branch that now stands there. So two branches can
@@ -58,26 +56,26 @@ def permute(dissection: "Dissection", order: Sequence[int]) -> Lesioned:
         Veit, Wilber & Belongie 2016, sec. 4.3.
     """
     order = tuple(order)
-    n = len(dissection.branches)
+    n = len(engine.branches)
     if sorted(order) != list(range(n)):
         raise ConfigError(f"an order of these branches has each of 0 ... {n - 1} once, got {list(order)}.")
-    lesion = Lesion(exchanged=_exchanging(dissection, order))
-    lesion.exchanges(dissection.tape, Discovery(dissection.branches, dissection.refused))
-    moved = [f"{dissection.branches[j].name} at {dissection.branches[i].name}" for i, j in enumerate(order) if i != j]
+    lesion = Lesion(exchanged=_exchanging(engine, order))
+    lesion.exchanges(engine.tape, Discovery(engine.branches, engine.refused))
+    moved = [f"{engine.branches[j].name} at {engine.branches[i].name}" for i, j in enumerate(order) if i != j]
 
     def passing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return run_exchanged(dissection, lesion, args, kwargs)
+        return run_exchanged(engine, lesion, args, kwargs)
 
-    return Lesioned(dissection, {}, passing, "with " + ", ".join(moved)) if moved else Lesioned(dissection, {})
+    return Lesioned(engine, {}, passing, "with " + ", ".join(moved)) if moved else Lesioned(engine, {})
 
 
 def permute_pairs(
-    dissection: "Dissection",
+    engine: Engine,
     k: int | Iterable[int],
     draws: int,
     evaluate: Evaluate,
-    *,
     generator: torch.Generator,
+    *,
     memory: int = MEMORY,
     progress: bool = False,
 ) -> DrawnLesions:
@@ -105,15 +103,13 @@ def permute_pairs(
     >>> [(row.k, row.tau, row.value) for row in found][:3]
     [(0, 1.0, 0.0), (0, 1.0, 0.0), (0, 1.0, 0.0)]
     """
-    pairs = _pairs(dissection)
+    pairs = _pairs(engine)
     ks = ks_of(k, None, "it counts swaps", draws)
-    n = len(dissection.branches)
+    n = len(engine.branches)
     chosen = [(each, draw, _shuffled(n, pairs, each, generator)) for each in ks for draw in range(draws)]
-    lesions = [Lesion(exchanged=_exchanging(dissection, order)) for _, _, order in chosen]
+    lesions = [Lesion(exchanged=_exchanging(engine, order)) for _, _, order in chosen]
     orders = {id(lesion): order for lesion, (_, _, order) in zip(lesions, chosen, strict=True)}
-    found = measured(
-        dissection, lesions, lambda each: permute(dissection, orders[id(each)]), evaluate, memory, progress
-    )
+    found = measured(engine, lesions, lambda each: permute(engine, orders[id(each)]), evaluate, memory, progress)
     rows = tuple(
         DrawnLesion(each, draw, order, kendall_tau(order), value)
         for (each, draw, order), value in zip(chosen, found.values, strict=True)
@@ -121,12 +117,12 @@ def permute_pairs(
     return DrawnLesions(rows, found.intact, found.name, found.examples, "pairs swapped")
 
 
-def _exchanging(dissection: "Dissection", order: Sequence[int]) -> Callable[[Tape, Discovery], Exchanges]:
+def _exchanging(engine: Engine, order: Sequence[int]) -> Callable[[Tape, Discovery], Exchanges]:
     moved = [(place, guest) for place, guest in enumerate(order) if place != guest]
 
     def exchanged(tape: Tape, found: Discovery) -> Exchanges:
         exchanges: dict[int, tuple[tuple[Path, int], ...]] = {}
-        held = _held(dissection)
+        held = _held(engine)
         for place, guest in moved:
             matched = match(tape, found.branches[place], found.branches[guest], held)
             if matched.obstacle:
@@ -142,20 +138,20 @@ def _exchanging(dissection: "Dissection", order: Sequence[int]) -> Callable[[Tap
     return exchanged
 
 
-def _held(dissection: "Dissection") -> int:
-    model = dissection.model
+def _held(engine: Engine) -> int:
+    model = engine.model
     return sum(1 for _ in model.parameters()) + sum(1 for _ in model.buffers())
 
 
-def _pairs(dissection: "Dissection") -> list[tuple[int, int]]:
+def _pairs(engine: Engine) -> list[tuple[int, int]]:
     """Every two places whose branches fit into each other's."""
-    held, branches = _held(dissection), dissection.branches
-    groups = groups_of(dissection.tape, branches, held)
+    held, branches = _held(engine), engine.branches
+    groups = groups_of(engine.tape, branches, held)
     pairs = [(i, j) for group in groups for at, i in enumerate(group) for j in group[at + 1 :]]
     if not pairs:
         reason = "there are not two"
         if len(branches) > 1:
-            reason = match(dissection.tape, branches[0], branches[1], held).obstacle or "one lies within the other"
+            reason = match(engine.tape, branches[0], branches[1], held).obstacle or "one lies within the other"
         raise ConfigError(f"no two branches can change places: {reason}.")
     return pairs
 

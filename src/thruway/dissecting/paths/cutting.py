@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,14 +13,12 @@ from thruway.dissecting.finding.branches import Branch
 from thruway.dissecting.paths.routes import START, Joint, Routes
 from thruway.dissecting.paths.segments import Segment, edge_of, segment
 from thruway.dissecting.paths.start import Where, start_of, stream_branch
-from thruway.dissecting.running.full_pass import Merge, Operands
+from thruway.dissecting.running.engine import Engine
+from thruway.dissecting.running.merging import Merge, Operands
 from thruway.dissecting.tracing.functions import PRODUCTS
 from thruway.dissecting.tracing.structure import reachable, rebuilt
 from thruway.dissecting.tracing.tape import Tape
 from thruway.errors import ConfigError, ShapeError
-
-if TYPE_CHECKING:
-    from thruway.dissecting.dissection import Dissection
 
 __all__ = ["CutJoin", "CutPass", "cut_pass"]
 
@@ -92,7 +90,7 @@ class _Cuts:
 
 
 def cut_pass(
-    dissection: "Dissection",
+    engine: Engine,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     loss: Callable[[Any], Tensor],
@@ -104,7 +102,7 @@ def cut_pass(
         DissectError: if the loss does not depend on where the paths begin.
         ShapeError: if the loss is neither one number nor one for each example.
     """
-    start = start_of(dissection.model, dissection.tape, dissection.branches, where)
+    start = start_of(engine.model, engine.tape, engine.branches, where)
     cuts = _Cuts()
     if start.argument is not None:
         tensor = list(reachable((args, kwargs)))[start.argument]
@@ -116,11 +114,11 @@ def cut_pass(
         pairs: list[tuple[Branch, Merge | None]] = [(branch, cuts.merge(branch, tape)) for branch in branches]
         if start.argument is not None:
             return pairs
-        value = start_of(dissection.model, tape, branches, "stream").value
+        value = start_of(engine.model, tape, branches, "stream").value
         return [(stream_branch(tape, branches[0], value), lambda at: cuts.leaf(START, at.branch)), *pairs]
 
     with torch.inference_mode(False), torch.enable_grad():
-        output = dissection.run(merges, args, kwargs)
+        output = engine.run(merges, args, kwargs)
         total = loss(output)
         _check_loss(total, cuts.leaves[START].shape[0] if cuts.leaves[START].dim() else 1)
         end = segment(edge_of(total), cuts.leaves)

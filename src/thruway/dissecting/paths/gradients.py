@@ -1,7 +1,7 @@
 """The gradient by path length, exactly: the backward pass of a product of (I + t·J), kept as a polynomial in t."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,12 +11,10 @@ from thruway.dissecting.paths.results import PathGradients
 from thruway.dissecting.paths.routes import START, Counts
 from thruway.dissecting.paths.segments import vjp
 from thruway.dissecting.paths.start import Where
+from thruway.dissecting.running.engine import Engine
 from thruway.dissecting.tracing.arguments import as_call, takes
 from thruway.dissecting.tracing.structure import reachable, rebuilt
 from thruway.errors import ConfigError
-
-if TYPE_CHECKING:
-    from thruway.dissecting.dissection import Dissection
 
 __all__ = ["Loss", "cut_passes", "gradients_by_length", "path_gradients"]
 
@@ -26,7 +24,7 @@ AT_ONCE = 8  # lengths that go back together; their memory is that of so many gr
 
 
 def path_gradients(
-    dissection: "Dissection",
+    engine: Engine,
     loss: Loss,
     inputs: Any = None,
     targets: Any = None,
@@ -68,10 +66,10 @@ def path_gradients(
     >>> _ = nn.init.constant_(branch.weight, 0.5)
     >>> net = nn.Sequential(Residual(branch), Residual(branch))           # y = (1 + a)^2·x with a = 1/2
     >>> d = dissect(net, torch.ones(1, 1))
-    >>> path_gradients(d, lambda y: y.sum()).mean                         # 1, 2a, a^2
+    >>> d.path_gradients(lambda y: y.sum()).mean                         # 1, 2a, a^2
     tensor([1.0000, 1.0000, 0.2500])
     """
-    parts = [_of_pass(cut, at_once, keep) for cut in cut_passes(dissection, loss, inputs, targets, where, examples)]
+    parts = [_of_pass(cut, at_once, keep) for cut in cut_passes(engine, loss, inputs, targets, where, examples)]
     norms, along = torch.cat([part.norms for part in parts], 1), torch.cat([part.along for part in parts], 1)
     full = torch.cat([part.full for part in parts])
     gradients = torch.cat([part.gradients for part in parts if part.gradients is not None], dim=1) if keep else None
@@ -127,17 +125,17 @@ def gradients_by_length(cut: CutPass, at_once: int = AT_ONCE) -> dict[int, Tenso
 
 
 def cut_passes(
-    dissection: "Dissection", loss: Loss, inputs: Any, targets: Any, where: Where | None, examples: int | None
+    engine: Engine, loss: Loss, inputs: Any, targets: Any, where: Where | None, examples: int | None
 ) -> Iterator[CutPass]:
     """The inputs run through the model in passes of at most so many examples, each cut at its joins."""
-    args, kwargs = as_call(dissection.example_inputs if inputs is None else inputs)
+    args, kwargs = as_call(engine.example_inputs if inputs is None else inputs)
     first = next((len(t) for t in reachable((args, kwargs)) if t.dim()), 1)
     if examples is None or examples >= first:
-        yield cut_pass(dissection, args, kwargs, _with_targets(loss, targets), where)
+        yield cut_pass(engine, args, kwargs, _with_targets(loss, targets), where)
         return
     if examples < 1:
         raise ConfigError(f"examples is how many go through the model in one pass, got {examples}. Give 1 or more.")
-    if dissection.tape.writes_state:
+    if engine.tape.writes_state:
         raise ConfigError(
             "in this mode the model takes statistics over the batch, so that a part of it gives other numbers. "
             "Call model.eval() and dissect it anew, or leave `examples` out."
@@ -149,7 +147,7 @@ def cut_passes(
             return leaf[begin : begin + examples] if is_batched else leaf
 
         few_args, few_kwargs = rebuilt((args, kwargs), part)
-        cut = cut_pass(dissection, few_args, few_kwargs, _with_targets(loss, rebuilt(targets, part)), where)
+        cut = cut_pass(engine, few_args, few_kwargs, _with_targets(loss, rebuilt(targets, part)), where)
         if not cut.per_example:
             raise ConfigError(
                 "with `examples`, the loss must give one number for each example: what one number for a part means "

@@ -3,15 +3,13 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from thruway.dissecting.paths.routes import routes_on
 from thruway.dissecting.paths.start import Where, start_of
+from thruway.dissecting.running.engine import Engine
 from thruway.errors import ConfigError
 from thruway.runs import Table
-
-if TYPE_CHECKING:
-    from thruway.dissecting.dissection import Dissection
 
 __all__ = ["LengthRange", "PathLengths", "path_lengths", "path_survival", "shortest_range"]
 
@@ -69,7 +67,7 @@ class PathLengths:
         )
 
 
-def path_lengths(dissection: "Dissection", *, without: Iterable[int] = (), where: Where | None = None) -> PathLengths:
+def path_lengths(engine: Engine, *, without: Iterable[int] = (), where: Where | None = None) -> PathLengths:
     """How many paths of each length lead through the branches, from the start to the model's outputs.
 
     A path's length is the number of branches on it. Every shortcut, also a projection, adds nothing. A branch
@@ -88,17 +86,15 @@ def path_lengths(dissection: "Dissection", *, without: Iterable[int] = (), where
     >>> from thruway.dissecting import dissect
     >>> from thruway.nn import Residual
     >>> net = nn.Sequential(*(Residual(nn.Linear(2, 2)) for _ in range(4)))
-    >>> path_lengths(dissect(net, torch.ones(1, 2))).counts
+    >>> dissect(net, torch.ones(1, 2)).path_lengths().counts
     (1, 4, 6, 4, 1)
     """
-    start = start_of(dissection.model, dissection.tape, dissection.branches, where)
-    routes = routes_on(dissection.tape, dissection.branches, start.value)
-    return PathLengths(routes.counts(_known(dissection, without)))
+    start = start_of(engine.model, engine.tape, engine.branches, where)
+    routes = routes_on(engine.tape, engine.branches, start.value)
+    return PathLengths(routes.counts(_known(engine, without)))
 
 
-def path_survival(
-    dissection: "Dissection", deleted: int | Iterable[int], *, where: Where | None = None
-) -> tuple[float, ...]:
+def path_survival(engine: Engine, deleted: int | Iterable[int], *, where: Where | None = None) -> tuple[float, ...]:
     """Of the paths of each length, the share that is left when branches are deleted.
 
     With a number d: on average over all ways to delete d of the n branches, C(n-d, x) / C(n, x) at length x. That
@@ -119,17 +115,17 @@ def path_survival(
     >>> from thruway.dissecting import dissect
     >>> from thruway.nn import Residual
     >>> d = dissect(nn.Sequential(*(Residual(nn.Linear(2, 2)) for _ in range(4))), torch.ones(1, 2))
-    >>> path_survival(d, 2), path_survival(d, [0, 3])
+    >>> d.path_survival(2), d.path_survival([0, 3])
     ((1.0, 0.5, 0.166..., 0.0, 0.0), (1.0, 0.5, 0.166..., 0.0, 0.0))
     """
-    intact = path_lengths(dissection, where=where).counts
+    intact = path_lengths(engine, where=where).counts
     if isinstance(deleted, int):
         return tuple(
             _share(left, whole)
             for length, count in enumerate(intact)
-            for left, whole in [_left(len(dissection.branches), length, deleted) if count else (0, 0)]
+            for left, whole in [_left(len(engine.branches), length, deleted) if count else (0, 0)]
         )
-    left_over = path_lengths(dissection, without=deleted, where=where).counts
+    left_over = path_lengths(engine, without=deleted, where=where).counts
     padded = (*left_over, *(0 for _ in range(len(intact) - len(left_over))))
     return tuple(_share(left, whole) for left, whole in zip(padded, intact, strict=True))
 
@@ -167,9 +163,9 @@ def _share(left: int, whole: int) -> float:
     return left / whole if whole else float("nan")
 
 
-def _known(dissection: "Dissection", without: Iterable[int]) -> frozenset[int]:
+def _known(engine: Engine, without: Iterable[int]) -> frozenset[int]:
     indices = frozenset(without)
-    unknown = sorted(index for index in indices if not 0 <= index < len(dissection.branches))
+    unknown = sorted(index for index in indices if not 0 <= index < len(engine.branches))
     if unknown:
-        raise ConfigError(f"there are branches 0 to {len(dissection.branches) - 1}, got {unknown}. See summary().")
+        raise ConfigError(f"there are branches 0 to {len(engine.branches) - 1}, got {unknown}. See summary().")
     return indices

@@ -1,7 +1,7 @@
 """The gradient along single paths, drawn at random: the published estimate of what paths of each length carry."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,21 +13,21 @@ from thruway.dissecting.paths.results import SampledPaths
 from thruway.dissecting.paths.routes import START, Counts
 from thruway.dissecting.paths.segments import Segment, vjp
 from thruway.dissecting.paths.start import Where
+from thruway.dissecting.running.engine import Engine
 from thruway.errors import ConfigError
 
-if TYPE_CHECKING:
-    from thruway.dissecting.dissection import Dissection
+__all__ = ["DRAWS", "sampled_paths"]
 
-__all__ = ["sampled_paths"]
+DRAWS = 10  # paths of each length
 
 
 def sampled_paths(
-    dissection: "Dissection",
+    engine: Engine,
     loss: Loss,
     inputs: Any = None,
     targets: Any = None,
     *,
-    draws: int = 10,
+    draws: int = DRAWS,
     generator: torch.Generator | None = None,
     where: Where | None = None,
     examples: int | None = None,
@@ -55,7 +55,7 @@ def sampled_paths(
     >>> branch = nn.Linear(1, 1, bias=False)
     >>> _ = nn.init.constant_(branch.weight, 0.5)
     >>> d = dissect(nn.Sequential(Residual(branch), Residual(branch)), torch.ones(1, 1))
-    >>> sampled_paths(d, lambda y: y.sum(), draws=2).mean                     # 1, a, a^2
+    >>> d.sampled_paths(lambda y: y.sum(), draws=2).mean                     # 1, a, a^2
     tensor([1.0000, 0.5000, 0.2500])
     """
     if draws < 1:
@@ -64,7 +64,7 @@ def sampled_paths(
     seed = int(torch.randint(2**62, (), generator=coins, device=coins.device))
     norms: list[Tensor] = []
     counts: Counts = ()
-    for cut in cut_passes(dissection, loss, inputs, targets, where, examples):
+    for cut in cut_passes(engine, loss, inputs, targets, where, examples):
         # Every pass follows the same paths, so that a mean over examples is one over whole paths.
         same = torch.Generator().manual_seed(seed)
         at = cut.routes().counts_at()

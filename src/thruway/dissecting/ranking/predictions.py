@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +15,11 @@ from thruway.dissecting.errors import DissectError
 from thruway.dissecting.finding.branches import Branch
 from thruway.dissecting.lesions.metrics import Loss, logits_of
 from thruway.dissecting.ranking.rank_correlation import RankCorrelation, rank_correlation
-from thruway.dissecting.running.join_hooks import Ear, batch_size, hear, pairs
+from thruway.dissecting.running.engine import Engine
+from thruway.dissecting.running.join_hooks import batch_size, hear, pairs
+from thruway.dissecting.running.merging import JoinHook
 from thruway.errors import ConfigError, ShapeError
 from thruway.runs import Table
-
-if TYPE_CHECKING:
-    from thruway.dissecting.dissection import Dissection
 
 __all__ = ["LossFunction", "Predictions", "check_loss", "measured_changes", "predict_deletions", "slopes"]
 
@@ -33,7 +32,7 @@ class Predictions:
     """What every single deletion will do to the loss, to first order.
 
     Attributes:
-        branches: those of the dissection.
+        branches: those of the engine.
         loss: of the intact model, mean over the examples.
         changes: (branches,), in the loss's unit: foretold loss without the branch, minus `loss`, to first order. NaN
             where no gradient came to the join.
@@ -81,7 +80,7 @@ class Predictions:
         return self.table()._repr_html_()
 
 
-def predict_deletions(dissection: "Dissection", loss: Any, batches: Any = None) -> Predictions:
+def predict_deletions(engine: Engine, loss: Any, batches: Any = None) -> Predictions:
     """What each single deletion will do to the loss, from one forward and one backward pass per batch.
 
         change_i ≈ -<dL/dy_i, y_i - x_i>        curved_i = change_i + mean over examples of <dL_b/dy_i, y_i - x_i>² / 2
@@ -98,7 +97,7 @@ def predict_deletions(dissection: "Dissection", loss: Any, batches: Any = None) 
     not met before is looked at once more, without gradients.
 
     Args:
-        dissection: of the model.
+        engine: of the model.
         loss: function of (output, targets) that gives the mean over the batch, or one loss per example (several
             per example are averaged); or a `Loss`, which brings its batches.
         batches: pairs (inputs, targets): inputs a tensor, a tuple of arguments or a dict of keywords.
@@ -116,21 +115,21 @@ def predict_deletions(dissection: "Dissection", loss: Any, batches: Any = None) 
     >>> net = torch.nn.Sequential(Residual(torch.nn.Linear(2, 2)), Residual(torch.nn.Linear(2, 2)))
     >>> x = torch.ones(3, 2)
     >>> d = dissect(net, x)
-    >>> found = predict_deletions(d, lambda y, _: y.sum(1), [(x, None)])
+    >>> found = d.predict_deletions(lambda y, _: y.sum(1), [(x, None)])
     >>> measured = d.without(1)(x).sum(1).mean() - net(x).sum(1).mean()  # the loss is linear in the last branch
     >>> bool(abs(found.changes[1] - measured.item()) < 1e-5)
     True
     """
     loss_fn, batches = check_loss(loss, batches)
-    total, orders, examples = 0.0, np.zeros((2, len(dissection.branches))), 0
+    total, orders, examples = 0.0, np.zeros((2, len(engine.branches))), 0
     for inputs, targets in pairs(batches):
         count = batch_size(inputs)
-        value, found = slopes(dissection, loss_fn, inputs, targets, count)
+        value, found = slopes(engine, loss_fn, inputs, targets, count)
         total, orders, examples = total + value, orders + found, examples + count
     if examples == 0:
         raise ConfigError("there is no example in the batches. An iterator is empty once it was read: pass a list.")
     first, second = orders / examples
-    return Predictions(dissection.branches, total / examples, first, first + second, examples)
+    return Predictions(engine.branches, total / examples, first, first + second, examples)
 
 
 def check_loss(loss: Any, batches: Any) -> tuple[LossFunction, Any]:
@@ -155,7 +154,7 @@ def _cross_entropy(output: Any, targets: Any) -> Tensor:
 
 
 def slopes(
-    dissection: "Dissection",
+    engine: Engine,
     loss_fn: LossFunction,
     inputs: Any,
     targets: Any,
@@ -166,11 +165,11 @@ def slopes(
 
     All are sums over the examples. `ears` gets index, x and y of every join.
     """
-    indices = [branch.index for branch in dissection.branches]
+    indices = [branch.index for branch in engine.branches]
     with torch.inference_mode(False), torch.enable_grad():
         faded = {index: torch.zeros(count + 1, dtype=torch.float64, requires_grad=True) for index in indices}
 
-        def ear(index: int) -> Ear:
+        def ear(index: int) -> JoinHook:
             def fade(x: Tensor, y: Tensor) -> Tensor:
                 if ears is not None:
                     ears(index, x.detach(), y.detach())
@@ -178,7 +177,7 @@ def slopes(
 
             return fade
 
-        output = hear(dissection, {index: ear(index) for index in indices}, inputs)
+        output = hear(engine, {index: ear(index) for index in indices}, inputs)
         loss = _summed(loss_fn(output, targets), count)
         if not loss.requires_grad:
             raise DissectError(

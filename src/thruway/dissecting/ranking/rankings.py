@@ -1,7 +1,7 @@
 """The rankings of layers that people use, beside each other and beside what deletion really does."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +12,11 @@ from thruway.dissecting.finding.branches import Branch
 from thruway.dissecting.ranking.influence import MEASURES, Per, moved
 from thruway.dissecting.ranking.predictions import LossFunction, check_loss, measured_changes, slopes
 from thruway.dissecting.ranking.rank_correlation import rank_correlation
-from thruway.dissecting.running.join_hooks import Ear, batch_size, hear, pairs
+from thruway.dissecting.running.engine import Engine
+from thruway.dissecting.running.join_hooks import batch_size, hear, pairs
+from thruway.dissecting.running.merging import JoinHook
 from thruway.errors import ConfigError, unknown_name
 from thruway.runs import Table
-
-if TYPE_CHECKING:
-    from thruway.dissecting.dissection import Dissection
 
 __all__ = ["Rankings", "rankings"]
 
@@ -29,7 +28,7 @@ class Rankings:
     """What each ranking says of each branch: the higher, the more it takes the branch to do.
 
     Attributes:
-        branches: those of the dissection.
+        branches: those of the engine.
         scores: ranking to (branches,): "measured" (change of the loss by deletion), "predicted" (the same to first
             order), "curved" (and to second), "influence" (1 - cosine), "angle" (share of a half turn),
             "ratio" (``|f| / |x|``), "norm" (``|f|``). NaN where a ranking has no number.
@@ -91,7 +90,7 @@ class Rankings:
 
 
 def rankings(
-    dissection: "Dissection", batches: Any = None, *, loss: Any = None, measured: Any = None, per: Per = "auto"
+    engine: Engine, batches: Any = None, *, loss: Any = None, measured: Any = None, per: Per = "auto"
 ) -> Rankings:
     """Every ranking of the branches, from one pass per batch; a backward pass too where there is a loss.
 
@@ -105,7 +104,7 @@ def rankings(
     numbers per branch. The model runs in evaluation mode and stays as it is.
 
     Args:
-        dissection: of the model.
+        engine: of the model.
         batches: pairs (inputs, targets); targets may be None where no loss needs them.
         loss: as in `predict_deletions`: adds "predicted" and "curved".
         measured: changes by deletion, one per branch, or a table with a column `change`: adds "measured".
@@ -122,21 +121,21 @@ def rankings(
     >>> from thruway.nn import Residual
     >>> turn = torch.nn.Linear(2, 2, bias=False)
     >>> _ = turn.weight.data.copy_(torch.tensor([[-1.0, -1.0], [1.0, -1.0]]))  # x + f(x) is x turned by 90 degrees
-    >>> found = rankings(dissect(Residual(turn), torch.ones(1, 2)), [(torch.tensor([[3.0, 0.0]]), None)])
+    >>> found = dissect(Residual(turn), torch.ones(1, 2)).rankings([(torch.tensor([[3.0, 0.0]]), None)])
     >>> [round(float(found.scores[name][0]), 6) for name in ("influence", "angle", "norm")]
     [1.0, 0.5, 4.242641]
     """
     loss_fn: LossFunction | None = None
     if loss is not None:
         loss_fn, batches = check_loss(loss, batches)
-    sums = _Sums(len(dissection.branches), per)
-    orders, examples = np.zeros((2, len(dissection.branches))), 0
+    sums = _Sums(len(engine.branches), per)
+    orders, examples = np.zeros((2, len(engine.branches))), 0
     for inputs, targets in pairs(() if batches is None else batches):
         count = batch_size(inputs)
         if loss_fn is None:
-            _pass(dissection, inputs, sums)
+            _pass(engine, inputs, sums)
         else:
-            orders += slopes(dissection, loss_fn, inputs, targets, count, sums.note)[1]
+            orders += slopes(engine, loss_fn, inputs, targets, count, sums.note)[1]
         sums.close()
         examples += count
     if examples == 0:
@@ -146,10 +145,10 @@ def rankings(
         )
     scores: dict[str, Floats] = {}
     if measured is not None:
-        scores["measured"] = measured_changes(measured, len(dissection.branches))
+        scores["measured"] = measured_changes(measured, len(engine.branches))
     if loss_fn is not None:
         scores["predicted"], scores["curved"] = orders[0] / examples, orders.sum(axis=0) / examples
-    return Rankings(dissection.branches, scores | sums.means(), sums.vectors)
+    return Rankings(engine.branches, scores | sums.means(), sums.vectors)
 
 
 class _Sums:
@@ -181,8 +180,8 @@ class _Sums:
         return {measure.name: row for measure, row in zip(MEASURES, means, strict=True)}
 
 
-def _pass(dissection: "Dissection", inputs: Any, sums: _Sums) -> None:
-    def ear(index: int) -> Ear:
+def _pass(engine: Engine, inputs: Any, sums: _Sums) -> None:
+    def ear(index: int) -> JoinHook:
         def listen(x: Tensor, y: Tensor) -> Tensor:
             sums.note(index, x, y)
             return y
@@ -190,4 +189,4 @@ def _pass(dissection: "Dissection", inputs: Any, sums: _Sums) -> None:
         return listen
 
     with torch.no_grad():
-        hear(dissection, {branch.index: ear(branch.index) for branch in dissection.branches}, inputs)
+        hear(engine, {branch.index: ear(branch.index) for branch in engine.branches}, inputs)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,25 +10,14 @@ from torch.overrides import TorchFunctionMode
 
 from thruway.dissecting.errors import DetourError
 from thruway.dissecting.finding.branches import Branch, Operand
+from thruway.dissecting.running.merging import Merge, Operands
 from thruway.dissecting.tracing.functions import METADATA, SHAPED, name_of
 from thruway.dissecting.tracing.lineage import Cut, unneeded
 from thruway.dissecting.tracing.structure import Path, at, reachable, rebuilt, tensors_at
 from thruway.dissecting.tracing.tape import Call, Made, Same, Tape
 from thruway.dissecting.tracing.unfused import opened
 
-__all__ = ["Merge", "Operands", "Route", "route", "run_along"]
-
-
-class Operands(NamedTuple):
-    """What meets at a join: y = shortcut + branch, or y = (1 - gate)·shortcut + gate·branch."""
-
-    shortcut: Tensor
-    branch: Tensor  # of a layer without shortcut: what it gives
-    gate: Tensor | None = None  # T; None where nothing gates, or a plain number does
-    carry: Tensor | None = None  # the share of the shortcut, where it is not 1 - T
-
-
-Merge = Callable[[Operands], Tensor]
+__all__ = ["Route", "route", "run_along"]
 
 
 @dataclass(frozen=True)

@@ -1,43 +1,19 @@
 """What goes into every join and what comes out, in passes that compute what the model computes."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from torch import Tensor
-
-from thruway.dissecting.finding.branches import Branch
-from thruway.dissecting.running.full_pass import Operands
+from thruway.dissecting.running.engine import Engine
 from thruway.dissecting.running.lesioned import Lesioned
+from thruway.dissecting.running.merging import JoinHook, ObservedJoin
 from thruway.dissecting.tracing.arguments import as_call
 from thruway.dissecting.tracing.structure import reachable
 from thruway.errors import ConfigError
 
-if TYPE_CHECKING:
-    from thruway.dissecting.dissection import Dissection
-
-__all__ = ["Ear", "Whole", "batch_size", "hear", "pairs"]
-
-# Gets what the join gives without the branch, x, and with it, y; what it returns takes the place of y.
-Ear = Callable[[Tensor, Tensor], Tensor]
+__all__ = ["batch_size", "hear", "pairs"]
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """A join that the model computes itself, and somebody hears."""
-
-    ear: Ear
-
-    def __call__(self, at: Operands) -> Tensor:
-        return self.ear(at.shortcut, at.branch)
-
-    @staticmethod
-    def seen(branch: Branch) -> Branch:
-        """The branch as one call that has x and gives y, whatever meets in it."""
-        return replace(branch, kind="module", branch=None, gate=None, carry=None)
-
-
-def hear(dissection: "Dissection", ears: Mapping[int, Ear], inputs: Any) -> Any:
+def hear(engine: Engine, ears: Mapping[int, JoinHook], inputs: Any) -> Any:
     """The model's output for `inputs`, with an ear at the joins of these branches.
 
     The pass is in evaluation mode; afterwards the model is in the mode it was in. Should it run into a
@@ -46,7 +22,7 @@ def hear(dissection: "Dissection", ears: Mapping[int, Ear], inputs: Any) -> Any:
     Raises:
         DissectError: if the model's code takes another way with these inputs.
     """
-    model = Lesioned(dissection, {index: Whole(ear) for index, ear in ears.items()}).eval()
+    model = Lesioned(engine, {index: ObservedJoin(ear) for index, ear in ears.items()}).eval()
     args, kwargs = as_call(inputs)
     return model(*args, **kwargs)
 

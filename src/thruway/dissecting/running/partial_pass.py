@@ -9,7 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from thruway.dissecting.errors import DetourError
 from thruway.dissecting.finding.branches import Branch, Operand
-from thruway.dissecting.running.full_pass import Merge, Operands
+from thruway.dissecting.running.merging import Merge, Operands
 from thruway.dissecting.running.partial_plan import Plan, is_copied
 from thruway.dissecting.running.stored_pass import copied, made
 from thruway.dissecting.running.weights import remade

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from thruway.dissecting.finding.branches import Branch, Operand
-from thruway.dissecting.running.full_pass import Merge, Route, route
+from thruway.dissecting.running.full_pass import Route, route
+from thruway.dissecting.running.merging import Merge
 from thruway.dissecting.running.weights import place_of
 from thruway.dissecting.tracing.structure import Path
 from thruway.dissecting.tracing.tape import Call, Tape
