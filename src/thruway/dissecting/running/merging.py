@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from thruway.dissecting.finding.branches import Branch
+from thruway.dissecting.errors import DetourError
+from thruway.dissecting.finding.branches import Branch, Operand
+from thruway.dissecting.tracing.tape import Call, Tape
 
-__all__ = ["JoinHook", "Merge", "ObservedJoin", "Operands"]
+__all__ = ["JoinHook", "Merge", "ObservedJoin", "Operands", "check_shape", "join_output", "operands_of"]
 
 
 class Operands(NamedTuple):
@@ -39,3 +41,51 @@ class ObservedJoin:
     def as_module(branch: Branch) -> Branch:
         """The branch as one call that reads x and returns y, whatever its kind."""
         return replace(branch, kind="module", branch=None, gate=None, carry=None)
+
+
+def operands_of(branch: Branch, merge: Merge | None) -> list[Operand]:
+    """The operands of a join that a rerun needs: of a branch that is left out, only the shortcut."""
+    needed = [branch.shortcut] if merge is None else [branch.shortcut, branch.branch, branch.gate, branch.carry]
+    return [operand for operand in needed if operand is not None]
+
+
+def join_output(
+    call: Call, branch: Branch, merge: Merge | None, take: Callable[[Operand], Any], compute: Callable[[], Tensor]
+) -> Tensor:
+    """What a join gives in a rerun, before it is written to memory.
+
+    Args:
+        call: of the join.
+        merge: None if the branch is left out.
+        take: the tensor of an operand, unscaled.
+        compute: makes the recorded call; for a branch that is computed and added in one call.
+    """
+
+    def scaled(operand: Operand | None) -> Any:
+        if operand is None:
+            return None
+        tensor = take(operand)
+        return tensor if operand.scale == 1.0 else operand.scale * tensor
+
+    shortcut: Tensor = scaled(branch.shortcut)
+    if merge is None:
+        return shortcut
+    gate, carry = scaled(branch.gate), scaled(branch.carry)
+    if gate is not None and branch.gate_carries:
+        gate = 1 - gate
+    if branch.branch is not None:
+        return merge(Operands(shortcut, scaled(branch.branch), gate, carry))
+    before = shortcut.clone() if call.writes else shortcut
+    whole = compute()
+    return merge(Operands(before, whole if branch.kind == "module" else whole - before, gate, carry))
+
+
+def check_shape(tape: Tape, call: Call, joined: Tensor) -> None:
+    """Refuse the output of a join that has another shape than the recorded one.
+
+    Raises:
+        DetourError: if it has.
+    """
+    shape = tape.values[call.values[0]].shape
+    if tuple(joined.shape) != shape:
+        raise DetourError(f"{tape.describe(call.number)} gave {shape} when recorded, and {tuple(joined.shape)} now.")

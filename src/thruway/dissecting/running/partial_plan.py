@@ -5,12 +5,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from thruway.dissecting.finding.branches import Branch, Operand
+from thruway.dissecting.finding.branches import Branch
 from thruway.dissecting.running.full_pass import Route, route
-from thruway.dissecting.running.merging import Merge
-from thruway.dissecting.running.weights import place_of
+from thruway.dissecting.running.merging import Merge, operands_of
 from thruway.dissecting.tracing.structure import Path
-from thruway.dissecting.tracing.tape import Call, Tape
+from thruway.dissecting.tracing.tape import Call, Tape, place_of
 
 __all__ = ["Exchanges", "Facts", "Plan", "bytes_of", "is_copied", "planned", "planned_whole"]
 
@@ -87,7 +86,7 @@ def planned(facts: Facts, merges: Sequence[tuple[Branch, Merge | None]], exchang
     tape = facts.tape
     way = route(tape, merges)
     computed, changed = _consequences(tape, way, exchanges)
-    operands = {join: _operands(branch, merge) for join, (branch, merge) in way.merges.items()}
+    operands = {join: operands_of(branch, merge) for join, (branch, merge) in way.merges.items()}
     needed: set[int] = set()
     patched: dict[int, list[tuple[Path, int]]] = {}
     for number in computed:
@@ -154,11 +153,6 @@ def _consequences(tape: Tape, way: Route, exchanges: Exchanges) -> tuple[set[int
             computed.add(call.number)
             changed.update(call.values)
     return computed, changed
-
-
-def _operands(branch: Branch, merge: Merge | None) -> list[Operand]:
-    needed = [branch.shortcut] if merge is None else [branch.shortcut, branch.branch, branch.gate, branch.carry]
-    return [operand for operand in needed if operand is not None]
 
 
 def _recomputes(branch: Branch, merge: Merge | None) -> bool:

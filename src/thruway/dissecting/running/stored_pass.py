@@ -9,12 +9,11 @@ from torch.overrides import TorchFunctionMode
 
 from thruway.dissecting.errors import DetourError
 from thruway.dissecting.running.partial_plan import is_copied
-from thruway.dissecting.running.weights import place_of
 from thruway.dissecting.tracing.functions import name_of
-from thruway.dissecting.tracing.structure import at, reachable
-from thruway.dissecting.tracing.tape import Call, Tape
+from thruway.dissecting.tracing.structure import reachable
+from thruway.dissecting.tracing.tape import Tape, made
 
-__all__ = ["Store", "copied", "made", "store"]
+__all__ = ["Store", "copied", "store"]
 
 Store = dict[int, Tensor]
 
@@ -71,16 +70,6 @@ class _Storing(TorchFunctionMode):
 
     def _keep(self, number: int, tensor: Tensor) -> None:
         self.store[number] = copied(tensor) if is_copied(self._tape, number) else tensor.detach()
-
-
-def made(call: Call, number: int, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    """The tensor that holds a value just made."""
-    place = place_of(call.result, number)
-    if place is None:
-        return at(args, kwargs, call.writes[0])  # type: ignore[no-any-return]
-    for key in place:
-        result = result[key]
-    return result  # type: ignore[no-any-return]
 
 
 def copied(tensor: Tensor) -> Tensor:

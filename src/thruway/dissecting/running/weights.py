@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
-from thruway.dissecting.tracing.structure import Path, with_item
-from thruway.dissecting.tracing.tape import Call, Made, Tape
+from thruway.dissecting.tracing.structure import with_item
+from thruway.dissecting.tracing.tape import Call, Tape, place_of
 
-__all__ = ["is_remade", "place_of", "remade"]
+__all__ = ["is_remade", "remade"]
 
 
 def is_remade(tape: Tape, number: int, held: int) -> bool:
@@ -42,21 +42,6 @@ def remade(tape: Tape, number: int, held: Sequence[Tensor]) -> Tensor:
     for key in place:
         result = result[key]
     return result  # type: ignore[no-any-return]
-
-
-def place_of(pattern: Any, number: int) -> Path | None:
-    """Where in a call's result a value lies; None for one that was written into an argument.
-
-    >>> place_of((Made(3), [Made(4)]), 4)
-    (1, 0)
-    """
-    if isinstance(pattern, (tuple, list, dict)):
-        for key, item in pattern.items() if isinstance(pattern, dict) else enumerate(pattern):
-            inside = place_of(item, number)
-            if inside is not None:
-                return (key, *inside)
-        return None
-    return () if pattern == Made(number) else None
 
 
 def _maker(tape: Tape, number: int) -> Call:

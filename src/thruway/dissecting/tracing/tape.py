@@ -5,16 +5,16 @@ does every other tensor that shares the memory.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from thruway.dissecting.tracing.structure import Path
+from thruway.dissecting.tracing.structure import Path, at, rebuilt
 
-__all__ = ["Call", "Frame", "Made", "Origin", "Read", "Same", "Tape", "Value"]
+__all__ = ["Call", "Frame", "Made", "Origin", "Read", "Same", "Tape", "Value", "made", "place_of", "recorded_result"]
 
 # data: computed from the model's floating inputs, or looked up by its indices.
 # index: integers and booleans that depend on the inputs. weight: made of parameters only. constant: the rest.
@@ -126,3 +126,50 @@ class Tape:
             frames.append(at)
             at = self.frames[at].parent
         return tuple(reversed(frames))
+
+
+def place_of(pattern: Any, number: int) -> Path | None:
+    """Where in a call's result a value lies; None for one that was written into an argument.
+
+    >>> place_of((Made(3), [Made(4)]), 4)
+    (1, 0)
+    """
+    if isinstance(pattern, (tuple, list, dict)):
+        for key, item in pattern.items() if isinstance(pattern, dict) else enumerate(pattern):
+            inside = place_of(item, number)
+            if inside is not None:
+                return (key, *inside)
+        return None
+    return () if pattern == Made(number) else None
+
+
+def made(call: Call, number: int, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """The tensor that holds a value just made."""
+    place = place_of(call.result, number)
+    if place is None:
+        return at(args, kwargs, call.writes[0])  # type: ignore[no-any-return]
+    for key in place:
+        result = result[key]
+    return result  # type: ignore[no-any-return]
+
+
+def recorded_result(
+    call: Call,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    tensor_of: Callable[[int], Any],
+    written: Tensor | None = None,
+) -> Any:
+    """A result of the form that a call had when recorded, for a call that is not made.
+
+    Args:
+        tensor_of: the tensor for a new value.
+        written: takes the place of arguments that the call wrote to; None for the arguments themselves.
+    """
+
+    def form(leaf: Any) -> Any:
+        if isinstance(leaf, Same):
+            return written if written is not None and leaf.path in call.writes else at(args, kwargs, leaf.path)
+        return tensor_of(leaf.value) if isinstance(leaf, Made) else leaf
+
+    return rebuilt(call.result, form)

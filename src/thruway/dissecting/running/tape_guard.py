@@ -1,0 +1,108 @@
+"""Checks that a rerun stays on its tape, and placeholders for the values it does not compute."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from thruway.dissecting.errors import DetourError
+from thruway.dissecting.tracing.functions import METADATA, SHAPED, name_of
+from thruway.dissecting.tracing.structure import reachable, tensors_at
+from thruway.dissecting.tracing.tape import Tape
+
+__all__ = ["TapeGuard"]
+
+
+class TapeGuard:
+    """Refuses every call that would make a number of one pass wrong: calls off the tape, and those on placeholders.
+
+    A position is the number of the next call on the tape.
+    """
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self._placeholders: dict[int, Tensor] = {}  # by id
+
+    # --- placeholders
+
+    def placeholder(self, number: int) -> Tensor:
+        """A tensor of a value's form without memory of its own, so that one serves every pass along the tape."""
+        blank = self._tape.blanks.get(number)
+        if blank is None:
+            value = self._tape.values[number]
+            blank = torch.zeros((), dtype=value.dtype, device=value.device).expand(value.shape)
+            self._tape.blanks[number] = blank
+        self._placeholders[id(blank)] = blank
+        return blank
+
+    def writable_placeholder(self, number: int) -> Tensor:
+        """A tensor of a value's form into which a join will write."""
+        value = self._tape.values[number]
+        if 0 in value.stride:
+            blank = torch.empty(value.shape, dtype=value.dtype, device=value.device)
+        else:
+            blank = torch.empty_strided(value.shape, value.stride, dtype=value.dtype, device=value.device)
+        self._placeholders[id(blank)] = blank
+        return blank
+
+    def release(self, tensor: Tensor) -> None:
+        """Allow a tensor to be used: numbers were written to it."""
+        self._placeholders.pop(id(tensor), None)
+
+    def is_placeholder(self, tensor: Any) -> bool:
+        return id(tensor) in self._placeholders
+
+    def has_placeholder(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Whether a placeholder is among the arguments of a call."""
+        return bool(self._placeholders) and any(
+            id(tensor) in self._placeholders for _, tensor in tensors_at(args, kwargs)
+        )
+
+    # --- refusals
+
+    def check(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int) -> None:
+        """Refuse a call that computes with a placeholder; calls that only ask for its form are allowed.
+
+        Raises:
+            DetourError: if it does.
+        """
+        if self.has_placeholder(args, kwargs) and (name := name_of(func)) not in METADATA | SHAPED:
+            raise DetourError(
+                f"{name}, after {self._place(position)}, works on a value that was not computed, which the recorded "
+                "pass did not do there: the model's code depends on its data."
+            )
+
+    def unexpected(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], position: int) -> Any:
+        """Run a call that is not on the tape and return its result, if it has no effect.
+
+        Raises:
+            DetourError: if it returns a tensor or writes to one.
+        """
+        self.check(func, args, kwargs, position)
+        result = func(*args, **kwargs)
+        if not any(True for _ in reachable(result)) and not _is_in_place(func):
+            return result
+        raise DetourError(
+            f"the pass called {name_of(func)} after {self._place(position)}, where the tape has "
+            f"{self._tape.describe(position)}."
+        )
+
+    def finish(self, output: Any, position: int, last: int) -> None:
+        """Check a pass that has ended: it made every call up to `last`, and returns no placeholder.
+
+        Raises:
+            DetourError: if not.
+        """
+        if position <= last:
+            raise DetourError(f"the pass ended after {self._place(position)}, before {self._tape.describe(last)}.")
+        if self._placeholders and any(id(tensor) in self._placeholders for tensor in reachable(output)):
+            raise DetourError("the pass returned a tensor that was not computed.")
+
+    def _place(self, position: int) -> str:
+        return self._tape.describe(position - 1) if position else "the start"
+
+
+def _is_in_place(func: Callable[..., Any]) -> bool:
+    name = str(getattr(func, "__name__", ""))
+    return name in ("__setitem__", "__set__") or (name.endswith("_") and not name.endswith("__"))
