@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from thruway.dissecting import DissectError, Error, Loss, dissect
-from thruway.dissecting.lesions.lesion_batches import INTACT, Lesion, Sweep
-from thruway.dissecting.running.partial_pass import resume
-from thruway.dissecting.running.partial_plan import Facts, bytes_of, planned
-from thruway.dissecting.running.stored_pass import store
+from thruway.dissecting.lesions.runner import INTACT, Lesion, LesionRunner
+from thruway.dissecting.running.partial_pass import run_partial
+from thruway.dissecting.running.partial_plan import TapeFacts, bytes_of, plan_partial
+from thruway.dissecting.running.stored_pass import run_and_store
 from thruway.networks import resnet
 from thruway.nn import Residual
 
@@ -30,12 +30,12 @@ def test_a_lesion_from_stored_values_is_the_model_without_the_branches(name):
         tape, found = dissect(net, x).engine.traced((x,), {})
         for size in (1, 2):
             for gone in itertools.combinations(range(len(found.branches)), size):
-                plan = planned(Facts(tape), [(found.branches[index], None) for index in gone], {})
+                plan = plan_partial(TapeFacts(tape), [(found.branches[index], None) for index in gone], {})
                 assert plan.obstacle == ""
-                output, stored = store(net, tape, plan.needed, (x,), {})
+                output, stored = run_and_store(net, tape, plan.needed, (x,), {})
                 branch_cases.assert_same_bits(output, net(x))
                 for _ in range(2):  # the first did not spoil what the second reads
-                    branch_cases.assert_same_bits(resume(net, plan, stored, (x,), {}), net(x, gone=set(gone)))
+                    branch_cases.assert_same_bits(run_partial(net, plan, stored, (x,), {}), net(x, gone=set(gone)))
 
 
 class Counted(nn.Module):
@@ -106,7 +106,7 @@ def test_a_join_of_ones_own_gets_the_same_operands_from_stored_values():
     net, x = nn.Sequential(nn.Linear(WIDTH, WIDTH), CarryGate(), CarryGate()).double(), torch.rand(3, WIDTH).double()
     d = dissect(net, x)
     with torch.no_grad():
-        outputs = dict(Sweep(d.engine, [Lesion({index: half}) for index in range(2)]).outputs((x,), {}))
+        outputs = dict(LesionRunner(d.engine, [Lesion({index: half}) for index in range(2)]).outputs((x,), {}))
         z = net[1](net[0](x))
         share = 1 - torch.sigmoid(net[2].c(z))
         assert torch.equal(outputs[1], z + 0.5 * share * (torch.tanh(net[2].h(z)) - z))
@@ -120,19 +120,19 @@ def test_no_more_is_kept_than_allowed(monkeypatch):
     kept = []
 
     def noted(model, tape, wanted, args, kwargs):
-        output, stored = store(model, tape, wanted, args, kwargs)
+        output, stored = run_and_store(model, tape, wanted, args, kwargs)
         storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in stored.values()}
-        kept.append((sum(storages.values()), bytes_of(Facts(tape), wanted), len(stored)))
+        kept.append((sum(storages.values()), bytes_of(TapeFacts(tape), wanted), len(stored)))
         return output, stored
 
-    monkeypatch.setattr("thruway.dissecting.lesions.lesion_batches.store", noted)
+    monkeypatch.setattr("thruway.dissecting.lesions.runner.run_and_store", noted)
     d = dissect(net, x)
     lesions = [Lesion({index: None}) for index in range(6)]
     results = {}
     for memory in (100 * one, 2 * one, 0):
         kept.clear()
         with torch.no_grad():
-            results[memory] = dict(Sweep(d.engine, lesions, memory).outputs((x,), {}))
+            results[memory] = dict(LesionRunner(d.engine, lesions, memory).outputs((x,), {}))
         assert all(real == planned_bytes <= memory for real, planned_bytes, _ in kept)
         # The first stream is the model's own input, which takes nothing.
         assert [count for *_, count in kept] == {100 * one: [5], 2 * one: [2, 2], 0: [0]}[memory]
@@ -158,17 +158,19 @@ def test_copies_are_counted_each_and_views_once():
     net, x = Grown().double(), torch.rand(5, WIDTH, dtype=torch.float64)
     with torch.no_grad():
         tape, found = dissect(net, x).engine.traced((x,), {})
-        facts = Facts(tape)
-        wanted = frozenset[int]().union(*(planned(facts, [(branch, None)], {}).needed for branch in found.branches))
-        _, stored = store(net, tape, wanted, (x,), {})
+        facts = TapeFacts(tape)
+        wanted = frozenset[int]().union(
+            *(plan_partial(facts, [(branch, None)], {}).needed for branch in found.branches)
+        )
+        _, stored = run_and_store(net, tape, wanted, (x,), {})
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in stored.values()}
     assert len(storages) == len(stored) == 4
     assert bytes_of(facts, wanted) == sum(storages.values())
     stacked = nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), Halves(), nn.Linear(WIDTH, WIDTH)).double()
     with torch.no_grad():
         tape, found = dissect(stacked, x).engine.traced((x,), {})
-        facts, (whole,) = Facts(tape), [call for call in tape.calls if call.name == "chunk"]
-        _, stored = store(stacked, tape, whole.values, (x,), {})
+        facts, (whole,) = TapeFacts(tape), [call for call in tape.calls if call.name == "chunk"]
+        _, stored = run_and_store(stacked, tape, whole.values, (x,), {})
     assert len(stored) == 2
     assert bytes_of(facts, whole.values) == next(iter(stored.values())).untyped_storage().nbytes()
 
@@ -276,12 +278,12 @@ def test_a_resumed_pass_that_goes_another_way_gives_no_number(way, message):
     net, x = Turning(), torch.rand(3, WIDTH)
     with torch.no_grad():
         tape, found = dissect(net, x).engine.traced((x,), {})
-        plan = planned(Facts(tape), [(found.branches[2], None)], {})
-        _, stored = store(net, tape, plan.needed, (x,), {})
-        assert torch.equal(resume(net, plan, stored, (x,), {}), net.two(net.one(x).tanh().sigmoid()))
+        plan = plan_partial(TapeFacts(tape), [(found.branches[2], None)], {})
+        _, stored = run_and_store(net, tape, plan.needed, (x,), {})
+        assert torch.equal(run_partial(net, plan, stored, (x,), {}), net.two(net.one(x).tanh().sigmoid()))
         net.way = way
         with pytest.raises(DissectError, match=message):
-            resume(net, plan, stored, (x,), {})
+            run_partial(net, plan, stored, (x,), {})
 
 
 def state_of(net):
@@ -398,5 +400,5 @@ def test_where_stored_values_would_not_do_passes_are_whole(kind):
     d = dissect(net, x)
     with torch.no_grad():
         tape, found = d.engine.traced((x,), {})
-        assert kind.obstacle in planned(Facts(tape), [(found.branches[0], None)], {}).obstacle
+        assert kind.obstacle in plan_partial(TapeFacts(tape), [(found.branches[0], None)], {}).obstacle
         assert torch.equal(d.delete_each(Loss([(x, y)])).scores[0], Loss([]).scores(net(x, {0}), y))

@@ -45,7 +45,7 @@ def residual():
     return Residual(nn.Sequential(linear(), nn.Tanh()))
 
 
-# block -> the routes through it, each with the branches it takes
+# block -> the paths through it, each with the branches on it
 BLOCKS = {
     "identity": (residual, [(), ("f",)]),
     "projection": (

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from thruway.dissecting import Error, Loss, dissect, kendall_tau
-from thruway.dissecting.lesions.permutation_match import groups_of
-from thruway.dissecting.tracing.unfused import opened
+from thruway.dissecting.lesions.permutation_match import interchangeable_groups
+from thruway.dissecting.tracing.unfused import unfused
 from thruway.errors import ConfigError
 from thruway.networks import mlp, resnet
 from thruway.nn import HighwayLinear, HighwayStack, Learnt, Residual
@@ -95,7 +95,7 @@ def test_branches_that_are_no_modules_change_places_too():
     x = torch.randn(2, 4, WIDTH, generator=torch.Generator().manual_seed(1), dtype=DOUBLE)
     d = dissect(net, x)
     held = len([*net.parameters(), *net.buffers()])
-    assert groups_of(d.tape, d.branches, held) == [[0, 2, 4], [1, 3, 5]]
+    assert interchangeable_groups(d.tape, d.branches, held) == [[0, 2, 4], [1, 3, 5]]
     for places in ((4, 1, 2, 3, 0, 5), (2, 5, 4, 1, 0, 3)):
         assert torch.equal(d.permute(places)(x), net(x, places))
     with pytest.raises(ConfigError, match="branch 1 cannot stand at the place of 0"):
@@ -107,7 +107,11 @@ def test_modules_of_a_residual_net_change_places_within_a_stage(order):
     net = stirred(resnet((3, 3), widths=(4, 8), order=order, generator=torch.Generator().manual_seed(0)).eval())
     x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     d = dissect(net, x)
-    assert groups_of(d.tape, d.branches, len([*net.parameters(), *net.buffers()])) == [[0, 1, 2], [3], [4, 5]]
+    assert interchangeable_groups(d.tape, d.branches, len([*net.parameters(), *net.buffers()])) == [
+        [0, 1, 2],
+        [3],
+        [4, 5],
+    ]
     lesioned = d.permute([2, 0, 1, 3, 5, 4])
     before = net(x)
     blocks = list(net.blocks)
@@ -231,7 +235,7 @@ def test_layers_of_a_fused_stack_change_places(activation):
             moved = fused(activation).double()
             moved.weight.copy_(net.weight[list(order)])
             moved.bias.copy_(net.bias[list(order)])
-        with opened(moved):
+        with unfused(moved):
             assert torch.equal(ours, moved(x))
     assert torch.equal(d.permute(range(5))(x), before)  # the fused function's own bits
     found = d.permute_pairs([0, 1, 2], 3, Loss([(x, y)]), torch.Generator().manual_seed(0))
@@ -254,7 +258,7 @@ def test_lesions_of_a_fused_stack_differ_from_it_by_the_lesion_and_by_no_roundin
     with torch.no_grad():
         net.bias[3, 16:] = -1e4  # T = 0: the layer carries its input on
     d = dissect(net, x)
-    with opened(net):
+    with unfused(net):
         in_layers = net(x)
     assert not torch.equal(in_layers, net(x))  # there is a rounding to be seen
     for found in (

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from thruway.dissecting import Loss, dissect
-from thruway.dissecting.ranking.influence import MEASURES, moved
+from thruway.dissecting.ranking.influence import MEASURES, stream_change
 from thruway.errors import ConfigError, ShapeError
 from thruway.nn import HighwayLinear, Residual
 
 
 def by_name(x, y, per="auto"):
-    at = moved(x, y, per)
+    at = stream_change(x, y, per)
     return {measure.name: measure.of(at) for measure in MEASURES}
 
 

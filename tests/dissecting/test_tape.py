@@ -89,7 +89,7 @@ def needed_slowly(tape, cuts):
     values = {v for v, uses in tape.uses.items() if uses > counted[v]}  # outputs, and what Python saw
     needed = set()
     while True:
-        more = {call.number for call in tape.calls if call.passes or set(call.values) & values}
+        more = {call.number for call in tape.calls if call.is_passthrough or set(call.values) & values}
         if more <= needed:
             return needed
         needed |= more
@@ -119,7 +119,7 @@ def test_dominators_are_what_every_way_goes_through():
     for value in parents:
         ways = [w for w in _ways(parents, value) if w[-1] == source]
         through = set.intersection(*(set(way) for way in ways)) - {value}
-        assert lineage.above[value] == max(through, default=-1)
+        assert lineage.dominator[value] == max(through, default=-1)
 
 
 def _ways(parents, value):

@@ -5,24 +5,24 @@ from typing import Any
 
 from torch import Tensor
 
-from thruway.dissecting.tracing.structure import placed, rebuilt
+from thruway.dissecting.tracing.structure import map_structure, tensors_in
 
 __all__ = ["batched", "count_of", "first_examples", "part_of"]
 
 
 def count_of(inputs: Any) -> int:
     """How many examples there are: the rows of the first tensor that has rows."""
-    return next((len(leaf) for _, leaf in placed(inputs) if leaf.dim()), 0)
+    return next((len(leaf) for _, leaf in tensors_in(inputs) if leaf.dim()), 0)
 
 
 def part_of(structure: Any, start: int, stop: int) -> Any:
     """The examples from start up to stop; what is not one per example stays whole."""
-    count = max((len(leaf) for _, leaf in placed(structure) if leaf.dim()), default=math.inf)
+    count = max((len(leaf) for _, leaf in tensors_in(structure) if leaf.dim()), default=math.inf)
 
     def cut(leaf: Any) -> Any:
         return leaf[start:stop] if isinstance(leaf, Tensor) and leaf.dim() and len(leaf) == count else leaf
 
-    return rebuilt(structure, cut)
+    return map_structure(structure, cut)
 
 
 def first_examples(inputs: Any, count: int) -> Any:

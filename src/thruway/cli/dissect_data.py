@@ -11,7 +11,7 @@ from thruway.cli.dissect_batches import batched, count_of, first_examples, part_
 from thruway.cli.dissect_options import DissectOptions
 from thruway.cli.dissect_target import Batches, Target
 from thruway.cli.dissect_weights import read_tensors
-from thruway.dissecting.tracing.structure import placed, rebuilt
+from thruway.dissecting.tracing.structure import map_structure, tensors_in
 from thruway.errors import ConfigError
 from thruway.integrations.hugging_face import example_inputs
 from thruway.seeding import generator
@@ -91,7 +91,7 @@ def _from_file(model: nn.Module, path: Path, options: DissectOptions) -> tuple[B
         held = held["inputs"] if set(held) == {"inputs"} else held
     if isinstance(held, list):
         held = tuple(held)
-    sizes = {name: len(leaf) for name, leaf in placed((held, targets)) if leaf.dim()}
+    sizes = {name: len(leaf) for name, leaf in tensors_in((held, targets)) if leaf.dim()}
     if not sizes or not count_of(held):
         raise ConfigError(f"{path} holds no inputs: tensors with an example in each row are wanted.")
     if len(set(sizes.values())) > 1:
@@ -100,7 +100,7 @@ def _from_file(model: nn.Module, path: Path, options: DissectOptions) -> tuple[B
             "a row for each example."
         )
     wanted = _precision_of(model)
-    held = rebuilt(
+    held = map_structure(
         held, lambda leaf: leaf.to(wanted) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
     )
     return batched(held, targets, options.batch, options.examples), f"the examples of {path.name}"
@@ -187,4 +187,4 @@ def _whole(targets: Any) -> Any:
 
 
 def _moved(structure: Any, device: torch.device) -> Any:
-    return rebuilt(structure, lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf)
+    return map_structure(structure, lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf)

@@ -13,7 +13,7 @@ from thruway.cli.dissect_data import Material
 from thruway.cli.dissect_options import DissectOptions
 from thruway.cli.dissect_target import Batches
 from thruway.dissecting import Dissection, Error, Loss, Metric
-from thruway.dissecting.tracing.structure import placed
+from thruway.dissecting.tracing.structure import tensors_in
 from thruway.errors import ConfigError
 from thruway.seeding import generator
 
@@ -146,7 +146,7 @@ def main_output(output: Any) -> Tensor:
         return output
     held = dict(output) if isinstance(output, Mapping) else vars(output) if hasattr(output, "__dict__") else {}
     named = (held.get(name) for name in ("last_hidden_state", "logits"))
-    tensors = (each for each in (*named, *(leaf for _, leaf in placed(held or output))) if isinstance(each, Tensor))
+    tensors = (each for each in (*named, *(leaf for _, leaf in tensors_in(held or output))) if isinstance(each, Tensor))
     found = next((each for each in tensors if each.is_floating_point()), None)
     if found is None:
         raise ConfigError(f"the model returned {type(output).__name__} without a tensor of numbers in it.")
@@ -184,7 +184,7 @@ def _unlabelled(dissection: Dissection, batches: Batches, few: Any, seed: int) -
 
 def _x_of(inputs: Any) -> str:
     """With respect to what gradients are taken: whole numbers, such as tokens, have none."""
-    is_floating = any(leaf.is_floating_point() for _, leaf in placed(inputs))
+    is_floating = any(leaf.is_floating_point() for _, leaf in tensors_in(inputs))
     return "x, the input" if is_floating else "x, what the first branch reads"
 
 

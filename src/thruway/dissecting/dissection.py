@@ -172,10 +172,10 @@ class Dissection:
 
     def summary(self) -> str:
         """A table of all branches, and the candidates that were refused."""
-        return summary.in_text(self.engine)
+        return summary.as_text(self.engine)
 
     def __repr__(self) -> str:
-        return summary.in_words(self.engine)
+        return summary.one_line(self.engine)
 
     def _repr_html_(self) -> str:
-        return summary.in_html(self.engine)
+        return summary.as_html(self.engine)

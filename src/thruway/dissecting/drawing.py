@@ -4,7 +4,7 @@ import plotly.graph_objects as go
 
 from thruway.dissecting.finding.branches import Branch, nesting_depth
 from thruway.dissecting.running.engine import Engine
-from thruway.dissecting.summary import in_short
+from thruway.dissecting.summary import short_count
 from thruway.dissecting.tracing.lineage import Lineage
 from thruway.errors import ConfigError
 from thruway.figures.wiring import MOST_UNRAVELLED, Wire, residual_stream
@@ -55,7 +55,7 @@ def wires_of(engine: Engine, branches: tuple[Branch, ...]) -> list[Wire]:
             kind=branch.kind,
             shortcut=_join_above(lineage, branch.shortcut.value, places),
             source=None if branch.source is None else _join_above(lineage, _sum(lineage, branch.source), places),
-            said=f"{in_short(branch.parameters)} parameters, {in_short(branch.flops)} flops",
+            said=f"{short_count(branch.parameters)} parameters, {short_count(branch.flops)} flops",
             depth=nesting_depth(branch, engine.branches),
             shape=" x ".join(map(str, branch.output_shape)),
         )
@@ -73,5 +73,5 @@ def _join_above(lineage: Lineage, value: int, places: dict[int, int]) -> int | N
         place = places.get(call) if (call := lineage.tape.values[value].call) is not None else None
         if place is not None:
             return place
-        value = lineage.above[value]
+        value = lineage.dominator[value]
     return None

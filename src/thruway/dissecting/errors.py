@@ -2,12 +2,12 @@
 
 from thruway.errors import ThruwayError
 
-__all__ = ["DetourError", "DissectError"]
+__all__ = ["DissectError", "TapeMismatchError"]
 
 
 class DissectError(ThruwayError, RuntimeError):
     """A model, or one pass through it, cannot be dissected."""
 
 
-class DetourError(DissectError):
+class TapeMismatchError(DissectError):
     """A pass made other calls than the one that was recorded."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from thruway.dissecting.finding.branches import Branch, nesting_depth
 from thruway.dissecting.running.engine import Engine
 
-__all__ = ["in_html", "in_text", "in_words"]
+__all__ = ["as_html", "as_text", "one_line"]
 
 HEAD = ("", "branch", "kind", "shape", "parameters", "share", "flops", "inside")
 REASONS = 6  # lines at most about what was refused
@@ -17,12 +17,12 @@ GREY = "color: #767b85"  # readable on white and on black
 CELL = "font-size: 13px; white-space: nowrap; padding: 2px 14px 2px 0; border: 0; background: none"
 
 
-def in_words(engine: Engine) -> str:
+def one_line(engine: Engine) -> str:
     """One line: how many branches of which kind."""
     return f"Dissection of {type(engine.model).__name__}: {_count(engine.branches)}"
 
 
-def in_text(engine: Engine) -> str:
+def as_text(engine: Engine) -> str:
     """The table, then why other adds are no branches."""
     rows = _rows(engine)
     widths = [max(len(row[column]) for row in (HEAD, *rows)) for column in range(len(HEAD))]
@@ -30,11 +30,11 @@ def in_text(engine: Engine) -> str:
         "  ".join(cell.rjust(width) if place in (0, 4, 5, 6) else cell.ljust(width) for place, (cell, width) in row)
         for row in (list(enumerate(zip(cells, widths, strict=True))) for cells in (HEAD, *rows))
     ]
-    parts = [in_words(engine), *(["", *(line.rstrip() for line in lines)] if rows else []), *_notes(engine)]
+    parts = [one_line(engine), *(["", *(line.rstrip() for line in lines)] if rows else []), *_notes(engine)]
     return "\n".join(parts)
 
 
-def in_html(engine: Engine) -> str:
+def as_html(engine: Engine) -> str:
     """The same as plain HTML."""
     rows = _rows(engine)
     head = "".join(f'<th style="{CELL}; {GREY}; text-align: {_side(at)}">{name}</th>' for at, name in enumerate(HEAD))
@@ -48,7 +48,7 @@ def in_html(engine: Engine) -> str:
     )
     table = f'<table style="border-collapse: collapse; margin: 8px 0"><tr>{head}</tr>{body}</table>' if rows else ""
     notes = "".join(f'<div style="{GREY}">{html.escape(line)}</div>' for line in _notes(engine) if line)
-    return f'<div style="{STYLE}"><b>{html.escape(in_words(engine))}</b>{table}{notes}</div>'
+    return f'<div style="{STYLE}"><b>{html.escape(one_line(engine))}</b>{table}{notes}</div>'
 
 
 def _side(column: int) -> str:
@@ -65,7 +65,7 @@ def _rows(engine: Engine) -> list[tuple[str, ...]]:
             _shape(branch),
             f"{branch.parameters:,}",
             f"{branch.parameters / total:.1%}",
-            in_short(branch.flops),
+            short_count(branch.flops),
             "" if branch.parent is None else str(branch.parent),
         )
         for branch in engine.branches
@@ -77,10 +77,10 @@ def _shape(branch: Branch) -> str:
     return after if before == after else f"{before} -> {after}"
 
 
-def in_short(number: int) -> str:
+def short_count(number: int) -> str:
     """A count in three digits.
 
-    >>> in_short(0), in_short(999), in_short(12_345), in_short(3_400_000_000)
+    >>> short_count(0), short_count(999), short_count(12_345), short_count(3_400_000_000)
     ('0', '999', '12.3 k', '3.4 G')
     """
     for unit, size in (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3)):

@@ -3,21 +3,21 @@
 import itertools
 
 from thruway.dissecting.finding.branches import Operand
-from thruway.dissecting.finding.joins import Found
+from thruway.dissecting.finding.joins import FoundJoin
 from thruway.dissecting.finding.shortcuts import MAPS, role_of
 from thruway.dissecting.tracing.lineage import Cut, Lineage, unneeded
 from thruway.dissecting.tracing.tape import Tape
 
-__all__ = ["layers_of", "read_of"]
+__all__ = ["first_read", "layers_of"]
 
 
-def layers_of(lineage: Lineage) -> tuple[list[Found], list[tuple[int, str]]]:
+def layers_of(lineage: Lineage) -> tuple[list[FoundJoin], list[tuple[int, str]]]:
     """The layers that can be left out, and those that cannot with the reason.
 
     A layer begins with a map that has weights and goes on through norm and activation, up to the next map or to
     whatever changes the shape.
     """
-    found: list[Found] = []
+    found: list[FoundJoin] = []
     refused: list[tuple[int, str]] = []
     for start, end in _layers(lineage):
         tape = lineage.tape
@@ -29,9 +29,9 @@ def layers_of(lineage: Lineage) -> tuple[list[Found], list[tuple[int, str]]]:
             refused.append((heavy, f"without it {x.shape} would meet what expects {y.shape}"))
             continue
         calls = unneeded(tape, [Cut(join, start)])
-        shortcut = read_of(tape, start, last=join)
+        shortcut = first_read(tape, start, last=join)
         assert shortcut is not None
-        found.append(Found("module", join, shortcut, None, None, False, None, start, end, calls))
+        found.append(FoundJoin("module", join, shortcut, None, None, False, None, start, end, calls))
     return found, refused
 
 
@@ -64,15 +64,15 @@ def _chain(lineage: Lineage) -> list[int]:
         return []
     at, *others = lineage.tape.outputs
     for other in others:
-        at = lineage.meet(at, other)
+        at = lineage.common_dominator(at, other)
     chain: list[int] = []
     while at != -1:
         chain.append(at)
-        at = lineage.above[at]
+        at = lineage.dominator[at]
     return chain[::-1]
 
 
-def read_of(tape: Tape, value: int, first: int = 0, last: int | None = None) -> Operand | None:
+def first_read(tape: Tape, value: int, first: int = 0, last: int | None = None) -> Operand | None:
     """Where a value is first read, from one call to another."""
     stop = len(tape.calls) if last is None else last + 1
     for call in tape.calls[max(first, (tape.values[value].call or 0)) : stop]:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from thruway.dissecting.errors import DissectError
-from thruway.dissecting.finding.chains import read_of
-from thruway.dissecting.finding.joins import Found
+from thruway.dissecting.finding.chains import first_read
+from thruway.dissecting.finding.joins import FoundJoin
 from thruway.dissecting.tracing.lineage import Cut, Lineage, unneeded
 from thruway.dissecting.tracing.tape import Frame, Tape
 from thruway.errors import ConfigError, unknown_name
@@ -12,7 +12,7 @@ from thruway.errors import ConfigError, unknown_name
 __all__ = ["check_paths", "declared_in", "is_within"]
 
 
-def declared_in(lineage: Lineage, paths: Iterable[str]) -> list[Found]:
+def declared_in(lineage: Lineage, paths: Iterable[str]) -> list[FoundJoin]:
     """One branch for every call of the modules named, f(x) = output - input.
 
     Raises:
@@ -24,7 +24,7 @@ def declared_in(lineage: Lineage, paths: Iterable[str]) -> list[Found]:
     return [_declared(lineage, frame) for frame in lineage.tape.frames if frame.path in paths]
 
 
-def _declared(lineage: Lineage, frame: Frame) -> Found:
+def _declared(lineage: Lineage, frame: Frame) -> FoundJoin:
     tape, name = lineage.tape, frame.path or "the model itself"
     if frame.input is None or frame.output is None or tape.values[frame.output].origin != "data":
         raise DissectError(f"{name} was declared a branch, but takes or gives no floating tensor. Declare another.")
@@ -34,11 +34,11 @@ def _declared(lineage: Lineage, frame: Frame) -> Found:
             f"{name} was declared a branch, but makes {y.shape} of {x.shape}: output - input has no meaning. "
             "Declare a module that keeps the shape."
         )
-    shortcut = read_of(tape, x.number, frame.first, y.call) if y.call is not None and y.call >= frame.first else None
+    shortcut = first_read(tape, x.number, frame.first, y.call) if y.call is not None and y.call >= frame.first else None
     if shortcut is None or y.call is None:
         raise DissectError(f"{name} was declared a branch, but computes nothing from its input. Declare another.")
     calls = unneeded(tape, [Cut(y.call, x.number)])
-    return Found("identity", y.call, shortcut, None, None, False, None, x.number, y.number, calls)
+    return FoundJoin("identity", y.call, shortcut, None, None, False, None, x.number, y.number, calls)
 
 
 def check_paths(tape: Tape, paths: Iterable[str], others: Iterable[str]) -> None:
@@ -55,4 +55,4 @@ def check_paths(tape: Tape, paths: Iterable[str], others: Iterable[str]) -> None
 
 def is_within(tape: Tape, call: int, path: str) -> bool:
     """Whether a call was made in the module of this path."""
-    return any(tape.frames[frame].path == path for frame in tape.path_of(tape.calls[call].frame))
+    return any(tape.frames[frame].path == path for frame in tape.enclosing_frames(tape.calls[call].frame))

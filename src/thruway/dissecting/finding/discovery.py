@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from thruway.dissecting.finding.branches import Branch, Operand, Refusal, unique
 from thruway.dissecting.finding.chains import layers_of
 from thruway.dissecting.finding.declared import check_paths, declared_in, is_within
-from thruway.dissecting.finding.joins import Found, joins_in
+from thruway.dissecting.finding.joins import FoundJoin, joins_in
 from thruway.dissecting.finding.shortcuts import MAPS, role_of
 from thruway.dissecting.tracing.lineage import Lineage
 from thruway.dissecting.tracing.parameters import count_parameters
@@ -52,7 +52,7 @@ def discover(tape: Tape, declare: Iterable[str] = (), ignore: Iterable[str] = ()
     return Discovery(_related(lineage, kept), tuple(sorted(refusals, key=lambda refusal: refusal.call)))
 
 
-def _branches(lineage: Lineage, found: Sequence[Found]) -> list[Branch]:
+def _branches(lineage: Lineage, found: Sequence[FoundJoin]) -> list[Branch]:
     """What was found, measured and named; relations among branches come later."""
     insides = [_inside(lineage, each) for each in found]
     holders = [_holder(lineage.tape, each, inside) for each, inside in zip(found, insides, strict=True)]
@@ -64,7 +64,7 @@ def _branches(lineage: Lineage, found: Sequence[Found]) -> list[Branch]:
     ]
 
 
-def _branch(tape: Tape, index: int, name: str, found: Found, inside: frozenset[int]) -> Branch:
+def _branch(tape: Tape, index: int, name: str, found: FoundJoin, inside: frozenset[int]) -> Branch:
     join = tape.calls[found.join]
     return Branch(
         index=index,
@@ -88,7 +88,7 @@ def _branch(tape: Tape, index: int, name: str, found: Found, inside: frozenset[i
     )
 
 
-def _inside(lineage: Lineage, found: Found) -> frozenset[int]:
+def _inside(lineage: Lineage, found: FoundJoin) -> frozenset[int]:
     """The calls between what the branch reads and where it ends, and those that only serve them."""
     tape = lineage.tape
     after = {found.link}
@@ -101,14 +101,14 @@ def _inside(lineage: Lineage, found: Found) -> frozenset[int]:
     return frozenset(inside if is_last else inside - {found.join})
 
 
-def _holder(tape: Tape, found: Found, inside: frozenset[int]) -> tuple[str, str]:
+def _holder(tape: Tape, found: FoundJoin, inside: frozenset[int]) -> tuple[str, str]:
     """The innermost module that holds branch and join, and of its children the one with most of the parameters."""
     if found.kind == "module":
         maps = [n for n in inside if tape.weights_of(tape.calls[n]) and role_of(tape, tape.calls[n]) in MAPS]
-        return _innermost(tape, [tape.path_of(tape.calls[number].frame) for number in maps]), ""
+        return _innermost(tape, [tape.enclosing_frames(tape.calls[number].frame) for number in maps]), ""
     # What only prepares a mask or positions for the branch may have been computed far away.
     ours = {number for number in inside if any(tape.values[v].origin == "data" for v in tape.calls[number].values)}
-    paths = {number: tape.path_of(tape.calls[number].frame) for number in {*ours, found.join}}
+    paths = {number: tape.enclosing_frames(tape.calls[number].frame) for number in {*ours, found.join}}
     common = _common(list(paths.values()))
     shares: dict[str, int] = {}
     for number in sorted(ours):
@@ -135,7 +135,7 @@ def _innermost(tape: Tape, paths: Sequence[tuple[int, ...]]) -> str:
     return tape.frames[common[-1]].path if common else ""
 
 
-def _is_in_danger(tape: Tape, found: Found) -> bool:
+def _is_in_danger(tape: Tape, found: FoundJoin) -> bool:
     """Whether someone writes to the shortcut, or to what the join gives, while the other is still in use."""
     ours = tape.written.get(tape.values[found.shortcut.value].storage, [])
     if tape.calls[found.join].writes:  # what it gives lies in memory of its own
@@ -168,7 +168,7 @@ def _source(lineage: Lineage, value: int | None, joins: set[int]) -> int | None:
         call = lineage.tape.values[value].call
         if call in joins:
             return call
-        value = lineage.above[value]
+        value = lineage.dominator[value]
     return None
 
 

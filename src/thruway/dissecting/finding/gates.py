@@ -7,7 +7,7 @@ from thruway.dissecting.tracing.functions import COMPLEMENTS, LIGHT, MAGNITUDES,
 from thruway.dissecting.tracing.lineage import Lineage
 from thruway.dissecting.tracing.tape import Call, Read, Tape
 
-__all__ = ["Blend", "blend_of", "is_weighed", "only_weighs"]
+__all__ = ["Blend", "blend_of", "is_only_weighed", "only_opens_gates"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ def blend_of(tape: Tape, call: Call) -> Blend | None:
     return _moved(tape, call, *operands) or _weighed(tape, *operands) or _carried(tape, call, *operands)
 
 
-def is_weighed(lineage: Lineage, value: int) -> bool:
+def is_only_weighed(lineage: Lineage, value: int) -> bool:
     """Whether all that reads a value weighs it, as x - h in h + t·(x - h), or asks how large it is."""
     readers = {lineage.tape.calls[number].name for number in lineage.readers.get(value, [])}
     return len(readers) > 0 and readers <= PRODUCTS | MAGNITUDES | {"addcmul"}
 
 
-def only_weighs(lineage: Lineage, value: int) -> bool:
+def only_opens_gates(lineage: Lineage, value: int) -> bool:
     """Whether a value does nothing but to open gates: all that comes of it is squashed, and then a factor."""
     tape = lineage.tape
     # Whether it was squashed on the way here

@@ -6,17 +6,17 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from thruway.dissecting.lesions.bootstrap import interval_of_means
-from thruway.dissecting.lesions.evaluation import measured
-from thruway.dissecting.lesions.lesion_batches import MEMORY, Lesion
+from thruway.dissecting.lesions.evaluation import evaluate_lesions
 from thruway.dissecting.lesions.mean_gates import mean_gate_merges
 from thruway.dissecting.lesions.metrics import Evaluate
 from thruway.dissecting.lesions.results import Deletion, Deletions, DrawnLesion, DrawnLesions
+from thruway.dissecting.lesions.runner import MEMORY, Lesion
 from thruway.dissecting.running.engine import Engine
 from thruway.dissecting.running.lesioned import Lesioned
 from thruway.dissecting.running.merging import Merge
 from thruway.errors import ConfigError, unknown_name
 
-__all__ = ["GATES", "delete", "delete_each", "ks_of"]
+__all__ = ["GATES", "checked_counts", "delete", "delete_each"]
 
 # What becomes of a gate: T = 0, or its mean over the data.
 GATES = ("closed", "mean")
@@ -75,7 +75,7 @@ def delete_each(
         raise ConfigError(unknown_name("gate", gate, GATES))
     merges: dict[int, Merge] = mean_gate_merges(engine, evaluate) if gate == "mean" else {}
     lesions = [Lesion({branch.index: merges.get(branch.index)}) for branch in engine.branches]
-    found = measured(engine, lesions, lambda each: Lesioned(engine, each.merges), evaluate, memory, progress)
+    found = evaluate_lesions(engine, lesions, lambda each: Lesioned(engine, each.merges), evaluate, memory, progress)
     low = high = [math.nan] * len(lesions)
     if found.scores is not None and found.intact_scores is not None and lesions:
         ends = interval_of_means(found.scores - found.intact_scores, level, resamples, generator)
@@ -123,10 +123,10 @@ def delete(
     ([(1, 5), (3, 5)], 0.0)
     """
     n = len(engine.branches)
-    ks = ks_of(k, n, f"{n} branches were found", draws)
+    ks = checked_counts(k, n, f"{n} branches were found", draws)
     chosen = [(each, draw, _drawn(n, each, generator)) for each in ks for draw in range(draws)]
     lesions = [Lesion(dict.fromkeys(branches)) for _, _, branches in chosen]
-    found = measured(engine, lesions, lambda each: Lesioned(engine, each.merges), evaluate, memory, progress)
+    found = evaluate_lesions(engine, lesions, lambda each: Lesioned(engine, each.merges), evaluate, memory, progress)
     rows = tuple(
         DrawnLesion(each, draw, branches, 1.0, value)
         for (each, draw, branches), value in zip(chosen, found.values, strict=True)
@@ -134,7 +134,7 @@ def delete(
     return DrawnLesions(rows, found.intact, found.name, found.examples, "branches left out")
 
 
-def ks_of(k: int | Iterable[int], most: int | None, why: str, draws: int) -> Sequence[int]:
+def checked_counts(k: int | Iterable[int], most: int | None, why: str, draws: int) -> Sequence[int]:
     """One number or several, as several.
 
     Raises:

@@ -6,20 +6,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from thruway.dissecting.lesions.lesion_batches import INTACT, Lesion, Sweep, evaluating
 from thruway.dissecting.lesions.metrics import Evaluate, Metric, batches_of, checked_scores
 from thruway.dissecting.lesions.progress import progressing
+from thruway.dissecting.lesions.runner import INTACT, Lesion, LesionRunner, evaluation_mode
 from thruway.dissecting.running.engine import Engine
 from thruway.dissecting.running.lesioned import Lesioned
-from thruway.dissecting.tracing.arguments import as_call, takes
-from thruway.dissecting.tracing.model_state import Randomness, kept_buffers
-from thruway.dissecting.tracing.unfused import opened
+from thruway.dissecting.tracing.arguments import accepts, as_call
+from thruway.dissecting.tracing.model_state import RandomStates, restored_buffers
+from thruway.dissecting.tracing.unfused import unfused
 from thruway.errors import ConfigError
 
-__all__ = ["Measured", "measured"]
+__all__ = ["Evaluation", "evaluate_lesions"]
 
 
-class Measured(NamedTuple):
+class Evaluation(NamedTuple):
     """A metric of many models."""
 
     intact: float
@@ -35,14 +35,14 @@ class Measured(NamedTuple):
         return 0 if self.intact_scores is None else len(self.intact_scores)
 
 
-def measured(
+def evaluate_lesions(
     engine: Engine,
     lesions: Sequence[Lesion],
     models: Callable[[Lesion], Lesioned],
     evaluate: Evaluate,
     memory: int,
     progress: bool,
-) -> Measured:
+) -> Evaluation:
     """The metric of the intact model and after each lesion.
 
     A metric of ours goes through the data once; a function of a model is called once for each. Evaluation mode and
@@ -60,7 +60,7 @@ def measured(
             f"evaluate is a metric, such as Error(batches), or a function of a model that gives a number; got "
             f"{type(evaluate).__name__}."
         )
-    if not takes(evaluate, 1):
+    if not accepts(evaluate, 1):
         name = getattr(evaluate, "__name__", type(evaluate).__name__)
         raise ConfigError(
             f"evaluate is called with a model alone, and {name} wants other arguments. For a loss over data pass "
@@ -69,22 +69,22 @@ def measured(
     return _by_calls(engine, lesions, models, evaluate, progress)
 
 
-def _by_batches(engine: Engine, lesions: Sequence[Lesion], metric: Metric, memory: int, progress: bool) -> Measured:
-    sweep = Sweep(engine, lesions, memory)
+def _by_batches(engine: Engine, lesions: Sequence[Lesion], metric: Metric, memory: int, progress: bool) -> Evaluation:
+    runner = LesionRunner(engine, lesions, memory)
     batches = len(metric.batches) if isinstance(metric.batches, Sized) else None
     total = None if batches is None else batches * (len(lesions) + 1)
     columns: list[Tensor] = []
-    with evaluating(engine.model), progressing("lesions", total, progress) as advance:
+    with evaluation_mode(engine.model), progressing("lesions", total, progress) as advance:
         for inputs, target in batches_of(metric):
             args, kwargs = as_call(inputs)
             found: dict[int, Tensor] = {}
-            for index, output in sweep.outputs(args, kwargs):
+            for index, output in runner.outputs(args, kwargs):
                 found[index] = checked_scores(metric, output, target)
                 advance(1)
             columns.append(torch.stack([found[index] for index in range(INTACT, len(lesions))]))
     scores = torch.cat(columns, 1)
     means = scores.mean(1).tolist()
-    return Measured(means[0], means[1:], metric.name, metric.higher_is_better, scores[0], scores[1:])
+    return Evaluation(means[0], means[1:], metric.name, metric.higher_is_better, scores[0], scores[1:])
 
 
 def _by_calls(
@@ -93,22 +93,22 @@ def _by_calls(
     models: Callable[[Lesion], Lesioned],
     evaluate: Callable[[object], float],
     progress: bool,
-) -> Measured:
+) -> Evaluation:
     values: list[float] = []
     model = engine.model
     # Opened, so that the intact model differs from the others by the lesion and by no rounding.
-    with evaluating(model), opened(model), progressing("lesions", len(lesions) + 1, progress) as advance:
-        randomness = Randomness(model)
+    with evaluation_mode(model), unfused(model), progressing("lesions", len(lesions) + 1, progress) as advance:
+        randomness = RandomStates(model)
         for subject in (model, *map(models, lesions)):
             # What the function draws, say to shuffle, it draws for every model alike.
             randomness.restore()
-            with kept_buffers(model):
+            with restored_buffers(model):
                 values.append(_number(evaluate(subject)))
             model.eval()
             advance(1)
     name = getattr(evaluate, "__name__", type(evaluate).__name__)
     name = "metric" if name == "<lambda>" else name
-    return Measured(values[0], values[1:], name, None, None, None)
+    return Evaluation(values[0], values[1:], name, None, None, None)
 
 
 def _number(value: object) -> float:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
-from thruway.dissecting.lesions.lesion_batches import evaluating
 from thruway.dissecting.lesions.metrics import Evaluate, Metric, batches_of
+from thruway.dissecting.lesions.runner import evaluation_mode
 from thruway.dissecting.running.engine import Engine
 from thruway.dissecting.running.merging import Merge, Operands
 from thruway.dissecting.tracing.arguments import as_call
@@ -40,7 +40,7 @@ def mean_gate_merges(engine: Engine, evaluate: Evaluate) -> dict[int, Merge]:
         )
     means = {index: _Mean() for index in gated}
     carries = {index: _Mean() for index in gated if engine.branches[index].carry is not None}
-    with evaluating(engine.model):
+    with evaluation_mode(engine.model):
         for inputs, _ in batches_of(evaluate):
             args, kwargs = as_call(inputs)
             engine.run({index: _hearing(means[index], carries.get(index)) for index in gated}, args, kwargs)

@@ -8,19 +8,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from thruway.dissecting.finding.branches import Branch
-from thruway.dissecting.running.partial_plan import Exchanges
-from thruway.dissecting.running.weights import is_remade
+from thruway.dissecting.running.partial_plan import WeightSwaps
+from thruway.dissecting.running.weights import is_recomputable
 from thruway.dissecting.tracing.structure import Path
 from thruway.dissecting.tracing.tape import Read, Tape
 
-__all__ = ["Match", "groups_of", "match"]
+__all__ = ["Match", "interchangeable_groups", "match"]
 
 
 @dataclass(frozen=True)
 class Match:
     """The weights of the guest for the calls of the host; or why there are none."""
 
-    exchanges: Exchanges = field(default_factory=dict)
+    swaps: WeightSwaps = field(default_factory=dict)
     obstacle: str = ""
 
 
@@ -40,7 +40,7 @@ def match(tape: Tape, host: Branch, guest: Branch, held: int) -> Match:
         return _no(f"{host.name} makes {len(ours)} calls, {guest.name} {len(theirs)}")
     places = {number: place for place, number in enumerate(ours)}, {number: at for at, number in enumerate(theirs)}
     outside: dict[int, int] = {}
-    exchanges: dict[int, list[tuple[Path, int]]] = {}
+    swaps: dict[int, list[tuple[Path, int]]] = {}
     for mine, other in zip(ours, theirs, strict=True):
         a, b = tape.calls[mine], tape.calls[other]
         if a.function != b.function or [read.path for read in a.reads] != [read.path for read in b.reads]:
@@ -54,14 +54,14 @@ def match(tape: Tape, host: Branch, guest: Branch, held: int) -> Match:
             if x.call in places[0]:
                 if places[0][x.call] != places[1].get(y.call or 0) or _rank(tape, x.number) != _rank(tape, y.number):
                     return _no(f"{tape.describe(mine)} and {tape.describe(other)} read results of different calls")
-            elif is_remade(tape, x.number, held) and is_remade(tape, y.number, held):
+            elif is_recomputable(tape, x.number, held) and is_recomputable(tape, y.number, held):
                 if (x.shape, x.dtype) != (y.shape, y.dtype):
                     return _no(f"{tape.describe(mine)} has a weight of {x.shape}, {tape.describe(other)} of {y.shape}")
                 if x.number != y.number:
-                    exchanges.setdefault(mine, []).append((read.path, y.number))
+                    swaps.setdefault(mine, []).append((read.path, y.number))
             elif outside.setdefault(x.number, y.number) != y.number:
                 return _no(f"{host.name} and {guest.name} read what came before in different ways")
-    return _checked(tape, host, guest, outside, {call: tuple(places) for call, places in exchanges.items()})
+    return _checked(tape, host, guest, outside, {call: tuple(places) for call, places in swaps.items()})
 
 
 def _working(tape: Tape, branch: Branch, held: int) -> list[int]:
@@ -69,12 +69,12 @@ def _working(tape: Tape, branch: Branch, held: int) -> list[int]:
 
     def makes_weights(number: int) -> bool:
         values = tape.calls[number].values
-        return bool(values) and all(is_remade(tape, value, held) for value in values)
+        return bool(values) and all(is_recomputable(tape, value, held) for value in values)
 
     return [number for number in sorted(branch.inside) if not makes_weights(number)]
 
 
-def _checked(tape: Tape, host: Branch, guest: Branch, outside: dict[int, int], exchanges: Exchanges) -> Match:
+def _checked(tape: Tape, host: Branch, guest: Branch, outside: dict[int, int], swaps: WeightSwaps) -> Match:
     streams = [(x, y) for x, y in outside.items() if x != y]
     for x, y in streams:
         if tape.values[x].origin != "data":
@@ -88,10 +88,10 @@ def _checked(tape: Tape, host: Branch, guest: Branch, outside: dict[int, int], e
         shared = [number for number in branch.inside - alone if tape.weights_of(tape.calls[number])]
         if shared:
             return _no(f"{tape.describe(min(shared))} serves {branch.name} and others too")
-    return Match(exchanges)
+    return Match(swaps)
 
 
-def groups_of(tape: Tape, branches: Sequence[Branch], held: int) -> list[list[int]]:
+def interchangeable_groups(tape: Tape, branches: Sequence[Branch], held: int) -> list[list[int]]:
     """The branches that can stand in each other's places, by index; each in one group."""
     groups: list[list[int]] = []
     for branch in branches:

@@ -7,16 +7,16 @@ import torch
 
 from thruway.dissecting.finding.branches import Branch
 from thruway.dissecting.finding.discovery import Discovery
-from thruway.dissecting.lesions.deletions import ks_of
-from thruway.dissecting.lesions.evaluation import measured
+from thruway.dissecting.lesions.deletions import checked_counts
+from thruway.dissecting.lesions.evaluation import evaluate_lesions
 from thruway.dissecting.lesions.kendall import kendall_tau
-from thruway.dissecting.lesions.lesion_batches import MEMORY, Lesion, run_exchanged
 from thruway.dissecting.lesions.metrics import Evaluate
-from thruway.dissecting.lesions.permutation_match import groups_of, match
+from thruway.dissecting.lesions.permutation_match import interchangeable_groups, match
 from thruway.dissecting.lesions.results import DrawnLesion, DrawnLesions
+from thruway.dissecting.lesions.runner import MEMORY, Lesion, run_permuted
 from thruway.dissecting.running.engine import Engine
 from thruway.dissecting.running.lesioned import Lesioned
-from thruway.dissecting.running.partial_plan import Exchanges
+from thruway.dissecting.running.partial_plan import WeightSwaps
 from thruway.dissecting.tracing.structure import Path
 from thruway.dissecting.tracing.tape import Tape
 from thruway.errors import ConfigError
@@ -59,12 +59,12 @@ def permute(engine: Engine, order: Sequence[int]) -> Lesioned:
     n = len(engine.branches)
     if sorted(order) != list(range(n)):
         raise ConfigError(f"an order of these branches has each of 0 ... {n - 1} once, got {list(order)}.")
-    lesion = Lesion(exchanged=_exchanging(engine, order))
-    lesion.exchanges(engine.tape, Discovery(engine.branches, engine.refused))
+    lesion = Lesion(swaps=_swaps_for(engine, order))
+    lesion.swaps_on(engine.tape, Discovery(engine.branches, engine.refused))
     moved = [f"{engine.branches[j].name} at {engine.branches[i].name}" for i, j in enumerate(order) if i != j]
 
     def passing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return run_exchanged(engine, lesion, args, kwargs)
+        return run_permuted(engine, lesion, args, kwargs)
 
     return Lesioned(engine, {}, passing, "with " + ", ".join(moved)) if moved else Lesioned(engine, {})
 
@@ -81,7 +81,7 @@ def permute_pairs(
 ) -> DrawnLesions:
     """The metric after k random swaps of branches that fit into each other's places, against Kendall's tau.
 
-    Each swap takes two places at random, all pairs that fit equally likely, and exchanges what stands there by then;
+    Each swap takes two places at random, all pairs that fit equally likely, and swaps what stands there by then;
     so a later swap may undo an earlier one, and tau says how far the order is from the original.
 
     Args:
@@ -104,12 +104,14 @@ def permute_pairs(
     [(0, 1.0, 0.0), (0, 1.0, 0.0), (0, 1.0, 0.0)]
     """
     pairs = _pairs(engine)
-    ks = ks_of(k, None, "it counts swaps", draws)
+    ks = checked_counts(k, None, "it counts swaps", draws)
     n = len(engine.branches)
     chosen = [(each, draw, _shuffled(n, pairs, each, generator)) for each in ks for draw in range(draws)]
-    lesions = [Lesion(exchanged=_exchanging(engine, order)) for _, _, order in chosen]
+    lesions = [Lesion(swaps=_swaps_for(engine, order)) for _, _, order in chosen]
     orders = {id(lesion): order for lesion, (_, _, order) in zip(lesions, chosen, strict=True)}
-    found = measured(engine, lesions, lambda each: permute(engine, orders[id(each)]), evaluate, memory, progress)
+    found = evaluate_lesions(
+        engine, lesions, lambda each: permute(engine, orders[id(each)]), evaluate, memory, progress
+    )
     rows = tuple(
         DrawnLesion(each, draw, order, kendall_tau(order), value)
         for (each, draw, order), value in zip(chosen, found.values, strict=True)
@@ -117,11 +119,11 @@ def permute_pairs(
     return DrawnLesions(rows, found.intact, found.name, found.examples, "pairs swapped")
 
 
-def _exchanging(engine: Engine, order: Sequence[int]) -> Callable[[Tape, Discovery], Exchanges]:
+def _swaps_for(engine: Engine, order: Sequence[int]) -> Callable[[Tape, Discovery], WeightSwaps]:
     moved = [(place, guest) for place, guest in enumerate(order) if place != guest]
 
-    def exchanged(tape: Tape, found: Discovery) -> Exchanges:
-        exchanges: dict[int, tuple[tuple[Path, int], ...]] = {}
+    def swaps_on(tape: Tape, found: Discovery) -> WeightSwaps:
+        swaps: dict[int, tuple[tuple[Path, int], ...]] = {}
         held = _held(engine)
         for place, guest in moved:
             matched = match(tape, found.branches[place], found.branches[guest], held)
@@ -130,12 +132,12 @@ def _exchanging(engine: Engine, order: Sequence[int]) -> Callable[[Tape, Discove
                     f"branch {guest} cannot stand at the place of {place}: {matched.obstacle}. Branches can change "
                     "places that make the same calls, with weights of their own of the same shapes."
                 )
-            if exchanges.keys() & matched.exchanges.keys():
+            if swaps.keys() & matched.swaps.keys():
                 raise ConfigError(f"branch {place} lies within another that moves too. Move one of them.")
-            exchanges |= matched.exchanges
-        return exchanges
+            swaps |= matched.swaps
+        return swaps
 
-    return exchanged
+    return swaps_on
 
 
 def _held(engine: Engine) -> int:
@@ -146,7 +148,7 @@ def _held(engine: Engine) -> int:
 def _pairs(engine: Engine) -> list[tuple[int, int]]:
     """Every two places whose branches fit into each other's."""
     held, branches = _held(engine), engine.branches
-    groups = groups_of(engine.tape, branches, held)
+    groups = interchangeable_groups(engine.tape, branches, held)
     pairs = [(i, j) for group in groups for at, i in enumerate(group) for j in group[at + 1 :]]
     if not pairs:
         reason = "there are not two"

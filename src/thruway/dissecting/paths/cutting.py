@@ -16,7 +16,7 @@ from thruway.dissecting.paths.start import Where, start_of, stream_branch
 from thruway.dissecting.running.engine import Engine
 from thruway.dissecting.running.merging import Merge, Operands
 from thruway.dissecting.tracing.functions import PRODUCTS
-from thruway.dissecting.tracing.structure import reachable, rebuilt
+from thruway.dissecting.tracing.structure import map_structure, reachable_tensors
 from thruway.dissecting.tracing.tape import Tape
 from thruway.errors import ConfigError, ShapeError
 
@@ -105,10 +105,10 @@ def cut_pass(
     start = start_of(engine.model, engine.tape, engine.branches, where)
     cuts = _Cuts()
     if start.argument is not None:
-        tensor = list(reachable((args, kwargs)))[start.argument]
+        tensor = list(reachable_tensors((args, kwargs)))[start.argument]
         with torch.inference_mode(False), torch.enable_grad():
             replaced = cuts.leaf(START, tensor)
-        args, kwargs = rebuilt((args, kwargs), lambda leaf: replaced if leaf is tensor else leaf)
+        args, kwargs = map_structure((args, kwargs), lambda leaf: replaced if leaf is tensor else leaf)
 
     def merges(tape: Tape, branches: Sequence[Branch]) -> list[tuple[Branch, Merge | None]]:
         pairs: list[tuple[Branch, Merge | None]] = [(branch, cuts.merge(branch, tape)) for branch in branches]

@@ -12,8 +12,8 @@ from thruway.dissecting.paths.routes import START, Counts
 from thruway.dissecting.paths.segments import vjp
 from thruway.dissecting.paths.start import Where
 from thruway.dissecting.running.engine import Engine
-from thruway.dissecting.tracing.arguments import as_call, takes
-from thruway.dissecting.tracing.structure import reachable, rebuilt
+from thruway.dissecting.tracing.arguments import accepts, as_call
+from thruway.dissecting.tracing.structure import map_structure, reachable_tensors
 from thruway.errors import ConfigError
 
 __all__ = ["Loss", "cut_passes", "gradients_by_length", "path_gradients"]
@@ -129,7 +129,7 @@ def cut_passes(
 ) -> Iterator[CutPass]:
     """The inputs run through the model in passes of at most so many examples, each cut at its joins."""
     args, kwargs = as_call(engine.example_inputs if inputs is None else inputs)
-    first = next((len(t) for t in reachable((args, kwargs)) if t.dim()), 1)
+    first = next((len(t) for t in reachable_tensors((args, kwargs)) if t.dim()), 1)
     if examples is None or examples >= first:
         yield cut_pass(engine, args, kwargs, _with_targets(loss, targets), where)
         return
@@ -146,8 +146,8 @@ def cut_passes(
             is_batched = isinstance(leaf, Tensor) and leaf.dim() > 0 and len(leaf) == first
             return leaf[begin : begin + examples] if is_batched else leaf
 
-        few_args, few_kwargs = rebuilt((args, kwargs), part)
-        cut = cut_pass(engine, few_args, few_kwargs, _with_targets(loss, rebuilt(targets, part)), where)
+        few_args, few_kwargs = map_structure((args, kwargs), part)
+        cut = cut_pass(engine, few_args, few_kwargs, _with_targets(loss, map_structure(targets, part)), where)
         if not cut.per_example:
             raise ConfigError(
                 "with `examples`, the loss must give one number for each example: what one number for a part means "
@@ -157,7 +157,7 @@ def cut_passes(
 
 
 def _with_targets(loss: Loss, targets: Any) -> Callable[[Any], Tensor]:
-    if not takes(loss, 1 if targets is None else 2):
+    if not accepts(loss, 1 if targets is None else 2):
         name = getattr(loss, "__name__", type(loss).__name__)
         wanted = "the model's output" if targets is None else "the model's output and the targets"
         raise ConfigError(

@@ -67,7 +67,7 @@ def _stream(tape: Tape, branch: Branch) -> int:
         return branch.shortcut.value
     ends = [branch.branch.value] if branch.branch else [r.value for r in tape.reads_data(tape.calls[branch.join])]
     others = frozenset[int]().union(*(_ancestors(tape, end) for end in ends if end != branch.shortcut.value))
-    above = Lineage(tape).above
+    above = Lineage(tape).dominator
     at = branch.shortcut.value
     while at != -1 and others and at not in others:
         at = above[at]
@@ -76,7 +76,7 @@ def _stream(tape: Tape, branch: Branch) -> int:
 
 def _single(tape: Tape, value: int) -> int:
     """The value, or the nearest before it that a call gives as its only result."""
-    above = Lineage(tape).above
+    above = Lineage(tape).dominator
     while value != -1:
         number = tape.values[value].call
         if number is not None and tape.calls[number].reads and tape.calls[number].values[0] == value:

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from thruway.errors import ConfigError
 
-__all__ = ["MEASURES", "Measure", "Per", "as_vectors", "moved"]
+__all__ = ["MEASURES", "Measure", "Per", "as_vectors", "stream_change"]
 
 Per = Literal["auto", "token", "example"]
 
 
 @dataclass(frozen=True)
-class Moved:
+class StreamChange:
     """What a branch did to each vector of the stream, in float64.
 
     Attributes:
@@ -36,17 +36,17 @@ class Measure:
     """One way of ranking branches: a number per vector of the stream, averaged over all of them."""
 
     name: str
-    of: Callable[[Moved], Tensor]
+    of: Callable[[StreamChange], Tensor]
     source: str
 
 
-def block_influence(at: Moved) -> Tensor:
+def block_influence(at: StreamChange) -> Tensor:
     """1 - cos(x, y), from 0 (same direction) to 2 (opposite)."""
     # |u - v|² = 2 - 2·cos; 1 minus a rounded cosine would leave nothing of a small angle.
     return at.chord.square() / 2
 
 
-def angular_distance(at: Moved) -> Tensor:
+def angular_distance(at: StreamChange) -> Tensor:
     """arccos(cos(x, y)) / π, from 0 to 1."""
     # arccos is blind near 1, where all branches of a deep net lie.
     return 2 * torch.atan2(at.chord, at.sum) / torch.pi
@@ -60,7 +60,7 @@ MEASURES: tuple[Measure, ...] = (
 )
 
 
-def moved(x: Tensor, y: Tensor, per: Per = "auto") -> Moved:
+def stream_change(x: Tensor, y: Tensor, per: Per = "auto") -> StreamChange:
     """The stream before and after a join, vector by vector; those that are 0 have no direction and give NaN.
 
     Args:
@@ -70,7 +70,7 @@ def moved(x: Tensor, y: Tensor, per: Per = "auto") -> Moved:
     x, y = as_vectors(x, per), as_vectors(y, per)
     before, after = x.norm(dim=1), y.norm(dim=1)
     u, v = x / before[:, None], y / after[:, None]
-    return Moved((u - v).norm(dim=1), (u + v).norm(dim=1), before, (y - x).norm(dim=1))
+    return StreamChange((u - v).norm(dim=1), (u + v).norm(dim=1), before, (y - x).norm(dim=1))
 
 
 def as_vectors(stream: Tensor, per: Per = "auto") -> Tensor:

@@ -16,7 +16,7 @@ from thruway.dissecting.finding.branches import Branch
 from thruway.dissecting.lesions.metrics import Loss, logits_of
 from thruway.dissecting.ranking.rank_correlation import RankCorrelation, rank_correlation
 from thruway.dissecting.running.engine import Engine
-from thruway.dissecting.running.join_hooks import batch_size, hear, pairs
+from thruway.dissecting.running.join_hooks import batch_size, checked_batches, run_with_hooks
 from thruway.dissecting.running.merging import JoinHook
 from thruway.errors import ConfigError, ShapeError
 from thruway.runs import Table
@@ -122,7 +122,7 @@ def predict_deletions(engine: Engine, loss: Any, batches: Any = None) -> Predict
     """
     loss_fn, batches = check_loss(loss, batches)
     total, orders, examples = 0.0, np.zeros((2, len(engine.branches))), 0
-    for inputs, targets in pairs(batches):
+    for inputs, targets in checked_batches(batches):
         count = batch_size(inputs)
         value, found = slopes(engine, loss_fn, inputs, targets, count)
         total, orders, examples = total + value, orders + found, examples + count
@@ -159,25 +159,25 @@ def slopes(
     inputs: Any,
     targets: Any,
     count: int,
-    ears: Callable[[int, Tensor, Tensor], None] | None = None,
+    observe: Callable[[int, Tensor, Tensor], None] | None = None,
 ) -> tuple[float, NDArray[np.float64]]:
     """The loss of a batch, and what leaving out each branch does to first and second order, (2, branches).
 
-    All are sums over the examples. `ears` gets index, x and y of every join.
+    All are sums over the examples. `observe` gets index, x and y of every join.
     """
     indices = [branch.index for branch in engine.branches]
     with torch.inference_mode(False), torch.enable_grad():
         faded = {index: torch.zeros(count + 1, dtype=torch.float64, requires_grad=True) for index in indices}
 
-        def ear(index: int) -> JoinHook:
+        def make_hook(index: int) -> JoinHook:
             def fade(x: Tensor, y: Tensor) -> Tensor:
-                if ears is not None:
-                    ears(index, x.detach(), y.detach())
+                if observe is not None:
+                    observe(index, x.detach(), y.detach())
                 return _Fading.apply(y, (y - x).detach(), faded[index])  # type: ignore[no-any-return, no-untyped-call]
 
             return fade
 
-        output = hear(engine, {index: ear(index) for index in indices}, inputs)
+        output = run_with_hooks(engine, {index: make_hook(index) for index in indices}, inputs)
         loss = _summed(loss_fn(output, targets), count)
         if not loss.requires_grad:
             raise DissectError(

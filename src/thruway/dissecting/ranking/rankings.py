@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thruway.dissecting.finding.branches import Branch
-from thruway.dissecting.ranking.influence import MEASURES, Per, moved
+from thruway.dissecting.ranking.influence import MEASURES, Per, stream_change
 from thruway.dissecting.ranking.predictions import LossFunction, check_loss, measured_changes, slopes
 from thruway.dissecting.ranking.rank_correlation import rank_correlation
 from thruway.dissecting.running.engine import Engine
-from thruway.dissecting.running.join_hooks import batch_size, hear, pairs
+from thruway.dissecting.running.join_hooks import batch_size, checked_batches, run_with_hooks
 from thruway.dissecting.running.merging import JoinHook
 from thruway.errors import ConfigError, unknown_name
 from thruway.runs import Table
@@ -105,7 +105,7 @@ def rankings(
 
     Args:
         engine: of the model.
-        batches: pairs (inputs, targets); targets may be None where no loss needs them.
+        batches: checked_batches (inputs, targets); targets may be None where no loss needs them.
         loss: as in `predict_deletions`: adds "predicted" and "curved".
         measured: changes by deletion, one per branch, or a table with a column `change`: adds "measured".
         per: one vector per "token" or per "example"; "auto" is per token for (batch, tokens, features) and
@@ -130,13 +130,13 @@ def rankings(
         loss_fn, batches = check_loss(loss, batches)
     sums = _Sums(len(engine.branches), per)
     orders, examples = np.zeros((2, len(engine.branches))), 0
-    for inputs, targets in pairs(() if batches is None else batches):
+    for inputs, targets in checked_batches(() if batches is None else batches):
         count = batch_size(inputs)
         if loss_fn is None:
             _pass(engine, inputs, sums)
         else:
-            orders += slopes(engine, loss_fn, inputs, targets, count, sums.note)[1]
-        sums.close()
+            orders += slopes(engine, loss_fn, inputs, targets, count, sums.add)[1]
+        sums.commit()
         examples += count
     if examples == 0:
         raise ConfigError(
@@ -161,13 +161,13 @@ class _Sums:
         self._latest: dict[int, tuple[Tensor, Tensor]] = {}
         self.vectors = np.zeros(branches, dtype=np.int64)
 
-    def note(self, index: int, x: Tensor, y: Tensor) -> None:
-        at = moved(x, y, self._per)
+    def add(self, index: int, x: Tensor, y: Tensor) -> None:
+        at = stream_change(x, y, self._per)
         numbers = torch.stack([measure.of(at) for measure in MEASURES])
         known = numbers.isfinite()
         self._latest[index] = numbers.where(known, 0.0).sum(dim=1), known.sum(dim=1)
 
-    def close(self) -> None:
+    def commit(self) -> None:
         for index, (total, known) in self._latest.items():
             self._sums[:, index] += total.cpu().numpy()
             self._counts[:, index] += known.cpu().numpy()
@@ -181,12 +181,12 @@ class _Sums:
 
 
 def _pass(engine: Engine, inputs: Any, sums: _Sums) -> None:
-    def ear(index: int) -> JoinHook:
-        def listen(x: Tensor, y: Tensor) -> Tensor:
-            sums.note(index, x, y)
+    def make_hook(index: int) -> JoinHook:
+        def hook(x: Tensor, y: Tensor) -> Tensor:
+            sums.add(index, x, y)
             return y
 
-        return listen
+        return hook
 
     with torch.no_grad():
-        hear(engine, {branch.index: ear(branch.index) for branch in engine.branches}, inputs)
+        run_with_hooks(engine, {branch.index: make_hook(branch.index) for branch in engine.branches}, inputs)

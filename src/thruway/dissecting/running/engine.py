@@ -8,13 +8,13 @@ from typing import Any
 
 from torch import nn
 
-from thruway.dissecting.errors import DetourError, DissectError
+from thruway.dissecting.errors import DissectError, TapeMismatchError
 from thruway.dissecting.finding.branches import Branch, Refusal
 from thruway.dissecting.finding.discovery import Discovery, discover
-from thruway.dissecting.running.full_pass import Route, route, run_along
+from thruway.dissecting.running.full_pass import FullPlan, plan_full, run_full
 from thruway.dissecting.running.merging import Merge, ObservedJoin
-from thruway.dissecting.tracing.arguments import as_call, check_model, signature
-from thruway.dissecting.tracing.model_state import Randomness, kept_buffers
+from thruway.dissecting.tracing.arguments import as_call, call_signature, check_model
+from thruway.dissecting.tracing.model_state import RandomStates, restored_buffers
 from thruway.dissecting.tracing.recording import record
 from thruway.dissecting.tracing.tape import Tape
 from thruway.errors import ConfigError, unknown_name
@@ -94,7 +94,7 @@ class Engine:
         Args:
             anew: If True, the pass is recorded again even if arguments of this form were met before.
         """
-        key = signature(self.model, args, kwargs)
+        key = call_signature(self.model, args, kwargs)
         return self._trace(args, kwargs) if anew or key not in self._traced else self._traced[key]
 
     def run(self, merges: Merges, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -109,7 +109,7 @@ class Engine:
         """
 
         def follow(tape: Tape, found: Discovery) -> Any:
-            return run_along(self.model, _route(tape, found, merges), args, kwargs)
+            return run_full(self.model, _plan(tape, found, merges), args, kwargs)
 
         return self.follow(follow, args, kwargs)
 
@@ -121,13 +121,13 @@ class Engine:
         Raises:
             DissectError: if the pass leaves a tape that was recorded with these very arguments.
         """
-        key = signature(self.model, args, kwargs)
+        key = call_signature(self.model, args, kwargs)
         is_new = key not in self._traced
         tape, found = self._trace(args, kwargs) if is_new else self._traced[key]
         self._traced.move_to_end(key)
         try:
             return self._guarded(run_pass, tape, found)
-        except DetourError:
+        except TapeMismatchError:
             if is_new:
                 raise
         # The calls may depend on the data, or on what an earlier pass left behind: record a tape with these.
@@ -135,11 +135,11 @@ class Engine:
         return self._guarded(run_pass, tape, found)
 
     def _guarded(self, run_pass: Callable[[Tape, Discovery], Any], tape: Tape, found: Discovery) -> Any:
-        randomness = Randomness(self.model) if tape.draws else None
-        with kept_buffers(self.model) if tape.writes_state else contextlib.nullcontext():
+        randomness = RandomStates(self.model) if tape.draws_random else None
+        with restored_buffers(self.model) if tape.writes_state else contextlib.nullcontext():
             try:
                 return run_pass(tape, found)
-            except DetourError:
+            except TapeMismatchError:
                 if randomness is not None:
                     randomness.restore()
                 raise
@@ -149,7 +149,7 @@ class Engine:
         found = discover(tape, self._declare, self._ignore)
         if hasattr(self, "branches"):
             self._check_same(found)
-        self._traced[signature(self.model, args, kwargs)] = tape, found
+        self._traced[call_signature(self.model, args, kwargs)] = tape, found
         if len(self._traced) > _TAPES:
             self._traced.popitem(last=False)
         return tape, found
@@ -166,8 +166,8 @@ class Engine:
                 )
 
 
-def _route(tape: Tape, found: Discovery, merges: Merges) -> Route:
+def _plan(tape: Tape, found: Discovery, merges: Merges) -> FullPlan:
     if callable(merges):
-        return route(tape, merges(tape, found.branches))
+        return plan_full(tape, merges(tape, found.branches))
     pairs = [(found.branches[index], merge) for index, merge in merges.items()]
-    return route(tape, [(ObservedJoin.as_module(b) if isinstance(m, ObservedJoin) else b, m) for b, m in pairs])
+    return plan_full(tape, [(ObservedJoin.as_module(b) if isinstance(m, ObservedJoin) else b, m) for b, m in pairs])

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from thruway.dissecting.errors import DetourError
+from thruway.dissecting.errors import TapeMismatchError
 from thruway.dissecting.finding.branches import Branch, Operand
 from thruway.dissecting.tracing.tape import Call, Tape
 
@@ -84,8 +84,10 @@ def check_shape(tape: Tape, call: Call, joined: Tensor) -> None:
     """Refuse the output of a join that has another shape than the recorded one.
 
     Raises:
-        DetourError: if it has.
+        TapeMismatchError: if it has.
     """
     shape = tape.values[call.values[0]].shape
     if tuple(joined.shape) != shape:
-        raise DetourError(f"{tape.describe(call.number)} gave {shape} when recorded, and {tuple(joined.shape)} now.")
+        raise TapeMismatchError(
+            f"{tape.describe(call.number)} gave {shape} when recorded, and {tuple(joined.shape)} now."
+        )

@@ -7,31 +7,31 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from thruway.dissecting.errors import DetourError
-from thruway.dissecting.running.partial_plan import is_copied
+from thruway.dissecting.errors import TapeMismatchError
+from thruway.dissecting.running.partial_plan import is_overwritten_later
 from thruway.dissecting.tracing.functions import name_of
-from thruway.dissecting.tracing.structure import reachable
-from thruway.dissecting.tracing.tape import Tape, made
+from thruway.dissecting.tracing.structure import reachable_tensors
+from thruway.dissecting.tracing.tape import Tape, tensor_of_value
 
-__all__ = ["Store", "copied", "store"]
+__all__ = ["Store", "copied", "run_and_store"]
 
 Store = dict[int, Tensor]
 
 
-def store(
+def run_and_store(
     model: nn.Module, tape: Tape, wanted: Iterable[int], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[Any, Store]:
     """One intact pass of an `opened` model: what it gives, and the values wanted as they were when made.
 
     Raises:
-        DetourError: where the pass makes another call than the tape has.
+        TapeMismatchError: where the pass makes another call than the tape has.
     """
     mode = _Storing(tape, frozenset(wanted))
     with mode:
         output = model(*args, **kwargs)
     missing = mode.wanted - set(mode.store)
     if missing:
-        raise DetourError(f"the pass ended before {tape.describe(tape.values[min(missing)].call or 0)}.")
+        raise TapeMismatchError(f"the pass ended before {tape.describe(tape.values[min(missing)].call or 0)}.")
     return output, mode.store
 
 
@@ -52,24 +52,24 @@ class _Storing(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if self._at > self._last or func in self._tape.silent:
+        if self._at > self._last or func in self._tape.unrecorded:
             return result
         call = self._tape.calls[self._at]
         if call.function != func:
-            if any(True for _ in reachable(result)):
-                raise DetourError(
+            if any(True for _ in reachable_tensors(result)):
+                raise TapeMismatchError(
                     f"the pass called {name_of(func)}, where the tape has {self._tape.describe(self._at)}."
                 )
             return result
         if self._at in self._calls:
             for number in call.values:
                 if number in self.wanted:
-                    self._keep(number, made(call, number, result, args, kwargs))
+                    self._keep(number, tensor_of_value(call, number, result, args, kwargs))
         self._at += 1
         return result
 
     def _keep(self, number: int, tensor: Tensor) -> None:
-        self.store[number] = copied(tensor) if is_copied(self._tape, number) else tensor.detach()
+        self.store[number] = copied(tensor) if is_overwritten_later(self._tape, number) else tensor.detach()
 
 
 def copied(tensor: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thruway.dissecting.errors import DetourError
+from thruway.dissecting.errors import TapeMismatchError
 from thruway.dissecting.tracing.functions import METADATA, SHAPED, name_of
-from thruway.dissecting.tracing.structure import reachable, tensors_at
+from thruway.dissecting.tracing.structure import reachable_tensors, tensors_in_call
 from thruway.dissecting.tracing.tape import Tape
 
 __all__ = ["TapeGuard"]
@@ -28,11 +28,11 @@ class TapeGuard:
 
     def placeholder(self, number: int) -> Tensor:
         """A tensor of a value's form without memory of its own, so that one serves every pass along the tape."""
-        blank = self._tape.blanks.get(number)
+        blank = self._tape.placeholders.get(number)
         if blank is None:
             value = self._tape.values[number]
             blank = torch.zeros((), dtype=value.dtype, device=value.device).expand(value.shape)
-            self._tape.blanks[number] = blank
+            self._tape.placeholders[number] = blank
         self._placeholders[id(blank)] = blank
         return blank
 
@@ -56,7 +56,7 @@ class TapeGuard:
     def has_placeholder(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         """Whether a placeholder is among the arguments of a call."""
         return bool(self._placeholders) and any(
-            id(tensor) in self._placeholders for _, tensor in tensors_at(args, kwargs)
+            id(tensor) in self._placeholders for _, tensor in tensors_in_call(args, kwargs)
         )
 
     # --- refusals
@@ -65,10 +65,10 @@ class TapeGuard:
         """Refuse a call that computes with a placeholder; calls that only ask for its form are allowed.
 
         Raises:
-            DetourError: if it does.
+            TapeMismatchError: if it does.
         """
         if self.has_placeholder(args, kwargs) and (name := name_of(func)) not in METADATA | SHAPED:
-            raise DetourError(
+            raise TapeMismatchError(
                 f"{name}, after {self._place(position)}, works on a value that was not computed, which the recorded "
                 "pass did not do there: the model's code depends on its data."
             )
@@ -77,13 +77,13 @@ class TapeGuard:
         """Run a call that is not on the tape and return its result, if it has no effect.
 
         Raises:
-            DetourError: if it returns a tensor or writes to one.
+            TapeMismatchError: if it returns a tensor or writes to one.
         """
         self.check(func, args, kwargs, position)
         result = func(*args, **kwargs)
-        if not any(True for _ in reachable(result)) and not _is_in_place(func):
+        if not any(True for _ in reachable_tensors(result)) and not _is_in_place(func):
             return result
-        raise DetourError(
+        raise TapeMismatchError(
             f"the pass called {name_of(func)} after {self._place(position)}, where the tape has "
             f"{self._tape.describe(position)}."
         )
@@ -92,12 +92,14 @@ class TapeGuard:
         """Check a pass that has ended: it made every call up to `last`, and returns no placeholder.
 
         Raises:
-            DetourError: if not.
+            TapeMismatchError: if not.
         """
         if position <= last:
-            raise DetourError(f"the pass ended after {self._place(position)}, before {self._tape.describe(last)}.")
-        if self._placeholders and any(id(tensor) in self._placeholders for tensor in reachable(output)):
-            raise DetourError("the pass returned a tensor that was not computed.")
+            raise TapeMismatchError(
+                f"the pass ended after {self._place(position)}, before {self._tape.describe(last)}."
+            )
+        if self._placeholders and any(id(tensor) in self._placeholders for tensor in reachable_tensors(output)):
+            raise TapeMismatchError("the pass returned a tensor that was not computed.")
 
     def _place(self, position: int) -> str:
         return self._tape.describe(position - 1) if position else "the start"

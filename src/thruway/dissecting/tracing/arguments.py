@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thruway.dissecting.tracing.structure import reachable
+from thruway.dissecting.tracing.structure import reachable_tensors
 from thruway.errors import ConfigError
 
-__all__ = ["as_call", "check_model", "signature", "takes"]
+__all__ = ["accepts", "as_call", "call_signature", "check_model"]
 
 
 def check_model(model: Any) -> None:
@@ -43,10 +43,10 @@ def as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
 
 
-def takes(function: Any, arguments: int) -> bool:
+def accepts(function: Any, arguments: int) -> bool:
     """Whether it can be called with so many arguments; yes where it does not tell.
 
-    >>> takes(len, 1), takes(torch.nn.functional.cross_entropy, 1), takes(3, 1)
+    >>> accepts(len, 1), accepts(torch.nn.functional.cross_entropy, 1), accepts(3, 1)
     (True, False, False)
     """
     if not callable(function):
@@ -55,15 +55,15 @@ def takes(function: Any, arguments: int) -> bool:
         inspect.signature(function).bind(*range(arguments))
     except TypeError:
         return False
-    except ValueError:  # some functions in C have no signature
+    except ValueError:  # some functions in C have no call_signature
         return True
     return True
 
 
-def signature(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def call_signature(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """What decides the way through a model, if the data does not: shapes, flags, modes."""
     modes = tuple(module.training for module in model.modules())
-    device = next((tensor.device.type for tensor in reachable((args, dict(kwargs)))), "cpu")
+    device = next((tensor.device.type for tensor in reachable_tensors((args, dict(kwargs)))), "cpu")
     autocast = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
     return (
         hash(modes),
@@ -83,4 +83,4 @@ def _form(value: Any) -> Any:
         return type(value), tuple(_form(item) for item in value)
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
-    return type(value), tuple(_form(tensor) for tensor in reachable(value))
+    return type(value), tuple(_form(tensor) for tensor in reachable_tensors(value))

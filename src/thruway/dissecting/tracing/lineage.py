@@ -63,32 +63,32 @@ class Lineage:
 
     def __init__(self, tape: Tape) -> None:
         self.tape = tape
-        self.above: list[int] = []  # -1: more than one source, or none
+        self.dominator: list[int] = []  # -1: more than one source, or none
         for value in tape.values:
             above = -1
             if value.parents:
                 above = value.parents[0]
                 for parent in value.parents[1:]:
-                    above = self.meet(above, parent)
-            self.above.append(above)
+                    above = self.common_dominator(above, parent)
+            self.dominator.append(above)
         self.readers: dict[int, list[int]] = {}  # data -> the calls that read it
         for call in tape.calls:
             for read in tape.reads_data(call):
                 self.readers.setdefault(read.value, []).append(call.number)
 
-    def meet(self, a: int, b: int) -> int:
+    def common_dominator(self, a: int, b: int) -> int:
         """The nearest value that everything in both comes through; -1 where there is none."""
         while a != b:
             if a > b:
-                a = self.above[a]
+                a = self.dominator[a]
             else:
-                b = self.above[b]
+                b = self.dominator[b]
         return a
 
-    def comes_through(self, link: int, value: int) -> bool:
+    def dominates(self, link: int, value: int) -> bool:
         """Whether all of `value` is computed from `link`."""
         while value > link:
-            value = self.above[value]
+            value = self.dominator[value]
         return value == link
 
     def between(self, link: int, value: int) -> frozenset[int]:

@@ -19,7 +19,7 @@ class Memory:
         self._tensors: dict[int, tuple[int, list[weakref.ref[Tensor]]]] = {}
         self._serial = itertools.count()
 
-    def note(self, tensor: Tensor) -> int:
+    def register(self, tensor: Tensor) -> int:
         """A number that is the same for all tensors in this storage, and for no others."""
         place = _storage(tensor)
         if place is None:

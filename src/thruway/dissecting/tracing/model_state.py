@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Randomness", "kept_buffers"]
+__all__ = ["RandomStates", "restored_buffers"]
 
 
 @contextlib.contextmanager
-def kept_buffers(model: nn.Module) -> Iterator[list[bool]]:
+def restored_buffers(model: nn.Module) -> Iterator[list[bool]]:
     """Afterwards every buffer is the tensor it was, with the numbers it had; the list then says whether any had not."""
     kept = [
         (owner, name, buffer, buffer.detach().clone())
@@ -41,7 +41,7 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
     )
 
 
-class Randomness:
+class RandomStates:
     """Where torch's generators, and those the model holds, stand now; `restore` puts them back there."""
 
     def __init__(self, model: nn.Module) -> None:

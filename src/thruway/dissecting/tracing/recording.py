@@ -12,10 +12,10 @@ from torch.overrides import TorchFunctionMode
 from thruway.dissecting.tracing.flops import FlopsCounted
 from thruway.dissecting.tracing.functions import METADATA, SHAPED, name_of
 from thruway.dissecting.tracing.memory import Memory
-from thruway.dissecting.tracing.model_state import Randomness, kept_buffers
-from thruway.dissecting.tracing.structure import Path, placed, reachable, rebuilt, tensors_at
-from thruway.dissecting.tracing.tape import Call, Frame, Made, Origin, Read, Same, Tape, Value
-from thruway.dissecting.tracing.unfused import opened
+from thruway.dissecting.tracing.model_state import RandomStates, restored_buffers
+from thruway.dissecting.tracing.structure import Path, map_structure, reachable_tensors, tensors_in, tensors_in_call
+from thruway.dissecting.tracing.tape import Call, Frame, NewTensor, Origin, Read, ReturnedArgument, Tape, Value
+from thruway.dissecting.tracing.unfused import unfused
 from thruway.watching.functions import action_of, written_by
 
 __all__ = ["record"]
@@ -31,36 +31,42 @@ def record(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     >>> [tape.describe(call.number) for call in tape.calls], tape.calls[0].flops
     (['call 0, linear in 0', 'call 1, relu in 1'], 12)
     """
-    randomness = Randomness(model)
-    writer = _Writer(model, args, kwargs)
+    randomness = RandomStates(model)
+    recorder = _Recorder(model, args, kwargs)
     try:
-        with kept_buffers(model) as changed, opened(model), _framed(model, writer), writer.flops, writer:
+        with (
+            restored_buffers(model) as changed,
+            unfused(model),
+            _module_hooks(model, recorder),
+            recorder.flops,
+            recorder,
+        ):
             output = model(*args, **kwargs)
-        writer.finish(model, output)
-        writer.tape.draws = randomness.has_moved()
-        writer.tape.writes_state = any(changed)
+        recorder.finish(model, output)
+        recorder.tape.draws_random = randomness.has_moved()
+        recorder.tape.writes_state = any(changed)
     finally:
         randomness.restore()
-    return writer.tape
+    return recorder.tape
 
 
 @contextlib.contextmanager
-def _framed(model: nn.Module, writer: "_Writer") -> Iterator[None]:
-    """For the block, `writer` is told which module runs."""
+def _module_hooks(model: nn.Module, recorder: "_Recorder") -> Iterator[None]:
+    """For the block, `recorder` is told which module runs."""
     handles = []
     try:
         for path, module in model.named_modules():
             if isinstance(module, torch.jit.ScriptModule):
                 continue
-            handles.append(module.register_forward_pre_hook(writer.entering(path), with_kwargs=True, prepend=True))
-            handles.append(module.register_forward_hook(writer.leaving, with_kwargs=True, always_call=True))
+            handles.append(module.register_forward_pre_hook(recorder.entering(path), with_kwargs=True, prepend=True))
+            handles.append(module.register_forward_hook(recorder.leaving, with_kwargs=True, always_call=True))
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-class _Writer(TorchFunctionMode):
+class _Recorder(TorchFunctionMode):
     """While entered, writes every call down."""
 
     def __init__(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -77,7 +83,7 @@ class _Writer(TorchFunctionMode):
             self._outside.append(parameter)
         for buffer in model.buffers():
             self._name(buffer, None, "constant")
-        for tensor in reachable((args, dict(kwargs))):
+        for tensor in reachable_tensors((args, dict(kwargs))):
             self._name(tensor, None, "data" if _is_signal(tensor) else "index")
             self._outside.append(tensor)
 
@@ -100,7 +106,7 @@ class _Writer(TorchFunctionMode):
 
     def _signal(self, held: Any) -> int | None:
         """The first value in there that is data."""
-        for tensor in reachable(held):
+        for tensor in reachable_tensors(held):
             if _is_signal(tensor):
                 return self._value_of(tensor)
         return None
@@ -111,7 +117,7 @@ class _Writer(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        given = list(tensors_at(args, kwargs))
+        given = list(tensors_in_call(args, kwargs))
         name = name_of(func)
         reads = [] if name in SHAPED else [Read(path, self._value_of(tensor)) for path, tensor in given]
         constants = _constants(args, kwargs, given, reads)
@@ -120,8 +126,8 @@ class _Writer(TorchFunctionMode):
         written = _written(
             func, args, kwargs, [t for (_, t), v in zip(given, versions, strict=True) if v != _version(t)]
         )
-        if not written and not any(True for _ in placed(result)):
-            self.tape.silent.add(func)
+        if not written and not any(True for _ in tensors_in(result)):
+            self.tape.unrecorded.add(func)
             for read in () if name in METADATA else reads:
                 self._keep(read.value)  # Python saw what it holds
             return result
@@ -152,11 +158,11 @@ class _Writer(TorchFunctionMode):
             if not isinstance(leaf, Tensor):
                 return leaf
             if id(leaf) in places:
-                return Same(places[id(leaf)])
+                return ReturnedArgument(places[id(leaf)])
             made.append(self._name(leaf, number, *self._origin([read.value for read in reads])))
-            return Made(made[-1])
+            return NewTensor(made[-1])
 
-        pattern = rebuilt(result, form)
+        pattern = map_structure(result, form)
         passes = not made
         if not passes:
             self.tape.uses.update(read.value for read in reads)
@@ -174,7 +180,7 @@ class _Writer(TorchFunctionMode):
         if known is not None and known[0]() is tensor:
             return known[1]
         # Another name for memory that is known: a view made where no function is seen.
-        self._memory.note(tensor)
+        self._memory.register(tensor)
         shared = [self._known[id(other)][1] for other in self._memory.sharing(tensor) if id(other) in self._known]
         return self._name(tensor, None, *(self._origin([max(shared)]) if shared else ("constant",)))
 
@@ -190,7 +196,7 @@ class _Writer(TorchFunctionMode):
             origin, parents = "index", ()
         number = len(self.tape.values)
         stride = tuple(tensor.stride()) if tensor.layout == torch.strided else ()
-        shape, storage = tuple(tensor.shape), self._memory.note(tensor)
+        shape, storage = tuple(tensor.shape), self._memory.register(tensor)
         self.tape.values.append(
             Value(number, call, origin, shape, stride, tensor.dtype, tensor.device, storage, parents, weights)
         )
@@ -216,7 +222,7 @@ class _Writer(TorchFunctionMode):
 
     def finish(self, model: nn.Module, output: Any) -> None:
         """The pass is over: what can be got at from outside is needed, whatever becomes of the branches."""
-        outputs = [self._value_of(tensor) for tensor in reachable(output)]
+        outputs = [self._value_of(tensor) for tensor in reachable_tensors(output)]
         self.tape.outputs = tuple(sorted({v for v in outputs if self.tape.values[v].origin == "data"}))
         for value in outputs:
             self._keep(value)
@@ -225,9 +231,9 @@ class _Writer(TorchFunctionMode):
         for module in model.modules():
             for name, held in vars(module).items():
                 if name not in ("_parameters", "_buffers", "_modules"):
-                    for tensor in reachable(held):
+                    for tensor in reachable_tensors(held):
                         self._keep(self._value_of(tensor))
-        self.tape.silent -= {call.function for call in self.tape.calls}
+        self.tape.unrecorded -= {call.function for call in self.tape.calls}
         self._known.clear()
         self._outside.clear()
 
@@ -245,7 +251,9 @@ def _constants(
     def form(leaf: Any) -> Any:
         return numbers.get(id(leaf), ...) if isinstance(leaf, Tensor) else leaf
 
-    return tuple(rebuilt(value, form) for value in args), {key: rebuilt(value, form) for key, value in kwargs.items()}
+    return tuple(map_structure(value, form) for value in args), {
+        key: map_structure(value, form) for key, value in kwargs.items()
+    }
 
 
 def _version(tensor: Tensor) -> int:

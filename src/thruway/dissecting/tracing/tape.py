@@ -12,9 +12,21 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from thruway.dissecting.tracing.structure import Path, at, rebuilt
+from thruway.dissecting.tracing.structure import Path, item_at, map_structure
 
-__all__ = ["Call", "Frame", "Made", "Origin", "Read", "Same", "Tape", "Value", "made", "place_of", "recorded_result"]
+__all__ = [
+    "Call",
+    "Frame",
+    "NewTensor",
+    "Origin",
+    "Read",
+    "ReturnedArgument",
+    "Tape",
+    "Value",
+    "path_of_value",
+    "recorded_result",
+    "tensor_of_value",
+]
 
 # data: computed from the model's floating inputs, or looked up by its indices.
 # index: integers and booleans that depend on the inputs. weight: made of parameters only. constant: the rest.
@@ -45,14 +57,14 @@ class Read(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class NewTensor:
     """In a call's result: a new tensor."""
 
     value: int
 
 
 @dataclass(frozen=True, slots=True)
-class Same:
+class ReturnedArgument:
     """In a call's result: the very tensor that came as this argument."""
 
     path: Path
@@ -69,9 +81,9 @@ class Call:
     reads: tuple[Read, ...]
     values: tuple[int, ...]  # new values: of new tensors, and of tensors written to
     constants: tuple[tuple[Any, ...], dict[str, Any]]  # its arguments, a Read in place of every tensor
-    result: Any  # of the form of its result, Made or Same in place of every tensor
+    result: Any  # of the form of its result, NewTensor or Same in place of every tensor
     writes: tuple[Path, ...]  # arguments written to
-    passes: bool  # gives back an argument as it came
+    is_passthrough: bool  # gives back an argument as it came
     flops: int  # multiply-adds count twice
 
 
@@ -97,13 +109,13 @@ class Tape:
     values: list[Value] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
     parameters: list[int] = field(default_factory=list)  # how many numbers each holds
-    silent: set[Callable[..., Any]] = field(default_factory=set)  # functions that gave no tensor: not numbered
+    unrecorded: set[Callable[..., Any]] = field(default_factory=set)  # functions that gave no tensor: not numbered
     uses: Counter[int] = field(default_factory=Counter)  # how often each value is read, or taken out of the model
     outputs: tuple[int, ...] = ()  # values the caller gets, in the order of their numbers
     written: dict[int, list[int]] = field(default_factory=dict)  # storage -> the calls that wrote to it
     writes_state: bool = False  # a buffer was changed
-    draws: bool = False  # random numbers were drawn
-    blanks: dict[int, Tensor] = field(default_factory=dict)  # stand for values in passes that do not compute them
+    draws_random: bool = False  # random numbers were drawn
+    placeholders: dict[int, Tensor] = field(default_factory=dict)  # stand for values in passes that do not compute them
 
     def reads_data(self, call: Call) -> list[Read]:
         """The arguments through which data flows in."""
@@ -118,7 +130,7 @@ class Tape:
         call = self.calls[number]
         return f"call {number}, {call.name} in {self.frames[call.frame].path or 'the model itself'}"
 
-    def path_of(self, frame: int) -> tuple[int, ...]:
+    def enclosing_frames(self, frame: int) -> tuple[int, ...]:
         """The module calls around a module call, outermost first, itself last."""
         frames: list[int] = []
         at: int | None = frame
@@ -128,26 +140,26 @@ class Tape:
         return tuple(reversed(frames))
 
 
-def place_of(pattern: Any, number: int) -> Path | None:
+def path_of_value(pattern: Any, number: int) -> Path | None:
     """Where in a call's result a value lies; None for one that was written into an argument.
 
-    >>> place_of((Made(3), [Made(4)]), 4)
+    >>> path_of_value((NewTensor(3), [NewTensor(4)]), 4)
     (1, 0)
     """
     if isinstance(pattern, (tuple, list, dict)):
         for key, item in pattern.items() if isinstance(pattern, dict) else enumerate(pattern):
-            inside = place_of(item, number)
+            inside = path_of_value(item, number)
             if inside is not None:
                 return (key, *inside)
         return None
-    return () if pattern == Made(number) else None
+    return () if pattern == NewTensor(number) else None
 
 
-def made(call: Call, number: int, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+def tensor_of_value(call: Call, number: int, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     """The tensor that holds a value just made."""
-    place = place_of(call.result, number)
+    place = path_of_value(call.result, number)
     if place is None:
-        return at(args, kwargs, call.writes[0])  # type: ignore[no-any-return]
+        return item_at(args, kwargs, call.writes[0])  # type: ignore[no-any-return]
     for key in place:
         result = result[key]
     return result  # type: ignore[no-any-return]
@@ -168,8 +180,8 @@ def recorded_result(
     """
 
     def form(leaf: Any) -> Any:
-        if isinstance(leaf, Same):
-            return written if written is not None and leaf.path in call.writes else at(args, kwargs, leaf.path)
-        return tensor_of(leaf.value) if isinstance(leaf, Made) else leaf
+        if isinstance(leaf, ReturnedArgument):
+            return written if written is not None and leaf.path in call.writes else item_at(args, kwargs, leaf.path)
+        return tensor_of(leaf.value) if isinstance(leaf, NewTensor) else leaf
 
-    return rebuilt(call.result, form)
+    return map_structure(call.result, form)

@@ -10,7 +10,7 @@ from thruway.activations import activation
 from thruway.nn import HighwayStack, RecurrentHighway
 from thruway.nn.gates import mix
 
-__all__ = ["OPENED", "opened"]
+__all__ = ["UNFUSED", "unfused"]
 
 
 def _highway_layers(stack: HighwayStack, x: Tensor) -> Tensor:
@@ -22,13 +22,13 @@ def _highway_layers(stack: HighwayStack, x: Tensor) -> Tensor:
 
 
 # module class -> the same function in calls that can be told apart
-OPENED: dict[type[nn.Module], Callable[..., Tensor]] = {HighwayStack: _highway_layers}
+UNFUSED: dict[type[nn.Module], Callable[..., Tensor]] = {HighwayStack: _highway_layers}
 
 
 @contextlib.contextmanager
-def opened(model: nn.Module) -> Iterator[None]:
-    """For the block, modules of OPENED run layer by layer: their numbers differ by rounding, no more."""
-    closed = [module for module in model.modules() if type(module) in OPENED and "forward" not in vars(module)]
+def unfused(model: nn.Module) -> Iterator[None]:
+    """For the block, modules of UNFUSED run layer by layer: their numbers differ by rounding, no more."""
+    closed = [module for module in model.modules() if type(module) in UNFUSED and "forward" not in vars(module)]
     # Where someone listens in the cell, the layer runs step by step by itself.
     heard = [
         module.cell.register_forward_hook(_listen) for module in model.modules() if isinstance(module, RecurrentHighway)
@@ -49,5 +49,5 @@ def _listen(*_: object) -> None:
 
 
 def _open(module: nn.Module) -> None:
-    layers = OPENED[type(module)]
+    layers = UNFUSED[type(module)]
     vars(module)["forward"] = lambda x: layers(module, x)

@@ -12,18 +12,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from thruway.dissecting.errors import DetourError
+from thruway.dissecting.errors import TapeMismatchError
 from thruway.dissecting.finding.discovery import Discovery
 from thruway.dissecting.running.engine import Engine
 from thruway.dissecting.running.merging import Merge
-from thruway.dissecting.running.partial_pass import resume
-from thruway.dissecting.running.partial_plan import Exchanges, Facts, Plan, bytes_of, planned, planned_whole
-from thruway.dissecting.running.stored_pass import store
-from thruway.dissecting.tracing.model_state import Randomness, kept_buffers
+from thruway.dissecting.running.partial_pass import run_partial
+from thruway.dissecting.running.partial_plan import (
+    PartialPlan,
+    TapeFacts,
+    WeightSwaps,
+    bytes_of,
+    plan_all_calls,
+    plan_partial,
+)
+from thruway.dissecting.running.stored_pass import run_and_store
+from thruway.dissecting.tracing.model_state import RandomStates, restored_buffers
 from thruway.dissecting.tracing.tape import Tape
-from thruway.dissecting.tracing.unfused import OPENED, opened
+from thruway.dissecting.tracing.unfused import UNFUSED, unfused
 
-__all__ = ["INTACT", "MEMORY", "Lesion", "Sweep", "evaluating", "run_exchanged"]
+__all__ = ["INTACT", "MEMORY", "Lesion", "LesionRunner", "evaluation_mode", "run_permuted"]
 
 INTACT = -1
 
@@ -36,14 +43,14 @@ class Lesion:
     """Joins that are changed (None leaves the branch out), and branches that stand in each other's places."""
 
     merges: Mapping[int, Merge | None] = field(default_factory=dict)
-    exchanged: Callable[[Tape, Discovery], Exchanges] | None = None
+    swaps: Callable[[Tape, Discovery], WeightSwaps] | None = None
 
-    def exchanges(self, tape: Tape, found: Discovery) -> Exchanges:
+    def swaps_on(self, tape: Tape, found: Discovery) -> WeightSwaps:
         """The weights that take another's place on this tape."""
-        return {} if self.exchanged is None else self.exchanged(tape, found)
+        return {} if self.swaps is None else self.swaps(tape, found)
 
 
-class Sweep:
+class LesionRunner:
     """Lesions to be run on one batch after the other.
 
     Args:
@@ -57,8 +64,8 @@ class Sweep:
         self._lesions = lesions
         self._memory = memory
         # Looked for once: a deep model has more modules than a small pass has microseconds.
-        self._has_closed = any(type(module) in OPENED for module in engine.model.modules())
-        self._planned: dict[int, tuple[Tape, list[Plan], list[list[int]]]] = {}
+        self._has_closed = any(type(module) in UNFUSED for module in engine.model.modules())
+        self._planned: dict[int, tuple[Tape, list[PartialPlan], list[list[int]]]] = {}
 
     def outputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[int, Any]]:
         """What the intact model gives, as number INTACT, then what each lesion gives, in any order.
@@ -71,17 +78,17 @@ class Sweep:
         tape, found = self._engine.traced(args, kwargs)
         plans, groups = self._plans(tape, found)
         model = self._engine.model
-        drawn = Randomness(model) if tape.draws else None
+        drawn = RandomStates(model) if tape.draws_random else None
         first, *others = groups or [[]]
         try:
             output, stored = self._store(tape, _needed(plans, first), args, kwargs) if first else (None, {})
-        except DetourError:
+        except TapeMismatchError:
             # This batch goes another way than the recorded one of its form: every pass looks for itself.
             first, others, stored = [], [], {}
         if not first:
             with self._opened():  # as for the lesions, so that they differ by nothing else
                 output = self._engine.run({}, args, kwargs)
-        after = Randomness(model) if tape.draws else None
+        after = RandomStates(model) if tape.draws_random else None
         yield INTACT, output
         del output
         alone = set(range(len(plans)))
@@ -91,8 +98,8 @@ class Sweep:
             for index in group:
                 try:
                     with self._opened():
-                        result = resume(model, plans[index], stored, args, kwargs)
-                except DetourError:
+                        result = run_partial(model, plans[index], stored, args, kwargs)
+                except TapeMismatchError:
                     continue  # the whole pass knows better, or says what is wrong
                 alone.discard(index)
                 yield index, result
@@ -105,27 +112,29 @@ class Sweep:
             after.restore()
 
     def _opened(self) -> contextlib.AbstractContextManager[None]:
-        return opened(self._engine.model) if self._has_closed else contextlib.nullcontext()
+        return unfused(self._engine.model) if self._has_closed else contextlib.nullcontext()
 
     def _store(self, tape: Tape, wanted: frozenset[int], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with self._opened():
-            return store(self._engine.model, tape, wanted, args, kwargs)
+            return run_and_store(self._engine.model, tape, wanted, args, kwargs)
 
     def _whole(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         lesion = self._lesions[index]
-        if lesion.exchanged is None:
+        if lesion.swaps is None:
             return self._engine.run(lesion.merges, args, kwargs)
-        return run_exchanged(self._engine, lesion, args, kwargs)
+        return run_permuted(self._engine, lesion, args, kwargs)
 
-    def _plans(self, tape: Tape, found: Discovery) -> tuple[list[Plan], list[list[int]]]:
+    def _plans(self, tape: Tape, found: Discovery) -> tuple[list[PartialPlan], list[list[int]]]:
         if id(tape) not in self._planned:
-            facts = Facts(tape)
-            plans = [planned(facts, _joins(found, lesion), lesion.exchanges(tape, found)) for lesion in self._lesions]
+            facts = TapeFacts(tape)
+            plans = [
+                plan_partial(facts, _joins(found, lesion), lesion.swaps_on(tape, found)) for lesion in self._lesions
+            ]
             self._planned[id(tape)] = tape, plans, _grouped(facts, plans, self._memory)
         return self._planned[id(tape)][1:]
 
 
-def run_exchanged(engine: Engine, lesion: Lesion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def run_permuted(engine: Engine, lesion: Lesion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """One whole pass of a model with branches in each other's places.
 
     Raises:
@@ -134,9 +143,9 @@ def run_exchanged(engine: Engine, lesion: Lesion, args: tuple[Any, ...], kwargs:
     """
 
     def follow(tape: Tape, found: Discovery) -> Any:
-        plan = planned_whole(tape, _joins(found, lesion), lesion.exchanges(tape, found))
-        with opened(engine.model):
-            return resume(engine.model, plan, {}, args, kwargs)
+        plan = plan_all_calls(tape, _joins(found, lesion), lesion.swaps_on(tape, found))
+        with unfused(engine.model):
+            return run_partial(engine.model, plan, {}, args, kwargs)
 
     return engine.follow(follow, args, kwargs)
 
@@ -145,11 +154,11 @@ def _joins(found: Discovery, lesion: Lesion) -> list[Any]:
     return [(found.branches[index], merge) for index, merge in lesion.merges.items()]
 
 
-def _needed(plans: Sequence[Plan], group: Sequence[int]) -> frozenset[int]:
+def _needed(plans: Sequence[PartialPlan], group: Sequence[int]) -> frozenset[int]:
     return frozenset[int]().union(*(plans[index].needed for index in group))
 
 
-def _grouped(facts: Facts, plans: Sequence[Plan], memory: int) -> list[list[int]]:
+def _grouped(facts: TapeFacts, plans: Sequence[PartialPlan], memory: int) -> list[list[int]]:
     """Neighbours that share one store, as many as fit; those that fit nowhere are in no group."""
     groups: list[list[int]] = []
     held: frozenset[int] = frozenset()
@@ -167,15 +176,15 @@ def _grouped(facts: Facts, plans: Sequence[Plan], memory: int) -> list[list[int]
 
 
 @contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """For the block the model is in evaluation mode, without gradients; afterwards all is as it was.
 
     Modes, buffers and random numbers are put back, also when the block raises.
     """
     modes = [(module, module.training) for module in model.modules()]
-    randomness = Randomness(model)
+    randomness = RandomStates(model)
     try:
-        with torch.no_grad(), kept_buffers(model):
+        with torch.no_grad(), restored_buffers(model):
             model.eval()
             yield
     finally:
