@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from thruway.dissecting.finding.branches import Operand
-from thruway.dissecting.tracing.functions import COMPLEMENTS, LIGHT, MAGNITUDES, PIECES, PRODUCTS, SQUASHES
+from thruway.dissecting.tracing.functions import COMPLEMENTS, TRANSPARENT, MAGNITUDES, PIECES, PRODUCTS, SQUASHES
 from thruway.dissecting.tracing.lineage import Lineage
 from thruway.dissecting.tracing.tape import Call, Read, Tape
 
@@ -58,7 +58,7 @@ def only_opens_gates(lineage: Lineage, value: int) -> bool:
             call = tape.calls[number]
             if is_share and call.name in PRODUCTS | {"lerp", "addcmul"}:
                 continue
-            if is_share and call.name not in LIGHT | PIECES | COMPLEMENTS | {"sub", "subtract"}:
+            if is_share and call.name not in TRANSPARENT | PIECES | COMPLEMENTS | {"sub", "subtract"}:
                 return False
             for made in call.values:
                 onward = made, is_share or call.name in SQUASHES
@@ -181,20 +181,20 @@ def _is_ones(tape: Tape, read: object) -> bool:
 def _gate_likeness(tape: Tape, value: int) -> int:
     """2: squashed by a module named for it; 1: squashed; 0: no gate."""
     # A piece of a squashed tensor is squashed as well.
-    call = _maker(tape, value, SQUASHES, LIGHT | PIECES)
+    call = _maker(tape, value, SQUASHES, TRANSPARENT | PIECES)
     if call is None:
         return 0
     return 2 if "Gate" in tape.frames[call.frame].kind else 1
 
 
-def _maker(tape: Tape, value: int, names: frozenset[str], through: frozenset[str] = LIGHT) -> Call | None:
+def _maker(tape: Tape, value: int, names: frozenset[str], through: frozenset[str] = TRANSPARENT) -> Call | None:
     """The call of one of these names that made the value, but for another view of it."""
     number = tape.values[_bare(tape, value, through)].call
     call = None if number is None else tape.calls[number]
     return call if call is not None and call.name in names else None
 
 
-def _bare(tape: Tape, value: int, through: frozenset[str] = LIGHT) -> int:
+def _bare(tape: Tape, value: int, through: frozenset[str] = TRANSPARENT) -> int:
     """What a value is another view or cast of."""
     while (number := tape.values[value].call) is not None:
         call = tape.calls[number]

@@ -212,7 +212,7 @@ def _reason_against(lineage: Lineage, call: Call, link: Link, candidate: _Candid
     mixes = any(tape.calls[number].name in SPECTRA for number in inside)
     if not weighted and not mixes:
         return _NO_WEIGHTS
-    if not mixes and weighted <= {"light", "piece", "scale"}:
+    if not mixes and weighted <= {"transparent", "piece", "scale"}:
         return "its parameters only scale and shift: a norm by hand, or a mix of positions"
     roles = {role_of(tape, tape.calls[number]) for number in inside}
     if link.linear and not {"linear", "other"} <= roles:

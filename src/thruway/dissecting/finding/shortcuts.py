@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from thruway.dissecting.tracing.functions import LIGHT, LINEAR, NORMS, PIECES, RESIZES, SCALINGS
+from thruway.dissecting.tracing.functions import TRANSPARENT, LINEAR, NORMS, PIECES, RESIZES, SCALINGS
 from thruway.dissecting.tracing.tape import Call, Tape
 
 __all__ = ["MAPS", "Link", "Role", "links", "role_of"]
 
-Role = Literal["light", "piece", "resize", "norm", "scale", "linear", "other"]
+Role = Literal["transparent", "piece", "resize", "norm", "scale", "linear", "other"]
 
 # What makes a layer one, if it has weights
 MAPS: frozenset[Role] = frozenset({"linear", "other"})
@@ -40,8 +40,8 @@ def role_of(tape: Tape, call: Call) -> Role:
     data = {read.value for read in call.reads if tape.values[read.value].origin == "data"}
     if tape.frames[call.frame].kind.endswith(("Norm", "Norm1d", "Norm2d", "Norm3d")):
         return "norm"
-    if call.name in LIGHT:
-        return "light"
+    if call.name in TRANSPARENT:
+        return "transparent"
     if call.name in PIECES:
         return "piece"
     if call.name in NORMS:
@@ -50,7 +50,7 @@ def role_of(tape: Tape, call: Call) -> Role:
         return "resize"
     if len(data) == 1 and call.name in SCALINGS:
         sizes = [tape.values[read.value] for read in call.reads if tape.values[read.value].origin == "weight"]
-        return "scale" if any(len(value.shape) > 0 and max(value.shape) > 1 for value in sizes) else "light"
+        return "scale" if any(len(value.shape) > 0 and max(value.shape) > 1 for value in sizes) else "transparent"
     if call.name in LINEAR and tape.weights_of(call):
         return "linear"
     return "other"
@@ -82,7 +82,7 @@ def _next(tape: Tape, joins: Mapping[int, int], link: Link) -> Link | None:
     if len(value.parents) != 1:
         return None
     onward = replace(link, value=value.parents[0])
-    if role == "light":
+    if role == "transparent":
         return onward
     if role == "piece":
         return replace(onward, pieces=link.pieces + 1)

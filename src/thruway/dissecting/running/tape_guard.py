@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from thruway.dissecting.errors import TapeMismatchError
-from thruway.dissecting.tracing.functions import METADATA, SHAPED, name_of
+from thruway.dissecting.tracing.functions import METADATA, SHAPE_ONLY, name_of
 from thruway.dissecting.tracing.structure import reachable_tensors, tensors_in_call
 from thruway.dissecting.tracing.tape import Tape
 
@@ -67,7 +67,7 @@ class TapeGuard:
         Raises:
             TapeMismatchError: if it does.
         """
-        if self.has_placeholder(args, kwargs) and (name := name_of(func)) not in METADATA | SHAPED:
+        if self.has_placeholder(args, kwargs) and (name := name_of(func)) not in METADATA | SHAPE_ONLY:
             raise TapeMismatchError(
                 f"{name}, after {self._place(position)}, works on a value that was not computed, which the recorded "
                 "pass did not do there: the model's code depends on its data."

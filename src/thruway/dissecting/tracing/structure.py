@@ -1,4 +1,4 @@
-"""Tensors inside of arguments, results and outputs: where they lie, and structures of the same form."""
+"""Tensors in nested tuples, lists, dicts and objects: finding, reading, replacing and mapping them."""
 
 import dataclasses
 import types
@@ -9,17 +9,17 @@ from torch import Generator, Tensor, nn
 
 __all__ = ["Path", "item_at", "map_structure", "reachable_tensors", "tensors_in", "tensors_in_call", "with_item"]
 
-# Positions and names, outermost first; the first is an argument's position or its name.
+# Keys from the outermost structure inwards. The first is an argument's position or its name.
 Path = tuple[int | str, ...]
 
-# Outputs are shallow; a graph of the user's own objects need not be.
+# Depth of the search. Outputs are shallow, but a graph of the user's own objects need not be.
 _DEPTH = 8
 
 _CLOSED = (str, bytes, int, float, complex, type, types.FunctionType, types.ModuleType, nn.Module, Generator)
 
 
 def tensors_in_call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tuple[Path, Tensor]]:
-    """Every tensor among a call's arguments, with its place."""
+    """Every tensor in the arguments of a call, with its path."""
     for index, value in enumerate(args):
         if isinstance(value, Tensor):
             yield (index,), value
@@ -33,7 +33,7 @@ def tensors_in_call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterato
 
 
 def tensors_in(value: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
-    """Every tensor in tuples, lists and dicts, with its place."""
+    """Every tensor in nested tuples, lists and dicts, with its path."""
     if isinstance(value, Tensor):
         yield path, value
     elif isinstance(value, (tuple, list)):
@@ -45,7 +45,7 @@ def tensors_in(value: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
 
 
 def item_at(args: tuple[Any, ...], kwargs: Mapping[str, Any], path: Path) -> Any:
-    """What lies at this place of a call's arguments.
+    """The item at a path of a call's arguments.
 
     >>> item_at(("a", ["b", "c"]), {"out": "d"}, (1, 0)), item_at((), {"out": "d"}, ("out",))
     ('b', 'd')
@@ -60,7 +60,7 @@ def item_at(args: tuple[Any, ...], kwargs: Mapping[str, Any], path: Path) -> Any
 def with_item(
     args: tuple[Any, ...], kwargs: dict[str, Any], path: Path, item: Any
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The same arguments with another item at one place.
+    """The same arguments with another item at one path.
 
     >>> with_item((1, [2, 3]), {}, (1, 0), "t")
     ((1, ['t', 3]), {})
@@ -83,7 +83,7 @@ def _put(value: Any, path: list[int | str], item: Any) -> Any:
 
 
 def map_structure(value: Any, change: Callable[[Any], Any]) -> Any:
-    """The same tuples, lists and dicts with every leaf put through `change`.
+    """Apply `change` to every leaf of nested tuples, lists and dicts.
 
     >>> map_structure((1, [2, {"a": 3}]), lambda leaf: leaf * 10)
     (10, [20, {'a': 30}])
@@ -98,7 +98,7 @@ def map_structure(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def reachable_tensors(value: Any) -> Iterator[Tensor]:
-    """Every tensor that whoever holds `value` can get at, also through dataclasses and plain objects."""
+    """Every tensor that can be reached from `value`, also through dataclasses and the attributes of objects."""
     yield from _reach(value, _DEPTH, set())
 
 

@@ -1,4 +1,4 @@
-"""Modules that hide their layers in one compiled or hand-written function, run as the layers they are."""
+"""Fused modules run layer by layer, so that each layer's calls can be recorded and changed."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -21,33 +21,33 @@ def _highway_layers(stack: HighwayStack, x: Tensor) -> Tensor:
     return x
 
 
-# module class -> the same function in calls that can be told apart
+# class of a fused module -> the same function in single calls
 UNFUSED: dict[type[nn.Module], Callable[..., Tensor]] = {HighwayStack: _highway_layers}
 
 
 @contextlib.contextmanager
 def unfused(model: nn.Module) -> Iterator[None]:
-    """For the block, modules of UNFUSED run layer by layer: their numbers differ by rounding, no more."""
-    closed = [module for module in model.modules() if type(module) in UNFUSED and "forward" not in vars(module)]
-    # Where someone listens in the cell, the layer runs step by step by itself.
-    heard = [
-        module.cell.register_forward_hook(_listen) for module in model.modules() if isinstance(module, RecurrentHighway)
+    """Run the modules of UNFUSED layer by layer during the block. Their outputs differ by rounding only."""
+    fused = [module for module in model.modules() if type(module) in UNFUSED and "forward" not in vars(module)]
+    # A RecurrentHighway runs step by step if its cell has a hook.
+    handles = [
+        module.cell.register_forward_hook(_no_op) for module in model.modules() if isinstance(module, RecurrentHighway)
     ]
     try:
-        for module in closed:
-            _open(module)
+        for module in fused:
+            _replace_forward(module)
         yield
     finally:
-        for module in closed:
+        for module in fused:
             vars(module).pop("forward", None)
-        for handle in heard:
+        for handle in handles:
             handle.remove()
 
 
-def _listen(*_: object) -> None:
-    """A hook that hears and does nothing."""
+def _no_op(*_: object) -> None:
+    """A hook that does nothing."""
 
 
-def _open(module: nn.Module) -> None:
+def _replace_forward(module: nn.Module) -> None:
     layers = UNFUSED[type(module)]
     vars(module)["forward"] = lambda x: layers(module, x)
