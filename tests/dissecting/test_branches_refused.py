@@ -125,15 +125,15 @@ def parts():
 
 # what adds, and a word of the reason that is given; None where nothing looked like a join
 OTHERS = {
-    rotary: "nothing with parameters",
-    tanh_gelu: "nothing with parameters",
+    rotary: "no parameters lie between",
+    tanh_gelu: "no parameters lie between",
     norm_by_hand: None,
     response_norm: "only scale",
     two_tables: None,
-    low_rank: "two maps",
+    low_rank: "both operands are maps",
     scores: "neither operand",
     shared_bias: "neither operand",
-    mix_of_positions: "nothing with parameters",
+    mix_of_positions: "no parameters lie between",
     recurrence: "different pieces",
     film: None,
     double: None,
@@ -232,7 +232,7 @@ def test_what_is_ignored_is_no_branch_but_listed():
     net, x = Shuffled(), torch.rand(3, WIDTH)
     d = dissect(net, x, declare=["second"], ignore=["second"])
     assert [branch.name for branch in d.branches] == ["the whole model"]
-    assert ("second", "ignored, as asked") in [(refusal.name, refusal.reason) for refusal in d.refused]
+    assert ("second", "ignored on request") in [(refusal.name, refusal.reason) for refusal in d.refused]
     assert [b.name for b in dissect(net, x, declare=["second"], ignore=["the whole model"]).branches] == ["second"]
 
 
@@ -241,8 +241,8 @@ def test_what_is_ignored_is_no_branch_but_listed():
     [
         ({"declare": ["secnd"]}, ConfigError, "did you mean 'second'"),
         ({"ignore": ["frst"]}, ConfigError, "did you mean 'first'"),
-        ({"declare": ["wide"]}, DissectError, r"makes \(3, 8\) of \(3, 6\)"),
-        ({"declare": ["idle"]}, DissectError, "computes nothing"),
+        ({"declare": ["wide"]}, DissectError, r"maps \(3, 6\) to \(3, 8\)"),
+        ({"declare": ["idle"]}, DissectError, "does not depend on its input"),
     ],
     ids=["unknown", "unknown to ignore", "another shape", "idle"],
 )

@@ -1,33 +1,41 @@
-"""How far back a value is still the signal that came in: seen otherwise, resized, or mapped once."""
+"""Following a shortcut back to its source: through views, resizing, and at most one linear map."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from thruway.dissecting.tracing.functions import TRANSPARENT, LINEAR, NORMS, PIECES, RESIZES, SCALINGS
+from thruway.dissecting.tracing.functions import LINEAR, NORMS, PIECES, RESIZES, SCALINGS, TRANSPARENT
 from thruway.dissecting.tracing.tape import Call, Tape
 
 __all__ = ["MAPS", "Link", "Role", "links", "role_of"]
 
 Role = Literal["transparent", "piece", "resize", "norm", "scale", "linear", "other"]
 
-# What makes a layer one, if it has weights
+# The roles that make a call with weights a layer
 MAPS: frozenset[Role] = frozenset({"linear", "other"})
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A value that a shortcut comes from, and what lies on the way."""
+    """A value that a shortcut comes from, and counts of the calls in between.
+
+    Attributes:
+        value: its number on the tape.
+        linear: maps with weights.
+        other: norms, pooling and padding.
+        pieces: parts taken of the signal.
+        joins: earlier branches that were added.
+    """
 
     value: int
-    linear: int = 0  # maps with weights
-    other: int = 0  # norms, pooling, padding
-    pieces: int = 0  # parts taken of it
-    joins: int = 0  # earlier branches added on the way
+    linear: int = 0
+    other: int = 0
+    pieces: int = 0
+    joins: int = 0
 
     @property
     def cost(self) -> tuple[int, int, int]:
-        """What makes it less of a shortcut, gravest first."""
+        """Distance from a plain identity, for comparison: the lower, the better a shortcut."""
         return self.linear, self.other + self.pieces, self.joins
 
     @property
@@ -36,7 +44,7 @@ class Link:
 
 
 def role_of(tape: Tape, call: Call) -> Role:
-    """What a call does to the data that goes in."""
+    """What a call does to its data."""
     data = {read.value for read in call.reads if tape.values[read.value].origin == "data"}
     if tape.frames[call.frame].kind.endswith(("Norm", "Norm1d", "Norm2d", "Norm3d")):
         return "norm"
@@ -57,10 +65,11 @@ def role_of(tape: Tape, call: Call) -> Role:
 
 
 def links(tape: Tape, joins: Mapping[int, int], value: int) -> Iterator[Link]:
-    """`value` itself and what it comes from, nearest first, as long as it can be told for a shortcut.
+    """Yield `value` and its ancestors along a possible shortcut, nearest first.
 
-    `joins` holds the joins found so far, each with the value of its shortcut: the way goes on along that,
-    since x + attention(x) + mlp(x) is one stream with two branches.
+    Args:
+        joins: the joins found so far, each with the value of its shortcut. The walk continues along that shortcut,
+            since x + attention(x) + mlp(x) is one stream with two branches.
     """
     link: Link | None = Link(value)
     while link is not None:

@@ -7,7 +7,6 @@ __all__ = [
     "ADDS",
     "COMPLEMENTS",
     "FUSED_ADDS",
-    "TRANSPARENT",
     "LINEAR",
     "MAGNITUDES",
     "METADATA",
@@ -20,6 +19,7 @@ __all__ = [
     "SPECTRA",
     "SQUASHES",
     "SUBTRACTIONS",
+    "TRANSPARENT",
     "name_of",
 ]
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from thruway.dissecting.tracing.functions import TRANSPARENT, PIECES
+from thruway.dissecting.tracing.functions import PIECES, TRANSPARENT
 from thruway.dissecting.tracing.tape import Tape
 
 __all__ = ["count_parameters"]
