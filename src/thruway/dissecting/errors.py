@@ -1,4 +1,4 @@
-"""What the dissection refuses, and a run that left its tape."""
+"""Errors of a dissection."""
 
 from thruway.errors import ThruwayError
 
@@ -10,4 +10,4 @@ class DissectError(ThruwayError, RuntimeError):
 
 
 class TapeMismatchError(DissectError):
-    """A pass made other calls than the one that was recorded."""
+    """A pass made other calls than the recorded one."""

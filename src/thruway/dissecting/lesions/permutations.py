@@ -63,10 +63,10 @@ def permute(engine: Engine, order: Sequence[int]) -> Lesioned:
     lesion.swaps_on(engine.tape, Discovery(engine.branches, engine.refused))
     moved = [f"{engine.branches[j].name} at {engine.branches[i].name}" for i, j in enumerate(order) if i != j]
 
-    def passing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def run_pass(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return run_permuted(engine, lesion, args, kwargs)
 
-    return Lesioned(engine, {}, passing, "with " + ", ".join(moved)) if moved else Lesioned(engine, {})
+    return Lesioned(engine, {}, run_pass, "with " + ", ".join(moved)) if moved else Lesioned(engine, {})
 
 
 def permute_pairs(

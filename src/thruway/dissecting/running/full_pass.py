@@ -1,4 +1,8 @@
-"""The model's own code run again, with branches left out or joined otherwise, call by call along a tape."""
+"""Reruns of a whole model along its tape, with branches left out or joins changed.
+
+The model's own code runs, so gradients and in-place operations work as in the intact pass. `partial_pass` has the
+faster rerun from stored values, without gradients.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,20 +24,29 @@ __all__ = ["FullPlan", "plan_full", "run_full"]
 
 @dataclass(frozen=True)
 class FullPlan:
-    """What to do along a tape; made once, run as often as one likes."""
+    """What to change in a pass along a tape. It is made once and can be run many times.
+
+    Attributes:
+        tape: the tape to follow.
+        merges: by number of the join, the branch and its merge function, or None to leave it out.
+        skipped: the calls that are not made.
+        written_into: skipped calls whose result a join writes into.
+        captures: by number of the call, the arguments that a join needs later; True if they must be copied.
+        last: after this call the model's code runs unchecked.
+    """
 
     tape: Tape
-    merges: Mapping[int, tuple[Branch, Merge | None]]  # by the number of the join; None leaves the branch out
+    merges: Mapping[int, tuple[Branch, Merge | None]]
     skipped: frozenset[int]
-    written_into: frozenset[int]  # skipped calls whose result someone writes a join into
-    captures: Mapping[int, tuple[tuple[Path, bool], ...]]  # by call: arguments needed at a join; copied where True
-    last: int  # after this call all goes its own plan
+    written_into: frozenset[int]
+    captures: Mapping[int, tuple[tuple[Path, bool], ...]]
+    last: int
 
 
 def plan_full(tape: Tape, merges: Sequence[tuple[Branch, Merge | None]]) -> FullPlan:
-    """The plan through `tape` on which these branches are left out (None) or joined by the functions given.
+    """Plan a pass along `tape` with these branches left out (None) or joined by these functions.
 
-    Calls that serve only branches left out are not computed.
+    Calls that only the omitted branches need are skipped.
     """
     left_out = [branch for branch, merge in merges if merge is None]
     skipped = unneeded(tape, [Cut(branch.join, branch.shortcut.value) for branch in left_out])
@@ -48,13 +61,13 @@ def plan_full(tape: Tape, merges: Sequence[tuple[Branch, Merge | None]]) -> Full
         live,
         skipped,
         frozenset(written_into),
-        {call: tuple(sorted(set(places), key=str)) for call, places in captures.items()},  # True last: it counts
+        {call: tuple(sorted(set(places), key=str)) for call, places in captures.items()},  # True last, so it counts
         max(live, default=-1),
     )
 
 
 def _creation(tape: Tape, branch: Branch) -> int:
-    """The call that made the tensor which the join writes into; -1 where it makes one of its own."""
+    """The call that made the tensor which a join writes into; -1 if the join makes a new tensor."""
     call = tape.calls[branch.join]
     if not call.writes:
         return -1
@@ -71,11 +84,10 @@ def _creation(tape: Tape, branch: Branch) -> int:
 
 
 def run_full(model: nn.Module, plan: FullPlan, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """One pass of the model along `plan`; where that changes nothing, the model's own pass, to the bit.
+    """Run one pass of the model along `plan`. A plan that changes nothing runs the bare model.
 
     Raises:
-        TapeMismatchError: where the pass makes another call than the tape has, or something that was left out
-            turns out to be needed. It gives no number then.
+        TapeMismatchError: if the pass makes another call than the tape has, or needs a value that was not computed.
     """
     if not plan.merges:
         return model(*args, **kwargs)
@@ -87,28 +99,28 @@ def run_full(model: nn.Module, plan: FullPlan, args: tuple[Any, ...], kwargs: Ma
 
 
 class _FullPass(TorchFunctionMode):
-    """While entered, runs the model's calls along its tape, with joins changed and unneeded calls skipped."""
+    """Context manager that changes joins and skips unneeded calls of a pass along its tape."""
 
     def __init__(self, plan: FullPlan) -> None:
         super().__init__()
         self._plan = plan
         self._tape = plan.tape
         self._guard = TapeGuard(plan.tape)
-        self._at = 0
+        self._position = 0
         self._captured: dict[tuple[int, Path], Any] = {}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        number, plan = self._at, self._plan
+        number, plan = self._position, self._plan
         if number > plan.last or func in self._tape.unrecorded:
             self._guard.check(func, args, kwargs, number)
             return func(*args, **kwargs)
         call = self._tape.calls[number]
         if call.function != func:
             return self._guard.unexpected(func, args, kwargs, number)
-        self._at += 1
+        self._position += 1
         for path, is_copied in plan.captures.get(number, ()):
             tensor = item_at(args, kwargs, path)
             self._captured[number, path] = tensor.clone() if is_copied else tensor
@@ -118,7 +130,7 @@ class _FullPass(TorchFunctionMode):
             return self._join(call, args, kwargs)
         if call.is_passthrough and self._guard.has_placeholder(args, kwargs):
             return self._skipped(call, args, kwargs)
-        self._guard.check(func, args, kwargs, self._at)
+        self._guard.check(func, args, kwargs, self._position)
         return func(*args, **kwargs)
 
     def _skipped(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -148,4 +160,4 @@ class _FullPass(TorchFunctionMode):
         )
 
     def finish(self, output: Any) -> None:
-        self._guard.finish(output, self._at, self._plan.last)
+        self._guard.finish(output, self._position, self._plan.last)

@@ -1,4 +1,4 @@
-"""What goes into every join and what comes out, in passes that compute what the model computes."""
+"""Hooks on the joins of a model, and the batches they run over."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,13 +14,15 @@ __all__ = ["batch_size", "checked_batches", "run_with_hooks"]
 
 
 def run_with_hooks(engine: Engine, hooks: Mapping[int, JoinHook], inputs: Any) -> Any:
-    """The model's output for `inputs`, with an hook at the joins of these branches.
+    """Run the model in evaluation mode with a hook on the joins of some branches, and return its output.
 
-    The pass is in evaluation mode; afterwards the model is in the mode it was in. Should it run into a
-    detour and be repeated, hooks run_with_hooks it again from the start.
+    The model's own mode is restored. If the pass has to be repeated with a new tape, the hooks are called again
+    from the start.
 
+    Args:
+        hooks: by index of the branch.
     Raises:
-        DissectError: if the model's code takes another way with these inputs.
+        DissectError: if the pass makes other calls than the recorded one.
     """
     model = Lesioned(engine, {index: ObservedJoin(hook) for index, hook in hooks.items()}).eval()
     args, kwargs = as_call(inputs)
@@ -28,10 +30,10 @@ def run_with_hooks(engine: Engine, hooks: Mapping[int, JoinHook], inputs: Any) -
 
 
 def checked_batches(batches: Any) -> Iterator[tuple[Any, Any]]:
-    """Each batch as inputs and targets.
+    """Yield each batch as inputs and targets.
 
     Raises:
-        ConfigError: for a batch that is no such pair.
+        ConfigError: if a batch is not a pair.
 
     >>> list(checked_batches([(1, 2)]))
     [(1, 2)]
@@ -40,13 +42,13 @@ def checked_batches(batches: Any) -> Iterator[tuple[Any, Any]]:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise ConfigError(
                 f"a batch is a pair (inputs, targets), got {type(batch).__name__}. Inputs are a tensor, a tuple of "
-                "arguments or a dict of keywords; targets may be None where nothing needs them."
+                "arguments or a dict of keyword arguments; targets may be None if there is no loss."
             )
         yield batch[0], batch[1]
 
 
 def batch_size(inputs: Any) -> int:
-    """How many examples: the first size of the first tensor.
+    """The number of examples: the first dimension of the first tensor.
 
     >>> import torch
     >>> batch_size({"ids": torch.zeros(3, 7)})

@@ -1,4 +1,4 @@
-"""The model with some joins changed, to be used wherever the model is."""
+"""A view of a model with some of its joins changed."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -14,45 +14,45 @@ __all__ = ["Lesioned"]
 
 
 class Lesioned(nn.Module):
-    """Looks like the model and runs it, with the joins of some branches changed; `Dissection.without` makes one.
+    """A model with some of its joins changed. Create one with `Dissection.without` or `Dissection.merged`.
 
-    It owns nothing: parameters, buffers and attributes are the model's own. `eval()` and `train()` hold for its
-    own passes only; after each the model is in the mode it was in.
+    It is a view: parameters, buffers and attributes are those of the model. `eval()` and `train()` apply to passes
+    through the view only, and the model returns to its own mode afterwards.
     """
 
     def __init__(
         self,
         engine: Engine,
         merges: Mapping[int, Merge | None],
-        passing: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None = None,
+        run_pass: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None = None,
         change: str = "",
     ) -> None:
         super().__init__()
-        # Past nn.Module's own book-keeping: the model is no part of this one.
+        # Set past nn.Module's __setattr__, which would register the model as a submodule.
         self._engine: Engine
         self._merges: dict[int, Merge | None]
         self._mode: bool | None
-        self._passing: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None  # another kind of pass
-        self._change: str  # what it changes, in words
-        vars(self).update(_engine=engine, _merges=dict(merges), _mode=None, _passing=passing, _change=change)
+        self._run_pass: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None  # replaces the pass with changed joins
+        self._change: str  # for repr
+        vars(self).update(_engine=engine, _merges=dict(merges), _mode=None, _run_pass=run_pass, _change=change)
         self.training = engine.model.training
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the model returns, of the same type, with the joins changed.
+        """Run the model with the joins changed. The output has the model's own type.
 
         Raises:
-            DissectError: if the model's code takes another way with these inputs; see Dissection.run.
+            DissectError: if the model makes other calls with these inputs than the recorded pass; see `Engine.run`.
         """
         with self._in_mode():
-            if self._passing is not None:
-                return self._passing(args, kwargs)
+            if self._run_pass is not None:
+                return self._run_pass(args, kwargs)
             return self._engine.run(self._merges, args, kwargs)
 
     def train(self, mode: bool = True) -> "Lesioned":
-        """Training or evaluation mode for passes through this object; the model keeps its own."""
+        """Set training or evaluation mode for passes through this view. The model keeps its own mode."""
         vars(self)["_mode"] = bool(mode)
         self.training = bool(mode)
         return self
@@ -71,7 +71,7 @@ class Lesioned(nn.Module):
             for module, was_training in before.items():
                 module.training = was_training
 
-    # --- what belongs to the model
+    # --- attributes of the model
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "_engine" not in vars(self):
@@ -94,12 +94,11 @@ class Lesioned(nn.Module):
         return self._engine.model.state_dict(*args, **kwargs)
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise DissectError("this is a view of a model, and loads no weights. Load them into the model itself.")
+        raise DissectError("this is a view of a model and cannot load weights. Load them into the model itself.")
 
     def _apply(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise DissectError(
-            "this is a view of a model: it cannot be moved, cast or shared by itself. Do it to the model, and dissect "
-            "that."
+            "this is a view of a model and cannot be moved, cast or shared. Move the model, and dissect it again."
         )
 
     def extra_repr(self) -> str:

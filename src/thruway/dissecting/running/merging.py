@@ -1,4 +1,4 @@
-"""Merge functions: what a join gives in a rerun, from the operands that meet at it."""
+"""Merge functions, and the output of a join computed with one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,23 +14,31 @@ __all__ = ["JoinHook", "Merge", "ObservedJoin", "Operands", "check_shape", "join
 
 
 class Operands(NamedTuple):
-    """What meets at a join: y = shortcut + branch, or y = (1 - gate)·shortcut + gate·branch."""
+    """The operands of a join: y = shortcut + branch, or y = (1 - gate)·shortcut + gate·branch.
+
+    Attributes:
+        shortcut: x, or its projection.
+        branch: f(x), or H(x); the output of a layer without shortcut.
+        gate: T(x). None without a gate, or where the gate is a plain number.
+        carry: the weight of the shortcut, where it is not 1 - T.
+    """
 
     shortcut: Tensor
-    branch: Tensor  # of a layer without shortcut: its output
-    gate: Tensor | None = None  # T; None without a gate, or where the gate is a plain number
-    carry: Tensor | None = None  # the weight of the shortcut, where it is not 1 - T
+    branch: Tensor
+    gate: Tensor | None = None
+    carry: Tensor | None = None
 
 
+# Computes the output of a join.
 Merge = Callable[[Operands], Tensor]
 
-# Takes the join's output without the branch, x, and with it, y. Its result takes the place of y.
+# Called with the output of a join without its branch, x, and with it, y. The result replaces y.
 JoinHook = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedJoin:
-    """A merge that leaves the join to the model's own call, and passes its input and output to a hook."""
+    """A merge that makes the recorded call of the join and passes its input and output to a hook."""
 
     hook: JoinHook
 
@@ -44,7 +52,7 @@ class ObservedJoin:
 
 
 def operands_of(branch: Branch, merge: Merge | None) -> list[Operand]:
-    """The operands of a join that a rerun needs: of a branch that is left out, only the shortcut."""
+    """The operands that a rerun needs of a join. If the branch is left out, only the shortcut."""
     needed = [branch.shortcut] if merge is None else [branch.shortcut, branch.branch, branch.gate, branch.carry]
     return [operand for operand in needed if operand is not None]
 
@@ -52,13 +60,14 @@ def operands_of(branch: Branch, merge: Merge | None) -> list[Operand]:
 def join_output(
     call: Call, branch: Branch, merge: Merge | None, take: Callable[[Operand], Any], compute: Callable[[], Tensor]
 ) -> Tensor:
-    """What a join gives in a rerun, before it is written to memory.
+    """Compute the output of a join in a rerun.
 
     Args:
-        call: of the join.
-        merge: None if the branch is left out.
-        take: the tensor of an operand, unscaled.
-        compute: makes the recorded call; for a branch that is computed and added in one call.
+        call: the call of the join.
+        branch: the branch that joins there.
+        merge: None to leave the branch out.
+        take: returns the tensor of an operand, before it is scaled.
+        compute: makes the recorded call, for a branch that is computed and added in one call.
     """
 
     def scaled(operand: Operand | None) -> Any:
@@ -81,10 +90,10 @@ def join_output(
 
 
 def check_shape(tape: Tape, call: Call, joined: Tensor) -> None:
-    """Refuse the output of a join that has another shape than the recorded one.
+    """Check that the output of a join has the recorded shape.
 
     Raises:
-        TapeMismatchError: if it has.
+        TapeMismatchError: if not.
     """
     shape = tape.values[call.values[0]].shape
     if tuple(joined.shape) != shape:

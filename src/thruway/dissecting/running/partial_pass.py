@@ -1,4 +1,7 @@
-"""The lesioned pass that computes only what the lesion changes; the rest is stored, or not looked at."""
+"""Reruns of a model that compute only what a lesion changes. All else is stored, or not needed.
+
+The values are those of `full_pass`, bit for bit, but detached: there are no gradients.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,10 +25,10 @@ __all__ = ["run_partial"]
 def run_partial(
     model: nn.Module, plan: PartialPlan, stored: Mapping[int, Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
-    """One lesioned pass of an `opened` model on the inputs that `stored` comes from; its Python runs as it is.
+    """Run one lesioned pass of an `unfused` model on the inputs that `stored` was computed from.
 
     Raises:
-        TapeMismatchError: where the pass makes another call than the tape has, or needs what is not there.
+        TapeMismatchError: if the pass makes another call than the tape has, or needs a value that is not stored.
     """
     mode = _PartialPass(model, plan, stored)
     with mode:
@@ -35,7 +38,7 @@ def run_partial(
 
 
 class _PartialPass(TorchFunctionMode):
-    """While entered, runs the calls of a plan and returns stored values or placeholders from all others."""
+    """Context manager that makes the calls of a plan; all others return stored values or placeholders."""
 
     def __init__(self, model: nn.Module, plan: PartialPlan, stored: Mapping[int, Tensor]) -> None:
         super().__init__()
@@ -43,27 +46,27 @@ class _PartialPass(TorchFunctionMode):
         self._tape = plan.full.tape
         self._guard = TapeGuard(plan.full.tape)
         self._stored = stored
-        self._held = [*model.parameters(), *model.buffers()] if plan.swaps else []
-        self._at = 0
-        self._real: dict[int, Tensor] = {}  # by id of a placeholder: what was written to it
+        self._state = [*model.parameters(), *model.buffers()] if plan.swaps else []
+        self._position = 0
+        self._written: dict[int, Tensor] = {}  # by id of a placeholder: the tensor written in its place
         self._captured: dict[tuple[int, Path], Any] = {}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        number, plan = self._at, self._plan
+        number, plan = self._position, self._plan
         if number > plan.last or func in self._tape.unrecorded:
             self._guard.check(func, args, kwargs, number)
             return func(*args, **kwargs)
         call = self._tape.calls[number]
         if call.function != func:
             return self._guard.unexpected(func, args, kwargs, number)
-        self._at += 1
-        if type(call.result) is NewTensor and number in plan.bypassed:  # most of the prefix: the short way
+        self._position += 1
+        if type(call.result) is NewTensor and number in plan.bypassed:  # the fast path for most calls before the lesion
             return self._value(call.result.value)
         for path, is_written_over in plan.full.captures.get(number, ()):
-            tensor = self._shown(item_at(args, kwargs, path))
+            tensor = self._resolved(item_at(args, kwargs, path))
             is_value = is_written_over and not self._guard.is_placeholder(tensor)
             self._captured[number, path] = copied(tensor) if is_value else tensor
         if number in plan.full.merges:
@@ -73,10 +76,10 @@ class _PartialPass(TorchFunctionMode):
                 return func(*args, **kwargs)
             return recorded_result(call, args, kwargs, self._value)
         args, kwargs = self._arguments(call, args, kwargs)
-        self._guard.check(func, args, kwargs, self._at)
+        self._guard.check(func, args, kwargs, self._position)
         return func(*args, **kwargs)
 
-    # --- what is not computed
+    # --- calls that are not made
 
     def _value(self, number: int) -> Tensor:
         return self._from_store(number) if number in self._plan.needed else self._guard.placeholder(number)
@@ -85,25 +88,25 @@ class _PartialPass(TorchFunctionMode):
         tensor = self._stored[number]
         return copied(tensor) if number in self._plan.overwritten else tensor
 
-    def _shown(self, tensor: Any) -> Any:
-        """What a tensor stands for by now."""
-        return self._real.get(id(tensor), tensor)
+    def _resolved(self, tensor: Any) -> Any:
+        """The tensor that was written in place of a placeholder, or the tensor itself."""
+        return self._written.get(id(tensor), tensor)
 
-    # --- what is computed
+    # --- calls that are made
 
     def _arguments(
         self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of a computed call: other weights, and what placeholders stand for."""
+        """The arguments of a computed call, with swapped weights and without placeholders."""
         for path, number in self._plan.swaps.get(call.number, ()):
-            args, kwargs = with_item(args, kwargs, path, recomputed(self._tape, number, self._held))
+            args, kwargs = with_item(args, kwargs, path, recomputed(self._tape, number, self._state))
         for path, number in self._plan.patched.get(call.number, ()):
-            held = item_at(args, kwargs, path)
-            if not self._guard.is_placeholder(held):
+            tensor = item_at(args, kwargs, path)
+            if not self._guard.is_placeholder(tensor):
                 continue
-            real = self._from_store(number) if number in self._plan.needed else self._shown(held)
+            real = self._from_store(number) if number in self._plan.needed else self._resolved(tensor)
             if path in call.writes:
-                self._real[id(held)] = real
+                self._written[id(tensor)] = real
             args, kwargs = with_item(args, kwargs, path, real)
         return args, kwargs
 
@@ -112,21 +115,21 @@ class _PartialPass(TorchFunctionMode):
 
         def compute() -> Tensor:
             real_args, real_kwargs = self._arguments(call, args, kwargs)
-            self._guard.check(call.function, real_args, real_kwargs, self._at)
+            self._guard.check(call.function, real_args, real_kwargs, self._position)
             return tensor_of_value(
                 call, call.values[0], call.function(*real_args, **real_kwargs), real_args, real_kwargs
             )
 
-        joined = join_output(call, branch, merge, self._taken, compute)
+        joined = join_output(call, branch, merge, self._operand, compute)
         target = self._tape.values[call.values[0]]
         check_shape(self._tape, call, joined)
         if call.writes:
-            held = item_at(args, kwargs, call.writes[0])
-            if self._guard.is_placeholder(held):
+            written = item_at(args, kwargs, call.writes[0])
+            if self._guard.is_placeholder(written):
                 joined = copied(joined)
-                self._real[id(held)] = joined
+                self._written[id(written)] = joined
             else:
-                joined = held if held is joined else held.copy_(joined)
+                joined = written if written is joined else written.copy_(joined)
         else:
             is_free = branch.shortcut.value not in self._plan.overwritten and not is_overwritten_later(
                 self._tape, call.values[0]
@@ -136,13 +139,13 @@ class _PartialPass(TorchFunctionMode):
             call, args, kwargs, lambda value: joined if value == target.number else self._value(value), written=joined
         )
 
-    def _taken(self, operand: Operand) -> Tensor:
+    def _operand(self, operand: Operand) -> Tensor:
         if operand.value in self._plan.needed:
             return self._stored[operand.value]
-        tensor: Tensor = self._shown(self._captured[operand.call, operand.path])
+        tensor: Tensor = self._resolved(self._captured[operand.call, operand.path])
         if self._guard.is_placeholder(tensor):
-            raise TapeMismatchError("a join works on what was not computed.")
+            raise TapeMismatchError("a join needs a value that was not computed.")
         return tensor
 
     def finish(self, output: Any) -> None:
-        self._guard.finish(output, self._at, self._plan.last)
+        self._guard.finish(output, self._position, self._plan.last)

@@ -1,4 +1,4 @@
-"""What a lesion changes in a pass, and so what of it has to be computed: the rest is as in the intact pass."""
+"""Plans of partial passes: which calls a lesion changes, and which values of the intact pass they read."""
 
 import math
 from collections import Counter
@@ -21,17 +21,17 @@ __all__ = [
     "plan_partial",
 ]
 
-# By call: arguments that hold a weight, and the value to put there; see weights.recomputed.
+# By call: paths of weights among its arguments, and the values to put there; see `weights.recomputed`.
 WeightSwaps = Mapping[int, tuple[tuple[Path, int], ...]]
 
 
 class TapeFacts:
-    """What all plans along one tape have in common.
+    """Facts about a tape that all plans along it share.
 
     Attributes:
-        created_by: by storage, the call that made its first tensor; -1 where it was there before.
+        created_by: by storage, the call that made its first tensor; -1 if it existed before the pass.
         sizes: bytes of each storage.
-        escaping: values that leave the tape: Python looked at them, the caller gets them, or a module holds them.
+        escaping: values that leave the tape: Python reads them, the caller gets them, or a module holds them.
         obstacle: why no pass can start from stored values; "" if they can.
     """
 
@@ -47,11 +47,11 @@ class TapeFacts:
         self.escaping = [n for n, uses in tape.uses.items() if uses > reads[n] and tape.values[n].call is not None]
         self.obstacle = ""
         if tape.draws_random:
-            self.obstacle = "the model draws random numbers, and would draw other ones"
+            self.obstacle = "the model draws random numbers, which would be different ones"
         elif tape.writes_state:
             self.obstacle = "the model writes to its buffers"
         elif any(value.call is None and value.parents for value in tape.values):
-            self.obstacle = "a tensor was made where no call was seen"
+            self.obstacle = "a tensor was made by a call that is not on the tape"
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,15 @@ class PartialPlan:
     """One lesioned pass along a tape.
 
     Attributes:
-        full: joins changed, and calls that nobody needs without them.
-        swaps: weights that take another's place.
-        computed: the calls that run; the results of all others are not looked at, or come from the store.
-        bypassed: of those others, the ones whose arguments do not matter either.
-        needed: values of the intact pass that are read: the store.
-        patched: by computed call, arguments that the model's code holds as tensors which were written to.
-        overwritten: values of the store that this pass writes to: it gets copies.
-        last: after this call everything is computed, and nothing has to be looked after.
+        full: the changed joins, and the calls that become unneeded.
+        swaps: weights that replace others.
+        computed: the calls that are made.
+        bypassed: those of the other calls whose arguments are not needed either.
+        needed: values of the intact pass that are read, to be stored.
+        patched: by computed call, arguments that the model's code may hold as placeholders, because they were written
+            to in place by calls that are not made.
+        overwritten: stored values that this pass writes to. It works on copies of them.
+        last: after this call every call is made, and none needs to be changed.
         obstacle: why the pass cannot start from stored values; "" if it can.
     """
 
@@ -82,7 +83,7 @@ class PartialPlan:
 
 
 def plan_all_calls(tape: Tape, merges: Sequence[tuple[Branch, Merge | None]], swaps: WeightSwaps) -> PartialPlan:
-    """A lesioned pass that computes everything but what nobody needs."""
+    """Plan a lesioned pass that starts at the input and makes every call that is needed."""
     full = plan_full(tape, merges)
     computed = frozenset(range(len(tape.calls))) - full.skipped
     last = max(full.last, max(swaps, default=-1))
@@ -90,7 +91,7 @@ def plan_all_calls(tape: Tape, merges: Sequence[tuple[Branch, Merge | None]], sw
 
 
 def plan_partial(facts: TapeFacts, merges: Sequence[tuple[Branch, Merge | None]], swaps: WeightSwaps) -> PartialPlan:
-    """A lesioned pass that computes only what comes of the joins and weights that were changed."""
+    """Plan a lesioned pass that computes only what depends on the changed joins and weights."""
     tape = facts.tape
     full = plan_full(tape, merges)
     computed, changed = _consequences(tape, full, swaps)
@@ -131,7 +132,7 @@ def plan_partial(facts: TapeFacts, merges: Sequence[tuple[Branch, Merge | None]]
 
 
 def bytes_of(facts: TapeFacts, needed: Iterable[int]) -> int:
-    """Memory that storing these values takes: views of one tensor keep it alive once."""
+    """Bytes needed to store these values. Views of one tensor count once."""
     total = 0
     shared: dict[int, int] = {}
     tape = facts.tape
@@ -145,14 +146,14 @@ def bytes_of(facts: TapeFacts, needed: Iterable[int]) -> int:
 
 
 def is_overwritten_later(tape: Tape, number: int) -> bool:
-    """Whether someone writes to a value later on in the intact pass: to keep it, one has to copy it."""
+    """Whether a value is overwritten later in the intact pass, so that it must be copied to be stored."""
     value = tape.values[number]
     made = -1 if value.call is None else value.call
     return any(writer > made for writer in tape.written.get(value.storage, ()))
 
 
 def _consequences(tape: Tape, full: FullPlan, swaps: WeightSwaps) -> tuple[set[int], set[int]]:
-    """The calls whose results are other ones, and these results."""
+    """The calls whose results change, and the values they make."""
     computed: set[int] = set()
     changed: set[int] = set()
     for call in tape.calls:
@@ -166,12 +167,12 @@ def _consequences(tape: Tape, full: FullPlan, swaps: WeightSwaps) -> tuple[set[i
 
 
 def _recomputes(branch: Branch, merge: Merge | None) -> bool:
-    """Whether the join's own function is called: it computes the branch too."""
+    """Whether the recorded call of the join is made, which computes the branch too."""
     return merge is not None and branch.branch is None
 
 
 def _is_written(tape: Tape, number: int) -> bool:
-    """Whether a value came about by writing to a tensor that was there."""
+    """Whether a value was made by writing to an existing tensor."""
     call = tape.values[number].call
     return call is not None and path_of_value(tape.calls[call].result, number) is None
 
@@ -192,7 +193,7 @@ def _obstacle(facts: TapeFacts, full: FullPlan, computed: set[int], changed: set
 
 
 def _is_tangled(facts: TapeFacts, call: Call, full: FullPlan, computed: set[int], changed: set[int]) -> bool:
-    """Whether a write is seen through tensors of which some are computed and others are not."""
+    """Whether a write affects tensors of which some are computed and others are not."""
     values = facts.tape.values
     if call.number in full.skipped:
         return False

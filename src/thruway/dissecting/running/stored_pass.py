@@ -1,4 +1,4 @@
-"""The intact pass that stores what lesioned passes need."""
+"""The intact pass that stores the values which partial passes read."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -13,37 +13,35 @@ from thruway.dissecting.tracing.functions import name_of
 from thruway.dissecting.tracing.structure import reachable_tensors
 from thruway.dissecting.tracing.tape import Tape, tensor_of_value
 
-__all__ = ["Store", "copied", "run_and_store"]
-
-Store = dict[int, Tensor]
+__all__ = ["copied", "run_and_store"]
 
 
 def run_and_store(
     model: nn.Module, tape: Tape, wanted: Iterable[int], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[Any, Store]:
-    """One intact pass of an `opened` model: what it gives, and the values wanted as they were when made.
+) -> tuple[Any, dict[int, Tensor]]:
+    """Run one intact pass of an `unfused` model; return its output and the wanted values as they were when made.
 
     Raises:
-        TapeMismatchError: where the pass makes another call than the tape has.
+        TapeMismatchError: if the pass makes another call than the tape has.
     """
-    mode = _Storing(tape, frozenset(wanted))
+    mode = _StoringPass(tape, frozenset(wanted))
     with mode:
         output = model(*args, **kwargs)
-    missing = mode.wanted - set(mode.store)
+    missing = mode.wanted - set(mode.stored)
     if missing:
         raise TapeMismatchError(f"the pass ended before {tape.describe(tape.values[min(missing)].call or 0)}.")
-    return output, mode.store
+    return output, mode.stored
 
 
-class _Storing(TorchFunctionMode):
-    """While entered, keeps some values."""
+class _StoringPass(TorchFunctionMode):
+    """Context manager that stores the wanted values of a pass."""
 
     def __init__(self, tape: Tape, wanted: frozenset[int]) -> None:
         super().__init__()
         self.wanted = wanted
-        self.store: Store = {}
+        self.stored: dict[int, Tensor] = {}
         self._tape = tape
-        self._at = 0
+        self._position = 0
         self._calls = {tape.values[number].call for number in wanted}
         self._last = max((number for number in self._calls if number is not None), default=-1)
 
@@ -52,28 +50,28 @@ class _Storing(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if self._at > self._last or func in self._tape.unrecorded:
+        if self._position > self._last or func in self._tape.unrecorded:
             return result
-        call = self._tape.calls[self._at]
+        call = self._tape.calls[self._position]
         if call.function != func:
             if any(True for _ in reachable_tensors(result)):
                 raise TapeMismatchError(
-                    f"the pass called {name_of(func)}, where the tape has {self._tape.describe(self._at)}."
+                    f"the pass called {name_of(func)}, where the tape has {self._tape.describe(self._position)}."
                 )
             return result
-        if self._at in self._calls:
+        if self._position in self._calls:
             for number in call.values:
                 if number in self.wanted:
-                    self._keep(number, tensor_of_value(call, number, result, args, kwargs))
-        self._at += 1
+                    self._store(number, tensor_of_value(call, number, result, args, kwargs))
+        self._position += 1
         return result
 
-    def _keep(self, number: int, tensor: Tensor) -> None:
-        self.store[number] = copied(tensor) if is_overwritten_later(self._tape, number) else tensor.detach()
+    def _store(self, number: int, tensor: Tensor) -> None:
+        self.stored[number] = copied(tensor) if is_overwritten_later(self._tape, number) else tensor.detach()
 
 
 def copied(tensor: Tensor) -> Tensor:
-    """A copy that lies in memory as the tensor does: kernels may choose by that."""
+    """A detached copy with the same strides, since kernels may be chosen by them."""
     tensor = tensor.detach()
     if 0 in tensor.stride() or tensor.layout != torch.strided:
         return tensor.clone()

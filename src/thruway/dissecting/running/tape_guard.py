@@ -15,9 +15,9 @@ __all__ = ["TapeGuard"]
 
 
 class TapeGuard:
-    """Refuses every call that would make a number of one pass wrong: calls off the tape, and those on placeholders.
+    """Placeholders of one pass, and the checks that no result depends on one or on a call off the tape.
 
-    A position is the number of the next call on the tape.
+    `position` is the number of the next call on the tape.
     """
 
     def __init__(self, tape: Tape) -> None:
@@ -27,7 +27,7 @@ class TapeGuard:
     # --- placeholders
 
     def placeholder(self, number: int) -> Tensor:
-        """A tensor of a value's form without memory of its own, so that one serves every pass along the tape."""
+        """A tensor with the shape and type of a value, made once for all passes along the tape."""
         blank = self._tape.placeholders.get(number)
         if blank is None:
             value = self._tape.values[number]
@@ -37,7 +37,7 @@ class TapeGuard:
         return blank
 
     def writable_placeholder(self, number: int) -> Tensor:
-        """A tensor of a value's form into which a join will write."""
+        """A tensor with the shape and type of a value, and memory for a join to write to."""
         value = self._tape.values[number]
         if 0 in value.stride:
             blank = torch.empty(value.shape, dtype=value.dtype, device=value.device)
@@ -47,10 +47,11 @@ class TapeGuard:
         return blank
 
     def release(self, tensor: Tensor) -> None:
-        """Allow a tensor to be used: numbers were written to it."""
+        """Allow a placeholder to be used, because it has been written to."""
         self._placeholders.pop(id(tensor), None)
 
     def is_placeholder(self, tensor: Any) -> bool:
+        """Whether a tensor is a placeholder."""
         return id(tensor) in self._placeholders
 
     def has_placeholder(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -59,22 +60,22 @@ class TapeGuard:
             id(tensor) in self._placeholders for _, tensor in tensors_in_call(args, kwargs)
         )
 
-    # --- refusals
+    # --- checks
 
     def check(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int) -> None:
-        """Refuse a call that computes with a placeholder; calls that only ask for its form are allowed.
+        """Check that a call does not compute with a placeholder. It may query its shape or type.
 
         Raises:
-            TapeMismatchError: if it does.
+            TapeMismatchError: if it computes with one.
         """
         if self.has_placeholder(args, kwargs) and (name := name_of(func)) not in METADATA | SHAPE_ONLY:
             raise TapeMismatchError(
-                f"{name}, after {self._place(position)}, works on a value that was not computed, which the recorded "
-                "pass did not do there: the model's code depends on its data."
+                f"{name}, after {self._place(position)}, uses a value that was not computed, which the recorded pass "
+                "did not do there: the model's calls depend on its data."
             )
 
     def unexpected(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], position: int) -> Any:
-        """Run a call that is not on the tape and return its result, if it has no effect.
+        """Run a call that is not on the tape, and return its result if the call has no effect on tensors.
 
         Raises:
             TapeMismatchError: if it returns a tensor or writes to one.
