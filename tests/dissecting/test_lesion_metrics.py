@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from thruway.dissecting import Accuracy, Error, Loss, dissect, kendall_tau
 from thruway.dissecting.lesions.bootstrap import interval_of_means
 from thruway.dissecting.lesions.metrics import batches_of, checked_scores, logits_of
-from thruway.dissecting.lesions.progress import _lines, progressing
+from thruway.dissecting.lesions.progress import _lines, show_progress
 from thruway.errors import ConfigError, ShapeError
 from thruway.nn import Residual
 
@@ -152,10 +152,10 @@ def test_tau_is_that_of_orders_only():
 
 
 def test_progress_is_silent_unless_asked_for(capsys):
-    with progressing("lesions", 10, shown=False) as advance:
+    with show_progress("lesions", 10, shown=False) as advance:
         advance(10)
     assert capsys.readouterr() == ("", "")
-    with progressing("lesions", 4, shown=True) as advance:
+    with show_progress("lesions", 4, shown=True) as advance:
         for _ in range(4):
             advance(1)
     written = capsys.readouterr()
@@ -180,7 +180,7 @@ def test_a_long_sweep_says_twenty_lines_and_one_of_unknown_length_a_few():
 def test_a_loss_in_the_place_of_a_metric_is_told():
     d = dissect(nn.Sequential(Residual(nn.Linear(2, 2))), torch.ones(1, 2))
     with pytest.raises(
-        ConfigError, match=r"called with a model alone, and cross_entropy wants other.* Loss\(batches\)"
+        ConfigError, match=r"as its only argument, which cross_entropy does not accept.* Loss\(batches\)"
     ):
         d.delete_each(F.cross_entropy)
 

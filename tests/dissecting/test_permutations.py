@@ -98,7 +98,7 @@ def test_branches_that_are_no_modules_change_places_too():
     assert interchangeable_groups(d.tape, d.branches, held) == [[0, 2, 4], [1, 3, 5]]
     for places in ((4, 1, 2, 3, 0, 5), (2, 5, 4, 1, 0, 3)):
         assert torch.equal(d.permute(places)(x), net(x, places))
-    with pytest.raises(ConfigError, match="branch 1 cannot stand at the place of 0"):
+    with pytest.raises(ConfigError, match="branch 1 cannot run in the place of 0"):
         d.swap(0, 1)
 
 
@@ -163,9 +163,9 @@ def test_branches_that_do_something_else_stay_where_they_are():
                 *(Residual(nn.Sequential(nn.Linear(WIDTH, WIDTH), f)) for f in (a, b))
             )
         )
-        with pytest.raises(ConfigError, match="cannot stand at the place of"):
+        with pytest.raises(ConfigError, match="cannot run in the place of"):
             dissect(net, x).swap(0, 1)
-        with pytest.raises(ConfigError, match="no two branches can change places"):
+        with pytest.raises(ConfigError, match="no two branches can be swapped"):
             dissect(net, x).permute_pairs(1, 1, Error([]), torch.Generator())
     with pytest.raises(ConfigError, match=r"each of 0 \.\.\. 1 once"):
         dissect(net, x).permute([0, 0])
@@ -362,7 +362,7 @@ def test_weights_that_cannot_be_made_again_stay_where_they_are(kind):
     net, x = seeded(kind)
     d = dissect(net.train(kind is Thinned), x)
     assert len(d.branches) == 2
-    with pytest.raises(ConfigError, match="are not made of parameters alone"):
+    with pytest.raises(ConfigError, match="are written to, or not computed from parameters"):
         d.swap(0, 1)
 
 
@@ -379,11 +379,11 @@ class SharedNorm(nn.Module):
         return self.other(x + self.a(n) + self.b(n))
 
 
-def test_a_norm_that_serves_two_branches_moves_with_neither():
+def test_a_norm_shared_by_two_branches_moves_with_neither():
     net, x = seeded(SharedNorm)
     d = dissect(net, x)
     assert len(d.branches) == 3
-    with pytest.raises(ConfigError, match="layer_norm in norm serves a and others too"):
+    with pytest.raises(ConfigError, match="layer_norm in norm is shared by a and others"):
         d.swap(0, 2)
 
 
@@ -406,7 +406,7 @@ def test_a_branch_and_what_lies_within_it_move_one_at_a_time():
     net[0].inner, net[1].inner = net[1].inner, net[0].inner
     assert torch.equal(ours, net(x))
     net[0].inner, net[1].inner = net[1].inner, net[0].inner
-    with pytest.raises(ConfigError, match="lies within another that moves too"):
+    with pytest.raises(ConfigError, match="lies within another branch that moves too"):
         d.permute([other_inner, other_outer, inner, outer])
 
 

@@ -1,4 +1,4 @@
-"""Branches of a trained model in each other's places."""
+"""Lesions that swap branches of a trained model."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -25,10 +25,10 @@ __all__ = ["permute", "permute_pairs", "swap"]
 
 
 def swap(engine: Engine, first: int | str | Branch, second: int | str | Branch) -> Lesioned:
-    """The model with two branches in each other's places: f and its gates move, shortcuts stay.
+    """Return the model with two branches swapped: f and its gates move, shortcuts stay.
 
     Raises:
-        ConfigError: if the two do not do the same with other weights, with the reason.
+        ConfigError: if the branches differ in more than their weights, with the reason.
 
     >>> from thruway.dissecting import dissect
     >>> from thruway.nn import Residual
@@ -44,14 +44,14 @@ def swap(engine: Engine, first: int | str | Branch, second: int | str | Branch) 
 
 
 def permute(engine: Engine, order: Sequence[int]) -> Lesioned:
-    """The model with branch `order[place]` at each place; call it as you would the model.
+    """Return the model with branch `order[i]` in the place of branch i. Call it like the model.
 
-    The model's own code runs, and is handed the weights of the branch that now stands there. So two branches can
-    change places if they make the same calls with the same settings, on weights of the same shapes; layers of one
-    stacked tensor, as in HighwayStack, can as well.
+    The model's own code runs with the weights of the other branch. So two branches can be swapped if they make the
+    same calls with the same settings on weights of the same shapes. Layers of one stacked tensor, as in
+    `HighwayStack`, can be swapped too.
 
     Raises:
-        ConfigError: if `order` is no permutation of the branches, or moves one to where it does not fit.
+        ConfigError: if `order` is not a permutation of the branches, or moves one to a place where it does not fit.
     Source:
         Veit, Wilber & Belongie 2016, sec. 4.3.
     """
@@ -79,18 +79,22 @@ def permute_pairs(
     memory: int = MEMORY,
     progress: bool = False,
 ) -> DrawnLesions:
-    """The metric after k random swaps of branches that fit into each other's places, against Kendall's tau.
+    """Evaluate the metric after k random swaps of branches, together with Kendall's tau of each order.
 
-    Each swap takes two places at random, all pairs that fit equally likely, and swaps what stands there by then;
-    so a later swap may undo an earlier one, and tau says how far the order is from the original.
+    Each swap draws two places at random, all pairs that can be swapped equally likely, and swaps their present
+    branches. A later swap may undo an earlier one; tau measures how far the order is from the original.
 
     Args:
-        k: swaps one after the other, or several such numbers.
-        draws: random orders for each k.
-        evaluate: as for `delete_each`, as are `memory`, `progress` and how the model is treated.
-        generator: of the draws, on the CPU.
+        k: number of successive swaps, or several such numbers.
+        draws: number of random orders for each k.
+        evaluate: a metric or a function of a model; see `delete_each`.
+        generator: for the draws, on the CPU.
+        memory: bytes of the intact pass to store; see `delete_each`.
+        progress: If True, progress is shown on stderr.
+    Returns:
+        All draws; `quartiles()` gives their spread.
     Raises:
-        ConfigError: if no two branches fit into each other's places, with the reason for the first two.
+        ConfigError: if no two branches can be swapped, with the reason for the first two.
     Source:
         Veit, Wilber & Belongie 2016, sec. 4.3, fig. 5b.
 
@@ -104,7 +108,7 @@ def permute_pairs(
     [(0, 1.0, 0.0), (0, 1.0, 0.0), (0, 1.0, 0.0)]
     """
     pairs = _pairs(engine)
-    ks = checked_counts(k, None, "it counts swaps", draws)
+    ks = checked_counts(k, None, "it is a number of swaps", draws)
     n = len(engine.branches)
     chosen = [(each, draw, _shuffled(n, pairs, each, generator)) for each in ks for draw in range(draws)]
     lesions = [Lesion(swaps=_swaps_for(engine, order)) for _, _, order in chosen]
@@ -124,37 +128,37 @@ def _swaps_for(engine: Engine, order: Sequence[int]) -> Callable[[Tape, Discover
 
     def swaps_on(tape: Tape, found: Discovery) -> WeightSwaps:
         swaps: dict[int, tuple[tuple[Path, int], ...]] = {}
-        held = _held(engine)
+        state_count = _state_count(engine)
         for place, guest in moved:
-            matched = match(tape, found.branches[place], found.branches[guest], held)
+            matched = match(tape, found.branches[place], found.branches[guest], state_count)
             if matched.obstacle:
                 raise ConfigError(
-                    f"branch {guest} cannot stand at the place of {place}: {matched.obstacle}. Branches can change "
-                    "places that make the same calls, with weights of their own of the same shapes."
+                    f"branch {guest} cannot run in the place of {place}: {matched.obstacle}. Branches can be swapped "
+                    "if they make the same calls, with weights of their own of the same shapes."
                 )
             if swaps.keys() & matched.swaps.keys():
-                raise ConfigError(f"branch {place} lies within another that moves too. Move one of them.")
+                raise ConfigError(f"branch {place} lies within another branch that moves too. Move only one of them.")
             swaps |= matched.swaps
         return swaps
 
     return swaps_on
 
 
-def _held(engine: Engine) -> int:
+def _state_count(engine: Engine) -> int:
     model = engine.model
     return sum(1 for _ in model.parameters()) + sum(1 for _ in model.buffers())
 
 
 def _pairs(engine: Engine) -> list[tuple[int, int]]:
-    """Every two places whose branches fit into each other's."""
-    held, branches = _held(engine), engine.branches
-    groups = interchangeable_groups(engine.tape, branches, held)
+    """All pairs of branches that can be swapped."""
+    state_count, branches = _state_count(engine), engine.branches
+    groups = interchangeable_groups(engine.tape, branches, state_count)
     pairs = [(i, j) for group in groups for at, i in enumerate(group) for j in group[at + 1 :]]
     if not pairs:
-        reason = "there are not two"
+        reason = "there are fewer than two"
         if len(branches) > 1:
-            reason = match(engine.tape, branches[0], branches[1], held).obstacle or "one lies within the other"
-        raise ConfigError(f"no two branches can change places: {reason}.")
+            reason = match(engine.tape, branches[0], branches[1], state_count).obstacle or "one contains the other"
+        raise ConfigError(f"no two branches can be swapped: {reason}.")
     return pairs
 
 

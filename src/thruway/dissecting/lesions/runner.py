@@ -1,16 +1,13 @@
-"""Many lesions of one model on the same inputs, each computed only from where it changes anything.
+"""Runs of many lesions on the same inputs, each computed only from the first call that it changes.
 
-Deleting branch i leaves everything before it as it was: an intact pass stores what the lesions read of that, and
-each lesion starts there. What does not fit into memory is stored and used group by group.
+Deleting branch i changes nothing before it. An intact pass stores the values that the lesions read, and each lesion
+starts from these. What does not fit into memory is stored and used group by group.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import torch
-from torch import nn
 
 from thruway.dissecting.errors import TapeMismatchError
 from thruway.dissecting.finding.discovery import Discovery
@@ -26,54 +23,59 @@ from thruway.dissecting.running.partial_plan import (
     plan_partial,
 )
 from thruway.dissecting.running.stored_pass import run_and_store
-from thruway.dissecting.tracing.model_state import RandomStates, restored_buffers
+from thruway.dissecting.tracing.model_state import RandomStates
 from thruway.dissecting.tracing.tape import Tape
 from thruway.dissecting.tracing.unfused import UNFUSED, unfused
 
-__all__ = ["INTACT", "MEMORY", "Lesion", "LesionRunner", "evaluation_mode", "run_permuted"]
+__all__ = ["INTACT", "MEMORY", "Lesion", "LesionRunner", "run_permuted"]
 
 INTACT = -1
 
-# Bytes of the intact pass that a sweep keeps by default.
+# Bytes of the intact pass that are stored by default.
 MEMORY = 2**30
 
 
 @dataclass(frozen=True)
 class Lesion:
-    """Joins that are changed (None leaves the branch out), and branches that stand in each other's places."""
+    """A change of a model.
+
+    Attributes:
+        merges: by index of the branch, its merge function, or None to leave it out.
+        swaps: returns the swapped weights for a tape and the branches on it. None if no branches are swapped.
+    """
 
     merges: Mapping[int, Merge | None] = field(default_factory=dict)
     swaps: Callable[[Tape, Discovery], WeightSwaps] | None = None
 
     def swaps_on(self, tape: Tape, found: Discovery) -> WeightSwaps:
-        """The weights that take another's place on this tape."""
+        """The swapped weights on this tape."""
         return {} if self.swaps is None else self.swaps(tape, found)
 
 
 class LesionRunner:
-    """Lesions to be run on one batch after the other.
+    """Runs a list of lesions on one batch after another.
 
     Args:
         engine: of the model.
-        lesions: any number.
-        memory: bytes of the intact pass to keep at a time; 0 starts every lesion at the input.
+        lesions: the lesions to run.
+        memory: bytes of the intact pass to store at a time. 0 starts every lesion at the input.
     """
 
     def __init__(self, engine: Engine, lesions: Sequence[Lesion], memory: int = MEMORY) -> None:
         self._engine = engine
         self._lesions = lesions
         self._memory = memory
-        # Looked for once: a deep model has more modules than a small pass has microseconds.
-        self._has_closed = any(type(module) in UNFUSED for module in engine.model.modules())
+        # Searched once, since a search through a deep model takes as long as a small pass.
+        self._has_fused = any(type(module) in UNFUSED for module in engine.model.modules())
         self._planned: dict[int, tuple[Tape, list[PartialPlan], list[list[int]]]] = {}
 
     def outputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[int, Any]]:
-        """What the intact model gives, as number INTACT, then what each lesion gives, in any order.
+        """Yield the intact output with index INTACT, then the output of each lesion with its index, in any order.
 
         A model that draws random numbers draws the same ones for every lesion.
 
         Raises:
-            DissectError: if the model's code takes another way once a branch is missing.
+            DissectError: if a lesion makes the model call something that is not on its tape.
         """
         tape, found = self._engine.traced(args, kwargs)
         plans, groups = self._plans(tape, found)
@@ -83,42 +85,42 @@ class LesionRunner:
         try:
             output, stored = self._store(tape, _needed(plans, first), args, kwargs) if first else (None, {})
         except TapeMismatchError:
-            # This batch goes another way than the recorded one of its form: every pass looks for itself.
+            # This batch makes other calls than the recorded one of its form, so every lesion runs in full.
             first, others, stored = [], [], {}
         if not first:
-            with self._opened():  # as for the lesions, so that they differ by nothing else
+            with self._unfused():  # as for the lesions, so that nothing else differs
                 output = self._engine.run({}, args, kwargs)
         after = RandomStates(model) if tape.draws_random else None
         yield INTACT, output
         del output
-        alone = set(range(len(plans)))
+        remaining = set(range(len(plans)))
         for group in (first, *others):
             if group is not first:
                 _, stored = self._store(tape, _needed(plans, group), args, kwargs)
             for index in group:
                 try:
-                    with self._opened():
+                    with self._unfused():
                         result = run_partial(model, plans[index], stored, args, kwargs)
                 except TapeMismatchError:
-                    continue  # the whole pass knows better, or says what is wrong
-                alone.discard(index)
+                    continue  # the full pass below finds a tape that fits, or raises
+                remaining.discard(index)
                 yield index, result
             stored = {}
-        for index in sorted(alone):
+        for index in sorted(remaining):
             if drawn is not None:
                 drawn.restore()
-            yield index, self._whole(index, args, kwargs)
+            yield index, self._run_full(index, args, kwargs)
         if after is not None:
             after.restore()
 
-    def _opened(self) -> contextlib.AbstractContextManager[None]:
-        return unfused(self._engine.model) if self._has_closed else contextlib.nullcontext()
+    def _unfused(self) -> contextlib.AbstractContextManager[None]:
+        return unfused(self._engine.model) if self._has_fused else contextlib.nullcontext()
 
     def _store(self, tape: Tape, wanted: frozenset[int], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        with self._opened():
+        with self._unfused():
             return run_and_store(self._engine.model, tape, wanted, args, kwargs)
 
-    def _whole(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _run_full(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         lesion = self._lesions[index]
         if lesion.swaps is None:
             return self._engine.run(lesion.merges, args, kwargs)
@@ -135,11 +137,11 @@ class LesionRunner:
 
 
 def run_permuted(engine: Engine, lesion: Lesion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """One whole pass of a model with branches in each other's places.
+    """Run one full pass of a model with swapped branches.
 
     Raises:
-        DissectError: if the model's code takes another way with these inputs.
-        ConfigError: if on these inputs the branches cannot take each other's places.
+        DissectError: if the model makes other calls with these inputs than the recorded pass.
+        ConfigError: if the branches cannot be swapped on these inputs.
     """
 
     def follow(tape: Tape, found: Discovery) -> Any:
@@ -159,7 +161,7 @@ def _needed(plans: Sequence[PartialPlan], group: Sequence[int]) -> frozenset[int
 
 
 def _grouped(facts: TapeFacts, plans: Sequence[PartialPlan], memory: int) -> list[list[int]]:
-    """Neighbours that share one store, as many as fit; those that fit nowhere are in no group."""
+    """Group consecutive plans whose stored values fit into memory together. A plan that does not fit is in no group."""
     groups: list[list[int]] = []
     held: frozenset[int] = frozenset()
     for index, plan in enumerate(plans):
@@ -171,23 +173,5 @@ def _grouped(facts: TapeFacts, plans: Sequence[PartialPlan], memory: int) -> lis
             together = plan.needed
         groups[-1].append(index)
         held = together
-    # The first store comes with the intact pass; another one costs a whole pass, and for one lesion saves less.
+    # The first group is stored during the intact pass. Another costs one more pass, more than it saves for one lesion.
     return [group for place, group in enumerate(groups) if place == 0 or len(group) > 1]
-
-
-@contextlib.contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """For the block the model is in evaluation mode, without gradients; afterwards all is as it was.
-
-    Modes, buffers and random numbers are put back, also when the block raises.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    randomness = RandomStates(model)
-    try:
-        with torch.no_grad(), restored_buffers(model):
-            model.eval()
-            yield
-    finally:
-        for module, was_training in modes:
-            module.training = was_training
-        randomness.restore()
