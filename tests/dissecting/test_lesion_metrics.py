@@ -188,8 +188,8 @@ def test_a_loss_in_the_place_of_a_metric_is_told():
 @pytest.mark.parametrize(
     ("loss", "targets", "told"),
     [
-        (3, None, "called with the model's output, which int does not take"),
-        (F.cross_entropy, None, "cross_entropy does not take. .*or give `targets`"),
+        (3, None, "called with the model's output, which int does not accept"),
+        (F.cross_entropy, None, "cross_entropy does not accept. .*or pass `targets`"),
         (lambda output: output.sum(), torch.ones(1), "or leave `targets` out"),
     ],
     ids=["number", "no targets", "targets"],

@@ -476,7 +476,7 @@ def test_what_cannot_be_is_refused():
     d = dissect(net, x)
     with pytest.raises(ShapeError, match=r"one for each of 5 examples, got \(5, 3\)"):
         d.path_gradients(lambda output: output)
-    with pytest.raises(ConfigError, match="the loss must give one number for each example"):
+    with pytest.raises(ConfigError, match="the loss must return one number for each example"):
         d.path_gradients(lambda output: output.mean(), examples=2)
     with pytest.raises(ConfigError, match=r"got 0\. Give 1 or more"):
         d.path_gradients(loss, examples=0)

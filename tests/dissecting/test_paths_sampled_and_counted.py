@@ -212,7 +212,7 @@ def test_the_same_generator_draws_the_same_paths_in_any_chunks():
 
 
 def test_no_draws_are_refused():
-    with pytest.raises(ConfigError, match=r"got 0\. Give 1 or more"):
+    with pytest.raises(ConfigError, match=r"at least 1, got 0"):
         dissect(*chain(2)).sampled_paths(loss, draws=0)
 
 

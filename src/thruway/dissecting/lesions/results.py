@@ -91,7 +91,15 @@ class Deletions(Sequence[Deletion]):
         return Table({name: np.array([getattr(row, name) for row in self.rows], dtype=_dtype(name)) for name in names})
 
     def __repr__(self) -> str:
-        head = ["", "without", "kind", self.metric, "change", f"{self.level:.0%} interval" if self._has_ends() else "", ""]
+        head = [
+            "",
+            "without",
+            "kind",
+            self.metric,
+            "change",
+            f"{self.level:.0%} interval" if self._has_ends() else "",
+            "",
+        ]
         body = [[*self._cells(row), self._bar(row)] for row in self.rows]
         widths = [max(len(line[at]) for line in (head, *body)) for at in range(len(head))]
         lines = [
@@ -104,7 +112,15 @@ class Deletions(Sequence[Deletion]):
         return "\n".join([self._title(), *(lines if body else [])])
 
     def _repr_html_(self) -> str:
-        head = ("", "without", "kind", self.metric, "change", f"{self.level:.0%} interval" if self._has_ends() else "", "")
+        head = (
+            "",
+            "without",
+            "kind",
+            self.metric,
+            "change",
+            f"{self.level:.0%} interval" if self._has_ends() else "",
+            "",
+        )
         top = "".join(f'<th style="{CELL}; {GREY}; text-align: left">{html.escape(name)}</th>' for name in head)
         longest = self._longest()
         body = ""
@@ -121,6 +137,10 @@ class Deletions(Sequence[Deletion]):
         gate = ", gates at their mean" if self.gate == "mean" else ""
         count = f"{len(self.rows)} branch{'es' if len(self.rows) != 1 else ''}"
         return f"{count} left out one at a time{gate}: {self.metric}{over}, intact {self.intact:.6g}"
+
+    def _head(self) -> list[str]:
+        interval = f"{self.level:.0%} interval" if self._has_ends() else ""
+        return ["", "without", "kind", self.metric, "change", interval, ""]
 
     def _cells(self, row: Deletion) -> list[str]:
         ends = "" if math.isnan(row.low) else f"{row.low:+.4g} … {row.high:+.4g}"
