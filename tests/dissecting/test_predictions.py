@@ -301,7 +301,7 @@ def test_what_is_refused():
         ConfigError, match=r"mean, shape \(\), or one loss per example, shape \(6,\); got shape \(5, 6\)"
     ):
         d.predict_deletions(lambda out, t: (out - t).T, [(x, y)])
-    with pytest.raises(ConfigError, match="no batches came"):
+    with pytest.raises(ConfigError, match="there are no batches"):
         d.predict_deletions(loss_fn)
     with pytest.raises(ConfigError, match="no example"):
         d.predict_deletions(loss_fn, [])

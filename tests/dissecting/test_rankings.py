@@ -15,7 +15,7 @@ from thruway.nn import HighwayLinear, Residual
 
 def by_name(x, y, per="auto"):
     at = stream_change(x, y, per)
-    return {measure.name: measure.of(at) for measure in MEASURES}
+    return {measure.name: measure.compute(at) for measure in MEASURES}
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-9, 1e-6, 1e-3, 0.5, math.pi / 2, 3.0, math.pi])
@@ -189,7 +189,7 @@ def test_what_is_refused():
     d = dissect(planted(), x)
     with pytest.raises(ConfigError, match="no example"):
         d.rankings([])
-    with pytest.raises(ConfigError, match=r"'token' or per 'example', or 'auto', got 'layer'"):
+    with pytest.raises(ConfigError, match=r"per is 'token', 'example' or 'auto', got 'layer'"):
         d.rankings([(x, None)], per="layer")
     with pytest.raises(ShapeError, match=r"\(1,\) for 5 branches"):
         d.rankings([(x, None)], measured=[1.0])

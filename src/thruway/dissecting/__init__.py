@@ -1,4 +1,4 @@
-"""Dissecting any residual or gated network: its branches found, and the model run without them."""
+"""Dissection of residual and gated networks: branches, lesions, paths and rankings of any PyTorch model."""
 
 from thruway.dissecting.dissection import Dissection, dissect
 from thruway.dissecting.errors import DissectError

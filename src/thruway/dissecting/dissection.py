@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import plotly.graph_objects as go
 from torch import nn
 
 from thruway.dissecting import drawing, summary
@@ -77,7 +76,7 @@ class Dissection:
         model: the model, unchanged.
         example_inputs: the inputs it was dissected with.
         branches: the branches found, in the order of their joins.
-        refused: adds, blends and layers that are not branches, each with the reason.
+        refused: candidates that were rejected, each with the reason.
         tape: the recorded pass on which the branches were found.
         engine: runs the model with changed joins.
     """
@@ -164,14 +163,12 @@ class Dissection:
     effective_depth = _on_engine(training.effective_depth)
     over_training = _on_engine(training.effective_depth_over_training)
 
-    # --- to look at
+    # --- display
 
-    def draw(self, *, unravelled: bool = False) -> go.Figure:
-        """The network as a stream with its branches, or unravelled into all its paths; see `drawing.draw`."""
-        return drawing.draw(self.engine, unravelled=unravelled)
+    draw = _on_engine(drawing.draw)
 
     def summary(self) -> str:
-        """A table of all branches, and the candidates that were refused."""
+        """Return a table of all branches, and of the rejected candidates with their reasons."""
         return summary.as_text(self.engine)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""A dissected net as a drawing."""
+"""Drawing of a dissected network."""
 
 import plotly.graph_objects as go
 
@@ -14,15 +14,13 @@ __all__ = ["draw", "wires_of"]
 
 
 def draw(engine: Engine, *, unravelled: bool = False) -> go.Figure:
-    """The net as a stream with its branches, or unravelled into all its paths.
-
-    Unravelled, only the outermost branches are drawn: one within another is part of its box.
+    """Draw the network as a stream with its branches, or unravelled into all its paths.
 
     Args:
-        engine: of the net.
-        unravelled: all paths, for nets of at most six outermost branches.
+        unravelled: If True, all paths are drawn, for at most six outermost branches. A branch within another is then
+            part of the outer one's box.
     Raises:
-        ConfigError: if there are more to unravel.
+        ConfigError: if there are too many branches to unravel.
     Source:
         Veit, Wilber & Belongie 2016, fig. 1.
 
@@ -39,14 +37,14 @@ def draw(engine: Engine, *, unravelled: bool = False) -> go.Figure:
     outermost = tuple(branch for branch in engine.branches if branch.parent is None)
     if len(outermost) > MOST_UNRAVELLED:
         raise ConfigError(
-            f"{type(engine.model).__name__} has {len(outermost)} branches, which unravel into up to "
-            f"2^{len(outermost)} paths; {MOST_UNRAVELLED} can be drawn. Use draw() for the stream."
+            f"{type(engine.model).__name__} has {len(outermost)} outermost branches, with up to 2^{len(outermost)} "
+            f"paths; at most {MOST_UNRAVELLED} branches can be unravelled. Use draw() for the stream."
         )
     return unravelled_figure(wires_of(engine, outermost))
 
 
 def wires_of(engine: Engine, branches: tuple[Branch, ...]) -> list[Wire]:
-    """Each of these branches with the joins that its shortcut and its input come from."""
+    """The wires of these branches, each with the joins that its shortcut and its input come from."""
     lineage = Lineage(engine.tape)
     places = {branch.join: place for place, branch in enumerate(branches)}
     return [
@@ -68,7 +66,7 @@ def _sum(lineage: Lineage, join: int) -> int:
 
 
 def _join_above(lineage: Lineage, value: int, places: dict[int, int]) -> int | None:
-    """The last of these joins that all of a value comes through."""
+    """The last of these joins whose output dominates a value."""
     while value != -1:
         place = places.get(call) if (call := lineage.tape.values[value].call) is not None else None
         if place is not None:

@@ -1,4 +1,4 @@
-"""A dissection in words, as a table, and in a notebook."""
+"""Text and HTML summaries of a dissection."""
 
 import html
 from collections import Counter
@@ -10,20 +10,20 @@ from thruway.dissecting.running.engine import Engine
 __all__ = ["as_html", "as_text", "one_line"]
 
 HEAD = ("", "branch", "kind", "shape", "parameters", "share", "flops", "inside")
-REASONS = 6  # lines at most about what was refused
+REASONS = 6  # at most as many lines about rejected candidates
 
 STYLE = "font: 13px/1.5 system-ui, sans-serif; max-width: 820px"
-GREY = "color: #767b85"  # readable on white and on black
+GREY = "color: #767b85"  # readable on a white and a black background
 CELL = "font-size: 13px; white-space: nowrap; padding: 2px 14px 2px 0; border: 0; background: none"
 
 
 def one_line(engine: Engine) -> str:
-    """One line: how many branches of which kind."""
+    """One line with the number of branches of each kind."""
     return f"Dissection of {type(engine.model).__name__}: {_count(engine.branches)}"
 
 
 def as_text(engine: Engine) -> str:
-    """The table, then why other adds are no branches."""
+    """The table of branches, and the reasons why candidates were rejected."""
     rows = _rows(engine)
     widths = [max(len(row[column]) for row in (HEAD, *rows)) for column in range(len(HEAD))]
     lines = [
@@ -35,7 +35,7 @@ def as_text(engine: Engine) -> str:
 
 
 def as_html(engine: Engine) -> str:
-    """The same as plain HTML."""
+    """The same as HTML."""
     rows = _rows(engine)
     head = "".join(f'<th style="{CELL}; {GREY}; text-align: {_side(at)}">{name}</th>' for at, name in enumerate(HEAD))
     body = "".join(
@@ -78,7 +78,7 @@ def _shape(branch: Branch) -> str:
 
 
 def short_count(number: int) -> str:
-    """A count in three digits.
+    """A count with three digits and a unit.
 
     >>> short_count(0), short_count(999), short_count(12_345), short_count(3_400_000_000)
     ('0', '999', '12.3 k', '3.4 G')
@@ -96,8 +96,8 @@ def _count(branches: Sequence[Branch]) -> str:
     if set(kinds) == {"module"}:
         n = kinds["module"]
         return f"no shortcuts; {n} layer{'s' if n > 1 else ''} of a plain chain can be left out"
-    said = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-    return f"{len(branches)} branch{'es' if len(branches) > 1 else ''} ({said})"
+    listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    return f"{len(branches)} branch{'es' if len(branches) > 1 else ''} ({listed})"
 
 
 def _notes(engine: Engine) -> list[str]:
