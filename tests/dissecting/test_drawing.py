@@ -61,5 +61,5 @@ def test_the_stream_says_sizes():
 
 def test_a_deep_net_does_not_unravel():
     d = dissect(nn.Sequential(*(Residual(lin()) for _ in range(7))), torch.ones(2, 4))
-    with pytest.raises(ConfigError, match=r"7 branches.*2\^7"):
+    with pytest.raises(ConfigError, match=r"7 outermost branches.*2\^7"):
         d.draw(unravelled=True)
