@@ -56,7 +56,7 @@ def test_the_planted_branches_are_told_apart(capsys):
     assert told["paths"]["counts"] == ["1", "2", "1"]
     assert {row["value"] for row in told["deleted"]["rows"] if row["k"] == 2} == {1.0}
     assert [row["norm"] > 0 for row in told["rankings"]] == [True, False]
-    assert "Branch 0 (0) is missed most" in told["summary"]
+    assert "Branch 0 (0) matters most" in told["summary"]
 
 
 def test_json_has_the_numbers_of_the_library(capsys):
@@ -90,7 +90,7 @@ def test_numbers_to_come_near_to_are_a_task(capsys):
     # -1 and 1 where 1 and 0 are wanted: (4 + 1) / 2 of each example; without branch 0 the net is the identity.
     assert (loss["unit"], loss["intact"]) == ("squared error", 2.5)
     assert [row["change"] for row in loss["without"]] == [-2.5, 0.0]
-    assert "No branch is missed" in told["summary"]
+    assert "No single branch is needed" in told["summary"]
 
 
 def test_without_labels_the_output_is_held_against_the_intact_one(capsys):
@@ -115,10 +115,10 @@ def test_without_data_only_the_structure_is_told(capsys, function, empty_place):
     assert ("random" in told["example"]) == (function == "model")
     assert left_behind(empty_place) == []  # JSON to the terminal was all that was asked for
     said = call(capsys, "dissect", f"mynets:{function}")
-    assert "nothing here says which of them matter" in said.all
+    assert "not which branches matter" in said.all
     page = (empty_place / "dissections" / f"mynets.{function}" / "dissection.html").read_text()
     assert "Where are the branches?" in page
-    assert "is missed most" not in page
+    assert "matters most" not in page
 
 
 def test_structure_only_leaves_data_alone(capsys):
@@ -212,7 +212,7 @@ def test_paths_may_be_left_alone(capsys, function):
 def test_a_net_that_gives_no_numbers_is_called_so(capsys):
     said = call(capsys, "dissect", "mynets:sick", "--draws", "2")
     assert said.code == 0, said.all
-    assert "The intact net's loss is no number" in " ".join(said.all.split())
+    assert "The loss of the intact model is not finite" in " ".join(said.all.split())
 
 
 def test_a_net_without_branches_is_not_blamed_on_missing_data(capsys):
@@ -262,7 +262,7 @@ def test_report_and_numbers_are_written_where_it_says(capsys, empty_place):
     assert (empty_place / "more" / "mine.json").read_text() == text
     for path in ("mine/dissection.html", "mine/dissection.json", "more/mine.json"):
         assert path in said.all
-    assert "Branch 0 (0) is missed most" in said.all
+    assert "Branch 0 (0) matters most" in said.all
     assert "+1" in said.out
 
 

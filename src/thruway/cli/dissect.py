@@ -23,7 +23,7 @@ from thruway.errors import ConfigError, RunError
 from thruway.report import DissectionFindings, dissection_json, write_dissection
 from thruway.report.atomic import write_atomically
 from thruway.report.dissection import DATA, PAGE
-from thruway.report.dissection_captions import headline, reading_lines
+from thruway.report.dissection_captions import captions, headline
 from thruway.runs.provenance import hardware, versions
 from thruway.train import keep_freed_memory
 
@@ -85,7 +85,7 @@ def _show(found: DissectionFindings) -> None:
     out.print(branches_on_console(found))
     out.print()
     out.print(escape(headline(found) if not found.is_measured else _measured(found)))
-    for line in reading_lines(found):
+    for line in captions(found):
         out.print(f"· {escape(line)}")
     for note in found.notes:
         out.print(f"· {escape(note)}", style="yellow")

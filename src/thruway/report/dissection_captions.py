@@ -1,4 +1,4 @@
-"""What each figure of a dissection shows, as a sentence made from its numbers."""
+"""Captions of the figures of a dissection: sentences made from their numbers."""
 
 import math
 
@@ -11,37 +11,40 @@ from thruway.report.dissection_findings import RANKINGS, DissectionFindings
 from thruway.report.numbers import shown
 
 __all__ = [
-    "agreement_reading",
+    "agreement_caption",
+    "captions",
     "decay_per_branch",
-    "deletions_reading",
-    "drawn_reading",
-    "exact_reading",
+    "deletions_caption",
+    "drawn_caption",
+    "exact_caption",
     "headline",
-    "lengths_reading",
-    "paths_reading",
-    "reading_lines",
-    "reordered_reading",
-    "without_dust",
+    "lengths_caption",
+    "paths_caption",
+    "reordered_caption",
+    "snapped_to_zero",
 ]
 
-FEWEST_RANKED = 5  # branches, below which any order agrees with any other
+FEWEST_RANKED = 5  # with fewer branches, almost any two rankings agree
 
 
 def headline(found: DissectionFindings) -> str:
-    """The answer in a paragraph; without data, that there is none."""
+    """The main result in one paragraph; without data, that nothing was measured."""
     branches = found.dissection.branches
     if not branches:
         return (
-            f"No branches were found by following an example through the model: {found.example}. There is nothing to "
+            f"No branches were found by running an example through the model ({found.example}), so there is nothing to "
             "leave out."
         )
     if not found.is_measured:
         return (
-            f"{_counted(len(branches))} found, by following an example through the model: {found.example}. No data was "
-            "given, so nothing here says which of them matter: this is the structure only."
+            f"{_counted(len(branches))} found by running an example through the model ({found.example}). No data was "
+            "given, so this report shows the structure only, not which branches matter."
         )
-    sentences = [f"{_counted(len(branches))} found, and lesions measured on {found.data}.", _worst(found.deletions[0])]
-    if found.gradients is not None and _carries(found.gradients):
+    sentences = [
+        f"{_counted(len(branches))} found, and lesions were measured on {found.data}.",
+        _most_important(found.deletions[0]),
+    ]
+    if found.gradients is not None and _carries_gradient(found.gradients):
         depth = found.gradients.effective_depth()
         sentences.append(
             f"Effective depth: {depth.value:.1f} of {len(branches)} branches ({depth.level:.0%} interval "
@@ -50,116 +53,120 @@ def headline(found: DissectionFindings) -> str:
     return " ".join(filter(None, sentences))
 
 
-def reading_lines(found: DissectionFindings) -> list[str]:
-    """Every figure's sentence, in the order of the report."""
-    lines = [deletions_reading(each) for each in found.deletions]
-    lines += [drawn_reading(found.drawn)] if found.drawn is not None else []
-    lines += [reordered_reading(found.reordered)] if found.reordered is not None else []
-    lines += [lengths_reading(found.paths)] if found.paths is not None else []
-    lines += [paths_reading(found.sampled)] if found.sampled is not None else []
-    lines += [exact_reading(found.gradients)] if found.gradients is not None else []
-    lines += [agreement_reading(found)] if found.rankings is not None else []
+def captions(found: DissectionFindings) -> list[str]:
+    """The captions of all figures, in the order of the report."""
+    lines = [deletions_caption(each) for each in found.deletions]
+    lines += [drawn_caption(found.drawn)] if found.drawn is not None else []
+    lines += [reordered_caption(found.reordered)] if found.reordered is not None else []
+    lines += [lengths_caption(found.paths)] if found.paths is not None else []
+    lines += [paths_caption(found.sampled)] if found.sampled is not None else []
+    lines += [exact_caption(found.gradients)] if found.gradients is not None else []
+    lines += [agreement_caption(found)] if found.rankings is not None else []
     return lines
 
 
-def deletions_reading(found: Deletions) -> str:
-    """How much single deletions cost, whose most, and how many cost nothing that can be told."""
+def deletions_caption(found: Deletions) -> str:
+    """Summary of single deletions: range, most important branch, number with no measurable effect."""
     if not found.rows:
-        return "There is nothing to leave out."
+        return "There are no branches to leave out."
     if not math.isfinite(found.intact):
-        return f"The intact net's {found.metric} is no number, so that lesions have nothing to be held against."
+        return f"The {found.metric} of the intact model is not finite, so lesions cannot be compared with it."
     values = [row.value for row in found if math.isfinite(row.value)]
     if not values:
-        return f"No {found.metric} is a number once a branch is missing."
+        return f"The {found.metric} is not finite with any branch left out."
     low, high = shown(min(values)), shown(max(values))
     spread = low if low == high else f"{low} to {high}"
     harmless = sum(_is_harmless(row, found) for row in found)
     why = (
-        "the interval of the change reaches 0 or the better side"
-        if _has_ends(found)
-        else "the change is below a tenth of the largest"
+        "the interval of the change includes 0 or an improvement"
+        if _has_intervals(found)
+        else "the change is less than a tenth of the largest"
     )
     can_go = (
-        f"{harmless} of {len(found)} can go alone ({why}), but may be needed once others are gone."
+        f"{harmless} of {len(found)} branches can be left out alone without measurable harm ({why}), but may be needed "
+        "once others are gone."
         if harmless
-        else "None can go alone without a change that shows."
+        else "No branch can be left out alone without measurable harm."
     )
-    first = f"With one branch left out the {found.metric} is {spread}, with all of them {shown(found.intact)}."
-    return " ".join(filter(None, (first, _worst(found), can_go)))
+    first = f"With one branch left out the {found.metric} is {spread}; the intact model has {shown(found.intact)}."
+    return " ".join(filter(None, (first, _most_important(found), can_go)))
 
 
-def drawn_reading(found: DrawnLesions) -> str:
-    """How the metric grows with the number of branches left out."""
+def drawn_caption(found: DrawnLesions) -> str:
+    """The median of the metric by number of branches left out."""
     quartiles = found.quartiles()
     ks, medians = quartiles["k"].tolist(), quartiles["median"].tolist()
+    intact = shown(found.intact)
     if len(ks) == 1:
-        branches = "1 random branch" if ks[0] == 1 else f"{ks[0]} random branches"
-        without = f"Without {branches} the median {found.metric} is {shown(medians[0])}"
-        return f"{without}, with all {shown(found.intact)}."
+        return (
+            f"Without {_random_branches(ks[0])} the median {found.metric} is {shown(medians[0])}; the intact model has "
+            f"{intact}."
+        )
     return (
-        f"The median {found.metric} goes from {shown(found.intact)} with all branches to {shown(medians[0])} without "
-        f"{ks[0]} and {shown(medians[-1])} without {ks[-1]} drawn at random."
+        f"The median {found.metric} goes from {intact} with all branches to {shown(medians[0])} without "
+        f"{_random_branches(ks[0])} and {shown(medians[-1])} without {ks[-1]}."
     )
 
 
-def reordered_reading(found: DrawnLesions) -> str:
-    """How the metric grows as the order is lost."""
+def reordered_caption(found: DrawnLesions) -> str:
+    """The median of the metric by number of swaps."""
     quartiles = found.quartiles()
     first, last = (
-        f"after {k} swap{'s' if k != 1 else ''} (tau {tau:.2f} on average) {shown(median)}"
+        f"{shown(median)} after {k} swap{'s' if k != 1 else ''} (mean tau {tau:.2f})"
         for k, tau, median in ((quartiles["k"][at], quartiles["tau"][at], quartiles["median"][at]) for at in (0, -1))
     )
-    more = "" if len(quartiles) == 1 else f", and {last}"
-    return f"In the original order the {found.metric} is {shown(found.intact)}; {first} in the median{more}."
+    more = "" if len(quartiles) == 1 else f" and {last}"
+    return f"In the original order the {found.metric} is {shown(found.intact)}. Its median is {first}{more}."
 
 
-def lengths_reading(paths: PathLengths) -> str:
-    """Where most paths lie."""
+def lengths_caption(paths: PathLengths) -> str:
+    """The range of lengths that most paths have."""
     if not paths.total:
         return "No path leads from the start to the output."
     most = paths.range()
     return (
-        f"{most.share:.1%} of the {_many(paths.total)} paths go through {_between(most)} of at most "
-        f"{len(paths.counts) - 1}, {paths.mean:.1f} on average."
+        f"{most.share:.1%} of the {_many(paths.total)} paths go through {_range(most)}, of {len(paths.counts) - 1} at "
+        f"most; the mean is {paths.mean:.1f}."
     )
 
 
-def paths_reading(found: SampledPaths) -> str:
-    """How fast single paths lose the gradient, and which lengths are left with it."""
-    if not _carries(found):
+def paths_caption(found: SampledPaths) -> str:
+    """The decay of the gradient along single paths, and the lengths with most of it."""
+    if not _carries_gradient(found):
         return "No gradient arrives along any path."
     factor = decay_per_branch(found)
-    per = (
-        f"is {factor:.2f} times as large with each further branch" if math.isfinite(factor) else "follows no one factor"
+    decay = (
+        f"the gradient changes by a factor of {factor:.2f} with each further branch"
+        if math.isfinite(factor)
+        else "the gradient does not change by a constant factor per branch"
     )
     effective, depth = found.effective_paths(), found.effective_depth()
     return (
-        f"Along a single path the gradient {per}. As published, its mean times the number of paths: "
-        f"{effective.share:.0%} is then on {_between(effective, 'length')}, "
-        f"{_share(effective.paths)} of all paths, and the mean length is {depth.value:.1f}. "
-        "That counts paths as if none cancelled."
+        f"Along a single path, {decay}. Weighted as published, by mean norm times number of paths, "
+        f"{effective.share:.0%} of the gradient is on {_range(effective, 'length')}, {_share(effective.paths)} of all "
+        f"paths, and the mean length is {depth.value:.1f}. This assumes that no two paths cancel."
     )
 
 
-def exact_reading(found: PathGradients) -> str:
-    """Which lengths carry the gradient, with whatever cancels."""
-    if not _carries(found):
+def exact_caption(found: PathGradients) -> str:
+    """The lengths with most of the gradient, including all cancellation."""
+    if not _carries_gradient(found):
         return "No gradient arrives."
     effective, depth = found.effective_paths(), found.effective_depth()
     count = sum(found.paths)
     mean = sum(length * paths / count for length, paths in enumerate(found.paths))
     return (
-        f"{effective.share:.0%} of the gradient is on paths of {_between(effective)}, "
-        f"{_share(effective.paths)} of all paths. Weighted by what they carry, paths are {depth.value:.2f} branches "
-        f"long ({depth.level:.0%} interval {depth.low:.2f} to {depth.high:.2f}); counted alike, {mean:.1f}."
+        f"{effective.share:.0%} of the gradient is on paths of {_range(effective)}, {_share(effective.paths)} of all "
+        f"paths. The mean path length is {depth.value:.2f} branches weighted by the gradient ({depth.level:.0%} "
+        f"interval {depth.low:.2f} to {depth.high:.2f}), and {mean:.1f} unweighted."
     )
 
 
-def agreement_reading(found: DissectionFindings) -> str:
-    """Which ranking finds the order that deletion finds."""
+def agreement_caption(found: DissectionFindings) -> str:
+    """The ranking that agrees best with the measured deletions."""
     assert found.rankings is not None
     if "measured" not in found.rankings.scores:
-        return "How far each branch moves the stream, without leaving it out."
+        return "Measures of how far each branch moves the stream."
     table = found.rankings.agreement()
     known = [
         (float(rho), RANKINGS.get(str(name), str(name)))
@@ -167,24 +174,24 @@ def agreement_reading(found: DissectionFindings) -> str:
         if math.isfinite(float(rho))
     ]
     if not known or len(found.dissection.branches) < FEWEST_RANKED:
-        return "There are too few branches to compare orders."
+        return "There are too few branches to compare rankings."
     best_rho, best = max(known)
     if best_rho <= 0:
         return (
-            f"No ranking finds the order of {found.rankings_agree_with}: the closest, by {best}, has a rank "
-            f"correlation of {best_rho:.2f}."
+            f"No ranking agrees with {found.rankings_agree_with}: the best, {best}, has a rank correlation of "
+            f"{best_rho:.2f}."
         )
-    told = {name: rho for rho, name in known}
+    rho_of = {name: rho for rho, name in known}
     first_order = RANKINGS["predicted"]
-    predicted = f" The {first_order} reaches {told[first_order]:.2f}." if first_order in told else ""
+    predicted = f" The {first_order} has {rho_of[first_order]:.2f}." if first_order in rho_of else ""
     return (
-        f"Closest to the order of {found.rankings_agree_with} is the ranking by {best}, with a rank correlation of "
+        f"The ranking by {best} agrees best with {found.rankings_agree_with}, with a rank correlation of "
         f"{best_rho:.2f}.{predicted if best != first_order else ''}"
     )
 
 
 def decay_per_branch(found: SampledPaths) -> float:
-    """The factor on a single path's gradient for one more branch: a straight line through its logarithm.
+    """The factor on the gradient of a single path per further branch, from a linear fit of its logarithm.
 
     NaN for fewer than three lengths.
     """
@@ -196,49 +203,53 @@ def decay_per_branch(found: SampledPaths) -> float:
     return float(np.exp(slope))
 
 
-def _worst(found: Deletions) -> str:
+def snapped_to_zero(change: float, found: Deletions) -> float:
+    """The end of an interval, or 0 if it differs from 0 by rounding only, as often happens for a mean of 0s and 1s."""
+    size = max((abs(each.value) for each in found if math.isfinite(each.value)), default=0.0)
+    return 0.0 if abs(change) < 1e-12 * max(size, abs(found.intact)) else change
+
+
+def _most_important(found: Deletions) -> str:
     worst: Deletion = found.ranked()[0]
     if not math.isfinite(worst.change):
         return ""
     if found.higher_is_better is not None and worst.change * (-1 if found.higher_is_better else 1) <= 0:
-        return f"No branch is missed: the {found.metric} is no worse without any one of them."
-    low, high = (without_dust(end, found) for end in (worst.low, worst.high))
+        return f"No single branch is needed: the {found.metric} is no worse without any one of them."
+    low, high = (snapped_to_zero(end, found) for end in (worst.low, worst.high))
     ends = f", {found.level:.0%} interval {low:+.3g} to {high:+.3g}" if math.isfinite(low) else ""
     return (
-        f"Branch {worst.index} ({worst.name}) is missed most: without it the {found.metric} is {shown(worst.value)} "
+        f"Branch {worst.index} ({worst.name}) matters most: without it the {found.metric} is {shown(worst.value)} "
         f"({worst.change:+.3g}{ends})."
     )
 
 
 def _is_harmless(row: Deletion, found: Deletions) -> bool:
-    # A change that is no number is smaller than nothing.
-    if not _has_ends(found):
+    # Comparisons with NaN are False, so a change that is not a number does not count as harmless.
+    if not _has_intervals(found):
         largest = max((abs(each.change) for each in found if math.isfinite(each.change)), default=0.0)
         return abs(row.change) < largest / 10
-    return without_dust(row.low, found) <= 0 if not found.higher_is_better else without_dust(row.high, found) >= 0
+    return snapped_to_zero(row.low, found) <= 0 if not found.higher_is_better else snapped_to_zero(row.high, found) >= 0
 
 
-def without_dust(change: float, found: Deletions) -> float:
-    """The end of an interval, 0 where only rounding keeps it from 0: a mean of zeros and ones has such ends often."""
-    size = max((abs(each.value) for each in found if math.isfinite(each.value)), default=0.0)
-    return 0.0 if abs(change) < 1e-12 * max(size, abs(found.intact)) else change
-
-
-def _has_ends(found: Deletions) -> bool:
+def _has_intervals(found: Deletions) -> bool:
     return any(math.isfinite(row.low) for row in found)
 
 
-def _carries(found: ByLength) -> bool:
+def _carries_gradient(found: ByLength) -> bool:
     return bool(found.weights.sum() > 0)
 
 
-def _between(lengths: LengthRange, of: str = "") -> str:
+def _random_branches(count: int) -> str:
+    return "1 random branch" if count == 1 else f"{count} random branches"
+
+
+def _range(lengths: LengthRange, of: str = "") -> str:
     """Such as "1 to 6 branches", or "lengths 1 to 6"."""
     is_one = lengths.shortest == lengths.longest
-    told = str(lengths.shortest) if is_one else f"{lengths.shortest} to {lengths.longest}"
+    numbers = str(lengths.shortest) if is_one else f"{lengths.shortest} to {lengths.longest}"
     if of:
-        return f"{of}{'' if is_one else 's'} {told}"
-    return f"{told} branch{'' if told == '1' else 'es'}"
+        return f"{of}{'' if is_one else 's'} {numbers}"
+    return f"{numbers} branch{'' if numbers == '1' else 'es'}"
 
 
 def _counted(count: int) -> str:

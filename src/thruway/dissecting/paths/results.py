@@ -145,7 +145,8 @@ class SampledPaths(ByLength):
         return _table(self.paths, columns)
 
     def __repr__(self) -> str:
-        return _describe(f"{self.norms.shape[1]} paths drawn of each length", self)
+        draws = self.norms.shape[1]
+        return _describe(f"{draws} path{'s' if draws > 1 else ''} drawn of each length", self)
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
