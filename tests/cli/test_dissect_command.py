@@ -272,7 +272,7 @@ def test_an_older_report_is_not_replaced(capsys, empty_place, older):
     (empty_place / "mine" / older).write_text("precious")
     said = call(capsys, "dissect", "mynets:model", "--out", "mine")
     assert said.code == 2
-    assert "mine has a dissection in it already. Choose another --out" in said.all
+    assert "mine already contains a dissection. Choose another --out" in said.all
     assert [path.read_text() for path in (empty_place / "mine").iterdir()] == ["precious"]
 
 
@@ -339,7 +339,7 @@ REFUSED = {
     "a number": (["mynets:number"], 2, "is int, which cannot be called"),
     "it raises": (["mynets:raises"], 2, "mynets:raises failed: ValueError: the weights have gone (mynets.py, line"),
     "it leaves": (["mynets:leaves"], 2, "mynets:leaves failed: SystemExit: 3"),
-    "no module came": (["mynets:text"], 2, "returned str, which is no torch.nn.Module"),
+    "no module came": (["mynets:text"], 2, "returned str, which is not a torch.nn.Module"),
     "too much came": (["mynets:four"], 2, "a tuple of 4"),
     "no pairs": (["mynets:bad_batches"], 2, "batch 0 of mynets:bad_batches is Tensor"),
     "batches that break off": (["mynets:breaks_off"], 2, "failed: OSError: the disk has gone (mynets.py, line"),
@@ -347,32 +347,40 @@ REFUSED = {
     "no numbers": (["mynets:without_numbers"], 2, "Linear cannot be put on 'cpu'"),
     "wants arguments": (["mynets:wants_more"], 2, "missing 1 required positional argument: 'size'. It is called"),
     "too large": (["mynets:model", "--shape", "999999999999"], 2, "do not fit into memory"),
-    "json for a folder": (["mynets:model", "--json", "."], 2, "is a folder. Name a file"),
+    "json for a folder": (["mynets:model", "--json", "."], 2, "is a folder. Give a file"),
     "no batches": (["mynets:no_batches"], 2, "returned no batches"),
     "strange targets": (["mynets:strange_targets"], 2, "targets are str"),
-    "too many classes": (["mynets:too_many_classes"], 2, "classes 0 to 7, and the model tells 2 apart"),
-    "an example of another form": (["mynets:fails_on_its_example"], 2, "cannot be run on the example that came"),
-    "no form": (["mynets:odd"], 2, "which inputs Odd takes cannot be told"),
-    "another form": (["mynets:model", "--shape", "5"], 2, "Sequential cannot be run on random numbers of the shape"),
+    "too many classes": (["mynets:too_many_classes"], 2, "classes 0 to 7, but the model has 2 classes"),
+    "an example of another form": (["mynets:fails_on_its_example"], 2, "cannot be run on the example returned with"),
+    "no form": (["mynets:odd"], 2, "the input shape of Odd cannot be inferred"),
+    "another form": (
+        ["mynets:model", "--shape", "5"],
+        2,
+        "Sequential cannot be run on random numbers of the requested shape",
+    ),
     "no data set": (["mynets:model", "--data", "digitz"], 2, "did you mean 'digits'?"),
     "data not here": (["mynets:model", "--data", "mnist", "--data-root", "x"], 1, "MNIST (test part) is not here"),
     "no file": (["mynets:model", "--inputs", "x.npy"], 2, "there is no file x.npy"),
     "no tensors": (["mynets:model", "--inputs", "mynets.py"], 2, "files of tensors end in .npy"),
-    "no words": (["mynets:model", "--text", "mynets.py"], 2, "--text needs the words of a Hugging Face model"),
-    "two data": (["mynets:model", "--data", "digits", "--text", "x"], 2, "--data and --text both say"),
+    "no words": (["mynets:model", "--text", "mynets.py"], 2, "--text needs the tokenizer of a Hugging Face model"),
+    "two data": (["mynets:model", "--data", "digits", "--text", "x"], 2, "--data and --text cannot be combined"),
     "no draws": (["mynets:model", "--draws", "0"], 2, "--draws must be at least 1, got 0"),
-    "too many": (["mynets:with_batches", "--deletions", "3"], 2, "asks for 3 branches, and 2 were found"),
-    "fewer than none": (["mynets:model", "--deletions", "0"], 2, "each number at least 1, got 0"),
-    "no size": (["mynets:model", "--shape", "0"], 2, "--shape has sizes of at least 1"),
+    "too many": (
+        ["mynets:with_batches", "--deletions", "3"],
+        2,
+        "--deletions is up to 3, but only 2 branches were found",
+    ),
+    "fewer than none": (["mynets:model", "--deletions", "0"], 2, "each at least 1, got 0"),
+    "no size": (["mynets:model", "--shape", "0"], 2, "--shape takes sizes of at least 1"),
     "no device": (["mynets:model", "--device", "gpu"], 2, "'gpu' is not there"),
     "weights of others": (["mynets:model", "--weights", "x.safetensors"], 2, "there is no file x.safetensors"),
     "weights for nothing": (["mynets.py", "--weights", "x.pt"], 2, "--weights are for the model of a function"),
-    "a net of no run": (["mynets:model", "--net", "a"], 2, "--net chooses among the nets of a run folder"),
-    "no run": (["mynets.py"], 2, "lies in no run folder"),
-    "a file for a folder": (["mynets:model", "--out", "mynets.py"], 1, "nothing can be written to mynets.py"),
-    "json in a file": (["mynets:model", "--json", "mynets.py/x.json"], 1, "nothing can be written to mynets.py"),
+    "a net of no run": (["mynets:model", "--net", "a"], 2, "--net selects a net of a run folder"),
+    "no run": (["mynets.py"], 2, "is not in a run folder"),
+    "a file for a folder": (["mynets:model", "--out", "mynets.py"], 1, "cannot write to mynets.py"),
+    "json in a file": (["mynets:model", "--json", "mynets.py/x.json"], 1, "cannot write to mynets.py"),
     "an unknown option": (["mynets:model", "--datum", "digits"], 2, "--datum"),
-    "no target": ([], 2, "what is to be dissected? A run folder"),
+    "no target": ([], 2, "no target was given. Give a run folder"),
 }
 
 
@@ -388,14 +396,14 @@ def test_what_is_wrong_is_told_and_nothing_is_left(capsys, case, empty_place):
 def test_a_pickle_is_not_run(capsys, empty_place):
     torch.save(planted(), "net.pt")  # a whole model, which is code
     said = call(capsys, "dissect", "mynets:model", "--inputs", "net.pt")
-    assert "holds other things than tensors" in said.all
+    assert "holds other objects than tensors" in said.all
     assert said.code == 2
 
 
 def test_weights_that_do_not_fit_are_refused(capsys):
     save_file({"0.weight": torch.ones(1)}, "own.safetensors")
     said = call(capsys, "dissect", "mynets:model", "--weights", "own.safetensors")
-    assert "own.safetensors is of another model than Sequential: Missing key(s)" in said.all
+    assert "own.safetensors does not fit Sequential: Missing key(s)" in said.all
 
 
 def test_a_measurement_that_fails_leaves_nothing(capsys, empty_place, monkeypatch):

@@ -63,7 +63,7 @@ def test_sentences_move_as_far_as_each_does_alone(capsys, bert):
 def test_without_text_only_the_structure_is_told(capsys, bert):
     told = found(capsys, bert)
     assert told["measured"] is False
-    assert "random numbers of the form that the model's config names: input_ids (2, 12)" in told["example"]
+    assert "random numbers of the shapes in the model's config: input_ids (2, 12)" in told["example"]
 
 
 @pytest.mark.parametrize(
@@ -135,9 +135,9 @@ def test_a_folder_without_words(capsys, bert):
 
 def test_text_that_is_none(capsys, bert, empty_place):
     (empty_place / "empty.txt").write_text("\n \n")
-    assert "has no sentence in it" in call(capsys, "dissect", bert, "--text", "empty.txt").all
+    assert "contains no sentence" in call(capsys, "dissect", bert, "--text", "empty.txt").all
     (empty_place / "odd.txt").write_bytes(b"\xff\xfe\x00")
-    assert "is no UTF-8 text" in call(capsys, "dissect", bert, "--text", "odd.txt").all
+    assert "is not UTF-8 text" in call(capsys, "dissect", bert, "--text", "odd.txt").all
 
 
 def test_the_extra_is_named_where_it_is_missing(capsys, bert, monkeypatch):

@@ -87,7 +87,7 @@ def test_which_net_is_asked(capsys, runs):
     said = call(capsys, "dissect", runs / "veit", "--net", "net-resnet-1")
     assert "unknown net 'net-resnet-1'; did you mean 'net-resnet-0'?" in said.all
     said = call(capsys, "dissect", runs / "veit" / "checkpoints" / "net-vgg-0.json", "--net", "net-resnet-0")
-    assert "is the checkpoint 'net-vgg-0', and --net net-resnet-0 was asked for" in said.all
+    assert "is the checkpoint 'net-vgg-0', but --net is net-resnet-0" in said.all
     said = call(capsys, "dissect", runs / "veit" / "checkpoints" / "delete_one-vgg-0.json")
     assert "unknown net 'delete_one-vgg-0'" in said.all
 

@@ -24,7 +24,7 @@ from thruway.report.dissection_tables import (
 
 __all__ = ["sections"]
 
-DRAWN = 40  # maximal number of branches in a drawing
+DRAWN = 40  # maximum number of branches in a drawing
 
 
 def sections(found: DissectionFindings) -> Iterator[Section]:
@@ -110,7 +110,7 @@ def _published_figure(found: SampledPaths, unit: str) -> go.Figure:
         unit=unit,
         gradient_low=by_path.amin(1),
         gradient_high=by_path.amax(1),
-        titles=("number of paths", f"one path ({by_path.shape[1]} drawn: mean, range)", "norm × number of paths"),
+        titles=("share of all paths", f"one path ({by_path.shape[1]} drawn: mean, range)", "norm × number of paths"),
     )
 
 
@@ -122,7 +122,7 @@ def _exact_figure(found: PathGradients, unit: str) -> go.Figure:
         found.contribution,
         effective=_effective(found),
         unit=unit,
-        titles=("number of paths", "sum over all paths of a length", "share of the gradient"),
+        titles=("share of all paths", "sum over all paths of a length", "share of the gradient"),
     )
 
 

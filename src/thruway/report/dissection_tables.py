@@ -9,7 +9,7 @@ from thruway.report.dissection_findings import RANKINGS, DissectionFindings
 
 __all__ = ["agreement_table", "branches_table", "deletions_table", "paths_table", "refused_table"]
 
-REASONS = 12  # maximal number of rows about rejected candidates
+REASONS = 12  # maximum number of rows about rejected candidates
 
 
 def branches_table(dissection: Dissection) -> TableData:

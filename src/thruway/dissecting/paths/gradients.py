@@ -48,7 +48,7 @@ def path_gradients(
         targets: a tensor or nested structure of tensors, passed to the loss as its second argument.
         where: start of the paths: "input", or "stream", which is what the first branch reads. None for the input if
             it is floating, else the stream.
-        examples: maximal number of examples in one pass, which limits memory. The loss must return one number each.
+        examples: maximum number of examples in one pass, which limits memory. The loss must return one number each.
         at_once: number of lengths in one backward pass. Fewer need less memory and more time.
         keep: If True, the result also holds the g_k themselves, (lengths, batch, ...).
     Returns:
