@@ -208,7 +208,7 @@ class Noisy(nn.Module):
 
 WAYS_TO_LOOK = {
     "dissect": lambda net, d, x, y: dissect(net, x),
-    "another form": lambda net, d, x, y: d.engine.traced((x[:1],), {}, anew=True),
+    "another form": lambda net, d, x, y: d.engine.traced((x[:1],), {}, refresh=True),
     "delete each": lambda net, d, x, y: d.delete_each(Loss([(x, y), (x, y)])),
     "delete each, nothing kept": lambda net, d, x, y: d.delete_each(Loss([(x, y)]), memory=0),
     "delete each by a function": lambda net, d, x, y: d.delete_each(lambda m: F.cross_entropy(m(x), y).item()),

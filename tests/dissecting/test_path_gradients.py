@@ -486,7 +486,7 @@ def test_what_cannot_be_is_refused():
         d.path_gradients(lambda output: net[-1].weight.sum())
     with pytest.raises(ConfigError, match="the loss must return a floating tensor, got float"):
         d.path_gradients(lambda output: 1.0)
-    with pytest.raises(ConfigError, match='paths begin at "input" or "stream"'):
+    with pytest.raises(ConfigError, match='where is "input" or "stream"'):
         d.path_gradients(loss, where="middle")
     with pytest.raises(ConfigError, match="statistics over the batch"):
         dissect(Normed().double().train(), x).path_gradients(loss, examples=2)

@@ -84,15 +84,15 @@ def _from_data_set(options: DissectOptions) -> tuple[Batches, str]:
 
 
 def _from_file(model: nn.Module, path: Path, options: DissectOptions) -> tuple[Batches, str]:
-    held = read_tensors(path)
+    content = read_tensors(path)
     targets = None
-    if isinstance(held, dict):
-        targets = held.pop("targets", None)
-        held = held["inputs"] if set(held) == {"inputs"} else held
-    if isinstance(held, list):
-        held = tuple(held)
-    sizes = {name: len(leaf) for name, leaf in tensors_in((held, targets)) if leaf.dim()}
-    if not sizes or not count_of(held):
+    if isinstance(content, dict):
+        targets = content.pop("targets", None)
+        content = content["inputs"] if set(content) == {"inputs"} else content
+    if isinstance(content, list):
+        content = tuple(content)
+    sizes = {name: len(leaf) for name, leaf in tensors_in((content, targets)) if leaf.dim()}
+    if not sizes or not count_of(content):
         raise ConfigError(f"{path} holds no inputs. Provide tensors with one example per row.")
     if len(set(sizes.values())) > 1:
         raise ConfigError(
@@ -100,10 +100,10 @@ def _from_file(model: nn.Module, path: Path, options: DissectOptions) -> tuple[B
             "one row per example."
         )
     dtype = _precision_of(model)
-    held = map_structure(
-        held, lambda leaf: leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+    content = map_structure(
+        content, lambda leaf: leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
     )
-    return batched(held, targets, options.batch, options.examples), f"the examples of {path.name}"
+    return batched(content, targets, options.batch, options.examples), f"the examples of {path.name}"
 
 
 def _precision_of(model: nn.Module) -> torch.dtype:

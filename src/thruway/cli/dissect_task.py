@@ -142,9 +142,11 @@ def main_output(output: Any) -> Tensor:
     """
     if isinstance(output, Tensor):
         return output
-    held = dict(output) if isinstance(output, Mapping) else vars(output) if hasattr(output, "__dict__") else {}
-    named = (held.get(name) for name in ("last_hidden_state", "logits"))
-    tensors = (each for each in (*named, *(leaf for _, leaf in tensors_in(held or output))) if isinstance(each, Tensor))
+    content = dict(output) if isinstance(output, Mapping) else vars(output) if hasattr(output, "__dict__") else {}
+    named = (content.get(name) for name in ("last_hidden_state", "logits"))
+    tensors = (
+        each for each in (*named, *(leaf for _, leaf in tensors_in(content or output))) if isinstance(each, Tensor)
+    )
     found = next((each for each in tensors if each.is_floating_point()), None)
     if found is None:
         raise ConfigError(f"the model returned {type(output).__name__} without a floating tensor in it.")

@@ -21,11 +21,11 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Raises:
         ConfigError: if the file cannot be read, or does not fit the model.
     """
-    held = read_tensors(path)
-    if not isinstance(held, dict) or not all(isinstance(tensor, Tensor) for tensor in held.values()):
+    content = read_tensors(path)
+    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
         raise ConfigError(f"{path} is not a state dict, a dict of names and tensors.")
     try:
-        model.load_state_dict(held)
+        model.load_state_dict(content)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()[1:3]]
         raise ConfigError(f"{path} does not fit {type(model).__name__}: {' '.join(lines)[:400]}") from error
@@ -58,8 +58,8 @@ def _npy(path: Path) -> Tensor:
 
 
 def _npz(path: Path) -> dict[str, Tensor]:
-    with _load(path) as held:
-        return {name: torch.from_numpy(held[name]) for name in held.files}
+    with _load(path) as content:
+        return {name: torch.from_numpy(content[name]) for name in content.files}
 
 
 def _load(path: Path) -> Any:

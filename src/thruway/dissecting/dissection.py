@@ -139,7 +139,7 @@ class Dissection:
     def reading(self, args: tuple[Any, ...], kwargs: dict[str, Any], anew: bool = False) -> tuple[Tape, Discovery]:
         """Deprecated: use `engine.traced`."""
         warnings.warn("Dissection.reading is now Dissection.engine.traced.", DeprecationWarning, stacklevel=2)
-        return self.engine.traced(args, kwargs, anew)
+        return self.engine.traced(args, kwargs, refresh=anew)
 
     # --- lesions
 

@@ -76,17 +76,17 @@ def deletions_caption(found: Deletions) -> str:
         return f"The {found.metric} is not finite with any branch left out."
     low, high = shown(min(values)), shown(max(values))
     spread = low if low == high else f"{low} to {high}"
-    harmless = sum(_is_harmless(row, found) for row in found)
+    unneeded = sum(_is_unneeded(row, found) for row in found)
     why = (
         "the interval of the change includes 0 or an improvement"
         if _has_intervals(found)
         else "the change is less than a tenth of the largest"
     )
     can_go = (
-        f"{harmless} of {len(found)} branches can be left out alone without measurable harm ({why}), but may be needed "
-        "once others are gone."
-        if harmless
-        else "No branch can be left out alone without measurable harm."
+        f"{unneeded} of {len(found)} branches can be left out alone without measurable damage ({why}), but may be "
+        "needed once others are gone."
+        if unneeded
+        else "No branch can be left out alone without measurable damage."
     )
     first = f"With one branch left out the {found.metric} is {spread}; the intact model has {shown(found.intact)}."
     return " ".join(filter(None, (first, _most_important(found), can_go)))
@@ -223,8 +223,8 @@ def _most_important(found: Deletions) -> str:
     )
 
 
-def _is_harmless(row: Deletion, found: Deletions) -> bool:
-    # Comparisons with NaN are False, so a change that is not a number does not count as harmless.
+def _is_unneeded(row: Deletion, found: Deletions) -> bool:
+    # Comparisons with NaN are False, so a change that is not a number does not count as unneeded.
     if not _has_intervals(found):
         largest = max((abs(each.change) for each in found if math.isfinite(each.change)), default=0.0)
         return abs(row.change) < largest / 10

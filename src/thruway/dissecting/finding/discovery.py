@@ -153,7 +153,7 @@ def _with_copy_flag(tape: Tape, join: int, operand: Operand | None) -> Operand |
 
 
 def _with_relations(lineage: Lineage, branches: Sequence[Branch]) -> tuple[Branch, ...]:
-    """The branches numbered anew, each with the join it reads from and the branch it lies within."""
+    """The branches renumbered, each with the join it reads from and the branch it lies within."""
     joins = {branch.join for branch in branches}
     related = []
     for index, branch in enumerate(branches):

@@ -134,9 +134,9 @@ def logits_of(output: Any) -> Tensor:
     """
     if isinstance(output, Tensor):
         return output
-    held = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    if isinstance(held, Tensor):
-        return held
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
     raise ConfigError(
         f"the model returned {type(output).__name__}, which is not a tensor and has no tensor `logits`. Pass a "
         "function that finds them: Accuracy(batches, logits=lambda output: output[0]), or Loss(batches, loss_fn)."

@@ -77,7 +77,7 @@ class Deletions(Sequence[Deletion]):
         return iter(self.rows)
 
     def ranked(self) -> list[Deletion]:
-        """The rows sorted from the most to the least harmful deletion.
+        """The rows sorted from the most to the least damaging deletion.
 
         If the metric does not say whether higher is better, they are sorted by the size of the change.
         """

@@ -163,15 +163,15 @@ def _needed(plans: Sequence[PartialPlan], group: Sequence[int]) -> frozenset[int
 def _grouped(facts: TapeFacts, plans: Sequence[PartialPlan], memory: int) -> list[list[int]]:
     """Group consecutive plans whose stored values fit into memory together. A plan that does not fit is in no group."""
     groups: list[list[int]] = []
-    held: frozenset[int] = frozenset()
+    stored: frozenset[int] = frozenset()
     for index, plan in enumerate(plans):
         if plan.obstacle or bytes_of(facts, plan.needed) > memory:
             continue
-        together = held | plan.needed
+        together = stored | plan.needed
         if not groups or bytes_of(facts, together) > memory:
             groups.append([])
             together = plan.needed
         groups[-1].append(index)
-        held = together
+        stored = together
     # The first group is stored during the intact pass. Another costs one more pass, more than it saves for one lesion.
     return [group for place, group in enumerate(groups) if place == 0 or len(group) > 1]

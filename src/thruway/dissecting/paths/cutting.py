@@ -153,8 +153,8 @@ def _blended(at: Operands, number: float | None) -> tuple[Tensor, Tensor]:
     carry = 1 - gate if at.carry is None else at.carry
     # Copies, since the join may overwrite tensors that autograd saves for a product.
     kept = x.detach().clone()
-    held = carry.detach().clone() if isinstance(carry, Tensor) else carry
-    return held * x, (gate.clone() if isinstance(gate, Tensor) else gate) * h.clone() + carry * kept
+    constant = carry.detach().clone() if isinstance(carry, Tensor) else carry
+    return constant * x, (gate.clone() if isinstance(gate, Tensor) else gate) * h.clone() + carry * kept
 
 
 def _gate_number(tape: Tape, branch: Branch) -> float | None:

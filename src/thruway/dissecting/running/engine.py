@@ -88,14 +88,14 @@ class Engine:
                 raise ConfigError(f"a branch is named by index, name or Branch, got {each!r}. See summary().")
         return chosen
 
-    def traced(self, args: tuple[Any, ...], kwargs: dict[str, Any], anew: bool = False) -> tuple[Tape, Discovery]:
+    def traced(self, args: tuple[Any, ...], kwargs: dict[str, Any], refresh: bool = False) -> tuple[Tape, Discovery]:
         """Return the tape for arguments of this form in the model's present mode, and the branches on it.
 
         Args:
-            anew: If True, the pass is recorded again even if arguments of this form were met before.
+            refresh: If True, the pass is recorded again even if there is a tape for arguments of this form.
         """
         key = call_signature(self.model, args, kwargs)
-        return self._trace(args, kwargs) if anew or key not in self._traced else self._traced[key]
+        return self._trace(args, kwargs) if refresh or key not in self._traced else self._traced[key]
 
     def run(self, merges: Merges, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one pass on these arguments with these joins.
@@ -162,7 +162,7 @@ class Engine:
                 was, now = (f"{b.name} ({b.kind})" if b is not None else "missing" for b in (ours, theirs))
                 raise DissectError(
                     f"with these inputs, or in this mode, {type(self.model).__name__} has other branches: number "
-                    f"{index} was {was} and is {now}. Dissect it anew with inputs of this form, in this mode."
+                    f"{index} was {was} and is {now}. Dissect it again with inputs of this form, in this mode."
                 )
 
 

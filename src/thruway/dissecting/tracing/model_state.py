@@ -66,8 +66,8 @@ class RandomStates:
 def _generators(model: nn.Module) -> Iterator[torch.Generator]:
     seen: set[int] = set()
     for module in model.modules():
-        held: dict[str, Any] = vars(module)
-        for value in held.values():
+        attributes: dict[str, Any] = vars(module)
+        for value in attributes.values():
             if isinstance(value, torch.Generator) and id(value) not in seen:
                 seen.add(id(value))
                 yield value

@@ -104,9 +104,9 @@ class _Recorder(TorchFunctionMode):
         frame.last = len(self.tape.calls) - 1
         frame.output = self._first_floating(output)
 
-    def _first_floating(self, held: Any) -> int | None:
+    def _first_floating(self, value: Any) -> int | None:
         """The first floating tensor in a structure, as a value."""
-        for tensor in reachable_tensors(held):
+        for tensor in reachable_tensors(value):
             if _is_floating(tensor):
                 return self._value_of(tensor)
         return None
@@ -241,9 +241,9 @@ class _Recorder(TorchFunctionMode):
         for tensor in self._outside:
             self._count_use(self._value_of(tensor))
         for module in model.modules():
-            for name, held in vars(module).items():
+            for name, value in vars(module).items():
                 if name not in ("_parameters", "_buffers", "_modules"):
-                    for tensor in reachable_tensors(held):
+                    for tensor in reachable_tensors(value):
                         self._count_use(self._value_of(tensor))
         self.tape.unrecorded -= {call.function for call in self.tape.calls}
         self._known.clear()
