@@ -488,7 +488,7 @@ def test_what_cannot_be_is_refused():
         d.path_gradients(lambda output: 1.0)
     with pytest.raises(ConfigError, match='where is "input" or "stream"'):
         d.path_gradients(loss, where="middle")
-    with pytest.raises(ConfigError, match="statistics over the batch"):
+    with pytest.raises(ConfigError, match="statistics of the batch"):
         dissect(Normed().double().train(), x).path_gradients(loss, examples=2)
     with pytest.raises(DissectError, match="no branch was found"):
         dissect(nn.Tanh(), x).path_gradients(loss)
