@@ -1,4 +1,4 @@
-"""Adds that join no branch, what cannot be dissected, and what the user says instead."""
+"""Rejected candidates, models that cannot be dissected, and branches that the user declares or ignores."""
 
 import pytest
 import torch
@@ -157,7 +157,7 @@ def test_an_add_that_is_no_branch_is_refused_with_a_reason(other):
         assert any(reason in refusal.reason for refusal in d.refused)
 
 
-def test_losses_and_running_averages_are_not_even_looked_at():
+def test_losses_and_running_averages_are_not_candidates():
     class Loss(nn.Module):
         def __init__(self):
             super().__init__()
@@ -228,7 +228,7 @@ def test_a_declared_module_is_a_branch():
     torch.testing.assert_close(doubled, net.wide(h + 2 * (net.second(h) - h)))
 
 
-def test_what_is_ignored_is_no_branch_but_listed():
+def test_ignored_branches_are_listed_as_refused():
     net, x = Shuffled(), torch.rand(3, WIDTH)
     d = dissect(net, x, declare=["second"], ignore=["second"])
     assert [branch.name for branch in d.branches] == ["the whole model"]
@@ -237,7 +237,7 @@ def test_what_is_ignored_is_no_branch_but_listed():
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "said"),
+    ("options", "error", "message"),
     [
         ({"declare": ["secnd"]}, ConfigError, "did you mean 'second'"),
         ({"ignore": ["frst"]}, ConfigError, "did you mean 'first'"),
@@ -246,8 +246,8 @@ def test_what_is_ignored_is_no_branch_but_listed():
     ],
     ids=["unknown", "unknown to ignore", "another shape", "idle"],
 )
-def test_declarations_that_cannot_be_are_refused(options, error, said):
-    with pytest.raises(error, match=said):
+def test_invalid_declarations_are_refused(options, error, message):
+    with pytest.raises(error, match=message):
         dissect(Shuffled(), torch.rand(3, WIDTH), **options)
 
 

@@ -1,4 +1,4 @@
-"""Single and random deletions: the planted come out where they were planted, and the numbers are the twin's."""
+"""Single and random deletions, with planted branches and against a twin."""
 
 import itertools
 import math
@@ -103,7 +103,7 @@ def test_single_example():
     assert "nan" not in repr(found)
 
 
-def test_what_is_refused():
+def test_invalid_arguments_are_refused():
     net, batches = planted()
     d = dissect(net, batches[0][0])
     with pytest.raises(ConfigError, match="no batches"):
@@ -132,7 +132,7 @@ def test_what_is_refused():
         d.delete_each(Error(batches), memory=-1)
 
 
-def test_a_generator_of_batches_serves_one_sweep():
+def test_a_generator_of_batches_serves_one_call():
     net, batches = planted()
     d = dissect(net, batches[0][0])
     assert torch.equal(d.delete_each(Loss(iter(batches))).scores, d.delete_each(Loss(batches)).scores)

@@ -1,4 +1,4 @@
-"""A lesion that starts from stored values gives the bits of a whole pass, and computes only what comes after it."""
+"""Partial passes equal full passes bit for bit, and compute only what comes after the lesion."""
 
 import importlib.util
 import itertools
@@ -74,7 +74,7 @@ def test_neither_the_prefix_nor_the_branch_is_computed():
 
 
 @pytest.mark.parametrize("order", ["pre", "post"])
-def test_numbers_do_not_depend_on_what_is_kept(order):
+def test_results_do_not_depend_on_what_is_stored(order):
     generator = torch.Generator().manual_seed(0)
     net = resnet((2, 1, 1), widths=(4, 8, 8), order=order, generator=generator)
     batches = [(torch.randn(n, 3, 8, 8, generator=generator), torch.arange(n) % 10) for n in (4, 3)]
@@ -99,7 +99,7 @@ class CarryGate(nn.Module):
         return (1 - c) * torch.tanh(self.h(x)) + c * x
 
 
-def test_a_join_of_ones_own_gets_the_same_operands_from_stored_values():
+def test_a_custom_merge_gets_the_same_operands_from_stored_values():
     def half(at):
         return at.shortcut + 0.5 * at.gate * (at.branch - at.shortcut)
 
@@ -114,7 +114,7 @@ def test_a_join_of_ones_own_gets_the_same_operands_from_stored_values():
             assert torch.equal(outputs[index], d.merged({index: half})(x))
 
 
-def test_no_more_is_kept_than_allowed(monkeypatch):
+def test_no_more_is_stored_than_allowed(monkeypatch):
     net, x = counted(6), torch.rand(5, WIDTH, dtype=torch.float64)
     one = x.numel() * 8  # each lesion reads one stream
     kept = []
@@ -193,7 +193,7 @@ class Asking(nn.Module):
         return self.two(y.relu() if (y - x).abs().sum() > 0 else y.tanh())
 
 
-def test_where_the_model_goes_another_way_it_goes_there_or_says_so():
+def test_calls_that_depend_on_a_branch_are_followed_or_refused():
     net, x, y = Asking(), torch.rand(3, WIDTH), torch.zeros(3, dtype=torch.long)
     d = dissect(net, x)
     # Behind the last branch left out, the model's code is free to do what it does.
@@ -214,7 +214,7 @@ class Drawing(nn.Module):
         return self.two(self.one(x) + torch.rand(x.shape))
 
 
-def test_a_model_that_draws_draws_the_same_for_every_lesion():
+def test_random_numbers_are_the_same_for_every_lesion():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net, x = Drawing(), torch.rand(3, WIDTH)
@@ -254,7 +254,7 @@ def test_lesions_that_draw_less_do_not_change_what_the_next_batch_draws():
 
 
 class Turning(nn.Module):
-    """Goes another way when told to, though its inputs are the same"""
+    """Makes other calls on request, though its inputs are the same"""
 
     def __init__(self):
         super().__init__()
@@ -274,7 +274,7 @@ class Turning(nn.Module):
     ("way", "message"),
     [("ends", "the pass ended after call 2, tanh in the model itself"), ("turns", "the pass called relu")],
 )
-def test_a_resumed_pass_that_goes_another_way_gives_no_number(way, message):
+def test_a_partial_pass_that_leaves_the_tape_raises(way, message):
     net, x = Turning(), torch.rand(3, WIDTH)
     with torch.no_grad():
         tape, found = dissect(net, x).engine.traced((x,), {})
@@ -290,7 +290,7 @@ def state_of(net):
     return [t.clone() for t in (*net.parameters(), *net.buffers())]
 
 
-def test_all_is_as_it_was_also_when_the_metric_fails():
+def test_all_state_is_restored_when_the_metric_raises():
     generator = torch.Generator().manual_seed(0)
     net = resnet((1, 1, 1), widths=(4, 4, 4), generator=generator).train()
     net.blocks[0].eval()
@@ -322,7 +322,7 @@ def test_all_is_as_it_was_also_when_the_metric_fails():
         assert not any("forward" in vars(module) for module in net.modules())
 
 
-def test_a_function_finds_every_model_as_the_first_one_was():
+def test_a_function_gets_every_model_in_the_same_state():
     generator = torch.Generator().manual_seed(0)
     net = resnet((1, 1, 1), widths=(4, 4, 4), generator=generator)
     x = torch.randn(4, 3, 8, 8, generator=generator)
@@ -393,7 +393,7 @@ class GivesOutWhatWasWritten(Layers):
 
 
 @pytest.mark.parametrize("kind", [WritesThroughView, ReadsAnotherView, GivesOutWhatWasWritten])
-def test_where_stored_values_would_not_do_passes_are_whole(kind):
+def test_passes_run_in_full_where_stored_values_cannot_be_used(kind):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net, x, y = kind().double(), torch.randn(3, WIDTH, dtype=torch.float64), torch.tensor([0, 1, 2])

@@ -1,4 +1,4 @@
-"""The gradient by path length is autograd's, taken apart: against all paths one by one, laws, and closed forms."""
+"""The gradient by path length against single paths, the gradient of autograd, laws and closed forms."""
 
 import itertools
 import math
@@ -442,7 +442,7 @@ def test_an_operation_that_cannot_be_batched_goes_one_by_one():
     torch.testing.assert_close(ours.sum(0), full_gradient(net, x), rtol=1e-12, atol=1e-14)
 
 
-def test_lengths_that_cannot_be_are_not_computed():
+def test_impossible_lengths_are_not_computed():
     passes = []
 
     class Counted(torch.autograd.Function):
@@ -471,7 +471,7 @@ def test_lengths_that_cannot_be_are_not_computed():
     assert len(ours.lengths) == 7
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_arguments_are_refused():
     net, x = built(("pre-norm", "highway"))
     d = dissect(net, x)
     with pytest.raises(ShapeError, match=r"one for each of 5 examples, got \(5, 3\)"):

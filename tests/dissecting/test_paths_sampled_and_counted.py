@@ -1,4 +1,4 @@
-"""Paths counted, drawn and followed over training: against all of them listed, laws, and the published numbers."""
+"""Counted and sampled paths, also over training, against enumeration, laws and the published numbers."""
 
 import itertools
 import math
@@ -248,7 +248,7 @@ def test_of_several_shortest_ranges_it_is_the_heaviest():
     assert (found.shortest, found.longest, found.share) == (2, 2, pytest.approx(0.4))
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+def test_the_interval_has_its_nominal_coverage():
     coins = torch.Generator().manual_seed(0)
     hits, trials, truth = 0, 300, 0.5
     for _ in range(trials):

@@ -1,4 +1,4 @@
-"""A branch in another's place is the model built in that order, to the bit."""
+"""Permuted branches equal the model built in that order, bit for bit."""
 
 import itertools
 import math
@@ -183,12 +183,12 @@ class Conditioned(nn.Module):
         return x + torch.tanh(self.b(x * two))
 
 
-@pytest.mark.parametrize(("reads_both", "said"), [(True, "reads 2 signals"), (False, "in different ways")], ids=str)
-def test_a_branch_that_reads_more_than_the_stream_stays(reads_both, said):
+@pytest.mark.parametrize(("reads_both", "message"), [(True, "reads 2 signals"), (False, "in different ways")], ids=str)
+def test_a_branch_that_reads_more_than_the_stream_stays(reads_both, message):
     net, x = seeded(lambda: Conditioned(reads_both))
     d = dissect(net, (x, x.clone(), -x))
     assert len(d.branches) == 2
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         d.swap(0, 1)
 
 

@@ -1,4 +1,4 @@
-"""The rankings against NumPy, against vectors whose angle is known, and with branches planted."""
+"""Rankings against NumPy, against vectors with a known angle, and with planted branches."""
 
 import math
 
@@ -184,7 +184,7 @@ def test_the_model_stays_as_it_is():
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
-def test_what_is_refused():
+def test_invalid_arguments_are_refused():
     x = torch.ones(2, 4)
     d = dissect(planted(), x)
     with pytest.raises(ConfigError, match="no example"):

@@ -1,6 +1,6 @@
-"""Architectures as they are published: every branch is found, none that is not there, and lesions are exact.
+"""Published architectures: all branches are found, no others, and lesions are exact.
 
-What each has was read off its source and written into the tables by hand, not taken from what was found.
+The branches in the tables were read off the source code by hand, not taken from the results.
 """
 
 import contextlib

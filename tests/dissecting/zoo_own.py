@@ -1,4 +1,4 @@
-"""The zoo's own nets: what each is called with, and what is a branch in it."""
+"""The zoo's own networks, with their inputs and branches."""
 
 import torch
 from torch import nn

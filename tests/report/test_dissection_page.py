@@ -1,4 +1,4 @@
-"""The report of a dissection: sentences and figures say what the numbers say, and no more."""
+"""The report of a dissection: figures and captions match the numbers."""
 
 import json
 import math
@@ -168,7 +168,7 @@ def test_less_accuracy_is_worse():
     assert "1 of 2 branches can be left out alone" in text
 
 
-def test_nan_does_not_count_as_harmless():
+def test_nan_does_not_count_as_unneeded():
     text = deletions_caption(deletions(math.nan, 0.3))
     assert "No branch can be left out alone" in text
     assert "NaN" not in text
