@@ -1,4 +1,4 @@
-"""Models for the command: one whose lesions are known by hand, and what functions of users get wrong."""
+"""Models for the command: one with lesions known by hand, and functions with mistakes."""
 
 import torch
 from torch import nn

@@ -39,7 +39,7 @@ def found(capsys, *arguments):
 
 def test_sentences_move_as_far_as_each_does_alone(capsys, bert):
     """Padding to one length, and batches, change no sentence's number."""
-    told = found(capsys, bert, "--text", "sentences.txt", "--batch", "3")
+    results = found(capsys, bert, "--text", "sentences.txt", "--batch", "3")
     opened = open_folder(bert)
     tokenizer = transformers.AutoTokenizer.from_pretrained(bert)
     assert tokenizer.unk_token_id not in tokenizer(SENTENCES[3])["input_ids"]
@@ -52,18 +52,18 @@ def test_sentences_move_as_far_as_each_does_alone(capsys, bert):
             after = d.without(1)(**inputs).last_hidden_state.double()
             changes.append(((after - before).norm() / before.norm()).item())
             cosines.append(1 - torch.cosine_similarity(after.mean(1), before.mean(1)).item())
-    change, cosine = told["lesions"]
+    change, cosine = results["lesions"]
     # float32 in the net, and attention to padding that is e^-large instead of nothing
     assert change["without"][1]["value"] == pytest.approx(sum(changes) / len(changes), rel=1e-4)
     assert cosine["without"][1]["value"] == pytest.approx(sum(cosines) / len(cosines), rel=1e-4)
     assert (change["intact"], change["examples"]) == (0.0, len(SENTENCES))
-    assert len(told["branches"]) == 4
+    assert len(results["branches"]) == 4
 
 
-def test_without_text_only_the_structure_is_told(capsys, bert):
-    told = found(capsys, bert)
-    assert told["measured"] is False
-    assert "random numbers of the form that the model's config names: input_ids (2, 12)" in told["example"]
+def test_without_text_only_the_structure_is_shown(capsys, bert):
+    results = found(capsys, bert)
+    assert results["measured"] is False
+    assert "random numbers of the shapes in the model's config: input_ids (2, 12)" in results["example"]
 
 
 @pytest.mark.parametrize(
@@ -76,18 +76,18 @@ def test_without_text_only_the_structure_is_told(capsys, bert):
 def test_heads_and_other_inputs(capsys, empty_place, kind, config, branches):
     model = getattr(transformers, kind)
     model(model.config_class(**config)).save_pretrained(empty_place / "net")
-    told = found(capsys, "net")
-    assert kind in told["about"]
-    assert len(told["branches"]) == branches
+    results = found(capsys, "net")
+    assert kind in results["about"]
+    assert len(results["branches"]) == branches
 
 
 def test_an_image_model_classifies_named_data(capsys, empty_place):
     config = transformers.ViTConfig(**SMALL, image_size=8, patch_size=4, num_channels=1, num_labels=10)
     transformers.ViTForImageClassification(config).save_pretrained(empty_place / "vit")
-    told = found(capsys, "vit", "--data", "digits", "--examples", "60", "--path-examples", "4")
-    assert [each["metric"] for each in told["lesions"]] == ["error", "loss"]
-    assert told["lesions"][0]["examples"] == 60
-    assert told["effective_depth"]["value"] > 0
+    results = found(capsys, "vit", "--data", "digits", "--examples", "60", "--path-examples", "4")
+    assert [each["metric"] for each in results["lesions"]] == ["error", "loss"]
+    assert results["lesions"][0]["examples"] == 60
+    assert results["effective_depth"]["value"] > 0
     said = call(capsys, "dissect", "vit", "--text", "x.txt")
     assert "--text x.txt cannot be read" in said.all
 
@@ -133,11 +133,11 @@ def test_a_folder_without_words(capsys, bert):
     assert "has no tokenizer: none of tokenizer.json, vocab.txt" in said.all
 
 
-def test_text_that_is_none(capsys, bert, empty_place):
+def test_invalid_text_files_are_refused(capsys, bert, empty_place):
     (empty_place / "empty.txt").write_text("\n \n")
-    assert "has no sentence in it" in call(capsys, "dissect", bert, "--text", "empty.txt").all
+    assert "contains no sentence" in call(capsys, "dissect", bert, "--text", "empty.txt").all
     (empty_place / "odd.txt").write_bytes(b"\xff\xfe\x00")
-    assert "is no UTF-8 text" in call(capsys, "dissect", bert, "--text", "odd.txt").all
+    assert "is not UTF-8 text" in call(capsys, "dissect", bert, "--text", "odd.txt").all
 
 
 def test_the_extra_is_named_where_it_is_missing(capsys, bert, monkeypatch):

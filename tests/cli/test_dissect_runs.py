@@ -1,4 +1,4 @@
-"""Nets that runs have trained, dissected out of their folders: the same nets on the same data."""
+"""Dissection of networks from run folders: the same networks on the same data."""
 
 import json
 
@@ -48,27 +48,27 @@ def test_the_intact_net_has_the_error_that_its_run_logged(capsys, runs):
         case, member = net.split("/")
         block, depth, _ = case.split("-")
         logged = open_run(runs / "depth").table(site=f"{block}/{depth}", member=int(member), quantity="test_error")
-        told = found(capsys, runs / "depth", "--net", net)
+        results = found(capsys, runs / "depth", "--net", net)
         # population and module differ by rounding, which may turn one of 382 answers
-        assert told["lesions"][0]["intact"] == pytest.approx(float(logged["value"][0]), abs=1.5 / 382)
+        assert results["lesions"][0]["intact"] == pytest.approx(float(logged["value"][0]), abs=1.5 / 382)
         kinds = {"plain": "module", "highway": "gated", "residual": "identity"}
-        assert {branch["kind"] for branch in told["branches"]} == {kinds[block]}
+        assert {branch["kind"] for branch in results["branches"]} == {kinds[block]}
 
 
 def test_lesions_are_those_that_the_study_measured(capsys, runs):
     rows = open_run(runs / "veit").load("delete_one-resnet-0").state["rows"]
-    told = found(capsys, runs / "veit", "--net", "net-resnet-0")
-    assert [each["value"] for each in told["lesions"][0]["without"]] == [row["error"] for row in rows]
-    assert told["lesions"][0]["intact"] == rows[0]["intact"]
-    assert len(told["paths"]["counts"]) == 10
+    results = found(capsys, runs / "veit", "--net", "net-resnet-0")
+    assert [each["value"] for each in results["lesions"][0]["without"]] == [row["error"] for row in rows]
+    assert results["lesions"][0]["intact"] == rows[0]["intact"]
+    assert len(results["paths"]["counts"]) == 10
 
 
 def test_a_plain_net_has_no_paths(capsys, runs):
     rows = open_run(runs / "veit").load("delete_one-vgg-0").state["rows"]
-    told = found(capsys, runs / "veit" / "checkpoints" / "net-vgg-0.safetensors")
-    assert [each["value"] for each in told["lesions"][0]["without"]] == [row["error"] for row in rows]
-    assert "paths" not in told
-    assert any("no shortcuts" in note for note in told["notes"])
+    results = found(capsys, runs / "veit" / "checkpoints" / "net-vgg-0.safetensors")
+    assert [each["value"] for each in results["lesions"][0]["without"]] == [row["error"] for row in rows]
+    assert "paths" not in results
+    assert any("no shortcuts" in note for note in results["notes"])
 
 
 def test_a_checkpoint_names_its_net(capsys, runs):
@@ -85,19 +85,19 @@ def test_a_checkpoint_names_its_net(capsys, runs):
             assert found(capsys, path, "--net", nets[1], "--structure")["about"].startswith("residual network of 3")
 
 
-def test_which_net_is_asked(capsys, runs):
+def test_an_ambiguous_net_is_refused(capsys, runs):
     said = call(capsys, "dissect", runs / "veit")
     assert said.code == 2
     assert "has 2 networks: net-resnet-0, net-vgg-0. Choose one: --net net-resnet-0." in said.all
     said = call(capsys, "dissect", runs / "veit", "--net", "net-resnet-1")
     assert "unknown net 'net-resnet-1'; did you mean 'net-resnet-0'?" in said.all
     said = call(capsys, "dissect", runs / "veit" / "checkpoints" / "net-vgg-0.json", "--net", "net-resnet-0")
-    assert "is the checkpoint 'net-vgg-0', and --net net-resnet-0 was asked for" in said.all
+    assert "is the checkpoint 'net-vgg-0', but --net is net-resnet-0" in said.all
     said = call(capsys, "dissect", runs / "veit" / "checkpoints" / "delete_one-vgg-0.json")
     assert "unknown net 'delete_one-vgg-0'" in said.all
 
 
-def test_a_run_of_somebody_else_is_told_what_to_do(capsys, empty_place):
+def test_an_unknown_run_is_refused_with_advice(capsys, empty_place):
     with Run.create(empty_place / "own", {}, name="own", command=[], seeds={}, device="cpu") as run:
         run.save("last", {"weight": torch.ones(1)})
     said = call(capsys, "dissect", empty_place / "own")
@@ -105,7 +105,7 @@ def test_a_run_of_somebody_else_is_told_what_to_do(capsys, empty_place):
     assert "Name the study: package.module:STUDY" in said.all
 
 
-def test_a_run_that_has_trained_nothing_is_told_to_go_on(capsys, empty_place):
+def test_a_run_without_trained_nets_is_refused_with_advice(capsys, empty_place):
     config = STUDIES["veit2016.paths"].scales["demo"].model_dump(mode="json")
     run = Run.create(empty_place / "own", config, name="veit2016.paths", command=[], seeds={}, device="cpu")
     with run:
@@ -115,7 +115,7 @@ def test_a_run_that_has_trained_nothing_is_told_to_go_on(capsys, empty_place):
     assert "has no trained network yet. Let the run finish: thruway run --resume" in said.all
 
 
-def test_a_net_that_is_half_trained_is_none(tmp_path):
+def test_a_half_trained_net_is_not_listed(tmp_path):
     config = STUDIES["veit2016.paths"].config(modules=1, epochs=2, seeds=2).model_dump(mode="json")
     run = Run.create(tmp_path / "own", config, name="veit2016.paths", command=[], seeds={}, device="cpu")
     with run:
@@ -124,7 +124,7 @@ def test_a_net_that_is_half_trained_is_none(tmp_path):
     assert list(stored_nets(tmp_path / "own")) == ["net-resnet-1"]
 
 
-def test_data_that_has_moved_is_told(capsys, runs, tmp_path):
+def test_missing_data_is_reported(capsys, runs, tmp_path):
     said = call(capsys, "dissect", runs / "veit", "--net", "net-resnet-0", "--data", "mnist", "--data-root", tmp_path)
     assert said.code == 1
     assert "MNIST (test part) was not found" in said.all

@@ -143,3 +143,13 @@ def test_opening_a_run_folder_imports_nothing(place, capsys):
     assert not Path("canary").exists()
     assert main(["report", "run", "--study", "evil.py:STUDY"]) == 2  # the user named it, so it is imported
     assert Path("canary").exists()
+
+
+@pytest.mark.slow
+def test_a_network_of_its_run_is_dissected(place, capsys):
+    assert main(["run", "my_study.py:STUDY", *TINY, "--seeds", "1", "--out", "run"]) == 0
+    choice = ["--net", "net-dense-0", "--structure"]
+    assert main(["dissect", "run", *choice]) == 2
+    assert "Name the study" in capsys.readouterr().err
+    assert main(["dissect", "run", "--study", "my_study.py:STUDY", *choice]) == 0
+    assert "dense network of seed 0, trained 2 epochs on folder" in " ".join(capsys.readouterr().out.split())

@@ -1,4 +1,4 @@
-"""Every way of writing a branch is found, and leaving it out equals a model written without it, to the last bit.
+"""Every way of writing a branch is found, and its lesion equals the model written without it, bit for bit.
 
 Each net takes `gone`, the branches that its own code leaves out: the twin of every lesion.
 """
@@ -475,7 +475,7 @@ def test_a_transformer_with_mask_and_positions_has_two_branches_a_block():
         assert_same_bits(dissect(net, {"x": x, "mask": mask}).without(index)(mask=mask, x=x), net(x, mask, {index}))
 
 
-def test_a_highway_stack_is_opened_into_its_layers():
+def test_a_highway_stack_is_unfused_into_its_layers():
     stack = HighwayStack(WIDTH, depth=4, gate_bias=0.0, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     layers, x = stack.to_layers(), torch.randn(3, WIDTH, dtype=torch.float64)
     d = dissect(stack, x)
@@ -488,7 +488,7 @@ def test_a_highway_stack_is_opened_into_its_layers():
     torch.testing.assert_close(stack(x), layers(x), rtol=1e-12, atol=1e-12)
 
 
-def test_a_recurrent_highway_is_opened_into_its_micro_steps():
+def test_a_recurrent_highway_is_unfused_into_its_micro_steps():
     class Reader(nn.Module):
         def __init__(self):
             super().__init__()

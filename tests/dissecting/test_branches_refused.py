@@ -1,4 +1,4 @@
-"""Adds that join no branch, what cannot be dissected, and what the user says instead."""
+"""Rejected candidates, models that cannot be dissected, and branches that the user declares or ignores."""
 
 import pytest
 import torch
@@ -125,15 +125,15 @@ def parts():
 
 # what adds, and a word of the reason that is given; None where nothing looked like a join
 OTHERS = {
-    rotary: "nothing with parameters",
-    tanh_gelu: "nothing with parameters",
+    rotary: "no parameters lie between",
+    tanh_gelu: "no parameters lie between",
     norm_by_hand: None,
     response_norm: "only scale",
     two_tables: None,
-    low_rank: "two maps",
+    low_rank: "both operands are maps",
     scores: "neither operand",
     shared_bias: "neither operand",
-    mix_of_positions: "nothing with parameters",
+    mix_of_positions: "no parameters lie between",
     recurrence: "different pieces",
     film: None,
     double: None,
@@ -157,7 +157,7 @@ def test_an_add_that_is_no_branch_is_refused_with_a_reason(other):
         assert any(reason in refusal.reason for refusal in d.refused)
 
 
-def test_losses_and_running_averages_are_not_even_looked_at():
+def test_losses_and_running_averages_are_not_candidates():
     class Loss(nn.Module):
         def __init__(self):
             super().__init__()
@@ -228,26 +228,26 @@ def test_a_declared_module_is_a_branch():
     torch.testing.assert_close(doubled, net.wide(h + 2 * (net.second(h) - h)))
 
 
-def test_what_is_ignored_is_no_branch_but_listed():
+def test_ignored_branches_are_listed_as_refused():
     net, x = Shuffled(), torch.rand(3, WIDTH)
     d = dissect(net, x, declare=["second"], ignore=["second"])
     assert [branch.name for branch in d.branches] == ["the whole model"]
-    assert ("second", "ignored, as asked") in [(refusal.name, refusal.reason) for refusal in d.refused]
+    assert ("second", "ignored on request") in [(refusal.name, refusal.reason) for refusal in d.refused]
     assert [b.name for b in dissect(net, x, declare=["second"], ignore=["the whole model"]).branches] == ["second"]
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "said"),
+    ("options", "error", "message"),
     [
         ({"declare": ["secnd"]}, ConfigError, "did you mean 'second'"),
         ({"ignore": ["frst"]}, ConfigError, "did you mean 'first'"),
-        ({"declare": ["wide"]}, DissectError, r"makes \(3, 8\) of \(3, 6\)"),
-        ({"declare": ["idle"]}, DissectError, "computes nothing"),
+        ({"declare": ["wide"]}, DissectError, r"maps \(3, 6\) to \(3, 8\)"),
+        ({"declare": ["idle"]}, DissectError, "does not depend on its input"),
     ],
     ids=["unknown", "unknown to ignore", "another shape", "idle"],
 )
-def test_declarations_that_cannot_be_are_refused(options, error, said):
-    with pytest.raises(error, match=said):
+def test_invalid_declarations_are_refused(options, error, message):
+    with pytest.raises(error, match=message):
         dissect(Shuffled(), torch.rand(3, WIDTH), **options)
 
 

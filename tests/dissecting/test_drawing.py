@@ -1,4 +1,4 @@
-"""What the drawing is wired to."""
+"""The wiring of the drawing."""
 
 import pytest
 import torch
@@ -36,10 +36,10 @@ class Nested(nn.Module):
 
 def wiring(model):
     d = dissect(model, torch.ones(2, 4))
-    return [(wire.shortcut, wire.source, wire.depth) for wire in wires_of(d, d.branches)]
+    return [(wire.shortcut, wire.source, wire.depth) for wire in wires_of(d.engine, d.branches)]
 
 
-def test_each_branch_hangs_on_the_sums_it_reads_and_carries():
+def test_each_branch_is_wired_to_the_joins_it_reads_and_carries():
     assert wiring(nn.Sequential(Residual(lin()), Residual(lin()))) == [(None, None, 0), (0, 0, 0)]
     # Both branches read the stream before the first sum.
     assert wiring(Parallel()) == [(None, None, 0), (0, None, 0), (1, 1, 0)]
@@ -53,13 +53,13 @@ def test_only_outermost_branches_unravel():
     assert boxes == {"<b>1</b>", "<b>2</b>"}
 
 
-def test_the_stream_says_sizes():
+def test_the_stream_shows_sizes():
     figure = dissect(nn.Sequential(Residual(lin()), Residual(lin())), torch.ones(2, 4)).draw()
-    told = [text for trace in figure.data if trace.customdata is not None for text in trace.customdata]
-    assert told == [f"{i}<br>identity<br>20 parameters, 64 flops" for i in range(2)]
+    hover = [text for trace in figure.data if trace.customdata is not None for text in trace.customdata]
+    assert hover == [f"{i}<br>identity<br>20 parameters, 64 flops" for i in range(2)]
 
 
 def test_a_deep_net_does_not_unravel():
     d = dissect(nn.Sequential(*(Residual(lin()) for _ in range(7))), torch.ones(2, 4))
-    with pytest.raises(ConfigError, match=r"7 branches.*2\^7"):
+    with pytest.raises(ConfigError, match=r"7 outermost branches.*2\^7"):
         d.draw(unravelled=True)

@@ -1,4 +1,4 @@
-"""Metrics example by example, intervals that cover, Kendall's tau, and what is said on the way."""
+"""Metrics per example, coverage of the intervals, Kendall's tau, and progress output."""
 
 import itertools
 import math
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from thruway.dissecting import Accuracy, Error, Loss, dissect, kendall_tau
 from thruway.dissecting.lesions.bootstrap import interval_of_means
 from thruway.dissecting.lesions.metrics import batches_of, checked_scores, logits_of
-from thruway.dissecting.lesions.progress import _lines, progressing
+from thruway.dissecting.lesions.progress import _lines, show_progress
 from thruway.errors import ConfigError, ShapeError
 from thruway.nn import Residual
 
@@ -152,10 +152,10 @@ def test_tau_is_that_of_orders_only():
 
 
 def test_progress_is_silent_unless_asked_for(capsys):
-    with progressing("lesions", 10, shown=False) as advance:
+    with show_progress("lesions", 10, shown=False) as advance:
         advance(10)
     assert capsys.readouterr() == ("", "")
-    with progressing("lesions", 4, shown=True) as advance:
+    with show_progress("lesions", 4, shown=True) as advance:
         for _ in range(4):
             advance(1)
     written = capsys.readouterr()
@@ -165,36 +165,36 @@ def test_progress_is_silent_unless_asked_for(capsys):
 
 
 def test_a_long_sweep_says_twenty_lines_and_one_of_unknown_length_a_few():
-    said = []
-    advance = _lines("lesions", 1000, said.append)
+    printed = []
+    advance = _lines("lesions", 1000, printed.append)
     for _ in range(1000):
         advance(1)
-    assert len(said) == 20
-    said.clear()
-    advance = _lines("lesions", None, said.append)
+    assert len(printed) == 20
+    printed.clear()
+    advance = _lines("lesions", None, printed.append)
     for _ in range(1000):
         advance(1)
-    assert [line.split()[1] for line in said] == ["2", "4", "8", "16", "32", "64", "128", "256", "512"]
+    assert [line.split()[1] for line in printed] == ["2", "4", "8", "16", "32", "64", "128", "256", "512"]
 
 
-def test_a_loss_in_the_place_of_a_metric_is_told():
+def test_a_loss_in_the_place_of_a_metric_is_refused():
     d = dissect(nn.Sequential(Residual(nn.Linear(2, 2))), torch.ones(1, 2))
     with pytest.raises(
-        ConfigError, match=r"called with a model alone, and cross_entropy wants other.* Loss\(batches\)"
+        ConfigError, match=r"as its only argument, which cross_entropy does not accept.* Loss\(batches\)"
     ):
         d.delete_each(F.cross_entropy)
 
 
 @pytest.mark.parametrize(
-    ("loss", "targets", "told"),
+    ("loss", "targets", "message"),
     [
-        (3, None, "called with the model's output, which int does not take"),
-        (F.cross_entropy, None, "cross_entropy does not take. .*or give `targets`"),
+        (3, None, "called with the model's output, which int does not accept"),
+        (F.cross_entropy, None, "cross_entropy does not accept. .*or pass `targets`"),
         (lambda output: output.sum(), torch.ones(1), "or leave `targets` out"),
     ],
     ids=["number", "no targets", "targets"],
 )
-def test_a_loss_that_cannot_be_called_is_told(loss, targets, told):
+def test_a_loss_that_cannot_be_called_is_refused(loss, targets, message):
     d = dissect(nn.Sequential(Residual(nn.Linear(2, 2))), torch.ones(1, 2))
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         d.path_gradients(loss, torch.ones(1, 2), targets)

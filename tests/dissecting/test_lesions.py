@@ -1,4 +1,4 @@
-"""Single and random deletions: the planted come out where they were planted, and the numbers are the twin's."""
+"""Single and random deletions, with planted branches and against a twin."""
 
 import itertools
 import math
@@ -103,14 +103,14 @@ def test_single_example():
     assert "nan" not in repr(found)
 
 
-def test_what_is_refused():
+def test_invalid_arguments_are_refused():
     net, batches = planted()
     d = dissect(net, batches[0][0])
     with pytest.raises(ConfigError, match="no batches"):
         d.delete_each(Error([]))
     spent = iter(batches)
     list(spent)
-    with pytest.raises(ConfigError, match="A generator serves once only"):
+    with pytest.raises(ConfigError, match="A generator can be used once only"):
         d.delete_each(Error(spent))
     with pytest.raises(ValueError, match="at least one"):
         d.delete_each(Error([(batches[0][0][:0], batches[0][1][:0])]))
@@ -118,7 +118,7 @@ def test_what_is_refused():
         d.delete_each(Error([batches[0][0]]))
     with pytest.raises(ConfigError, match=r"k=7, but 6 branches"):
         d.delete(7, 1, Error(batches), torch.Generator())
-    with pytest.raises(ConfigError, match="draws=0"):
+    with pytest.raises(ConfigError, match="draws must be at least 1, got 0"):
         d.delete(1, 0, Error(batches), torch.Generator())
     with pytest.raises(ConfigError, match="did you mean 'mean'"):
         d.delete_each(Error(batches), gate="meen")
@@ -128,11 +128,11 @@ def test_what_is_refused():
         d.delete_each(lambda model: "high")
     with pytest.raises(ConfigError, match="got Linear"):
         d.delete_each(nn.Linear(1, 1))
-    with pytest.raises(ConfigError, match="memory=-1"):
+    with pytest.raises(ConfigError, match="memory must be at least 0 bytes"):
         d.delete_each(Error(batches), memory=-1)
 
 
-def test_a_generator_of_batches_serves_one_sweep():
+def test_a_generator_of_batches_serves_one_call():
     net, batches = planted()
     d = dissect(net, batches[0][0])
     assert torch.equal(d.delete_each(Loss(iter(batches))).scores, d.delete_each(Loss(batches)).scores)
@@ -208,7 +208,7 @@ def test_a_gate_at_its_mean_is_the_model_written_so():
         found.scores[1], F.cross_entropy(head(second), y, reduction="none"), rtol=1e-12, atol=1e-12
     )
     assert not torch.equal(found.scores, d.delete_each(Loss(batches)).scores)
-    with pytest.raises(ConfigError, match="goes through the data twice"):
+    with pytest.raises(ConfigError, match="iterates over the data twice"):
         d.delete_each(Loss(iter(batches)), gate="mean")
 
 
@@ -217,7 +217,7 @@ def test_gates_of_the_shortcut_alone_are_not_called_missing():
     x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     d = dissect(net.eval(), x)
     assert "gated" in repr(d)
-    with pytest.raises(ConfigError, match="the gates here weigh the shortcut alone"):
+    with pytest.raises(ConfigError, match="the gates here weight the shortcut only"):
         d.delete_each(Error([(x, torch.tensor([0, 1]))]), gate="mean")
 
 

@@ -1,4 +1,4 @@
-"""What a lesion computes and what it does not, what is left afterwards, and when no number is given."""
+"""Passes of lesioned models: what they compute, what they leave behind, and when they raise."""
 
 import threading
 
@@ -78,7 +78,7 @@ def test_what_two_branches_share_is_computed_unless_both_are_left_out():
     assert counts(net) == [2, 1, 2]
 
 
-def test_branches_within_branches_know_each_other():
+def test_nested_branches_have_parents():
     class Nested(nn.Module):
         def __init__(self):
             super().__init__()
@@ -208,7 +208,7 @@ class Noisy(nn.Module):
 
 WAYS_TO_LOOK = {
     "dissect": lambda net, d, x, y: dissect(net, x),
-    "another form": lambda net, d, x, y: d.reading((x[:1],), {}, anew=True),
+    "another form": lambda net, d, x, y: d.engine.traced((x[:1],), {}, refresh=True),
     "delete each": lambda net, d, x, y: d.delete_each(Loss([(x, y), (x, y)])),
     "delete each, nothing kept": lambda net, d, x, y: d.delete_each(Loss([(x, y)]), memory=0),
     "delete each by a function": lambda net, d, x, y: d.delete_each(lambda m: F.cross_entropy(m(x), y).item()),
@@ -284,7 +284,7 @@ class Depends(nn.Module):
         return x + torch.tanh(self.g(x))
 
 
-def test_another_way_for_another_size_is_looked_at_anew():
+def test_a_new_input_size_is_traced_again():
     net = Depends(lambda x: len(x) % 2 == 1)
     d = dissect(net, torch.randn(2, WIDTH))
     x = torch.randn(3, WIDTH)
@@ -292,7 +292,7 @@ def test_another_way_for_another_size_is_looked_at_anew():
     assert torch.equal(d.without(0)(x), h + torch.tanh(net.g(h)))
 
 
-def test_another_way_for_other_data_is_looked_at_anew():
+def test_other_calls_for_other_data_are_traced_again():
     net = Depends(lambda x: bool(x[0, 0] > 0))
     x = torch.randn(2, WIDTH)
     x[0, 0] = -5.0
@@ -304,7 +304,7 @@ def test_another_way_for_other_data_is_looked_at_anew():
     assert torch.equal(d.without(0)(x), x + torch.tanh(net.g(x)))
 
 
-def test_a_way_that_the_lesion_itself_changes_gives_no_number():
+def test_calls_that_depend_on_the_lesion_are_refused():
     net = Depends(lambda x: bool(x.sum() > 0))
     with torch.no_grad():
         net.f.weight.zero_()
@@ -346,7 +346,7 @@ def test_a_pass_that_ends_before_the_join_gives_no_number():
         d.without(1)(x)
 
 
-def test_a_pass_that_gives_out_more_than_before_is_looked_at_anew():
+def test_a_pass_with_more_outputs_is_traced_again():
     class Tells(nn.Module):
         def __init__(self):
             super().__init__()
@@ -364,7 +364,7 @@ def test_a_pass_that_gives_out_more_than_before_is_looked_at_anew():
     assert torch.equal(h, torch.tanh(net.f(x)))
 
 
-def test_looking_anew_draws_no_random_numbers():
+def test_tracing_again_draws_no_random_numbers():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Dropout(0.5), Depends(lambda x: bool(x[0].max() > 4))).train()
     small, large = torch.rand(2, WIDTH), 9 + torch.rand(2, WIDTH)
@@ -406,7 +406,7 @@ def test_tokens_start_a_stream():
     assert torch.equal(d.without(0)(ids, ids > 0), net.words(ids) * (ids > 0).unsqueeze(-1).float())
 
 
-def test_a_branch_that_python_looks_into_is_computed():
+def test_a_branch_that_python_reads_is_computed():
     class Looks(nn.Module):
         def __init__(self):
             super().__init__()
@@ -421,7 +421,7 @@ def test_a_branch_that_python_looks_into_is_computed():
     assert counts(net) == [2]
 
 
-def test_what_leaves_the_model_besides_is_right():
+def test_other_outputs_of_the_model_are_right():
     class Keeps(nn.Module):
         """Gives hidden values out, in an object of its own, and keeps one"""
 
@@ -458,7 +458,7 @@ def test_weights_that_change_are_used_and_autocast_is_followed():
         assert torch.equal(d.without(0)(x), net[1](x))
 
 
-def test_threads_do_not_hear_each_other():
+def test_threads_do_not_affect_each_other():
     net, x = counted_net(), torch.rand(2, WIDTH)
     d, wanted = dissect(net, x), net(x)
     found = []
@@ -479,7 +479,7 @@ def test_threads_do_not_hear_each_other():
 # --- the stand-in for the model
 
 
-def test_it_looks_like_the_model_and_owns_nothing():
+def test_a_lesioned_model_is_a_view():
     net, x = counted_net(), torch.rand(2, WIDTH)
     net.note = "mine"
     lesioned = dissect(net, x).without(1)
@@ -493,7 +493,7 @@ def test_it_looks_like_the_model_and_owns_nothing():
             act()
 
 
-def test_eval_holds_for_its_own_passes():
+def test_eval_applies_to_passes_of_the_view_only():
     net = nn.Sequential(Residual(nn.Linear(WIDTH, WIDTH)), nn.Dropout(0.5), nn.Linear(WIDTH, 2)).train()
     x = torch.rand(8, WIDTH)
     lesioned = dissect(net, x).without(0).eval()
@@ -504,16 +504,16 @@ def test_eval_holds_for_its_own_passes():
 
 
 @pytest.mark.parametrize(
-    ("which", "said"),
+    ("which", "message"),
     [(5, "3 branches"), ("2.nothing", "unknown branch"), (None, "got None"), (True, "got True")],
     ids=["index", "name", "none", "truth"],
 )
-def test_branches_that_do_not_exist_are_refused(which, said):
-    with pytest.raises(ConfigError, match=said):
+def test_branches_that_do_not_exist_are_refused(which, message):
+    with pytest.raises(ConfigError, match=message):
         dissect(counted_net(), torch.rand(2, WIDTH)).without(which)
 
 
-def test_branches_go_by_index_name_and_themselves():
+def test_branches_are_selected_by_index_name_or_object():
     net, x = counted_net(), torch.rand(2, WIDTH)
     d = dissect(net, x)
     wanted = d.without(0, 2)(x)
@@ -521,7 +521,7 @@ def test_branches_go_by_index_name_and_themselves():
         assert torch.equal(same(x), wanted)
 
 
-def test_the_summary_says_what_there_is():
+def test_the_summary_lists_branches_and_refusals():
     text = dissect(counted_net(), torch.rand(2, WIDTH)).summary()
     assert "3 branches (3 identity)" in text
     assert "2 x 4" in text

@@ -1,4 +1,4 @@
-"""Twelve blocks of three kinds: the gradient along each of the 4,096 paths, by Jacobians, against the exact sums."""
+"""Twelve blocks of three kinds: the exact sums against the gradient along each of the 4,096 paths, by Jacobians."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The gradient by path length is autograd's, taken apart: against all paths one by one, laws, and closed forms."""
+"""The gradient by path length against single paths, the gradient of autograd, laws and closed forms."""
 
 import itertools
 import math
@@ -442,7 +442,7 @@ def test_an_operation_that_cannot_be_batched_goes_one_by_one():
     torch.testing.assert_close(ours.sum(0), full_gradient(net, x), rtol=1e-12, atol=1e-14)
 
 
-def test_lengths_that_cannot_be_are_not_computed():
+def test_impossible_lengths_are_not_computed():
     passes = []
 
     class Counted(torch.autograd.Function):
@@ -471,24 +471,24 @@ def test_lengths_that_cannot_be_are_not_computed():
     assert len(ours.lengths) == 7
 
 
-def test_what_cannot_be_is_refused():
+def test_invalid_arguments_are_refused():
     net, x = built(("pre-norm", "highway"))
     d = dissect(net, x)
     with pytest.raises(ShapeError, match=r"one for each of 5 examples, got \(5, 3\)"):
         d.path_gradients(lambda output: output)
-    with pytest.raises(ConfigError, match="the loss must give one number for each example"):
+    with pytest.raises(ConfigError, match="the loss must return one number for each example"):
         d.path_gradients(lambda output: output.mean(), examples=2)
-    with pytest.raises(ConfigError, match=r"got 0\. Give 1 or more"):
+    with pytest.raises(ConfigError, match=r"at least 1, got 0"):
         d.path_gradients(loss, examples=0)
-    with pytest.raises(DissectError, match="does not depend on the model's output"):
+    with pytest.raises(DissectError, match="has no gradient with respect to the model's output"):
         d.path_gradients(lambda output: loss(output.detach()))
-    with pytest.raises(DissectError, match="no path leads from where paths begin to the loss"):
+    with pytest.raises(DissectError, match="no path leads from the start to the loss"):
         d.path_gradients(lambda output: net[-1].weight.sum())
-    with pytest.raises(ConfigError, match="the loss must give a floating tensor, got float"):
+    with pytest.raises(ConfigError, match="the loss must return a floating tensor, got float"):
         d.path_gradients(lambda output: 1.0)
-    with pytest.raises(ConfigError, match='paths begin at "input" or "stream"'):
+    with pytest.raises(ConfigError, match='where is "input" or "stream"'):
         d.path_gradients(loss, where="middle")
-    with pytest.raises(ConfigError, match="statistics over the batch"):
+    with pytest.raises(ConfigError, match="statistics of the batch"):
         dissect(Normed().double().train(), x).path_gradients(loss, examples=2)
     with pytest.raises(DissectError, match="no branch was found"):
         dissect(nn.Tanh(), x).path_gradients(loss)

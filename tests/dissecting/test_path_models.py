@@ -1,4 +1,4 @@
-"""Laws that hold on whatever model was found: own nets, convolutions, Hugging Face transformers."""
+"""Laws of path gradients that hold for any model: own nets, convolutions, Hugging Face transformers."""
 
 from collections.abc import Callable
 from typing import NamedTuple

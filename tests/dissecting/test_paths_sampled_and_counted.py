@@ -1,4 +1,4 @@
-"""Paths counted, drawn and followed over training: against all of them listed, laws, and the published numbers."""
+"""Counted and sampled paths, also over training, against enumeration, laws and the published numbers."""
 
 import itertools
 import math
@@ -45,7 +45,7 @@ def residual():
     return Residual(nn.Sequential(linear(), nn.Tanh()))
 
 
-# block -> the routes through it, each with the branches it takes
+# block -> the paths through it, each with the branches on it
 BLOCKS = {
     "identity": (residual, [(), ("f",)]),
     "projection": (
@@ -212,7 +212,7 @@ def test_the_same_generator_draws_the_same_paths_in_any_chunks():
 
 
 def test_no_draws_are_refused():
-    with pytest.raises(ConfigError, match=r"got 0\. Give 1 or more"):
+    with pytest.raises(ConfigError, match=r"at least 1, got 0"):
         dissect(*chain(2)).sampled_paths(loss, draws=0)
 
 
@@ -248,7 +248,7 @@ def test_of_several_shortest_ranges_it_is_the_heaviest():
     assert (found.shortest, found.longest, found.share) == (2, 2, pytest.approx(0.4))
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+def test_the_interval_has_its_nominal_coverage():
     coins = torch.Generator().manual_seed(0)
     hits, trials, truth = 0, 300, 0.5
     for _ in range(trials):
@@ -308,7 +308,9 @@ def test_depth_over_training_follows_the_weights_and_leaves_them_alone():
         d.over_training({"good": states[10], "bad": {"other": torch.ones(1)}}, lambda y: y.sum())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert places == [parameter.data_ptr() for parameter in net.parameters()]
-    with pytest.raises(ConfigError, match="no checkpoints came"):
+    with pytest.raises(ConfigError, match="there are no checkpoints"):
         d.over_training([], lambda y: y.sum())
     with pytest.raises(ConfigError, match="method is one of exact, sampled, got 'guess'"):
         d.over_training(states, lambda y: y.sum(), method="guess")
+    with pytest.raises(ConfigError, match="the exact analysis draws nothing"):
+        d.over_training(states, lambda y: y.sum(), draws=2)

@@ -1,4 +1,4 @@
-"""A branch in another's place is the model built in that order, to the bit."""
+"""Permuted branches equal the model built in that order, bit for bit."""
 
 import itertools
 import math
@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from thruway.dissecting import Error, Loss, dissect, kendall_tau
-from thruway.dissecting.lesions.permutation_match import groups_of
-from thruway.dissecting.tracing.opening import opened
+from thruway.dissecting.lesions.permutation_match import interchangeable_groups
+from thruway.dissecting.tracing.unfused import unfused
 from thruway.errors import ConfigError
 from thruway.networks import mlp, resnet
 from thruway.nn import HighwayLinear, HighwayStack, Learnt, Residual
@@ -95,10 +95,10 @@ def test_branches_that_are_no_modules_change_places_too():
     x = torch.randn(2, 4, WIDTH, generator=torch.Generator().manual_seed(1), dtype=DOUBLE)
     d = dissect(net, x)
     held = len([*net.parameters(), *net.buffers()])
-    assert groups_of(d.tape, d.branches, held) == [[0, 2, 4], [1, 3, 5]]
+    assert interchangeable_groups(d.tape, d.branches, held) == [[0, 2, 4], [1, 3, 5]]
     for places in ((4, 1, 2, 3, 0, 5), (2, 5, 4, 1, 0, 3)):
         assert torch.equal(d.permute(places)(x), net(x, places))
-    with pytest.raises(ConfigError, match="branch 1 cannot stand at the place of 0"):
+    with pytest.raises(ConfigError, match="branch 1 cannot run in the place of 0"):
         d.swap(0, 1)
 
 
@@ -107,7 +107,11 @@ def test_modules_of_a_residual_net_change_places_within_a_stage(order):
     net = stirred(resnet((3, 3), widths=(4, 8), order=order, generator=torch.Generator().manual_seed(0)).eval())
     x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     d = dissect(net, x)
-    assert groups_of(d.tape, d.branches, len([*net.parameters(), *net.buffers()])) == [[0, 1, 2], [3], [4, 5]]
+    assert interchangeable_groups(d.tape, d.branches, len([*net.parameters(), *net.buffers()])) == [
+        [0, 1, 2],
+        [3],
+        [4, 5],
+    ]
     lesioned = d.permute([2, 0, 1, 3, 5, 4])
     before = net(x)
     blocks = list(net.blocks)
@@ -159,9 +163,9 @@ def test_branches_that_do_something_else_stay_where_they_are():
                 *(Residual(nn.Sequential(nn.Linear(WIDTH, WIDTH), f)) for f in (a, b))
             )
         )
-        with pytest.raises(ConfigError, match="cannot stand at the place of"):
+        with pytest.raises(ConfigError, match="cannot run in the place of"):
             dissect(net, x).swap(0, 1)
-        with pytest.raises(ConfigError, match="no two branches can change places"):
+        with pytest.raises(ConfigError, match="no two branches can be swapped"):
             dissect(net, x).permute_pairs(1, 1, Error([]), torch.Generator())
     with pytest.raises(ConfigError, match=r"each of 0 \.\.\. 1 once"):
         dissect(net, x).permute([0, 0])
@@ -179,12 +183,12 @@ class Conditioned(nn.Module):
         return x + torch.tanh(self.b(x * two))
 
 
-@pytest.mark.parametrize(("reads_both", "said"), [(True, "reads 2 signals"), (False, "in different ways")], ids=str)
-def test_a_branch_that_reads_more_than_the_stream_stays(reads_both, said):
+@pytest.mark.parametrize(("reads_both", "message"), [(True, "reads 2 signals"), (False, "in different ways")], ids=str)
+def test_a_branch_that_reads_more_than_the_stream_stays(reads_both, message):
     net, x = seeded(lambda: Conditioned(reads_both))
     d = dissect(net, (x, x.clone(), -x))
     assert len(d.branches) == 2
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         d.swap(0, 1)
 
 
@@ -231,7 +235,7 @@ def test_layers_of_a_fused_stack_change_places(activation):
             moved = fused(activation).double()
             moved.weight.copy_(net.weight[list(order)])
             moved.bias.copy_(net.bias[list(order)])
-        with opened(moved):
+        with unfused(moved):
             assert torch.equal(ours, moved(x))
     assert torch.equal(d.permute(range(5))(x), before)  # the fused function's own bits
     found = d.permute_pairs([0, 1, 2], 3, Loss([(x, y)]), torch.Generator().manual_seed(0))
@@ -254,7 +258,7 @@ def test_lesions_of_a_fused_stack_differ_from_it_by_the_lesion_and_by_no_roundin
     with torch.no_grad():
         net.bias[3, 16:] = -1e4  # T = 0: the layer carries its input on
     d = dissect(net, x)
-    with opened(net):
+    with unfused(net):
         in_layers = net(x)
     assert not torch.equal(in_layers, net(x))  # there is a rounding to be seen
     for found in (
@@ -358,7 +362,7 @@ def test_weights_that_cannot_be_made_again_stay_where_they_are(kind):
     net, x = seeded(kind)
     d = dissect(net.train(kind is Thinned), x)
     assert len(d.branches) == 2
-    with pytest.raises(ConfigError, match="are not made of parameters alone"):
+    with pytest.raises(ConfigError, match="are written to, or not computed from parameters"):
         d.swap(0, 1)
 
 
@@ -375,11 +379,11 @@ class SharedNorm(nn.Module):
         return self.other(x + self.a(n) + self.b(n))
 
 
-def test_a_norm_that_serves_two_branches_moves_with_neither():
+def test_a_norm_shared_by_two_branches_moves_with_neither():
     net, x = seeded(SharedNorm)
     d = dissect(net, x)
     assert len(d.branches) == 3
-    with pytest.raises(ConfigError, match="layer_norm in norm serves a and others too"):
+    with pytest.raises(ConfigError, match="layer_norm in norm is shared by a and others"):
         d.swap(0, 2)
 
 
@@ -402,7 +406,7 @@ def test_a_branch_and_what_lies_within_it_move_one_at_a_time():
     net[0].inner, net[1].inner = net[1].inner, net[0].inner
     assert torch.equal(ours, net(x))
     net[0].inner, net[1].inner = net[1].inner, net[0].inner
-    with pytest.raises(ConfigError, match="lies within another that moves too"):
+    with pytest.raises(ConfigError, match="lies within another branch that moves too"):
         d.permute([other_inner, other_outer, inner, outer])
 
 

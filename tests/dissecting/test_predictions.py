@@ -1,4 +1,4 @@
-"""Deletions foretold by one backward pass: against finite differences, exact where the loss is linear."""
+"""Predicted deletions against finite differences; exact where the loss is linear."""
 
 import numpy as np
 import pytest
@@ -294,14 +294,14 @@ def test_planted_branches_rank_where_they_belong():
     assert (found.changes[[0, 2, 3]] != 0).all()
 
 
-def test_what_is_refused():
+def test_invalid_arguments_are_refused():
     x, y = data()
     d = dissect(NETS["residual"](), x)
     with pytest.raises(
         ConfigError, match=r"mean, shape \(\), or one loss per example, shape \(6,\); got shape \(5, 6\)"
     ):
         d.predict_deletions(lambda out, t: (out - t).T, [(x, y)])
-    with pytest.raises(ConfigError, match="no batches came"):
+    with pytest.raises(ConfigError, match="there are no batches"):
         d.predict_deletions(loss_fn)
     with pytest.raises(ConfigError, match="no example"):
         d.predict_deletions(loss_fn, [])

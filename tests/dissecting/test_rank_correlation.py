@@ -1,4 +1,4 @@
-"""Spearman's correlation against SciPy's, and its interval against what is known of it."""
+"""Spearman's correlation against SciPy's, and the coverage of its interval."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def test_same_generator_same_interval_and_the_global_one_is_left_alone():
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_what_is_refused():
+def test_invalid_arguments_are_refused():
     with pytest.raises(ShapeError, match=r"\(2,\) and \(3,\)"):
         spearman([1, 2], [1, 2, 3])
     with pytest.raises(ConfigError, match=r"between 0 and 1, got 95"):

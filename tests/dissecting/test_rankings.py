@@ -1,4 +1,4 @@
-"""The rankings against NumPy, against vectors whose angle is known, and with branches planted."""
+"""Rankings against NumPy, against vectors with a known angle, and with planted branches."""
 
 import math
 
@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from thruway.dissecting import Loss, dissect
-from thruway.dissecting.ranking.influence import MEASURES, moved
+from thruway.dissecting.ranking.influence import MEASURES, stream_change
 from thruway.errors import ConfigError, ShapeError
 from thruway.nn import HighwayLinear, Residual
 
 
 def by_name(x, y, per="auto"):
-    at = moved(x, y, per)
-    return {measure.name: measure.of(at) for measure in MEASURES}
+    at = stream_change(x, y, per)
+    return {measure.name: measure.compute(at) for measure in MEASURES}
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-9, 1e-6, 1e-3, 0.5, math.pi / 2, 3.0, math.pi])
@@ -184,12 +184,12 @@ def test_the_model_stays_as_it_is():
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
-def test_what_is_refused():
+def test_invalid_arguments_are_refused():
     x = torch.ones(2, 4)
     d = dissect(planted(), x)
     with pytest.raises(ConfigError, match="no example"):
         d.rankings([])
-    with pytest.raises(ConfigError, match=r"'token' or per 'example', or 'auto', got 'layer'"):
+    with pytest.raises(ConfigError, match=r"per is 'token', 'example' or 'auto', got 'layer'"):
         d.rankings([(x, None)], per="layer")
     with pytest.raises(ShapeError, match=r"\(1,\) for 5 branches"):
         d.rankings([(x, None)], measured=[1.0])

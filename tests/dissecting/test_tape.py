@@ -1,4 +1,4 @@
-"""The tape: what is written down, whose memory is whose, what is needed, and how much arithmetic there is."""
+"""The tape: recorded calls, shared memory, unneeded calls and FLOPs."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def tape_of(function, *shape):
     return record(Called(function), (torch.rand(*(shape or (3, 4))),), {})
 
 
-def test_questions_are_no_calls():
+def test_metadata_queries_are_not_recorded():
     def asks(net, x):
         assert x.shape[0] == len(x) == x.size(0)
         assert x.is_contiguous()
@@ -64,7 +64,7 @@ def test_overlap_is_that_of_the_numbers_held(rows_a, columns_a, rows_b, columns_
     assert overlap(a, b) == bool(np.intersect1d(a.numpy(), b.numpy()).size)
 
 
-def test_calls_know_their_modules_and_shared_modules_their_turn():
+def test_calls_have_modules_and_shared_modules_a_frame_per_call():
     block = nn.Linear(4, 4)
     tape = record(nn.Sequential(block, nn.ReLU(), block), (torch.rand(1, 4),), {})
     assert [tape.frames[call.frame].path for call in tape.calls] == ["0", "1", "0"]
@@ -89,7 +89,7 @@ def needed_slowly(tape, cuts):
     values = {v for v, uses in tape.uses.items() if uses > counted[v]}  # outputs, and what Python saw
     needed = set()
     while True:
-        more = {call.number for call in tape.calls if call.passes or set(call.values) & values}
+        more = {call.number for call in tape.calls if call.is_passthrough or set(call.values) & values}
         if more <= needed:
             return needed
         needed |= more
@@ -119,7 +119,7 @@ def test_dominators_are_what_every_way_goes_through():
     for value in parents:
         ways = [w for w in _ways(parents, value) if w[-1] == source]
         through = set.intersection(*(set(way) for way in ways)) - {value}
-        assert lineage.above[value] == max(through, default=-1)
+        assert lineage.dominator[value] == max(through, default=-1)
 
 
 def _ways(parents, value):

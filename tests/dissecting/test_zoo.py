@@ -1,6 +1,6 @@
-"""Architectures as they are published: every branch is found, none that is not there, and lesions are exact.
+"""Published architectures: all branches are found, no others, and lesions are exact.
 
-What each has was read off its source and written into the tables by hand, not taken from what was found.
+The branches in the tables were read off the source code by hand, not taken from the results.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from torch import nn
 
 from thruway.dissecting import Dissection, dissect
 from thruway.dissecting.tracing.arguments import as_call
-from thruway.dissecting.tracing.structure import reachable
+from thruway.dissecting.tracing.structure import reachable_tensors
 
 from .zoo_own import OWN
 from .zoo_transformers import TRANSFORMERS
@@ -56,7 +56,7 @@ def hooks_in(model):
 
 def numbers(model, call):
     args, kwargs = call
-    return [tensor for tensor in reachable(model(*args, **kwargs)) if tensor.is_floating_point()]
+    return [tensor for tensor in reachable_tensors(model(*args, **kwargs)) if tensor.is_floating_point()]
 
 
 def same_bits(ours, theirs):
@@ -122,7 +122,7 @@ def test_the_model_comes_out_as_it_went_in(name):
 
 def weighed(output):
     """One number that every number of an output counts in, each differently."""
-    given = [tensor for tensor in reachable(output) if tensor.is_floating_point()]
+    given = [tensor for tensor in reachable_tensors(output) if tensor.is_floating_point()]
     return sum((tensor * torch.linspace(0, 1, tensor.numel()).view_as(tensor)).sum() for tensor in given)
 
 
@@ -131,7 +131,7 @@ def test_gradients_by_path_length_add_up_to_autograds(name):
     it = specimen(name)
     args, kwargs = it.call
     parts = it.dissection.path_gradients(weighed, kwargs or args, keep=True).gradients
-    x = next(tensor for tensor in reachable(it.call) if tensor.is_floating_point()).requires_grad_(True)
+    x = next(tensor for tensor in reachable_tensors(it.call) if tensor.is_floating_point()).requires_grad_(True)
     (whole,) = torch.autograd.grad(weighed(it.model(*args, **kwargs)), x)
     x.requires_grad_(False)
     # 1e-5: float32, other order of sums; 2e-6 is the most that was seen

@@ -1,4 +1,4 @@
-"""Nets for images, written after their papers, as small as they go; the zoo's table names them."""
+"""Small implementations of image networks from papers; the table of the zoo names them."""
 
 import torch
 from torch import nn

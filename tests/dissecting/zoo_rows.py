@@ -1,4 +1,4 @@
-"""How a row of the zoo is written: a model, what it is called with, and its branches, read off its source by hand."""
+"""Rows of the zoo: a model, its inputs, and its branches, read off its source by hand."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

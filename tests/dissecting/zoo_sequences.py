@@ -1,4 +1,4 @@
-"""Nets for vectors and sequences, written after their papers, as small as they go; the zoo's table names them."""
+"""Small implementations of vector and sequence networks from papers; the table of the zoo names them."""
 
 from dataclasses import dataclass
 
@@ -159,14 +159,14 @@ class WaveNet(nn.Module):
         super().__init__()
         self.wide = nn.ModuleList(nn.Conv1d(WIDTH, 8, 2, dilation=2**n) for n in range(depth))
         self.onward = nn.ModuleList(nn.Conv1d(4, WIDTH, 1) for _ in range(depth - 1))
-        self.said = nn.ModuleList(nn.Conv1d(4, 5, 1) for _ in range(depth))
+        self.heads = nn.ModuleList(nn.Conv1d(4, 5, 1) for _ in range(depth))
 
     def forward(self, x):
         x, total = x.mT, 0.0
-        for place, (wide, said) in enumerate(zip(self.wide, self.said, strict=True)):
+        for place, (wide, head) in enumerate(zip(self.wide, self.heads, strict=True)):
             f, g = wide(F.pad(x, (2**place, 0))).chunk(2, 1)
             z = torch.tanh(f) * torch.sigmoid(g)
-            total = total + said(z)
+            total = total + head(z)
             if place < len(self.onward):
                 x = x + self.onward[place](z)
         return F.relu(total)

@@ -1,4 +1,4 @@
-"""The zoo's transformers of Hugging Face for text and sound, tiny and with random weights."""
+"""Hugging Face transformers for text and sound, tiny and with random weights."""
 
 import torch
 import transformers as hf

@@ -1,4 +1,4 @@
-"""The zoo's nets of Hugging Face for images, tiny and with random weights."""
+"""Hugging Face networks for images, tiny and with random weights."""
 
 import torch
 import transformers as hf

@@ -1,4 +1,4 @@
-"""The report of a dissection: sentences and figures say what the numbers say, and no more."""
+"""The report of a dissection: figures and captions match the numbers."""
 
 import json
 import math
@@ -15,17 +15,17 @@ from thruway.dissecting import Deletion, Deletions, DrawnLesion, DrawnLesions, E
 from thruway.dissecting.paths.results import PathGradients, SampledPaths
 from thruway.nn import Residual
 from thruway.report import DissectionFindings, dissection_json, dissection_page, render_page, write_dissection
-from thruway.report.dissection_readings import (
-    agreement_reading,
+from thruway.report.dissection_captions import (
+    agreement_caption,
     decay_per_branch,
-    deletions_reading,
-    drawn_reading,
-    exact_reading,
+    deletions_caption,
+    drawn_caption,
+    exact_caption,
     headline,
-    lengths_reading,
-    paths_reading,
-    reordered_reading,
-    without_dust,
+    lengths_caption,
+    paths_caption,
+    reordered_caption,
+    snapped_to_zero,
 )
 from thruway.seeding import generator
 
@@ -33,18 +33,18 @@ from thruway.seeding import generator
 @pytest.fixture(scope="module")
 def found():
     """Everything that can be measured, on a small untrained net with a change of shape in it."""
-    coins = generator(0, "net")
+    rng = generator(0, "net")
 
     def linear(before, after):
         layer = nn.Linear(before, after)
         with torch.no_grad():
             for parameter in layer.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=coins) / before)
+                parameter.copy_(torch.randn(parameter.shape, generator=rng) / before)
         return layer
 
     blocks = [Residual(linear(4, 4)) for _ in range(4)]
     net = nn.Sequential(*blocks[:2], linear(4, 6), *(Residual(linear(6, 6)) for _ in range(4)), linear(6, 3)).eval()
-    x, y = torch.randn(30, 4, generator=coins), torch.arange(30) % 3
+    x, y = torch.randn(30, 4, generator=rng), torch.arange(30) % 3
     d, batches = dissect(net, x[:2]), [(x, y)]
 
     def loss(output, targets=y[:8]):
@@ -61,8 +61,8 @@ def found():
         units={"error": "share of wrong answers", "loss": "nats"},
         paths=d.path_lengths(),
         deletions=deletions,
-        drawn=d.delete([1, 3], 5, metrics[0], coins),
-        reordered=d.permute_pairs([1, 4], 5, metrics[0], coins),
+        drawn=d.delete([1, 3], 5, metrics[0], rng),
+        reordered=d.permute_pairs([1, 4], 5, metrics[0], rng),
         rankings=d.rankings(batches, loss=loss, measured=deletions[1]),
         rankings_agree_with="the measured change of the loss",
         gradients=d.path_gradients(loss, x[:8]),
@@ -102,7 +102,7 @@ def test_bars_and_lines_are_the_lesions(found):
 
 @pytest.mark.parametrize("kind", ["published", "exact"])
 def test_three_panels_are_the_paths(found, kind):
-    title = "Paths, as published: single ones, drawn at random"
+    title = "Gradient by path length, as published: random single paths"
     title, paths = (title, found.sampled) if kind == "published" else (_EXACT, found.gradients)
     share, gradient, contribution = sections_of(found)[title].figure.data[:3]
     assert np.allclose(share.y, [math.comb(6, k) / 2**6 for k in range(7)], rtol=1e-12, atol=0)
@@ -111,7 +111,7 @@ def test_three_panels_are_the_paths(found, kind):
     assert sections_of(found)[title].figure.layout.yaxis2.title.text == "gradient norm (nats per unit of x)"
 
 
-_EXACT = "Paths, exactly: all of a length together"
+_EXACT = "Gradient by path length, exact: all paths"
 
 
 def test_every_axis_has_a_name(found):
@@ -133,109 +133,109 @@ def deletions(*changes, higher=False, width=0.01, intact=0.1):
     return Deletions(rows, intact, "accuracy" if higher else "error", 0.95, 100, higher)
 
 
-def test_who_is_missed_most_and_who_is_not():
-    told = deletions_reading(deletions(0.0, 0.3, 0.05))
-    assert told.startswith("With one branch left out the error is 0.1 to 0.4, with all of them 0.1.")
-    assert "Branch 1 (b1) is missed most: without it the error is 0.4 (+0.3, 95% interval +0.29 to +0.31)" in told
-    assert "1 of 3 can go alone" in told
-    assert "None can go alone" in deletions_reading(deletions(0.2, 0.3))
+def test_the_most_important_branch_is_named():
+    text = deletions_caption(deletions(0.0, 0.3, 0.05))
+    assert text.startswith("With one branch left out the error is 0.1 to 0.4; the intact model has 0.1.")
+    assert "Branch 1 (b1) matters most: without it the error is 0.4 (+0.3, 95% interval +0.29 to +0.31)" in text
+    assert "1 of 3 branches can be left out alone" in text
+    assert "No branch can be left out alone" in deletions_caption(deletions(0.2, 0.3))
 
 
-def test_no_branch_is_missed_where_none_is():
-    for told in (deletions(0.0, -0.1), deletions(0.0, 0.1, higher=True)):
-        assert f"No branch is missed: the {told.metric} is no worse" in deletions_reading(told)
-        assert "2 of 2 can go alone" in deletions_reading(told)
+def test_no_branch_is_named_where_none_is_needed():
+    for text in (deletions(0.0, -0.1), deletions(0.0, 0.1, higher=True)):
+        assert f"No single branch is needed: the {text.metric} is no worse" in deletions_caption(text)
+        assert "2 of 2 branches can be left out alone" in deletions_caption(text)
 
 
 def test_rounding_keeps_no_interval_from_zero():
     """One wrong answer of 382 has an interval from 0, which a mean of float64 may miss by 1e-17."""
     row = Deletion(0, "b0", "identity", 0.1026, 0.0026, 8.67e-18, 0.0079)
     lesions = Deletions((row,), 0.1, "error", 0.95, 382, False)
-    assert "1 of 1 can go alone" in deletions_reading(lesions)
-    assert "interval +0 to +0.0079" in deletions_reading(lesions)
-    assert without_dust(1e-6, lesions) == 1e-6
+    assert "1 of 1 branches can be left out alone" in deletions_caption(lesions)
+    assert "interval +0 to +0.0079" in deletions_caption(lesions)
+    assert snapped_to_zero(1e-6, lesions) == 1e-6
 
 
-def test_an_intact_net_without_a_number_says_nothing_of_lesions():
-    assert deletions_reading(deletions(0.1, intact=math.nan)) == (
-        "The intact net's error is no number, so that lesions have nothing to be held against."
+def test_an_intact_model_without_a_finite_metric_has_no_comparison():
+    assert deletions_caption(deletions(0.1, intact=math.nan)) == (
+        "The error of the intact model is not finite, so lesions cannot be compared with it."
     )
 
 
 def test_less_accuracy_is_worse():
-    told = deletions_reading(deletions(-0.3, 0.2, higher=True, intact=0.5))
-    assert "Branch 0 (b0) is missed most: without it the accuracy is 0.2" in told
-    assert "1 of 2 can go alone" in told
+    text = deletions_caption(deletions(-0.3, 0.2, higher=True, intact=0.5))
+    assert "Branch 0 (b0) matters most: without it the accuracy is 0.2" in text
+    assert "1 of 2 branches can be left out alone" in text
 
 
-def test_nan_is_not_read_as_harmless():
-    told = deletions_reading(deletions(math.nan, 0.3))
-    assert "None can go alone" in told
-    assert "NaN" not in told
-    assert "is a number" in deletions_reading(deletions(math.nan))
+def test_nan_does_not_count_as_unneeded():
+    text = deletions_caption(deletions(math.nan, 0.3))
+    assert "No branch can be left out alone" in text
+    assert "NaN" not in text
+    assert "is not finite with any branch left out" in deletions_caption(deletions(math.nan))
 
 
-def test_spreads_are_medians():
+def test_captions_give_medians():
     rows = tuple(
         DrawnLesion(k, draw, (), tau, value)
         for k, tau, values in ((1, 0.9, (0.1, 0.2, 0.9)), (5, 0.5, (0.3, 0.4, 0.5)))
         for draw, value in enumerate(values)
     )
     lesions = DrawnLesions(rows, 0.05, "error", 10, "branches left out")
-    assert drawn_reading(lesions) == (
-        "The median error goes from 0.05 with all branches to 0.2 without 1 and 0.4 without 5 drawn at random."
+    assert drawn_caption(lesions) == (
+        "The median error goes from 0.05 with all branches to 0.2 without 1 random branch and 0.4 without 5."
     )
-    assert "after 1 swap (tau 0.90 on average) 0.2 in the median, and after 5 swaps (tau 0.50 on average) 0.4" in (
-        reordered_reading(lesions)
+    assert "Its median is 0.2 after 1 swap (mean tau 0.90) and 0.4 after 5 swaps (mean tau 0.50)." in (
+        reordered_caption(lesions)
     )
-    assert drawn_reading(DrawnLesions(rows[:3], 0.05, "error", 10, "")).startswith("Without 1 random branch the")
+    assert drawn_caption(DrawnLesions(rows[:3], 0.05, "error", 10, "")).startswith("Without 1 random branch the")
 
 
-def test_a_law_of_decay_is_found_again():
+def test_a_known_decay_is_recovered():
     norms = torch.tensor([3 * 0.4**k for k in range(6)], dtype=torch.float64)[:, None, None]
     paths = tuple(math.comb(5, k) for k in range(6))
     assert decay_per_branch(SampledPaths(paths, norms)) == pytest.approx(0.4, rel=1e-12)
-    assert "is 0.40 times as large with each further branch" in paths_reading(SampledPaths(paths, norms))
+    assert "changes by a factor of 0.40 with each further branch" in paths_caption(SampledPaths(paths, norms))
     assert math.isnan(decay_per_branch(SampledPaths((1, 1), norms[:2])))
-    assert paths_reading(SampledPaths(paths, norms * 0)) == "No gradient arrives along any path."
+    assert paths_caption(SampledPaths(paths, norms * 0)) == "No gradient arrives along any path."
 
 
-def test_gradients_are_read_as_shares_of_all_paths():
+def test_gradients_are_given_as_shares_of_all_paths():
     norms = torch.tensor([[0.0], [1.0], [0.0]], dtype=torch.float64)
     one = PathGradients((1, 2, 1), norms, norms, torch.ones(1))
-    assert exact_reading(one) == (
-        "100% of the gradient is on paths of 1 branch, 50.0% of all paths. Weighted by what they carry, paths are 1.00 "
-        "branches long (95% interval 1.00 to 1.00); counted alike, 1.0."
+    assert exact_caption(one) == (
+        "100% of the gradient is on paths of 1 branch, 50.0% of all paths. The mean path length is 1.00 branches "
+        "weighted by the gradient (95% interval 1.00 to 1.00), and 1.0 unweighted."
     )
     none = PathGradients((1, 2, 1), norms * 0, norms, torch.ones(1))
-    assert exact_reading(none) == "No gradient arrives."
+    assert exact_caption(none) == "No gradient arrives."
 
 
-def test_counts_of_any_size_can_be_said():
+def test_counts_of_any_size_are_formatted():
     class Deep:
         counts = tuple(math.comb(2000, k) for k in range(2001))
 
     from thruway.dissecting.paths.lengths import PathLengths
 
-    assert "10^602 paths" in lengths_reading(PathLengths(Deep.counts))
+    assert "10^602 paths" in lengths_caption(PathLengths(Deep.counts))
 
 
 def test_the_best_ranking_is_named(found):
     table = found.rankings.agreement()
     best = max(float(rho) for rho in table["rho"])
-    assert f"with a rank correlation of {best:.2f}" in agreement_reading(found)
+    assert f"with a rank correlation of {best:.2f}" in agreement_caption(found)
 
 
 def test_without_data_nothing_is_claimed(found):
     bare = DissectionFindings(found.dissection, "net", "a net", "random numbers of shape (2, 4)", paths=found.paths)
-    assert "nothing here says which of them matter" in headline(bare)
+    assert "not which branches matter" in headline(bare)
     titles = [section.title for section in dissection_page(bare).sections]
-    assert titles[:2] == ["How long the paths are", "The branches"]
+    assert titles[:2] == ["Path lengths", "The branches"]
     text = render_page(dissection_page(bare))
-    for word in ("missed", "interval", "Effective depth", "contribution"):
+    for word in ("matters most", "interval", "Effective depth", "contribution"):
         assert word not in re.sub(r"<script.*?</script>", "", text, flags=re.S)
-    told = json.loads(dissection_json(bare))
-    assert not {"lesions", "rankings", "path_gradients"} & set(told)
+    text = json.loads(dissection_json(bare))
+    assert not {"lesions", "rankings", "path_gradients"} & set(text)
 
 
 # --- files
@@ -243,11 +243,11 @@ def test_without_data_nothing_is_claimed(found):
 
 def test_json_is_strict_and_whole(found, tmp_path):
     page, data = write_dissection(found, tmp_path / "new" / "folder")
-    told = json.loads(data.read_text(), parse_constant=pytest.fail)
-    assert [row["change"] for row in told["lesions"][0]["without"]] == [row.change for row in found.deletions[0]]
-    assert told["paths"]["counts"] == ["1", "6", "15", "20", "15", "6", "1"]
-    assert sum(row["contribution"] for row in told["path_gradients"]) == pytest.approx(1, rel=1e-6)
-    assert len(told["branches"]) == 6
+    text = json.loads(data.read_text(), parse_constant=pytest.fail)
+    assert [row["change"] for row in text["lesions"][0]["without"]] == [row.change for row in found.deletions[0]]
+    assert text["paths"]["counts"] == ["1", "6", "15", "20", "15", "6", "1"]
+    assert sum(row["contribution"] for row in text["path_gradients"]) == pytest.approx(1, rel=1e-6)
+    assert len(text["branches"]) == 6
     assert page.stat().st_size < 3_000_000
 
 

@@ -1,6 +1,7 @@
-"""`thruway dissect`: which layers of a trained net do the work."""
+"""The command `thruway dissect`."""
 
 import dataclasses
+import inspect
 import os
 import sys
 import time
@@ -15,8 +16,8 @@ from rich.markup import escape
 
 from thruway.cli.console import duration, out
 from thruway.cli.dissect_console import branches_on_console
-from thruway.cli.dissect_data import material_for
-from thruway.cli.dissect_measuring import find_out
+from thruway.cli.dissect_data import load_input_data
+from thruway.cli.dissect_measuring import measure_all
 from thruway.cli.dissect_options import EXAMPLES, DissectOptions, check_options
 from thruway.cli.dissect_target import open_target
 from thruway.cli.run import check_device, check_threads, free_folder
@@ -24,7 +25,7 @@ from thruway.errors import ConfigError, RunError
 from thruway.report import DissectionFindings, dissection_json, write_dissection
 from thruway.report.atomic import write_atomically
 from thruway.report.dissection import DATA, PAGE
-from thruway.report.dissection_readings import headline, reading_lines
+from thruway.report.dissection_captions import captions, headline
 from thruway.runs.provenance import hardware, versions
 from thruway.train import keep_freed_memory
 
@@ -34,19 +35,19 @@ STDOUT = Path("-")
 
 
 def dissect_command(arguments: Sequence[str]) -> int:
-    """Dissect a model, show what was found, and write the report."""
+    """Dissect a model, print the results, and write the report."""
     if not arguments:
-        raise ConfigError(f"what is to be dissected? A run folder, a Hugging Face folder, or a function.\n{EXAMPLES}")
+        raise ConfigError(f"no target was given. Give a run folder, a Hugging Face folder, or a function.\n{EXAMPLES}")
     options = tyro.cli(
         DissectOptions,
         prog="thruway dissect",
         args=list(arguments),
-        description=f"{DissectOptions.__doc__}\n\n{EXAMPLES}",
+        description=f"{inspect.getdoc(DissectOptions)}\n\n{EXAMPLES}",
     )
     check_options(options)
     check_threads(options.threads)
     check_device(options.device)
-    _check_places(options)
+    _check_outputs(options)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     keep_freed_memory()
@@ -63,7 +64,7 @@ def _dissected(arguments: Sequence[str], options: DissectOptions) -> int:
     console = Console(stderr=True, highlight=False) if to_stdout else out
     target = open_target(options)
     console.print(f"[bold]{escape(target.name)}[/]  {escape(target.about)}", soft_wrap=True)
-    found = find_out(target, material_for(target, options), options, _saying(console))
+    found = measure_all(target, load_input_data(target, options), options, _announcer(console))
     found = dataclasses.replace(found, provenance=_provenance(arguments, options, time.monotonic() - started))
     if to_stdout:
         sys.stdout.write(dissection_json(found))
@@ -82,11 +83,11 @@ def _dissected(arguments: Sequence[str], options: DissectOptions) -> int:
 
 
 def _show(found: DissectionFindings) -> None:
-    """The table and what it says, for a console."""
+    """Print the table of branches and the captions."""
     out.print(branches_on_console(found))
     out.print()
     out.print(escape(headline(found) if not found.is_measured else _measured(found)))
-    for line in reading_lines(found):
+    for line in captions(found):
         out.print(f"· {escape(line)}")
     for note in found.notes:
         out.print(f"· {escape(note)}", style="yellow")
@@ -94,12 +95,12 @@ def _show(found: DissectionFindings) -> None:
 
 
 def _measured(found: DissectionFindings) -> str:
-    """What the columns of numbers are."""
+    """Explanation of the numbers in the table."""
     intact = " and ".join(f"{each.metric} {each.intact:.4g}" for each in found.deletions)
-    return f"Measured on {found.data}. The intact net has {intact}; each row shows the change without that branch."
+    return f"Measured on {found.data}. The intact model has {intact}; each row shows the change without that branch."
 
 
-def _saying(console: Console) -> Any:
+def _announcer(console: Console) -> Any:
     return lambda what: console.print(f"  {escape(what)} ...", style="dim", soft_wrap=True)
 
 
@@ -107,7 +108,7 @@ def _provenance(arguments: Sequence[str], options: DissectOptions, seconds: floa
     machine = {key: value for key, value in hardware(options.device).items() if value is not None}
     return {
         "seed": str(options.seed),
-        "lesion": "the branch left out: y = x; of a projection block the projection stays; of a gated block T = 0",
+        "lesion": "the branch is left out: y = x; the projection of a projection block stays; a gated block has T = 0",
         "command": " ".join(("thruway", "dissect", *arguments)),
         "hardware": ", ".join(f"{key} {value}" for key, value in machine.items()),
         "versions": ", ".join(f"{key} {value}" for key, value in versions().items()),
@@ -115,23 +116,23 @@ def _provenance(arguments: Sequence[str], options: DissectOptions, seconds: floa
     }
 
 
-def _check_places(options: DissectOptions) -> None:
-    """Refuse at once what could not be written at the end, or would replace an older report.
+def _check_outputs(options: DissectOptions) -> None:
+    """Check the output paths before anything is computed.
 
     Raises:
-        RunError: if a folder is a file, lies in one, or may not be written to.
-        ConfigError: if the folder has a dissection in it already, or the file is a folder.
+        RunError: if a path cannot be written to.
+        ConfigError: if the folder already contains a dissection, or the JSON file is a folder.
     """
     if options.out is not None:
         _check_writable(options.out)
         if any((options.out / name).exists() for name in (PAGE, DATA)):
             raise ConfigError(
-                f"{options.out} has a dissection in it already. Choose another --out, or leave it out for a folder "
-                "with a number."
+                f"{options.out} already contains a dissection. Choose another --out, or leave it out for a numbered "
+                "folder."
             )
     if options.json is not None and options.json != STDOUT:
         if options.json.is_dir():
-            raise ConfigError(f"--json {options.json} is a folder. Name a file, such as {options.json / DATA}.")
+            raise ConfigError(f"--json {options.json} is a folder. Give a file, such as {options.json / DATA}.")
         _check_writable(options.json.parent)
 
 
@@ -140,5 +141,5 @@ def _check_writable(folder: Path) -> None:
     while not there.exists() and there != there.parent:
         there = there.parent
     if not there.is_dir() or not os.access(there, os.W_OK):
-        why = "is no folder" if not there.is_dir() else "may not be written to"
-        raise RunError(f"nothing can be written to {folder}: {there} {why}. Choose another --out or --json.")
+        why = "is not a folder" if not there.is_dir() else "may not be written to"
+        raise RunError(f"cannot write to {folder}: {there} {why}. Choose another --out or --json.")

@@ -1,37 +1,41 @@
-"""Structures of tensors that hold an example in each row: how many, and some of them."""
+"""Counting, slicing and batching nested tensors whose first dimension is the examples."""
 
 import math
 from typing import Any
 
 from torch import Tensor
 
-from thruway.dissecting.tracing.structure import placed, rebuilt
+from thruway.dissecting.tracing.structure import map_structure, tensors_in
 
 __all__ = ["batched", "count_of", "first_examples", "part_of"]
 
 
 def count_of(inputs: Any) -> int:
-    """How many examples there are: the rows of the first tensor that has rows."""
-    return next((len(leaf) for _, leaf in placed(inputs) if leaf.dim()), 0)
+    """The number of examples: the first dimension of the first tensor that has one."""
+    return next((len(leaf) for _, leaf in tensors_in(inputs) if leaf.dim()), 0)
 
 
 def part_of(structure: Any, start: int, stop: int) -> Any:
-    """The examples from start up to stop; what is not one per example stays whole."""
-    count = max((len(leaf) for _, leaf in placed(structure) if leaf.dim()), default=math.inf)
+    """The examples from start to stop. Tensors with another first dimension stay whole."""
+    count = max((len(leaf) for _, leaf in tensors_in(structure) if leaf.dim()), default=math.inf)
 
     def cut(leaf: Any) -> Any:
         return leaf[start:stop] if isinstance(leaf, Tensor) and leaf.dim() and len(leaf) == count else leaf
 
-    return rebuilt(structure, cut)
+    return map_structure(structure, cut)
 
 
 def first_examples(inputs: Any, count: int) -> Any:
-    """The first examples of a batch."""
+    """The first `count` examples of a batch."""
     return part_of(inputs, 0, count)
 
 
 def batched(inputs: Any, targets: Any, at_once: int, most: int) -> list[tuple[Any, Any]]:
-    """Inputs and targets of many examples as pairs of few; what is not one per example goes with every pair.
+    """Split inputs and targets into batches. Tensors without a row per example go into every batch whole.
+
+    Args:
+        at_once: batch size.
+        most: maximum number of examples in all.
 
     >>> import torch
     >>> [(x.tolist(), y.tolist()) for x, y in batched(torch.arange(5), torch.arange(5), 2, 3)]

@@ -1,4 +1,4 @@
-"""The branches of a model as a table for a console: what identifies a branch is never cut short."""
+"""The table of branches for a console. Names of branches are wrapped, never truncated."""
 
 import math
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ __all__ = ["branches_on_console"]
 
 
 def branches_on_console(found: DissectionFindings) -> Table:
-    """What leaving each branch out does; without data, what each is."""
+    """The effect of leaving out each branch; without data, its kind and size."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     columns, rows = _lesions(found) if found.is_measured else _structure(found.dissection.branches)
     for number, column in enumerate(columns):
-        # Long names go on in the next line; numbers stand below one another.
+        # Long names continue in the next line; numbers are aligned.
         is_name = number == 1
         table.add_column(column, overflow="fold", no_wrap=not is_name, justify="left" if number in (1, 2) else "right")
     for row in rows:
@@ -27,17 +27,17 @@ def branches_on_console(found: DissectionFindings) -> Table:
 
 def _lesions(found: DissectionFindings) -> tuple[list[str], list[list[str]]]:
     scores = {} if found.rankings is None else found.rankings.scores
-    foretold = [
+    scores_shown = [
         (name, scores[key]) for key, name in (("predicted", "predicted"), ("influence", "1 - cos")) if key in scores
     ]
     worst = [each.ranked()[0].index for each in found.deletions]
     rows = []
     for place, branch in enumerate(found.dissection.branches):
         row = [str(branch.index), escape(branch.name), branch.kind]
-        for each, missed_most in zip(found.deletions, worst, strict=True):
-            row.append(_change(each.rows[place], is_worst=branch.index == missed_most))
-        rows.append(row + [_number(values[place]) for _, values in foretold])
-    columns = ["", "without", "kind", *(each.metric for each in found.deletions), *(name for name, _ in foretold)]
+        for each, most_important in zip(found.deletions, worst, strict=True):
+            row.append(_change(each.rows[place], is_worst=branch.index == most_important))
+        rows.append(row + [_number(values[place]) for _, values in scores_shown])
+    columns = ["", "without", "kind", *(each.metric for each in found.deletions), *(name for name, _ in scores_shown)]
     return columns, rows
 
 
@@ -57,8 +57,8 @@ def _structure(branches: Sequence[Branch]) -> tuple[list[str], list[list[str]]]:
 
 
 def _change(row: Deletion, *, is_worst: bool) -> str:
-    told = f"{row.change:+.3g}" if math.isfinite(row.change) else "–"
-    return f"[bold green]{told}[/]" if is_worst else told
+    text = f"{row.change:+.3g}" if math.isfinite(row.change) else "–"
+    return f"[bold green]{text}[/]" if is_worst else text
 
 
 def _number(value: float) -> str:

@@ -1,4 +1,4 @@
-"""What the model is to work on: data that the user names, that came with the model, or random numbers of its form."""
+"""Inputs for the model: data named by the user or provided by the target, or random numbers."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,24 +11,24 @@ from thruway.cli.dissect_batches import batched, count_of, first_examples, part_
 from thruway.cli.dissect_options import DissectOptions
 from thruway.cli.dissect_target import Batches, Target
 from thruway.cli.dissect_weights import read_tensors
-from thruway.dissecting.tracing.structure import placed, rebuilt
+from thruway.dissecting.tracing.structure import map_structure, tensors_in
 from thruway.errors import ConfigError
 from thruway.integrations.hugging_face import example_inputs
 from thruway.seeding import generator
 
-__all__ = ["Material", "material_for"]
+__all__ = ["InputData", "load_input_data"]
 
-_TOKENS, _SIDE = 12, 32  # of random inputs
+_TOKENS, _SIDE = 12, 32  # sequence length and image size of random inputs
 
 
-class Material(NamedTuple):
-    """What is worked on.
+class InputData(NamedTuple):
+    """An example for finding the branches, and data for measuring lesions.
 
     Attributes:
-        example: a small input, to follow through the model.
-        example_about: what that is, in words.
-        batches: pairs (inputs, targets); empty where there is no data.
-        about: what the data is, in words.
+        example: a small input.
+        example_about: its description.
+        batches: pairs (inputs, targets); empty without data.
+        about: description of the data.
     """
 
     example: Any
@@ -37,43 +37,43 @@ class Material(NamedTuple):
     about: str
 
 
-def material_for(target: Target, options: DissectOptions) -> Material:
-    """The data for a model, or an input of its form where there is none.
+def load_input_data(target: Target, options: DissectOptions) -> InputData:
+    """Load the data for a model, or make a random input if there is none.
 
     Raises:
-        ConfigError: if a file or data set is not known or does not fit, or the form of the input cannot be told.
-        DatasetError: if the data set is not there.
+        ConfigError: if a file or data set is unknown or does not fit, or the shape of the input cannot be determined.
+        DatasetError: if the data set is missing.
     """
     batches, about = _data(target, options)
     device = torch.device(options.device)
-    batches = [(_moved(inputs, device), _whole(_moved(targets, device))) for inputs, targets in batches]
+    batches = [(_to_device(inputs, device), _as_int64(_to_device(targets, device))) for inputs, targets in batches]
     count = sum(count_of(inputs) for inputs, _ in batches)
     if batches:
-        return Material(
+        return InputData(
             first_examples(batches[0][0], 2),
             f"the first examples of {about.removeprefix('the examples of ')}",
             batches,
             f"{about} ({count} example{'s' if count != 1 else ''})",
         )
     if target.example is not None:
-        return Material(_moved(target.example, device), "the example that came with the model", (), "")
-    example, told = _random(target.model, options)
-    return Material(_moved(example, device), told, (), "")
+        return InputData(_to_device(target.example, device), "the example returned with the model", (), "")
+    example, about = _random(target.model, options)
+    return InputData(_to_device(example, device), about, (), "")
 
 
 def _data(target: Target, options: DissectOptions) -> tuple[Batches, str]:
     if options.structure:
         return (), ""
     if options.data is not None:
-        return _named(options)
+        return _from_data_set(options)
     if options.inputs is not None:
         return _from_file(target.model, options.inputs, options)
     if options.text is not None:
-        return _sentences(target, options.text, options)
-    return _at_most(target.batches or (), options.examples), target.data
+        return _from_text(target, options.text, options)
+    return _limited(target.batches or (), options.examples), target.data
 
 
-def _named(options: DissectOptions) -> tuple[Batches, str]:
+def _from_data_set(options: DissectOptions) -> tuple[Batches, str]:
     name = str(options.data)
     test = data.load(name, options.data_root, train=False, limit=options.examples, download=options.download)
     if options.pixels == "standardised":
@@ -84,54 +84,54 @@ def _named(options: DissectOptions) -> tuple[Batches, str]:
 
 
 def _from_file(model: nn.Module, path: Path, options: DissectOptions) -> tuple[Batches, str]:
-    held = read_tensors(path)
+    content = read_tensors(path)
     targets = None
-    if isinstance(held, dict):
-        targets = held.pop("targets", None)
-        held = held["inputs"] if set(held) == {"inputs"} else held
-    if isinstance(held, list):
-        held = tuple(held)
-    sizes = {name: len(leaf) for name, leaf in placed((held, targets)) if leaf.dim()}
-    if not sizes or not count_of(held):
-        raise ConfigError(f"{path} holds no inputs: tensors with an example in each row are wanted.")
+    if isinstance(content, dict):
+        targets = content.pop("targets", None)
+        content = content["inputs"] if set(content) == {"inputs"} else content
+    if isinstance(content, list):
+        content = tuple(content)
+    sizes = {name: len(leaf) for name, leaf in tensors_in((content, targets)) if leaf.dim()}
+    if not sizes or not count_of(content):
+        raise ConfigError(f"{path} holds no inputs. Provide tensors with one example per row.")
     if len(set(sizes.values())) > 1:
         raise ConfigError(
-            f"{path} holds tensors of {', '.join(map(str, sorted(set(sizes.values()))))} rows. Inputs and targets have "
-            "a row for each example."
+            f"{path} holds tensors of {', '.join(map(str, sorted(set(sizes.values()))))} rows. Inputs and targets need "
+            "one row per example."
         )
-    wanted = _precision_of(model)
-    held = rebuilt(
-        held, lambda leaf: leaf.to(wanted) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+    dtype = _precision_of(model)
+    content = map_structure(
+        content, lambda leaf: leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
     )
-    return batched(held, targets, options.batch, options.examples), f"the examples of {path.name}"
+    return batched(content, targets, options.batch, options.examples), f"the examples of {path.name}"
 
 
 def _precision_of(model: nn.Module) -> torch.dtype:
-    """Of the model's numbers: files from NumPy are in float64 where nobody thought of it."""
+    """The floating type of the model. Inputs are converted to it, since NumPy files often hold float64."""
     return next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float32)
 
 
-def _sentences(target: Target, path: Path, options: DissectOptions) -> tuple[Batches, str]:
+def _from_text(target: Target, path: Path, options: DissectOptions) -> tuple[Batches, str]:
     if target.folder is None:
         raise ConfigError(
-            "--text needs the words of a Hugging Face model folder, and the target is none. Give the folder, or "
-            "inputs that the model takes as they are: --inputs FILE."
+            "--text needs the tokenizer of a Hugging Face model folder, and the target is not one. Give the folder, or "
+            "tensors with --inputs FILE."
         )
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except OSError as error:
-        raise ConfigError(f"--text {path} cannot be read: {error.strerror}. Give a file with a sentence a line.") from (
-            error
-        )
+        raise ConfigError(
+            f"--text {path} cannot be read: {error.strerror}. Give a file with one sentence per line."
+        ) from (error)
     except UnicodeDecodeError as error:
-        raise ConfigError(f"--text {path} is no UTF-8 text. Give a file with a sentence a line.") from error
+        raise ConfigError(f"--text {path} is not UTF-8 text. Give a file with one sentence per line.") from error
     if not lines:
-        raise ConfigError(f"--text {path} has no sentence in it. Give a file with a sentence a line.")
+        raise ConfigError(f"--text {path} contains no sentence. Give a file with one sentence per line.")
     tokens = target.folder.tokens(lines[: options.examples], options.batch)
     return [(inputs, None) for inputs in tokens], f"the sentences of {path.name}"
 
 
-def _at_most(batches: Batches, most: int) -> Batches:
+def _limited(batches: Batches, most: int) -> Batches:
     kept: list[tuple[Any, Any]] = []
     for inputs, targets in batches:
         count = min(count_of(inputs), most)
@@ -146,45 +146,45 @@ def _at_most(batches: Batches, most: int) -> Batches:
 
 
 def _random(model: nn.Module, options: DissectOptions) -> tuple[Any, str]:
-    coins = generator(options.seed, "example")
+    rng = generator(options.seed, "example")
     if options.shape:
         shape = (2, *options.shape)
         try:
-            return torch.randn(shape, generator=coins), f"random numbers of the shape {shape} that was asked for"
+            return torch.randn(shape, generator=rng), f"random numbers of the requested shape {shape}"
         except RuntimeError as error:
             raise ConfigError(f"--shape: two inputs of shape {options.shape} do not fit into memory.") from error
-    given = example_inputs(model, coins)
-    if given is not None:
-        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in given.items())
-        return given, f"random numbers of the form that the model's config names: {shapes}"
+    configured = example_inputs(model, rng)
+    if configured is not None:
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in configured.items())
+        return configured, f"random numbers of the shapes in the model's config: {shapes}"
     for name, module in model.named_modules():
-        guessed = _guess(module, coins)
+        guessed = _guess(module, rng)
         if guessed is not None:
             shape = tuple(guessed.shape)
             return guessed, f"random numbers of shape {shape}, guessed from the first layer, {name or 'the model'}"
         if next(module.parameters(recurse=False), None) is not None:
             break
     raise ConfigError(
-        f"which inputs {type(model).__name__} takes cannot be told from its layers. Let the function return "
+        f"the input shape of {type(model).__name__} cannot be inferred from its layers. Let the function return "
         "(model, example_inputs), or give --shape 3 32 32, --inputs FILE or --data NAME."
     )
 
 
-def _guess(module: nn.Module, coins: torch.Generator) -> Tensor | None:
+def _guess(module: nn.Module, rng: torch.Generator) -> Tensor | None:
     if isinstance(module, nn.Embedding):
-        return torch.randint(module.num_embeddings, (2, _TOKENS), generator=coins)
+        return torch.randint(module.num_embeddings, (2, _TOKENS), generator=rng)
     if isinstance(module, nn.Linear):
-        return torch.randn(2, module.in_features, generator=coins)
+        return torch.randn(2, module.in_features, generator=rng)
     if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        return torch.randn(2, module.in_channels, *[_SIDE] * (module.weight.dim() - 2), generator=coins)
+        return torch.randn(2, module.in_channels, *[_SIDE] * (module.weight.dim() - 2), generator=rng)
     return None
 
 
-def _whole(targets: Any) -> Any:
-    """Class numbers of any width as torch wants them."""
+def _as_int64(targets: Any) -> Any:
+    """Class indices as int64, which torch's losses need."""
     is_number = isinstance(targets, Tensor) and not (targets.is_floating_point() or targets.is_complex())
     return targets.long() if is_number and targets.dtype != torch.bool else targets
 
 
-def _moved(structure: Any, device: torch.device) -> Any:
-    return rebuilt(structure, lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf)
+def _to_device(structure: Any, device: torch.device) -> Any:
+    return map_structure(structure, lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf)

@@ -1,11 +1,11 @@
-"""Everything that is found out about a model, one thing after the other."""
+"""All measurements of `thruway dissect`, one after the other."""
 
 import sys
 from collections.abc import Callable, Sequence
 
 import torch
 
-from thruway.cli.dissect_data import Material
+from thruway.cli.dissect_data import InputData
 from thruway.cli.dissect_options import DissectOptions
 from thruway.cli.dissect_target import Target
 from thruway.cli.dissect_task import Task, task_for
@@ -17,16 +17,16 @@ from thruway.errors import ConfigError, ThruwayError
 from thruway.report import DissectionFindings
 from thruway.seeding import generator
 
-__all__ = ["default_counts", "find_out", "opened"]
+__all__ = ["default_counts", "dissected", "measure_all"]
 
 SWAPS = (1, 2, 4, 8, 16)
-SHARES = (0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)  # of the branches, left out together
+SHARES = (0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)  # fractions of the branches left out together
 
-Say = Callable[[str], None]
+Announce = Callable[[str], None]
 
 
-def opened(target: Target, material: Material) -> Dissection:
-    """The model dissected; an error of its own on this input is told as one of the input.
+def dissected(target: Target, data: InputData) -> Dissection:
+    """Dissect the model. An error that the model raises is reported as one of the input.
 
     Raises:
         ConfigError: if the model cannot be run on the example.
@@ -34,38 +34,38 @@ def opened(target: Target, material: Material) -> Dissection:
     if target.dissection is not None:
         return target.dissection
     try:
-        return dissect(target.model, material.example)
+        return dissect(target.model, data.example)
     except ThruwayError:
         raise
-    except Exception as error:  # whatever a model of the user's raises
-        raise _failed(target, material.example_about, error) from error
+    except Exception as error:  # from the user's model
+        raise _failed(target, data.example_about, error) from error
 
 
-def find_out(target: Target, material: Material, options: DissectOptions, say: Say) -> DissectionFindings:
-    """The structure; and with data lesions, orders, rankings and paths.
+def measure_all(target: Target, data: InputData, options: DissectOptions, announce: Announce) -> DissectionFindings:
+    """Find the structure, and with data measure lesions, orders, rankings and paths.
 
     Args:
-        say: told before each part what comes.
+        announce: called with a description before each measurement.
     Raises:
         ConfigError, DissectError: if the model cannot be run on the data, or the options do not fit its branches.
     """
-    dissection = opened(target, material)
+    dissection = dissected(target, data)
     counts = _counts(dissection, options)
     paths = _lengths(dissection) if target.has_shortcuts else None
-    structure = DissectionFindings(dissection, target.name, target.about, material.example_about, paths=paths)
-    if not material.batches or not dissection.branches:
+    structure = DissectionFindings(dissection, target.name, target.about, data.example_about, paths=paths)
+    if not data.batches or not dissection.branches:
         return structure
     try:
-        task = task_for(dissection, material, options)
-        return _measured(structure, task, material, options, counts, say)
+        task = task_for(dissection, data, options)
+        return _measured(structure, task, data, options, counts, announce)
     except ThruwayError:
         raise
-    except Exception as error:  # of the model, on data that is not of its form
-        raise _failed(target, material.about, error) from error
+    except Exception as error:  # from the model, on data of the wrong shape
+        raise _failed(target, data.about, error) from error
 
 
 def default_counts(branches: int) -> tuple[int, ...]:
-    """How many branches are left out together where the user does not say: up to half of them.
+    """The default numbers of branches to leave out together: up to half of them.
 
     >>> default_counts(54), default_counts(3)
     ((1, 3, 5, 11, 16, 22, 27), (1, 2))
@@ -76,31 +76,31 @@ def default_counts(branches: int) -> tuple[int, ...]:
 def _measured(
     structure: DissectionFindings,
     task: Task,
-    material: Material,
+    data: InputData,
     options: DissectOptions,
     counts: Sequence[int],
-    say: Say,
+    announce: Announce,
 ) -> DissectionFindings:
     dissection, notes = structure.dissection, list[str]()
-    shows = sys.stderr.isatty()
+    progress = sys.stderr.isatty()
     n = len(dissection.branches)
     deletions = []
     for metric in task.metrics:
-        say(f"leaving out each of {n} branches: {metric.name}")
-        deletions.append(dissection.delete_each(metric, progress=shows, generator=_coins(options, "bootstrap")))
+        announce(f"leaving out each of {n} branches: {metric.name}")
+        deletions.append(dissection.delete_each(metric, progress=progress, generator=_generator(options, "bootstrap")))
     first = task.metrics[0]
-    say(f"leaving out {', '.join(map(str, counts))} branches, {options.draws} times each")
-    drawn = dissection.delete(counts, options.draws, first, _coins(options, "deleted"), progress=shows)
-    reordered = _reordered(dissection, task, options, notes, say, shows)
-    say("ranking the branches without leaving them out")
+    announce(f"leaving out {', '.join(map(str, counts))} branches, {options.draws} times each")
+    drawn = dissection.delete(counts, options.draws, first, _generator(options, "deleted"), progress=progress)
+    reordered = _reordered(dissection, task, options, notes, announce, progress)
+    announce("ranking the branches without deletion")
     rankings = _rankings(dissection, task, deletions[-1].table()["change"].tolist(), notes)
-    gradients, sampled = _paths(structure.paths, dissection, task, options, notes, say)
+    gradients, sampled = _paths(structure.paths, dissection, task, options, notes, announce)
     return DissectionFindings(
         dissection,
         structure.name,
         structure.about,
         structure.example,
-        data=material.about,
+        data=data.about,
         units=task.units,
         paths=structure.paths,
         deletions=tuple(deletions),
@@ -119,9 +119,7 @@ def _measured(
 def _counts(dissection: Dissection, options: DissectOptions) -> tuple[int, ...]:
     n = len(dissection.branches)
     if options.deletions and max(options.deletions) > n:
-        raise ConfigError(
-            f"--deletions asks for {max(options.deletions)} branches, and {n} were found. Take at most {n}."
-        )
+        raise ConfigError(f"--deletions is up to {max(options.deletions)}, but only {n} branches were found.")
     return tuple(dict.fromkeys(options.deletions)) or default_counts(n)
 
 
@@ -135,14 +133,14 @@ def _lengths(dissection: Dissection) -> PathLengths | None:
 
 
 def _reordered(
-    dissection: Dissection, task: Task, options: DissectOptions, notes: list[str], say: Say, shows: bool
+    dissection: Dissection, task: Task, options: DissectOptions, notes: list[str], announce: Announce, progress: bool
 ) -> DrawnLesions | None:
-    say("running the branches in other orders")
-    coins = _coins(options, "swapped")
+    announce("running the branches in random orders")
+    rng = _generator(options, "swapped")
     try:
-        return dissection.permute_pairs(SWAPS, options.draws, task.metrics[0], coins, progress=shows)
-    except (ConfigError, DissectError) as error:  # no two fit into each other's places
-        notes.append(f"The branches were not run in another order: {error}")
+        return dissection.permute_pairs(SWAPS, options.draws, task.metrics[0], rng, progress=progress)
+    except (ConfigError, DissectError) as error:  # no two branches can be swapped
+        notes.append(f"Random orders of the branches were not measured: {error}")
         return None
 
 
@@ -154,35 +152,40 @@ def _rankings(dissection: Dissection, task: Task, changes: list[float], notes: l
         return None
     if task.loss is None:
         notes.append(
-            "There is no first-order prediction: the intact model is where its own output has changed least, so that "
-            "nothing follows from a gradient there."
+            "There is no first-order prediction: the change of the output is smallest for the intact model, so its "
+            "gradient there is 0."
         )
     return found
 
 
 def _paths(
-    paths: PathLengths | None, dissection: Dissection, task: Task, options: DissectOptions, notes: list[str], say: Say
+    paths: PathLengths | None,
+    dissection: Dissection,
+    task: Task,
+    options: DissectOptions,
+    notes: list[str],
+    announce: Announce,
 ) -> tuple[PathGradients | None, SampledPaths | None]:
     if paths is None:
-        notes.append("There are no paths to tell apart: the model has no shortcuts.")
+        notes.append("There is no gradient by path length: the model has no shortcuts.")
         return None, None
     if options.path_examples == 0:
-        notes.append("The gradient was not taken apart by path length: --path-examples is 0.")
+        notes.append("The gradient by path length was not computed: --path-examples is 0.")
         return None, None
     try:
-        say("taking the gradient apart by path length")
+        announce("computing the gradient by path length")
         exact = dissection.path_gradients(task.path_loss, task.path_inputs)
         if options.paths == 0:
             return exact, None
-        say(f"following {options.paths} single paths of each length")
-        coins = _coins(options, "paths")
-        return exact, dissection.sampled_paths(task.path_loss, task.path_inputs, draws=options.paths, generator=coins)
+        announce(f"sampling {options.paths} single paths of each length")
+        rng = _generator(options, "paths")
+        return exact, dissection.sampled_paths(task.path_loss, task.path_inputs, draws=options.paths, generator=rng)
     except DissectError as error:
-        notes.append(f"The gradient was not taken apart by path length: {error}")
+        notes.append(f"The gradient by path length was not computed: {error}")
         return None, None
 
 
-def _coins(options: DissectOptions, name: str) -> torch.Generator:
+def _generator(options: DissectOptions, name: str) -> torch.Generator:
     return generator(options.seed, name)
 
 
@@ -190,6 +193,6 @@ def _failed(target: Target, what: str, error: Exception) -> ConfigError:
     lines = str(error).strip().splitlines()
     reason = f"{type(error).__name__}{': ' + lines[0][:300].rstrip('.') if lines else ''}"
     return ConfigError(
-        f"{type(target.model).__name__} cannot be run on {what}: {reason}. Give inputs of its form: --data NAME, "
+        f"{type(target.model).__name__} cannot be run on {what}: {reason}. Give inputs that it accepts: --data NAME, "
         "--inputs FILE, --shape 3 32 32, or a function that returns (model, example_inputs)."
     )

@@ -1,8 +1,8 @@
-"""What `thruway dissect` can be told, and which of it fits together."""
+"""The options of `thruway dissect`, and their checks."""
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -19,66 +19,70 @@ examples:
 
 @dataclasses.dataclass(frozen=True)
 class DissectOptions:
-    """Which layers of a net do the work? Find its branches, leave them out, and follow the gradient.
+    """Measure which layers of a trained network matter: find its branches, leave them out, and follow the gradient.
 
-    Without data (--data, --inputs, --text, or what the target brings along) only the structure is shown.
+    Without data (from --data, --inputs, --text, or the target itself) only the structure is shown.
     """
 
-    target: tyro.conf.Positional[str]
-    """A run folder or one of its checkpoints, a Hugging Face model folder, or package.module:function. The function is
-    called without arguments and returns a model, (model, example_inputs), or (model, example_inputs, batches)."""
+    target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TARGET")]
+    """A run folder or one of its checkpoints, a Hugging Face model folder, or a function: package.module:function or
+    path/to/file.py:function. It is called without arguments and returns a model, (model, example_inputs), or
+    (model, example_inputs, batches)."""
     net: str | None = None
-    """Which net, where a run folder keeps several; for a run with one net it may be left out."""
+    """Name of the network, if a run folder holds several."""
+    study: str | None = None
+    """For a run folder of a study of your own: package.module:STUDY or path/to/file.py:STUDY."""
     weights: Path | None = None
-    """For the model of a function: load these weights, a .safetensors or a .pt file of a state dict."""
+    """State dict to load into the model of a function: a .safetensors or .pt file."""
     data: str | None = None
-    """A data set that `thruway list` names: its test part is classified."""
+    """Name of a data set from `thruway list`. The model classifies its test part."""
     data_root: Path | None = None
-    """Where the data lies; unset: the usual places."""
+    """Folder of the data sets, instead of the usual places."""
     download: bool = False
-    """Get the data set if it is not there."""
+    """Download the data set if it is missing."""
     pixels: Literal["standardised", "raw"] = "standardised"
-    """With --data: pixels less the training part's mean, divided by its deviation; or as they are, from 0 to 1."""
+    """Pixels for --data: standardised by the mean and standard deviation of the training part, or raw, from 0 to 1."""
     inputs: Path | None = None
-    """A file of inputs: .npy, .npz, .safetensors or .pt (read without running code). What is named `targets` in it are
-    class numbers, or numbers to come near to; other names are the model's arguments, or `inputs` for the only one."""
+    """File of inputs: .npy, .npz, .safetensors or .pt (read without executing code). An entry named `targets` holds
+    class indices or regression targets. Other names are arguments of the model; `inputs` is its only argument."""
     text: Path | None = None
-    """For a Hugging Face model that reads text: a file with one sentence a line."""
+    """Text file with one sentence per line, for a Hugging Face language model."""
     shape: tuple[int, ...] = ()
-    """Without data: the shape of one input, such as 3 32 32, where it cannot be told from the model."""
+    """Shape of one input without the batch, such as 3 32 32. For a model without data whose input shape is unknown."""
     examples: int = 500
-    """Examples used at most."""
+    """Maximum number of examples."""
     batch: int = 50
-    """Examples that go through the model at once."""
+    """Batch size."""
     deletions: tuple[int, ...] = ()
-    """Numbers of branches left out together; unset: up to half of the branches, in a few steps."""
+    """Numbers of branches to leave out together. If unset, a few up to half of the branches."""
     draws: int = 10
-    """Random choices for each of those numbers, and for each number of swaps."""
+    """Random sets for each number of branches, and random orders for each number of swaps."""
     path_examples: int = 16
-    """Examples on which the gradient is taken apart by path length; 0: it is not."""
+    """Examples for the gradient by path length. 0 leaves it out."""
     paths: int = 5
-    """Single random paths of each length, as published, beside the exact gradient; 0: none."""
+    """Random single paths of each length, the published estimate beside the exact gradient. 0 leaves it out."""
     seed: int = 0
-    """Of all that is drawn."""
+    """Seed of all random numbers."""
     structure: bool = False
-    """Show the structure only, whatever data there is."""
+    """Show the structure only, even if there is data."""
     device: str = "cpu"
+    """Device of the model and the data."""
     threads: int | None = None
-    """CPU threads; unset: torch's choice."""
+    """Number of CPU threads. If unset, torch decides."""
     json: Path | None = None
-    """Write what was found as JSON to this file too; - writes it to the standard output, and no table."""
+    """Also write the results as JSON to this file. - writes them to the standard output instead of the table."""
     out: Path | None = None
-    """The folder for dissection.html and dissection.json; unset: dissections/<target>, numbered if it is there."""
+    """Folder for dissection.html and dissection.json. If unset, dissections/<target>, numbered if it exists."""
 
 
 AT_LEAST = {"examples": 1, "batch": 1, "draws": 1, "path_examples": 0, "paths": 0, "seed": 0, "threads": 1}
 
 
 def check_options(options: DissectOptions) -> None:
-    """Refuse what cannot be done before anything is loaded.
+    """Check the options before anything is loaded.
 
     Raises:
-        ConfigError: naming the option.
+        ConfigError: naming the invalid option.
 
     >>> check_options(DissectOptions("a:b", data="digits", draws=0))
     Traceback (most recent call last):
@@ -90,8 +94,8 @@ def check_options(options: DissectOptions) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least {least}, got {value}.")
     sources = [f"--{name}" for name in ("data", "inputs", "text") if getattr(options, name) is not None]
     if len(sources) > 1:
-        raise ConfigError(f"{' and '.join(sources)} both say what the model works on. Give one of them.")
+        raise ConfigError(f"{' and '.join(sources)} cannot be combined. Use one of them.")
     if any(count < 1 for count in options.deletions):
-        raise ConfigError(f"--deletions counts branches, each number at least 1, got {min(options.deletions)}.")
+        raise ConfigError(f"--deletions takes numbers of branches, each at least 1, got {min(options.deletions)}.")
     if any(size < 1 for size in options.shape):
-        raise ConfigError(f"--shape has sizes of at least 1, got {' '.join(map(str, options.shape))}.")
+        raise ConfigError(f"--shape takes sizes of at least 1, got {' '.join(map(str, options.shape))}.")

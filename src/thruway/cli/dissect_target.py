@@ -1,4 +1,4 @@
-"""What is dissected: a net of a run folder, a Hugging Face folder, or what a function of the user's builds."""
+"""Loading the model to dissect: from a run folder, a Hugging Face folder, or a function of the user."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from thruway.cli.dissect_factory import build
+from thruway.cli.dissect_factory import call_factory
 from thruway.cli.dissect_options import DissectOptions
 from thruway.cli.dissect_weights import load_weights
 from thruway.cli.find_study import study_of_run
@@ -20,24 +20,24 @@ from thruway.runs import open_run
 
 __all__ = ["Batches", "Target", "open_target"]
 
-# Pairs (inputs, targets); targets are None where nothing is labelled.
+# Pairs (inputs, targets). Targets are None without labels.
 Batches = Sequence[tuple[Any, Any]]
 
 
 @dataclass(frozen=True)
 class Target:
-    """A model, and what came with it.
+    """A model, and the data that came with it.
 
     Attributes:
-        name: short, for a title and a folder.
-        about: what it is, in a line.
-        model: in evaluation mode.
-        example: inputs to follow through it; None if none came.
-        batches: data that came along; None if none did.
-        data: what that data is, in words.
-        dissection: where whoever knows the net has dissected it already.
-        has_shortcuts: False where somebody knows that there are no paths to tell apart.
-        folder: of a Hugging Face model, which can read text.
+        name: short name for titles and folders.
+        about: one line about the model.
+        model: the model, in evaluation mode.
+        example: example inputs, or None.
+        batches: data, or None.
+        data: description of the data.
+        dissection: of the model, if it was dissected when it was loaded.
+        has_shortcuts: If False, there are no paths to analyse.
+        folder: of a Hugging Face model, with its tokenizer.
     """
 
     name: str
@@ -52,16 +52,16 @@ class Target:
 
 
 def open_target(options: DissectOptions) -> Target:
-    """The model that the user means.
+    """Load the model that the options describe.
 
     Raises:
-        ConfigError, RunError, CheckpointError, DatasetError: saying what is missing and what to give.
+        ConfigError, RunError, CheckpointError, DatasetError: if something is missing or does not fit.
     """
     path = Path(options.target)
-    # A name with a colon is no path, unless there is one of that name.
+    # A name with a colon is a function, unless a path of that name exists.
     is_function = ":" in options.target and not path.exists()
     if options.weights is not None and not is_function:
-        raise ConfigError("--weights are for the model of a function, package.module:function. Leave them out.")
+        raise ConfigError("--weights are for the model of a function, package.module:function. Leave the option out.")
     if is_function:
         target = _of_function(options)
     elif not path.exists():
@@ -76,17 +76,19 @@ def open_target(options: DissectOptions) -> Target:
     else:
         target = _of_run(path, options)
     if options.net is not None and (is_function or is_model_folder(path)):
-        raise ConfigError(f"--net chooses among the nets of a run folder, and {options.target} is none. Leave it out.")
+        raise ConfigError(
+            f"--net selects a net of a run folder, and {options.target} is not one. Leave the option out."
+        )
     try:
         target.model.to(options.device).eval()
-    except (RuntimeError, NotImplementedError) as error:  # no memory there, or a model without numbers
+    except (RuntimeError, NotImplementedError) as error:  # out of memory, or a model on the meta device
         reason = str(error).strip().splitlines()[0][:300]
         raise ConfigError(f"{type(target.model).__name__} cannot be put on {options.device!r}: {reason}") from error
     return target
 
 
 def _of_function(options: DissectOptions) -> Target:
-    built = build(options.target, options.examples)
+    built = call_factory(options.target, options.examples)
     about = f"{type(built.model).__name__}, built by {options.target}"
     if options.weights is not None:
         load_weights(built.model, options.weights)
@@ -98,9 +100,9 @@ def _of_function(options: DissectOptions) -> Target:
 def _of_run(path: Path, options: DissectOptions) -> Target:
     folder, named = _run_of(path)
     if named is not None and options.net is not None and options.net.partition("/")[0] != named:
-        raise ConfigError(f"{path} is the checkpoint {named!r}, and --net {options.net} was asked for. Give one.")
+        raise ConfigError(f"{path} is the checkpoint {named!r}, but --net is {options.net}. Give only one of them.")
     reader = open_run(folder)
-    found = study_of_run(reader, None).nets(reader)
+    found = study_of_run(reader, options.study).nets(reader)
     kept = choose_net(found, options.net or _only_net(found, named), folder)
     dissection, test, has_shortcuts = kept.open(options.data_root, options.download)
     images, labels = test.images[: options.examples], test.labels[: options.examples]
@@ -118,24 +120,28 @@ def _of_run(path: Path, options: DissectOptions) -> Target:
 
 
 def _run_of(path: Path) -> tuple[Path, str | None]:
-    """The run folder of a path inside it, and the checkpoint that the path names.
+    """Return the run folder that contains a path, and the name of the checkpoint if the path is one.
 
     Raises:
-        ConfigError: for a file or folder that is of no run.
+        ConfigError: if the path is in no run folder.
     """
     for folder in (path, *path.absolute().parents[:3]):
         if (folder / "run.json").is_file():
             is_checkpoint = path.is_file() and path.parent.name == "checkpoints"
             return folder, path.name.split(".safetensors")[0].removesuffix(".json") if is_checkpoint else None
-    what = "folder has neither run.json nor config.json" if path.is_dir() else "file lies in no run folder"
+    what = "folder has neither run.json nor config.json" if path.is_dir() else "file is not in a run folder"
     raise ConfigError(
-        f"{path}: this {what}, so that nothing says which net it is. Give a run folder, a Hugging Face model folder, "
-        "or a function that builds the net, and its weights beside: package.module:function --weights FILE."
+        f"{path}: this {what}, so the model is unknown. Give a run folder, a Hugging Face model folder, or a function "
+        "that builds the model together with its weights: package.module:function --weights FILE."
     )
 
 
 def _only_net(found: Mapping[str, StoredNet], checkpoint: str | None) -> str | None:
-    """The net of a checkpoint that the path named; with several nets in it, that is left to --net."""
+    """The name of the only network in a checkpoint; None without a checkpoint.
+
+    Raises:
+        ConfigError: if it holds several.
+    """
     if checkpoint is None:
         return None
     names = [name for name in found if name == checkpoint or name.startswith(f"{checkpoint}/")]

@@ -1,4 +1,4 @@
-"""By what a model is judged, told from its targets: classes, numbers to come near to, or its own intact output."""
+"""Metrics and losses by the kind of targets: classes, regression targets, or the intact output without targets."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,30 +9,30 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from thruway.cli.dissect_batches import first_examples
-from thruway.cli.dissect_data import Material
+from thruway.cli.dissect_data import InputData
 from thruway.cli.dissect_options import DissectOptions
 from thruway.cli.dissect_target import Batches
 from thruway.dissecting import Dissection, Error, Loss, Metric
-from thruway.dissecting.tracing.structure import placed
+from thruway.dissecting.tracing.structure import tensors_in
 from thruway.errors import ConfigError
 from thruway.seeding import generator
 
-__all__ = ["Moved", "Task", "Turned", "main_output", "task_for"]
+__all__ = ["CosineDistance", "OutputChange", "Task", "main_output", "task_for"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """How lesions are measured, and of what the gradient is taken.
+    """The metrics of lesions, and the losses whose gradients are taken.
 
     Attributes:
-        metrics: the first is what figures show.
-        units: of each metric by its name.
-        loss: one number per example of (output, targets), for predictions; None where none has a gradient.
-        batches: pairs for that loss.
-        path_loss: one number per example, of the output, on which the gradient is taken apart.
-        path_loss_about: what it is, in words.
-        path_unit: of its gradient's norm.
-        path_inputs: those examples.
+        metrics: the metrics; figures show the first.
+        units: unit of each metric, by its name.
+        loss: maps output and targets to one number per example, for predictions. None if there is no such loss.
+        batches: pairs (inputs, targets) for that loss.
+        path_loss: maps the output to one number per example, for the gradient by path length.
+        path_loss_about: its description.
+        path_unit: unit of the norm of its gradient.
+        path_inputs: the examples it is computed on.
     """
 
     metrics: tuple[Metric, ...]
@@ -45,34 +45,32 @@ class Task:
     path_inputs: Any
 
 
-def task_for(dissection: Dissection, material: Material, options: DissectOptions) -> Task:
-    """The task that the targets ask for.
+def task_for(dissection: Dissection, data: InputData, options: DissectOptions) -> Task:
+    """Choose the task by the targets.
 
     Raises:
-        ConfigError: for targets that are none of the three.
+        ConfigError: if the targets are of no supported kind.
     """
-    inputs, targets = material.batches[0]
-    count = max(1, options.path_examples)  # one shows the output's form, where no paths are wanted
+    inputs, targets = data.batches[0]
+    count = max(1, options.path_examples)  # at least one, for the shape of the output
     few, their = first_examples(inputs, count), first_examples(targets, count)
     if targets is None:
-        return _unlabelled(dissection, material.batches, few, options.seed)
+        return _unlabelled(dissection, data.batches, few, options.seed)
     if not isinstance(targets, Tensor):
-        raise ConfigError(
-            f"targets are {type(targets).__name__}. Give class numbers, numbers to come near to, or None."
-        )
+        raise ConfigError(f"targets are {type(targets).__name__}. Give class indices, regression targets, or None.")
     with torch.no_grad():
         output = main_output(_called(dissection, few))
     if targets.is_floating_point():
         if their.shape != output.shape:
             raise ConfigError(
-                f"targets of shape {tuple(their.shape)} are to come near to an output of shape {tuple(output.shape)}. "
-                "Give them one shape; class numbers are whole numbers."
+                f"regression targets of shape {tuple(their.shape)} do not match an output of shape "
+                f"{tuple(output.shape)}. Class indices must be integers."
             )
         return Task(
-            (Loss(material.batches, _squared),),
+            (Loss(data.batches, _squared),),
             {"loss": "squared error"},
             _squared,
-            material.batches,
+            data.batches,
             lambda y: _squared(y, their),
             f"the mean squared error of an example, with respect to {_x_of(few)}",
             "squared error per unit of x",
@@ -80,10 +78,10 @@ def task_for(dissection: Dissection, material: Material, options: DissectOptions
         )
     _check_classes(their, output)
     return Task(
-        (Error(material.batches, main_output), Loss(material.batches, _cross_entropy)),
-        {"error": "share of wrong answers", "loss": "nats"},
+        (Error(data.batches, main_output), Loss(data.batches, _cross_entropy)),
+        {"error": "share of wrong predictions", "loss": "nats"},
         _cross_entropy,
-        material.batches,
+        data.batches,
         lambda y: _cross_entropy(y, their),
         f"the cross-entropy of an example with respect to {_x_of(few)}",
         "nats per unit of x",
@@ -92,11 +90,11 @@ def task_for(dissection: Dissection, material: Material, options: DissectOptions
 
 
 @dataclass(frozen=True, eq=False)
-class Moved(Metric):
-    """How far the output is from that of the intact model: |h - h0| / |h0|, over all real tokens of an example.
+class OutputChange(Metric):
+    """Relative change of the output, |h - h0| / |h0|, over all tokens of an example except padding.
 
     Args:
-        batches: pairs of inputs and what the intact model made of them, with a mask of its real tokens or None.
+        batches: pairs of inputs and a target: the intact output h0, and a mask of its tokens or None.
     """
 
     batches: Batches
@@ -114,11 +112,11 @@ class Moved(Metric):
 
 
 @dataclass(frozen=True, eq=False)
-class Turned(Metric):
-    """How far the output is turned: 1 - cos(h, h0), with h the mean over the real tokens of an example.
+class CosineDistance(Metric):
+    """Change of the direction of the output, 1 - cos(h, h0), where h is the mean over the tokens of an example.
 
     Args:
-        batches: as for `Moved`.
+        batches: as for `OutputChange`.
     """
 
     batches: Batches
@@ -130,11 +128,11 @@ class Turned(Metric):
         before, mask = target
         after = _pooled(main_output(output).detach().double(), mask)
         u, v = F.normalize(after, dim=1), F.normalize(_pooled(before.double(), mask), dim=1)
-        return (u - v).square().sum(1) / 2  # which of small angles leaves more than 1 minus a rounded cosine
+        return (u - v).square().sum(1) / 2  # more accurate for small angles than 1 - cos
 
 
 def main_output(output: Any) -> Tensor:
-    """The tensor in what a model returns: itself, its last hidden state, its logits, or the first one.
+    """The main tensor of a model's output: itself, its last hidden state, its logits, or its first floating tensor.
 
     Raises:
         ConfigError: if there is no floating tensor.
@@ -144,12 +142,14 @@ def main_output(output: Any) -> Tensor:
     """
     if isinstance(output, Tensor):
         return output
-    held = dict(output) if isinstance(output, Mapping) else vars(output) if hasattr(output, "__dict__") else {}
-    named = (held.get(name) for name in ("last_hidden_state", "logits"))
-    tensors = (each for each in (*named, *(leaf for _, leaf in placed(held or output))) if isinstance(each, Tensor))
+    content = dict(output) if isinstance(output, Mapping) else vars(output) if hasattr(output, "__dict__") else {}
+    named = (content.get(name) for name in ("last_hidden_state", "logits"))
+    tensors = (
+        each for each in (*named, *(leaf for _, leaf in tensors_in(content or output))) if isinstance(each, Tensor)
+    )
     found = next((each for each in tensors if each.is_floating_point()), None)
     if found is None:
-        raise ConfigError(f"the model returned {type(output).__name__} without a tensor of numbers in it.")
+        raise ConfigError(f"the model returned {type(output).__name__} without a floating tensor in it.")
     return found
 
 
@@ -170,12 +170,12 @@ def _unlabelled(dissection: Dissection, batches: Batches, few: Any, seed: int) -
 
     what = "mean of the output over the tokens of an example" if intact.dim() == 3 else "output"
     return Task(
-        (Moved(references), Turned(references)),
+        (OutputChange(references), CosineDistance(references)),
         {"output change": "|h - h0| / |h0|", "cosine distance": "1 - cos"},
         None,
         batches,
         projected,
-        f"the {what}, along one random direction of length 1 (without labels there is no loss), "
+        f"the {what}, along one random direction of length 1 (there is no loss without labels), "
         f"with respect to {_x_of(few)}",
         "units of h per unit of x",
         few,
@@ -183,9 +183,9 @@ def _unlabelled(dissection: Dissection, batches: Batches, few: Any, seed: int) -
 
 
 def _x_of(inputs: Any) -> str:
-    """With respect to what gradients are taken: whole numbers, such as tokens, have none."""
-    is_floating = any(leaf.is_floating_point() for _, leaf in placed(inputs))
-    return "x, the input" if is_floating else "x, what the first branch reads"
+    """Description of the tensor that gradients are taken with respect to. Integer inputs have none."""
+    is_floating = any(leaf.is_floating_point() for _, leaf in tensors_in(inputs))
+    return "x, the input" if is_floating else "x, the stream that the first branch reads"
 
 
 def _called(dissection: Dissection, inputs: Any) -> Any:
@@ -195,7 +195,7 @@ def _called(dissection: Dissection, inputs: Any) -> Any:
 
 
 def _mask_of(inputs: Any, output: Tensor) -> Tensor | None:
-    """(batch, tokens), 1 for real ones; None where nothing is padded."""
+    """(batch, tokens), 0 for padding; None if nothing is padded."""
     mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
     fits = isinstance(mask, Tensor) and output.dim() == 3 and mask.shape[1:] == output.shape[1:2]
     return mask if fits else None
@@ -206,7 +206,7 @@ def _masked(values: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _pooled(values: Tensor, mask: Tensor | None) -> Tensor:
-    """(batch, features): the mean over tokens where there are some."""
+    """Reshape to (batch, features), with the mean over tokens if there are any."""
     if mask is not None:
         weights = mask[:, :, None].to(values.dtype)
         return (values * weights).sum(1) / weights.sum(1)
@@ -224,19 +224,20 @@ def _squared(output: Any, targets: Tensor) -> Tensor:
 
 
 def _classes_second(output: Tensor, targets: Tensor) -> Tensor:
-    """(batch, classes, ...), also of a model that has its classes last."""
+    """The output as (batch, classes, ...), also if its last dimension is the classes."""
     return output.movedim(-1, 1) if output.shape[:-1] == targets.shape else output
 
 
 def _check_classes(targets: Tensor, output: Tensor) -> None:
     if output.dim() != targets.dim() + 1 or targets.dtype == torch.bool:
         raise ConfigError(
-            f"targets of shape {tuple(targets.shape)} and type {targets.dtype} are no classes for an output of shape "
-            f"{tuple(output.shape)}: (batch,) of class numbers for (batch, classes), or numbers of the output's shape."
+            f"targets of shape {tuple(targets.shape)} and type {targets.dtype} do not fit an output of shape "
+            f"{tuple(output.shape)}. Give class indices (batch,) for (batch, classes), or floating targets of the "
+            "output's shape."
         )
     classes = _classes_second(output, targets).shape[1]
     if int(targets.max()) >= classes or int(targets.min()) < 0:
         raise ConfigError(
-            f"the targets are classes {int(targets.min())} to {int(targets.max())}, and the model tells {classes} "
-            "apart, from 0. Give the data that it was trained on."
+            f"the targets are classes {int(targets.min())} to {int(targets.max())}, but the model has {classes} "
+            "classes, counted from 0. Give the data that it was trained on."
         )

@@ -1,4 +1,4 @@
-"""Tensors out of files that the user names, read without running what they hold."""
+"""Reading tensors and state dicts from files without executing code in them."""
 
 import zipfile
 from pathlib import Path
@@ -16,29 +16,29 @@ __all__ = ["load_weights", "read_tensors"]
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """A state dict into a model, every tensor of it.
+    """Load a complete state dict into a model.
 
     Raises:
-        ConfigError: if the file cannot be read, or is of another model.
+        ConfigError: if the file cannot be read, or does not fit the model.
     """
-    held = read_tensors(path)
-    if not isinstance(held, dict) or not all(isinstance(tensor, Tensor) for tensor in held.values()):
-        raise ConfigError(f"{path} holds no state dict: a dict of names and tensors is wanted.")
+    content = read_tensors(path)
+    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
+        raise ConfigError(f"{path} is not a state dict, a dict of names and tensors.")
     try:
-        model.load_state_dict(held)
+        model.load_state_dict(content)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()[1:3]]
-        raise ConfigError(f"{path} is of another model than {type(model).__name__}: {' '.join(lines)[:400]}") from error
+        raise ConfigError(f"{path} does not fit {type(model).__name__}: {' '.join(lines)[:400]}") from error
 
 
 def read_tensors(path: Path) -> Any:
-    """What a .npy, .npz, .safetensors or .pt file holds: a tensor, or a structure of tensors.
+    """Read a tensor or a nested structure of tensors from a .npy, .npz, .safetensors or .pt file.
 
     Raises:
-        ConfigError: if it is not there, damaged, of another kind, or holds other things than tensors.
+        ConfigError: if the file is missing, damaged, of another type, or holds other objects than tensors.
     """
     if path.suffix not in _READERS:
-        raise ConfigError(f"{path}: files of tensors end in {', '.join(_READERS)}; got {path.suffix or 'no ending'}.")
+        raise ConfigError(f"{path}: files of tensors end in {', '.join(_READERS)}; got {path.suffix or 'no suffix'}.")
     if not path.is_file():
         raise ConfigError(f"there is no file {path}.")
     try:
@@ -46,10 +46,10 @@ def read_tensors(path: Path) -> Any:
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{path} cannot be read: {_first_line(error)}") from error
     except safetensors.SafetensorError as error:
-        raise ConfigError(f"{path} is no safetensors file: {_first_line(error)}") from error
-    except Exception as error:  # torch's own refusal to run what a pickle says, and what is no pickle either
+        raise ConfigError(f"{path} is not a safetensors file: {_first_line(error)}") from error
+    except Exception as error:  # a pickle that torch refuses to load, or not a pickle at all
         raise ConfigError(
-            f"{path} is damaged, or holds other things than tensors and plain containers, which are not read."
+            f"{path} is damaged, or holds other objects than tensors and plain containers, which are not loaded."
         ) from error
 
 
@@ -58,17 +58,17 @@ def _npy(path: Path) -> Tensor:
 
 
 def _npz(path: Path) -> dict[str, Tensor]:
-    with _load(path) as held:
-        return {name: torch.from_numpy(held[name]) for name in held.files}
+    with _load(path) as content:
+        return {name: torch.from_numpy(content[name]) for name in content.files}
 
 
 def _load(path: Path) -> Any:
     try:
         return np.load(path, allow_pickle=False)
-    except ValueError as error:  # whose words are advice to allow what may run code
+    except ValueError as error:  # NumPy's message advises to allow pickles, which may execute code
         if "pickle" not in str(error):
             raise
-        raise ValueError(f"it is no {path.suffix} file of numbers") from error
+        raise ValueError(f"it is not a {path.suffix} file of numbers") from error
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -79,7 +79,7 @@ def _pt(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-# The end of a file's name -> how it is read
+# file suffix -> function that reads it
 _READERS = {".npy": _npy, ".npz": _npz, ".safetensors": _safetensors, ".pt": _pt, ".pth": _pt}
 
 

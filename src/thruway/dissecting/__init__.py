@@ -1,11 +1,11 @@
-"""Dissecting any residual or gated network: its branches found, and the model run without them."""
+"""Dissection of residual and gated networks: branches, lesions, paths and rankings of any PyTorch model."""
 
 from thruway.dissecting.dissection import Dissection, dissect
-from thruway.dissecting.failing import DissectError
+from thruway.dissecting.errors import DissectError
 from thruway.dissecting.finding.branches import Branch, Operand, Refusal
 from thruway.dissecting.lesions.kendall import kendall_tau
 from thruway.dissecting.lesions.metrics import Accuracy, Error, Loss, Metric
-from thruway.dissecting.lesions.table import Deletion, Deletions, DrawnLesion, DrawnLesions
+from thruway.dissecting.lesions.results import Deletion, Deletions, DrawnLesion, DrawnLesions
 from thruway.dissecting.paths.effective_depth import EffectiveDepth
 from thruway.dissecting.paths.lengths import LengthRange, PathLengths, shortest_range
 from thruway.dissecting.paths.results import PathGradients, SampledPaths
@@ -13,7 +13,7 @@ from thruway.dissecting.ranking.predictions import Predictions
 from thruway.dissecting.ranking.rank_correlation import RankCorrelation, rank_correlation
 from thruway.dissecting.ranking.rankings import Rankings
 from thruway.dissecting.running.lesioned import Lesioned
-from thruway.dissecting.running.rerouting import Operands
+from thruway.dissecting.running.merging import Operands
 
 __all__ = [
     "Accuracy",

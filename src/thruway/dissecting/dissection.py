@@ -1,70 +1,48 @@
-"""Opening a model up: its branches found, and the model itself run without some of them."""
+"""The public object of a dissection: branches, lesions, paths and rankings of one model."""
 
-import contextlib
-import itertools
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+import functools
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import plotly.graph_objects as go
-import torch
 from torch import nn
 
-from thruway.dissecting.drawing import draw
-from thruway.dissecting.failing import DetourError, DissectError
+from thruway.dissecting import drawing, summary
 from thruway.dissecting.finding.branches import Branch, Refusal
-from thruway.dissecting.finding.discovery import Discovery, discover
+from thruway.dissecting.finding.discovery import Discovery
 from thruway.dissecting.lesions import deletions, permutations
-from thruway.dissecting.lesions.metrics import Evaluate
-from thruway.dissecting.lesions.table import DrawnLesions
-from thruway.dissecting.paths.gradients import path_gradients as _path_gradients
-from thruway.dissecting.paths.lengths import path_lengths as _path_lengths
-from thruway.dissecting.paths.lengths import path_survival as _path_survival
-from thruway.dissecting.paths.sampling import sampled_paths as _sampled_paths
-from thruway.dissecting.paths.training import effective_depth as _effective_depth
-from thruway.dissecting.paths.training import effective_depth_over_training as _effective_depth_over_training
-from thruway.dissecting.ranking.influence import Per
-from thruway.dissecting.ranking.predictions import Predictions, predict_deletions
-from thruway.dissecting.ranking.rankings import Rankings, rankings
-from thruway.dissecting.running.hearing import Whole
+from thruway.dissecting.paths import gradients, lengths, sampling, training
+from thruway.dissecting.ranking import predictions, rankings
+from thruway.dissecting.running.engine import Engine, Merges, Which
 from thruway.dissecting.running.lesioned import Lesioned
-from thruway.dissecting.running.rerouting import Merge, Route, route, run_along
-from thruway.dissecting.summary import in_html, in_text, in_words
-from thruway.dissecting.tracing.arguments import as_call, check_model, signature
-from thruway.dissecting.tracing.recording import record
+from thruway.dissecting.running.merging import Merge
 from thruway.dissecting.tracing.tape import Tape
-from thruway.dissecting.tracing.untouched import Randomness, kept_buffers
-from thruway.errors import ConfigError, unknown_name
 
 __all__ = ["Dissection", "dissect"]
 
-# Tapes kept, one for each form of input met; a text model sees many lengths.
-_TAPES = 64
-
-Which = int | str | Branch
-Merges = Mapping[int, Merge | None] | Callable[[Tape, Sequence[Branch]], Sequence[tuple[Branch, Merge | None]]]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def dissect(
     model: nn.Module, example_inputs: Any, *, declare: Iterable[str] = (), ignore: Iterable[str] = ()
 ) -> "Dissection":
-    """Find the residual branches and gated blends of a model, and run it without any of them.
+    """Find the residual branches and gated blocks of a model.
 
-    The model runs once, as it is, on the example; its class need not be known. It is neither changed nor
-    copied: weights that change later are those that later passes use. A net without shortcuts is
-    dissected layer by layer.
+    The model runs once on the example and is neither changed nor copied: later passes use its weights as they
+    are then. Its class need not be known. A network without shortcuts is dissected layer by layer.
 
     Args:
-        model: any eager module, in the mode in which it is to be studied: mostly after `model.eval()`.
-        example_inputs: a tensor, a tuple of arguments, or a dict of keywords, with a batch as small as you like.
-            For a language model, say `use_cache=False`: what is kept of a branch for later cannot be skipped.
-        declare: paths of modules whose output minus input is a branch, though nothing in them says so.
-        ignore: paths of modules, or names of branches, that are not to be touched.
+        model: any eager module, in the mode in which it is to be studied, usually after `model.eval()`.
+        example_inputs: a tensor, a tuple of arguments, or a dict of keyword arguments. A batch of one is enough.
+            Pass `use_cache=False` to a language model: what a branch stores in the cache cannot be skipped.
+        declare: paths of modules whose output minus input is a branch that is not found automatically.
+        ignore: paths of modules, or names of branches, to leave alone.
     Returns:
-        The dissection: `branches`, `refused`, `without(...)`, `merged(...)`.
+        The dissection: `branches`, `refused`, `without(...)`, `delete_each(...)` and so on.
     Raises:
-        ConfigError: for something that is no eager module, or paths that do not exist.
-        DissectError: if a declared module changes the shape of its input, or computes nothing of it.
+        ConfigError: if `model` is not an eager module, or a path does not exist.
+        DissectError: if a declared module changes the shape of its input, or does not use it.
     Source:
         Veit, Wilber & Belongie 2016, sec. 3-4 (what a branch is, and its lesion). Finding them is ours.
 
@@ -81,38 +59,49 @@ def dissect(
     return Dissection(model, example_inputs, declare=declare, ignore=ignore)
 
 
+def _on_engine(function: Callable[Concatenate[Engine, P], R]) -> Callable[Concatenate["Dissection", P], R]:
+    """A method that calls `function` on the dissection's engine, with the same parameters and docstring."""
+
+    @functools.wraps(function)
+    def method(self: "Dissection", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return function(self.engine, *args, **kwargs)
+
+    return method
+
+
 class Dissection:
-    """A model opened up; `dissect` makes one.
+    """A dissected model. Create one with `dissect`.
 
     Attributes:
-        model: the model, as it came.
-        branches: what was found, in the order in which they join.
-        refused: adds, blends and layers that are no branches, each with the reason.
-        tape: the pass they were found on.
+        model: the model, unchanged.
+        example_inputs: the inputs it was dissected with.
+        branches: the branches found, in the order of their joins.
+        refused: candidates that were rejected, each with the reason.
+        tape: the recorded pass on which the branches were found.
+        engine: runs the model with changed joins.
     """
 
     def __init__(
         self, model: nn.Module, example_inputs: Any, *, declare: Iterable[str] = (), ignore: Iterable[str] = ()
     ) -> None:
-        check_model(model)
-        self.model = model
-        self.example_inputs = example_inputs
-        self._declare, self._ignore = tuple(declare), tuple(ignore)
-        self._readings: OrderedDict[Any, tuple[Tape, Discovery]] = OrderedDict()
-        args, kwargs = as_call(example_inputs)
-        self.tape, found = self._read(args, kwargs)
-        self.branches: tuple[Branch, ...] = found.branches
-        self.refused: tuple[Refusal, ...] = found.refused
+        self.engine = Engine(model, example_inputs, declare, ignore)
+        self.model: nn.Module = model
+        self.example_inputs: Any = example_inputs
+        self.tape: Tape = self.engine.tape
+        self.branches: tuple[Branch, ...] = self.engine.branches
+        self.refused: tuple[Refusal, ...] = self.engine.refused
+
+    # --- the model, with or without its branches
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The intact model, called as it always is: nothing listens."""
+        """Call the intact model, without any hook or mode."""
         return self.model(*args, **kwargs)
 
     def without(self, *which: Which | Iterable[Which]) -> Lesioned:
-        """The model with these branches left out, by index, name or Branch: y = x there.
+        """Return the model without these branches, given by index, name or Branch: y = x at their joins.
 
-        A gated block is left out by T = 0, which carries x on; of a projection block the projection remains.
-        What only these branches need is not computed. Call it as you would the model, also with other batch sizes.
+        A gated block is left out by T = 0, which passes x on. Of a block with a projection the projection remains.
+        What only these branches need is not computed. Call the result like the model, also with other batch sizes.
 
         Raises:
             ConfigError: for a branch that does not exist.
@@ -123,12 +112,12 @@ class Dissection:
         >>> torch.equal(d.without("0")(torch.ones(2, 3)), net[1](torch.ones(2, 3)))
         True
         """
-        return Lesioned(self, {branch.index: None for branch in self._chosen(which)})
+        return Lesioned(self.engine, {branch.index: None for branch in self.engine.select(which)})
 
     def merged(self, merges: Mapping[Which, Merge | None]) -> Lesioned:
-        """The model with joins of your own: each function gets the Operands and returns what the join gives.
+        """Return the model with other joins: each function maps the `Operands` of a join to its output.
 
-        None leaves the branch out. The function runs at every pass, with gradients where the pass has them.
+        None leaves the branch out. The functions run at every pass, with gradients where the pass has them.
 
         Raises:
             ConfigError: for a branch that does not exist.
@@ -141,153 +130,49 @@ class Dissection:
         >>> torch.allclose(half(x), x + 0.5 * net.branch(x))
         True
         """
-        return Lesioned(self, {self._chosen([which])[0].index: merge for which, merge in merges.items()})
+        return Lesioned(self.engine, {self.engine.select([which])[0].index: merge for which, merge in merges.items()})
 
-    def predict_deletions(self, loss: Any, batches: Any = None) -> Predictions:
-        """Every single deletion to first order, from one forward and one backward pass; see `predict_deletions`."""
-        return predict_deletions(self, loss, batches)
+    def run(self, merges: Merges, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run one pass on these arguments with these joins; see `Engine.run`."""
+        return self.engine.run(merges, args, kwargs)
 
-    def rankings(self, batches: Any = None, *, loss: Any = None, measured: Any = None, per: Per = "auto") -> Rankings:
-        """Block Influence, angular distance, norms, and what deletion does, beside each other; see `rankings`."""
-        return rankings(self, batches, loss=loss, measured=measured, per=per)
-
-    # Functions of modules of their own, which take the dissection first.
-    delete_each = deletions.delete_each
-    path_lengths = _path_lengths
-    path_survival = _path_survival
-    path_gradients = _path_gradients
-    sampled_paths = _sampled_paths
-    effective_depth = _effective_depth
-    over_training = _effective_depth_over_training
-
-    def draw(self, *, unravelled: bool = False) -> go.Figure:
-        """The net as a stream with its branches, or as all its paths; see `draw`."""
-        return draw(self, unravelled=unravelled)
-
-    def summary(self) -> str:
-        """A table of all branches, and what was refused."""
-        return in_text(self)
-
-    def __repr__(self) -> str:
-        return in_words(self)
-
-    def _repr_html_(self) -> str:
-        return in_html(self)
-
-    def _chosen(self, which: Sequence[Any]) -> list[Branch]:
-        chosen: list[Branch] = []
-        for each in which:
-            if isinstance(each, Branch):
-                each = each.index
-            if isinstance(each, str):
-                names = [branch.name for branch in self.branches]
-                if each not in names:
-                    raise ConfigError(unknown_name("branch", each, names))
-                chosen.append(self.branches[names.index(each)])
-            elif isinstance(each, int) and not isinstance(each, bool):
-                if not -len(self.branches) <= each < len(self.branches):
-                    raise ConfigError(
-                        f"{type(self.model).__name__} has {len(self.branches)} branches, counted from 0, got {each}."
-                    )
-                chosen.append(self.branches[each])
-            elif isinstance(each, Iterable):
-                chosen += self._chosen(list(each))
-            else:
-                raise ConfigError(f"a branch is named by index, name or Branch, got {each!r}. See summary().")
-        return chosen
+    def reading(self, args: tuple[Any, ...], kwargs: dict[str, Any], anew: bool = False) -> tuple[Tape, Discovery]:
+        """Deprecated: use `engine.traced`."""
+        warnings.warn("Dissection.reading is now Dissection.engine.traced.", DeprecationWarning, stacklevel=2)
+        return self.engine.traced(args, kwargs, refresh=anew)
 
     # --- lesions
 
-    def delete(
-        self, k: int | Iterable[int], draws: int, evaluate: Evaluate, generator: torch.Generator, **settings: Any
-    ) -> DrawnLesions:
-        """The metric without k random branches, `draws` times; see `deletions.delete`."""
-        return deletions.delete(self, k, draws, evaluate, generator=generator, **settings)
+    delete_each = _on_engine(deletions.delete_each)
+    delete = _on_engine(deletions.delete)
+    swap = _on_engine(permutations.swap)
+    permute = _on_engine(permutations.permute)
+    permute_pairs = _on_engine(permutations.permute_pairs)
 
-    def swap(self, first: Which, second: Which) -> Lesioned:
-        """The model with two branches in each other's places; see `permutations.swap`."""
-        return permutations.swap(self, first, second)
+    # --- rankings of the branches
 
-    def permute(self, order: Sequence[int]) -> Lesioned:
-        """The model with its branches in another order; see `permutations.permute`."""
-        return permutations.permute(self, order)
+    predict_deletions = _on_engine(predictions.predict_deletions)
+    rankings = _on_engine(rankings.rankings)
 
-    def permute_pairs(
-        self, k: int | Iterable[int], draws: int, evaluate: Evaluate, generator: torch.Generator, **settings: Any
-    ) -> DrawnLesions:
-        """The metric after k random swaps, `draws` times; see `permutations.permute_pairs`."""
-        return permutations.permute_pairs(self, k, draws, evaluate, generator=generator, **settings)
+    # --- paths
 
-    # --- passes
+    path_lengths = _on_engine(lengths.path_lengths)
+    path_survival = _on_engine(lengths.path_survival)
+    path_gradients = _on_engine(gradients.path_gradients)
+    sampled_paths = _on_engine(sampling.sampled_paths)
+    effective_depth = _on_engine(training.effective_depth)
+    over_training = _on_engine(training.effective_depth_over_training)
 
-    def reading(self, args: tuple[Any, ...], kwargs: dict[str, Any], anew: bool = False) -> tuple[Tape, Discovery]:
-        """The tape for arguments of this form, in the model's present mode, and the branches on it."""
-        key = signature(self.model, args, kwargs)
-        return self._read(args, kwargs) if anew or key not in self._readings else self._readings[key]
+    # --- display
 
-    def run(self, merges: Merges, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """One pass on these arguments with these joins, by index of the branch; None leaves it out.
+    draw = _on_engine(drawing.draw)
 
-        `merges` may be a function that says which, given the tape to be followed and the branches on it.
+    def summary(self) -> str:
+        """Return a table of all branches, and of the rejected candidates with their reasons."""
+        return summary.as_text(self.engine)
 
-        Raises:
-            DissectError: if the model's code takes another way with these inputs than it took when it
-                was looked at with them: no number is given then.
-        """
-        key = signature(self.model, args, kwargs)
-        is_new = key not in self._readings
-        tape, found = self._read(args, kwargs) if is_new else self._readings[key]
-        self._readings.move_to_end(key)
-        try:
-            return self._run(tape, found, merges, args, kwargs)
-        except DetourError:
-            if is_new:
-                raise
-        # What decided the way may lie in the data, or in what an earlier pass left behind: look again, with these.
-        tape, found = self._read(args, kwargs)
-        return self._run(tape, found, merges, args, kwargs)
+    def __repr__(self) -> str:
+        return summary.one_line(self.engine)
 
-    def _run(
-        self,
-        tape: Tape,
-        found: Discovery,
-        merges: Merges,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
-        way = self._way(tape, found, merges)
-        randomness = Randomness(self.model) if tape.draws else None
-        with kept_buffers(self.model) if tape.writes_state else contextlib.nullcontext():
-            try:
-                return run_along(self.model, way, args, kwargs)
-            except DetourError:
-                if randomness is not None:
-                    randomness.restore()
-                raise
-
-    def _way(self, tape: Tape, found: Discovery, merges: Merges) -> Route:
-        if callable(merges):
-            return route(tape, merges(tape, found.branches))
-        pairs = [(found.branches[index], merge) for index, merge in merges.items()]
-        return route(tape, [(Whole.seen(b) if isinstance(merge, Whole) else b, merge) for b, merge in pairs])
-
-    def _read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tape, Discovery]:
-        tape = record(self.model, args, kwargs)
-        found = discover(tape, self._declare, self._ignore)
-        if hasattr(self, "branches"):
-            self._check_same(found)
-        self._readings[signature(self.model, args, kwargs)] = tape, found
-        if len(self._readings) > _TAPES:
-            self._readings.popitem(last=False)
-        return tape, found
-
-    def _check_same(self, found: Discovery) -> None:
-        """Refuse inputs with which the model is another one: indices would mean other branches."""
-        pairs = itertools.zip_longest(self.branches, found.branches)
-        for index, (ours, theirs) in enumerate(pairs):
-            if ours is None or theirs is None or (ours.name, ours.kind) != (theirs.name, theirs.kind):
-                was, now = (f"{b.name} ({b.kind})" if b is not None else "missing" for b in (ours, theirs))
-                raise DissectError(
-                    f"with these inputs, or in this mode, {type(self.model).__name__} has other branches: number "
-                    f"{index} was {was} and is {now}. Dissect it anew with inputs of this form, in this mode."
-                )
+    def _repr_html_(self) -> str:
+        return summary.as_html(self.engine)

@@ -1,32 +1,26 @@
-"""A dissected net as a drawing."""
-
-from typing import TYPE_CHECKING
+"""Drawing of a dissected network."""
 
 import plotly.graph_objects as go
 
-from thruway.dissecting.finding.branches import Branch
-from thruway.dissecting.summary import in_short
+from thruway.dissecting.finding.branches import Branch, nesting_depth
+from thruway.dissecting.running.engine import Engine
+from thruway.dissecting.summary import short_count
 from thruway.dissecting.tracing.lineage import Lineage
 from thruway.errors import ConfigError
 from thruway.figures.wiring import MAX_UNRAVELLED, Wire, residual_stream
 from thruway.figures.wiring import unravelled as unravelled_figure
 
-if TYPE_CHECKING:
-    from thruway.dissecting.dissection import Dissection
-
 __all__ = ["draw", "wires_of"]
 
 
-def draw(dissection: "Dissection", *, unravelled: bool = False) -> go.Figure:
-    """The net as a stream with its branches, or unravelled into all its paths.
-
-    Unravelled, only the outermost branches are drawn: one within another is part of its box.
+def draw(engine: Engine, *, unravelled: bool = False) -> go.Figure:
+    """Draw the network as a stream with its branches, or unravelled into all its paths.
 
     Args:
-        dissection: of the net.
-        unravelled: all paths, for nets of at most six outermost branches.
+        unravelled: If True, all paths are drawn, for at most six outermost branches. A branch within another is then
+            part of the outer one's box.
     Raises:
-        ConfigError: if there are more to unravel.
+        ConfigError: if there are too many branches to unravel.
     Source:
         Veit, Wilber & Belongie 2016, fig. 1.
 
@@ -34,24 +28,24 @@ def draw(dissection: "Dissection", *, unravelled: bool = False) -> go.Figure:
     >>> from thruway.dissecting import dissect
     >>> from thruway.nn import Residual
     >>> net = torch.nn.Sequential(*(Residual(torch.nn.Linear(2, 2)) for _ in range(3)))
-    >>> figure = draw(dissect(net, torch.ones(1, 2)), unravelled=True)
+    >>> figure = dissect(net, torch.ones(1, 2)).draw(unravelled=True)
     >>> sum(text.text.isdigit() for text in figure.layout.annotations)  # one for each path
     8
     """
     if not unravelled:
-        return residual_stream(wires_of(dissection, dissection.branches))
-    outermost = tuple(branch for branch in dissection.branches if branch.parent is None)
+        return residual_stream(wires_of(engine, engine.branches))
+    outermost = tuple(branch for branch in engine.branches if branch.parent is None)
     if len(outermost) > MAX_UNRAVELLED:
         raise ConfigError(
-            f"{type(dissection.model).__name__} has {len(outermost)} branches, which unravel into up to "
-            f"2^{len(outermost)} paths; {MAX_UNRAVELLED} can be drawn. Use draw() for the stream."
+            f"{type(engine.model).__name__} has {len(outermost)} outermost branches, with up to 2^{len(outermost)} "
+            f"paths; at most {MAX_UNRAVELLED} branches can be unravelled. Use draw() for the stream."
         )
-    return unravelled_figure(wires_of(dissection, outermost))
+    return unravelled_figure(wires_of(engine, outermost))
 
 
-def wires_of(dissection: "Dissection", branches: tuple[Branch, ...]) -> list[Wire]:
-    """Each of these branches with the joins that its shortcut and its input come from."""
-    lineage = Lineage(dissection.tape)
+def wires_of(engine: Engine, branches: tuple[Branch, ...]) -> list[Wire]:
+    """The wires of these branches, each with the joins that its shortcut and its input come from."""
+    lineage = Lineage(engine.tape)
     places = {branch.join: place for place, branch in enumerate(branches)}
     return [
         Wire(
@@ -59,8 +53,8 @@ def wires_of(dissection: "Dissection", branches: tuple[Branch, ...]) -> list[Wir
             kind=branch.kind,
             shortcut=_join_above(lineage, branch.shortcut.value, places),
             source=None if branch.source is None else _join_above(lineage, _sum(lineage, branch.source), places),
-            said=f"{in_short(branch.parameters)} parameters, {in_short(branch.flops)} flops",
-            depth=_depth(branch, dissection.branches),
+            said=f"{short_count(branch.parameters)} parameters, {short_count(branch.flops)} flops",
+            depth=nesting_depth(branch, engine.branches),
             shape=" x ".join(map(str, branch.output_shape)),
         )
         for branch in branches
@@ -72,17 +66,10 @@ def _sum(lineage: Lineage, join: int) -> int:
 
 
 def _join_above(lineage: Lineage, value: int, places: dict[int, int]) -> int | None:
-    """The last of these joins that all of a value comes through."""
+    """The last of these joins whose output dominates a value."""
     while value != -1:
         place = places.get(call) if (call := lineage.tape.values[value].call) is not None else None
         if place is not None:
             return place
-        value = lineage.above[value]
+        value = lineage.dominator[value]
     return None
-
-
-def _depth(branch: Branch, branches: tuple[Branch, ...]) -> int:
-    depth = 0
-    while branch.parent is not None:
-        branch, depth = branches[branch.parent], depth + 1
-    return depth

@@ -1,4 +1,4 @@
-"""The report of a dissection: one page for people, one JSON file for programs."""
+"""The report of a dissection: an HTML page and a JSON file."""
 
 import json
 from collections.abc import Mapping
@@ -7,8 +7,8 @@ from typing import Any
 
 from thruway.report.atomic import write_atomically
 from thruway.report.content import Page
+from thruway.report.dissection_captions import headline
 from thruway.report.dissection_findings import DissectionFindings
-from thruway.report.dissection_readings import headline
 from thruway.report.dissection_sections import sections
 from thruway.report.page import write_page
 from thruway.report.summary import plain_data
@@ -19,28 +19,32 @@ __all__ = ["KEYS", "dissection_json", "dissection_page", "write_dissection"]
 PAGE, DATA = "dissection.html", "dissection.json"
 
 KEYS = {
-    "measured": "whether there was data; without, only the structure is known",
-    "branches": "what was found, in the order in which the branches join the stream",
-    "refused": "adds, blends and layers that are no branches, each with the reason",
-    "notes": "what was not measured, and why",
-    "paths": "how many paths go through 0, 1, 2 ... branches, exact (as text: they outgrow a double), and the shares",
-    "lesions": "one object per metric: the intact value, and per branch the value without it, the change, and the "
-    "ends low and high of the change's interval at `level`",
-    "deleted": "random branches left out together: k, draw, value, and which",
-    "reordered": "random orders: k swaps, draw, tau (Kendall's, to the original order), value, and which branch stands "
-    "at each place",
-    "rankings": "per branch what each ranking says, the higher the more it does",
-    "agreement": "Spearman's rank correlation of each ranking with the measured deletions",
-    "path_gradients": "by path length, exact: gradient is the norm of the sum over all paths of a length, contribution "
+    "measured": "true if lesions were measured on data; false if only the structure is known",
+    "branches": "the branches found, in the order in which they join the stream",
+    "refused": "adds, blends and layers that are not branches, each with the reason",
+    "notes": "measurements that were not made, with the reason",
+    "paths": "exact number of paths through 0, 1, 2 ... branches, as text since it may exceed a double, and the shares",
+    "lesions": "one object per metric: the intact value, and for each branch the value without it, the change, and the "
+    "ends low and high of the interval of the change at `level`",
+    "deleted": "random branches left out together: k, draw, value, and their indices",
+    "reordered": "random orders: k swaps, draw, tau (Kendall's, with the original order), value, and the branch at "
+    "each place",
+    "rankings": "score of each branch in each ranking; a higher score means a more important branch",
+    "agreement": "Spearman's rank correlation of each ranking with the measured deletions; chance is the p-value of a "
+    "permutation test",
+    "path_gradients": "exact, by path length: gradient is the norm of the sum over all paths of a length, contribution "
     "its share, share the signed part of the whole gradient",
-    "sampled_paths": "by path length, along single random paths: gradient is the mean norm, spread its deviation",
-    "effective_depth": "mean path length in branches, weighted by the exact contribution, with an interval",
+    "sampled_paths": "along random single paths, by path length: gradient is the mean norm, spread its standard "
+    "deviation",
+    "effective_depth": "mean path length in branches, weighted by the exact contribution, with a bootstrap interval",
 }
 
 
 def write_dissection(found: DissectionFindings, folder: Path) -> tuple[Path, Path]:
-    """Write dissection.html and dissection.json into a folder, each whole or not at all.
+    """Write dissection.html and dissection.json into a folder, each atomically.
 
+    Returns:
+        The paths of both files.
     Raises:
         RunError: if they cannot be written.
     """
@@ -49,18 +53,18 @@ def write_dissection(found: DissectionFindings, folder: Path) -> tuple[Path, Pat
 
 
 def dissection_page(found: DissectionFindings) -> Page:
-    """The report's page."""
+    """The page of the report."""
     return Page(
         title="Which layers do the work?" if found.is_measured else "Where are the branches?",
         subtitle=f"{found.name}: {found.about}",
         lead=headline(found),
         sections=tuple(sections(found)),
-        provenance={"sent through": found.example, "data": found.data or "none", **found.provenance},
+        provenance={"example input": found.example, "data": found.data or "none", **found.provenance},
     )
 
 
 def dissection_json(found: DissectionFindings) -> str:
-    """All numbers as strict JSON; `keys` in it says what they mean. What is not a number, or not known, is null.
+    """All results as strict JSON, explained by its entry `keys`. NaN and unknown values are null.
 
     >>> from torch import nn, ones
     >>> from thruway.dissecting import dissect
@@ -100,11 +104,11 @@ def dissection_json(found: DissectionFindings) -> str:
 
 
 def _measured(found: DissectionFindings) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     if found.paths is not None:
-        told["paths"] = {"counts": [str(count) for count in found.paths.counts], "shares": found.paths.shares}
+        results["paths"] = {"counts": [str(count) for count in found.paths.counts], "shares": found.paths.shares}
     if found.deletions:
-        told["lesions"] = [
+        results["lesions"] = [
             {
                 "metric": each.metric,
                 "unit": found.units.get(each.metric, ""),
@@ -118,7 +122,7 @@ def _measured(found: DissectionFindings) -> dict[str, Any]:
         ]
     for key, drawn in (("deleted", found.drawn), ("reordered", found.reordered)):
         if drawn is not None:
-            told[key] = {
+            results[key] = {
                 "metric": drawn.metric,
                 "intact": drawn.intact,
                 "rows": [
@@ -127,17 +131,17 @@ def _measured(found: DissectionFindings) -> dict[str, Any]:
                 ],
             }
     if found.rankings is not None:
-        told["rankings"] = _rows(found.rankings.table())
+        results["rankings"] = _rows(found.rankings.table())
         if "measured" in found.rankings.scores:
-            told["agreement"] = {"with": found.rankings_agree_with, "rows": _rows(found.rankings.agreement())}
+            results["agreement"] = {"with": found.rankings_agree_with, "rows": _rows(found.rankings.agreement())}
     if found.gradients is not None:
-        told["path_loss"] = found.path_loss
-        told["path_gradients"] = _rows(found.gradients.table())
+        results["path_loss"] = found.path_loss
+        results["path_gradients"] = _rows(found.gradients.table())
         if found.gradients.weights.sum() > 0:
-            told["effective_depth"] = found.gradients.effective_depth()._asdict()
+            results["effective_depth"] = found.gradients.effective_depth()._asdict()
     if found.sampled is not None:
-        told["sampled_paths"] = _rows(found.sampled.table())
-    return told
+        results["sampled_paths"] = _rows(found.sampled.table())
+    return results
 
 
 def _rows(table: Table) -> list[Mapping[str, Any]]:

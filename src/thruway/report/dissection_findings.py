@@ -1,4 +1,4 @@
-"""What was found out about one model: the results of `thruway.dissecting`, side by side."""
+"""Everything measured on one model: the results of `thruway.dissecting` that its report shows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from thruway.dissecting.ranking.rankings import Rankings
 
 __all__ = ["RANKINGS", "DissectionFindings"]
 
-# How rankings are called in a table and in a sentence.
+# Names of the rankings in tables and sentences.
 RANKINGS = {
     "predicted": "first-order prediction",
     "curved": "second-order prediction",
@@ -23,27 +23,27 @@ RANKINGS = {
 
 @dataclass(frozen=True, eq=False)
 class DissectionFindings:
-    """A dissection and whatever was measured on it; what was not is None.
+    """A dissection and the measurements made on it. What was not measured is None.
 
     Attributes:
         dissection: of the model.
-        name: of the model, for a heading.
-        about: what it is, in a line.
-        example: what was sent through it to find its branches, in words.
-        data: on what it was measured, in words; "" if on nothing.
-        units: of each metric, by its name.
-        paths: how many there are of each length; None without shortcuts.
-        deletions: each branch left out, by one metric after the other; figures show the first.
+        name: of the model, for the heading.
+        about: one line about the model.
+        example: description of the input on which the branches were found.
+        data: description of the data that lesions were measured on; "" if there was none.
+        units: unit of each metric, by its name.
+        paths: number of paths of each length; None if the model has no shortcuts.
+        deletions: each branch left out, one table per metric. Figures show the first metric.
         drawn: random branches left out together, by the first metric.
-        reordered: branches in another order, by the first metric.
-        rankings: what is said of each branch without deleting it, and by deletion.
-        rankings_agree_with: what the measured column of `rankings` is, in words.
-        gradients: exactly, by path length.
-        sampled: along single random paths, as published.
-        path_loss: of which the gradients are, in words.
-        path_unit: of those gradients' norms.
-        notes: what was not measured, and why.
-        provenance: how it was made, as on every page.
+        reordered: branches in random orders, by the first metric.
+        rankings: scores of the branches, by measured deletion and without deletion.
+        rankings_agree_with: description of the measured column of `rankings`.
+        gradients: exact gradients by path length.
+        sampled: gradients along random single paths, as published.
+        path_loss: description of the quantity whose gradients these are.
+        path_unit: unit of the gradient norms.
+        notes: measurements that were not made, with the reason.
+        provenance: origin of the numbers, as on every page.
     """
 
     dissection: Dissection
@@ -67,5 +67,5 @@ class DissectionFindings:
 
     @property
     def is_measured(self) -> bool:
-        """Whether there was data."""
+        """True if lesions were measured on data."""
         return bool(self.deletions)

@@ -1,4 +1,4 @@
-"""The sections of a dissection's report: each figure with its sentence and its table."""
+"""The sections of a dissection's report, each with a figure, a caption and a table."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from thruway.dissecting.paths.results import PathGradients, SampledPaths
 from thruway.figures import BLOCK_STYLES, deletion_bars, deletion_boxes, order_scatter, path_lengths
 from thruway.figures.panels import fit_legend, small_multiples
 from thruway.figures.path_lengths import LENGTH
-from thruway.report import dissection_readings as readings
+from thruway.report import dissection_captions as captions
 from thruway.report.content import Section, TableData
 from thruway.report.dissection_findings import DissectionFindings
 from thruway.report.dissection_tables import (
@@ -24,26 +24,28 @@ from thruway.report.dissection_tables import (
 
 __all__ = ["sections"]
 
-DRAWN = 40  # branches at most in a drawing
+DRAWN = 40  # maximum number of branches in a drawing
 
 
 def sections(found: DissectionFindings) -> Iterator[Section]:
-    """What there is to show, findings first."""
+    """Yield the sections, measurements first."""
     if found.is_measured:
         yield from _lesions(found)
     yield from _paths(found)
     if found.rankings is not None and found.is_measured:
-        told = agreement_table(found)
-        if told is not None:
-            yield Section("Can it be told without deleting?", None, readings.agreement_reading(found), told)
+        agreement = agreement_table(found)
+        if agreement is not None:
+            yield Section("Rankings compared with deletion", None, captions.agreement_caption(found), agreement)
     is_drawn = 0 < len(found.dissection.branches) <= DRAWN
     drawing = found.dissection.draw() if is_drawn else None
-    yield Section("The branches", drawing, _structure_reading(found), branches_table(found.dissection))
+    yield Section("The branches", drawing, _structure_caption(found), branches_table(found.dissection))
     refused = refused_table(found.dissection)
     if refused is not None:
-        yield Section("What is no branch", None, "Adds, blends and layers that were looked at, and why not.", refused)
+        yield Section(
+            "Rejected candidates", None, "Adds, blends and layers that are not branches, with the reason.", refused
+        )
     if found.notes:
-        yield Section("What was left out", None, " ".join(found.notes))
+        yield Section("Not measured", None, " ".join(found.notes))
 
 
 def _lesions(found: DissectionFindings) -> Iterator[Section]:
@@ -61,12 +63,12 @@ def _lesions(found: DissectionFindings) -> Iterator[Section]:
             quantity=each.metric,
             unit=found.units.get(each.metric, ""),
         )
-        yield Section(f"Without one branch: {each.metric}", figure, readings.deletions_reading(each), table)
-        table = None  # all metrics are in it
+        yield Section(f"Without one branch: {each.metric}", figure, captions.deletions_caption(each), table)
+        table = None  # one table holds all metrics
     unit = found.units.get(found.deletions[0].metric, "")
     if found.drawn is not None:
         boxes = deletion_boxes(_by_k(found.drawn), intact=found.drawn.intact, quantity=found.drawn.metric, unit=unit)
-        yield Section("Without several branches", boxes, readings.drawn_reading(found.drawn))
+        yield Section("Without several branches", boxes, captions.drawn_caption(found.drawn))
     if found.reordered is not None:
         orders = found.reordered
         scatter = order_scatter(
@@ -77,23 +79,23 @@ def _lesions(found: DissectionFindings) -> Iterator[Section]:
             quantity=orders.metric,
             unit=unit,
         )
-        yield Section("In another order", scatter, readings.reordered_reading(orders))
+        yield Section("In another order", scatter, captions.reordered_caption(orders))
 
 
 def _paths(found: DissectionFindings) -> Iterator[Section]:
     if found.paths is not None and found.gradients is None:
-        yield Section("How long the paths are", _lengths_figure(found.paths), readings.lengths_reading(found.paths))
-    loss = f" Taken apart is the gradient of {found.path_loss}."
+        yield Section("Path lengths", _lengths_figure(found.paths), captions.lengths_caption(found.paths))
+    loss = f" The gradient is that of {found.path_loss}."
     table = paths_table(found)
     if found.sampled is not None:
         figure = _published_figure(found.sampled, found.path_unit)
-        lengths = "" if found.paths is None else readings.lengths_reading(found.paths) + " "
-        reading = lengths + readings.paths_reading(found.sampled) + loss
-        yield Section("Paths, as published: single ones, drawn at random", figure, reading)
+        lengths = "" if found.paths is None else captions.lengths_caption(found.paths) + " "
+        caption = lengths + captions.paths_caption(found.sampled) + loss
+        yield Section("Gradient by path length, as published: random single paths", figure, caption)
     if found.gradients is not None:
         figure = _exact_figure(found.gradients, found.path_unit)
         yield Section(
-            "Paths, exactly: all of a length together", figure, readings.exact_reading(found.gradients) + loss, table
+            "Gradient by path length, exact: all paths", figure, captions.exact_caption(found.gradients) + loss, table
         )
 
 
@@ -108,7 +110,7 @@ def _published_figure(found: SampledPaths, unit: str) -> go.Figure:
         unit=unit,
         gradient_low=by_path.amin(1),
         gradient_high=by_path.amax(1),
-        titles=("how many paths", f"along one path ({by_path.shape[1]}: mean, range)", "times how many there are"),
+        titles=("share of all paths", f"one path ({by_path.shape[1]} drawn: mean, range)", "norm × number of paths"),
     )
 
 
@@ -120,7 +122,7 @@ def _exact_figure(found: PathGradients, unit: str) -> go.Figure:
         found.contribution,
         effective=_effective(found),
         unit=unit,
-        titles=("how many paths", "all paths of a length", "their part in the sum"),
+        titles=("share of all paths", "sum over all paths of a length", "share of the gradient"),
     )
 
 
@@ -159,10 +161,10 @@ def _by_k(drawn: DrawnLesions) -> dict[int, list[float]]:
 
 
 def _boundaries(dissection: Dissection) -> list[int]:
-    """Where a stage with another shape begins."""
+    """The indices at which the output shape changes."""
     shapes = [branch.output_shape for branch in dissection.branches]
     return [place for place in range(1, len(shapes)) if shapes[place] != shapes[place - 1]]
 
 
-def _structure_reading(found: DissectionFindings) -> str:
-    return f"Found by following an example ({found.example}) through the model."
+def _structure_caption(found: DissectionFindings) -> str:
+    return f"Found by running an example through the model ({found.example})."

@@ -1,19 +1,19 @@
-"""The tables of a dissection: branches, what leaving them out does, lengths of paths, rankings."""
+"""The tables of a dissection: branches, deletions, path lengths and rankings."""
 
 import math
 
 from thruway.dissecting import Dissection
 from thruway.report.content import Cell, TableData
+from thruway.report.dissection_captions import snapped_to_zero
 from thruway.report.dissection_findings import RANKINGS, DissectionFindings
-from thruway.report.dissection_readings import without_dust
 
 __all__ = ["agreement_table", "branches_table", "deletions_table", "paths_table", "refused_table"]
 
-REASONS = 12  # rows at most about what is no branch
+REASONS = 12  # maximum number of rows about rejected candidates
 
 
 def branches_table(dissection: Dissection) -> TableData:
-    r"""Every branch: kind, shapes, parameters, work.
+    r"""Kind, shapes, parameters and FLOPs of every branch.
 
     >>> from torch import nn, ones
     >>> from thruway.dissecting import dissect
@@ -39,13 +39,13 @@ def branches_table(dissection: Dissection) -> TableData:
     return TableData(
         columns,
         rows,
-        "Shapes with the batch that was sent through; FLOPs of that pass, a multiply-add counted as two; share of the "
-        "model's parameters; inside: the branch that this one lies within.",
+        "Shapes include the batch of the example. FLOPs are those of one pass over it; a multiply-add counts as two. "
+        "The share is that of the model's parameters. Inside: the branch that contains this one.",
     )
 
 
 def deletions_table(found: DissectionFindings) -> TableData:
-    """What leaving each branch out does, beside what was foretold."""
+    """The effect of leaving out each branch, and its scores in the other rankings."""
     rankings = found.rankings
     names = [] if rankings is None else [name for name in rankings.scores if name != "measured"]
     columns = ["branch", "name", "kind"]
@@ -55,23 +55,23 @@ def deletions_table(found: DissectionFindings) -> TableData:
     rows = []
     for place, branch in enumerate(found.dissection.branches):
         row: list[object] = [branch.index, branch.name, branch.kind]
-        for each, missed_most in zip(found.deletions, worst, strict=True):
+        for each, most_important in zip(found.deletions, worst, strict=True):
             one = each.rows[place]
-            low, high = (without_dust(end, each) for end in (one.low, one.high))
+            low, high = (snapped_to_zero(end, each) for end in (one.low, one.high))
             ends = "" if math.isnan(low) else f" ({low:+.3g} to {high:+.3g})"
-            # In one line, since the table scrolls sideways.
+            # Without line breaks, since the table scrolls horizontally.
             change = f"{one.change:+.3g}{ends}".replace(" ", "\N{NO-BREAK SPACE}")
-            row += [Cell(one.value, "best" if one.index == missed_most else ""), change]
+            row += [Cell(one.value, "best" if one.index == most_important else ""), change]
         rows.append((*row, *(_known(rankings.scores[name][place]) for name in names if rankings is not None)))
     return TableData(
         (*columns, *(RANKINGS.get(name, name) for name in names)),
         tuple(rows),
-        "★ marks the branch that is missed most. Intervals of the change: bootstrap over the examples.",
+        "★ marks the most important branch. Intervals of the change are bootstrapped over the examples.",
     )
 
 
 def agreement_table(found: DissectionFindings) -> TableData | None:
-    """Each ranking's rank correlation with the measured deletions."""
+    """Rank correlation of each ranking with the measured deletions."""
     if found.rankings is None or "measured" not in found.rankings.scores:
         return None
     table = found.rankings.agreement()
@@ -80,15 +80,15 @@ def agreement_table(found: DissectionFindings) -> TableData | None:
         for name, rho, low, high, chance in zip(*(table[key] for key in _AGREEMENT), strict=True)
     )
     return TableData(
-        ("ranking", "Spearman's rho", "95% low", "95% high", "chance"),
+        ("ranking", "Spearman's rho", "95% low", "95% high", "p-value"),
         rows,
-        f"Agreement with {found.rankings_agree_with}; bootstrap over the branches. Chance: the share of shuffled "
-        "orders that agree as well.",
+        f"Agreement with {found.rankings_agree_with}, with intervals bootstrapped over the branches. p-value of a "
+        "permutation test: the share of shuffled orders that agree as well.",
     )
 
 
 def paths_table(found: DissectionFindings) -> TableData | None:
-    """What paths of each length are and carry."""
+    """Number of paths of each length and the gradient they carry."""
     exact, sampled = found.gradients, found.sampled
     if exact is None:
         return None
@@ -115,13 +115,13 @@ def paths_table(found: DissectionFindings) -> TableData | None:
     return TableData(
         columns,
         rows,
-        "Signed share: the part of the whole gradient, negative where a length works against the rest. Norms are "
-        "averaged over the examples.",
+        "Signed share: part of the whole gradient, negative if a length points against the rest. Norms are averaged "
+        "over the examples.",
     )
 
 
 def refused_table(dissection: Dissection) -> TableData | None:
-    """What looked like a branch and is none, by reason."""
+    """Rejected candidates, by reason."""
     by_reason: dict[str, list[str]] = {}
     for refusal in dissection.refused:
         by_reason.setdefault(refusal.reason, []).append(refusal.name)
@@ -137,9 +137,9 @@ _AGREEMENT = ("ranking", "rho", "low", "high", "chance")
 
 
 def _shape(before: tuple[int, ...], after: tuple[int, ...]) -> str:
-    # A line ends between two shapes, not within one.
-    told = ["\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}".join(map(str, shape)) for shape in (before, after)]
-    return told[1] if before == after else " → ".join(told)
+    # No-break spaces, so that a line break falls between two shapes.
+    shapes = ["\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}".join(map(str, shape)) for shape in (before, after)]
+    return shapes[1] if before == after else " → ".join(shapes)
 
 
 def _known(value: float) -> float | None:

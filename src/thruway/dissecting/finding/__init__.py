@@ -1,3 +1,3 @@
-"""Finding the branches of a model on the tape of one pass. Its door is `thruway.dissecting`."""
+"""Finding the branches of a model on a tape. Import from `thruway.dissecting`."""
 
 __all__: list[str] = []

@@ -1,23 +1,23 @@
-"""A net without shortcuts: the layers that everything goes through, one by one."""
+"""The layers of a network without shortcuts, each of which can be left out."""
 
 import itertools
 
 from thruway.dissecting.finding.branches import Operand
-from thruway.dissecting.finding.joins import Found
+from thruway.dissecting.finding.joins import FoundJoin
 from thruway.dissecting.finding.shortcuts import MAPS, role_of
 from thruway.dissecting.tracing.lineage import Cut, Lineage, unneeded
 from thruway.dissecting.tracing.tape import Tape
 
-__all__ = ["layers_of", "read_of"]
+__all__ = ["first_read", "layers_of"]
 
 
-def layers_of(lineage: Lineage) -> tuple[list[Found], list[tuple[int, str]]]:
-    """The layers that can be left out, and those that cannot with the reason.
+def layers_of(lineage: Lineage) -> tuple[list[FoundJoin], list[tuple[int, str]]]:
+    """Return the layers that can be left out, and those that cannot with the reason.
 
-    A layer begins with a map that has weights and goes on through norm and activation, up to the next map or to
-    whatever changes the shape.
+    A layer begins with a map that has weights. It includes the norm and activation after it, up to the next map or
+    the next change of shape.
     """
-    found: list[Found] = []
+    found: list[FoundJoin] = []
     refused: list[tuple[int, str]] = []
     for start, end in _layers(lineage):
         tape = lineage.tape
@@ -26,12 +26,12 @@ def layers_of(lineage: Lineage) -> tuple[list[Found], list[tuple[int, str]]]:
         assert join is not None
         if x.shape != y.shape:
             heavy = min(n for n in _calls(lineage, start, end) if tape.weights_of(tape.calls[n]))
-            refused.append((heavy, f"without it {x.shape} would meet what expects {y.shape}"))
+            refused.append((heavy, f"it maps {x.shape} to {y.shape}, so it cannot be left out"))
             continue
         calls = unneeded(tape, [Cut(join, start)])
-        shortcut = read_of(tape, start, last=join)
+        shortcut = first_read(tape, start, last=join)
         assert shortcut is not None
-        found.append(Found("module", join, shortcut, None, None, False, None, start, end, calls))
+        found.append(FoundJoin("module", join, shortcut, None, None, False, None, start, end, calls))
     return found, refused
 
 
@@ -59,21 +59,21 @@ def _calls(lineage: Lineage, start: int, end: int) -> set[int]:
 
 
 def _chain(lineage: Lineage) -> list[int]:
-    """The values that all of the output comes through, from the input on."""
+    """The values that dominate the whole output, from the input on."""
     if not lineage.tape.outputs:
         return []
     at, *others = lineage.tape.outputs
     for other in others:
-        at = lineage.meet(at, other)
+        at = lineage.common_dominator(at, other)
     chain: list[int] = []
     while at != -1:
         chain.append(at)
-        at = lineage.above[at]
+        at = lineage.dominator[at]
     return chain[::-1]
 
 
-def read_of(tape: Tape, value: int, first: int = 0, last: int | None = None) -> Operand | None:
-    """Where a value is first read, from one call to another."""
+def first_read(tape: Tape, value: int, first: int = 0, last: int | None = None) -> Operand | None:
+    """The first read of a value among the calls `first` to `last`. None if there is none."""
     stop = len(tape.calls) if last is None else last + 1
     for call in tape.calls[max(first, (tape.values[value].call or 0)) : stop]:
         for read in call.reads:

@@ -1,26 +1,33 @@
-"""Whether an add or a blend joins a branch with its shortcut, and which operand is which."""
+"""Deciding whether an add or a blend joins a branch with its shortcut, and which operand is which."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from thruway.dissecting.finding.branches import Kind, Operand
-from thruway.dissecting.finding.gates import Blend, blend_of, is_weighed, only_weighs
+from thruway.dissecting.finding.gates import Blend, blend_of, is_only_weighted, only_opens_gates
 from thruway.dissecting.finding.shortcuts import Link, links, role_of
 from thruway.dissecting.tracing.functions import ADDS, FUSED_ADDS, SPECTRA, SUBTRACTIONS
 from thruway.dissecting.tracing.lineage import Cut, Lineage, unneeded
 from thruway.dissecting.tracing.tape import Call, Read, Tape
 
-__all__ = ["Found", "frontier", "joins_in", "judge"]
+__all__ = ["FoundJoin", "branch_inputs", "classify", "joins_in"]
 
-_NO_WEIGHTS = "nothing with parameters lies between the two operands"
-_BOTH_MAPPED = "two maps of one signal are added; neither operand is a shortcut"
-_UNRELATED = "neither operand is what the other was computed from: parts of one branch, or of none"
+_NO_WEIGHTS = "no parameters lie between the two operands"
+_BOTH_MAPPED = "both operands are maps of one signal, so neither is a shortcut"
+_UNRELATED = "neither operand is an input of the other: both are parts of one branch, or of none"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A join and its operands; see Branch."""
+class FoundJoin:
+    """A join and its operands; see `Branch` for the fields not listed.
+
+    Attributes:
+        link: the value that shortcut and branch both come from.
+        end: the last value of the branch.
+        calls: the calls that only the branch needs.
+        cost: of the shortcut; see `Link.cost`.
+    """
 
     kind: Kind
     join: int
@@ -29,14 +36,14 @@ class Found:
     gate: Operand | None
     gate_carries: bool
     carry: Operand | None
-    link: int  # the value that shortcut and branch both come from
-    end: int  # the last value of the branch
+    link: int
+    end: int
     calls: frozenset[int]
     cost: tuple[int, int, int] = (0, 0, 0)
 
 
-class _Trial(NamedTuple):
-    """Which operand may be the shortcut, and where the branch ends."""
+class _Candidate(NamedTuple):
+    """An assignment of the operands of a call to shortcut, branch and gates, to be checked."""
 
     shortcut: Operand
     branch: Operand | None
@@ -47,14 +54,14 @@ class _Trial(NamedTuple):
     is_gated: bool = False
 
 
-def joins_in(lineage: Lineage) -> tuple[list[Found], list[tuple[int, str]]]:
-    """All joins of a pass, and the calls that looked like one with the reason why they are none."""
-    found: list[Found] = []
+def joins_in(lineage: Lineage) -> tuple[list[FoundJoin], list[tuple[int, str]]]:
+    """Return all joins on a tape, and the rejected calls with the reason."""
+    found: list[FoundJoin] = []
     refused: list[tuple[int, str]] = []
     shortcuts: dict[int, int] = {}
     for call in lineage.tape.calls:
-        verdict = judge(lineage, shortcuts, call)
-        if isinstance(verdict, Found):
+        verdict = classify(lineage, shortcuts, call)
+        if isinstance(verdict, FoundJoin):
             found.append(verdict)
             shortcuts[call.number] = verdict.shortcut.value
         elif verdict is not None:
@@ -62,18 +69,18 @@ def joins_in(lineage: Lineage) -> tuple[list[Found], list[tuple[int, str]]]:
     return found, refused
 
 
-def judge(lineage: Lineage, joins: Mapping[int, int], call: Call) -> Found | str | None:
-    """The join that a call is, or why it is none; None where nothing speaks for one."""
+def classify(lineage: Lineage, joins: Mapping[int, int], call: Call) -> FoundJoin | str | None:
+    """Return the join that a call is, the reason why it is rejected, or None if it is not even a candidate."""
     tape = lineage.tape
     if not call.values or len(tape.values[call.values[0]].shape) == 0:
         return None
     blend = blend_of(tape, call)
     reasons: list[str] = []
-    for trials in (_blended(blend), _added(tape, call)):
-        verdicts = [_tried(lineage, joins, call, trial) for trial in trials]
-        fits = sorted((v for v in verdicts if isinstance(v, Found)), key=lambda found: found.cost)
+    for candidates in (_blended(blend), _added(tape, call)):
+        verdicts = [_check(lineage, joins, call, candidate) for candidate in candidates]
+        fits = sorted((v for v in verdicts if isinstance(v, FoundJoin)), key=lambda found: found.cost)
         if len(fits) > 1 and fits[0].cost == fits[1].cost:
-            return "either operand could be the shortcut of the other"
+            return "either operand could be the shortcut"
         if fits:
             return fits[0]
         reasons += [verdict for verdict in verdicts if isinstance(verdict, str)]
@@ -81,39 +88,41 @@ def judge(lineage: Lineage, joins: Mapping[int, int], call: Call) -> Found | str
 
 
 def _weight(reason: str) -> int:
-    """The most telling of several reasons: that of the nearest miss."""
+    """Priority of a reason: the one of the nearest miss is reported."""
     return 1 if reason == _UNRELATED else 2
 
 
-def _blended(blend: Blend | None) -> Iterator[_Trial]:
+def _blended(blend: Blend | None) -> Iterator[_Candidate]:
     if blend is None:
         return
     first, second = blend.first, blend.second
     gate, other = blend.gate, blend.other_gate
-    yield _Trial(first, second, (second.value,), gate, False, other, is_gated=True)
+    yield _Candidate(first, second, (second.value,), gate, False, other, is_gated=True)
     if gate is None and other is not None:
-        return  # what has the only gate is the shortcut: a gate on the branch alone is a part of the branch
-    yield _Trial(second, first, (first.value,), other or gate, other is None, gate if other else None, is_gated=True)
+        return  # the operand with the only gate is the shortcut: a gate on the branch alone is part of the branch
+    yield _Candidate(
+        second, first, (first.value,), other or gate, other is None, gate if other else None, is_gated=True
+    )
 
 
-def _added(tape: Tape, call: Call) -> Iterator[_Trial]:
+def _added(tape: Tape, call: Call) -> Iterator[_Candidate]:
     data = tape.reads_data(call)
     if call.name in FUSED_ADDS:
         yield from _added_fused(call, data)
     if call.name not in ADDS | SUBTRACTIONS or len(data) != 2 or data[0].value == data[1].value:
         return
     a, b = (_operand(call, read) for read in data)
-    yield _Trial(a, b, (b.value,))
+    yield _Candidate(a, b, (b.value,))
     if call.name in ADDS:
-        yield _Trial(b, a, (a.value,))
+        yield _Candidate(b, a, (a.value,))
 
 
-def _added_fused(call: Call, data: list[Read]) -> Iterator[_Trial]:
-    """shortcut + product, in one call: only what is added can be the shortcut."""
+def _added_fused(call: Call, data: list[Read]) -> Iterator[_Candidate]:
+    """shortcut + product, in one call: only the summand can be the shortcut."""
     base = [read for read in data if read.path in ((0,), ("input",))]
     factors = [read for read in data if read not in base]
     if base and factors and call.constants[1].get("beta", 1) == 1:
-        yield _Trial(_operand(call, base[0]), None, tuple(read.value for read in factors))
+        yield _Candidate(_operand(call, base[0]), None, tuple(read.value for read in factors))
 
 
 def _operand(call: Call, read: Read) -> Operand:
@@ -123,48 +132,50 @@ def _operand(call: Call, read: Read) -> Operand:
     return Operand(read.value, call.number, read.path, sign * float(alpha) if is_scaled else 1.0)
 
 
-def _tried(lineage: Lineage, joins: Mapping[int, int], call: Call, trial: _Trial) -> Found | str | None:
+def _check(lineage: Lineage, joins: Mapping[int, int], call: Call, candidate: _Candidate) -> FoundJoin | str | None:
     tape = lineage.tape
-    x, y = tape.values[trial.shortcut.value], tape.values[call.values[0]]
-    if x.origin != "data" or not all(tape.values[end].origin == "data" for end in trial.ends):
+    x, y = tape.values[candidate.shortcut.value], tape.values[call.values[0]]
+    if x.origin != "data" or not all(tape.values[end].origin == "data" for end in candidate.ends):
         return None
-    sizes = {x.shape, y.shape} | ({tape.values[trial.branch.value].shape} if trial.branch is not None else set())
+    sizes = {x.shape, y.shape} | (
+        {tape.values[candidate.branch.value].shape} if candidate.branch is not None else set()
+    )
     if len(sizes) > 1:
-        related = any(lineage.are_related(x.number, end) for end in trial.ends)
-        is_add = call.name not in SUBTRACTIONS  # a mean taken away is no near miss
-        return "its operands differ in shape: a bias, a mask or a mean" if related and is_add else None
+        related = any(lineage.are_related(x.number, end) for end in candidate.ends)
+        is_add = call.name not in SUBTRACTIONS  # subtracting a mean is not a near miss
+        return "the operands differ in shape: a bias, a mask or a mean" if related and is_add else None
     calls = unneeded(tape, [Cut(call.number, x.number)])
-    edge = frontier(tape, trial.ends, calls)
+    edge = branch_inputs(tape, candidate.ends, calls)
     link = _nearest(lineage, links(tape, joins, x.number), edge)
     if link is None:
-        return _UNRELATED if any(lineage.are_related(x.number, end) for end in trial.ends) else None
-    end = max(trial.ends)
-    carry_alone = trial.carry if trial.gate is None else None
-    if carry_alone is not None and (link.linear or not lineage.comes_through(link.value, carry_alone.value)):
-        return None  # a map, or a signal weighed by what another says
-    reason = _reason_against(lineage, call, link, trial, edge)
+        return _UNRELATED if any(lineage.are_related(x.number, end) for end in candidate.ends) else None
+    end = max(candidate.ends)
+    carry_alone = candidate.carry if candidate.gate is None else None
+    if carry_alone is not None and (link.linear or not lineage.dominates(link.value, carry_alone.value)):
+        return None  # a map, or a signal weighted by a gate that depends on another signal
+    reason = _reason_against(lineage, call, link, candidate, edge)
     if reason is not None:
         return reason
-    if call.name in SUBTRACTIONS and (not link.is_identity or is_weighed(lineage, call.values[0])):
-        return None  # a difference of two maps, or one that a gate weighs
-    kind: Kind = "gated" if trial.is_gated else "identity" if link.is_identity else "projection"
-    return Found(
+    if call.name in SUBTRACTIONS and (not link.is_identity or is_only_weighted(lineage, call.values[0])):
+        return None  # a difference of two maps, or one that is weighted by a gate
+    kind: Kind = "gated" if candidate.is_gated else "identity" if link.is_identity else "projection"
+    return FoundJoin(
         kind,
         call.number,
-        trial.shortcut,
-        trial.branch,
-        trial.gate,
-        trial.gate_carries,
-        trial.carry,
+        candidate.shortcut,
+        candidate.branch,
+        candidate.gate,
+        candidate.gate_carries,
+        candidate.carry,
         link.value,
-        call.values[0] if trial.is_gated or trial.branch is None else end,
+        call.values[0] if candidate.is_gated or candidate.branch is None else end,
         calls,
         link.cost,
     )
 
 
-def frontier(tape: Tape, ends: tuple[int, ...], calls: frozenset[int]) -> set[int]:
-    """The data that a branch reads: where the calls it has for itself begin."""
+def branch_inputs(tape: Tape, ends: tuple[int, ...], calls: frozenset[int]) -> set[int]:
+    """The data that a branch reads: inputs of the calls that only it needs."""
     edge, seen, waiting = set[int](), set[int](), list(ends)
     while waiting:
         at = waiting.pop()
@@ -180,12 +191,12 @@ def frontier(tape: Tape, ends: tuple[int, ...], calls: frozenset[int]) -> set[in
 
 
 def _nearest(lineage: Lineage, candidates: Iterator[Link], edge: set[int]) -> Link | None:
-    """The first of these that some value on the edge comes from altogether."""
+    """The first candidate that dominates some input of the branch."""
     places = list(edge)
     for link in candidates:
         for index, place in enumerate(places):
             while place > link.value:
-                place = lineage.above[place]
+                place = lineage.dominator[place]
             places[index] = place
             if place == link.value:
                 return link
@@ -194,28 +205,28 @@ def _nearest(lineage: Lineage, candidates: Iterator[Link], edge: set[int]) -> Li
     return None
 
 
-def _reason_against(lineage: Lineage, call: Call, link: Link, trial: _Trial, edge: set[int]) -> str | None:
+def _reason_against(lineage: Lineage, call: Call, link: Link, candidate: _Candidate, edge: set[int]) -> str | None:
     tape = lineage.tape
     inside = {
         number
-        for end in trial.ends
+        for end in candidate.ends
         for value in lineage.between(link.value, end)
         if (number := tape.values[value].call) is not None
     }
-    if trial.branch is None:
+    if candidate.branch is None:
         inside.add(call.number)
     weighted = {role_of(tape, tape.calls[number]) for number in inside if tape.weights_of(tape.calls[number])}
     mixes = any(tape.calls[number].name in SPECTRA for number in inside)
     if not weighted and not mixes:
         return _NO_WEIGHTS
-    if not mixes and weighted <= {"light", "piece", "scale"}:
-        return "its parameters only scale and shift: a norm by hand, or a mix of positions"
+    if not mixes and weighted <= {"transparent", "piece", "scale"}:
+        return "its parameters only scale and shift: a norm written by hand, or a mix of positions"
     roles = {role_of(tape, tape.calls[number]) for number in inside}
     if link.linear and not {"linear", "other"} <= roles:
         return _BOTH_MAPPED
-    if link.linear and only_weighs(lineage, call.values[0]):
-        return "all that comes of it is a gate, which weighs another signal"
-    is_coupling = link.linear == link.other == 0 and all(lineage.comes_through(link.value, end) for end in trial.ends)
+    if link.linear and only_opens_gates(lineage, call.values[0]):
+        return "its output is only used as a gate on another signal"
+    is_coupling = link.linear == link.other == 0 and all(lineage.dominates(link.value, end) for end in candidate.ends)
     if (
         link.pieces
         and not is_coupling
@@ -225,5 +236,5 @@ def _reason_against(lineage: Lineage, call: Call, link: Link, trial: _Trial, edg
             for read in tape.calls[number].reads
         )
     ):
-        return "the operands come from different pieces of one signal"
+        return "the operands are different pieces of one signal"
     return None

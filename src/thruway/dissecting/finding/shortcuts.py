@@ -1,33 +1,41 @@
-"""How far back a value is still the signal that came in: seen otherwise, resized, or mapped once."""
+"""Following a shortcut back to its source: through views, resizing, and at most one linear map."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from thruway.dissecting.tracing.functions import LIGHT, LINEAR, NORMS, PIECES, RESIZES, SCALINGS
+from thruway.dissecting.tracing.functions import LINEAR, NORMS, PIECES, RESIZES, SCALINGS, TRANSPARENT
 from thruway.dissecting.tracing.tape import Call, Tape
 
 __all__ = ["MAPS", "Link", "Role", "links", "role_of"]
 
-Role = Literal["light", "piece", "resize", "norm", "scale", "linear", "other"]
+Role = Literal["transparent", "piece", "resize", "norm", "scale", "linear", "other"]
 
-# What makes a layer one, if it has weights
+# The roles that make a call with weights a layer
 MAPS: frozenset[Role] = frozenset({"linear", "other"})
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A value that a shortcut comes from, and what lies on the way."""
+    """A value that a shortcut comes from, and counts of the calls in between.
+
+    Attributes:
+        value: its number on the tape.
+        linear: maps with weights.
+        other: norms, pooling and padding.
+        pieces: parts taken of the signal.
+        joins: earlier branches that were added.
+    """
 
     value: int
-    linear: int = 0  # maps with weights
-    other: int = 0  # norms, pooling, padding
-    pieces: int = 0  # parts taken of it
-    joins: int = 0  # earlier branches added on the way
+    linear: int = 0
+    other: int = 0
+    pieces: int = 0
+    joins: int = 0
 
     @property
     def cost(self) -> tuple[int, int, int]:
-        """What makes it less of a shortcut, gravest first."""
+        """Distance from a plain identity, for comparison: the lower, the better a shortcut."""
         return self.linear, self.other + self.pieces, self.joins
 
     @property
@@ -36,12 +44,12 @@ class Link:
 
 
 def role_of(tape: Tape, call: Call) -> Role:
-    """What a call does to the data that goes in."""
+    """What a call does to its data."""
     data = {read.value for read in call.reads if tape.values[read.value].origin == "data"}
     if tape.frames[call.frame].kind.endswith(("Norm", "Norm1d", "Norm2d", "Norm3d")):
         return "norm"
-    if call.name in LIGHT:
-        return "light"
+    if call.name in TRANSPARENT:
+        return "transparent"
     if call.name in PIECES:
         return "piece"
     if call.name in NORMS:
@@ -50,17 +58,18 @@ def role_of(tape: Tape, call: Call) -> Role:
         return "resize"
     if len(data) == 1 and call.name in SCALINGS:
         sizes = [tape.values[read.value] for read in call.reads if tape.values[read.value].origin == "weight"]
-        return "scale" if any(len(value.shape) > 0 and max(value.shape) > 1 for value in sizes) else "light"
+        return "scale" if any(len(value.shape) > 0 and max(value.shape) > 1 for value in sizes) else "transparent"
     if call.name in LINEAR and tape.weights_of(call):
         return "linear"
     return "other"
 
 
 def links(tape: Tape, joins: Mapping[int, int], value: int) -> Iterator[Link]:
-    """`value` itself and what it comes from, nearest first, as long as it can be told for a shortcut.
+    """Yield `value` and its ancestors along a possible shortcut, nearest first.
 
-    `joins` holds the joins found so far, each with the value of its shortcut: the way goes on along that,
-    since x + attention(x) + mlp(x) is one stream with two branches.
+    Args:
+        joins: the joins found so far, each with the value of its shortcut. The walk continues along that shortcut,
+            since x + attention(x) + mlp(x) is one stream with two branches.
     """
     link: Link | None = Link(value)
     while link is not None:
@@ -82,7 +91,7 @@ def _next(tape: Tape, joins: Mapping[int, int], link: Link) -> Link | None:
     if len(value.parents) != 1:
         return None
     onward = replace(link, value=value.parents[0])
-    if role == "light":
+    if role == "transparent":
         return onward
     if role == "piece":
         return replace(onward, pieces=link.pieces + 1)

@@ -1,3 +1,3 @@
-"""Branches left out or moved, and what that does to a metric. Its door is `thruway.dissecting`."""
+"""Lesions: branches left out or swapped, and the change of a metric. Import from `thruway.dissecting`."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""How sure a mean of a few examples is."""
+"""Bootstrap intervals of means over examples."""
 
 import torch
 from torch import Tensor
@@ -7,26 +7,26 @@ from thruway.errors import ConfigError
 
 __all__ = ["interval_of_means"]
 
-# Numbers drawn at a time: 32 MB.
+# Elements drawn at a time: 32 MB.
 _CHUNK = 2**22
 
 
 def interval_of_means(
     scores: Tensor, level: float = 0.95, resamples: int = 1000, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Percentile bootstrap interval of each row's mean; the examples drawn are the same for all rows.
+    """Percentile bootstrap interval of the mean of each row. All rows use the same resampled examples.
 
-    For paired comparison pass differences, example by example: what makes an example hard for both cancels.
+    For a paired comparison pass the differences, example by example.
 
     Args:
         scores: (rows, examples).
-        level: share of intervals that should cover the true mean, between 0 and 1.
-        resamples: data sets drawn, with replacement, of as many examples.
-        generator: of the draws, on the CPU; None for a fixed one, so that the same scores have the same interval.
+        level: coverage of the interval, between 0 and 1.
+        resamples: number of data sets drawn with replacement.
+        generator: for the draws, on the CPU. None for one with a fixed seed.
     Returns:
-        Lower and upper ends, each (rows,), float64; NaN for a single example, which says nothing about spread.
+        Lower and upper ends, each (rows,), float64. NaN for a single example.
     Raises:
-        ConfigError: if there are no examples, or level or resamples make no sense.
+        ConfigError: if there are no examples, or `level` or `resamples` is out of range.
     Source:
         Efron 1979; the percentile interval after Efron & Tibshirani 1993, ch. 13.
 
@@ -36,17 +36,17 @@ def interval_of_means(
     """
     rows, examples = scores.shape
     if examples == 0:
-        raise ConfigError("a bootstrap needs examples, got none.")
+        raise ConfigError("a bootstrap interval needs examples, got none.")
     if not 0 < level < 1:
-        raise ConfigError(f"level={level} is no share of intervals: it lies between 0 and 1, 0.95 say.")
+        raise ConfigError(f"level must lie between 0 and 1, such as 0.95, got {level}.")
     if resamples < 1:
-        raise ConfigError(f"resamples={resamples}: at least 1, and 1000 for ends that are steady.")
+        raise ConfigError(f"resamples must be at least 1, got {resamples}. 1000 give stable intervals.")
     if examples == 1:
         unknown = torch.full((rows,), float("nan"), dtype=torch.float64)
         return unknown, unknown.clone()
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     scores = scores.double()
-    centre = scores.mean(1, keepdim=True)  # of equal scores, every resample's mean is exactly theirs
+    centre = scores.mean(1, keepdim=True)  # subtracted, so that equal scores have an interval of width exactly 0
     means = []
     at_once = max(1, _CHUNK // examples)
     for start in range(0, resamples, at_once):
@@ -57,6 +57,6 @@ def interval_of_means(
         means.append((scores - centre) @ counts.T / examples)
     ends = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
     low, high = centre.T + torch.quantile(torch.cat(means, 1), ends, dim=1)
-    # An end at 0 is to be 0, and no rest of the rounding to one side of it.
+    # An end that differs from 0 by rounding only is set to 0.
     rounding = 1e-14 * scores.abs().amax(1)
     return low.where(low.abs() > rounding, 0.0), high.where(high.abs() > rounding, 0.0)

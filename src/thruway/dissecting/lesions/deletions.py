@@ -1,32 +1,29 @@
-"""Branches left out of a trained model, one at a time or several at random, and what that does to a metric."""
+"""Lesions that leave out branches of a trained model, one at a time or several at random."""
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from thruway.dissecting.lesions.bootstrap import interval_of_means
+from thruway.dissecting.lesions.evaluation import evaluate_lesions
 from thruway.dissecting.lesions.mean_gates import mean_gate_merges
 from thruway.dissecting.lesions.metrics import Evaluate
-from thruway.dissecting.lesions.runs import measured
-from thruway.dissecting.lesions.sweeps import MEMORY, Lesion
-from thruway.dissecting.lesions.table import Deletion, Deletions, DrawnLesion, DrawnLesions
+from thruway.dissecting.lesions.results import Deletion, Deletions, DrawnLesion, DrawnLesions
+from thruway.dissecting.lesions.runner import MEMORY, Lesion
+from thruway.dissecting.running.engine import Engine
 from thruway.dissecting.running.lesioned import Lesioned
-from thruway.dissecting.running.rerouting import Merge
+from thruway.dissecting.running.merging import Merge
 from thruway.errors import ConfigError, unknown_name
 
-if TYPE_CHECKING:
-    from thruway.dissecting.dissection import Dissection
+__all__ = ["GATES", "checked_counts", "delete", "delete_each"]
 
-__all__ = ["GATES", "delete", "delete_each", "ks_of"]
-
-# What becomes of a gate: T = 0, or its mean over the data.
+# Lesions of a gated branch: T = 0, or T replaced by its mean over the data.
 GATES = ("closed", "mean")
 
 
 def delete_each(
-    dissection: "Dissection",
+    engine: Engine,
     evaluate: Evaluate,
     *,
     gate: str = "closed",
@@ -36,29 +33,31 @@ def delete_each(
     memory: int = MEMORY,
     progress: bool = False,
 ) -> Deletions:
-    """The metric without each branch in turn, beside that of the intact model.
+    """Evaluate the metric without each branch in turn, and of the intact model.
 
-    With a metric of ours, `Accuracy`, `Error` or `Loss`, every lesion starts from stored values of the intact pass,
-    at its own branch: half the work. The numbers are those of `without(index)`, to the bit; each change has a
-    bootstrap interval, paired with the intact model example by example. A function of a model runs whole, once for
-    each branch, and has no interval.
+    With a `Metric` such as `Accuracy`, `Error` or `Loss`, each lesion starts from stored values of the intact pass at
+    its own branch, which halves the work. The results equal those of `without(index)` bit for bit, and each change has
+    a bootstrap interval, paired with the intact model example by example. A function of a model runs in full, once per
+    branch, and has no interval.
 
-    The model is evaluated in evaluation mode and without gradients, whatever mode it is in; modes, buffers and
-    random numbers come out as they went in. If the branches are others in that mode, it is refused.
+    The model is evaluated in evaluation mode and without gradients. Modes, buffers and random states are restored.
 
     Args:
-        evaluate: `Error(batches)`, or a function of a model (or what behaves like it) to a number.
-        gate: of gated branches: "closed" is T = 0 and carries x on, also where the carry has a gate of its own; "mean"
-            puts T's mean over the data in its place, unit by unit, and asks whether what the gate learnt to tell apart
-            matters. Other branches are left out either way.
-        level: of the intervals.
-        resamples: of the bootstrap.
-        generator: of the bootstrap's draws, on the CPU; None for a fixed one.
-        memory: bytes of the intact pass to keep at a time. If less than needed, the lesions go in groups.
-        progress: whether to say on stderr how far it is, and the time left.
+        evaluate: a metric such as `Error(batches)`, or a function that takes a model and returns a number.
+        gate: the lesion of gated branches. "closed" sets T = 0, which passes x on, even if there is a separate carry
+            gate. "mean" replaces T by its mean over the data, unit by unit, which measures what the gate's dependence
+            on its input is worth. Other branches are left out in both cases.
+        level: coverage of the intervals.
+        resamples: number of bootstrap resamples.
+        generator: for the bootstrap, on the CPU. None for one with a fixed seed.
+        memory: bytes of the intact pass to store at a time. If more are needed, the lesions run in groups.
+        progress: If True, progress is shown on stderr.
+    Returns:
+        A row for each branch.
     Raises:
-        ConfigError: for no batches, an unknown gate, or something that is no metric.
-        DissectError: if the model's code takes another way once a branch is missing.
+        ConfigError: if there are no batches, the gate is unknown, or `evaluate` is not a metric.
+        DissectError: if a lesion makes the model call something that is not on its tape, or if it has other branches
+            in evaluation mode.
     Source:
         Veit, Wilber & Belongie 2016, sec. 4.1, figs. 3-4; T = 0: Srivastava, Greff & Schmidhuber 2015 (Training Very
         Deep Networks), fig. 4. The mean gate is ours.
@@ -76,43 +75,47 @@ def delete_each(
     """
     if gate not in GATES:
         raise ConfigError(unknown_name("gate", gate, GATES))
-    merges: dict[int, Merge] = mean_gate_merges(dissection, evaluate) if gate == "mean" else {}
-    lesions = [Lesion({branch.index: merges.get(branch.index)}) for branch in dissection.branches]
-    found = measured(dissection, lesions, lambda each: Lesioned(dissection, each.merges), evaluate, memory, progress)
+    merges: dict[int, Merge] = mean_gate_merges(engine, evaluate) if gate == "mean" else {}
+    lesions = [Lesion({branch.index: merges.get(branch.index)}) for branch in engine.branches]
+    found = evaluate_lesions(engine, lesions, lambda each: Lesioned(engine, each.merges), evaluate, memory, progress)
     low = high = [math.nan] * len(lesions)
     if found.scores is not None and found.intact_scores is not None and lesions:
         ends = interval_of_means(found.scores - found.intact_scores, level, resamples, generator)
         low, high = (end.tolist() for end in ends)
     rows = tuple(
         Deletion(b.index, b.name, b.kind, value, value - found.intact, low[b.index], high[b.index])
-        for b, value in zip(dissection.branches, found.values, strict=True)
+        for b, value in zip(engine.branches, found.values, strict=True)
     )
     better, scores = found.higher_is_better, found.scores
     return Deletions(rows, found.intact, found.name, level, found.examples, better, gate, scores, found.intact_scores)
 
 
 def delete(
-    dissection: "Dissection",
+    engine: Engine,
     k: int | Iterable[int],
     draws: int,
     evaluate: Evaluate,
-    *,
     generator: torch.Generator,
+    *,
     memory: int = MEMORY,
     progress: bool = False,
 ) -> DrawnLesions:
-    """The metric with k random branches left out together, `draws` times; for several k, as many times each.
+    """Evaluate the metric with k random branches left out together, `draws` times for each k.
 
-    Every set of k branches is equally likely. All draws are kept; `quartiles()` has the spread.
+    Every set of k branches is equally likely.
 
     Args:
-        k: branches to leave out at once, or several such numbers.
-        draws: random sets for each k.
-        evaluate: as for `delete_each`, as are `memory`, `progress` and how the model is treated.
-        generator: of the draws, on the CPU.
+        k: number of branches to leave out together, or several such numbers.
+        draws: number of random sets for each k.
+        evaluate: a metric or a function of a model; see `delete_each`.
+        generator: for the draws, on the CPU.
+        memory: bytes of the intact pass to store; see `delete_each`.
+        progress: If True, progress is shown on stderr.
+    Returns:
+        All draws; `quartiles()` gives their spread.
     Raises:
-        ConfigError: for a k that there are not enough branches for, or fewer than one draw.
-        DissectError: if the model's code takes another way once branches are missing.
+        ConfigError: if k is larger than the number of branches, or `draws` is below 1.
+        DissectError: if a lesion makes the model call something that is not on its tape.
     Source:
         Veit, Wilber & Belongie 2016, sec. 4.2, fig. 5a.
 
@@ -125,11 +128,11 @@ def delete(
     >>> [(row["k"], row["draws"]) for row in found.quartiles().rows()], found.intact
     ([(1, 5), (3, 5)], 0.0)
     """
-    n = len(dissection.branches)
-    ks = ks_of(k, n, f"{n} branches were found", draws)
+    n = len(engine.branches)
+    ks = checked_counts(k, n, f"{n} branches were found", draws)
     chosen = [(each, draw, _drawn(n, each, generator)) for each in ks for draw in range(draws)]
     lesions = [Lesion(dict.fromkeys(branches)) for _, _, branches in chosen]
-    found = measured(dissection, lesions, lambda each: Lesioned(dissection, each.merges), evaluate, memory, progress)
+    found = evaluate_lesions(engine, lesions, lambda each: Lesioned(engine, each.merges), evaluate, memory, progress)
     rows = tuple(
         DrawnLesion(each, draw, branches, 1.0, value)
         for (each, draw, branches), value in zip(chosen, found.values, strict=True)
@@ -137,18 +140,18 @@ def delete(
     return DrawnLesions(rows, found.intact, found.name, found.examples, "branches left out")
 
 
-def ks_of(k: int | Iterable[int], most: int | None, why: str, draws: int) -> Sequence[int]:
-    """One number or several, as several.
+def checked_counts(k: int | Iterable[int], most: int | None, why: str, draws: int) -> Sequence[int]:
+    """Return one or several values of k as a list, checked.
 
     Raises:
-        ConfigError: if one is below 0 or above `most`, with the reason why; or there are no draws.
+        ConfigError: if one is below 0 or above `most`, with the reason `why`; or if `draws` is below 1.
     """
     ks = [k] if isinstance(k, int) else list(k)
     for each in ks:
         if isinstance(each, bool) or not isinstance(each, int) or each < 0 or (most is not None and each > most):
-            raise ConfigError(f"k={each!r}, but {why}: k is a whole number from 0{f' to {most}' if most else ' on'}.")
+            raise ConfigError(f"k={each!r}, but {why}. Give an integer from 0{f' to {most}' if most else ' on'}.")
     if draws < 1:
-        raise ConfigError(f"draws={draws}: at least 1.")
+        raise ConfigError(f"draws must be at least 1, got {draws}.")
     return ks
 
 

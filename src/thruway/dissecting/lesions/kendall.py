@@ -1,4 +1,4 @@
-"""How far from its place an order is."""
+"""Kendall's rank correlation of an order with the original one."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ __all__ = ["kendall_tau"]
 def kendall_tau(order: Sequence[int]) -> float:
     """Kendall's rank correlation of an order with the original one, 0 ... n - 1.
 
-        tau = 1 - 4·I / (n·(n - 1))        (I: pairs that stand the other way round)
+        tau = 1 - 4·I / (n·(n - 1))        (I: number of pairs in reversed order)
 
     Args:
-        order: each of 0 ... n - 1 once.
+        order: a permutation of 0 ... n - 1.
     Returns:
-        1 for the original order, -1 for its reverse; 1 for fewer than two.
+        1 for the original order, -1 for its reverse; 1 for fewer than two items.
     Raises:
-        ConfigError: if it is no permutation.
+        ConfigError: if `order` is not a permutation.
     Source:
         Kendall 1938; used in Veit, Wilber & Belongie 2016, sec. 4.3.
 
@@ -26,7 +26,7 @@ def kendall_tau(order: Sequence[int]) -> float:
     """
     n = len(order)
     if sorted(order) != list(range(n)):
-        raise ConfigError(f"an order of {n} has each of 0 ... {n - 1} once, got {list(order)}.")
+        raise ConfigError(f"an order of {n} items has each of 0 ... {n - 1} once, got {list(order)}.")
     if n < 2:
         return 1.0
     inversions = sum(order[i] > order[j] for j in range(n) for i in range(j))

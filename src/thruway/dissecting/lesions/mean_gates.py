@@ -1,79 +1,78 @@
-"""The gentler lesion of a gated branch: the gate stands still at its mean over the data."""
+"""Mean-gate lesion of a gated branch: the gate is replaced by its mean over the data."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from thruway.dissecting.lesions.metrics import Evaluate, Metric, batches_of
-from thruway.dissecting.lesions.sweeps import evaluating
-from thruway.dissecting.running.rerouting import Merge, Operands
+from thruway.dissecting.running.engine import Engine
+from thruway.dissecting.running.merging import Merge, Operands
 from thruway.dissecting.tracing.arguments import as_call
+from thruway.dissecting.tracing.model_state import evaluation_mode
 from thruway.errors import ConfigError, ShapeError
-
-if TYPE_CHECKING:
-    from thruway.dissecting.dissection import Dissection
 
 __all__ = ["mean_gate_merges"]
 
 
-def mean_gate_merges(dissection: "Dissection", evaluate: Evaluate) -> dict[int, Merge]:
-    """For each gated branch the join with T̄ in place of T, unit by unit: y = (1 - T̄)·x + T̄·H(x).
+def mean_gate_merges(engine: Engine, evaluate: Evaluate) -> dict[int, Merge]:
+    """For each gated branch, a merge with the mean gate T̄ in place of T: y = (1 - T̄)·x + T̄·H(x).
 
-    One more pass over the data finds the means, over the first dimension of the gates: the examples. Where the
-    carry has a gate of its own, that is its mean as well.
+    The means are computed in one more pass over the data, unit by unit over the first dimension of the gates, the
+    examples. A separate carry gate is replaced by its mean as well.
 
     Raises:
-        ConfigError: if no gate weighs a branch, or the data can be gone through once only.
-        ShapeError: if a gate has another size in another batch.
+        ConfigError: if no branch has a gate T, or the data can be iterated only once.
+        ShapeError: if a gate has different sizes in different batches.
     """
-    gated = [branch.index for branch in dissection.branches if branch.gate is not None]
+    gated = [branch.index for branch in engine.branches if branch.gate is not None]
     if not gated:
-        weighs_shortcuts = any(branch.carry is not None for branch in dissection.branches)
+        has_carry = any(branch.carry is not None for branch in engine.branches)
         why = (
-            "the gates here weigh the shortcut alone, F(x) + C·x: there is no T to hold still"
-            if weighs_shortcuts
+            "the gates here weight the shortcut only, F(x) + C·x, so there is no T to average"
+            if has_carry
             else "no branch has a gate here"
         )
-        raise ConfigError(f'gate="mean" is for branches that a gate weighs, and {why}. Leave it at "closed".')
+        raise ConfigError(f'gate="mean" is for gated branches, and {why}. Leave it at "closed".')
     if not isinstance(evaluate, Metric) or isinstance(evaluate.batches, Iterator):
         raise ConfigError(
-            'gate="mean" goes through the data twice, first for the means: it takes a metric with batches that can be '
-            "gone through again, such as Error([(inputs, target), ...])."
+            'gate="mean" iterates over the data twice, first for the means. It takes a metric with batches that can be '
+            "iterated again, such as Error([(inputs, target), ...])."
         )
     means = {index: _Mean() for index in gated}
-    carries = {index: _Mean() for index in gated if dissection.branches[index].carry is not None}
-    with evaluating(dissection.model):
+    carries = {index: _Mean() for index in gated if engine.branches[index].carry is not None}
+    with evaluation_mode(engine.model):
         for inputs, _ in batches_of(evaluate):
             args, kwargs = as_call(inputs)
-            dissection.run({index: _hearing(means[index], carries.get(index)) for index in gated}, args, kwargs)
-    return {index: _still(means[index], carries.get(index)) for index in gated}
+            engine.run({index: _averaging(means[index], carries.get(index)) for index in gated}, args, kwargs)
+    return {index: _with_means(means[index], carries.get(index)) for index in gated}
 
 
 class _Mean:
-    """Of what it is shown, over the first dimension, in float64."""
+    """The mean of gates over their first dimension and over batches, in float64."""
 
     def __init__(self) -> None:
         self.total: Tensor | None = None
         self.count = 0
 
-    def add(self, shown: Tensor) -> None:
-        total = shown.detach().double().sum(0)
+    def add(self, gate: Tensor) -> None:
+        total = gate.detach().double().sum(0)
         if self.total is not None and self.total.shape != total.shape:
             raise ShapeError(
-                f"a gate has {tuple(total.shape)} units in one batch and {tuple(self.total.shape)} in another: a "
-                "unit's mean needs batches of one form. Pad them, or leave the gate closed."
+                f"a gate has {tuple(total.shape)} units in one batch and {tuple(self.total.shape)} in another. The "
+                'mean of a unit needs batches of one shape: pad them, or use gate="closed".'
             )
         self.total = total if self.total is None else self.total + total
-        self.count += len(shown)
+        self.count += len(gate)
 
-    def like(self, shown: Tensor) -> Tensor:
-        """The mean, for as many examples as these."""
+    def like(self, gate: Tensor) -> Tensor:
+        """The mean, expanded to the shape of a gate."""
         assert self.total is not None
-        return (self.total / self.count).to(shown.dtype).expand_as(shown)
+        return (self.total / self.count).to(gate.dtype).expand_as(gate)
 
 
-def _hearing(gate: _Mean, carry: _Mean | None) -> Callable[[Operands], Tensor]:
+def _averaging(gate: _Mean, carry: _Mean | None) -> Callable[[Operands], Tensor]:
+    """A merge that computes the join as it is and adds its gates to the means."""
+
     def merge(at: Operands) -> Tensor:
         assert at.gate is not None
         gate.add(at.gate.expand_as(at.shortcut))
@@ -84,7 +83,9 @@ def _hearing(gate: _Mean, carry: _Mean | None) -> Callable[[Operands], Tensor]:
     return merge
 
 
-def _still(gate: _Mean, carry: _Mean | None) -> Callable[[Operands], Tensor]:
+def _with_means(gate: _Mean, carry: _Mean | None) -> Callable[[Operands], Tensor]:
+    """A merge with the means in place of the gates."""
+
     def merge(at: Operands) -> Tensor:
         assert at.gate is not None
         fixed = gate.like(at.shortcut)

@@ -1,7 +1,7 @@
-"""What a lesion is judged by, one number per example: accuracy, error, and any loss.
+"""Metrics of lesions: accuracy, error, and any loss.
 
-One number per example, not one per data set: so two models can be compared example by example, and a sweep of
-lesions can go through the data once, all models on a batch before the next.
+A metric gives one number per example, not one per data set. So two models can be compared example by example, and
+many lesions can be evaluated in one iteration over the data, all of them on a batch before the next.
 """
 
 import abc
@@ -21,10 +21,14 @@ __all__ = ["Accuracy", "Error", "Evaluate", "Loss", "Metric", "batches_of", "che
 class Metric(abc.ABC):
     """A number per example, over batches of (inputs, target).
 
-    `inputs` is what the model is called with: a tensor, a tuple of arguments, or a dict of keywords. Batches are
-    gone through once per call, so that a generator serves a single call. They are not moved between devices. How
-    the examples are batched changes the numbers by no more than rounding, but the time a lot: of small images take
-    some hundred at once.
+    `inputs` are the model's: a tensor, a tuple of arguments, or a dict of keyword arguments. Each call iterates over
+    the batches once, so a generator serves a single call. Batches are not moved between devices. The batch size
+    changes the numbers by rounding only, but the time a lot: for small images use a few hundred.
+
+    Attributes:
+        batches: the data.
+        name: of the metric, for tables.
+        higher_is_better: If True, a lesion that lowers the metric does damage.
     """
 
     batches: Iterable[tuple[Any, Any]]
@@ -33,22 +37,22 @@ class Metric(abc.ABC):
 
     @abc.abstractmethod
     def scores(self, output: Any, target: Any) -> Tensor:
-        """One number per example, (batch,), of what the model gave and what it should have given."""
+        """One number per example, (batch,), from the model's output and the target."""
 
 
-# A metric of ours, or any function from a model to a number.
+# A Metric, or any function from a model to a number.
 Evaluate = Metric | Callable[[Any], float]
 
 
 @dataclass(frozen=True, eq=False)
 class Accuracy(Metric):
-    """Share of right answers: of the examples, or of the positions within each where there are several.
+    """Share of correct predictions, over the examples and the positions within each.
 
-    Classes lie along the last dimension, (batch, ..., classes), or else along the second, (batch, classes, ...).
+    The classes are the last dimension, (batch, ..., classes), or else the second, (batch, classes, ...).
 
     Args:
-        batches: pairs (inputs, target), target (batch, ...) of class numbers.
-        logits: finds the logits in what the model returns; by default a tensor, or its `logits`.
+        batches: pairs (inputs, target), with class indices (batch, ...) as target.
+        logits: returns the logits from the model's output. By default the output is a tensor, or has `logits`.
 
     >>> net = torch.nn.Identity()
     >>> Accuracy([(torch.eye(2), torch.tensor([0, 0]))]).scores(net(torch.eye(2)), torch.tensor([0, 0]))
@@ -68,7 +72,7 @@ class Accuracy(Metric):
 
 @dataclass(frozen=True, eq=False)
 class Error(Metric):
-    """Share of wrong answers: 1 - accuracy; see Accuracy.
+    """Share of wrong predictions, 1 - accuracy; see `Accuracy`.
 
     >>> Error([]).scores(torch.eye(2), torch.tensor([0, 0]))
     tensor([0., 1.], dtype=torch.float64)
@@ -87,12 +91,12 @@ class Error(Metric):
 
 @dataclass(frozen=True, eq=False)
 class Loss(Metric):
-    """Mean loss of an example.
+    """Mean loss per example.
 
     Args:
         batches: pairs (inputs, target).
-        loss_fn: (what the model returns, target) to one number per example; several per example are averaged. None
-            for the cross-entropy of class numbers, (batch, classes, ...) and (batch, ...), in nats.
+        loss_fn: maps output and target to one number per example; several per example are averaged. None for the
+            cross-entropy of class indices, (batch, classes, ...) and (batch, ...), in nats.
 
     >>> half = torch.zeros(1, 2)
     >>> Loss([]).scores(half, torch.tensor([0]))  # ln 2
@@ -109,7 +113,7 @@ class Loss(Metric):
         losses = _cross_entropy(output, target) if self.loss_fn is None else self.loss_fn(output, target)
         if not isinstance(losses, Tensor) or losses.dim() == 0:
             raise ConfigError(
-                'Loss takes one number per example, and loss_fn gave a single one. Use reduction="none": '
+                'Loss needs one number per example, and loss_fn returned a single one. Use reduction="none": '
                 'lambda output, target: F.cross_entropy(output, target, reduction="none").'
             )
         return _per_example(losses.detach().double())
@@ -120,55 +124,55 @@ def _cross_entropy(output: Any, target: Any) -> Tensor:
 
 
 def logits_of(output: Any) -> Tensor:
-    """The logits in what a model returned.
+    """The logits in the output of a model: a tensor, or the output's `logits`.
 
     Raises:
-        ConfigError: if there is no telling which they are.
+        ConfigError: if it is neither.
 
     >>> logits_of({"logits": torch.ones(1)})
     tensor([1.])
     """
     if isinstance(output, Tensor):
         return output
-    held = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
-    if isinstance(held, Tensor):
-        return held
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
     raise ConfigError(
-        f"the model returned {type(output).__name__}, which is no tensor and has no tensor `logits`. Say where they "
-        "are: Accuracy(batches, logits=lambda output: output[0]), or Loss(batches, loss_fn)."
+        f"the model returned {type(output).__name__}, which is not a tensor and has no tensor `logits`. Pass a "
+        "function that finds them: Accuracy(batches, logits=lambda output: output[0]), or Loss(batches, loss_fn)."
     )
 
 
 def batches_of(metric: Metric) -> Iterator[tuple[Any, Any]]:
-    """The batches, looked at before use.
+    """Yield the batches of a metric, checked.
 
     Raises:
-        ConfigError: if there are none, or one of them is no pair.
+        ConfigError: if there are none, or one of them is not a pair.
     """
     count = 0
     for batch in metric.batches:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise ConfigError(
-                f"{type(metric).__name__} takes batches of (inputs, target), batch {count} is {_said(batch)}."
+                f"{type(metric).__name__} takes batches of (inputs, target), batch {count} is {_describe(batch)}."
             )
         yield batch[0], batch[1]
         count += 1
     if count == 0:
         raise ConfigError(
-            f"{type(metric).__name__} was given no batches. A generator serves once only: pass a list, or a new one."
+            f"{type(metric).__name__} has no batches. A generator can be used once only: pass a list, or a new one."
         )
 
 
 def checked_scores(metric: Metric, output: Any, target: Any) -> Tensor:
-    """A batch's scores on the CPU.
+    """The scores of a batch, on the CPU.
 
     Raises:
-        ShapeError: if they are not one per example, or there is no example.
+        ShapeError: if they are not one per example, or there are no examples.
     """
     scores = metric.scores(output, target)
     if scores.dim() != 1 or len(scores) == 0:
         raise ShapeError(
-            f"{type(metric).__name__}.scores gives one number per example, (batch,) with at least one, got "
+            f"{type(metric).__name__}.scores must return one number per example, (batch,) with at least one, got "
             f"{tuple(scores.shape)}. Drop empty batches."
         )
     return scores.detach().to("cpu", torch.float64)
@@ -181,7 +185,7 @@ def _chosen(logits: Tensor, target: Tensor) -> Tensor:
         return logits.argmax(1)
     raise ShapeError(
         f"logits of shape {tuple(logits.shape)} and a target of shape {tuple(target.shape)} do not fit: a target has "
-        "one class number for each row of logits."
+        "one class index for each row of logits."
     )
 
 
@@ -189,6 +193,6 @@ def _per_example(scores: Tensor) -> Tensor:
     return scores if scores.dim() == 1 else scores.flatten(1).mean(1) if scores.dim() > 1 else scores
 
 
-def _said(batch: Any) -> str:
+def _describe(batch: Any) -> str:
     size = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
     return f"a {type(batch).__name__}{size}"

@@ -1,24 +1,27 @@
-"""How far a long sweep is, and how long it will take: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a long evaluation: a bar on a terminal, plain lines elsewhere."""
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-__all__ = ["progressing"]
+__all__ = ["show_progress"]
 
-_LINES = 20  # plain lines in a whole sweep
+_LINES = 20  # plain lines for a whole evaluation
 
 
 @contextlib.contextmanager
-def progressing(what: str, total: int | None, shown: bool) -> Iterator[Callable[[int], None]]:
-    """For the block, a function to call with how many more are done; says nothing unless `shown`.
+def show_progress(label: str, total: int | None, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Show progress on stderr during the block. Yields a function that takes the number of newly completed steps.
 
-    `total` None: not known before the end; then it tells how many are done, and no time left.
+    Args:
+        label: for the bar or the lines.
+        total: number of steps. None if it is not known; then no remaining time is shown.
+        shown: If False, nothing is printed.
     """
     if not shown:
         yield lambda done: None
         return
-    # Here, since most sweeps are silent and should not wait for it.
+    # Imported here, since most evaluations print nothing and need not wait for it.
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -34,27 +37,27 @@ def progressing(what: str, total: int | None, shown: bool) -> Iterator[Callable[
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         bar = Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console)
         with bar:
-            task = bar.add_task(what, total=total)
+            task = bar.add_task(label, total=total)
             yield lambda done: bar.advance(task, done)
         return
-    yield _lines(what, total, lambda line: console.print(line, soft_wrap=True, markup=False, highlight=False))
+    yield _lines(label, total, lambda line: console.print(line, soft_wrap=True, markup=False, highlight=False))
 
 
-def _lines(what: str, total: int | None, say: Callable[[str], None]) -> Callable[[int], None]:
-    """At most _LINES lines where the end is known; otherwise one each time the work has doubled."""
-    started, done, said = time.monotonic(), 0, 0
+def _lines(label: str, total: int | None, write: Callable[[str], None]) -> Callable[[int], None]:
+    """Print at most _LINES lines if the total is known, else one each time the number of steps has doubled."""
+    started, done, printed = time.monotonic(), 0, 0
 
     def advance(more: int) -> None:
-        nonlocal done, said
+        nonlocal done, printed
         done += more
         elapsed = time.monotonic() - started
         if total is None:
-            if done >= 2 * max(said, 1):
-                said = done
-                say(f"{what}: {done:,} done, {elapsed:.0f} s")
-        elif _LINES * done // max(total, 1) > said:
-            said = _LINES * done // max(total, 1)
+            if done >= 2 * max(printed, 1):
+                printed = done
+                write(f"{label}: {done:,} done, {elapsed:.0f} s")
+        elif _LINES * done // max(total, 1) > printed:
+            printed = _LINES * done // max(total, 1)
             left = elapsed * (total - done) / done
-            say(f"{done / total:4.0%}  {what}, {elapsed:.0f} s, about {left:.0f} s left")
+            write(f"{done / total:4.0%}  {label}, {elapsed:.0f} s, about {left:.0f} s left")
 
     return advance

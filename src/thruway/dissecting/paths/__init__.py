@@ -1,3 +1,3 @@
-"""How long the paths of a model are, and which of them carry the gradient. Its door is `thruway.dissecting`."""
+"""Paths through the branches of a model: lengths and gradients. Import from `thruway.dissecting`."""
 
 __all__: list[str] = []

@@ -1,33 +1,31 @@
-"""One pass of the model, cut at every join, so that each branch and each shortcut can be gone back through alone."""
+"""A forward pass whose graph is cut at every join, so that each branch and shortcut has a backward pass of its own."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from thruway.dissecting.failing import DissectError
+from thruway.dissecting.errors import DissectError
 from thruway.dissecting.finding.branches import Branch
 from thruway.dissecting.paths.routes import START, Joint, Routes
 from thruway.dissecting.paths.segments import Segment, edge_of, segment
 from thruway.dissecting.paths.start import Where, start_of, stream_branch
-from thruway.dissecting.running.rerouting import Merge, Operands
+from thruway.dissecting.running.engine import Engine
+from thruway.dissecting.running.merging import Merge, Operands
 from thruway.dissecting.tracing.functions import PRODUCTS
-from thruway.dissecting.tracing.structure import reachable, rebuilt
+from thruway.dissecting.tracing.structure import map_structure, reachable_tensors
 from thruway.dissecting.tracing.tape import Tape
 from thruway.errors import ConfigError, ShapeError
-
-if TYPE_CHECKING:
-    from thruway.dissecting.dissection import Dissection
 
 __all__ = ["CutJoin", "CutPass", "cut_pass"]
 
 
 @dataclass(frozen=True)
 class CutJoin:
-    """A join and the two ways back from it; None where a way leads nowhere."""
+    """A join and the graphs behind its two sides; None where a side has no gradient."""
 
     index: int
     skip: Segment | None
@@ -36,13 +34,14 @@ class CutJoin:
 
 @dataclass
 class CutPass:
-    """A pass in pieces.
+    """A forward pass cut into pieces.
 
     Attributes:
         joins: in the order in which they ran.
-        end: from the last joins to the loss.
-        start: what gradients are taken with respect to, (batch, ...).
-        per_example: whether the loss gave one number for each example.
+        end: the piece from the last joins to the loss.
+        start: the tensor that gradients are taken with respect to, (batch, ...).
+        loss_form: ones of the loss's shape, its own gradient.
+        per_example: True if the loss gave one number for each example.
     """
 
     joins: list[CutJoin]
@@ -52,7 +51,7 @@ class CutPass:
     per_example: bool
 
     def routes(self) -> Routes:
-        """The ways through the pieces, as autograd sees them."""
+        """The routes through the pieces that autograd has."""
 
         def names(piece: Segment | None) -> frozenset[int]:
             return frozenset(piece.leaves if piece is not None else ())
@@ -62,19 +61,25 @@ class CutPass:
 
 
 class _Cuts:
-    """What the joins leave behind while the model runs."""
+    """The cuts made while the model runs.
+
+    Attributes:
+        leaves: by index of the join, the leaf that its output became.
+        edges: by index of the join, the gradient edges of its two sides.
+    """
 
     def __init__(self) -> None:
         self.leaves: dict[int, Tensor] = {}
         self.edges: dict[int, tuple[GradientEdge | None, GradientEdge | None]] = {}
 
     def leaf(self, index: int, value: Tensor) -> Tensor:
+        """Detach a value as a new leaf, and return a copy of it for the model to use."""
         self.leaves[index] = value.detach().requires_grad_()
-        # The model may write into what it gets, and a leaf must not be written to.
+        # The model may write into the copy; a leaf must not be written to.
         return self.leaves[index].clone()
 
     def merge(self, branch: Branch, tape: Tape) -> Merge:
-        """A function for the join that notes both sides and lets the value go on, cut off from them."""
+        """A merge that stores the gradient edges of both sides and returns the detached output."""
         number = _gate_number(tape, branch)
 
         def cut(at: Operands) -> Tensor:
@@ -92,7 +97,7 @@ class _Cuts:
 
 
 def cut_pass(
-    dissection: "Dissection",
+    engine: Engine,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     loss: Callable[[Any], Tensor],
@@ -101,26 +106,26 @@ def cut_pass(
     """Run the model and the loss, cut at every join and at the start.
 
     Raises:
-        DissectError: if the loss does not depend on where the paths begin.
+        DissectError: if the loss does not depend on the start of the paths.
         ShapeError: if the loss is neither one number nor one for each example.
     """
-    start = start_of(dissection.model, dissection.tape, dissection.branches, where)
+    start = start_of(engine.model, engine.tape, engine.branches, where)
     cuts = _Cuts()
     if start.argument is not None:
-        tensor = list(reachable((args, kwargs)))[start.argument]
+        tensor = list(reachable_tensors((args, kwargs)))[start.argument]
         with torch.inference_mode(False), torch.enable_grad():
             replaced = cuts.leaf(START, tensor)
-        args, kwargs = rebuilt((args, kwargs), lambda leaf: replaced if leaf is tensor else leaf)
+        args, kwargs = map_structure((args, kwargs), lambda leaf: replaced if leaf is tensor else leaf)
 
     def merges(tape: Tape, branches: Sequence[Branch]) -> list[tuple[Branch, Merge | None]]:
         pairs: list[tuple[Branch, Merge | None]] = [(branch, cuts.merge(branch, tape)) for branch in branches]
         if start.argument is not None:
             return pairs
-        value = start_of(dissection.model, tape, branches, "stream").value
+        value = start_of(engine.model, tape, branches, "stream").value
         return [(stream_branch(tape, branches[0], value), lambda at: cuts.leaf(START, at.branch)), *pairs]
 
     with torch.inference_mode(False), torch.enable_grad():
-        output = dissection.run(merges, args, kwargs)
+        output = engine.run(merges, args, kwargs)
         total = loss(output)
         _check_loss(total, cuts.leaves[START].shape[0] if cuts.leaves[START].dim() else 1)
         end = segment(edge_of(total), cuts.leaves)
@@ -131,27 +136,29 @@ def cut_pass(
     cut = CutPass(joins, end, cuts.leaves[START], torch.ones_like(total), total.dim() == 1)
     if not any(cut.routes().counts()):
         raise DissectError(
-            "no path leads from where paths begin to the loss: the loss does not depend on it, or something detaches "
-            'on the way. Try where="stream", or a loss of another part of the output.'
+            "no path leads from the start to the loss: the loss does not depend on the start, or something detaches in "
+            'between. Try where="stream", or a loss of another part of the output.'
         )
     return cut
 
 
 def _blended(at: Operands, number: float | None) -> tuple[Tensor, Tensor]:
-    """The two sides of y = T·h + C·x: C held for x; all else as through the branch. The second has y's value."""
+    """The two sides of y = T·h + C·x. The first is C·x with C constant; the second, with the value of y, all else."""
     x, h = at.shortcut, at.branch
     gate = number if at.gate is None else at.gate
     if gate is None:
-        raise DissectError("a blend by a number that is not on the tape. Pass the branch to dissect's `ignore`.")
+        raise DissectError(
+            "a branch is blended by a number that is not on the tape. Pass the branch to `ignore` of dissect."
+        )
     carry = 1 - gate if at.carry is None else at.carry
-    # Copies: what autograd keeps for a product must not be written over by the join itself.
+    # Copies, since the join may overwrite tensors that autograd saves for a product.
     kept = x.detach().clone()
-    held = carry.detach().clone() if isinstance(carry, Tensor) else carry
-    return held * x, (gate.clone() if isinstance(gate, Tensor) else gate) * h.clone() + carry * kept
+    constant = carry.detach().clone() if isinstance(carry, Tensor) else carry
+    return constant * x, (gate.clone() if isinstance(gate, Tensor) else gate) * h.clone() + carry * kept
 
 
 def _gate_number(tape: Tape, branch: Branch) -> float | None:
-    """T of a blend by a plain number: lerp(x, h, T), x + T·(h - x), or h + C·x, where it is 1."""
+    """T of a blend by a plain number: lerp(x, h, T), x + T·(h - x), or 1 for h + C·x."""
     if branch.kind != "gated" or branch.gate is not None or branch.branch is None:
         return None
     if branch.carry is not None:
@@ -172,11 +179,13 @@ def _gate_number(tape: Tape, branch: Branch) -> float | None:
 
 def _check_loss(total: object, examples: int) -> None:
     if not isinstance(total, Tensor) or not total.is_floating_point():
-        raise ConfigError(f"the loss must give a floating tensor, got {type(total).__name__}. Return the loss itself.")
+        raise ConfigError(
+            f"the loss must return a floating tensor, got {type(total).__name__}. Return the loss itself."
+        )
     if total.dim() > 1 or (total.dim() == 1 and len(total) != examples):
         raise ShapeError(
-            f"the loss must give one number, or one for each of {examples} examples, got {tuple(total.shape)}. "
+            f"the loss must return one number, or one for each of {examples} examples, got {tuple(total.shape)}. "
             'Use reduction="sum", or flatten all but the first axis and sum.'
         )
     if not total.requires_grad:
-        raise DissectError("the loss does not depend on the model's output by any gradient. Leave out detach().")
+        raise DissectError("the loss has no gradient with respect to the model's output. Remove detach().")

@@ -1,4 +1,4 @@
-"""One number for how deep a net works: the mean path length, weighted by the gradient that paths carry."""
+"""Effective depth: the mean path length, weighted by the gradient that the paths carry."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,14 @@ __all__ = ["EffectiveDepth", "depth_with_interval"]
 
 
 class EffectiveDepth(NamedTuple):
-    """Mean path length in branches, with a bootstrap interval over examples (percentiles, at `level`)."""
+    """Mean path length in branches, with a percentile bootstrap interval over examples.
+
+    Attributes:
+        value: the mean length.
+        low, high: ends of the interval.
+        level: its coverage.
+        examples: number of examples.
+    """
 
     value: float
     low: float
@@ -30,15 +37,15 @@ class EffectiveDepth(NamedTuple):
 def depth_with_interval(
     weights: Tensor, level: float = 0.95, resamples: int = 1000, generator: torch.Generator | None = None
 ) -> EffectiveDepth:
-    """sum_k k·w_k / sum_k w_k, with w_k the mean over examples of what the paths of length k carry.
+    """sum_k k·w_k / sum_k w_k, where w_k is the mean over examples of the weight of length k.
 
     Args:
         weights: (lengths, examples), from length 0 on.
-        level: of the interval.
-        resamples: examples are drawn anew, with replacement, so often.
-        generator: for the drawing; a fixed one of ours where none is given.
+        level: coverage of the interval.
+        resamples: number of bootstrap resamples of the examples.
+        generator: for the resamples. None for one with a fixed seed.
     Raises:
-        ConfigError: for a level that is not between 0 and 1, or no resamples.
+        ConfigError: if `level` is not between 0 and 1, or `resamples` is below 1.
     Source:
         Ours; the weights after Veit, Wilber & Belongie 2016, sec. 4.2-4.3.
 
@@ -48,12 +55,12 @@ def depth_with_interval(
     if not 0 < level < 1 or resamples < 1:
         raise ConfigError(
             f"an interval needs a level between 0 and 1 and at least one resample, got level={level}, "
-            f"resamples={resamples}. Give level=0.95, resamples=1000."
+            f"resamples={resamples}. Pass level=0.95, resamples=1000."
         )
     weights = weights.detach().double().cpu()
     examples = weights.shape[1]
-    coins = generator if generator is not None else seeding.generator(0, "effective depth")
-    picks = torch.randint(examples, (resamples, examples), generator=coins, device=coins.device).cpu()
+    generator = generator if generator is not None else seeding.generator(0, "effective depth")
+    picks = torch.randint(examples, (resamples, examples), generator=generator, device=generator.device).cpu()
     times = torch.zeros(resamples, examples, dtype=torch.float64).scatter_add_(
         1, picks, torch.ones(resamples, examples, dtype=torch.float64)
     )

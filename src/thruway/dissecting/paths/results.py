@@ -1,4 +1,4 @@
-"""What path analyses give back: a weight for every length and example, and what follows from it."""
+"""Results of path analyses: a weight for every length and example, and statistics of them."""
 
 import abc
 import math
@@ -15,59 +15,63 @@ __all__ = ["ByLength", "PathGradients", "SampledPaths"]
 
 
 class ByLength(abc.ABC):
-    """What all path analyses can say."""
+    """Interface of the results of a path analysis.
+
+    Attributes:
+        paths: number of paths of each length.
+    """
 
     paths: tuple[int, ...]
 
     @property
     @abc.abstractmethod
     def weights(self) -> Tensor:
-        """What the paths of each length carry, for each example: (lengths, examples), up to a common factor."""
+        """Weight of the paths of each length for each example: (lengths, examples), up to a common factor."""
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """0, 1, ... up to the longest path there is."""
+        """0, 1, ... up to the longest path."""
         return tuple(range(len(self.paths)))
 
     @property
     def contribution(self) -> Tensor:
-        """Share of each length in the sum over lengths, averaged over examples: (lengths,), adds up to 1."""
+        """Share of each length in the mean weight over examples: (lengths,), with sum 1."""
         mean = self.weights.double().mean(1)
         return mean / mean.sum()
 
     def effective_paths(self, share: float = 0.95) -> LengthRange:
-        """The shortest run of lengths that carries this share of the contribution.
+        """The shortest range of lengths with at least this share of the contribution.
 
         Raises:
-            ConfigError: for a share that is not above 0 and at most 1.
+            ConfigError: if `share` is not above 0 and at most 1.
         """
         return shortest_range(self.contribution.tolist(), self.paths, share)
 
     def effective_depth(
         self, level: float = 0.95, resamples: int = 1000, generator: torch.Generator | None = None
     ) -> EffectiveDepth:
-        """The mean path length, each length weighted by what it carries, with a bootstrap interval over examples.
+        """The mean path length by weight, with a bootstrap interval over examples.
 
         Raises:
-            ConfigError: for a level that is not between 0 and 1.
+            ConfigError: if `level` is not between 0 and 1.
         """
         return depth_with_interval(self.weights, level, resamples, generator)
 
 
 @dataclass(frozen=True, eq=False)
 class PathGradients(ByLength):
-    """The gradient by path length, exactly; `path_gradients` makes one.
+    """Exact gradients by path length, the result of `path_gradients`.
 
-    g_k is the vector sum over all paths of length k, in which paths may cancel: ||g_k|| is what they carry
-    together. The paper draws single paths and multiplies their mean norm by their number, as if all pointed the
-    same way: that is SampledPaths. Over all paths of a length, it is never below ||g_k||.
+    g_k is the vector sum over all paths of length k, which may cancel; ||g_k|| is the gradient that they carry
+    together. The paper samples single paths and multiplies their mean norm by their number, as if all pointed the
+    same way; see `SampledPaths`. Over all paths of a length, that product is never below ||g_k||.
 
     Attributes:
-        paths: how many paths there are of each length.
+        paths: number of paths of each length.
         norms: ||g_k||_2, (lengths, examples).
-        along: <g_k, g>, with g the whole gradient, (lengths, examples).
+        along: <g_k, g>, where g is the whole gradient, (lengths, examples).
         full: ||g||_2, (examples,).
-        gradients: g_k, (lengths, examples, ...); None unless asked for.
+        gradients: g_k, (lengths, examples, ...); None unless `keep` was set.
     """
 
     paths: tuple[int, ...]
@@ -82,24 +86,24 @@ class PathGradients(ByLength):
 
     @property
     def mean(self) -> Tensor:
-        """||g_k||_2, averaged over examples: (lengths,)."""
+        """Mean of ||g_k||_2 over examples: (lengths,)."""
         return self.norms.mean(1)
 
     @property
     def share(self) -> Tensor:
-        """Part of the whole gradient that comes from each length, <g_k, g> / <g, g> over all examples: (lengths,).
+        """Signed part of each length in the whole gradient, <g_k, g> / <g, g> over all examples: (lengths,).
 
-        Adds up to 1; negative where a length works against the rest.
+        The sum is 1. A length that points against the rest is negative.
         """
         return self.along.double().sum(1) / self.along.double().sum()
 
     def table(self) -> Table:
-        """A row for each length."""
+        """A row for each length: length, paths, gradient, contribution, share."""
         columns = {"gradient": self.mean, "contribution": self.contribution, "share": self.share}
         return _table(self.paths, columns)
 
     def __repr__(self) -> str:
-        return _in_words("exact gradients by path length", self)
+        return _describe("exact gradients by path length", self)
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
@@ -107,11 +111,11 @@ class PathGradients(ByLength):
 
 @dataclass(frozen=True, eq=False)
 class SampledPaths(ByLength):
-    """Gradients along single paths drawn at random; `sampled_paths` makes one.
+    """Gradients along randomly drawn paths, the result of `sampled_paths`.
 
     Attributes:
-        paths: how many paths there are of each length.
-        norms: of the gradient along each path drawn, (lengths, draws, examples); 0 at lengths no path has.
+        paths: number of paths of each length.
+        norms: norm of the gradient along each drawn path, (lengths, draws, examples). 0 for lengths no path has.
     """
 
     paths: tuple[int, ...]
@@ -119,29 +123,30 @@ class SampledPaths(ByLength):
 
     @property
     def mean(self) -> Tensor:
-        """Mean norm along one path of each length: (lengths,)."""
+        """Mean norm along a path of each length: (lengths,)."""
         return self.norms.mean((1, 2))
 
     @property
     def spread(self) -> Tensor:
-        """Standard deviation from path to path, of the norm averaged over examples: (lengths,)."""
+        """Standard deviation over paths of the norm averaged over examples: (lengths,)."""
         by_path = self.norms.mean(2)
         return by_path.std(1) if by_path.shape[1] > 1 else torch.full_like(by_path[:, 0], math.nan)
 
     @property
     def weights(self) -> Tensor:
-        """Number of paths times their mean norm."""
+        """Fraction of paths times their mean norm."""
         whole = sum(self.paths)
         share = torch.tensor([count / whole for count in self.paths], dtype=torch.float64, device=self.norms.device)
         return share[:, None] * self.norms.double().mean(1)
 
     def table(self) -> Table:
-        """A row for each length."""
+        """A row for each length: length, paths, gradient, spread, contribution."""
         columns = {"gradient": self.mean, "spread": self.spread, "contribution": self.contribution}
         return _table(self.paths, columns)
 
     def __repr__(self) -> str:
-        return _in_words(f"{self.norms.shape[1]} paths drawn of each length", self)
+        draws = self.norms.shape[1]
+        return _describe(f"{draws} path{'s' if draws > 1 else ''} drawn of each length", self)
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
@@ -154,11 +159,11 @@ def _table(paths: tuple[int, ...], columns: dict[str, Tensor]) -> Table:
     return Table({"length": list(range(len(paths))), "paths": shares, **numbers})
 
 
-def _in_words(what: str, result: PathGradients | SampledPaths) -> str:
+def _describe(title: str, result: PathGradients | SampledPaths) -> str:
     if not result.weights.sum() > 0:
-        return f"{what}: no gradient arrives"
+        return f"{title}: no gradient arrives"
     effective, depth = result.effective_paths(), result.effective_depth()
     return (
-        f"{what}: lengths 0 to {len(result.paths) - 1}, 95 % of the gradient on {effective.shortest} to "
+        f"{title}: lengths 0 to {len(result.paths) - 1}, 95 % of the gradient on {effective.shortest} to "
         f"{effective.longest}, {effective.paths:.3%} of all paths\n{depth}\n{result.table()!r}"
     )

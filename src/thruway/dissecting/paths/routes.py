@@ -1,4 +1,4 @@
-"""Which joins feed which, and how many routes of each length lead through them: exact integers."""
+"""The graph of joins, and exact counts of the routes through it by length."""
 
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
@@ -8,13 +8,13 @@ from thruway.dissecting.tracing.tape import Tape
 
 __all__ = ["START", "Joint", "Routes", "routes_on"]
 
-START = -1  # where all routes begin: the input, or the first stream
+START = -1  # the beginning of all routes: the input, or the first stream
 
-Counts = tuple[int, ...]  # at k: how many routes go through k branches
+Counts = tuple[int, ...]  # element k: the number of routes through k branches
 
 
 class Joint(NamedTuple):
-    """A join, and the joins (or the start) whose outputs its two sides read directly."""
+    """A join, and the joins or the start whose outputs its two sides read directly."""
 
     join: int
     skip: frozenset[int]
@@ -22,16 +22,16 @@ class Joint(NamedTuple):
 
 
 class Routes(NamedTuple):
-    """All joints in the order in which they run, and what the end reads."""
+    """All joints in the order in which they run, and the joins whose outputs the end reads."""
 
     joints: tuple[Joint, ...]
     ends: frozenset[int]
 
     def counts_at(self, without: Collection[int] = ()) -> dict[int, Counts]:
-        """For the start and the output of every join: the routes that lead there, by the branches on them.
+        """Count the routes that lead to the start and to the output of every join, by the branches on them.
 
-        A join hands on P(shortcut) + t·P(branch); the coefficient of t^k counts routes through k branches.
-        Of branches in `without`, only the shortcut is left.
+        A join passes on P(shortcut) + t·P(branch); the coefficient of t^k counts routes through k branches.
+        Branches in `without` keep their shortcut only.
         """
         counts: dict[int, Counts] = {START: (1,)}
         for joint in self.joints:
@@ -41,7 +41,7 @@ class Routes(NamedTuple):
         return counts
 
     def counts(self, without: Collection[int] = ()) -> Counts:
-        """Routes from the start to the end by length, from 0 up to the longest there is."""
+        """Count the routes from the start to the end by length, from 0 to the longest."""
         at = self.counts_at(without)
         return total(at[end] for end in self.ends)
 
@@ -58,9 +58,9 @@ def total(polynomials: Iterable[Counts]) -> Counts:
 
 
 def routes_on(tape: Tape, branches: Sequence[Branch], start: int) -> Routes:
-    """The routes from the value `start` to the model's outputs, read off a tape.
+    """Return the routes from the value `start` to the model's outputs on a tape.
 
-    What the branches leave open counts once: two ways round within one branch are one route.
+    Ways that differ only within a branch count as one route.
     """
     finder = _Feeders(tape, branches, start)
     joints = [Joint(branch.index, *_sides(tape, branch, finder)) for branch in branches]
@@ -69,7 +69,7 @@ def routes_on(tape: Tape, branches: Sequence[Branch], start: int) -> Routes:
 
 def _sides(tape: Tape, branch: Branch, finder: "_Feeders") -> tuple[frozenset[int], frozenset[int]]:
     skip = finder.of([branch.shortcut.value])
-    if branch.branch is None:  # computed and added in one call: its other arguments are the branch
+    if branch.branch is None:  # computed and added in one call, whose other arguments are the branch
         reads = [read.value for read in tape.reads_data(tape.calls[branch.join])]
         through = finder.of(reads)
     else:
@@ -79,7 +79,7 @@ def _sides(tape: Tape, branch: Branch, finder: "_Feeders") -> tuple[frozenset[in
 
 
 class _Feeders:
-    """The joins, or the start, that a value is computed from with no other join between."""
+    """Finds the joins, or the start, that a value is computed from without another join in between."""
 
     def __init__(self, tape: Tape, branches: Sequence[Branch], start: int) -> None:
         self._tape = tape
@@ -91,7 +91,7 @@ class _Feeders:
 
     def _feeding(self, value: int) -> frozenset[int]:
         waiting = [value]
-        while waiting:  # parents first: depth is no matter of Python's stack
+        while waiting:  # parents first, without recursion, so that depth is not limited
             at = waiting[-1]
             if at in self._known:
                 waiting.pop()

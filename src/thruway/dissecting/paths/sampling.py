@@ -1,7 +1,7 @@
-"""The gradient along single paths, drawn at random: the published estimate of what paths of each length carry."""
+"""Gradients along randomly drawn paths: the published estimate of the gradient on paths of each length."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,39 +13,39 @@ from thruway.dissecting.paths.results import SampledPaths
 from thruway.dissecting.paths.routes import START, Counts
 from thruway.dissecting.paths.segments import Segment, vjp
 from thruway.dissecting.paths.start import Where
+from thruway.dissecting.running.engine import Engine
 from thruway.errors import ConfigError
 
-if TYPE_CHECKING:
-    from thruway.dissecting.dissection import Dissection
+__all__ = ["DRAWS", "sampled_paths"]
 
-__all__ = ["sampled_paths"]
+DRAWS = 10  # paths of each length
 
 
 def sampled_paths(
-    dissection: "Dissection",
+    engine: Engine,
     loss: Loss,
     inputs: Any = None,
     targets: Any = None,
     *,
-    draws: int = 10,
+    draws: int = DRAWS,
     generator: torch.Generator | None = None,
     where: Where | None = None,
     examples: int | None = None,
     at_once: int = AT_ONCE,
 ) -> SampledPaths:
-    """The norm of the gradient along single random paths of each length, as published.
+    """Compute the norm of the gradient along random paths of each length, as published.
 
-    One forward pass, then for every length k `draws` paths, all paths of that length equally likely: backwards
-    through k branches, and along the shortcut past all others. In a chain that is a random choice of k branches.
-    Norms know no sign: times the number of paths they count what the paths would carry if none cancelled.
-    `path_gradients` gives what they do carry.
+    After one forward pass, `draws` paths are drawn for every length k, all paths of that length equally likely. The
+    gradient goes back through their k branches, and along the shortcut of all others. In a chain that is a random
+    choice of k branches. Norms have no sign: times the number of paths they estimate the gradient that the paths
+    would carry if none cancelled. `path_gradients` computes what they do carry.
 
     Args:
-        draws: paths of each length.
-        generator: draws them; a fixed one of ours where none is given.
+        draws: number of paths of each length.
+        generator: for the draws. None for one with a fixed seed.
         loss, inputs, targets, where, examples, at_once: see `path_gradients`.
     Raises:
-        ConfigError, DissectError, ShapeError: as `path_gradients`; ConfigError for no draws.
+        ConfigError, DissectError, ShapeError: as `path_gradients`; ConfigError if `draws` is below 1.
     Source:
         Veit, Wilber & Belongie 2016, sec. 4.2, fig. 6.
 
@@ -55,17 +55,17 @@ def sampled_paths(
     >>> branch = nn.Linear(1, 1, bias=False)
     >>> _ = nn.init.constant_(branch.weight, 0.5)
     >>> d = dissect(nn.Sequential(Residual(branch), Residual(branch)), torch.ones(1, 1))
-    >>> sampled_paths(d, lambda y: y.sum(), draws=2).mean                     # 1, a, a^2
+    >>> d.sampled_paths(lambda y: y.sum(), draws=2).mean                     # 1, a, a^2
     tensor([1.0000, 0.5000, 0.2500])
     """
     if draws < 1:
-        raise ConfigError(f"draws is how many paths of each length are followed, got {draws}. Give 1 or more.")
-    coins = generator if generator is not None else seeding.generator(0, "paths")
-    seed = int(torch.randint(2**62, (), generator=coins, device=coins.device))
+        raise ConfigError(f"draws is the number of paths of each length, at least 1, got {draws}.")
+    generator = generator if generator is not None else seeding.generator(0, "paths")
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     norms: list[Tensor] = []
     counts: Counts = ()
-    for cut in cut_passes(dissection, loss, inputs, targets, where, examples):
-        # Every pass follows the same paths, so that a mean over examples is one over whole paths.
+    for cut in cut_passes(engine, loss, inputs, targets, where, examples):
+        # The same paths in every pass, so that all examples are averaged over the same paths.
         same = torch.Generator().manual_seed(seed)
         at = cut.routes().counts_at()
         counts = cut.routes().counts()
@@ -74,11 +74,11 @@ def sampled_paths(
 
 
 def _of_length(
-    cut: CutPass, at: dict[int, Counts], length: int, draws: int, coins: torch.Generator, at_once: int
+    cut: CutPass, at: dict[int, Counts], length: int, draws: int, generator: torch.Generator, at_once: int
 ) -> Tensor:
-    """(draws, examples)"""
+    """Norms along the paths drawn for one length: (draws, examples)."""
     examples = cut.start.shape[0] if cut.start.dim() else 1
-    routes = [_route(cut, at, length, coins) for _ in range(draws)]
+    routes = [_route(cut, at, length, generator) for _ in range(draws)]
     if cut.end is None or routes[0] is None:
         return torch.zeros(draws, examples, dtype=cut.start.dtype, device=cut.start.device)
     steps = [dict(route) for route in routes if route is not None]
@@ -100,13 +100,15 @@ def _of_length(
     return torch.stack([_norms(gradient) for gradient in carried])
 
 
-_END = -2  # where a route read backwards begins
+_END = -2  # the end of the routes, where the walk backwards begins
 
-Step = tuple[bool, int]  # whether through the branch, and which join's output is met next
+Step = tuple[bool, int]  # True for a step through the branch, and the join whose output comes next
 
 
-def _route(cut: CutPass, at: dict[int, Counts], length: int, coins: torch.Generator) -> list[tuple[int, Step]] | None:
-    """A path of this length, all equally likely, from the end back to the start; None if there is none."""
+def _route(
+    cut: CutPass, at: dict[int, Counts], length: int, generator: torch.Generator
+) -> list[tuple[int, Step]] | None:
+    """Draw a path of this length, all equally likely, from the end back to the start. None if there is none."""
     joins = {join.index: join for join in cut.joins}
     place, left, route = _END, length, list[tuple[int, Step]]()
     while place != START:
@@ -119,15 +121,15 @@ def _route(cut: CutPass, at: dict[int, Counts], length: int, coins: torch.Genera
         weights = [_count(at[leaf], left - is_through) for is_through, leaf in options]
         if not any(weights):
             return None
-        step = options[_pick(weights, coins)]
+        step = options[_pick(weights, generator)]
         route.append((place, step))
         place, left = step[1], left - step[0]
     return route
 
 
-def _pick(weights: Sequence[int], coins: torch.Generator) -> int:
+def _pick(weights: Sequence[int], generator: torch.Generator) -> int:
     whole = sum(weights)
-    rest = float(torch.rand((), generator=coins, dtype=torch.float64))
+    rest = float(torch.rand((), generator=generator, dtype=torch.float64))
     for place, weight in enumerate(weights):
         rest -= weight / whole
         if rest < 0:

@@ -1,4 +1,4 @@
-"""A pass in pieces: a graph for autograd that ends at every join, and vector-Jacobian products of one piece."""
+"""Pieces of a cut autograd graph, and vector-Jacobian products of one piece."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,12 +13,12 @@ __all__ = ["Segment", "edge_of", "segment", "vjp"]
 
 @dataclass(frozen=True)
 class Segment:
-    """From some leaves to one side of a join.
+    """The graph from some leaves to one side of a join.
 
     Attributes:
-        edge: where a gradient goes in.
-        leaves: where it comes out: outputs of earlier joins, or the start.
-        is_identity: it hands on what it gets.
+        edge: where the incoming gradient enters.
+        leaves: by index of the join (or START), the leaves that gradients arrive at.
+        is_identity: True if the gradient passes unchanged.
     """
 
     edge: GradientEdge
@@ -27,12 +27,12 @@ class Segment:
 
 
 def edge_of(tensor: Tensor) -> GradientEdge | None:
-    """Where gradients of this value go in, also when the tensor is overwritten later on."""
+    """The gradient edge of a value, which stays valid when the tensor is overwritten."""
     return get_gradient_edge(tensor) if tensor.requires_grad else None
 
 
 def segment(edge: GradientEdge | None, leaves: Mapping[int, Tensor]) -> Segment | None:
-    """The piece behind an edge; None if it does not depend on any of the leaves."""
+    """Return the piece behind an edge; None if it does not depend on any of the leaves."""
     if edge is None:
         return None
     names = {id(leaf): name for name, leaf in leaves.items()}
@@ -41,10 +41,9 @@ def segment(edge: GradientEdge | None, leaves: Mapping[int, Tensor]) -> Segment 
 
 
 def vjp(piece: Segment, cotangents: Sequence[Tensor], at_once: int) -> Iterator[dict[int, Tensor]]:
-    """For each gradient of the piece's end, the gradients at its leaves.
+    """Yield the gradients at the leaves of a piece for each gradient at its end. The graph is retained.
 
-    `at_once` of them go through together where every operation in the piece allows it, else one by one. The
-    graph is kept.
+    `at_once` gradients go through together if every operation in the piece allows it, else one by one.
     """
     if piece.is_identity:
         (name,) = piece.leaves
@@ -67,14 +66,14 @@ def _one(piece: Segment, cotangent: Tensor) -> dict[int, Tensor]:
 
 
 def _together(piece: Segment, cotangents: Sequence[Tensor]) -> dict[int, Tensor] | None:
-    """All in one backward pass with a further axis; None where an operation refuses."""
+    """All in one batched backward pass; None if an operation does not support it."""
     try:
         with warnings.catch_warnings():
-            # Told when an operation falls back to a loop of its own: right, if slow.
+            # This warning means that an operation falls back to a loop, which is correct but slow.
             warnings.filterwarnings("ignore", message=".*performance drop.*", category=UserWarning)
             return _gradients(piece, torch.stack(list(cotangents)), is_batched=True)
     except (RuntimeError, NotImplementedError):
-        return None  # a real fault shows again one by one
+        return None  # a real error is raised again one by one
 
 
 def _gradients(piece: Segment, cotangent: Tensor, *, is_batched: bool) -> dict[int, Tensor]:
@@ -96,7 +95,7 @@ def _variables(node: Node) -> Iterator[Tensor]:
         at = waiting.pop()
         if hasattr(at, "variable"):
             yield at.variable
-        # What copy_ overwrites gets a gradient of zeros: no way leads back there.
+        # The tensor that copy_ overwrites gets a gradient of zeros, so it is not followed.
         onward = at.next_functions[1:] if at.name().endswith("CopyBackwards") else at.next_functions
         for following, _ in onward:
             if following is not None and following not in seen:

@@ -1,4 +1,4 @@
-"""Where paths begin: the floating input of the model, or the first stream that a branch reads."""
+"""The start of the paths: the floating input of the model, or the first stream that a branch reads."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from torch import nn
 
-from thruway.dissecting.failing import DissectError
+from thruway.dissecting.errors import DissectError
 from thruway.dissecting.finding.branches import Branch, Operand
 from thruway.dissecting.tracing.lineage import Lineage
 from thruway.dissecting.tracing.tape import Tape
@@ -18,27 +18,33 @@ Where = Literal["input", "stream"]
 
 
 class Start(NamedTuple):
-    """The value on the tape; and, if it is an input, the how manieth tensor among the arguments."""
+    """The start of the paths.
+
+    Attributes:
+        value: its number on the tape.
+        argument: if it is an input, its position among the tensors in the arguments; else None.
+    """
 
     value: int
     argument: int | None
 
 
 def start_of(model: nn.Module, tape: Tape, branches: Sequence[Branch], where: Where | None = None) -> Start:
-    """Where the paths through these branches begin.
+    """Find the start of the paths through these branches.
 
-    None means the floating input that the first branch comes from, and for token ids the first stream.
-
+    Args:
+        where: "input", "stream", or None for the floating input that the first branch depends on, if there is one,
+            else the first stream, as for token ids.
     Raises:
-        ConfigError: for a place that is none, or "input" where the model has no floating one.
-        DissectError: if the model has no branch, or its first stream cannot be told.
+        ConfigError: for another `where`, or for "input" if the model has no floating input.
+        DissectError: if the model has no branch, or its first stream cannot be determined.
     """
     if where not in (None, "input", "stream"):
-        raise ConfigError(f'paths begin at "input" or "stream", got {where!r}. None chooses by the kind of input.')
+        raise ConfigError(f'where is "input" or "stream", got {where!r}. None chooses by the kind of input.')
     if not branches:
-        raise DissectError("no branch was found, so there are no paths to tell apart. See Dissection.refused.")
+        raise DissectError("no branch was found, so there are no paths. See Dissection.refused.")
     first = branches[0]
-    while first.parent is not None:  # what an inner branch reads is no stream yet
+    while first.parent is not None:  # an inner branch does not read the stream
         first = branches[first.parent]
     stream = _stream(tape, first)
     source = min((v for v in _ancestors(tape, stream) if tape.values[v].call is None), default=None)
@@ -46,15 +52,15 @@ def start_of(model: nn.Module, tape: Tape, branches: Sequence[Branch], where: Wh
         return Start(_single(tape, stream), None)
     if source is None:
         raise ConfigError(
-            'this model has no floating input that its branches come from: it looks up indices. Use where="stream", '
-            "which is what the first branch reads."
+            'the branches of this model depend on no floating input: it looks up indices. Use where="stream", which is '
+            "what the first branch reads."
         )
-    # A tape names parameters and buffers first, then the tensors among the arguments.
+    # The first values of a tape are parameters and buffers, then the tensors in the arguments.
     return Start(source, source - sum(1 for _ in model.parameters()) - sum(1 for _ in model.buffers()))
 
 
 def stream_branch(tape: Tape, first: Branch, value: int) -> Branch:
-    """A stand-in for a branch, whose join is the call that makes `value`."""
+    """A pseudo-branch whose join is the call that makes `value`."""
     call = tape.calls[tape.values[value].call or 0]
     read = call.reads[0]
     shortcut = Operand(read.value, call.number, read.path)
@@ -67,24 +73,24 @@ def _stream(tape: Tape, branch: Branch) -> int:
         return branch.shortcut.value
     ends = [branch.branch.value] if branch.branch else [r.value for r in tape.reads_data(tape.calls[branch.join])]
     others = frozenset[int]().union(*(_ancestors(tape, end) for end in ends if end != branch.shortcut.value))
-    above = Lineage(tape).above
+    dominator = Lineage(tape).dominator
     at = branch.shortcut.value
     while at != -1 and others and at not in others:
-        at = above[at]
+        at = dominator[at]
     return branch.shortcut.value if at == -1 else at
 
 
 def _single(tape: Tape, value: int) -> int:
-    """The value, or the nearest before it that a call gives as its only result."""
-    above = Lineage(tape).above
+    """The value, or its nearest dominator that is the main result of a call."""
+    dominator = Lineage(tape).dominator
     while value != -1:
         number = tape.values[value].call
         if number is not None and tape.calls[number].reads and tape.calls[number].values[0] == value:
             return value
-        value = above[value]
+        value = dominator[value]
     raise DissectError(
-        "the first stream is not made by a call of its own, so that no path can begin there. Pass floating inputs, "
-        'and where="input".'
+        "the first stream is not the result of a single call, so paths cannot start there. Pass floating inputs, and "
+        'where="input".'
     )
 
 

@@ -1,3 +1,3 @@
-"""Layers ranked without deleting them, and how far that agrees with deletion. Its door is `thruway.dissecting`."""
+"""Rankings of branches without deleting them, compared with measured deletions. Import from `thruway.dissecting`."""
 
 __all__: list[str] = []

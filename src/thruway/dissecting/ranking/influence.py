@@ -1,4 +1,4 @@
-"""How far a branch moves the stream: the measures by which layers of trained nets are ranked without a loss."""
+"""Measures of how far a branch moves the stream, which rank the layers of a trained model without a loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from torch import Tensor
 
 from thruway.errors import ConfigError
 
-__all__ = ["MEASURES", "Measure", "Per", "as_vectors", "moved"]
+__all__ = ["MEASURES", "Measure", "Per", "as_vectors", "stream_change"]
 
 Per = Literal["auto", "token", "example"]
 
 
 @dataclass(frozen=True)
-class Moved:
-    """What a branch did to each vector of the stream, in float64.
+class StreamChange:
+    """The change of each vector of the stream by a branch, from x to y, in float64.
 
     Attributes:
-        chord: |u - v| of the unit vectors u along x and v along y.
+        chord: |u - v|, where u and v are the unit vectors of x and y.
         sum: |u + v|.
         before: |x|.
         step: |y - x|.
@@ -33,22 +33,28 @@ class Moved:
 
 @dataclass(frozen=True)
 class Measure:
-    """One way of ranking branches: a number per vector of the stream, averaged over all of them."""
+    """A measure that ranks branches: a number per vector of the stream, averaged over all vectors.
+
+    Attributes:
+        name: of the ranking.
+        compute: the number of each vector.
+        source: where it was published.
+    """
 
     name: str
-    of: Callable[[Moved], Tensor]
+    compute: Callable[[StreamChange], Tensor]
     source: str
 
 
-def block_influence(at: Moved) -> Tensor:
+def block_influence(at: StreamChange) -> Tensor:
     """1 - cos(x, y), from 0 (same direction) to 2 (opposite)."""
-    # |u - v|² = 2 - 2·cos; 1 minus a rounded cosine would leave nothing of a small angle.
+    # |u - v|² = 2 - 2·cos. Computing 1 - cos directly loses small angles to rounding.
     return at.chord.square() / 2
 
 
-def angular_distance(at: Moved) -> Tensor:
+def angular_distance(at: StreamChange) -> Tensor:
     """arccos(cos(x, y)) / π, from 0 to 1."""
-    # arccos is blind near 1, where all branches of a deep net lie.
+    # arccos is inaccurate near 1, where all branches of a deep network lie.
     return 2 * torch.atan2(at.chord, at.sum) / torch.pi
 
 
@@ -60,33 +66,33 @@ MEASURES: tuple[Measure, ...] = (
 )
 
 
-def moved(x: Tensor, y: Tensor, per: Per = "auto") -> Moved:
-    """The stream before and after a join, vector by vector; those that are 0 have no direction and give NaN.
+def stream_change(x: Tensor, y: Tensor, per: Per = "auto") -> StreamChange:
+    """Compare the stream before and after a join, vector by vector. A vector of length 0 gives NaN.
 
     Args:
-        x, y: of one shape, with the batch first.
+        x, y: the stream without and with the branch, of one shape, with the batch first.
         per: what a vector is; see `as_vectors`.
     """
     x, y = as_vectors(x, per), as_vectors(y, per)
     before, after = x.norm(dim=1), y.norm(dim=1)
     u, v = x / before[:, None], y / after[:, None]
-    return Moved((u - v).norm(dim=1), (u + v).norm(dim=1), before, (y - x).norm(dim=1))
+    return StreamChange((u - v).norm(dim=1), (u + v).norm(dim=1), before, (y - x).norm(dim=1))
 
 
 def as_vectors(stream: Tensor, per: Per = "auto") -> Tensor:
-    """The stream as vectors, (vectors, features), in float64.
+    """Reshape the stream to (vectors, features), in float64.
 
     Args:
         stream: (batch, ...).
-        per: "token" takes the last dimension as features: a vector per token or position. "example" takes all
-            but the first: a vector per example. "auto" is "token" for (batch, tokens, features) and "example"
-            for everything else: whether a feature map has its channels first or last, no shape says.
+        per: "token" takes the last dimension as features, a vector per token or position. "example" takes all
+            dimensions but the first, a vector per example. "auto" is "token" for (batch, tokens, features) and
+            "example" for everything else, since a shape does not tell whether channels are first or last.
 
     >>> as_vectors(torch.ones(2, 5, 3)).shape, as_vectors(torch.ones(2, 3, 4, 4)).shape
     (torch.Size([10, 3]), torch.Size([2, 48]))
     """
     if per not in ("auto", "token", "example"):
-        raise ConfigError(f"a vector is per 'token' or per 'example', or 'auto', got {per!r}.")
+        raise ConfigError(f"per is 'token', 'example' or 'auto', got {per!r}.")
     wide = stream.detach().to(torch.float32 if stream.device.type == "mps" else torch.float64)
     if wide.ndim < 2:
         return wide.reshape(1, -1)

@@ -1,4 +1,4 @@
-"""Whether two rankings agree, and how sure that is."""
+"""Spearman's rank correlation of two rankings, with a bootstrap interval and a permutation test."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ __all__ = ["RankCorrelation", "average_ranks", "rank_correlation", "spearman"]
 
 Floats = NDArray[np.float64]
 
-_DRAWS_AT_ONCE = 1 << 20  # numbers in one block of resampled ranks
+_DRAWS_AT_ONCE = 1 << 20  # elements in one block of resampled ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,11 @@ class RankCorrelation:
     """Spearman's rank correlation of two sequences.
 
     Attributes:
-        rho: from -1 (opposite order) to 1 (same order); NaN where all of one sequence is equal.
-        low, high: bootstrap interval over the items, at `level`.
-        level: such as 0.95.
-        chance: share of shuffled orders that agree at least as well: a one-sided permutation test.
-        count: pairs of which both numbers are known.
+        rho: from -1 (reversed order) to 1 (same order); NaN if one sequence is constant.
+        low, high: ends of the bootstrap interval over the items.
+        level: its coverage, such as 0.95.
+        chance: p-value of a one-sided permutation test: the share of shuffled orders that agree at least as well.
+        count: number of pairs without NaN.
     """
 
     rho: float
@@ -40,14 +40,14 @@ class RankCorrelation:
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> float:
-    """Spearman's rank correlation: Pearson's of the ranks, equal values sharing the mean of theirs.
+    """Spearman's rank correlation: Pearson's correlation of the ranks. Ties get the mean of their ranks.
 
     Args:
-        a, b: numbers, of one length. Pairs with a NaN do not count.
+        a, b: sequences of one length. Pairs with a NaN are ignored.
     Returns:
-        From -1 to 1; NaN for fewer than two pairs, or where all of one sequence is equal.
+        From -1 to 1; NaN for fewer than two pairs, or if one sequence is constant.
     Raises:
-        ShapeError: if they differ in length.
+        ShapeError: if the sequences differ in length.
     Source:
         Spearman 1904.
 
@@ -61,16 +61,16 @@ def spearman(a: ArrayLike, b: ArrayLike) -> float:
 def rank_correlation(
     a: ArrayLike, b: ArrayLike, *, draws: int = 2000, level: float = 0.95, generator: torch.Generator | None = None
 ) -> RankCorrelation:
-    """Spearman's rank correlation with a bootstrap interval over the items, and how often chance does as well.
+    """Spearman's rank correlation with a bootstrap interval over the items and a permutation test.
 
     Args:
-        a, b: numbers, of one length, such as predicted and measured deletions. Pairs with a NaN do not count.
-        draws: resamples, and as many shuffles.
-        level: of the interval: percentiles of the resampled correlations.
-        generator: what draws them; without it always the same draws.
+        a, b: sequences of one length, such as predicted and measured changes. Pairs with a NaN are ignored.
+        draws: number of resamples, and of shuffles.
+        level: coverage of the interval, which consists of percentiles of the resampled correlations.
+        generator: for the draws. None for one with a fixed seed.
     Raises:
-        ShapeError: if they differ in length.
-        ConfigError: for a level outside (0, 1), or no draws.
+        ShapeError: if the sequences differ in length.
+        ConfigError: if `level` is not between 0 and 1, or `draws` is below 1.
 
     >>> found = rank_correlation([1, 2, 3, 4, 5, 6], [1, 3, 2, 4, 6, 5])
     >>> round(found.rho, 3), found.count, found.low < found.rho <= found.high
@@ -79,22 +79,22 @@ def rank_correlation(
     if not 0 < level < 1:
         raise ConfigError(f"level must lie between 0 and 1, got {level}. 0.95 is usual.")
     if draws < 1:
-        raise ConfigError(f"an interval needs draws, got {draws}. 2000 are usual.")
+        raise ConfigError(f"draws must be at least 1, got {draws}. 2000 are usual.")
     a, b = _known(a, b)
     count, rho = len(a), spearman(a, b)
     if math.isnan(rho):
         return RankCorrelation(rho, math.nan, math.nan, level, math.nan, count)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     resampled, shuffled = _drawn(a, b, draws, generator)
-    resampled = resampled[np.isfinite(resampled)]  # a resample may hold one item only
+    resampled = resampled[np.isfinite(resampled)]  # a resample may consist of one item only
     low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2]) if len(resampled) else (math.nan, math.nan)
-    # The order found is one of those that chance may give.
+    # The actual order counts as one of the shuffles.
     chance = (1 + int((shuffled >= rho - 1e-12).sum())) / (1 + draws)
     return RankCorrelation(rho, float(low), float(high), level, chance, count)
 
 
 def average_ranks(rows: Floats) -> Floats:
-    """Ranks from 1 within each row; equal values share the mean of theirs.
+    """Ranks from 1 within each row. Ties get the mean of their ranks.
 
     >>> average_ranks(np.array([[3.0, 1.0, 3.0, 2.0]]))
     array([[3.5, 1. , 3.5, 2. ]])
@@ -114,13 +114,13 @@ def average_ranks(rows: Floats) -> Floats:
 def _known(a: ArrayLike, b: ArrayLike) -> tuple[Floats, Floats]:
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape:
-        raise ShapeError(f"two rankings of the same items have one length, got shapes {a.shape} and {b.shape}.")
+        raise ShapeError(f"two rankings must have the same length, got shapes {a.shape} and {b.shape}.")
     known = ~(np.isnan(a) | np.isnan(b))
     return a[known], b[known]
 
 
 def _pearson(a: Floats, b: Floats) -> Floats:
-    """Row by row; NaN where a row is constant."""
+    """Pearson's correlation row by row; NaN where a row is constant."""
     if a.shape[1] < 2:
         return np.full(len(a), np.nan)
     a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
@@ -130,7 +130,7 @@ def _pearson(a: Floats, b: Floats) -> Floats:
 
 
 def _drawn(a: Floats, b: Floats, draws: int, generator: torch.Generator) -> tuple[Floats, Floats]:
-    """Correlations of resampled pairs, and of `a` with `b` shuffled."""
+    """Correlations of resampled pairs, and of `a` with shuffled `b`."""
     block = max(1, _DRAWS_AT_ONCE // len(a))
     ranks_a, ranks_b = average_ranks(a[None]), average_ranks(b[None])
     resampled, shuffled = [], []

@@ -1,7 +1,7 @@
-"""The rankings of layers that people use, beside each other and beside what deletion really does."""
+"""Published rankings of layers, side by side and compared with measured deletions."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,15 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thruway.dissecting.finding.branches import Branch
-from thruway.dissecting.ranking.influence import MEASURES, Per, moved
+from thruway.dissecting.ranking.influence import MEASURES, Per, stream_change
 from thruway.dissecting.ranking.predictions import LossFunction, check_loss, measured_changes, slopes
 from thruway.dissecting.ranking.rank_correlation import rank_correlation
-from thruway.dissecting.running.hearing import Ear, batch_size, hear, pairs
+from thruway.dissecting.running.engine import Engine
+from thruway.dissecting.running.join_hooks import batch_size, checked_batches, run_with_hooks
+from thruway.dissecting.running.merging import JoinHook
 from thruway.errors import ConfigError, unknown_name
 from thruway.runs import Table
-
-if TYPE_CHECKING:
-    from thruway.dissecting.dissection import Dissection
 
 __all__ = ["Rankings", "rankings"]
 
@@ -26,14 +25,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, repr=False)
 class Rankings:
-    """What each ranking says of each branch: the higher, the more it takes the branch to do.
+    """Scores of the branches in several rankings. A higher score means a more important branch.
 
     Attributes:
         branches: those of the dissection.
-        scores: ranking to (branches,): "measured" (change of the loss by deletion), "predicted" (the same to first
-            order), "curved" (and to second), "influence" (1 - cosine), "angle" (share of a half turn),
+        scores: by ranking, (branches,): "measured" (change of the loss by deletion), "predicted" (the same to first
+            order), "curved" (to second order), "influence" (1 - cosine), "angle" (fraction of a half turn),
             "ratio" (``|f| / |x|``), "norm" (``|f|``). NaN where a ranking has no number.
-        vectors: over how many vectors of the stream the means go, (branches,).
+        vectors: number of vectors of the stream in each mean, (branches,).
     """
 
     branches: tuple[Branch, ...]
@@ -52,28 +51,31 @@ class Rankings:
         )
 
     def order(self, ranking: str) -> list[int]:
-        """Indices of the branches, the one that can go first in front; those without a number come last.
+        """Indices of the branches from the least to the most important. Those without a score come last.
 
         Raises:
-            ConfigError: for a ranking that is not in `scores`.
+            ConfigError: if the ranking is not in `scores`.
         """
         if ranking not in self.scores:
             raise ConfigError(unknown_name("ranking", ranking, self.scores))
-        # Of equal ones the deeper goes first: what it does, fewer layers have learnt to build upon.
+        # Of equal scores the deeper branch comes first, since fewer layers depend on it.
         depth = -np.arange(len(self.branches))
         return [self.branches[place].index for place in np.lexsort((depth, self.scores[ranking]))]
 
     def agreement(self, with_: str = "measured", *, level: float = 0.95, draws: int = 2000) -> Table:
-        """Each ranking's Spearman correlation with one of them, with a bootstrap interval over the branches.
+        """Spearman's correlation of each ranking with one of them, with a bootstrap interval over the branches.
 
-        Columns: ranking, rho, low, high, chance (of a shuffled order to agree as well), count.
-
+        Args:
+            with_: the ranking to compare with.
+            level, draws: of the interval; see `rank_correlation`.
+        Returns:
+            Columns ranking, rho, low, high, chance (share of shuffled orders that agree as well), count.
         Raises:
-            ConfigError: where that one is missing; `measured` must have been given to `rankings`.
+            ConfigError: if that ranking is missing.
         """
         if with_ not in self.scores:
             missing = unknown_name("ranking", with_, self.scores)
-            raise ConfigError(f"{missing} Give rankings(..., measured=...) for 'measured', a loss for 'predicted'.")
+            raise ConfigError(f"{missing} Pass measured=... to rankings for 'measured', and a loss for 'predicted'.")
         others = [name for name in self.scores if name != with_]
         found = [rank_correlation(self.scores[name], self.scores[with_], level=level, draws=draws) for name in others]
         return Table(
@@ -91,29 +93,28 @@ class Rankings:
 
 
 def rankings(
-    dissection: "Dissection", batches: Any = None, *, loss: Any = None, measured: Any = None, per: Per = "auto"
+    engine: Engine, batches: Any = None, *, loss: Any = None, measured: Any = None, per: Per = "auto"
 ) -> Rankings:
-    """Every ranking of the branches, from one pass per batch; a backward pass too where there is a loss.
+    """Compute all rankings of the branches from one pass per batch, and a backward pass if there is a loss.
 
-    x is the stream at the join without the branch, y with it, f = y - x: of a projection block x is the projection, of
-    a gated one f is T·(H - x), of a layer without a shortcut what it makes of its input, less the input.
+    x is the stream at the join without the branch, y with it, and f = y - x. In a block with a projection x is the
+    projection; in a gated block f is T·(H - x); for a layer without a shortcut f is its output minus its input.
 
         influence = mean of 1 - cos(x, y)       angle = mean of arccos(cos(x, y)) / π
         ratio = mean of |f| / |x|               norm = mean of |f|
 
-    The means go over all vectors of all batches, those of padding included. Only sums are kept, a few
-    numbers per branch. The model runs in evaluation mode and stays as it is.
+    The means include all vectors of all batches, also those of padding tokens. Only sums are stored, a few numbers per
+    branch. The model runs in evaluation mode and is not changed.
 
     Args:
-        dissection: of the model.
-        batches: pairs (inputs, targets); targets may be None where no loss needs them.
-        loss: as in `predict_deletions`: adds "predicted" and "curved".
-        measured: changes by deletion, one per branch, or a table with a column `change`: adds "measured".
-        per: one vector per "token" or per "example"; "auto" is per token for (batch, tokens, features) and
-            per example otherwise.
+        batches: pairs (inputs, targets). The targets may be None without a loss.
+        loss: see `predict_deletions`. Adds "predicted" and "curved".
+        measured: changes by deletion, one per branch, or a table with a column `change`. Adds "measured".
+        per: one vector per "token" or per "example"; "auto" is per token for (batch, tokens, features) and per example
+            otherwise.
     Raises:
-        ConfigError: without batches; for a loss that is neither a mean nor one per example.
-        ShapeError: if `measured` has not a number per branch.
+        ConfigError: if there are no batches, or the loss is neither a mean nor one number per example.
+        ShapeError: if `measured` does not have one number per branch.
     Source:
         Men et al. 2024 (ShortGPT), Block Influence; Gromov et al. 2024, angular distance (there of the last token
         of a text, here of all); Jastrzębski et al. 2018, ratio.
@@ -122,38 +123,38 @@ def rankings(
     >>> from thruway.nn import Residual
     >>> turn = torch.nn.Linear(2, 2, bias=False)
     >>> _ = turn.weight.data.copy_(torch.tensor([[-1.0, -1.0], [1.0, -1.0]]))  # x + f(x) is x turned by 90 degrees
-    >>> found = rankings(dissect(Residual(turn), torch.ones(1, 2)), [(torch.tensor([[3.0, 0.0]]), None)])
+    >>> found = dissect(Residual(turn), torch.ones(1, 2)).rankings([(torch.tensor([[3.0, 0.0]]), None)])
     >>> [round(float(found.scores[name][0]), 6) for name in ("influence", "angle", "norm")]
     [1.0, 0.5, 4.242641]
     """
     loss_fn: LossFunction | None = None
     if loss is not None:
         loss_fn, batches = check_loss(loss, batches)
-    sums = _Sums(len(dissection.branches), per)
-    orders, examples = np.zeros((2, len(dissection.branches))), 0
-    for inputs, targets in pairs(() if batches is None else batches):
+    sums = _Sums(len(engine.branches), per)
+    orders, examples = np.zeros((2, len(engine.branches))), 0
+    for inputs, targets in checked_batches(() if batches is None else batches):
         count = batch_size(inputs)
         if loss_fn is None:
-            _pass(dissection, inputs, sums)
+            _pass(engine, inputs, sums)
         else:
-            orders += slopes(dissection, loss_fn, inputs, targets, count, sums.note)[1]
-        sums.close()
+            orders += slopes(engine, loss_fn, inputs, targets, count, sums.add)[1]
+        sums.commit()
         examples += count
     if examples == 0:
         raise ConfigError(
-            "there is no example in the batches. Pass pairs (inputs, targets), targets None where nothing needs "
-            "them; an iterator is empty once it was read."
+            "there are no examples in the batches. Pass pairs (inputs, targets), with None as targets if there is no "
+            "loss. An iterator can be used once only."
         )
     scores: dict[str, Floats] = {}
     if measured is not None:
-        scores["measured"] = measured_changes(measured, len(dissection.branches))
+        scores["measured"] = measured_changes(measured, len(engine.branches))
     if loss_fn is not None:
         scores["predicted"], scores["curved"] = orders[0] / examples, orders.sum(axis=0) / examples
-    return Rankings(dissection.branches, scores | sums.means(), sums.vectors)
+    return Rankings(engine.branches, scores | sums.means(), sums.vectors)
 
 
 class _Sums:
-    """The measures of one pass, added up once it is over: a pass that met a detour is run again."""
+    """Sums of the measures. Those of a pass are added when it is complete, since a pass may be repeated."""
 
     def __init__(self, branches: int, per: Per) -> None:
         self._per: Per = per
@@ -162,13 +163,13 @@ class _Sums:
         self._latest: dict[int, tuple[Tensor, Tensor]] = {}
         self.vectors = np.zeros(branches, dtype=np.int64)
 
-    def note(self, index: int, x: Tensor, y: Tensor) -> None:
-        at = moved(x, y, self._per)
-        numbers = torch.stack([measure.of(at) for measure in MEASURES])
+    def add(self, index: int, x: Tensor, y: Tensor) -> None:
+        at = stream_change(x, y, self._per)
+        numbers = torch.stack([measure.compute(at) for measure in MEASURES])
         known = numbers.isfinite()
         self._latest[index] = numbers.where(known, 0.0).sum(dim=1), known.sum(dim=1)
 
-    def close(self) -> None:
+    def commit(self) -> None:
         for index, (total, known) in self._latest.items():
             self._sums[:, index] += total.cpu().numpy()
             self._counts[:, index] += known.cpu().numpy()
@@ -181,13 +182,13 @@ class _Sums:
         return {measure.name: row for measure, row in zip(MEASURES, means, strict=True)}
 
 
-def _pass(dissection: "Dissection", inputs: Any, sums: _Sums) -> None:
-    def ear(index: int) -> Ear:
-        def listen(x: Tensor, y: Tensor) -> Tensor:
-            sums.note(index, x, y)
+def _pass(engine: Engine, inputs: Any, sums: _Sums) -> None:
+    def make_hook(index: int) -> JoinHook:
+        def hook(x: Tensor, y: Tensor) -> Tensor:
+            sums.add(index, x, y)
             return y
 
-        return listen
+        return hook
 
     with torch.no_grad():
-        hear(dissection, {branch.index: ear(branch.index) for branch in dissection.branches}, inputs)
+        run_with_hooks(engine, {branch.index: make_hook(branch.index) for branch in engine.branches}, inputs)

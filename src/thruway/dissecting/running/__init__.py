@@ -1,3 +1,3 @@
-"""The model run again along its tape, with branches left out or joined otherwise. Its door is `thruway.dissecting`."""
+"""Rerunning a model along its tape, with branches left out or joins changed. Import from `thruway.dissecting`."""
 
 __all__: list[str] = []

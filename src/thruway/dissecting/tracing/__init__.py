@@ -1,3 +1,3 @@
-"""One forward pass written down as it runs, and what can be read off that tape. Its door is `thruway.dissecting`."""
+"""Recording one forward pass as a tape, and analyses of that tape. Import from `thruway.dissecting`."""
 
 __all__: list[str] = []

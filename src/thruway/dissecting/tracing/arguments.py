@@ -1,4 +1,4 @@
-"""What `dissect` accepts, and when two calls are of one form."""
+"""Checks and normal forms of what a user passes: the model, its inputs, functions to call."""
 
 import inspect
 from collections.abc import Mapping
@@ -7,33 +7,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thruway.dissecting.tracing.structure import reachable
+from thruway.dissecting.tracing.structure import reachable_tensors
 from thruway.errors import ConfigError
 
-__all__ = ["as_call", "check_model", "signature", "takes"]
+__all__ = ["accepts", "as_call", "call_signature", "check_model"]
 
 
 def check_model(model: Any) -> None:
-    """Refuse what no pass can be followed through.
+    """Refuse models whose calls cannot be recorded.
 
     Raises:
-        ConfigError: saying what came and what to do.
+        ConfigError: for anything but an eager module.
     """
     if not isinstance(model, nn.Module):
         raise ConfigError(f"dissect takes a torch.nn.Module, got {type(model).__name__}. Pass the model itself.")
     for path, module in model.named_modules():
         name = path or type(module).__name__
         if isinstance(module, torch.jit.ScriptModule):
-            raise ConfigError(f"{name} is a ScriptModule, whose calls nobody sees. Dissect the model it was made of.")
+            raise ConfigError(
+                f"{name} is a ScriptModule, whose calls cannot be recorded. Dissect the model it was scripted from."
+            )
         if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
             raise ConfigError(
-                f"{name} was compiled, and compiled calls cannot be told apart. Dissect the model as it was before "
-                "torch.compile: the weights are the same."
+                f"{name} was compiled, and the calls of compiled code cannot be recorded. Dissect the model as it was "
+                "before torch.compile: the weights are the same."
             )
 
 
 def as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A tensor, a tuple of arguments or a dict of keywords, as arguments and keywords.
+    """Convert a tensor, a tuple of arguments or a dict of keyword arguments to args and kwargs.
 
     >>> as_call((1, 2)), as_call({"a": 1}), as_call([3])
     (((1, 2), {}), ((), {'a': 1}), (([3],), {}))
@@ -43,10 +45,10 @@ def as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
 
 
-def takes(function: Any, arguments: int) -> bool:
-    """Whether it can be called with so many arguments; yes where it does not tell.
+def accepts(function: Any, arguments: int) -> bool:
+    """Return True if `function` can be called with this many arguments, or has no signature to check.
 
-    >>> takes(len, 1), takes(torch.nn.functional.cross_entropy, 1), takes(3, 1)
+    >>> accepts(len, 1), accepts(torch.nn.functional.cross_entropy, 1), accepts(3, 1)
     (True, False, False)
     """
     if not callable(function):
@@ -60,10 +62,10 @@ def takes(function: Any, arguments: int) -> bool:
     return True
 
 
-def signature(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """What decides the way through a model, if the data does not: shapes, flags, modes."""
+def call_signature(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The key of a tape: everything but the data that decides which calls a pass makes (shapes, flags, modes)."""
     modes = tuple(module.training for module in model.modules())
-    device = next((tensor.device.type for tensor in reachable((args, dict(kwargs)))), "cpu")
+    device = next((tensor.device.type for tensor in reachable_tensors((args, dict(kwargs)))), "cpu")
     autocast = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
     return (
         hash(modes),
@@ -75,6 +77,7 @@ def signature(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 
 
 def _form(value: Any) -> Any:
+    """A hashable description of a value without the numbers in its tensors."""
     if isinstance(value, Tensor):
         return value.shape, value.dtype, value.device
     if isinstance(value, Mapping):
@@ -83,4 +86,4 @@ def _form(value: Any) -> Any:
         return type(value), tuple(_form(item) for item in value)
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
-    return type(value), tuple(_form(tensor) for tensor in reachable(value))
+    return type(value), tuple(_form(tensor) for tensor in reachable_tensors(value))

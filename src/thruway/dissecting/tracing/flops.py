@@ -1,4 +1,4 @@
-"""Arithmetic counted while a pass runs, below the functions: a multiply-add is two operations.
+"""Counting floating point operations during a pass. One multiply-add counts as two.
 
 torch has a counter of its own, but importing it loads the compiler, which takes seconds.
 """
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["FLOPS", "FlopsCounted"]
+__all__ = ["FLOPS", "FlopCounter"]
 
 aten = torch.ops.aten
 
 
-class FlopsCounted(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While entered, `total` grows with every product of matrices, convolution and attention."""
+class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Context manager that adds up the FLOPs of matrix products, convolutions and attention in `total`."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -25,7 +25,7 @@ class FlopsCounted(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # else the first pass loads the compiler, to tell it to keep away
+        return False  # if True, the first pass would load the compiler only to disable it
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -46,7 +46,7 @@ def _product_added(y: Tensor, bias: Tensor, a: Tensor, *others: Any) -> int:
 def _convolution(y: Tensor, x: Tensor, weight: Tensor, *others: Any) -> int:
     # others: bias, stride, padding, dilation, transposed, ...
     is_transposed = len(others) > 4 and bool(others[4])
-    # Every number of the output, or transposed of the input, meets each kernel of its group once.
+    # Each element of the output (of the input, if transposed) is multiplied with each kernel of its group once.
     return 2 * (x if is_transposed else y).numel() * math.prod(weight.shape[1:])
 
 
@@ -55,7 +55,7 @@ def _attention(result: Any, query: Tensor, key: Tensor, value: Tensor, *others: 
     return 2 * math.prod(heads) * positions * key.shape[-2] * (width + value.shape[-1])
 
 
-# What the counter knows; everything else is elementwise, and counts nothing
+# Operations that are counted. Elementwise ones count as 0.
 FLOPS: dict[Any, Callable[..., int]] = {
     aten.mm: _product,
     aten.bmm: _product,

@@ -1,4 +1,4 @@
-"""What torch's functions do to a signal, by name: tables to read and to add to."""
+"""Tables of torch functions by what they do to a signal."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,6 @@ __all__ = [
     "ADDS",
     "COMPLEMENTS",
     "FUSED_ADDS",
-    "LIGHT",
     "LINEAR",
     "MAGNITUDES",
     "METADATA",
@@ -16,10 +15,11 @@ __all__ = [
     "PRODUCTS",
     "RESIZES",
     "SCALINGS",
-    "SHAPED",
+    "SHAPE_ONLY",
     "SPECTRA",
     "SQUASHES",
     "SUBTRACTIONS",
+    "TRANSPARENT",
     "name_of",
 ]
 
@@ -29,29 +29,29 @@ def _words(names: str) -> frozenset[str]:
 
 
 ADDS = _words("add")
-# x - f(x): only what is taken away can be the branch
+# x - f(x): only the subtrahend can be the branch
 SUBTRACTIONS = _words("sub subtract")
-# shortcut + something of two tensors, in one call
+# shortcut + product of two tensors, in one call
 FUSED_ADDS = _words("addcmul addmm addbmm baddbmm addmv")
 PRODUCTS = _words("mul multiply")
 COMPLEMENTS = _words("rsub")
-# How large a difference is
+# Functions that measure the size of a difference
 MAGNITUDES = _words("exp exp2 abs pow square")
 SQUASHES = _words("sigmoid softmax hardsigmoid expit")
 
-# Signal as it was, seen otherwise. Dropout is no part of a trained net's function.
-LIGHT = _words(
+# Another view, layout or type of the same signal. Dropout does nothing in evaluation mode.
+TRANSPARENT = _words(
     "view view_as reshape reshape_as flatten unflatten ravel transpose permute movedim moveaxis swapaxes swapdims "
     "contiguous clone to type type_as float double half bfloat16 detach alias data requires_grad positive "
     "squeeze unsqueeze expand expand_as broadcast_to T mT H mH t dropout dropout1d dropout2d dropout3d alpha_dropout "
     "feature_dropout feature_alpha_dropout clamp nan_to_num cpu cuda"
 )
-# One part of the signal
+# A part of the signal
 PIECES = _words(
     "getitem select narrow chunk split unbind unsafe_chunk unsafe_split split_with_sizes tensor_split index_select "
     "gather hsplit vsplit dsplit"
 )
-# Another size of the same signal, without weights
+# The same signal in another size, without weights
 RESIZES = _words(
     "pad constant_pad_nd avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d adaptive_avg_pool1d "
     "adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d interpolate "
@@ -62,20 +62,20 @@ LINEAR = _words(
     "linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d matmul mm bmm mv addmm "
     "baddbmm addbmm einsum tensordot"
 )
-# Maps that mix all positions or channels without a weight: what they give is a branch of its own
+# Maps that mix all positions or channels without weights. Their output counts as a branch.
 SPECTRA = _words(
     "fft_fft fft_fft2 fft_fftn fft_ifft fft_ifft2 fft_ifftn fft_rfft fft_rfft2 fft_rfftn fft_irfft fft_irfft2 "
     "fft_irfftn fft_hfft fft_ihfft stft istft"
 )
-# With one signal, and numbers, constants or weights: its elements scaled or shifted
+# Scaling or shifting, if the other operands are numbers, constants or weights
 SCALINGS = _words("mul multiply div divide true_divide add sub subtract neg")
 
-# Only the form of the argument counts, not what it holds
-SHAPED = _words(
+# Functions that use the shape and type of their argument, but not its elements
+SHAPE_ONLY = _words(
     "new_empty new_zeros new_ones new_full new_tensor new_empty_strided zeros_like ones_like empty_like full_like "
     "rand_like randn_like randint_like"
 )
-# Questions about a tensor's form, which do not read what it holds
+# Queries about a tensor that do not read its elements
 METADATA = _words(
     "size dim ndim ndimension shape dtype device layout numel nelement stride is_contiguous element_size itemsize "
     "nbytes is_floating_point is_complex is_signed is_conj is_neg is_sparse is_quantized is_meta is_cuda is_cpu "
@@ -99,7 +99,7 @@ _PLAIN = {
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """The plain name of a function, a method, its operator and its in-place form alike.
+    """One name for a function, its method, its operator and its in-place form.
 
     >>> import torch
     >>> [name_of(f) for f in (torch.add, torch.Tensor.__iadd__, torch.Tensor.relu_, torch.Tensor.shape.__get__)]

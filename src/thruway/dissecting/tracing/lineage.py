@@ -1,4 +1,4 @@
-"""Who descends from whom on a tape, and what nobody needs any more when a join drops an operand."""
+"""Ancestry of the values on a tape, and the calls that become unneeded when a join drops an operand."""
 
 import heapq
 from collections.abc import Iterable
@@ -8,22 +8,27 @@ from thruway.dissecting.tracing.tape import Tape
 
 __all__ = ["Cut", "Lineage", "unneeded"]
 
-# Values looked at in search of a common ancestor; a block is tens of values long.
+# Number of values searched for a common ancestor. A block is tens of values long.
 _REACH = 500
 
 
 class Cut(NamedTuple):
-    """A join that from now on needs one value only."""
+    """A join that is reduced to one of its operands.
+
+    Attributes:
+        join: number of the call.
+        keep: the value it still needs.
+    """
 
     join: int
     keep: int
 
 
 def unneeded(tape: Tape, cuts: Iterable[Cut]) -> frozenset[int]:
-    """The calls whose results nobody reads once these joins are cut.
+    """Return the calls that become unneeded once these joins are cut.
 
-    A call counts as needed if a result of its is read by a needed call or by Python, leaves the model, or
-    is kept by a module. What was of no use in the intact pass either is not in the answer.
+    A call is needed if one of its results is read by a needed call or by Python, leaves the model, or is kept by a
+    module. Calls that were unneeded in the intact pass already are not returned.
     """
     cuts = list(cuts)
     uses: dict[int, int] = {}
@@ -50,7 +55,7 @@ def unneeded(tape: Tape, cuts: Iterable[Cut]) -> frozenset[int]:
         if any(uses.get(value, tape.uses[value]) > 0 for value in call.values):
             continue
         gone.add(number)
-        if number in joins:  # its operands are let go already; now also the one that was kept
+        if number in joins:  # the other operands were released above
             use(kept[number], -1)
             continue
         for read in call.reads:
@@ -59,40 +64,47 @@ def unneeded(tape: Tape, cuts: Iterable[Cut]) -> frozenset[int]:
 
 
 class Lineage:
-    """The data of a tape, each with its immediate dominator: the nearest value all of it comes through."""
+    """The dominator tree of the data on a tape.
+
+    A value dominates another if the other is computed from it alone: every way from the inputs leads through it.
+
+    Attributes:
+        dominator: of each value its immediate dominator; -1 where there is none.
+        readers: of each value the calls that read it.
+    """
 
     def __init__(self, tape: Tape) -> None:
         self.tape = tape
-        self.above: list[int] = []  # -1: more than one source, or none
+        self.dominator: list[int] = []
         for value in tape.values:
-            above = -1
+            dominator = -1
             if value.parents:
-                above = value.parents[0]
+                dominator = value.parents[0]
                 for parent in value.parents[1:]:
-                    above = self.meet(above, parent)
-            self.above.append(above)
-        self.readers: dict[int, list[int]] = {}  # data -> the calls that read it
+                    dominator = self.common_dominator(dominator, parent)
+            self.dominator.append(dominator)
+        self.readers: dict[int, list[int]] = {}
         for call in tape.calls:
             for read in tape.reads_data(call):
                 self.readers.setdefault(read.value, []).append(call.number)
 
-    def meet(self, a: int, b: int) -> int:
-        """The nearest value that everything in both comes through; -1 where there is none."""
+    def common_dominator(self, a: int, b: int) -> int:
+        """The nearest value that dominates both; -1 where there is none."""
         while a != b:
             if a > b:
-                a = self.above[a]
+                a = self.dominator[a]
             else:
-                b = self.above[b]
+                b = self.dominator[b]
         return a
 
-    def comes_through(self, link: int, value: int) -> bool:
-        """Whether all of `value` is computed from `link`."""
+    def dominates(self, link: int, value: int) -> bool:
+        """Whether `value` is `link`, or is computed from `link` alone."""
         while value > link:
-            value = self.above[value]
+            value = self.dominator[value]
         return value == link
 
     def between(self, link: int, value: int) -> frozenset[int]:
-        """The data that `value` is computed from after `link`, itself included."""
+        """The data that `value` is computed from and that came after `link`, including `value`."""
         found: set[int] = set()
         waiting = [value]
         while waiting:
@@ -103,7 +115,7 @@ class Lineage:
         return frozenset(found)
 
     def are_related(self, a: int, b: int) -> bool:
-        """Whether the two come from some value in common, not too far back."""
+        """Whether the two have a common ancestor within the last `_REACH` values."""
         colours = {a: 1, b: 2} if a != b else {a: 3}
         waiting = [-a, -b]
         heapq.heapify(waiting)

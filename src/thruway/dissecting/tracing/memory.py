@@ -1,4 +1,4 @@
-"""Which tensors share memory: writing to one of them changes what the others hold."""
+"""Tensors that share memory: writing to one of them changes the others."""
 
 import itertools
 import weakref
@@ -8,25 +8,25 @@ from torch import Tensor
 
 __all__ = ["Memory"]
 
-# Work that numpy may spend on whether two strided views meet; beyond, they are taken to.
+# Bound on the work that NumPy may spend on whether two strided views overlap. Beyond it they count as overlapping.
 _WORK = 100_000
 
 
 class Memory:
-    """The tensors met so far, by the storage they lie in; it keeps none of them alive."""
+    """The tensors registered so far, grouped by storage. It holds weak references only."""
 
     def __init__(self) -> None:
         self._tensors: dict[int, tuple[int, list[weakref.ref[Tensor]]]] = {}
         self._serial = itertools.count()
 
-    def note(self, tensor: Tensor) -> int:
-        """A number that is the same for all tensors in this storage, and for no others."""
+    def register(self, tensor: Tensor) -> int:
+        """Register a tensor and return the serial number of its storage."""
         place = _storage(tensor)
         if place is None:
             return next(self._serial)
         known = self._tensors.get(place)
         alive = [ref for ref in known[1] if ref() is not None] if known is not None else []
-        # A storage's address is used again once all its tensors are gone.
+        # The address of a storage is reused once all its tensors are gone.
         serial = known[0] if known is not None and alive else next(self._serial)
         if not any(ref() is tensor for ref in alive):
             alive.append(weakref.ref(tensor))
@@ -34,7 +34,7 @@ class Memory:
         return serial
 
     def sharing(self, tensor: Tensor) -> list[Tensor]:
-        """The other tensors that hold some of the same numbers."""
+        """The other registered tensors that share at least one element with this one."""
         place = _storage(tensor)
         if place is None or place not in self._tensors:
             return []
@@ -43,7 +43,7 @@ class Memory:
 
 
 def overlap(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors of one storage have a number in common."""
+    """Return True if two tensors of one storage share an element."""
     if a.numel() == 0 or b.numel() == 0:
         return False
     try:
@@ -53,7 +53,7 @@ def overlap(a: Tensor, b: Tensor) -> bool:
 
 
 def _extent(tensor: Tensor) -> np.ndarray:
-    """An array that lies where the tensor does within its storage; it is never read."""
+    """An array at the tensor's place within its storage. It is never read."""
     size = tensor.element_size()
 
     class Extent:

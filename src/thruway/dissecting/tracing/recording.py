@@ -1,4 +1,4 @@
-"""Writing a forward pass down while the model's own Python runs, unchanged."""
+"""Recording a forward pass as a tape while the model's own code runs unchanged."""
 
 import contextlib
 import weakref
@@ -9,85 +9,91 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from thruway.dissecting.tracing.flops import FlopsCounted
-from thruway.dissecting.tracing.functions import METADATA, SHAPED, name_of
+from thruway.dissecting.tracing.flops import FlopCounter
+from thruway.dissecting.tracing.functions import METADATA, SHAPE_ONLY, name_of
 from thruway.dissecting.tracing.memory import Memory
-from thruway.dissecting.tracing.opening import opened
-from thruway.dissecting.tracing.structure import Path, placed, reachable, rebuilt, tensors_at
-from thruway.dissecting.tracing.tape import Call, Frame, Made, Origin, Read, Same, Tape, Value
-from thruway.dissecting.tracing.untouched import Randomness, kept_buffers
+from thruway.dissecting.tracing.model_state import RandomStates, restored_buffers
+from thruway.dissecting.tracing.structure import Path, map_structure, reachable_tensors, tensors_in, tensors_in_call
+from thruway.dissecting.tracing.tape import Call, Frame, NewTensor, Origin, Read, ReturnedArgument, Tape, Value
+from thruway.dissecting.tracing.unfused import unfused
 from thruway.watching.hooks.function_mode import action_of, written_by
 
 __all__ = ["record"]
 
 
 def record(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tape:
-    """One pass of the model on these arguments as a Tape; buffers and random numbers come out as they went in.
+    """Run the model once on these arguments and return the tape. Buffers and random states are restored.
 
-    The pass runs in the modes it finds: training or evaluation, with or without gradients, autocast.
+    The pass runs in the present mode: training or evaluation, with or without gradients, with or without autocast.
 
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
     >>> tape = record(net, (torch.ones(1, 2),), {})
     >>> [tape.describe(call.number) for call in tape.calls], tape.calls[0].flops
     (['call 0, linear in 0', 'call 1, relu in 1'], 12)
     """
-    randomness = Randomness(model)
-    writer = _Writer(model, args, kwargs)
+    states = RandomStates(model)
+    recorder = _Recorder(model, args, kwargs)
     try:
-        with kept_buffers(model) as changed, opened(model), _framed(model, writer), writer.flops, writer:
+        with (
+            restored_buffers(model) as changed,
+            unfused(model),
+            _module_hooks(model, recorder),
+            recorder.flops,
+            recorder,
+        ):
             output = model(*args, **kwargs)
-        writer.finish(model, output)
-        writer.tape.draws = randomness.has_moved()
-        writer.tape.writes_state = any(changed)
+        recorder.finish(model, output)
+        recorder.tape.draws_random = states.have_changed()
+        recorder.tape.writes_state = any(changed)
     finally:
-        randomness.restore()
-    return writer.tape
+        states.restore()
+    return recorder.tape
 
 
 @contextlib.contextmanager
-def _framed(model: nn.Module, writer: "_Writer") -> Iterator[None]:
-    """For the block, `writer` is told which module runs."""
+def _module_hooks(model: nn.Module, recorder: "_Recorder") -> Iterator[None]:
+    """Report the start and end of every module call to `recorder` during the block."""
     handles = []
     try:
         for path, module in model.named_modules():
             if isinstance(module, torch.jit.ScriptModule):
                 continue
-            handles.append(module.register_forward_pre_hook(writer.entering(path), with_kwargs=True, prepend=True))
-            handles.append(module.register_forward_hook(writer.leaving, with_kwargs=True, always_call=True))
+            handles.append(module.register_forward_pre_hook(recorder.entering(path), with_kwargs=True, prepend=True))
+            handles.append(module.register_forward_hook(recorder.leaving, with_kwargs=True, always_call=True))
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-class _Writer(TorchFunctionMode):
-    """While entered, writes every call down."""
+class _Recorder(TorchFunctionMode):
+    """Context manager that records every call of a torch function on `tape`."""
 
     def __init__(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         super().__init__()
         self.tape = Tape()
-        self.flops = FlopsCounted()
+        self.flops = FlopCounter()
         self._known: dict[int, tuple[weakref.ref[Tensor], int]] = {}
         self._memory = Memory()
         self._stack: list[int] = []
-        self._outside: list[Tensor] = []  # the model, or whoever called it, holds these
+        self._outside: list[Tensor] = []  # parameters and arguments, which outlive the pass
         for index, parameter in enumerate(model.parameters()):
             self.tape.parameters.append(parameter.numel())
-            self._name(parameter, None, "weight", weights=frozenset((index,)))
+            self._new_value(parameter, None, "weight", weights=frozenset((index,)))
             self._outside.append(parameter)
         for buffer in model.buffers():
-            self._name(buffer, None, "constant")
-        for tensor in reachable((args, dict(kwargs))):
-            self._name(tensor, None, "data" if _is_signal(tensor) else "index")
+            self._new_value(buffer, None, "constant")
+        for tensor in reachable_tensors((args, dict(kwargs))):
+            self._new_value(tensor, None, "data" if _is_floating(tensor) else "index")
             self._outside.append(tensor)
 
-    # --- which module runs
+    # --- module calls
 
     def entering(self, path: str) -> Callable[..., None]:
         def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             parent = self._stack[-1] if self._stack else None
             frame = Frame(len(self.tape.frames), parent, path, type(module).__name__, len(self.tape.calls))
-            frame.input = self._signal((args, kwargs))
+            frame.input = self._first_floating((args, kwargs))
             self.tape.frames.append(frame)
             self._stack.append(frame.number)
 
@@ -96,43 +102,43 @@ class _Writer(TorchFunctionMode):
     def leaving(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         frame = self.tape.frames[self._stack.pop()]
         frame.last = len(self.tape.calls) - 1
-        frame.output = self._signal(output)
+        frame.output = self._first_floating(output)
 
-    def _signal(self, held: Any) -> int | None:
-        """The first value in there that is data."""
-        for tensor in reachable(held):
-            if _is_signal(tensor):
+    def _first_floating(self, value: Any) -> int | None:
+        """The first floating tensor in a structure, as a value."""
+        for tensor in reachable_tensors(value):
+            if _is_floating(tensor):
                 return self._value_of(tensor)
         return None
 
-    # --- what is called
+    # --- function calls
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        given = list(tensors_at(args, kwargs))
+        arg_tensors = list(tensors_in_call(args, kwargs))
         name = name_of(func)
-        reads = [] if name in SHAPED else [Read(path, self._value_of(tensor)) for path, tensor in given]
-        constants = _constants(args, kwargs, given, reads)
-        versions, flops = [_version(tensor) for _, tensor in given], self.flops.total
+        reads = [] if name in SHAPE_ONLY else [Read(path, self._value_of(tensor)) for path, tensor in arg_tensors]
+        constants = _constants(args, kwargs, arg_tensors, reads)
+        versions, flops = [_version(tensor) for _, tensor in arg_tensors], self.flops.total
         result = func(*args, **kwargs)
         written = _written(
-            func, args, kwargs, [t for (_, t), v in zip(given, versions, strict=True) if v != _version(t)]
+            func, args, kwargs, [t for (_, t), v in zip(arg_tensors, versions, strict=True) if v != _version(t)]
         )
-        if not written and not any(True for _ in placed(result)):
-            self.tape.silent.add(func)
+        if not written and not any(True for _ in tensors_in(result)):
+            self.tape.unrecorded.add(func)
             for read in () if name in METADATA else reads:
-                self._keep(read.value)  # Python saw what it holds
+                self._count_use(read.value)  # Python read its elements
             return result
-        self._write(func, name, given, reads, constants, result, written, self.flops.total - flops)
+        self._append_call(func, name, arg_tensors, reads, constants, result, written, self.flops.total - flops)
         return result
 
-    def _write(
+    def _append_call(
         self,
         func: Callable[..., Any],
         name: str,
-        given: list[tuple[Path, Tensor]],
+        arg_tensors: list[tuple[Path, Tensor]],
         reads: list[Read],
         constants: Any,
         result: Any,
@@ -140,31 +146,43 @@ class _Writer(TorchFunctionMode):
         flops: int,
     ) -> None:
         number = len(self.tape.calls)
-        places = {id(tensor): path for path, tensor in reversed(given)}
+        places = {id(tensor): path for path, tensor in reversed(arg_tensors)}
         made: list[int] = []
         for tensor in written:
             for changed in (tensor, *self._memory.sharing(tensor)):
                 earlier = self._value_of(changed)
-                made.append(self._name(changed, number, *self._origin([earlier, *(read.value for read in reads)])))
+                made.append(self._new_value(changed, number, *self._origin([earlier, *(read.value for read in reads)])))
                 self.tape.written.setdefault(self.tape.values[made[-1]].storage, []).append(number)
 
-        def form(leaf: Any) -> Any:
+        def recorded(leaf: Any) -> Any:
             if not isinstance(leaf, Tensor):
                 return leaf
             if id(leaf) in places:
-                return Same(places[id(leaf)])
-            made.append(self._name(leaf, number, *self._origin([read.value for read in reads])))
-            return Made(made[-1])
+                return ReturnedArgument(places[id(leaf)])
+            made.append(self._new_value(leaf, number, *self._origin([read.value for read in reads])))
+            return NewTensor(made[-1])
 
-        pattern = rebuilt(result, form)
-        passes = not made
-        if not passes:
+        pattern = map_structure(result, recorded)
+        is_passthrough = not made
+        if not is_passthrough:
             self.tape.uses.update(read.value for read in reads)
-        paths = tuple(path for path, tensor in given if any(tensor is w for w in written))
+        paths = tuple(path for path, tensor in arg_tensors if any(tensor is w for w in written))
         frame = self._stack[-1] if self._stack else 0
-        kept = () if passes else tuple(reads)
+        kept = () if is_passthrough else tuple(reads)
         self.tape.calls.append(
-            Call(number, func, name, frame, kept, tuple(dict.fromkeys(made)), constants, pattern, paths, passes, flops)
+            Call(
+                number,
+                func,
+                name,
+                frame,
+                kept,
+                tuple(dict.fromkeys(made)),
+                constants,
+                pattern,
+                paths,
+                is_passthrough,
+                flops,
+            )
         )
 
     # --- values
@@ -173,12 +191,12 @@ class _Writer(TorchFunctionMode):
         known = self._known.get(id(tensor))
         if known is not None and known[0]() is tensor:
             return known[1]
-        # Another name for memory that is known: a view made where no function is seen.
-        self._memory.note(tensor)
+        # A new view of known memory that was made without a recorded call.
+        self._memory.register(tensor)
         shared = [self._known[id(other)][1] for other in self._memory.sharing(tensor) if id(other) in self._known]
-        return self._name(tensor, None, *(self._origin([max(shared)]) if shared else ("constant",)))
+        return self._new_value(tensor, None, *(self._origin([max(shared)]) if shared else ("constant",)))
 
-    def _name(
+    def _new_value(
         self,
         tensor: Tensor,
         call: int | None,
@@ -186,11 +204,11 @@ class _Writer(TorchFunctionMode):
         parents: tuple[int, ...] = (),
         weights: frozenset[int] = frozenset(),
     ) -> int:
-        if origin == "data" and not _is_signal(tensor):
+        if origin == "data" and not _is_floating(tensor):
             origin, parents = "index", ()
         number = len(self.tape.values)
         stride = tuple(tensor.stride()) if tensor.layout == torch.strided else ()
-        shape, storage = tuple(tensor.shape), self._memory.note(tensor)
+        shape, storage = tuple(tensor.shape), self._memory.register(tensor)
         self.tape.values.append(
             Value(number, call, origin, shape, stride, tensor.dtype, tensor.device, storage, parents, weights)
         )
@@ -198,12 +216,12 @@ class _Writer(TorchFunctionMode):
         return number
 
     def _origin(self, sources: list[int]) -> tuple[Origin, tuple[int, ...], frozenset[int]]:
-        """What comes of these: its origin, the data it descends from, the parameters it is made of."""
+        """Origin, parent data and parameters of a value computed from these."""
         values = [self.tape.values[number] for number in dict.fromkeys(sources)]
         data = tuple(value.number for value in values if value.origin == "data")
         weights = frozenset[int]().union(*(value.weights for value in values))
         origins = {value.origin for value in values}
-        # A boolean that becomes a float is a mask; an integer may be an image, or a count.
+        # A boolean converted to float is a mask, but an integer may be an image or a count.
         is_counted = any(value.origin == "index" and value.dtype != torch.bool for value in values)
         if data or is_counted:
             return "data", data, frozenset()
@@ -211,52 +229,57 @@ class _Writer(TorchFunctionMode):
             return "index", (), frozenset()
         return ("weight", (), weights) if weights else ("constant", (), frozenset())
 
-    def _keep(self, value: int) -> None:
+    def _count_use(self, value: int) -> None:
         self.tape.uses[value] += 1
 
     def finish(self, model: nn.Module, output: Any) -> None:
-        """The pass is over: what can be got at from outside is needed, whatever becomes of the branches."""
-        outputs = [self._value_of(tensor) for tensor in reachable(output)]
+        """Complete the tape: values that can be reached from outside the pass count as used."""
+        outputs = [self._value_of(tensor) for tensor in reachable_tensors(output)]
         self.tape.outputs = tuple(sorted({v for v in outputs if self.tape.values[v].origin == "data"}))
         for value in outputs:
-            self._keep(value)
+            self._count_use(value)
         for tensor in self._outside:
-            self._keep(self._value_of(tensor))
+            self._count_use(self._value_of(tensor))
         for module in model.modules():
-            for name, held in vars(module).items():
+            for name, value in vars(module).items():
                 if name not in ("_parameters", "_buffers", "_modules"):
-                    for tensor in reachable(held):
-                        self._keep(self._value_of(tensor))
-        self.tape.silent -= {call.function for call in self.tape.calls}
+                    for tensor in reachable_tensors(value):
+                        self._count_use(self._value_of(tensor))
+        self.tape.unrecorded -= {call.function for call in self.tape.calls}
         self._known.clear()
         self._outside.clear()
 
 
-def _is_signal(tensor: Tensor) -> bool:
+def _is_floating(tensor: Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _constants(
-    args: tuple[Any, ...], kwargs: dict[str, Any], given: list[tuple[Path, Tensor]], reads: list[Read]
+    args: tuple[Any, ...], kwargs: dict[str, Any], arg_tensors: list[tuple[Path, Tensor]], reads: list[Read]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments without their tensors, which would be kept alive."""
-    numbers = {id(tensor): read for (_, tensor), read in zip(given, reads, strict=bool(reads))}
+    """The arguments with a Read in place of each tensor, so that the tape keeps no tensor alive."""
+    numbers = {id(tensor): read for (_, tensor), read in zip(arg_tensors, reads, strict=bool(reads))}
 
-    def form(leaf: Any) -> Any:
+    def without_tensor(leaf: Any) -> Any:
         return numbers.get(id(leaf), ...) if isinstance(leaf, Tensor) else leaf
 
-    return tuple(rebuilt(value, form) for value in args), {key: rebuilt(value, form) for key, value in kwargs.items()}
+    return tuple(map_structure(value, without_tensor) for value in args), {
+        key: map_structure(value, without_tensor) for key, value in kwargs.items()
+    }
 
 
 def _version(tensor: Tensor) -> int:
     try:
         return tensor._version
-    except RuntimeError:  # made in inference mode, where nothing is counted
+    except RuntimeError:  # inference tensors have no version counter
         return 0
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], bumped: list[Tensor]) -> list[Tensor]:
-    """The arguments that were written to; views of what was written have its version, but need not meet it."""
+    """The arguments that were written to.
+
+    Views share a version counter, so a changed version alone does not mean that the view itself was written to.
+    """
     target = written_by(action_of(func), args, kwargs)
     if target is None:
         return bumped
@@ -266,5 +289,5 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], bumped: l
 
 
 def _share(a: Tensor, b: Tensor) -> bool:
-    """Views of one storage: the overlap of what is written is looked at elsewhere."""
+    """Whether two tensors lie in one storage. `Memory.sharing` finds out which of them overlap."""
     return bool(a.untyped_storage()._cdata == b.untyped_storage()._cdata)

@@ -1,4 +1,4 @@
-"""Tensors inside of arguments, results and outputs: where they lie, and structures of the same form."""
+"""Tensors in nested tuples, lists, dicts and objects: finding, reading, replacing and mapping them."""
 
 import dataclasses
 import types
@@ -7,47 +7,47 @@ from typing import Any
 
 from torch import Generator, Tensor, nn
 
-__all__ = ["Path", "at", "placed", "reachable", "rebuilt", "tensors_at"]
+__all__ = ["Path", "item_at", "map_structure", "reachable_tensors", "tensors_in", "tensors_in_call", "with_item"]
 
-# Positions and names, outermost first; the first is an argument's position or its name.
+# Keys from the outermost structure inwards. The first is an argument's position or its name.
 Path = tuple[int | str, ...]
 
-# Outputs are shallow; a graph of the user's own objects need not be.
+# Depth of the search. Outputs are shallow, but a graph of the user's own objects need not be.
 _DEPTH = 8
 
 _CLOSED = (str, bytes, int, float, complex, type, types.FunctionType, types.ModuleType, nn.Module, Generator)
 
 
-def tensors_at(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tuple[Path, Tensor]]:
-    """Every tensor among a call's arguments, with its place."""
+def tensors_in_call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tuple[Path, Tensor]]:
+    """Every tensor in the arguments of a call, with its path."""
     for index, value in enumerate(args):
         if isinstance(value, Tensor):
             yield (index,), value
         elif isinstance(value, (tuple, list, dict)):
-            yield from placed(value, (index,))
+            yield from tensors_in(value, (index,))
     for name, value in kwargs.items():
         if isinstance(value, Tensor):
             yield (name,), value
         elif isinstance(value, (tuple, list, dict)):
-            yield from placed(value, (name,))
+            yield from tensors_in(value, (name,))
 
 
-def placed(value: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
-    """Every tensor in tuples, lists and dicts, with its place."""
+def tensors_in(value: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
+    """Every tensor in nested tuples, lists and dicts, with its path."""
     if isinstance(value, Tensor):
         yield path, value
     elif isinstance(value, (tuple, list)):
         for index, item in enumerate(value):
-            yield from placed(item, (*path, index))
+            yield from tensors_in(item, (*path, index))
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from placed(item, (*path, key))
+            yield from tensors_in(item, (*path, key))
 
 
-def at(args: tuple[Any, ...], kwargs: Mapping[str, Any], path: Path) -> Any:
-    """What lies at this place of a call's arguments.
+def item_at(args: tuple[Any, ...], kwargs: Mapping[str, Any], path: Path) -> Any:
+    """The item at a path of a call's arguments.
 
-    >>> at(("a", ["b", "c"]), {"out": "d"}, (1, 0)), at((), {"out": "d"}, ("out",))
+    >>> item_at(("a", ["b", "c"]), {"out": "d"}, (1, 0)), item_at((), {"out": "d"}, ("out",))
     ('b', 'd')
     """
     first, *rest = path
@@ -57,23 +57,48 @@ def at(args: tuple[Any, ...], kwargs: Mapping[str, Any], path: Path) -> Any:
     return value
 
 
-def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
-    """The same tuples, lists and dicts with every leaf put through `change`.
+def with_item(
+    args: tuple[Any, ...], kwargs: dict[str, Any], path: Path, item: Any
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same arguments with another item at one path.
 
-    >>> rebuilt((1, [2, {"a": 3}]), lambda leaf: leaf * 10)
+    >>> with_item((1, [2, 3]), {}, (1, 0), "t")
+    ((1, ['t', 3]), {})
+    """
+    first, *rest = path
+    if isinstance(first, int):
+        return (*args[:first], _put(args[first], rest, item), *args[first + 1 :]), kwargs
+    return args, {**kwargs, first: _put(kwargs[first], rest, item)}
+
+
+def _put(value: Any, path: list[int | str], item: Any) -> Any:
+    if not path:
+        return item
+    key, *rest = path
+    if isinstance(value, dict):
+        return {**value, key: _put(value[key], rest, item)}
+    items = list(value)
+    items[int(key)] = _put(items[int(key)], rest, item)
+    return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+
+
+def map_structure(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Apply `change` to every leaf of nested tuples, lists and dicts.
+
+    >>> map_structure((1, [2, {"a": 3}]), lambda leaf: leaf * 10)
     (10, [20, {'a': 30}])
     """
     if isinstance(value, (tuple, list)):
-        items = [rebuilt(item, change) for item in value]
+        items = [map_structure(item, change) for item in value]
         # A named tuple takes its fields one by one; torch's own result types take one sequence.
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if isinstance(value, dict):
-        return {key: rebuilt(item, change) for key, item in value.items()}
+        return {key: map_structure(item, change) for key, item in value.items()}
     return change(value)
 
 
-def reachable(value: Any) -> Iterator[Tensor]:
-    """Every tensor that whoever holds `value` can get at, also through dataclasses and plain objects."""
+def reachable_tensors(value: Any) -> Iterator[Tensor]:
+    """Every tensor that can be reached from `value`, also through dataclasses and the attributes of objects."""
     yield from _reach(value, _DEPTH, set())
 
 

@@ -1,20 +1,32 @@
-"""One forward pass, written down: which function was called when, on which earlier values, and what it gave.
+"""The tape of one forward pass: the torch functions called, the values they read, and the values they made.
 
-A value is what a tensor held at one time. A tensor that is written to holds a new value from then on, and so
-does every other tensor that shares the memory.
+A value is the content of a tensor at one time. A tensor that is written to holds a new value from then on, and so
+does every other tensor that shares the memory. Calls, values and frames are numbered in the order they occur.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from thruway.dissecting.tracing.structure import Path
+from thruway.dissecting.tracing.structure import Path, item_at, map_structure
 
-__all__ = ["Call", "Frame", "Made", "Origin", "Read", "Same", "Tape", "Value"]
+__all__ = [
+    "Call",
+    "Frame",
+    "NewTensor",
+    "Origin",
+    "Read",
+    "ReturnedArgument",
+    "Tape",
+    "Value",
+    "path_of_value",
+    "recorded_result",
+    "tensor_of_value",
+]
 
 # data: computed from the model's floating inputs, or looked up by its indices.
 # index: integers and booleans that depend on the inputs. weight: made of parameters only. constant: the rest.
@@ -23,37 +35,37 @@ Origin = Literal["data", "index", "weight", "constant"]
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What a tensor held between two writes."""
+    """The content of a tensor between two writes."""
 
     number: int
-    call: int | None  # None: it was there before
+    call: int | None  # that made it; None if it existed before the pass
     origin: Origin
     shape: tuple[int, ...]
     stride: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device
     storage: int  # the same number for tensors that share memory
-    parents: tuple[int, ...]  # the data it was computed from; of data only
-    weights: frozenset[int]  # which parameters it is made of, where it is a weight
+    parents: tuple[int, ...]  # the data that data was computed from
+    weights: frozenset[int]  # the parameters that a weight was computed from
 
 
 class Read(NamedTuple):
-    """A call's argument that is an earlier value."""
+    """An argument of a call that is an earlier value."""
 
     path: Path
     value: int
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """In a call's result: a new tensor."""
+class NewTensor:
+    """Stands for a new tensor in a recorded result."""
 
     value: int
 
 
 @dataclass(frozen=True, slots=True)
-class Same:
-    """In a call's result: the very tensor that came as this argument."""
+class ReturnedArgument:
+    """Stands for an argument, returned as it is, in a recorded result."""
 
     path: Path
 
@@ -64,15 +76,15 @@ class Call:
 
     number: int
     function: Callable[..., Any]
-    name: str  # as in FUNCTIONS' tables: without underscores
-    frame: int  # the module call that was running
+    name: str  # as in the tables of `functions`, without underscores
+    frame: int  # the module call it was made in
     reads: tuple[Read, ...]
-    values: tuple[int, ...]  # new values: of new tensors, and of tensors written to
-    constants: tuple[tuple[Any, ...], dict[str, Any]]  # its arguments, a Read in place of every tensor
-    result: Any  # of the form of its result, Made or Same in place of every tensor
-    writes: tuple[Path, ...]  # arguments written to
-    passes: bool  # gives back an argument as it came
-    flops: int  # multiply-adds count twice
+    values: tuple[int, ...]  # the new values, of new tensors and of tensors written to
+    constants: tuple[tuple[Any, ...], dict[str, Any]]  # args and kwargs with a Read in place of every tensor
+    result: Any  # the result with a NewTensor or ReturnedArgument in place of every tensor
+    writes: tuple[Path, ...]  # the arguments written to
+    is_passthrough: bool  # returns an argument as it is, and makes no new value
+    flops: int  # a multiply-add counts as two
 
 
 @dataclass(slots=True)
@@ -82,47 +94,96 @@ class Frame:
     number: int
     parent: int | None
     path: str  # "" is the model itself
-    kind: str  # the module's class
-    first: int  # the first call made in it, and ...
-    last: int = -1  # ... the last
-    input: int | None = None  # its first floating argument
-    output: int | None = None  # its first floating result
+    kind: str  # name of the module's class
+    first: int  # the first call made in it
+    last: int = -1  # the last call made in it
+    input: int | None = None  # value of its first floating argument
+    output: int | None = None  # value of its first floating result
 
 
 @dataclass(slots=True)
 class Tape:
-    """A whole forward pass."""
+    """A recorded forward pass."""
 
     calls: list[Call] = field(default_factory=list)
     values: list[Value] = field(default_factory=list)
     frames: list[Frame] = field(default_factory=list)
-    parameters: list[int] = field(default_factory=list)  # how many numbers each holds
-    silent: set[Callable[..., Any]] = field(default_factory=set)  # functions that gave no tensor: not numbered
-    uses: Counter[int] = field(default_factory=Counter)  # how often each value is read, or taken out of the model
-    outputs: tuple[int, ...] = ()  # values the caller gets, in the order of their numbers
+    parameters: list[int] = field(default_factory=list)  # number of elements of each
+    # functions that neither returned a tensor nor wrote to one: their calls are not on the tape
+    unrecorded: set[Callable[..., Any]] = field(default_factory=set)
+    uses: Counter[int] = field(default_factory=Counter)  # how often each value is read or leaves the model
+    outputs: tuple[int, ...] = ()  # the data in the model's output, in ascending order
     written: dict[int, list[int]] = field(default_factory=dict)  # storage -> the calls that wrote to it
-    writes_state: bool = False  # a buffer was changed
-    draws: bool = False  # random numbers were drawn
-    blanks: dict[int, Tensor] = field(default_factory=dict)  # stand for values in passes that do not compute them
+    writes_state: bool = False  # True if a buffer was changed
+    draws_random: bool = False  # True if random numbers were drawn
+    # by value: a tensor to pass on where a rerun does not compute the value
+    placeholders: dict[int, Tensor] = field(default_factory=dict)
 
     def reads_data(self, call: Call) -> list[Read]:
-        """The arguments through which data flows in."""
+        """The arguments of a call that are data."""
         return [read for read in call.reads if self.values[read.value].origin == "data"]
 
     def weights_of(self, call: Call) -> frozenset[int]:
-        """The parameters that a call works with."""
+        """The parameters that a call uses."""
         return frozenset[int]().union(*(self.values[read.value].weights for read in call.reads))
 
     def describe(self, number: int) -> str:
-        """A call in words: "call 7, conv2d in layer1.0"."""
+        """Text for messages, such as "call 7, conv2d in layer1.0"."""
         call = self.calls[number]
         return f"call {number}, {call.name} in {self.frames[call.frame].path or 'the model itself'}"
 
-    def path_of(self, frame: int) -> tuple[int, ...]:
-        """The module calls around a module call, outermost first, itself last."""
+    def enclosing_frames(self, frame: int) -> tuple[int, ...]:
+        """The module calls around a module call, from the outermost to itself."""
         frames: list[int] = []
         at: int | None = frame
         while at is not None:
             frames.append(at)
             at = self.frames[at].parent
         return tuple(reversed(frames))
+
+
+def path_of_value(pattern: Any, number: int) -> Path | None:
+    """The path of a new value in a recorded result. None if it was written into an argument instead.
+
+    >>> path_of_value((NewTensor(3), [NewTensor(4)]), 4)
+    (1, 0)
+    """
+    if isinstance(pattern, (tuple, list, dict)):
+        for key, item in pattern.items() if isinstance(pattern, dict) else enumerate(pattern):
+            inside = path_of_value(item, number)
+            if inside is not None:
+                return (key, *inside)
+        return None
+    return () if pattern == NewTensor(number) else None
+
+
+def tensor_of_value(call: Call, number: int, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """The tensor that holds a value which this call has just made."""
+    place = path_of_value(call.result, number)
+    if place is None:
+        return item_at(args, kwargs, call.writes[0])  # type: ignore[no-any-return]
+    for key in place:
+        result = result[key]
+    return result  # type: ignore[no-any-return]
+
+
+def recorded_result(
+    call: Call,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    tensor_of: Callable[[int], Any],
+    written: Tensor | None = None,
+) -> Any:
+    """Build the result of a call that is not made, in the recorded form.
+
+    Args:
+        tensor_of: returns the tensor for the number of a new value.
+        written: replaces the arguments that the call wrote to. None returns these themselves.
+    """
+
+    def form(leaf: Any) -> Any:
+        if isinstance(leaf, ReturnedArgument):
+            return written if written is not None and leaf.path in call.writes else item_at(args, kwargs, leaf.path)
+        return tensor_of(leaf.value) if isinstance(leaf, NewTensor) else leaf
+
+    return map_structure(call.result, form)

@@ -1,4 +1,4 @@
-"""A lesion that starts from stored values gives the bits of a whole pass, and computes only what comes after it."""
+"""Partial passes equal full passes bit for bit, and compute only what comes after the lesion."""
 
 import importlib.util
 import itertools
@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from thruway.dissecting import DissectError, Error, Loss, dissect
-from thruway.dissecting.lesions.plans import Facts, bytes_of, planned
-from thruway.dissecting.lesions.resuming import resume
-from thruway.dissecting.lesions.storing import store
-from thruway.dissecting.lesions.sweeps import INTACT, Lesion, Sweep
+from thruway.dissecting.lesions.runner import INTACT, Lesion, LesionRunner
+from thruway.dissecting.running.partial_pass import run_partial
+from thruway.dissecting.running.partial_plan import TapeFacts, bytes_of, plan_partial
+from thruway.dissecting.running.stored_pass import run_and_store
 from thruway.networks import resnet
 from thruway.nn import Residual
 
@@ -27,15 +27,15 @@ _spec.loader.exec_module(branch_cases)  # every way of writing a branch, with it
 def test_a_lesion_from_stored_values_is_the_model_without_the_branches(name):
     net, x = branch_cases.built(name)
     with torch.no_grad():
-        tape, found = dissect(net, x).reading((x,), {})
+        tape, found = dissect(net, x).engine.traced((x,), {})
         for size in (1, 2):
             for gone in itertools.combinations(range(len(found.branches)), size):
-                plan = planned(Facts(tape), [(found.branches[index], None) for index in gone], {})
+                plan = plan_partial(TapeFacts(tape), [(found.branches[index], None) for index in gone], {})
                 assert plan.obstacle == ""
-                output, stored = store(net, tape, plan.needed, (x,), {})
+                output, stored = run_and_store(net, tape, plan.needed, (x,), {})
                 branch_cases.assert_same_bits(output, net(x))
                 for _ in range(2):  # the first did not spoil what the second reads
-                    branch_cases.assert_same_bits(resume(net, plan, stored, (x,), {}), net(x, gone=set(gone)))
+                    branch_cases.assert_same_bits(run_partial(net, plan, stored, (x,), {}), net(x, gone=set(gone)))
 
 
 class Counted(nn.Module):
@@ -63,7 +63,7 @@ def test_neither_the_prefix_nor_the_branch_is_computed():
     d = dissect(net, x)
     before = [block.branch.computed for block in net]
     d.delete_each(Error([(x, torch.zeros(3, dtype=torch.long))]))
-    d.reading((x,), {})
+    d.engine.traced((x,), {})
     ran = [block.branch.computed - start for block, start in zip(net, before, strict=True)]
     # Its form is met in eval mode and without gradients first: one pass to look; one to store; then the suffixes.
     assert ran == [2 + 0, 2 + 1, 2 + 2, 2 + 3]
@@ -74,7 +74,7 @@ def test_neither_the_prefix_nor_the_branch_is_computed():
 
 
 @pytest.mark.parametrize("order", ["pre", "post"])
-def test_numbers_do_not_depend_on_what_is_kept(order):
+def test_results_do_not_depend_on_what_is_stored(order):
     generator = torch.Generator().manual_seed(0)
     net = resnet((2, 1, 1), widths=(4, 8, 8), order=order, generator=generator)
     batches = [(torch.randn(n, 3, 8, 8, generator=generator), torch.arange(n) % 10) for n in (4, 3)]
@@ -99,14 +99,14 @@ class CarryGate(nn.Module):
         return (1 - c) * torch.tanh(self.h(x)) + c * x
 
 
-def test_a_join_of_ones_own_gets_the_same_operands_from_stored_values():
+def test_a_custom_merge_gets_the_same_operands_from_stored_values():
     def half(at):
         return at.shortcut + 0.5 * at.gate * (at.branch - at.shortcut)
 
     net, x = nn.Sequential(nn.Linear(WIDTH, WIDTH), CarryGate(), CarryGate()).double(), torch.rand(3, WIDTH).double()
     d = dissect(net, x)
     with torch.no_grad():
-        outputs = dict(Sweep(d, [Lesion({index: half}) for index in range(2)]).outputs((x,), {}))
+        outputs = dict(LesionRunner(d.engine, [Lesion({index: half}) for index in range(2)]).outputs((x,), {}))
         z = net[1](net[0](x))
         share = 1 - torch.sigmoid(net[2].c(z))
         assert torch.equal(outputs[1], z + 0.5 * share * (torch.tanh(net[2].h(z)) - z))
@@ -114,25 +114,25 @@ def test_a_join_of_ones_own_gets_the_same_operands_from_stored_values():
             assert torch.equal(outputs[index], d.merged({index: half})(x))
 
 
-def test_no_more_is_kept_than_allowed(monkeypatch):
+def test_no_more_is_stored_than_allowed(monkeypatch):
     net, x = counted(6), torch.rand(5, WIDTH, dtype=torch.float64)
     one = x.numel() * 8  # each lesion reads one stream
     kept = []
 
     def noted(model, tape, wanted, args, kwargs):
-        output, stored = store(model, tape, wanted, args, kwargs)
+        output, stored = run_and_store(model, tape, wanted, args, kwargs)
         storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in stored.values()}
-        kept.append((sum(storages.values()), bytes_of(Facts(tape), wanted), len(stored)))
+        kept.append((sum(storages.values()), bytes_of(TapeFacts(tape), wanted), len(stored)))
         return output, stored
 
-    monkeypatch.setattr("thruway.dissecting.lesions.sweeps.store", noted)
+    monkeypatch.setattr("thruway.dissecting.lesions.runner.run_and_store", noted)
     d = dissect(net, x)
     lesions = [Lesion({index: None}) for index in range(6)]
     results = {}
     for memory in (100 * one, 2 * one, 0):
         kept.clear()
         with torch.no_grad():
-            results[memory] = dict(Sweep(d, lesions, memory).outputs((x,), {}))
+            results[memory] = dict(LesionRunner(d.engine, lesions, memory).outputs((x,), {}))
         assert all(real == planned_bytes <= memory for real, planned_bytes, _ in kept)
         # The first stream is the model's own input, which takes nothing.
         assert [count for *_, count in kept] == {100 * one: [5], 2 * one: [2, 2], 0: [0]}[memory]
@@ -157,18 +157,20 @@ class Grown(nn.Module):
 def test_copies_are_counted_each_and_views_once():
     net, x = Grown().double(), torch.rand(5, WIDTH, dtype=torch.float64)
     with torch.no_grad():
-        tape, found = dissect(net, x).reading((x,), {})
-        facts = Facts(tape)
-        wanted = frozenset[int]().union(*(planned(facts, [(branch, None)], {}).needed for branch in found.branches))
-        _, stored = store(net, tape, wanted, (x,), {})
+        tape, found = dissect(net, x).engine.traced((x,), {})
+        facts = TapeFacts(tape)
+        wanted = frozenset[int]().union(
+            *(plan_partial(facts, [(branch, None)], {}).needed for branch in found.branches)
+        )
+        _, stored = run_and_store(net, tape, wanted, (x,), {})
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in stored.values()}
     assert len(storages) == len(stored) == 4
     assert bytes_of(facts, wanted) == sum(storages.values())
     stacked = nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), Halves(), nn.Linear(WIDTH, WIDTH)).double()
     with torch.no_grad():
-        tape, found = dissect(stacked, x).reading((x,), {})
-        facts, (whole,) = Facts(tape), [call for call in tape.calls if call.name == "chunk"]
-        _, stored = store(stacked, tape, whole.values, (x,), {})
+        tape, found = dissect(stacked, x).engine.traced((x,), {})
+        facts, (whole,) = TapeFacts(tape), [call for call in tape.calls if call.name == "chunk"]
+        _, stored = run_and_store(stacked, tape, whole.values, (x,), {})
     assert len(stored) == 2
     assert bytes_of(facts, whole.values) == next(iter(stored.values())).untyped_storage().nbytes()
 
@@ -191,7 +193,7 @@ class Asking(nn.Module):
         return self.two(y.relu() if (y - x).abs().sum() > 0 else y.tanh())
 
 
-def test_where_the_model_goes_another_way_it_goes_there_or_says_so():
+def test_calls_that_depend_on_a_branch_are_followed_or_refused():
     net, x, y = Asking(), torch.rand(3, WIDTH), torch.zeros(3, dtype=torch.long)
     d = dissect(net, x)
     # Behind the last branch left out, the model's code is free to do what it does.
@@ -212,7 +214,7 @@ class Drawing(nn.Module):
         return self.two(self.one(x) + torch.rand(x.shape))
 
 
-def test_a_model_that_draws_draws_the_same_for_every_lesion():
+def test_random_numbers_are_the_same_for_every_lesion():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net, x = Drawing(), torch.rand(3, WIDTH)
@@ -252,7 +254,7 @@ def test_lesions_that_draw_less_do_not_change_what_the_next_batch_draws():
 
 
 class Turning(nn.Module):
-    """Goes another way when told to, though its inputs are the same"""
+    """Makes other calls on request, though its inputs are the same"""
 
     def __init__(self):
         super().__init__()
@@ -268,24 +270,27 @@ class Turning(nn.Module):
         return self.three(self.two(torch.sigmoid(x)))
 
 
-@pytest.mark.parametrize(("way", "said"), [("ends", "the pass ended before"), ("turns", "the pass called relu")])
-def test_a_resumed_pass_that_goes_another_way_gives_no_number(way, said):
+@pytest.mark.parametrize(
+    ("way", "message"),
+    [("ends", "the pass ended after call 2, tanh in the model itself"), ("turns", "the pass called relu")],
+)
+def test_a_partial_pass_that_leaves_the_tape_raises(way, message):
     net, x = Turning(), torch.rand(3, WIDTH)
     with torch.no_grad():
-        tape, found = dissect(net, x).reading((x,), {})
-        plan = planned(Facts(tape), [(found.branches[2], None)], {})
-        _, stored = store(net, tape, plan.needed, (x,), {})
-        assert torch.equal(resume(net, plan, stored, (x,), {}), net.two(net.one(x).tanh().sigmoid()))
+        tape, found = dissect(net, x).engine.traced((x,), {})
+        plan = plan_partial(TapeFacts(tape), [(found.branches[2], None)], {})
+        _, stored = run_and_store(net, tape, plan.needed, (x,), {})
+        assert torch.equal(run_partial(net, plan, stored, (x,), {}), net.two(net.one(x).tanh().sigmoid()))
         net.way = way
-        with pytest.raises(DissectError, match=said):
-            resume(net, plan, stored, (x,), {})
+        with pytest.raises(DissectError, match=message):
+            run_partial(net, plan, stored, (x,), {})
 
 
 def state_of(net):
     return [t.clone() for t in (*net.parameters(), *net.buffers())]
 
 
-def test_all_is_as_it_was_also_when_the_metric_fails():
+def test_all_state_is_restored_when_the_metric_raises():
     generator = torch.Generator().manual_seed(0)
     net = resnet((1, 1, 1), widths=(4, 4, 4), generator=generator).train()
     net.blocks[0].eval()
@@ -317,7 +322,7 @@ def test_all_is_as_it_was_also_when_the_metric_fails():
         assert not any("forward" in vars(module) for module in net.modules())
 
 
-def test_a_function_finds_every_model_as_the_first_one_was():
+def test_a_function_gets_every_model_in_the_same_state():
     generator = torch.Generator().manual_seed(0)
     net = resnet((1, 1, 1), widths=(4, 4, 4), generator=generator)
     x = torch.randn(4, 3, 8, 8, generator=generator)
@@ -388,12 +393,12 @@ class GivesOutWhatWasWritten(Layers):
 
 
 @pytest.mark.parametrize("kind", [WritesThroughView, ReadsAnotherView, GivesOutWhatWasWritten])
-def test_where_stored_values_would_not_do_passes_are_whole(kind):
+def test_passes_run_in_full_where_stored_values_cannot_be_used(kind):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net, x, y = kind().double(), torch.randn(3, WIDTH, dtype=torch.float64), torch.tensor([0, 1, 2])
     d = dissect(net, x)
     with torch.no_grad():
-        tape, found = d.reading((x,), {})
-        assert kind.obstacle in planned(Facts(tape), [(found.branches[0], None)], {}).obstacle
+        tape, found = d.engine.traced((x,), {})
+        assert kind.obstacle in plan_partial(TapeFacts(tape), [(found.branches[0], None)], {}).obstacle
         assert torch.equal(d.delete_each(Loss([(x, y)])).scores[0], Loss([]).scores(net(x, {0}), y))

@@ -1,4 +1,4 @@
-"""What lesions did, as rows, as a table, and to look at."""
+"""Results of lesions: rows, tables and their display."""
 
 import html
 import math
@@ -13,10 +13,10 @@ from thruway.runs import Table
 
 __all__ = ["Deletion", "Deletions", "DrawnLesion", "DrawnLesions"]
 
-BAR = 24  # characters of the longest bar
+BAR = 24  # length of the longest bar in characters
 STYLE = "font: 13px/1.5 system-ui, sans-serif"
 CELL = "font-size: 13px; white-space: nowrap; padding: 1px 14px 1px 0; border: 0; background: none"
-GREY = "color: #767b85"  # readable on white and on black
+GREY = "color: #767b85"  # readable on a white and a black background
 INK = "#4878a8"
 
 
@@ -25,12 +25,10 @@ class Deletion:
     """One branch left out.
 
     Attributes:
-        index: of the branch.
-        name: of the branch.
-        kind: of the branch.
+        index, name, kind: of the branch.
         value: the metric without it.
-        change: value minus that of the intact model.
-        low: lower end of the interval of `change`; NaN where nothing is known.
+        change: `value` minus the metric of the intact model.
+        low: lower end of the interval of `change`; NaN if there is none.
         high: upper end.
     """
 
@@ -45,18 +43,18 @@ class Deletion:
 
 @dataclass(frozen=True, eq=False)
 class Deletions(Sequence[Deletion]):
-    """Every single deletion beside the intact model.
+    """The metric without each branch in turn.
 
     Attributes:
         rows: one for each branch, in the order of the branches.
-        intact: the metric of the model as it is.
+        intact: the metric of the intact model.
         metric: its name.
-        level: of the intervals.
-        examples: how many the metric was averaged over; 0 for a metric that does not say.
-        higher_is_better: of the metric; None where unknown.
-        gate: "closed" (T = 0) or "mean" (T is its mean over the data).
-        scores: (branches, examples), the metric example by example, float64; None where unknown.
-        intact_scores: (examples,), likewise.
+        level: coverage of the intervals.
+        examples: number of examples the metric was averaged over; 0 if unknown.
+        higher_is_better: None if unknown.
+        gate: "closed" (T = 0) or "mean" (T replaced by its mean over the data).
+        scores: (branches, examples), the metric of each example, float64; None if unknown.
+        intact_scores: (examples,), the same for the intact model.
     """
 
     rows: tuple[Deletion, ...]
@@ -79,7 +77,10 @@ class Deletions(Sequence[Deletion]):
         return iter(self.rows)
 
     def ranked(self) -> list[Deletion]:
-        """The branches that are missed most first; of a metric that has no good side, by the size of the change."""
+        """The rows sorted from the most to the least damaging deletion.
+
+        If the metric does not say whether higher is better, they are sorted by the size of the change.
+        """
         signs = {None: 0, True: -1, False: 1}
         sign = signs[self.higher_is_better]
         return sorted(self.rows, key=lambda row: _last_if_nan(sign * row.change if sign else abs(row.change)))
@@ -90,7 +91,15 @@ class Deletions(Sequence[Deletion]):
         return Table({name: np.array([getattr(row, name) for row in self.rows], dtype=_dtype(name)) for name in names})
 
     def __repr__(self) -> str:
-        head = ["", "without", "kind", self.metric, "change", f"{self.level:.0%} of it" if self._has_ends() else "", ""]
+        head = [
+            "",
+            "without",
+            "kind",
+            self.metric,
+            "change",
+            f"{self.level:.0%} interval" if self._has_ends() else "",
+            "",
+        ]
         body = [[*self._cells(row), self._bar(row)] for row in self.rows]
         widths = [max(len(line[at]) for line in (head, *body)) for at in range(len(head))]
         lines = [
@@ -103,7 +112,15 @@ class Deletions(Sequence[Deletion]):
         return "\n".join([self._title(), *(lines if body else [])])
 
     def _repr_html_(self) -> str:
-        head = ("", "without", "kind", self.metric, "change", f"{self.level:.0%} of it" if self._has_ends() else "", "")
+        head = (
+            "",
+            "without",
+            "kind",
+            self.metric,
+            "change",
+            f"{self.level:.0%} interval" if self._has_ends() else "",
+            "",
+        )
         top = "".join(f'<th style="{CELL}; {GREY}; text-align: left">{html.escape(name)}</th>' for name in head)
         longest = self._longest()
         body = ""
@@ -120,6 +137,10 @@ class Deletions(Sequence[Deletion]):
         gate = ", gates at their mean" if self.gate == "mean" else ""
         count = f"{len(self.rows)} branch{'es' if len(self.rows) != 1 else ''}"
         return f"{count} left out one at a time{gate}: {self.metric}{over}, intact {self.intact:.6g}"
+
+    def _head(self) -> list[str]:
+        interval = f"{self.level:.0%} interval" if self._has_ends() else ""
+        return ["", "without", "kind", self.metric, "change", interval, ""]
 
     def _cells(self, row: Deletion) -> list[str]:
         ends = "" if math.isnan(row.low) else f"{row.low:+.4g} … {row.high:+.4g}"
@@ -143,10 +164,10 @@ class DrawnLesion:
     """One random lesion.
 
     Attributes:
-        k: branches left out, or pairs swapped.
+        k: number of branches left out, or of swaps.
         draw: 0, 1, ... for this k.
-        branches: indices of the branches left out; of an order, which branch stands at each place.
-        tau: Kendall's rank correlation of the order with the original one; 1 where nothing was moved.
+        branches: indices of the branches left out; for swaps, the branch at each place.
+        tau: Kendall's rank correlation of the order with the original one; 1 if nothing was moved.
         value: the metric.
     """
 
@@ -159,14 +180,14 @@ class DrawnLesion:
 
 @dataclass(frozen=True, eq=False)
 class DrawnLesions(Sequence[DrawnLesion]):
-    """Random lesions, all draws kept.
+    """Random lesions, with all draws.
 
     Attributes:
         rows: one for each k and draw.
-        intact: the metric of the model as it is.
+        intact: the metric of the intact model.
         metric: its name.
-        examples: how many it was averaged over; 0 for a metric that does not say.
-        what: in words what was drawn: "branches left out", "pairs swapped".
+        examples: number of examples it was averaged over; 0 if unknown.
+        what: the kind of lesion, "branches left out" or "pairs swapped".
     """
 
     rows: tuple[DrawnLesion, ...]
@@ -185,7 +206,7 @@ class DrawnLesions(Sequence[DrawnLesion]):
         return iter(self.rows)
 
     def table(self) -> Table:
-        """Columns k, draw, tau, value, branches: the indices in one text, separated by blanks."""
+        """Columns k, draw, tau, value, branches (the indices as text, separated by spaces)."""
         text = [" ".join(map(str, row.branches)) for row in self.rows]
         columns: dict[str, Any] = {
             name: np.array([getattr(row, name) for row in self.rows], dtype=kind)
@@ -194,7 +215,7 @@ class DrawnLesions(Sequence[DrawnLesion]):
         return Table({**columns, "branches": np.array(text, dtype=object)})
 
     def quartiles(self) -> Table:
-        """The spread for each k: columns k, draws, tau (mean), lowest, q1, median, q3, highest."""
+        """Quartiles for each k: columns k, draws, tau (mean), lowest, q1, median, q3, highest."""
         ks = list(dict.fromkeys(row.k for row in self.rows))
         values = [np.array([row.value for row in self.rows if row.k == k]) for k in ks]
         taus = [np.mean([row.tau for row in self.rows if row.k == k]) for k in ks]

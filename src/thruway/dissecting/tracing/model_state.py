@@ -1,4 +1,4 @@
-"""A model comes out of a pass as it went in: buffers, random numbers, and the generators it holds."""
+"""Context managers that leave a model as it was: buffers, random states and modes."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,12 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Randomness", "kept_buffers"]
+__all__ = ["RandomStates", "evaluation_mode", "restored_buffers"]
 
 
 @contextlib.contextmanager
-def kept_buffers(model: nn.Module) -> Iterator[list[bool]]:
-    """Afterwards every buffer is the tensor it was, with the numbers it had; the list then says whether any had not."""
+def restored_buffers(model: nn.Module) -> Iterator[list[bool]]:
+    """Restore every buffer, object and contents, when the block ends.
+
+    Yields a list to which True is then appended if any buffer had changed, else False.
+    """
     kept = [
         (owner, name, buffer, buffer.detach().clone())
         for owner in model.modules()
@@ -41,30 +44,48 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
     )
 
 
-class Randomness:
-    """Where torch's generators, and those the model holds, stand now; `restore` puts them back there."""
+class RandomStates:
+    """The present states of torch's generators and of those that the model holds."""
 
     def __init__(self, model: nn.Module) -> None:
         torchs = [torch.default_generator]
         if any(parameter.is_cuda for parameter in model.parameters()):
             torchs += torch.cuda.default_generators
-        self._stood = [(generator, generator.get_state()) for generator in (*torchs, *_generators(model))]
+        self._states = [(generator, generator.get_state()) for generator in (*torchs, *_generators(model))]
 
-    def has_moved(self) -> bool:
-        """Whether a random number has been drawn since."""
-        return not all(torch.equal(generator.get_state(), state) for generator, state in self._stood)
+    def have_changed(self) -> bool:
+        """Return True if a random number has been drawn since."""
+        return not all(torch.equal(generator.get_state(), state) for generator, state in self._states)
 
     def restore(self) -> None:
-        """Back to where they stood."""
-        for generator, state in self._stood:
+        """Set all generators back to the saved states."""
+        for generator, state in self._states:
             generator.set_state(state)
 
 
 def _generators(model: nn.Module) -> Iterator[torch.Generator]:
     seen: set[int] = set()
     for module in model.modules():
-        held: dict[str, Any] = vars(module)
-        for value in held.values():
+        attributes: dict[str, Any] = vars(module)
+        for value in attributes.values():
             if isinstance(value, torch.Generator) and id(value) not in seen:
                 seen.add(id(value))
                 yield value
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients during the block.
+
+    Modes, buffers and random states are restored afterwards, also when the block raises.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    states = RandomStates(model)
+    try:
+        with torch.no_grad(), restored_buffers(model):
+            model.eval()
+            yield
+    finally:
+        for module, was_training in modes:
+            module.training = was_training
+        states.restore()

@@ -1,22 +1,25 @@
-"""How many parameters some calls work with."""
+"""The number of parameters that some calls of a tape use."""
 
 import math
 from collections.abc import Iterable
 
-from thruway.dissecting.tracing.functions import LIGHT, PIECES
+from thruway.dissecting.tracing.functions import PIECES, TRANSPARENT
 from thruway.dissecting.tracing.tape import Tape
 
 __all__ = ["count_parameters"]
 
 
 def count_parameters(tape: Tape, calls: Iterable[int]) -> int:
-    """Numbers in the distinct parameters that these calls read; of a parameter read in pieces, those pieces."""
+    """Count the elements of the distinct parameters that these calls read.
+
+    Of a parameter that is read in slices, such as the stacked weight of a `HighwayStack`, only the slices count.
+    """
     pieces: dict[int, set[int]] = {}
     whole: set[int] = set()
     for number in calls:
         for read in tape.calls[number].reads:
             value = tape.values[read.value]
-            if value.origin != "weight" or _derives(tape, number):
+            if value.origin != "weight" or _only_makes_weights(tape, number):
                 continue
             if len(value.weights) == 1 and _is_piece(tape, read.value):
                 pieces.setdefault(min(value.weights), set()).add(read.value)
@@ -29,15 +32,16 @@ def count_parameters(tape: Tape, calls: Iterable[int]) -> int:
     return total
 
 
-def _derives(tape: Tape, call: int) -> bool:
-    """Whether a call only makes another weight of weights: what reads that one counts."""
+def _only_makes_weights(tape: Tape, call: int) -> bool:
+    """Whether a call derives weights from weights. The call that reads the derived weight is counted instead."""
     return all(tape.values[value].origin == "weight" for value in tape.calls[call].values)
 
 
 def _is_piece(tape: Tape, value: int) -> bool:
+    """Whether a value is a parameter or a view of one."""
     while (number := tape.values[value].call) is not None:
         call = tape.calls[number]
-        if call.name not in LIGHT | PIECES or len(call.reads) != 1:
+        if call.name not in TRANSPARENT | PIECES or len(call.reads) != 1:
             return False
         value = call.reads[0].value
     return True
