@@ -164,7 +164,7 @@ def test_progress_is_silent_unless_asked_for(capsys):
     assert "about 0 s left" in written.err
 
 
-def test_a_long_sweep_says_twenty_lines_and_one_of_unknown_length_a_few():
+def test_long_progress_prints_twenty_lines_and_unknown_length_a_few():
     printed = []
     advance = _lines("lesions", 1000, printed.append)
     for _ in range(1000):

@@ -1,5 +1,6 @@
 """Passes of lesioned models: what they compute, what they leave behind, and when they raise."""
 
+import inspect
 import threading
 
 import pytest
@@ -526,3 +527,20 @@ def test_the_summary_lists_branches_and_refusals():
     assert "3 branches (3 identity)" in text
     assert "2 x 4" in text
     assert "<td" in dissect(counted_net(), torch.rand(2, WIDTH))._repr_html_()
+
+
+def test_reading_is_a_deprecated_name():
+    net, x = counted_net(), torch.rand(2, WIDTH)
+    d = dissect(net, x)
+    with pytest.warns(DeprecationWarning, match="engine.traced"):
+        tape, found = d.reading((x,), {})
+    assert (tape, found) == d.engine.traced((x,), {})
+
+
+def test_methods_have_the_parameters_of_the_functions_they_call():
+    from thruway.dissecting import Dissection
+
+    for name in ("delete", "permute_pairs", "effective_depth", "over_training"):
+        parameters = inspect.signature(getattr(Dissection, name)).parameters.values()
+        assert not any(each.kind is each.VAR_KEYWORD for each in parameters)
+        assert getattr(Dissection, name).__doc__.count("Args:") == 1

@@ -141,7 +141,7 @@ def test_in_its_own_order_and_after_lesions_a_model_is_itself_to_the_bit(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_deletion_of_a_sweep_is_the_model_without_the_branch(name):
+def test_delete_each_equals_the_model_without_each_branch(name):
     model = built(name)
     d = dissect(model.net, model.inputs)
     found = d.delete_each(Loss([(model.inputs, None)], lambda given, _: loss(given)))

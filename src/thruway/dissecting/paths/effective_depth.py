@@ -14,7 +14,7 @@ __all__ = ["EffectiveDepth", "depth_with_interval"]
 class EffectiveDepth(NamedTuple):
     """Mean path length in branches, with a percentile bootstrap interval over examples.
 
-    Attributes:
+    Args:
         value: the mean length.
         low, high: ends of the interval.
         level: its coverage.

@@ -17,7 +17,7 @@ __all__ = ["LengthRange", "PathLengths", "path_lengths", "path_survival", "short
 class LengthRange(NamedTuple):
     """A range of path lengths.
 
-    Attributes:
+    Args:
         shortest, longest: the ends, both included.
         share: the fraction of the weight on these lengths.
         paths: the fraction of all paths that have these lengths.

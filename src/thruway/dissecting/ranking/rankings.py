@@ -101,7 +101,7 @@ def rankings(
     projection; in a gated block f is T·(H - x); for a layer without a shortcut f is its output minus its input.
 
         influence = mean of 1 - cos(x, y)       angle = mean of arccos(cos(x, y)) / π
-        ratio = mean of |f| / |x|               norm = mean of |f|
+        ratio = mean of ‖f‖ / ‖x‖               norm = mean of ‖f‖
 
     The means include all vectors of all batches, also those of padding tokens. Only sums are stored, a few numbers per
     branch. The model runs in evaluation mode and is not changed.

@@ -16,7 +16,7 @@ __all__ = ["JoinHook", "Merge", "ObservedJoin", "Operands", "check_shape", "join
 class Operands(NamedTuple):
     """The operands of a join: y = shortcut + branch, or y = (1 - gate)·shortcut + gate·branch.
 
-    Attributes:
+    Args:
         shortcut: x, or its projection.
         branch: f(x), or H(x); the output of a layer without shortcut.
         gate: T(x). None without a gate, or where the gate is a plain number.
