@@ -14,10 +14,9 @@ import tyro
 from pydantic import BaseModel
 from rich.markup import escape
 
-from thruway.cli.console import console_progress, duration, out
+from thruway.cli.console import console_progress, duration, out, show_report
 from thruway.cli.find_study import find_study, study_of_run
 from thruway.cli.importing import is_import_name
-from thruway.cli.show import show_report
 from thruway.errors import ConfigError, unknown_name
 from thruway.experiments import STUDIES, Study
 from thruway.runs import Run, open_run
