@@ -63,7 +63,7 @@ def test_the_study_on_the_page_runs_and_reports(place, capsys):
 @pytest.mark.slow
 def test_an_interrupted_study_of_ones_own_is_resumed(place, monkeypatch, capsys):
     assert main(["run", "my_study.py:STUDY", *TINY, "--out", "whole"]) == 0
-    from thruway.cli.console import _Told as ConsoleProgress
+    from thruway.cli.console import ConsoleProgress
 
     advance, steps = ConsoleProgress.advance, []
 
