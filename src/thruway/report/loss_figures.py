@@ -12,8 +12,17 @@ from numpy.typing import ArrayLike
 
 from thruway.errors import ConfigError, ShapeError, unknown_name
 from thruway.figures.lines import band
-from thruway.figures.panels import axes_of, empty_figure, fit_legend, legend_key, small_multiples
-from thruway.figures.theme import GREY, MarkerStyle, block_styles, label, log_axis
+from thruway.figures.panels import (
+    axes_of,
+    block_styles,
+    empty_figure,
+    fit_legend,
+    label,
+    legend_key,
+    log_axis,
+    small_multiples,
+)
+from thruway.figures.theme import GREY, MarkerStyle
 from thruway.report.search import diverged_level, for_log_axis, has_diverged
 
 __all__ = ["best_by_seed", "final_loss_by_depth", "loss_curves"]

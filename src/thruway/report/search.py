@@ -10,8 +10,17 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike, NDArray
 
-from thruway.figures.panels import axes_of, empty_figure, fit_legend, legend_key, small_multiples
-from thruway.figures.theme import GREY, MarkerStyle, block_styles, label, log_axis
+from thruway.figures.panels import (
+    axes_of,
+    block_styles,
+    empty_figure,
+    fit_legend,
+    label,
+    legend_key,
+    log_axis,
+    small_multiples,
+)
+from thruway.figures.theme import GREY, MarkerStyle
 from thruway.report.content import Cell, TableData
 from thruway.report.html import format_value
 

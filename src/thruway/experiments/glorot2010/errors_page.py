@@ -22,8 +22,8 @@ from thruway.experiments.glorot2010.streams import data_in_words
 from thruway.experiments.machinery import Rows, Study, StudyPage, judge, only
 from thruway.experiments.machinery.page import differences
 from thruway.figures import run_curves
-from thruway.figures.panels import axes_of, empty_figure, fit_legend, legend_key, small_multiples
-from thruway.figures.theme import BLOCK_STYLES, GREY, OTHER_STYLES, label
+from thruway.figures.panels import axes_of, empty_figure, fit_legend, label, legend_key, small_multiples
+from thruway.figures.theme import BLOCK_STYLES, GREY, OTHER_STYLES
 from thruway.report import ClaimVerdict, Section
 from thruway.runs import RunReader
 
