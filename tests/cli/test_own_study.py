@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from thruway.cli import main
-from thruway.cli.find_study import studies_in
+from thruway.cli.run import studies_in
 from thruway.runs import Run, open_run
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own_study.md").read_text(encoding="utf-8")

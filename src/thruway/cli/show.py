@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from thruway.cli.console import out, show_report
-from thruway.cli.find_study import studies_in, study_of_run
+from thruway.cli.run import studies_in, study_of_run
 from thruway.data import DATASETS
 from thruway.experiments import STUDIES
 from thruway.runs import open_run
