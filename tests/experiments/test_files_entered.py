@@ -34,7 +34,7 @@ RUN = textwrap.dedent(
     """
 )
 
-TINY = "--depths 3 --searches 1 --trials 2 --epochs 1 --examples 200".split()
+TINY = ["--depths", "3", "--searches", "1", "--trials", "2", "--epochs", "1", "--examples", "200"]
 
 
 @pytest.mark.slow
