@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from thruway.errors import ConfigError, unknown_name
 
-__all__ = ["ACTIVATIONS", "Activation", "activation", "activation_module"]
+__all__ = ["ACTIVATIONS", "Activation", "activation", "activation_module", "activation_name"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,28 @@ def activation_module(which: str | Callable[[Tensor], Tensor]) -> nn.Module:
     raise ConfigError(
         f"an activation must be a name or a callable on tensors, got {which!r}. Known names: {', '.join(ACTIVATIONS)}."
     )
+
+
+def activation_name(which: str | Callable[[Tensor], Tensor]) -> str | None:
+    """Return the name in ACTIVATIONS of a name, function or module; None if it is not in the table.
+
+    >>> activation_name(torch.tanh), activation_name(nn.ReLU(inplace=True)), activation_name(nn.ELU(alpha=2.0))
+    ('tanh', 'relu', None)
+    """
+    if isinstance(which, str):
+        return which
+    for name, row in ACTIVATIONS.items():
+        same_function = which in (row.function, getattr(torch, name, None), getattr(F, name, None))
+        if same_function or (isinstance(which, nn.Module) and _settings(which) == _settings(row.module())):
+            return name
+    return None
+
+
+def _settings(module: nn.Module) -> tuple[type, dict[str, object]]:
+    """Return the type and the attributes that determine the output of a module without parameters."""
+    silent = ("training", "inplace")
+    public = {key: value for key, value in vars(module).items() if not key.startswith("_") and key not in silent}
+    return type(module), public
 
 
 class _FunctionModule(nn.Module):

@@ -9,7 +9,7 @@ import pytest
 from command import RUN, TINY, call
 from rich.console import Console
 
-from thruway.cli.progress import console_progress
+from thruway.cli.console import console_progress
 from thruway.runs import open_run
 from thruway.train import Population
 

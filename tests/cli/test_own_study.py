@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from thruway.cli import main
-from thruway.cli.find_study import studies_in
+from thruway.cli.run import studies_in
 from thruway.runs import Run, open_run
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own_study.md").read_text(encoding="utf-8")
@@ -63,7 +63,7 @@ def test_the_study_on_the_page_runs_and_reports(place, capsys):
 @pytest.mark.slow
 def test_an_interrupted_study_of_ones_own_is_resumed(place, monkeypatch, capsys):
     assert main(["run", "my_study.py:STUDY", *TINY, "--out", "whole"]) == 0
-    from thruway.cli.progress import ConsoleProgress
+    from thruway.cli.console import ConsoleProgress
 
     advance, steps = ConsoleProgress.advance, []
 

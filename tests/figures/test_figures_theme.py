@@ -7,8 +7,9 @@ import pytest
 from color_vision import VISION, contrast, lab, linear, page_colors
 
 from thruway import figures
+from thruway.figures.panels import block_styles, label, log_axis
 from thruway.figures.scales import DIVERGING, LAYERS, SEQUENTIAL, layer_color, log_scale, log_ticks, ramp
-from thruway.figures.theme import BLOCK_STYLES, GREY, TEMPLATE, block_styles, label, log_axis
+from thruway.figures.theme import BLOCK_STYLES, GREY, TEMPLATE
 
 
 @pytest.mark.parametrize("vision", VISION)

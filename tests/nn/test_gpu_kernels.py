@@ -51,6 +51,7 @@ def launches():
 def as_if_on_a_gpu(launches, monkeypatch):
     for room in (stack_kernel, conv_autograd):
         monkeypatch.setattr(room, "gpu_kernels", lambda x: launches)
+    monkeypatch.setattr(Tensor, "is_cuda", True)
 
 
 def draw(*shape, seed=1):
@@ -192,6 +193,7 @@ def test_a_convolution_is_equal_with_and_without_the_kernels(name, launches, mon
     monkeypatch.setattr(
         launches, "gate_backward", lambda *args, of=launches.gate_backward: called.append(1) or of(*args)
     )
+    monkeypatch.setattr(Tensor, "is_cuda", True)
     results = {}
     for kernels in (None, launches):
         monkeypatch.setattr(conv_autograd, "gpu_kernels", lambda x, kernels=kernels: kernels)

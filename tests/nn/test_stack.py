@@ -14,10 +14,9 @@ from torch.func import functional_call, hessian, jacfwd, jacrev, jvp, vmap
 
 from thruway.errors import ConfigError, ShapeError
 from thruway.nn import HighwayConv2d, HighwayLinear, HighwayStack, RecurrentHighway
-from thruway.nn.arena import Arena
 from thruway.nn.stack import layered_state_dict, stacked_state_dict
 from thruway.nn.stack_autograd import highway_stack
-from thruway.nn.stack_kernel import FUSED_ACTIVATIONS, plain_highway_stack
+from thruway.nn.stack_kernel import FUSED_ACTIVATIONS
 
 FLOAT64 = {"dtype": torch.float64}
 EXACT = {"rtol": 1e-12, "atol": 1e-13}  # float64: the same sums in another order
@@ -299,29 +298,8 @@ def test_depth_sets_the_gate_bias_of_the_papers():
         assert stack.bias[:, :2].abs().max() == 0
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-def test_an_arena_changes_no_result_and_is_reused(steps):
-    tensors, arena = kernel_inputs(members=2), Arena()
-    fresh = torch.autograd.grad(highway_stack(*tensors, "tanh", None).square().sum(), tensors)
-    for _ in range(steps):
-        with arena.step():
-            lent = torch.autograd.grad(highway_stack(*tensors, "tanh", None).square().sum(), tensors)
-            lent = tuple(gradient.clone() for gradient in lent)
-    assert all(torch.equal(a, b) for a, b in zip(fresh, lent, strict=True))
-    assert sum(len(blocks) for blocks in arena._blocks.values()) == 4  # X, A and two gradients, for any number of steps
-
-
-def test_two_passes_in_one_arena_step_do_not_share_memory():
-    tensors = kernel_inputs()
-    with Arena().step():
-        first, second = (highway_stack(*tensors, "tanh", None) for _ in range(2))
-        (2 * first - second).sum().backward()
-    expected = torch.autograd.grad(plain_highway_stack(*tensors, torch.tanh).sum(), tensors)
-    torch.testing.assert_close(tuple(t.grad for t in tensors), expected, **EXACT)
-
-
 def test_no_states_are_kept_without_gradients():
-    """Without a graph the states of all layers are never in memory at once."""
+    """Without a graph the states of all layers are never held at once."""
     stack, x = stack_of(depth=400, recompute=False), inputs(64, 4)
     on_cpu = [torch.profiler.ProfilerActivity.CPU]
     with torch.no_grad(), torch.profiler.profile(activities=on_cpu, profile_memory=True) as profile:

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from thruway.report.assets import page_style
+from thruway.report.page import page_style
 
 # Machado, Oliveira & Fernandes 2009, table 1, severity 1.0; they act on linear RGB.
 VISION = {

@@ -9,7 +9,7 @@ import pytest
 from thruway.errors import ConfigError, ShapeError
 from thruway.figures import BLOCK_STYLES
 from thruway.report import Hyperparameter, final_loss_by_depth, loss_curves, search_scatter
-from thruway.report.losses import LOSS_FLOOR
+from thruway.report.search import LOSS_FLOOR
 
 NAN = float("nan")
 HOSTILE = "<b>x</b>&amp;%{y}"

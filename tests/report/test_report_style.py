@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from color_vision import contrast, page_colors
 
-from thruway.report.formatting import format_value
+from thruway.report.html import format_value
 
 
 @pytest.mark.parametrize("text", ["ink", "soft"])

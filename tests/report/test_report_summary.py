@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thruway.errors import ConfigError, RunError
+from thruway.errors import ConfigError
 from thruway.report import Cell, ClaimVerdict, TableData, final_loss_table, paper_comparison, write_summary
-from thruway.report.atomic import write_atomically
 
 CLAIM = ClaimVerdict("c", "text", "ratio", [1.0, math.inf], ">= 1", "unclear", "fig. 1")
 
@@ -80,29 +79,6 @@ def test_values_that_json_cannot_represent_raise_with_their_place(tmp_path):
     with pytest.raises(ConfigError, match=r"rows\[1\]\.net is a set"):
         write_summary(tmp_path / "s.json", experiment="e", rows=[{}, {"net": {1}}], claims=[], meta={})
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = write_atomically(tmp_path / "new" / "report.html", b"old")
-    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(RunError, match=r"report\.html.*disk full"):
-        write_atomically(path, b"half of the n")
-    assert path.read_bytes() == b"old"
-    assert [each.name for each in path.parent.iterdir()] == ["report.html"]
-
-
-def test_a_concurrent_reader_keeps_the_old_file(tmp_path):
-    path = write_atomically(tmp_path / "report.html", b"old")
-    with path.open("rb") as reader:
-        write_atomically(path, b"new")
-        assert reader.read() == b"old"
-    assert path.read_bytes() == b"new"
-
-
-def test_a_folder_that_cannot_be_created_raises(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="Choose a writable folder"):
-        write_atomically(tmp_path / "file" / "report.html", b"")
 
 
 def test_unknown_verdict_raises():

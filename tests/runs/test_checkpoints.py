@@ -21,7 +21,7 @@ from run_cases import Child, kill_at, make_run
 from torch import Tensor, nn
 
 from thruway.errors import CheckpointError, RunError
-from thruway.runs import Run, checkpoint_files, checkpoints, open_run
+from thruway.runs import Run, checkpoints, open_run
 from thruway.runs.files import read_json_with_checksum, write_json_with_checksum
 
 
@@ -439,7 +439,7 @@ def test_a_checkpoint_with_a_later_format_is_refused(two_versions: Path) -> None
 
 
 def test_a_file_replaced_during_loading_is_read_again(two_versions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = checkpoint_files.READERS["tensors"]
+    real = checkpoints.READERS["tensors"]
     calls = []
 
     def replaced(path: Path) -> Any:
@@ -448,6 +448,6 @@ def test_a_file_replaced_during_loading_is_read_again(two_versions: Path, monkey
             os.utime(path, (1, 1))
         return real(path)
 
-    monkeypatch.setitem(checkpoint_files.READERS, "tensors", replaced)
+    monkeypatch.setitem(checkpoints.READERS, "tensors", replaced)
     assert seen(two_versions) == 1  # from the second attempt; the first result was discarded
     assert len(calls) > 1

@@ -14,7 +14,7 @@ import torch
 from run_cases import Child, kill_at, make_run
 
 from thruway.errors import CheckpointError, RunError
-from thruway.runs import Run, list_runs, open_run, provenance
+from thruway.runs import Run, list_runs, open_run, record
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -57,13 +57,13 @@ def test_the_commit_is_that_of_the_package(tmp_path: Path, monkeypatch: pytest.M
         return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
 
     def recorded_commit() -> dict[str, Any] | None:
-        provenance.commit.cache_clear()
-        return provenance.commit()
+        record.commit.cache_clear()
+        return record.commit()
 
-    package = tmp_path / "thruway" / "provenance.py"
+    package = tmp_path / "thruway" / "record.py"
     package.parent.mkdir()
     package.write_text("a = 1\n")
-    monkeypatch.setattr(provenance, "__file__", str(package))
+    monkeypatch.setattr(record, "__file__", str(package))
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
     try:
@@ -80,7 +80,7 @@ def test_the_commit_is_that_of_the_package(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setenv("PATH", "")
         assert recorded_commit() is None
     finally:
-        provenance.commit.cache_clear()
+        record.commit.cache_clear()
 
 
 def head_of(folder: Path) -> str:

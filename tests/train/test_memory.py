@@ -1,12 +1,16 @@
-"""Retention of freed memory, measured by page faults in a separate process."""
+"""Retention of freed memory, measured by page faults in a separate process; reuse of activation memory by an arena."""
 
 import ctypes
 import subprocess
 import sys
 
 import pytest
+import torch
 
+from thruway.nn.stack_autograd import highway_stack
+from thruway.nn.stack_kernel import plain_highway_stack
 from thruway.train import keep_freed_memory
+from thruway.train.memory import Arena
 
 SCRIPT = """
 import resource, sys, torch
@@ -44,3 +48,33 @@ def test_other_c_libraries_are_not_changed(monkeypatch):
 
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Other())
     assert keep_freed_memory() is False
+
+
+EXACT = {"rtol": 1e-12, "atol": 1e-13}  # float64: the same sums in another order
+
+
+def stack_inputs(members=1, depth=4, width=3, batch=5):
+    rng = torch.Generator().manual_seed(2)
+    shapes = (members, width, batch), (members, depth, 2 * width, width), (members, depth, 2 * width)
+    return tuple(torch.randn(shape, generator=rng, dtype=torch.float64).requires_grad_() for shape in shapes)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_an_arena_changes_no_number_and_is_reused(steps):
+    tensors, arena = stack_inputs(members=2), Arena()
+    fresh = torch.autograd.grad(highway_stack(*tensors, "tanh", None).square().sum(), tensors)
+    for _ in range(steps):
+        with arena.step():
+            lent = torch.autograd.grad(highway_stack(*tensors, "tanh", None).square().sum(), tensors)
+            lent = tuple(gradient.clone() for gradient in lent)
+    assert all(torch.equal(a, b) for a, b in zip(fresh, lent, strict=True))
+    assert sum(len(blocks) for blocks in arena._blocks.values()) == 4  # X, A and two gradients, however many steps
+
+
+def test_two_passes_in_one_arena_step_do_not_share_memory():
+    tensors = stack_inputs()
+    with Arena().step():
+        first, second = (highway_stack(*tensors, "tanh", None) for _ in range(2))
+        (2 * first - second).sum().backward()
+    expected = torch.autograd.grad(plain_highway_stack(*tensors, torch.tanh).sum(), tensors)
+    torch.testing.assert_close(tuple(t.grad for t in tensors), expected, **EXACT)

@@ -23,10 +23,10 @@ from thruway.cli.dissect_target import open_target
 from thruway.cli.run import check_device, check_threads, free_folder
 from thruway.errors import ConfigError, RunError
 from thruway.report import DissectionFindings, dissection_json, write_dissection
-from thruway.report.atomic import write_atomically
 from thruway.report.dissection import DATA, PAGE
 from thruway.report.dissection_captions import captions, headline
-from thruway.runs.provenance import hardware, versions
+from thruway.runs.files import write_atomically
+from thruway.runs.record import hardware, versions
 from thruway.train import keep_freed_memory
 
 __all__ = ["dissect_command"]

@@ -11,7 +11,7 @@ from torch import nn
 from thruway.cli.dissect_factory import call_factory
 from thruway.cli.dissect_options import DissectOptions
 from thruway.cli.dissect_weights import load_weights
-from thruway.cli.find_study import study_of_run
+from thruway.cli.run import study_of_run
 from thruway.dissecting import Dissection
 from thruway.errors import ConfigError
 from thruway.experiments.machinery import StoredNet, choose_net

@@ -1,4 +1,4 @@
-"""Listing studies, and writing and printing the report of a run."""
+"""`thruway list`: the studies and data sets, and `thruway report`: the report of a run, written again."""
 
 import argparse
 from collections.abc import Sequence
@@ -7,14 +7,13 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from thruway.cli.console import as_rich, out
-from thruway.cli.find_study import studies_in, study_of_run
+from thruway.cli.console import out, show_report
+from thruway.cli.run import studies_in, study_of_run
 from thruway.data import DATASETS
-from thruway.experiments import STUDIES, Study
-from thruway.report import ClaimVerdict
-from thruway.runs import RunReader, open_run
+from thruway.experiments import STUDIES
+from thruway.runs import open_run
 
-__all__ = ["list_command", "report_command", "show_report"]
+__all__ = ["list_command", "report_command"]
 
 
 def list_command(arguments: Sequence[str]) -> int:
@@ -51,26 +50,3 @@ def report_command(arguments: Sequence[str]) -> int:
     reader = open_run(options.folder)
     show_report(study_of_run(reader, options.study), reader)
     return 0
-
-
-def show_report(study: Study, reader: RunReader) -> None:
-    """Write the report of a run folder, and print its table and verdicts."""
-    folder = reader.folder
-    table, verdicts = study.report(reader, folder)
-    out.print(as_rich(table))
-    for verdict in verdicts:
-        out.print(_verdict_line(verdict), soft_wrap=True)
-    out.print(
-        f"\nreport   {escape(str(folder / 'report.html'))}\nsummary  {escape(str(folder / 'summary.json'))}",
-        soft_wrap=True,
-    )
-
-
-def _verdict_line(verdict: ClaimVerdict) -> str:
-    style = {"holds": "green", "fails": "red"}.get(verdict.verdict, "yellow")
-    values = [verdict.value] if isinstance(verdict.value, float) else verdict.value
-    numbers = ", ".join(f"{value:.3g}" for value in values)
-    note = f" ({escape(verdict.note)})" if verdict.note else ""
-    return (
-        f"[{style}]{verdict.verdict:>8}[/]  {escape(verdict.text)}  {numbers}, needs {escape(verdict.threshold)}{note}"
-    )

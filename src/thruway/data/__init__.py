@@ -3,17 +3,16 @@
 from thruway.data.augment import contrast_normalised, shifted_and_mirrored
 from thruway.data.cifar import read_cifar_binary
 from thruway.data.data_roots import search_roots
-from thruway.data.datasets import DATASETS, dataset
+from thruway.data.datasets import DATASETS
 from thruway.data.download import fetch
 from thruway.data.entry import Entry, Raw, Remote
 from thruway.data.folder import ImageFolder
 from thruway.data.idx import read_idx
-from thruway.data.loading import load, read
+from thruway.data.loading import dataset, load, read
 from thruway.data.obtain import obtain
-from thruway.data.sampler import batches, permutation, steps_per_epoch
 from thruway.data.shapeset import SHAPESET_STARTS, Shapeset
 from thruway.data.shapeset_classes import SHAPE_CLASSES, shape_classes
-from thruway.data.tensor_set import TensorSet
+from thruway.data.tensor_set import TensorSet, batches, permutation, steps_per_epoch
 from thruway.data.text import TextSet, python_docs, split_text
 from thruway.data.vision import CIFAR10, CIFAR100, EMNIST, KMNIST, MNIST, FashionMNIST
 

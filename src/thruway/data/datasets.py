@@ -12,9 +12,8 @@ from thruway.data.entry import Entry, Part, Remote
 from thruway.data.folder import read_folder
 from thruway.data.idx import read_idx_pair, read_transposed_idx_pair
 from thruway.data.shapeset import Shapeset, read_shapeset
-from thruway.errors import ConfigError, unknown_name
 
-__all__ = ["DATASETS", "EMNIST_SPLITS", "dataset"]
+__all__ = ["DATASETS", "EMNIST_SPLITS"]
 
 GREY = (1, 28, 28)
 COLOUR = (3, 32, 32)
@@ -211,18 +210,3 @@ DATASETS: dict[str, Entry] = {
         ),
     )
 }
-
-
-def dataset(name: str) -> Entry:
-    """Return the entry called `name`.
-
-    Raises:
-        ConfigError: if there is none; the message suggests the closest name.
-
-    >>> dataset("fashion-mnist").classes[9]
-    'Ankle boot'
-    """
-    try:
-        return DATASETS[name]
-    except (KeyError, TypeError):
-        raise ConfigError(unknown_name("data set", name, DATASETS)) from None

@@ -1,4 +1,4 @@
-"""Loading a data set by name, as raw arrays or as tensors on a device."""
+"""Loading of data sets by name: the entry in the table, raw arrays, or tensors on a device."""
 
 import os
 from pathlib import Path
@@ -6,14 +6,29 @@ from pathlib import Path
 import torch
 
 from thruway.data.data_roots import locate, not_found_error
-from thruway.data.datasets import dataset
+from thruway.data.datasets import DATASETS
 from thruway.data.download import Progress
-from thruway.data.entry import Raw
+from thruway.data.entry import Entry, Raw
 from thruway.data.obtain import obtain
 from thruway.data.tensor_set import TensorSet
-from thruway.errors import ConfigError
+from thruway.errors import ConfigError, unknown_name
 
-__all__ = ["load", "read"]
+__all__ = ["dataset", "load", "read"]
+
+
+def dataset(name: str) -> Entry:
+    """Return the entry called `name`.
+
+    Raises:
+        ConfigError: if there is none; the message suggests the closest name.
+
+    >>> dataset("fashion-mnist").classes[9]
+    'Ankle boot'
+    """
+    try:
+        return DATASETS[name]
+    except (KeyError, TypeError):
+        raise ConfigError(unknown_name("data set", name, DATASETS)) from None
 
 
 def read(

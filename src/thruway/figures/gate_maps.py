@@ -9,9 +9,8 @@ import plotly.graph_objects as go
 from thruway.errors import ConfigError, ShapeError, unknown_name
 from thruway.figures.downsampling import downsample, evenly_spaced, group_starts
 from thruway.figures.inputs import FloatArray, Values, as_layer_table, layer_names
-from thruway.figures.panels import RIGHT, add_margins, add_note, axes_of, empty_figure, small_multiples
+from thruway.figures.panels import RIGHT, add_margins, add_note, axes_of, empty_figure, label, small_multiples
 from thruway.figures.scales import DIVERGING, SEQUENTIAL
-from thruway.figures.theme import label
 from thruway.figures.ticks import shortened
 
 __all__ = ["gate_maps"]

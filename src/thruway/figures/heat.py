@@ -10,9 +10,8 @@ import plotly.graph_objects as go
 from thruway.errors import ConfigError
 from thruway.figures.downsampling import downsample, evenly_spaced, group_starts
 from thruway.figures.inputs import FloatArray, Values, as_increasing, as_layer_table, layer_names
-from thruway.figures.panels import add_margins, add_note, empty_figure, small_multiples
+from thruway.figures.panels import add_margins, add_note, axis_title, empty_figure, label, small_multiples
 from thruway.figures.scales import DIVERGING, SEQUENTIAL, log_scale, log_ticks
-from thruway.figures.theme import axis_title, label
 from thruway.figures.ticks import shortened
 
 __all__ = ["heat_map"]

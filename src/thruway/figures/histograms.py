@@ -9,9 +9,17 @@ from thruway.errors import ConfigError, ShapeError
 from thruway.figures.inputs import FloatArray, Values, as_array, as_layer_table, layer_names
 from thruway.figures.layer_lines import choose_layers
 from thruway.figures.lines import line
-from thruway.figures.panels import add_note, axes_of, empty_figure, fit_legend, small_multiples
+from thruway.figures.panels import (
+    add_note,
+    axes_of,
+    axis_title,
+    empty_figure,
+    fit_legend,
+    label,
+    log_axis,
+    small_multiples,
+)
 from thruway.figures.scales import layer_color
-from thruway.figures.theme import axis_title, label, log_axis
 
 __all__ = ["densities", "layer_histograms"]
 

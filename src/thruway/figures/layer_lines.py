@@ -10,9 +10,8 @@ from thruway.errors import ConfigError
 from thruway.figures.downsampling import Starts, evenly_spaced, group_starts, largest, mean, smallest
 from thruway.figures.inputs import FloatArray, Values, as_array_like, as_increasing, layer_names
 from thruway.figures.lines import band, line
-from thruway.figures.panels import add_note, axes_of, empty_figure, fit_legend, small_multiples
+from thruway.figures.panels import add_note, axes_of, empty_figure, fit_legend, label, log_axis, small_multiples
 from thruway.figures.scales import layer_color
-from thruway.figures.theme import label, log_axis
 
 __all__ = ["MAX_LAYERS", "LayerSeries", "choose_layers", "draw_layers", "edges_as_markers", "line_in_band", "two_edges"]
 

@@ -7,9 +7,9 @@ import plotly.graph_objects as go
 
 from thruway.errors import ConfigError
 from thruway.figures.inputs import Values, as_array_like, as_vector
-from thruway.figures.panels import empty_figure, fit_legend, legend_key, small_multiples
+from thruway.figures.panels import axis_title, empty_figure, fit_legend, label, legend_key, small_multiples
 from thruway.figures.scales import layer_color
-from thruway.figures.theme import BLOCK_STYLES, GREY, axis_title, label
+from thruway.figures.theme import BLOCK_STYLES, GREY
 
 __all__ = ["deletion_boxes", "order_scatter"]
 

@@ -7,8 +7,8 @@ import plotly.graph_objects as go
 
 from thruway.errors import ConfigError, ShapeError, unknown_name
 from thruway.figures.inputs import Values, as_array_like, as_vector, layer_names
-from thruway.figures.panels import empty_figure, fit_legend, legend_key, small_multiples
-from thruway.figures.theme import BLOCK_STYLES, GREY, OTHER_STYLES, MarkerStyle, axis_title, label
+from thruway.figures.panels import axis_title, empty_figure, fit_legend, label, legend_key, small_multiples
+from thruway.figures.theme import BLOCK_STYLES, GREY, OTHER_STYLES, MarkerStyle
 
 __all__ = ["KIND_STYLES", "deletion_bars", "deletion_comparison", "kind_styles"]
 

@@ -7,8 +7,7 @@ import plotly.graph_objects as go
 
 from thruway.figures.inputs import Values, as_array_like, as_layer_table
 from thruway.figures.layer_lines import LayerSeries, draw_layers, edges_as_markers, line_in_band, two_edges
-from thruway.figures.panels import legend_key
-from thruway.figures.theme import axis_title, label
+from thruway.figures.panels import axis_title, label, legend_key
 
 __all__ = ["mean_and_spread", "percentile_bands", "std_intervals"]
 

@@ -1,25 +1,30 @@
-"""Small multiples with a wide and a narrow layout, their legends, margins and notes.
+"""Layout of figures: panels beside or below each other, axes, labels, legends, notes, and a style per block.
 
 A figure has two arrangements of its panels in `layout.meta`: "wide", which is applied, and "narrow", with one
 panel below the other, which the report page applies on a small screen. Each is a mapping from a path in the layout
 to its value.
 """
 
+import html
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
-from thruway.figures.theme import GREY, TEMPLATE, label
+from thruway.figures.theme import BLOCK_STYLES, GREY, OTHER_STYLES, TEMPLATE, MarkerStyle
 
 __all__ = [
     "add_margins",
     "add_note",
     "axes_of",
+    "axis_title",
+    "block_styles",
     "empty_figure",
     "fit_legend",
+    "label",
     "legend_key",
+    "log_axis",
     "small_multiples",
 ]
 
@@ -148,6 +153,68 @@ def empty_figure(reason: str) -> go.Figure:
         text=label(reason), xref="paper", yref="paper", x=0.5, y=0.5, showarrow=False, font={"color": GREY}
     )
     return figure
+
+
+def label(text: object, *, longest: int = 48) -> str:
+    """Escape and shorten a text for a figure: Plotly interprets some HTML tags and entities in labels.
+
+    A text of more than `longest` characters ends in an ellipsis: a label wider than its panel breaks Plotly's
+    layout. The table next to a figure has the full name.
+
+    >>> label("<b>x & y</b>"), label("softsign", longest=5)
+    ('&lt;b&gt;x &amp; y&lt;/b&gt;', 'soft…')
+    """
+    words = str(text)
+    # Shorten before escaping, so that no entity is cut.
+    return html.escape(words if len(words) <= longest else words[: longest - 1] + "…", quote=False)
+
+
+def log_axis(title: str, values: Iterable[float]) -> dict[str, Any]:
+    """Return a logarithmic axis for `values`: labels at the decades, and between them only for a short range.
+
+    >>> log_axis("loss (nats)", [1e-5, 1.0])["dtick"]
+    1
+    """
+    logs = [math.log10(value) for value in values if value > 0 and math.isfinite(value)]
+    span = max(logs, default=0.0) - min(logs, default=0.0)
+    axis: dict[str, Any] = {"type": "log", "title": {"text": label(title)}}
+    if span <= 2.5:
+        # "D2" labels 1, 2 and 5, by default with the digit only. Below a decade, leave the ticks to Plotly.
+        return axis | ({"dtick": "D2", "tickformat": "~g"} if span > 0.7 else {"dtick": None})
+    # Beyond ten decades the labels would overlap. Plotly draws powers a quarter larger than the font size.
+    return axis | {"dtick": 1 + int(span) // 10, "exponentformat": "power", "tickfont": {"size": 10}}
+
+
+def axis_title(quantity: str, unit: str = "") -> str:
+    """Return the title of an axis: quantity and unit.
+
+    >>> axis_title("gradient norm", "nats per unit"), axis_title("depth")
+    ('gradient norm (nats per unit)', 'depth')
+    """
+    return label(f"{quantity} ({unit})" if unit else quantity, longest=72)
+
+
+def block_styles(names: Iterable[str]) -> dict[str, MarkerStyle]:
+    """Return a style per name: the three blocks have fixed styles, other names get the remaining ones in order.
+
+    >>> [style.symbol for style in block_styles(["highway", "mine"]).values()]
+    ['diamond', 'triangle-up']
+    """
+    chosen: dict[str, MarkerStyle] = {}
+    others = 0
+    for name in dict.fromkeys(names):
+        if name in BLOCK_STYLES:
+            chosen[name] = BLOCK_STYLES[name]
+        else:
+            chosen[name] = OTHER_STYLES[others % len(OTHER_STYLES)]
+            others += 1
+    return {name: chosen[name] for name in sorted(chosen, key=_papers_order)}
+
+
+def _papers_order(name: str) -> tuple[int, str]:
+    """Plain, highway, residual, then the others by name."""
+    order = list(BLOCK_STYLES)
+    return (order.index(name) if name in order else len(order), name)
 
 
 def _columns(count: int) -> int:

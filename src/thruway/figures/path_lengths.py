@@ -7,9 +7,18 @@ import plotly.graph_objects as go
 
 from thruway.errors import ConfigError
 from thruway.figures.inputs import FloatArray, Values, as_array_like, as_increasing, as_vector
-from thruway.figures.panels import axes_of, empty_figure, fit_legend, legend_key, small_multiples
+from thruway.figures.panels import (
+    axes_of,
+    axis_title,
+    empty_figure,
+    fit_legend,
+    label,
+    legend_key,
+    log_axis,
+    small_multiples,
+)
 from thruway.figures.scales import layer_color
-from thruway.figures.theme import BLOCK_STYLES, GREY, axis_title, label, log_axis
+from thruway.figures.theme import BLOCK_STYLES, GREY
 
 __all__ = ["path_lengths", "path_survival"]
 

@@ -9,8 +9,8 @@ from thruway.errors import ConfigError, unknown_name
 from thruway.figures.downsampling import group_starts, largest, mean, smallest
 from thruway.figures.inputs import FloatArray, Values, as_array, as_array_like, as_increasing
 from thruway.figures.lines import band, line
-from thruway.figures.panels import add_note, empty_figure, fit_legend, legend_key, small_multiples
-from thruway.figures.theme import BLOCK_STYLES, GREY, OTHER_STYLES, MarkerStyle, label, log_axis
+from thruway.figures.panels import add_note, empty_figure, fit_legend, label, legend_key, log_axis, small_multiples
+from thruway.figures.theme import BLOCK_STYLES, GREY, OTHER_STYLES, MarkerStyle
 
 __all__ = ["run_curves"]
 

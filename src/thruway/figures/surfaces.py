@@ -8,9 +8,9 @@ import plotly.graph_objects as go
 from thruway.errors import ConfigError
 from thruway.figures.downsampling import evenly_spaced
 from thruway.figures.inputs import Values, as_increasing, as_layer_table
-from thruway.figures.panels import add_margins, add_note, empty_figure
+from thruway.figures.panels import add_margins, add_note, empty_figure, label
 from thruway.figures.scales import shades
-from thruway.figures.theme import BLOCK_STYLES, OTHER_STYLES, TEMPLATE, label
+from thruway.figures.theme import BLOCK_STYLES, OTHER_STYLES, TEMPLATE
 
 __all__ = ["surface"]
 

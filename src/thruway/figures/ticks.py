@@ -4,7 +4,7 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from thruway.figures.theme import label
+from thruway.figures.panels import label
 
 __all__ = ["shortened"]
 

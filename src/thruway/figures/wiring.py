@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 
 from thruway.errors import ConfigError
 from thruway.figures.lesions import KIND_STYLES, kind_styles
-from thruway.figures.panels import add_note, empty_figure, fit_legend, legend_key
-from thruway.figures.theme import GREY, TEMPLATE, label
+from thruway.figures.panels import add_note, empty_figure, fit_legend, label, legend_key
+from thruway.figures.theme import GREY, TEMPLATE
 from thruway.figures.ticks import shortened
 
 __all__ = ["MAX_UNRAVELLED", "Wire", "residual_stream", "unravelled"]

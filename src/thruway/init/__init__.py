@@ -4,14 +4,13 @@ import warnings
 from typing import Any
 
 from thruway.init import meanfield
-from thruway.init.fan import fans
 from thruway.init.lsuv import lsuv_
 from thruway.init.model_init import initialize
+from thruway.init.orthogonal import delta_orthogonal_, looks_linear_, orthogonal_
 from thruway.init.parts import HasParts, Part
+from thruway.init.scheme_table import SCHEMES, Scheme, scheme
 from thruway.init.schemes import (
-    SCHEMES,
-    Scheme,
-    delta_orthogonal_,
+    fans,
     gain,
     glorot_normal_,
     glorot_uniform_,
@@ -19,9 +18,6 @@ from thruway.init.schemes import (
     he_uniform_,
     lecun_normal_,
     lecun_uniform_,
-    looks_linear_,
-    orthogonal_,
-    scheme,
     standard_,
     zeros_,
 )

@@ -7,7 +7,7 @@ from torch import nn
 
 from thruway import seeding
 from thruway.errors import ConfigError
-from thruway.init import schemes
+from thruway.init import scheme_table
 from thruway.init.plan import Gain, plan
 from thruway.init.summary import InitSummary
 
@@ -64,7 +64,7 @@ def initialize(
         raise ConfigError(f'unknown={unknown!r} is not allowed: pass "raise" or "keep".')
     if isinstance(gain, str) and gain != "auto":
         raise ConfigError(f'gain={gain!r} is not allowed: pass "auto" or a number.')
-    steps = plan(model, schemes.scheme(scheme), gain, bias, unknown)
+    steps = plan(model, scheme_table.scheme(scheme), gain, bias, unknown)
     device = torch.device("cpu") if generator is None else generator.device
     seed = int(torch.randint(2**62, (), generator=generator, device=device))
     for step in steps:

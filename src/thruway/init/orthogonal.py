@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from thruway.errors import InitError
-from thruway.init.draw import fill, normal
-from thruway.init.fan import check_weight, fans
+from thruway.init.schemes import check_weight, fans, fill, normal
 
 __all__ = [
     "delta_orthogonal_",

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import InitError
-from thruway.init.fan import check_storage
 from thruway.init.layers import LOOKUPS, parts_of
 from thruway.init.parts import Part
+from thruway.init.schemes import check_storage
 
 __all__ = ["OwnedPart", "Parameters", "list_owned_parts"]
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from thruway.errors import InitError
 from thruway.init import schemes
-from thruway.init.draw import fill, normal
-from thruway.init.fan import check_weight, fans
 from thruway.init.layers import LOOKUPS
 from thruway.init.neighbours import Neighbours, neighbours
 from thruway.init.orthogonal import delta_orthogonal_, looks_linear_, looks_linear_std
 from thruway.init.ownership import OwnedPart, Parameters, list_owned_parts
 from thruway.init.parts import HasParts
+from thruway.init.scheme_table import SCHEMES, Scheme
+from thruway.init.schemes import check_weight, fans, fill, normal
 from thruway.init.summary import Row
 
 __all__ = ["Gain", "Step", "plan"]
@@ -36,7 +36,7 @@ class Step:
     stream: str = ""
 
 
-def plan(model: nn.Module, scheme: schemes.Scheme, gain: Gain, bias: float, unknown: str) -> list[Step]:
+def plan(model: nn.Module, scheme: Scheme, gain: Gain, bias: float, unknown: str) -> list[Step]:
     """Return all steps, in the order of the model's parameters."""
     parameters = Parameters(model)
     by_layer = neighbours(model)
@@ -60,7 +60,7 @@ def plan(model: nn.Module, scheme: schemes.Scheme, gain: Gain, bias: float, unkn
 def _weight_step(
     entry: OwnedPart,
     parameters: Parameters,
-    scheme: schemes.Scheme,
+    scheme: Scheme,
     gain: Gain,
     by_layer: dict[int, Neighbours],
     stream: str,
@@ -88,7 +88,7 @@ def _weight_step(
     return Step(row, lambda generator: fill_it(part.weight, factor, generator, part.groups), stream)
 
 
-def _gain(scheme: schemes.Scheme, gain: Gain, layer_neighbours: Neighbours) -> tuple[float, str]:
+def _gain(scheme: Scheme, gain: Gain, layer_neighbours: Neighbours) -> tuple[float, str]:
     if gain != "auto":
         return float(gain), ""
     if not scheme.takes_activation_gain:
@@ -99,7 +99,7 @@ def _gain(scheme: schemes.Scheme, gain: Gain, layer_neighbours: Neighbours) -> t
 
 
 def _filler(
-    entry: OwnedPart, scheme: schemes.Scheme, by_layer: dict[int, Neighbours]
+    entry: OwnedPart, scheme: Scheme, by_layer: dict[int, Neighbours]
 ) -> tuple[Callable[..., Tensor], float, str]:
     """Return the function that fills the part, its standard deviation at gain 1, and a note on the form."""
     part = entry.part
@@ -109,7 +109,7 @@ def _filler(
     reads = previous is not None and _writes_mirrored(previous, by_layer) and part.weight.shape[1] % 2 == 0
     writes = _writes_mirrored(entry.module, by_layer)
     if part.groups != 1 or not (reads or writes):
-        std = schemes.SCHEMES["delta_orthogonal"].std(part.weight, part.groups)
+        std = SCHEMES["delta_orthogonal"].std(part.weight, part.groups)
         return delta_orthogonal_, std, "one orthogonal map: no pair of ReLU layers"
     std = looks_linear_std(part.weight, 1, reads_mirrored=reads, writes_mirrored=writes)
     form = {(True, True): "[[V, -V], [-V, V]]", (True, False): "[V, -V]", (False, True): "[[V], [-V]]"}[reads, writes]

@@ -1,50 +1,44 @@
-"""Initialisation schemes: one function per scheme, and a table of all of them.
+"""Initialisation schemes of one weight: one function per scheme, its fans, and the draw of its entries.
 
 Every scheme fills `weight`, (out, in / groups, *kernel), in place and returns it; `weight` may be a view of a
 parameter. `gain` multiplies the scheme's standard deviation. Numbers are drawn contiguously in at least
 float32 on the generator's device and then copied, so that a weight gets the same values as a view and on any
 device. Without a generator torch's default generator is used, as in `torch.nn.init`.
 
-To add a scheme, write its function and its row.
+To add a scheme, write its function here and its row in `scheme_table`.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from thruway import activations
-from thruway.errors import ConfigError, unknown_name
-from thruway.init.draw import fill, normal, uniform
-from thruway.init.fan import check_weight, fans
-from thruway.init.orthogonal import (
-    delta_orthogonal_,
-    delta_orthogonal_std,
-    looks_linear_,
-    looks_linear_std,
-    orthogonal_,
-    orthogonal_std,
-)
+from thruway.errors import InitError
 
 __all__ = [
-    "SCHEMES",
-    "Scheme",
-    "delta_orthogonal_",
+    "check_storage",
+    "check_weight",
+    "fans",
+    "fill",
     "gain",
     "glorot_normal_",
+    "glorot_std",
     "glorot_uniform_",
     "he_normal_",
+    "he_std",
     "he_uniform_",
     "lecun_normal_",
+    "lecun_std",
     "lecun_uniform_",
-    "looks_linear_",
-    "orthogonal_",
-    "scheme",
+    "normal",
     "standard_",
+    "standard_std",
+    "uniform",
     "zeros_",
+    "zeros_std",
 ]
 
 
@@ -60,7 +54,7 @@ def standard_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | No
     >>> bool(w.abs().max() <= 0.1)
     True
     """
-    return _uniform(weight, _standard_std, gain, generator, groups)
+    return _uniform(weight, standard_std, gain, generator, groups)
 
 
 def glorot_uniform_(
@@ -77,7 +71,7 @@ def glorot_uniform_(
     >>> bool(w.abs().max() <= 0.1**0.5)
     True
     """
-    return _uniform(weight, _glorot_std, gain, generator, groups)
+    return _uniform(weight, glorot_std, gain, generator, groups)
 
 
 def glorot_normal_(
@@ -91,7 +85,7 @@ def glorot_normal_(
     >>> glorot_normal_(torch.empty(2, 2), gain=0.0)
     tensor([[0., 0.], [0., 0.]])
     """
-    return _normal(weight, _glorot_std, gain, generator, groups)
+    return _normal(weight, glorot_std, gain, generator, groups)
 
 
 def he_uniform_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None, groups: int = 1) -> Tensor:
@@ -106,7 +100,7 @@ def he_uniform_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | 
     >>> bool(w.abs().max() <= 0.1**0.5)
     True
     """
-    return _uniform(weight, _he_std, gain, generator, groups)
+    return _uniform(weight, he_std, gain, generator, groups)
 
 
 def he_normal_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None, groups: int = 1) -> Tensor:
@@ -123,7 +117,7 @@ def he_normal_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | N
     >>> torch.allclose(he, lecun)
     True
     """
-    return _normal(weight, _he_std, gain, generator, groups)
+    return _normal(weight, he_std, gain, generator, groups)
 
 
 def lecun_uniform_(
@@ -138,7 +132,7 @@ def lecun_uniform_(
     >>> bool(w.abs().max() <= 0.1**0.5)
     True
     """
-    return _uniform(weight, _lecun_std, gain, generator, groups)
+    return _uniform(weight, lecun_std, gain, generator, groups)
 
 
 def lecun_normal_(
@@ -152,7 +146,7 @@ def lecun_normal_(
     >>> lecun_normal_(torch.empty(1, 3), generator=torch.Generator().manual_seed(0)).isfinite().all()
     tensor(True)
     """
-    return _normal(weight, _lecun_std, gain, generator, groups)
+    return _normal(weight, lecun_std, gain, generator, groups)
 
 
 def zeros_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None, groups: int = 1) -> Tensor:
@@ -177,23 +171,26 @@ def gain(activation_name: str) -> float:
     return activations.activation(activation_name).gain
 
 
-def _standard_std(weight: Tensor, groups: int) -> float:
+# Standard deviation of the entries at gain 1, from a weight and its groups.
+
+
+def standard_std(weight: Tensor, groups: int) -> float:
     return math.sqrt(1 / (3 * fans(weight, groups)[0]))
 
 
-def _glorot_std(weight: Tensor, groups: int) -> float:
+def glorot_std(weight: Tensor, groups: int) -> float:
     return math.sqrt(2 / sum(fans(weight, groups)))
 
 
-def _he_std(weight: Tensor, groups: int) -> float:
+def he_std(weight: Tensor, groups: int) -> float:
     return math.sqrt(2 / fans(weight, groups)[0])
 
 
-def _lecun_std(weight: Tensor, groups: int) -> float:
+def lecun_std(weight: Tensor, groups: int) -> float:
     return math.sqrt(1 / fans(weight, groups)[0])
 
 
-def _zeros_std(weight: Tensor, groups: int) -> float:
+def zeros_std(weight: Tensor, groups: int) -> float:
     return 0.0
 
 
@@ -214,65 +211,82 @@ def _normal(weight: Tensor, std: _Std, gain: float, generator: torch.Generator |
     return fill(weight, normal(weight, gain * std(weight, groups), generator))
 
 
-class _Fill(Protocol):
-    def __call__(
-        self, weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None, groups: int = 1
-    ) -> Tensor: ...
+def fans(weight: Tensor, groups: int = 1) -> tuple[int, int]:
+    """Return the fan-in and fan-out of one affine map.
 
+        fan_in  = weight.shape[1] * kernel          (shape[1] is already per group)
+        fan_out = weight.shape[0] / groups * kernel
 
-@dataclass(frozen=True)
-class Scheme:
-    """A row of `SCHEMES`; calling it fills a weight.
-
-    Attributes:
-        std: standard deviation of the entries at gain 1 (their root mean square if they are not
-            independent), from a weight and its groups.
-        takes_activation_gain: If True, `initialize(gain="auto")` multiplies by the gain of the activation
-            that follows. False if the scheme includes its gain (He's sqrt(2)) or is a fixed recipe.
-
-    >>> SCHEMES["he_normal"].std(torch.empty(5, 8), 1)
-    0.5
-    """
-
-    name: str
-    function: _Fill
-    std: _Std
-    takes_activation_gain: bool
-
-    def __call__(
-        self, weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None, groups: int = 1
-    ) -> Tensor:
-        return self.function(weight, gain, generator, groups)
-
-
-SCHEMES: dict[str, Scheme] = {
-    row.name: row
-    for row in (
-        Scheme("standard", standard_, _standard_std, False),
-        Scheme("glorot_uniform", glorot_uniform_, _glorot_std, True),
-        Scheme("glorot_normal", glorot_normal_, _glorot_std, True),
-        Scheme("he_uniform", he_uniform_, _he_std, False),
-        Scheme("he_normal", he_normal_, _he_std, False),
-        Scheme("lecun_uniform", lecun_uniform_, _lecun_std, True),
-        Scheme("lecun_normal", lecun_normal_, _lecun_std, True),
-        Scheme("orthogonal", orthogonal_, orthogonal_std, True),
-        Scheme("delta_orthogonal", delta_orthogonal_, delta_orthogonal_std, True),
-        Scheme("looks_linear", looks_linear_, looks_linear_std, False),
-        Scheme("zeros", zeros_, _zeros_std, False),
-    )
-}
-
-
-def scheme(name: str) -> Scheme:
-    """Return the scheme called `name`.
-
+    Args:
+        weight: (out, in / groups, *kernel), of a dense layer or a convolution.
+        groups: groups of the convolution.
+    Returns:
+        (fan_in, fan_out), the numbers of connections at stride 1.
     Raises:
-        ConfigError: for an unknown name; the message suggests the nearest one.
+        InitError: if the weight has fewer than two dimensions, or `groups` does not divide the first.
+    Source:
+        Glorot & Bengio 2010, sec. 4.2.1 (n_i and n_{i+1}); with kernels, He et al. 2015, sec. 2.2.
 
-    >>> scheme("orthogonal").takes_activation_gain
-    True
+    >>> import torch
+    >>> fans(torch.empty(50, 20))
+    (20, 50)
+    >>> fans(torch.empty(8, 4, 3, 3), groups=2)
+    (36, 36)
     """
-    try:
-        return SCHEMES[name]
-    except (KeyError, TypeError):
-        raise ConfigError(unknown_name("scheme", name, SCHEMES)) from None
+    if weight.ndim < 2:
+        raise InitError(
+            f"a weight of shape {tuple(weight.shape)} has no fan-in and fan-out: a scheme needs (out, in, *kernel). "
+            "Set biases and norm weights to a constant instead."
+        )
+    if groups < 1 or weight.shape[0] % groups:
+        raise InitError(
+            f"groups={groups} does not divide the {weight.shape[0]} outputs of a weight of shape "
+            f"{tuple(weight.shape)}: pass the groups of the convolution that owns it."
+        )
+    kernel = math.prod(weight.shape[2:])
+    return weight.shape[1] * kernel, weight.shape[0] // groups * kernel
+
+
+def check_weight(weight: Tensor, gain: float, groups: int = 1) -> None:
+    """Raise InitError if no scheme can initialise this weight with this gain."""
+    check_storage(weight, "a weight")
+    if not weight.is_floating_point():
+        raise InitError(f"a weight of {weight.dtype} cannot be initialised: schemes draw real floating-point numbers.")
+    fans(weight, groups)
+    if not (math.isfinite(gain) and gain >= 0):
+        raise InitError(f"gain must be a finite number of at least 0, got {gain}.")
+
+
+def check_storage(tensor: Tensor, what: str) -> None:
+    """Raise InitError if the tensor has no values yet; `what` names it in the message."""
+    if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
+        raise InitError(f"{what} is lazy and has no shape yet: run one batch through the model first.")
+    if tensor.is_meta:
+        raise InitError(f"{what} is on the meta device and has no values: call model.to_empty(device=...) first.")
+
+
+def uniform(like: Tensor, bound: float, generator: torch.Generator | None) -> Tensor:
+    """Draw from U[-bound, bound) in the shape of `like`."""
+    return _empty(like, generator).uniform_(-bound, bound, generator=generator)
+
+
+def normal(like: Tensor, std: float, generator: torch.Generator | None) -> Tensor:
+    """Draw from N(0, std^2) in the shape of `like`."""
+    return _empty(like, generator).normal_(0.0, std, generator=generator)
+
+
+def fill(weight: Tensor, values: Tensor) -> Tensor:
+    """Copy `values` into `weight` without recording a gradient."""
+    with torch.no_grad():
+        weight.copy_(values)
+    return weight
+
+
+def _empty(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    # torch's normal_ draws other numbers for strided than for contiguous tensors, and bfloat16 draws are
+    # coarsely rounded: hence a new contiguous tensor of at least float32.
+    return torch.empty(
+        like.shape,
+        dtype=torch.promote_types(like.dtype, torch.float32),
+        device=like.device if generator is None else generator.device,
+    )

@@ -6,7 +6,7 @@ from typing import Any
 
 from thruway.activations import ACTIVATIONS
 from thruway.errors import ConfigError, ShapeError, unknown_name
-from thruway.nn.argument_checks import CARRIES
+from thruway.nn.checks import CARRIES
 
 __all__ = [
     "accept_data_format",

@@ -11,7 +11,7 @@ from thruway.integrations.keras_arguments import (
     map_initializers,
     refuse_foreign_arguments,
 )
-from thruway.nn.argument_checks import check_carry, check_gate_bias
+from thruway.nn.checks import check_carry, check_gate_bias
 from thruway.nn.same_conv import SameConv, same_conv
 
 __all__ = ["NAMES", "layers"]

@@ -10,7 +10,7 @@ from thruway.errors import ConfigError
 from thruway.networks.conv_net import ConvNet
 from thruway.networks.images import materialize_
 from thruway.nn import Dropout, Maxout
-from thruway.nn.argument_checks import check_generator, check_probability, check_size
+from thruway.nn.checks import check_generator, check_probability, check_size
 
 __all__ = ["FITNETS", "fitnet"]
 

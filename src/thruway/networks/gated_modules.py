@@ -8,7 +8,7 @@ from thruway.activations import activation_module
 from thruway.init.layers import parts_of
 from thruway.init.parts import Part
 from thruway.nn import TransformGate
-from thruway.nn.argument_checks import check_gate_bias
+from thruway.nn.checks import check_gate_bias
 from thruway.nn.gates import mix
 
 __all__ = ["Blend", "Gate", "GatedShortcut", "Scaled"]

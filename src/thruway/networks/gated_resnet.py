@@ -11,7 +11,7 @@ from thruway.networks.images import materialize_
 from thruway.networks.resnet import ResNet
 from thruway.networks.resnet_modules import ORDERS, SHORTCUTS
 from thruway.networks.resnet_styles import STYLES, stages_of
-from thruway.nn.argument_checks import check_gate_bias, check_generator, check_size
+from thruway.nn.checks import check_gate_bias, check_generator, check_size
 
 __all__ = ["gated_resnet"]
 

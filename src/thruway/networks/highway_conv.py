@@ -15,7 +15,7 @@ from thruway.networks.conv_net import ConvNet
 from thruway.networks.highway_conv_layouts import LAYOUTS, Layout
 from thruway.networks.images import materialize_
 from thruway.nn import Dropout, HighwayConv2d
-from thruway.nn.argument_checks import check_bool, check_gate_bias, check_generator, check_size
+from thruway.nn.checks import check_bool, check_gate_bias, check_generator, check_size
 
 __all__ = ["CONV_BLOCKS", "highway_conv", "plain_twin_width"]
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from thruway.errors import ShapeError
 from thruway.init import initialize
-from thruway.nn.argument_checks import check_dtype, check_generator, check_tensor
+from thruway.nn.checks import check_dtype, check_generator, check_tensor
 
 __all__ = ["check_images", "materialize_"]
 

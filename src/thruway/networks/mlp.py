@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from thruway.errors import ConfigError, ShapeError, unknown_name
 from thruway.init.parts import Part
 from thruway.nn import HighwayLinear, HighwayStack, Plain, Residual
-from thruway.nn.argument_checks import check_size
-from thruway.nn.gates import resolve_gate_bias
-from thruway.nn.joint_weight import draw_parts_
+from thruway.nn.checks import check_size
+from thruway.nn.gates import draw_parts_, resolve_gate_bias
 
 __all__ = ["BLOCKS", "MLP", "BlockSpec", "mlp", "paired_width"]
 

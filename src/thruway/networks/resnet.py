@@ -10,7 +10,7 @@ from thruway.networks.images import check_images, materialize_
 from thruway.networks.resnet_modules import BRANCHES, ORDERS, SHORTCUTS, Design
 from thruway.networks.resnet_styles import STYLES, stages_of
 from thruway.nn import RandomSubset, Residual, survival_probabilities
-from thruway.nn.argument_checks import check_generator, check_size
+from thruway.nn.checks import check_generator, check_size
 
 __all__ = ["ResNet", "resnet"]
 

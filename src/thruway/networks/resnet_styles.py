@@ -7,7 +7,7 @@ from torch import nn
 
 from thruway.errors import ConfigError
 from thruway.networks.resnet_modules import BRANCHES, Order
-from thruway.nn.argument_checks import check_size
+from thruway.nn.checks import check_size
 
 __all__ = ["IMAGENET_DEPTHS", "STYLES", "Style", "stages_of"]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from thruway.errors import ConfigError
 from thruway.networks.images import check_images, materialize_
-from thruway.nn.argument_checks import check_size
+from thruway.nn.checks import check_size
 
 __all__ = ["VGG", "vgg"]
 

@@ -23,11 +23,11 @@ from torch.nn.modules.module import _has_any_global_hook
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from thruway.activations import activation
+from thruway.nn.checks import is_autocast, is_batched
 from thruway.nn.gates import TransformGate
 from thruway.nn.gpu import gpu_kernels
 from thruway.nn.same_conv import SameConv
 from thruway.nn.stack_kernel import FUSED_ACTIVATIONS
-from thruway.nn.torch_state import is_autocast, is_batched
 
 __all__ = ["highway_conv", "is_fusible", "unhooked_activation"]
 
@@ -86,7 +86,7 @@ class _HighwayConv(torch.autograd.Function):
         z = conv.joint(x, weight, bias)
         ctx.conv, ctx.act = conv, act
         ctx.save_for_backward(x, weight, bias, z)
-        if (gpu := gpu_kernels(x)) is not None and (inner := _inner(z, x)) is not None:
+        if x.is_cuda and (gpu := gpu_kernels(x)) is not None and (inner := _inner(z, x)) is not None:
             y = torch.empty_like(x)
             gpu.gate_(z, x, act, y, inner)
             return y
@@ -104,7 +104,7 @@ class _HighwayConv(torch.autograd.Function):
             return None, gx, gw, gb, None
         gz = torch.empty_like(z)
         needs_x, needs = ctx.needs_input_grad[1], ctx.needs_input_grad[1:4]
-        if (gpu := gpu_kernels(x)) is not None and (inner := _inner(z, x)) is not None:
+        if x.is_cuda and (gpu := gpu_kernels(x)) is not None and (inner := _inner(z, x)) is not None:
             carry = torch.empty_like(x)
             gpu.gate_backward(_laid_out_as(x, g), x, z, ctx.act, gz, carry, inner)
             gx, gw, gb = ctx.conv.joint_backward(gz, x, weight, needs)

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from thruway.nn.argument_checks import check_probability
-from thruway.nn.torch_state import check_not_recomputing
+from thruway.nn.checks import check_not_recomputing, check_probability
 
 __all__ = ["Dropout"]
 

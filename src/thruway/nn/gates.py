@@ -1,18 +1,31 @@
-"""Transform and carry gates of highway layers, and the initial gate bias for a depth.
+"""Gates of highway layers, and the affine maps before them: their one weight, their initial values, their split.
 
-Gates are modules, so that a forward hook on a gate receives T (or C) of every pass without a change to
-the layer.
+The maps of a highway layer are stacked along the first axis of its weight: H, then T, then C. So one GEMM
+computes all of them. Each map still has its own fans. Gates are modules, so that a forward hook on a gate
+receives T (or C) of every pass without a change to the layer.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError
-from thruway.nn.argument_checks import check_gate_bias, check_size
+from thruway.init.parts import Part
+from thruway.init.schemes import gain, glorot_uniform_
+from thruway.nn.checks import CARRIES, check_gate_bias, check_size
 
-__all__ = ["CarryGate", "TransformGate", "gate_bias_for_depth", "mix", "resolve_gate_bias"]
+__all__ = [
+    "CarryGate",
+    "TransformGate",
+    "draw_parts_",
+    "gate_bias_for_depth",
+    "highway_parts",
+    "mix",
+    "resolve_gate_bias",
+    "split_maps",
+]
 
 
 class TransformGate(nn.Module):
@@ -107,3 +120,40 @@ def resolve_gate_bias(gate_bias: float | Literal["depth"], depth: int) -> float:
             raise ConfigError(f"gate_bias must be a number or 'depth', got {gate_bias!r}.")
         return gate_bias_for_depth(depth)
     return check_gate_bias(gate_bias)
+
+
+def highway_parts(
+    weight: Tensor, bias: Tensor, carry: str, gate_bias: float, activation: str | None, groups: int = 1
+) -> Iterator[Part]:
+    """Yield the maps in `weight` (maps * width, ...) and `bias` (maps * width) as views of the parameters.
+
+    An independent carry gate starts as open as the transform gate starts closed: sigmoid(-b) = 1 - sigmoid(b).
+    """
+    about = {
+        "transform": (0.0, activation),
+        "transform_gate": (gate_bias, "sigmoid"),
+        "carry_gate": (-gate_bias, "sigmoid"),
+    }
+    names = CARRIES[carry]
+    weights, biases = weight.detach().chunk(len(names)), bias.detach().chunk(len(names))
+    for name, part_weight, part_bias in zip(names, weights, biases, strict=True):
+        value, follows = about[name]
+        yield Part(name, part_weight, part_bias, value, follows, groups)
+
+
+def draw_parts_(parts: Iterable[Part], generator: torch.Generator | None = None) -> None:
+    """Initialise each map: Glorot's normalised weights times the gain of its activation; biases at their start."""
+    for part in parts:
+        if part.weight.is_meta:  # no values yet; after to_empty() the owner calls reset_parameters()
+            continue
+        factor = 1.0 if part.activation is None else gain(part.activation)
+        glorot_uniform_(part.weight, factor, generator, part.groups)
+        if part.bias is not None:
+            nn.init.constant_(part.bias, part.bias_value)
+
+
+def split_maps(z: Tensor, maps: int, dim: int) -> tuple[Tensor, ...]:
+    """Split the joint output into the outputs of the maps."""
+    # Nothing else refers to z, so its pieces need no protection against in-place writes. An in-place
+    # activation (ReLU(inplace=True)) may write to its piece, which chunk() would forbid.
+    return tuple(torch.unsafe_chunk(z, maps, dim=dim))

@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from thruway.activations import activation_module
+from thruway.activations import activation_module, activation_name
 from thruway.errors import ShapeError
 from thruway.init.parts import Part
-from thruway.nn.argument_checks import CARRIES, check_carry, check_dtype, check_gate_bias, check_generator
+from thruway.nn.checks import CARRIES, check_carry, check_dtype, check_gate_bias, check_generator
 from thruway.nn.conv_autograd import highway_conv, is_fusible, unhooked_activation
-from thruway.nn.gates import CarryGate, TransformGate, mix
-from thruway.nn.joint_weight import activation_name, draw_parts_, highway_parts
+from thruway.nn.gates import CarryGate, TransformGate, draw_parts_, highway_parts, mix
 from thruway.nn.same_conv import SameConv, same_conv
 
 __all__ = ["HighwayConv1d", "HighwayConv2d", "HighwayConv3d"]

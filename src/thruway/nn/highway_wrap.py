@@ -8,7 +8,7 @@ from torch.nn.parameter import UninitializedParameter
 from thruway.errors import ConfigError, ShapeError
 from thruway.init.layers import parts_of
 from thruway.init.parts import Part
-from thruway.nn.argument_checks import check_gate_bias, check_not_inplace
+from thruway.nn.checks import check_gate_bias, check_not_inplace
 from thruway.nn.gates import CarryGate, TransformGate, mix
 
 __all__ = ["Highway"]

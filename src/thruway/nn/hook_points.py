@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-__all__ = ["GradientsHookPoint", "LayerStates", "StatesHookPoint", "has_forward_hooks", "has_hooks"]
+__all__ = ["GradientsHookPoint", "LayerStates", "StatesHookPoint"]
 
 
 class LayerStates(NamedTuple):
@@ -27,14 +27,3 @@ class GradientsHookPoint(nn.Module):
 
     def forward(self, gradients: Tensor) -> Tensor:
         return gradients
-
-
-def has_forward_hooks(module: nn.Module) -> bool:
-    """Return True if a forward hook or forward pre-hook is registered on the module."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
-def has_hooks(module: nn.Module) -> bool:
-    """Return True if a forward or backward hook of any kind is registered on the module."""
-    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return any(hooks)

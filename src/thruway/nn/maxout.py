@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError, ShapeError
-from thruway.nn.argument_checks import check_size
+from thruway.nn.checks import check_size
 
 __all__ = ["Maxout"]
 

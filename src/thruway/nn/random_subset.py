@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError
-from thruway.nn.argument_checks import check_size
-from thruway.nn.residual import Residual
-from thruway.nn.torch_state import check_not_recomputing
+from thruway.nn.blocks import Residual
+from thruway.nn.checks import check_not_recomputing, check_size
 
 __all__ = ["RandomSubset"]
 

@@ -11,8 +11,8 @@ from torch.nn.modules.module import _has_any_global_hook
 from torch.nn.utils.rnn import PackedSequence
 
 from thruway.errors import ShapeError
-from thruway.nn.argument_checks import check_bool, check_tensor
-from thruway.nn.hook_points import GradientsHookPoint, LayerStates, StatesHookPoint, has_forward_hooks, has_hooks
+from thruway.nn.checks import check_bool, check_tensor, has_forward_hooks, has_hooks
+from thruway.nn.hook_points import GradientsHookPoint, LayerStates, StatesHookPoint
 from thruway.nn.recurrent_autograd import recurrent_highway_states
 from thruway.nn.recurrent_cell import DropoutMasks, RecurrentHighwayCell
 from thruway.nn.recurrent_kernel import plain_sequence

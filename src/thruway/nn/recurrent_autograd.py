@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from thruway.activations import activation
+from thruway.nn.checks import is_batched
 from thruway.nn.recurrent_kernel import backward_sequence, forward_sequence, plain_sequence, plain_transition
-from thruway.nn.torch_state import is_batched
 
 __all__ = ["recurrent_highway", "recurrent_highway_states"]
 

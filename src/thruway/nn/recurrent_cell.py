@@ -7,23 +7,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from thruway.activations import activation_module
+from thruway.activations import activation_module, activation_name
 from thruway.errors import ConfigError, ShapeError
 from thruway.init.parts import Part
-from thruway.nn.argument_checks import (
+from thruway.nn.checks import (
     CARRIES,
     check_carry,
     check_dtype,
     check_gate_bias,
     check_generator,
+    check_not_recomputing,
     check_probability,
     check_size,
     check_tensor,
 )
-from thruway.nn.gates import CarryGate, TransformGate
-from thruway.nn.joint_weight import activation_name, draw_parts_, highway_parts
+from thruway.nn.gates import CarryGate, TransformGate, draw_parts_, highway_parts
 from thruway.nn.recurrent_kernel import plain_transition
-from thruway.nn.torch_state import check_not_recomputing
 
 __all__ = ["DropoutMasks", "RecurrentHighwayCell"]
 

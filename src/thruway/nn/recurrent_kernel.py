@@ -23,8 +23,7 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from thruway.nn.gates import mix
-from thruway.nn.joint_weight import split_maps
+from thruway.nn.gates import mix, split_maps
 from thruway.nn.stack_kernel import FUSED_ACTIVATIONS
 
 __all__ = ["backward_sequence", "forward_sequence", "plain_sequence", "plain_transition", "row_blocks"]

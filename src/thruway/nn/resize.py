@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from thruway.errors import ConfigError, ShapeError, unknown_name
 from thruway.init.parts import Part
-from thruway.nn.argument_checks import check_size
-from thruway.nn.joint_weight import draw_parts_
+from thruway.nn.checks import check_size
+from thruway.nn.gates import draw_parts_
 
 __all__ = ["Resize"]
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from thruway.errors import ConfigError, unknown_name
-from thruway.nn.argument_checks import check_size
-from thruway.nn.joint_weight import split_maps
+from thruway.nn.checks import check_size
+from thruway.nn.gates import split_maps
 
 __all__ = ["SameConv", "same_conv"]
 

@@ -10,14 +10,12 @@ from thruway.activations import activation as activation_row
 from thruway.activations import activation_module
 from thruway.errors import ConfigError, ShapeError
 from thruway.init.parts import Part
-from thruway.nn.argument_checks import check_dtype, check_size, features_error
-from thruway.nn.gates import resolve_gate_bias
-from thruway.nn.highway import HighwayLinear
-from thruway.nn.hook_points import GradientsHookPoint, LayerStates, StatesHookPoint, has_forward_hooks
-from thruway.nn.joint_weight import draw_parts_, highway_parts
+from thruway.nn.blocks import HighwayLinear
+from thruway.nn.checks import check_dtype, check_size, features_error, has_forward_hooks, is_autocast
+from thruway.nn.gates import draw_parts_, highway_parts, resolve_gate_bias
+from thruway.nn.hook_points import GradientsHookPoint, LayerStates, StatesHookPoint
 from thruway.nn.stack_autograd import highway_stack, highway_stack_states
 from thruway.nn.stack_kernel import FUSED_ACTIVATIONS, plain_highway_stack
-from thruway.nn.torch_state import is_autocast
 
 __all__ = ["HighwayStack", "LayerStates", "layered_state_dict", "stacked_state_dict"]
 

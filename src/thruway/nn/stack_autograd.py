@@ -6,16 +6,20 @@ batched gradients (is_grads_batched=True) do not support such a rule and use the
 """
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from thruway.activations import activation
-from thruway.nn.arena import empty
 from thruway.nn.stack_kernel import backward_layers, forward_layers, plain_highway_stack, segments
 
-__all__ = ["highway_stack", "highway_stack_states"]
+__all__ = ["ALLOCATOR", "highway_stack", "highway_stack_states"]
+
+# Allocator of the activations and gradients of a training step: (like, shape) -> an uninitialised tensor. If None, they
+# are newly allocated.
+ALLOCATOR: ContextVar[Callable[[Tensor, tuple[int, ...]], Tensor] | None] = ContextVar("allocator", default=None)
 
 
 def highway_stack(x: Tensor, weight: Tensor, bias: Tensor, act: str, segment: int | None = None) -> Tensor:
@@ -60,7 +64,7 @@ class _Forward(torch.autograd.Function):
         weight, bias = weight.transpose(0, 1), bias.transpose(0, 1)
         y = x.new_empty(x.shape)  # not empty_like: x may be expanded over members
         if segment is None:
-            X, A = empty(x, depth, members, width, batch), empty(x, depth, members, rows, batch)
+            X, A = _empty(x, depth, members, width, batch), _empty(x, depth, members, rows, batch)
             X[0] = x
             forward_layers(weight, bias, act, X, A, y)
             return y, X, A
@@ -124,11 +128,11 @@ class _Backward(torch.autograd.Function):
         on_gradients: Any,
     ) -> tuple[Tensor, Tensor, Tensor]:
         # Depth is the slowest dimension, so that the gradients of all members of a layer form one block for one GEMM.
-        gw, gb = (empty(t, *t.transpose(0, 1).shape).transpose(0, 1) for t in (weight, bias))
+        gw, gb = (_empty(t, *t.transpose(0, 1).shape).transpose(0, 1) for t in (weight, bias))
         gx = g.clone(memory_format=torch.contiguous_format)
         W, b, dW, db = (t.transpose(0, 1) for t in (weight, bias, gw, gb))
         if segment is None:
-            G = empty(x, *X.shape) if on_gradients is not None else None
+            G = _empty(x, *X.shape) if on_gradients is not None else None
             backward_layers(gx, W, act, X, A, dW, db, G)
             if G is not None:
                 on_gradients(G)
@@ -174,6 +178,11 @@ def _duals(primals: tuple[Tensor, ...], tangents: tuple[Any, ...]) -> tuple[tupl
     # Contiguous: a primal expanded over members has overlapping strides, which its dual tensor would inherit.
     pairs = [(p.contiguous(), t) for p, t in zip(primals, tangents, strict=False)]
     return tuple(p for p, _ in pairs), tuple(torch.zeros_like(p) if t is None else t.contiguous() for p, t in pairs)
+
+
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    allocate = ALLOCATOR.get()
+    return like.new_empty(shape) if allocate is None else allocate(like, shape)
 
 
 def _plain_forward(act: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:

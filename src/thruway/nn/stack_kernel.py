@@ -90,7 +90,7 @@ def _single(members: int, *stacks: Tensor) -> tuple[bool, tuple[Tensor, ...]]:
 @torch.inference_mode()  # every operation writes into preallocated memory; inference mode skips autograd's bookkeeping
 def forward_layers(weight: Tensor, bias: Tensor, act: str, X: Tensor, A: Tensor, y: Tensor) -> None:
     """Run the layers in `weight` (depth, members, 2 width, width) forward: fill X[1:], A and y from X[0]."""
-    if (gpu := gpu_kernels(X)) is not None:
+    if X.is_cuda and (gpu := gpu_kernels(X)) is not None:
         with torch._C.DisableTorchFunction():
             gpu.forward_layers(weight, bias, act, X, A, y)
         return
@@ -130,7 +130,7 @@ def backward_layers(
 
         dA_H = P g        dA_T = Q g        g <- R g        g <- g + W^T dA
     """
-    if (gpu := gpu_kernels(X)) is not None:
+    if X.is_cuda and (gpu := gpu_kernels(X)) is not None:
         with torch._C.DisableTorchFunction():
             gpu.backward_layers(g, weight, act, X, A, gw, gb, G)
         return

@@ -4,7 +4,7 @@ import math
 from numbers import Real
 
 from thruway.errors import ConfigError
-from thruway.nn.argument_checks import check_size
+from thruway.nn.checks import check_size
 
 __all__ = ["survival_probabilities"]
 

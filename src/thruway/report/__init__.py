@@ -9,15 +9,21 @@
 All functions take plain data: a report does not depend on an experiment or a run folder.
 """
 
-from thruway.report.by_depth import final_loss_by_depth
-from thruway.report.content import Cell, ClaimVerdict, Page, Section, TableData
-from thruway.report.curves import loss_curves
+from thruway.report.content import (
+    ROW_KEYS,
+    Cell,
+    ClaimVerdict,
+    Page,
+    Section,
+    TableData,
+    paper_comparison,
+    write_summary,
+)
 from thruway.report.dissection import dissection_json, dissection_page, write_dissection
 from thruway.report.dissection_findings import DissectionFindings
+from thruway.report.loss_figures import final_loss_by_depth, loss_curves
 from thruway.report.page import render_page, write_page
-from thruway.report.search import HYPERPARAMETERS, Hyperparameter, search_scatter
-from thruway.report.summary import ROW_KEYS, write_summary
-from thruway.report.tables import final_loss_table, paper_comparison
+from thruway.report.search import HYPERPARAMETERS, Hyperparameter, final_loss_table, search_scatter
 
 __all__ = [
     "HYPERPARAMETERS",

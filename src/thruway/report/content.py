@@ -1,19 +1,48 @@
-"""Content of a report, as frozen data classes that an experiment fills in.
+"""Content of a report: frozen data classes that an experiment fills in, and the summary for programs, `summary.json`.
 
 Page ── claims:     ClaimVerdict ...
      ── sections:   Section ── figure, reading, TableData
      ── provenance: command, data, hardware, and differences from the paper
+
+summary.json
+    schema      1; increases when the meaning of a key changes
+    experiment  name of the experiment
+    rows        one object per trial, see `ROW_KEYS`
+    claims      one object per claim: id, text, statistic, value, threshold, verdict, source, note
+    meta        facts about the run: scale, data, hardware, seeds, versions, command, cost ...
+    keys        descriptions of the columns of `rows`
+
+The file is strict JSON: NaN and infinity, which JSON does not have, are null. If the `final_loss` of a row is null,
+`diverged` gives the reason.
 """
 
+import dataclasses
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import plotly.graph_objects as go
 
 from thruway.errors import ConfigError, unknown_name
+from thruway.runs.files import write_atomically
 
-__all__ = ["VERDICTS", "Cell", "ClaimVerdict", "Page", "Section", "TableData"]
+__all__ = [
+    "ROW_KEYS",
+    "VERDICTS",
+    "Cell",
+    "ClaimVerdict",
+    "Page",
+    "Section",
+    "TableData",
+    "paper_comparison",
+    "plain_data",
+    "write_summary",
+]
 
 # Text of a verdict on the page: a sign and a word, so that it does not depend on colour.
 VERDICTS = {"holds": "✓ holds", "fails": "✗ fails", "unclear": "? unclear"}
@@ -120,3 +149,116 @@ class Page:
     claims: tuple[ClaimVerdict, ...] = ()
     sections: tuple[Section, ...] = ()
     provenance: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+
+
+def paper_comparison(entries: Sequence[tuple[str, Any, Any, str]], *, caption: str = "") -> TableData:
+    """Table of the paper's numbers and ours.
+
+    Args:
+        entries: (quantity with its unit, number of the paper, our number, place in the paper); None for an unknown
+            number.
+        caption: caption of the table, such as the limits of the comparison.
+
+    >>> paper_comparison([("final loss, depth 10 (nats)", "< 1e-4", 0.002, "fig. 1")]).rows
+    (('final loss, depth 10 (nats)', '< 1e-4', 0.002, 'fig. 1'),)
+    """
+    return TableData(("quantity", "paper", "this run", "where in the paper"), tuple(map(tuple, entries)), caption)
+
+
+# Columns with the same meaning in every experiment. A row may have more.
+ROW_KEYS = {
+    "block": "kind of block: plain, highway or residual",
+    "depth": "hidden layers, the first of which is always a plain one",
+    "width": "units per block",
+    "trial": "number of the trial in the search of its block and depth, from 0",
+    "seed": "seed of the search; with the trial's number it fixes the drawn values and the initial weights",
+    "final_loss": "training cross-entropy at the end, in nats; null if the trial diverged",
+    "best_loss": "lowest training cross-entropy of all epochs, in nats; null if there was none",
+    "test_error": "share of the test examples classified wrongly at the end, 0 to 1",
+    "epochs_to_tenth": "epochs until the loss was a tenth of its value at chance; null if it never was",
+    "diverged": "true if the loss stopped being a finite number",
+    "seconds": "time the trial cost, its share when trials train together",
+    "epochs": "passes over the training set",
+    "learning_rate": "initial learning rate of SGD",
+    "momentum": "momentum of SGD, share of the last step kept",
+    "decay": "factor on the learning rate per epoch",
+    "activation": "activation of the transform H",
+    "gate_bias": "initial bias of the transform gate, before the sigmoid",
+}
+
+
+def write_summary(
+    path: Path | str,
+    *,
+    experiment: str,
+    rows: Sequence[Mapping[str, Any]],
+    claims: Sequence[ClaimVerdict],
+    meta: Mapping[str, Any],
+) -> Path:
+    """Write the results of a run as one strict JSON file; its keys are listed in the docstring of this module.
+
+    Args:
+        path: file to write, usually `summary.json` in the run folder. It is written atomically.
+        experiment: name of the experiment.
+        rows: one mapping per trial. NumPy numbers and arrays, paths and dataclasses are converted.
+        claims: claims with their verdicts.
+        meta: further facts about the run.
+    Returns:
+        The path.
+    Raises:
+        ConfigError: if a value cannot be converted to JSON; the message names its place.
+        RunError: if the file cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write_summary(Path(folder) / "summary.json", experiment="mine",
+    ...                          rows=[{"depth": 10, "final_loss": float("nan")}], claims=[], meta={})
+    ...     json.loads(path.read_text())["rows"]
+    [{'depth': 10, 'final_loss': None}]
+    """
+    used = {key for row in rows for key in row}
+    summary = {
+        "schema": 1,
+        "experiment": experiment,
+        "rows": [plain_data(row, f"rows[{number}]") for number, row in enumerate(rows)],
+        "claims": [plain_data(claim, f"claims[{number}]") for number, claim in enumerate(claims)],
+        "meta": plain_data(meta, "meta"),
+        "keys": {key: text for key, text in ROW_KEYS.items() if key in used},
+    }
+    return write_atomically(Path(path), (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
+
+
+def plain_data(value: Any, where: str) -> Any:
+    """Convert `value` to JSON types; non-finite numbers become None.
+
+    Raises:
+        ConfigError: if it cannot be converted; the message names the place, starting with `where`.
+
+    >>> plain_data({"loss": np.float32("nan"), "depths": (10, 20)}, "rows")
+    {'loss': None, 'depths': [10, 20]}
+    """
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Path):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            each.name: plain_data(getattr(value, each.name), f"{where}.{each.name}")
+            for each in dataclasses.fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {str(key): plain_data(each, f"{where}.{key}") for key, each in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain_data(value.tolist(), where)
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return [plain_data(each, f"{where}[{number}]") for number, each in enumerate(value)]
+    raise ConfigError(
+        f"{where} is a {type(value).__name__}, which JSON cannot represent. "
+        "Pass numbers, text, None, and lists or mappings of these."
+    )

@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from thruway.report.atomic import write_atomically
-from thruway.report.content import Page
+from thruway.report.content import Page, plain_data
 from thruway.report.dissection_captions import headline
 from thruway.report.dissection_findings import DissectionFindings
 from thruway.report.dissection_sections import sections
 from thruway.report.page import write_page
-from thruway.report.summary import plain_data
 from thruway.runs import Table
+from thruway.runs.files import write_atomically
 
 __all__ = ["KEYS", "dissection_json", "dissection_page", "write_dissection"]
 

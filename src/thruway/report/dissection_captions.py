@@ -8,7 +8,7 @@ from thruway.dissecting import Deletion, Deletions, DrawnLesions
 from thruway.dissecting.paths.lengths import LengthRange, PathLengths
 from thruway.dissecting.paths.results import ByLength, PathGradients, SampledPaths
 from thruway.report.dissection_findings import RANKINGS, DissectionFindings
-from thruway.report.formatting import format_value
+from thruway.report.html import format_value
 
 __all__ = [
     "agreement_caption",

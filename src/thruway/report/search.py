@@ -1,20 +1,120 @@
-"""Figure of a random search: final loss against each hyper-parameter."""
+"""Trials of a random search: which diverged, their final losses as a table, each hyper-parameter as a figure."""
 
-from collections.abc import Mapping, Sequence
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import ArrayLike, NDArray
 
-from thruway.figures.panels import axes_of, empty_figure, fit_legend, legend_key, small_multiples
-from thruway.figures.theme import GREY, MarkerStyle, block_styles, label, log_axis
-from thruway.report.formatting import format_value
-from thruway.report.losses import diverged_level, for_log_axis, has_diverged
+from thruway.figures.panels import (
+    axes_of,
+    block_styles,
+    empty_figure,
+    fit_legend,
+    label,
+    legend_key,
+    log_axis,
+    small_multiples,
+)
+from thruway.figures.theme import GREY, MarkerStyle
+from thruway.report.content import Cell, TableData
+from thruway.report.html import format_value
 
-__all__ = ["HYPERPARAMETERS", "Hyperparameter", "search_scatter"]
+__all__ = [
+    "HYPERPARAMETERS",
+    "LOSS_FLOOR",
+    "Hyperparameter",
+    "diverged_level",
+    "final_loss_table",
+    "for_log_axis",
+    "has_diverged",
+    "search_scatter",
+]
 
 Row = Mapping[str, Any]
+
+# A float32 cross-entropy below about 1e-8 is indistinguishable from 0, and 0 has no logarithm.
+LOSS_FLOOR = 1e-8
+
+
+def for_log_axis(losses: ArrayLike) -> NDArray[np.float64]:
+    """Prepare losses for a log axis: NaN and infinity become NaN, values below `LOSS_FLOOR` become `LOSS_FLOOR`.
+
+    >>> for_log_axis([0.5, 0.0, float("inf")])
+    array([5.e-01, 1.e-08, nan])
+    """
+    values = np.asarray(losses, dtype=np.float64)
+    return np.where(np.isfinite(values), np.maximum(values, LOSS_FLOOR), np.nan)
+
+
+def has_diverged(row: Row) -> bool:
+    """Return True if a trial is marked as diverged or its final loss is missing or not finite.
+
+    >>> has_diverged({"final_loss": 0.1}), has_diverged({"final_loss": float("nan")}), has_diverged({"diverged": True})
+    (False, True, True)
+    """
+    loss = row.get("final_loss")
+    return bool(row.get("diverged")) or loss is None or not math.isfinite(loss)
+
+
+def diverged_level(losses: Iterable[float]) -> float:
+    """Return the height at which diverged trials are drawn, above every finite loss.
+
+    >>> round(diverged_level([0.01, 1.0]), 3)
+    2.512
+    """
+    finite = [math.log10(max(loss, LOSS_FLOOR)) for loss in losses if math.isfinite(loss)]
+    if not finite:
+        return 1.0
+    return float(10 ** (max(finite) + max(0.15, 0.2 * (max(finite) - min(finite)))))
+
+
+def final_loss_table(rows: Sequence[Row], *, top: int = 10) -> TableData:
+    """Table of every block at every depth: best trial, mean of the best few, number of diverged trials, and cost.
+
+    The best final loss of each depth is highlighted.
+
+    Args:
+        rows: one mapping per trial with `block`, `depth`, `final_loss`, and optionally `diverged` and `seconds`.
+        top: number of best trials in the mean; fewer if not as many converged.
+    Source:
+        Best of the search and mean of the top 10: Srivastava, Greff & Schmidhuber 2015, fig. 1.
+
+    >>> rows = [{"block": "plain", "depth": 10, "final_loss": loss} for loss in (0.5, 0.1, float("nan"))]
+    >>> final_loss_table(rows).rows
+    ((10, 'plain', 0.1, 0.3, 3, Cell(value=1, mark='diverged'), None),)
+    """
+    order = list(block_styles(row["block"] for row in rows))
+    groups: dict[tuple[int, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["depth"], order.index(row["block"])), []).append(row)
+    losses = {key: sorted(row["final_loss"] for row in each if not has_diverged(row)) for key, each in groups.items()}
+    table = []
+    for depth, block in sorted(groups):
+        kept = losses[depth, block]
+        rivals = [other[0] for (other_depth, _), other in losses.items() if other_depth == depth and other]
+        diverged = len(groups[depth, block]) - len(kept)
+        best: Any = kept[0] if kept else Cell(None, "diverged")
+        if kept and len([key for key in groups if key[0] == depth]) > 1 and best == min(rivals):
+            best = Cell(best, "best")
+        seconds = [row["seconds"] for row in groups[depth, block] if row.get("seconds") is not None]
+        table.append(
+            (
+                depth,
+                order[block],
+                best,
+                statistics.fmean(kept[:top]) if kept else None,
+                len(groups[depth, block]),
+                Cell(diverged, "diverged") if diverged else 0,
+                statistics.fmean(seconds) if seconds else None,
+            )
+        )
+    columns = ("depth", "block", "best final loss", f"mean of best {top}", "trials", "diverged", "seconds per trial")
+    return TableData(columns, tuple(table), "Final training loss in nats; the best of each depth is marked.")
 
 
 @dataclass(frozen=True)

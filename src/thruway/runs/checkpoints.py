@@ -1,39 +1,52 @@
 """Checkpoints: atomic saves with a fallback to the previous one, and loading that cannot run code.
 
     checkpoints/<name>.safetensors   tensors
-    checkpoints/<name>.state.pt      optimiser state and other state, if any (loaded with weights_only=True)
+    checkpoints/<name>.state.pt      optimiser state and other state, if any: tensors and plain containers only
     checkpoints/<name>.json          size and SHA-256 of both; written last, and required for a valid checkpoint
     checkpoints/previous/            the same three files of the previous save
 
 The json file identifies its files by hash, and each is searched in both folders. A process killed at any moment
-therefore leaves at least one complete checkpoint.
+therefore leaves at least one complete checkpoint. safetensors files contain numbers only; the state is written by
+torch.save and loaded with `weights_only=True`, which refuses other objects.
 """
 
-import hashlib
 import os
-import shutil
+import pickle
+import re
 import warnings
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
 from thruway.errors import CheckpointError, RunError
-from thruway.runs.checkpoint_files import READERS, write_state, write_tensors
 from thruway.runs.files import (
+    file_sha256,
     fsync_folder,
     inside,
+    link_or_copy,
     read_json_with_checksum,
     safe_name,
+    sync_and_describe,
     temporary,
     write_json_with_checksum,
 )
 
-__all__ = ["CHECKPOINTS", "PREVIOUS", "Checkpoint", "checkpoint_names", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "CHECKPOINTS",
+    "PREVIOUS",
+    "READERS",
+    "Checkpoint",
+    "checkpoint_names",
+    "load_checkpoint",
+    "save_checkpoint",
+]
 
 FORMAT = 1
 CHECKPOINTS, PREVIOUS = "checkpoints", "previous"
@@ -60,17 +73,17 @@ def save_checkpoint(run: Path, name: str, tensors: Mapping[str, Tensor], state: 
     try:
         previous.mkdir(parents=True, exist_ok=True)
         with temporary(folder) as tensor_file, temporary(folder) as state_file:
-            write_tensors(tensors, tensor_file)
+            _write_tensors(tensors, tensor_file)
             new = {"tensors": tensor_file}
             if state is not None:
-                write_state(state, state_file)
+                _write_state(state, state_file)
                 new["state"] = state_file
             record = {
                 "format": FORMAT,
                 "name": name,
                 "saved": datetime.now(UTC).isoformat(),
                 "torch": torch.__version__,
-                "files": {part: _sync_and_describe(path) for part, path in new.items()},
+                "files": {part: sync_and_describe(path) for part, path in new.items()},
             }
             _copy_to_previous(folder, previous, name)
             for part, path in new.items():
@@ -183,20 +196,13 @@ def _mismatch(path: Path, expected: Any) -> str | None:
         size = path.stat().st_size
         if size != expected["bytes"]:
             return f"{path} has {size:,} bytes instead of {expected['bytes']:,}"
-        if _sha256(path) != expected["sha256"]:
+        if file_sha256(path) != expected["sha256"]:
             return f"{path} does not match its SHA-256"
     except FileNotFoundError:
         return f"{path} is missing"
     except (OSError, TypeError, KeyError, ValueError) as error:
         return f"{path} cannot be checked ({error})"
     return None
-
-
-def _sync_and_describe(path: Path) -> dict[str, Any]:
-    """Sync a file to disk and return its size and hash."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
 
 
 def _copy_to_previous(folder: Path, previous: Path, name: str) -> None:
@@ -211,19 +217,81 @@ def _copy_to_previous(folder: Path, previous: Path, name: str) -> None:
         return
     for path in (*paths.values(), manifest):
         with temporary(previous) as copy:
-            _link_or_copy(path, copy)
+            link_or_copy(path, copy)
             os.replace(copy, inside(previous, path.name))
     fsync_folder(previous)
 
 
-def _link_or_copy(path: Path, copy: Path) -> None:
+def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        os.link(path, copy)
-    except OSError:  # the file system does not support hard links
-        shutil.copyfile(path, copy)
-        _sync_and_describe(copy)
+        return safetensors.torch.load_file(path)
+    except Exception as error:  # a hostile or damaged file can raise almost any exception
+        raise CheckpointError(f"{path} is not a valid safetensors file ({error})") from error
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # torch.save never compresses; a compressed entry could expand to any size.
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise CheckpointError(f"{path} contains compressed entries, which torch.save does not write")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except pickle.UnpicklingError as error:
+        # torch's own message advises switching the protection off.
+        raise CheckpointError(
+            f"{path} contains objects other than tensors and plain containers, which are never loaded"
+        ) from error
+    except Exception as error:
+        raise CheckpointError(f"{path} is not a valid torch file ({error})") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} contains a {type(state).__name__} instead of a dict")
+    return state
+
+
+def _write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors as safetensors. Raises CheckpointError if a value is not a dense tensor, or on a disk error."""
+    plain: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for key, tensor in tensors.items():
+        if not isinstance(tensor, Tensor) or tensor.layout is not torch.strided or tensor.is_meta:
+            raise CheckpointError(
+                f"{key!r} is {_kind(tensor)}; a checkpoint stores dense tensors. Put other values into `state`."
+            )
+        dense = tensor.detach().contiguous()
+        # The format does not allow shared memory. Copies of tied parameters can still be loaded into a tied model.
+        storage = dense.untyped_storage().data_ptr()
+        plain[key] = dense.clone() if storage in storages else dense
+        storages.add(storage)
+    path.touch()
+    mode = path.stat().st_mode
+    try:
+        safetensors.torch.save_file(plain, path)
+        path.chmod(mode)  # safetensors makes its file readable only by the owner
+    except (safetensors.SafetensorError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"the tensors cannot be written: {error}. The previous checkpoint is kept.") from error
+
+
+def _write_state(state: Mapping[str, Any], path: Path) -> None:
+    """Write state with torch.save. Raises CheckpointError if it could not be loaded again, or on a disk error."""
+    try:
+        with path.open("wb") as file:  # given a path, torch refuses a name that starts with a dot
+            torch.save(dict(state), file)
+        # Loaded once now, since a checkpoint that cannot be loaded would be discovered too late.
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.PicklingError, pickle.UnpicklingError, AttributeError, TypeError) as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        raise CheckpointError(
+            f"`state` holds {found[1] if found else 'an object'}, which could not be loaded again without running "
+            "code. Use only tensors, numbers, strings, lists and dicts, as in state_dict()."
+        ) from error
+    except RuntimeError as error:
+        raise CheckpointError(f"`state` cannot be written: {error}. The previous checkpoint is kept.") from error
+
+
+def _kind(value: object) -> str:
+    return f"a {value.layout} tensor on {value.device}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+READERS: dict[str, Callable[[Path], Any]] = {"tensors": _read_tensors, "state": _read_state}

@@ -1,4 +1,4 @@
-"""Atomic file writes, JSON records with a checksum, and file names restricted to the run folder.
+"""Files of a run folder: atomic writes, JSON records with a checksum, and names restricted to the folder.
 
 A file is written under a temporary name, synced, and renamed to its final name, so readers see the old or the new
 contents. A JSON record contains its own SHA-256, so that a single flipped bit is detected.
@@ -10,6 +10,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,12 +21,16 @@ from thruway.errors import RunError
 
 __all__ = [
     "TEMPORARY",
+    "file_sha256",
     "fsync_folder",
     "inside",
+    "link_or_copy",
     "plain_json",
     "read_json_with_checksum",
     "safe_name",
+    "sync_and_describe",
     "temporary",
+    "write_atomically",
     "write_json_with_checksum",
 ]
 
@@ -86,9 +91,9 @@ def fsync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def temporary(folder: Path) -> Iterator[Path]:
+def temporary(folder: Path, prefix: str = TEMPORARY) -> Iterator[Path]:
     """Yield a new path in `folder`. Its file is removed at the end unless it has been renamed."""
-    path = folder / f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(6)}"
+    path = folder / f"{prefix}{os.getpid()}-{secrets.token_hex(6)}"
     try:
         yield path
     finally:
@@ -96,16 +101,60 @@ def temporary(folder: Path) -> Iterator[Path]:
             path.unlink(missing_ok=True)
 
 
-def write_json_with_checksum(path: Path, record: dict[str, Any]) -> None:
-    """Atomically replace the JSON file at `path` by `record` and its checksum."""
-    checked = {**record, "checksum": _checksum(record)}
-    text = json.dumps(checked, indent=2, allow_nan=False) + "\n"
-    with temporary(path.parent) as new:
+def write_atomically(path: Path, content: bytes) -> Path:
+    """Write a file; a reader sees the old contents or all of the new, even after a crash. Missing folders are created.
+
+    Returns:
+        `path`.
+    Raises:
+        RunError: if the file cannot be written; an existing file at `path` is then unchanged.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A resumed run removes files with the other prefix, and a report may be written at the same time.
+        _replace(path, content, ".part-")
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"cannot write {str(path)!r}: {error}. Choose a writable folder with enough free space."
+        ) from error
+    return path
+
+
+def _replace(path: Path, content: bytes, prefix: str = TEMPORARY) -> None:
+    with temporary(path.parent, prefix) as new:
         with new.open("xb") as file:
-            file.write(text.encode())
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(new, path)
+
+
+def sync_and_describe(path: Path) -> dict[str, Any]:
+    """Sync a file to disk and return its size and hash."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+
+
+def link_or_copy(path: Path, copy: Path) -> None:
+    """Make `copy` a hard link to the file at `path`, or a copy of it where there are no hard links."""
+    try:
+        os.link(path, copy)
+    except OSError:  # the file system does not support hard links
+        shutil.copyfile(path, copy)
+        sync_and_describe(copy)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's contents, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json_with_checksum(path: Path, record: dict[str, Any]) -> None:
+    """Atomically replace the JSON file at `path` by `record` and its checksum."""
+    checked = {**record, "checksum": _checksum(record)}
+    _replace(path, (json.dumps(checked, indent=2, allow_nan=False) + "\n").encode())
     fsync_folder(path.parent)
 
 

@@ -1,4 +1,4 @@
-"""The writer lease of a run folder, which ensures a single writer and detects writers that have died.
+"""Opening a run folder for writing, under a lease that ensures a single writer and detects writers that have died.
 
 The lease file is created with O_EXCL, so only one process can create it. No lock calls are needed, which network file
 systems do not support reliably. The modification time of the file is the heartbeat.
@@ -10,14 +10,19 @@ import os
 import platform
 import secrets
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from thruway.errors import RunError
+from thruway.runs.checkpoints import CHECKPOINTS, PREVIOUS
 from thruway.runs.files import TEMPORARY, inside
+from thruway.runs.record import RECORD
+from thruway.runs.series_file import SERIES
+from thruway.runs.series_writer import SeriesWriter
 
-__all__ = ["Lease", "is_held"]
+__all__ = ["Lease", "checked_path", "is_held", "open_for_writing", "refuse_existing_run"]
 
 FILE = "writer.lease"
 HEARTBEAT_TIMEOUT = 300.0  # seconds without a heartbeat after which a writer on another machine is considered dead
@@ -98,6 +103,39 @@ def is_held(folder: Path) -> bool:
         return not _is_stale(folder, path, path.read_bytes())
     except OSError:
         return False
+
+
+def checked_path(folder: Path) -> Path:
+    """Return `folder` as a Path. Raises RunError if it contains a NUL character."""
+    if "\0" in str(folder):
+        raise RunError(f"the folder {str(folder)!r} contains a NUL character. Choose another name.")
+    return Path(folder)
+
+
+def refuse_existing_run(folder: Path) -> None:
+    """Raise RunError if `folder` already contains a run."""
+    if inside(folder, RECORD).exists():
+        raise RunError(f"{folder} already contains a run. Pass --resume to continue it, or choose another folder.")
+
+
+@contextmanager
+def open_for_writing(folder: Path) -> Iterator[tuple[Lease, SeriesWriter]]:
+    """Acquire the lease of `folder` and open its series. Both are released again if the block raises."""
+    with ExitStack() as stack:
+        lease = Lease.acquire(folder)
+        stack.callback(lease.release)
+        _remove_temporary_files(folder)
+        series = SeriesWriter(inside(folder, SERIES))
+        stack.callback(series.close)
+        yield lease, series
+        stack.pop_all()
+
+
+def _remove_temporary_files(folder: Path) -> None:
+    """Remove incomplete files of a killed process."""
+    for parts in ((), (CHECKPOINTS,), (CHECKPOINTS, PREVIOUS)):
+        for path in inside(folder, *parts).glob(f"{TEMPORARY}*"):
+            path.unlink()
 
 
 def _owner_record(folder: Path) -> bytes:

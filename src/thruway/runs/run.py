@@ -26,10 +26,9 @@ from thruway.runs.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from thruway.runs.frames import Layout, Numbers
-from thruway.runs.lease import Lease
-from thruway.runs.opening import checked_path, open_for_writing, refuse_existing_run
+from thruway.runs.lease import Lease, checked_path, open_for_writing, refuse_existing_run
 from thruway.runs.record import Record, now, read_record
+from thruway.runs.series_file import Layout, Numbers
 from thruway.runs.series_writer import SeriesWriter
 
 __all__ = ["Run"]

@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from thruway.errors import RunError
-from thruway.runs.frames import Channel, Layout, frame_crc, unpack
-from thruway.runs.series_file import READ_ERRORS, check_format, connect
+from thruway.runs.series_file import READ_ERRORS, Channel, Layout, check_format, connect, frame_crc, unpack
 from thruway.runs.table import Table
 
 __all__ = ["Selection", "read_series"]

@@ -8,8 +8,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from thruway.errors import RunError
-from thruway.runs.frames import Frame, Layout, Numbers, frame_crc, pack
-from thruway.runs.series_file import READ_ERRORS, SCHEMA, check_format, connect, use_journal
+from thruway.runs.series_file import (
+    READ_ERRORS,
+    SCHEMA,
+    Frame,
+    Layout,
+    Numbers,
+    check_format,
+    connect,
+    frame_crc,
+    pack,
+    use_journal,
+)
 
 __all__ = ["SeriesWriter"]
 

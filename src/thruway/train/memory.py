@@ -1,12 +1,53 @@
-"""Allocator settings that keep freed memory in the process between training steps."""
+"""Memory kept between training steps: an arena for activations, and the settings of the C library's allocator."""
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-__all__ = ["keep_freed_memory"]
+from torch import Tensor
+
+from thruway.nn.stack_autograd import ALLOCATOR
+
+__all__ = ["Arena", "keep_freed_memory"]
 
 # Parameters of glibc's mallopt with their largest values: blocks up to 1 GB come from the heap, which is not trimmed.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _SETTINGS = {_M_MMAP_THRESHOLD: 2**30, _M_TRIM_THRESHOLD: 2**31 - 1}
+
+
+class Arena:
+    """Reusable memory for the activations of a training step.
+
+    The activations of a population are tens of megabytes. If they are freed after each step, the next step takes a
+    page fault per 4 KB, which costs as much time as the arithmetic. Inside `with arena.step():` the highway stack
+    allocates from the arena. At the end of the block all of that memory is reused: keep only copies of the tensors
+    that were computed inside.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: dict[tuple[Any, ...], list[Tensor]] = {}
+        self._taken: dict[tuple[Any, ...], int] = {}
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Context of one forward and backward pass, which allocates from this arena."""
+        self._taken.clear()
+        token = ALLOCATOR.set(self.take)
+        try:
+            yield
+        finally:
+            ALLOCATOR.reset(token)
+
+    def take(self, like: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Return an uninitialised tensor of this shape that was not yet returned in this step."""
+        key = (shape, like.dtype, like.device)
+        blocks, n = self._blocks.setdefault(key, []), self._taken.get(key, 0)
+        self._taken[key] = n + 1
+        if n == len(blocks):
+            blocks.append(like.new_empty(shape))
+        # A new alias without the autograd metadata of the previous step.
+        return blocks[n].detach()
 
 
 def keep_freed_memory() -> bool:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from thruway.errors import CheckpointError, ConfigError
 from thruway.nn import RandomSubset, Residual
-from thruway.nn.arena import Arena
+from thruway.train.memory import Arena
 
 __all__ = ["SGD", "Population"]
 

@@ -20,10 +20,10 @@ from thruway.experiments.glorot2010.errors_claims import (
 from thruway.experiments.glorot2010.errors_training import read_majority_error, read_rivals, read_rows, run_study
 from thruway.experiments.glorot2010.streams import data_in_words
 from thruway.experiments.machinery import Rows, Study, StudyPage, judge, only
-from thruway.experiments.machinery.page import differences
+from thruway.experiments.machinery.study import differences
 from thruway.figures import run_curves
-from thruway.figures.panels import axes_of, empty_figure, fit_legend, legend_key, small_multiples
-from thruway.figures.theme import BLOCK_STYLES, GREY, OTHER_STYLES, label
+from thruway.figures.panels import axes_of, empty_figure, fit_legend, label, legend_key, small_multiples
+from thruway.figures.theme import BLOCK_STYLES, GREY, OTHER_STYLES
 from thruway.report import ClaimVerdict, Section
 from thruway.runs import RunReader
 

@@ -23,7 +23,7 @@ from thruway.experiments.glorot2010.initialization_training import (
 )
 from thruway.experiments.glorot2010.streams import data_in_words
 from thruway.experiments.machinery import Rows, Study, StudyPage, judge, only
-from thruway.experiments.machinery.page import differences
+from thruway.experiments.machinery.study import differences
 from thruway.figures import layer_histograms, run_curves, std_intervals
 from thruway.report import ClaimVerdict, Section, TableData
 from thruway.runs import RunReader

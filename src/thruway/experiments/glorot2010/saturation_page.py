@@ -12,7 +12,7 @@ from thruway.experiments.glorot2010.saturation_claims import CLAIMS, read_rows
 from thruway.experiments.glorot2010.saturation_training import Course, histograms, read_courses, run_study
 from thruway.experiments.glorot2010.streams import data_in_words
 from thruway.experiments.machinery import Rows, Study, StudyPage
-from thruway.experiments.machinery.page import differences
+from thruway.experiments.machinery.study import differences
 from thruway.figures import layer_histograms, mean_and_spread, percentile_bands
 from thruway.report import Section, TableData, paper_comparison
 from thruway.runs import RunReader

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from thruway.experiments.highway2015.depth import Config, member_of
 from thruway.experiments.highway2015.depth_search import read_curves, read_rows
-from thruway.experiments.machinery.claims import Claim, Rows
+from thruway.experiments.machinery.study import Claim, Rows
 from thruway.runs import RunReader
 
 __all__ = [

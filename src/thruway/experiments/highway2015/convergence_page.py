@@ -20,9 +20,7 @@ from thruway.experiments.highway2015.convergence import (
 )
 from thruway.experiments.highway2015.depth import Config
 from thruway.experiments.highway2015.depth_search import load_images, run_search, stored_nets
-from thruway.experiments.machinery.claims import Rows
-from thruway.experiments.machinery.page import StudyPage, differences
-from thruway.experiments.machinery.study import Study
+from thruway.experiments.machinery.study import Rows, Study, StudyPage, differences
 from thruway.report import Cell, Section, TableData, loss_curves, paper_comparison, search_scatter
 from thruway.runs import RunReader
 

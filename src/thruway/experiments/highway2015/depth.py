@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from thruway.experiments.machinery.claims import Claim, Rows
+from thruway.experiments.machinery.study import Claim, Rows
 from thruway.sweep import Choice, LogUniform, Uniform, draw_trial
 
 __all__ = ["CLAIMS", "SCALES", "Case", "Config", "best_loss", "cases", "member_of", "trial_of"]

@@ -15,9 +15,7 @@ from thruway.experiments.highway2015.depth_search import (
     run_search,
     stored_nets,
 )
-from thruway.experiments.machinery.claims import Rows
-from thruway.experiments.machinery.page import StudyPage, differences
-from thruway.experiments.machinery.study import Study
+from thruway.experiments.machinery.study import Rows, Study, StudyPage, differences
 from thruway.report import (
     Section,
     TableData,

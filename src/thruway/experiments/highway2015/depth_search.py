@@ -17,9 +17,8 @@ from thruway.data import TensorSet, batches, load
 from thruway.errors import CheckpointError, ConfigError
 from thruway.experiments.highway2015.depth import Case, Config, cases, trial_of
 from thruway.experiments.machinery.images import ImageParts
-from thruway.experiments.machinery.resumable import run_resumable, saved_state
+from thruway.experiments.machinery.resumable import Progress, run_resumable, saved_state
 from thruway.experiments.machinery.stored_nets import OpenedNet, StoredNet, dissected, on_this_machine
-from thruway.experiments.machinery.study import Progress
 from thruway.networks import mlp, paired_width
 from thruway.runs import Run, RunReader
 from thruway.seeding import generator

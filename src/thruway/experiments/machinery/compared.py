@@ -9,15 +9,13 @@ from typing import Any
 from torch import nn
 
 from thruway.dissecting import Dissection
-from thruway.experiments.machinery.claims import Claim, Rows
 from thruway.experiments.machinery.contenders import Contender, error_of, errors_of, measurements_of, parameters_of
 from thruway.experiments.machinery.curves import loss_curves
 from thruway.experiments.machinery.image_config import ImageConfig
 from thruway.experiments.machinery.images import ImageParts, load_images
 from thruway.experiments.machinery.measuring import Measurement, measured_study
-from thruway.experiments.machinery.page import StudyPage
 from thruway.experiments.machinery.stored_nets import dissected
-from thruway.experiments.machinery.study import Study
+from thruway.experiments.machinery.study import Claim, Rows, Study, StudyPage
 from thruway.report import Cell, Section, TableData, paper_comparison
 from thruway.runs import RunReader
 

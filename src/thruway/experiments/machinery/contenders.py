@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import nn
 
-from thruway.experiments.machinery.claims import Rows
 from thruway.experiments.machinery.images import ImageParts
 from thruway.experiments.machinery.measuring import Measurement, Row
+from thruway.experiments.machinery.study import Rows
 from thruway.experiments.machinery.training import Net, error_rate, guessing_error
 
 __all__ = ["Contender", "error_of", "errors_of", "excess", "measurements_of", "parameters_of"]

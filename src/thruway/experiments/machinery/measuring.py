@@ -11,12 +11,11 @@ from torch import nn
 
 from thruway.dissecting import Dissection
 from thruway.errors import CheckpointError
-from thruway.experiments.machinery.claims import Claim, Rows
 from thruway.experiments.machinery.image_config import ImageConfig
 from thruway.experiments.machinery.images import ImageParts, load_images
-from thruway.experiments.machinery.page import StudyPage, differences, setting_in_words
+from thruway.experiments.machinery.resumable import Progress
 from thruway.experiments.machinery.stored_nets import OpenedNet, StoredNet, dissected, has_shortcuts, on_this_machine
-from thruway.experiments.machinery.study import Progress, Study
+from thruway.experiments.machinery.study import Claim, Rows, Study, StudyPage, differences, setting_in_words
 from thruway.experiments.machinery.training import Net, epochs_left, train_net, trained_net
 from thruway.runs import Run, RunReader
 

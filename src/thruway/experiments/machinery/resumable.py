@@ -2,16 +2,37 @@
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from thruway.errors import CheckpointError
-from thruway.experiments.machinery.study import Progress
 from thruway.runs import Run
 
-__all__ = ["run_resumable", "saved_state"]
+__all__ = ["Progress", "Silent", "run_resumable", "saved_state"]
 
 SAVE_EVERY_S = 30.0
 """Longest time between two checkpoints: the work that a `kill -9` can cost."""
+
+
+class Progress(Protocol):
+    """Receiver of a run's progress."""
+
+    def begin(self, total: float) -> None:
+        """Set the total work, in any unit that grows evenly with time."""
+        ...
+
+    def advance(self, done: float, doing: str) -> None:
+        """Add finished work. May raise KeyboardInterrupt to stop the run; it is called only when that is safe."""
+        ...
+
+
+class Silent:
+    """Progress that is not shown."""
+
+    def begin(self, total: float) -> None:
+        """Do nothing."""
+
+    def advance(self, done: float, doing: str) -> None:
+        """Do nothing."""
 
 
 def run_resumable(

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from statistics import fmean
 from typing import Any
 
-from thruway.experiments.machinery.claims import Rows
+from thruway.experiments.machinery.study import Rows
 
 __all__ = ["mean_by", "mean_of", "only", "over_seeds"]
 

@@ -1,43 +1,84 @@
-"""The study object: its config, a run that can be interrupted, and a report written from the run folder."""
+"""A study: its config, its claims and their verdicts, its run, and its report."""
 
+import json
+import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from thruway.errors import CheckpointError, ConfigError, RunError
-from thruway.experiments.machinery.claims import Claim, Rows, judge
-from thruway.experiments.machinery.page import StudyPage, write_report
+from thruway.experiments.machinery.resumable import Progress
 from thruway.experiments.machinery.stored_nets import StoredNet
-from thruway.report import ClaimVerdict, TableData
+from thruway.report import ClaimVerdict, Page, Section, TableData, write_page, write_summary
 from thruway.runs import Run, RunReader
 from thruway.runs.files import safe_name
 
-__all__ = ["Progress", "Silent", "Study"]
+__all__ = [
+    "NOT_PROTOCOL",
+    "Claim",
+    "Rows",
+    "Study",
+    "StudyPage",
+    "differences",
+    "judge",
+    "setting_in_words",
+    "write_report",
+]
+
+Rows = Sequence[Mapping[str, Any]]
+"""Results of a run: one mapping of plain numbers and words per result, each with its `seed`."""
 
 
-class Progress(Protocol):
-    """Receiver of a run's progress."""
+@dataclass(frozen=True)
+class Claim:
+    """One claim. It holds for a seed if `measure(rows of that seed)` meets the threshold.
 
-    def begin(self, total: float) -> None:
-        """Set the total work, in any unit that grows evenly with time."""
-        ...
+    Attributes:
+        id: short name, unique within the study.
+        text: the claim in one sentence.
+        source: paper, section or figure.
+        statistic: description of the number that `measure` returns, with its unit.
+        measure: rows of one seed -> the statistic; NaN if the rows do not determine it.
+        holds_if: how the statistic is compared with the threshold.
+        threshold: set before the run.
+    """
 
-    def advance(self, done: float, doing: str) -> None:
-        """Add finished work. May raise KeyboardInterrupt to stop the run; it is called only when that is safe."""
-        ...
+    id: str
+    text: str
+    source: str
+    statistic: str
+    measure: Callable[[Rows], float]
+    holds_if: Literal["<=", ">=", "<"]
+    threshold: float
 
 
-class Silent:
-    """Progress that is not shown."""
+@dataclass(frozen=True)
+class StudyPage:
+    """Contents of a study's report, apart from the verdicts.
 
-    def begin(self, total: float) -> None:
-        """Do nothing."""
+    Attributes:
+        title: the question that the study answers.
+        subtitle: paper and figures.
+        lead: the answer, computed from the numbers.
+        sections: figures and tables.
+        table: the main table, which the command line prints too.
+        facts: name -> value: scale, data, networks, seeds, ...
+        cost: time spent.
+        differs: differences from the paper, one sentence each.
+    """
 
-    def advance(self, done: float, doing: str) -> None:
-        """Do nothing."""
+    title: str
+    subtitle: str
+    lead: str
+    sections: Sequence[Section]
+    table: TableData
+    facts: Mapping[str, str] = field(default_factory=dict)
+    cost: str = ""
+    differs: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -129,3 +170,128 @@ class Study:
                 f"{reader.folder} has no trained network yet. Let the run finish: thruway run --resume {reader.folder}."
             )
         return found
+
+
+# --- verdicts
+
+# A verdict needs this many independent seeds; with fewer, a note says so.
+_SEEDS_NEEDED = 3
+
+_COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt}
+
+
+def judge(claim: Claim, rows: Rows) -> ClaimVerdict:
+    """Return the verdict of these rows on a claim.
+
+    The claim holds if it holds for every seed and fails if it holds for none. It is unclear otherwise, or if the
+    statistic of any seed is NaN. With fewer than three seeds the verdict carries a note.
+    """
+    seeds = sorted({row["seed"] for row in rows})
+    values = [claim.measure([row for row in rows if row["seed"] == seed]) for seed in seeds]
+    meets = [not math.isnan(v) and _COMPARE[claim.holds_if](v, claim.threshold) for v in values]
+    verdict: Literal["holds", "fails", "unclear"] = "unclear"
+    notes = []
+    if not values or any(math.isnan(v) for v in values):
+        notes.append("the run lacks results that this claim needs")
+    elif all(meets):
+        verdict = "holds"
+    elif not any(meets):
+        verdict = "fails"
+    else:
+        notes.append(f"{sum(meets)} of {len(meets)} seeds meet it")
+    if len(seeds) < _SEEDS_NEEDED:
+        notes.append(f"only {len(seeds)} seed{'s' * (len(seeds) != 1)}; a sure verdict needs {_SEEDS_NEEDED}")
+    return ClaimVerdict(
+        id=claim.id,
+        text=claim.text,
+        statistic=claim.statistic,
+        value=values,
+        threshold=f"{claim.holds_if} {claim.threshold:g}",
+        verdict=verdict,
+        source=claim.source,
+        note="; ".join(notes),
+    )
+
+
+# --- the report
+
+
+def write_report(
+    reader: RunReader, folder: Path, rows: Rows, verdicts: tuple[ClaimVerdict, ...], page: StudyPage
+) -> None:
+    """Write report.html and summary.json into the run folder."""
+    provenance = {**page.facts, **_origin(reader, page)}
+    whole = Page(
+        title=page.title,
+        subtitle=page.subtitle,
+        lead=page.lead,
+        claims=verdicts,
+        sections=tuple(page.sections),
+        provenance=provenance,
+    )
+    write_page(whole, folder / "report.html")
+    write_summary(folder / "summary.json", experiment=reader.name, rows=rows, claims=verdicts, meta=provenance)
+
+
+def _origin(reader: RunReader, page: StudyPage) -> dict[str, str | Sequence[str]]:
+    """Machine, versions, command and state of the run: the end of every report's provenance."""
+    meta = reader.meta
+    return {
+        "hardware": _record_in_words(meta.get("hardware")),
+        "versions": _record_in_words(meta.get("versions")),
+        "commit": _record_in_words(meta.get("git")),
+        "command": " ".join(meta.get("command", ())),
+        "cost": page.cost,
+        "status": reader.status,
+        "differs from the paper": list(page.differs),
+    }
+
+
+# --- settings in words
+
+NOT_PROTOCOL = frozenset(
+    ("scale", "data_root", "download", "device", "seed", "seeds", "searches", "trained_seeds", "looks", "nets_of")
+)
+"""Config fields that say where and how often a study is run, not what is done in it."""
+
+# Meaning of an unset field, where it is not "all".
+_UNSET = {"reach": "an eighth of the side", "clip": "any"}
+
+
+def differences(config: BaseModel, paper: BaseModel | None) -> list[str]:
+    """Return the settings that differ from those of the paper's scale, one sentence each; none without such a scale."""
+    if paper is None:
+        return []
+    # How far images are shifted does not matter if they are not augmented.
+    ignored = NOT_PROTOCOL if getattr(config, "augment", True) else NOT_PROTOCOL | {"reach", "fill"}
+    return [
+        f"{name.replace('_', ' ')}: {_setting(name, here)}; at paper scale: {_setting(name, there)}"
+        for name in type(config).model_fields
+        if name not in ignored and (here := getattr(config, name)) != (there := getattr(paper, name))
+    ]
+
+
+def _setting(name: str, value: Any) -> str:
+    return _UNSET.get(name, "all") if value is None else setting_in_words(value)
+
+
+def setting_in_words(value: Any) -> str:
+    """Format a config value; None means no limit.
+
+    >>> setting_in_words((1000, None, 0.5)), setting_in_words(True)
+    ('1,000, all, 0.5', 'yes')
+    """
+    if isinstance(value, BaseModel):
+        return ", ".join(f"{name} {setting_in_words(item)}" for name, item in value.model_dump().items())
+    if isinstance(value, tuple):
+        return ", ".join(map(setting_in_words, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "all" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _record_in_words(value: Any) -> str:
+    """Format one entry of a run's record."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
+    return "unknown" if value is None else value if isinstance(value, str) else json.dumps(value)

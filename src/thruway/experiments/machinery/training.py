@@ -13,9 +13,8 @@ from thruway.data import batches, shifted_and_mirrored
 from thruway.errors import CheckpointError, ConfigError
 from thruway.experiments.machinery.image_config import ImageConfig
 from thruway.experiments.machinery.images import ImageParts
-from thruway.experiments.machinery.page import NOT_PROTOCOL
-from thruway.experiments.machinery.resumable import run_resumable, saved_state
-from thruway.experiments.machinery.study import Progress
+from thruway.experiments.machinery.resumable import Progress, run_resumable, saved_state
+from thruway.experiments.machinery.study import NOT_PROTOCOL
 from thruway.runs import Run, RunReader, open_run
 from thruway.seeding import generator
 from thruway.train import train

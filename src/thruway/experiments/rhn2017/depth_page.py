@@ -6,7 +6,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from thruway.experiments.machinery import Rows, Study, StudyPage
-from thruway.experiments.machinery.page import differences
+from thruway.experiments.machinery.study import differences
 from thruway.experiments.rhn2017.depth import CLAIMS, PAPER, SCALES, Config, by_depth, ratio_to_shallowest
 from thruway.experiments.rhn2017.depth_model import parameters_of, width_for
 from thruway.experiments.rhn2017.depth_training import Net, load_text, nets, run_study

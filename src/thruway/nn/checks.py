@@ -1,4 +1,7 @@
-"""Checks of the arguments and inputs of blocks; each returns the value or raises an error that says what to pass."""
+"""Checks that blocks make: of their arguments and inputs, of hooks on them, and of what PyTorch is doing.
+
+A function `check_*` returns the value, or raises an error that says what to pass.
+"""
 
 import math
 import operator
@@ -8,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from thruway.errors import ConfigError, ShapeError, unknown_name
-from thruway.nn.torch_state import is_autocast
 
 __all__ = [
     "CARRIES",
@@ -18,10 +20,16 @@ __all__ = [
     "check_gate_bias",
     "check_generator",
     "check_not_inplace",
+    "check_not_recomputing",
     "check_probability",
+    "check_scale",
     "check_size",
     "check_tensor",
     "features_error",
+    "has_forward_hooks",
+    "has_hooks",
+    "is_autocast",
+    "is_batched",
 ]
 
 # The maps of a highway layer, in the order of their rows in its weight.
@@ -66,6 +74,13 @@ def check_probability(what: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:
         raise ConfigError(f"{what} must be a probability of at least 0 and below 1, got {value!r}.")
     return float(value)
+
+
+def check_scale(scale: float) -> float:
+    """Return `scale` as a float if it is a finite number."""
+    if isinstance(scale, bool) or not isinstance(scale, Real) or not math.isfinite(scale):
+        raise ConfigError(f"scale must be a finite number, or Learnt(start) to train it, got {scale!r}.")
+    return float(scale)
 
 
 def check_bool(what: str, value: bool, remedy: str = "Pass a bool.") -> bool:
@@ -113,6 +128,65 @@ def check_not_inplace(what: str, module: nn.Module) -> nn.Module:
     return module
 
 
+def check_not_recomputing(block: str, argument: str) -> None:
+    """Raise an error if a block is about to draw from its own generator during a backward pass.
+
+    torch.utils.checkpoint restores torch's global generators before it recomputes a part of the network, but no
+    other generators. The second pass would draw other random numbers, and the gradients would be wrong.
+
+    Raises:
+        ConfigError: during a backward pass.
+
+    >>> check_not_recomputing("Dropout", "generator")  # in a forward pass
+    """
+    if torch._C._current_graph_task_id() != -1:
+        raise ConfigError(
+            f"{block} draws from its own generator and was called in training during a backward pass, as "
+            "torch.utils.checkpoint does to recompute a part of the network. A checkpoint restores only torch's global "
+            "generators, so this layer would draw other random numbers than before, and the gradients would be wrong. "
+            f"Keep the layer out of the checkpoint, or build it without {argument}= to use torch's global generator."
+        )
+
+
 def features_error(block: str, x: Tensor, wanted: int, remedy: str) -> ShapeError:
     """Return the error for an input whose last dimension is not `wanted`."""
     return ShapeError(f"{block} takes inputs of shape (..., {wanted}), got {tuple(x.shape)}. {remedy}")
+
+
+def is_autocast(x: Tensor) -> bool:
+    """Return True if autocast is enabled for the device of x; False on devices without autocast, such as "meta".
+
+    >>> with torch.autocast("cpu", dtype=torch.bfloat16):
+    ...     is_autocast(torch.ones(1)), is_autocast(torch.ones(1, device="meta"))
+    (True, False)
+    """
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def is_batched(gradient: Tensor) -> bool:
+    """Return True if vmap hides a dimension of this gradient. Writing with `out=` fails then.
+
+    torch.func.vmap has one kind of batched tensors, torch.autograd.grad(..., is_grads_batched=True) an older one.
+
+    >>> found = []
+    >>> x = torch.ones(2, requires_grad=True)
+    >>> handle = x.register_hook(lambda gradient: found.append(is_batched(gradient)))
+    >>> for g, more in ((torch.ones(2), False), (torch.eye(2), True)):
+    ...     _ = torch.autograd.grad(2 * x, x, g, is_grads_batched=more)
+    >>> found
+    [False, True]
+    """
+    kinds = torch._C._functorch
+    return kinds.is_batchedtensor(gradient) or kinds.is_legacy_batchedtensor(gradient)
+
+
+def has_forward_hooks(module: nn.Module) -> bool:
+    """Return True if a forward hook or forward pre-hook is registered on the module."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Return True if a forward or backward hook of any kind is registered on the module."""
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return any(hooks)

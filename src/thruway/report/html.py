@@ -1,13 +1,107 @@
-"""HTML of claims, tables and provenance."""
+"""HTML of a report's parts, built from escaped values: elements, formatted values, claims, tables and provenance.
 
+`tag` and `join` escape every child that is not `Markup` already, so that unescaped text cannot reach the page.
+"""
+
+import html
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
-from thruway.report.content import VERDICTS, Cell, ClaimVerdict, TableData
-from thruway.report.formatting import format_value, format_values, is_number
-from thruway.report.markup import Markup, join, tag
+import numpy as np
 
-__all__ = ["claims_list", "provenance_list", "table"]
+from thruway.report.content import VERDICTS, Cell, ClaimVerdict, TableData
+
+__all__ = [
+    "Markup",
+    "claims_list",
+    "format_value",
+    "format_values",
+    "is_number",
+    "join",
+    "provenance_list",
+    "table",
+    "tag",
+]
+
+VOID = frozenset({"br", "link", "meta"})  # elements without an end tag
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Markup:
+    """HTML that is already escaped."""
+
+    html: str
+
+
+def tag(name: str, /, *children: Markup | str, **attributes: str) -> Markup:
+    """Return the element `name` with escaped children and attribute values.
+
+    In attribute names a trailing underscore is removed (`class_`), and other underscores become hyphens.
+
+    >>> tag("p", "a < b", tag("b", "c"), class_="note").html
+    '<p class="note">a &lt; b<b>c</b></p>'
+    """
+    pairs = "".join(f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"' for key, value in attributes.items())
+    if name in VOID:
+        return Markup(f"<{name}{pairs}>")
+    return Markup(f"<{name}{pairs}>{join(*children).html}</{name}>")
+
+
+def join(*children: Markup | str) -> Markup:
+    """Concatenate children; strings among them are escaped.
+
+    >>> join("&", Markup("<br>")).html
+    '&amp;<br>'
+    """
+    return Markup("".join(child.html if isinstance(child, Markup) else html.escape(child) for child in children))
+
+
+def is_number(value: Any) -> bool:
+    """Return True if `value` is a number, which tables align right; booleans do not count."""
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+
+
+def format_value(value: Any) -> str:
+    """Format a value for a reader.
+
+    >>> [format_value(v) for v in (12345, 0.012345678, 3.2e-7, float("nan"), None, True, "tanh")]
+    ['12,345', '0.01235', '3.2e-07', 'NaN', '–', 'yes', 'tanh']
+    """
+    if value is None:
+        return MISSING
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, Integral):
+        return f"{int(value):,}"
+    if isinstance(value, Real):
+        return _format_float(float(value))
+    return str(value)
+
+
+def _format_float(number: float) -> str:
+    """Format with four significant digits, without an exponent if that is short."""
+    if math.isnan(number):
+        return "NaN"
+    if math.isinf(number):
+        return "∞" if number > 0 else "−∞"
+    # "g" suits smaller numbers down to 0.0001; for larger ones it would drop digits before the point.
+    return f"{number:,.0f}" if 999.95 <= abs(number) < 1e5 else f"{number:.4g}"
+
+
+def format_values(value: float | Sequence[float]) -> str:
+    """Format one number, or the numbers of several seeds.
+
+    >>> format_values(0.5), format_values([0.5, 0.25])
+    ('0.5', '0.5 · 0.25 (per seed)')
+    """
+    if isinstance(value, Sequence | np.ndarray):
+        text = " · ".join(format_value(each) for each in value) or MISSING
+        return f"{text} (per seed)" if len(value) > 1 else text
+    return format_value(value)
 
 
 def claims_list(claims: Sequence[ClaimVerdict]) -> Markup:
