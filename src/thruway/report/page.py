@@ -95,7 +95,7 @@ def _header(page: Page) -> Markup:
         tag("p", page.subtitle, class_="subtitle"),
         tag("h1", page.title),
         tag("p", page.lead, class_="lead"),
-        tag("p", tag("span", "The paper's claims:", class_="label"), *chips, class_="chips") if chips else "",
+        tag("p", tag("span", "Claims:", class_="label"), *chips, class_="chips") if chips else "",
     )
 
 
