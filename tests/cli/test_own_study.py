@@ -41,7 +41,7 @@ def test_the_study_on_the_page_runs_and_reports(place, capsys):
     ]
     assert [claim["id"] for claim in summary["claims"]] == ["convolution-helps"]
     page = (folder / "report.html").read_text()
-    for text in ("Do shapes need convolutions?", "One box per network", "is at least five points lower"):
+    for text in ("Do shapes need convolutions?", "One box per network", "is at least five percentage points lower"):
         assert text in page
     assert "Beside the paper" not in page
     capsys.readouterr()
