@@ -230,8 +230,8 @@ class HighwayLinear(nn.Module):
     Args:
         width: units of the input and of the output.
         activation: a name from thruway.activations.ACTIVATIONS, a module, or any callable on tensors.
-        gate_bias: initial value of b_T; below 0 the layer starts by carrying its input. With -inf it never
-            transforms. An independent carry gate starts at -gate_bias.
+        gate_bias: initial value of b_T. Default: -2. Below 0 the layer starts by carrying its input; with -inf it
+            never transforms. An independent carry gate starts at -gate_bias.
         carry: "coupled" (C = 1 - T) or "independent" (C has its own weights).
         generator: source of the initial weights; None: torch's global generator.
     Raises:

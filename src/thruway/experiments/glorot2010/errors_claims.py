@@ -30,7 +30,7 @@ _SIGNIFICANT = 0.005  # the level at which the paper prints a number in bold
 def claims(config: Config, majority_error: float = math.nan) -> tuple[Claim, ...]:
     """Return the claims that apply to the data of a run, in the order of the report.
 
-    The distance of sigmoid, and the claims about pre-training and the SVM, are of Shapeset alone in the paper.
+    The paper states how far sigmoid falls behind, and the effects of pre-training and the SVM, for Shapeset only.
 
     Args:
         config: the study's.

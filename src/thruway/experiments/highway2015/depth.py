@@ -231,7 +231,7 @@ CLAIMS = (
         id="highway-depth-is-free",
         text="Highway networks of 50 layers and more reach the loss of the shallowest one, or better.",
         source=_PAPER,
-        statistic="worst best loss of highway networks of 50 layers or more / that of the shallowest",
+        statistic="best loss of highway networks: the worst depth of 50 layers or more / the shallowest depth",
         measure=_worst_deep_highway,
         holds_if="<=",
         threshold=1,
