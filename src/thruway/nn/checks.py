@@ -1,6 +1,6 @@
-"""Checks that blocks make: of their arguments and inputs, of hooks on them, and of what PyTorch is doing.
+"""Checks in blocks: of arguments, inputs, hooks, and PyTorch's state (autocast, batched gradients, recomputation).
 
-A function `check_*` returns the value, or raises an error that says what to pass.
+A function `check_*` returns the value, if it takes one, or raises an error that says what to pass.
 """
 
 import math
