@@ -91,6 +91,11 @@ def _study_in(arguments: Sequence[str]) -> str | None:
 
 def _parse(study: Study, name: str | None, base: BaseModel, arguments: Sequence[str]) -> tuple[RunOptions, BaseModel]:
     """Parse the command line, without the study's name, over the defaults of the chosen scale."""
+    if taken := {field.name for field in dataclasses.fields(RunOptions)} & set(study.config.model_fields):
+        raise ConfigError(
+            f"{study.config.__name__} has the field {', '.join(sorted(taken))}, which is an option of thruway run. "
+            "Give the field another name."
+        )
     whole = dataclasses.make_dataclass(
         "run",
         [
@@ -245,6 +250,7 @@ def studies_in(module: str) -> dict[str, Study]:
     Raises:
         ConfigError: if there is no such module, or it defines no study.
     """
+    module = module.partition(":")[0]  # also if one of its studies was named
     found = {
         f"{module}:{each}": value for each, value in vars(import_module(module)).items() if isinstance(value, Study)
     }
@@ -278,6 +284,7 @@ def study_of_run(reader: RunReader, name: str | None) -> Study:
         command = " ".join(map(str, reader.meta.get("command", ())))
         raise ConfigError(
             f"{reader.folder} holds a run of {reader.name!r}, which is not one of Thruway's own studies. Name the "
-            f"study: package.module:STUDY or path/to/file.py:STUDY. The run was started with: {command or 'unknown'}"
+            "study: thruway run package.module:STUDY --resume FOLDER, or thruway report FOLDER --study "
+            f"path/to/file.py:STUDY. The run was started with: {command or 'unknown'}"
         )
     return STUDIES[reader.name] if study is None else study
