@@ -109,6 +109,9 @@ def test_its_studies_are_listed(place, capsys, module):
         ("shadowing.py:STUDY", "Config has the field threads, which is an option of thruway run"),
         ("twins.py:STUDY", "two contenders have the name dense. Give each its own name."),
         ("nobody.py:STUDY", "there are no contenders. Return at least one Contender."),
+        ("one_claim.py:STUDY", "claims must be a sequence of Claim or a function, got Claim"),
+        ("no_function.py:STUDY", "contenders must be a function, got tuple"),
+        ("my_study.py:STUDY.name.x", "unknown study 'STUDY.name.x'"),
         ("slashed.py:STUDY", "the contender name 'a/dense' is not allowed"),
         ("highway2015.dept", "did you mean 'highway2015.depth'?"),
     ],
@@ -126,6 +129,8 @@ def test_wrong_studies_are_refused_with_advice(place, capsys, name, said):
         ("shadowing.py", "width: int = 16", "width: int = 16\n    threads: int = 1"),
         ("twins.py", '("dense", "convolutional"))', '("dense", "dense"))'),
         ("nobody.py", '("dense", "convolutional"))', "())"),
+        ("one_claim.py", "claims=CLAIMS", "claims=CLAIMS[0]"),
+        ("no_function.py", "contenders=contenders", "contenders=()"),
         ("slashed.py", "Contender(kind, kind", 'Contender(f"a/{kind}", kind'),
     ):
         Path(file).write_text(STUDY.replace(old, new).replace('name="shapes.convolution"', 'name="x"'))
@@ -196,3 +201,60 @@ def test_build_must_return_a_module(place, capsys):
     Path("wrong.py").write_text(STUDY.replace("    return model\n", ""))
     assert main(["run", "wrong.py:STUDY", *TINY]) == 2
     assert "dense: build returned NoneType, but must return a torch.nn.Module" in capsys.readouterr().err
+
+
+OWN_SCALES = """
+from pydantic import BaseModel
+
+from thruway.experiments import Claim, Study, StudyPage
+from thruway.report import TableData
+
+
+class Config(BaseModel):  # not frozen, and without a field for its scale
+    size: int = 1
+
+
+def run(config, prepared, run, progress):
+    run.log(0, {"size": float(config.size)}, site="all", member=0)
+
+
+def rows(reader, config):
+    return [{"seed": 0, "size": value} for value in reader.table(quantity="size")["value"].tolist()]
+
+
+STUDY = Study(
+    name="own.sizes",
+    title="sizes",
+    source="ours",
+    config=Config,
+    scales={"small": Config(size=2), "big": Config(size=20)},
+    prepare=lambda config: None,
+    run=run,
+    rows=rows,
+    claims=(Claim("large", "It is large.", "ours", "size", lambda rows: rows[0]["size"], ">=", 10),),
+    page=lambda reader, config, rows: StudyPage("How large?", "ours", "", (), TableData(("size",), ((config.size,),))),
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder", "size"),
+    [
+        ([], "own.sizes-small", 2),
+        (["--scale", "big"], "own.sizes-big", 20),
+        (["--scale=big"], "own.sizes-big", 20),
+        (["--scale", "big", "--size", "7"], "own.sizes-big", 7),
+    ],
+)
+def test_a_study_may_have_scales_of_its_own(place, arguments, folder, size):
+    Path("own.py").write_text(OWN_SCALES)
+    assert main(["run", "own.py:STUDY", *arguments]) == 0
+    summary = summary_of(place / "runs" / folder)
+    assert summary["rows"] == [{"seed": 0, "size": float(size)}]
+    assert main(["run", "own.py:STUDY", "--help"]) == 0
+
+
+def test_images_of_a_study_may_have_scales_of_their_own(place):
+    Path("own.py").write_text(STUDY.replace('"demo": Config(', '"tiny": Config(').replace('scale="laptop", ', ""))
+    assert main(["run", "own.py:STUDY", *TINY, "--seeds", "1", "--scale", "tiny"]) == 0
+    assert summary_of(place / "runs" / "shapes.convolution-tiny")["meta"]["scale"] == "tiny"

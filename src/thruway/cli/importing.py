@@ -49,7 +49,11 @@ def import_object(name: str, kind: str, is_kind: Callable[[Any], bool]) -> Any:
     where, _, attribute = name.rpartition(":")
     found: Any = import_module(where)
     for part in attribute.split("."):
-        known = [each for each, value in vars(found).items() if not each.startswith("_") and is_kind(value)]
+        known = [
+            each
+            for each, value in getattr(found, "__dict__", {}).items()
+            if not each.startswith("_") and is_kind(value)
+        ]
         if not hasattr(found, part):
             raise ConfigError(f"{where}: {unknown_name(kind, attribute, known)}")
         found = getattr(found, part)

@@ -14,7 +14,7 @@ from thruway.experiments.machinery.contenders import Contender, error_of, errors
 from thruway.experiments.machinery.curves import loss_curves
 from thruway.experiments.machinery.image_config import ImageConfig
 from thruway.experiments.machinery.images import ImageParts, load_images
-from thruway.experiments.machinery.measuring import Measurement, measured_study
+from thruway.experiments.machinery.measuring import Measurement, check_functions, measured_study
 from thruway.experiments.machinery.stored_nets import dissected
 from thruway.experiments.machinery.study import Claim, Rows, Study, StudyPage
 from thruway.report import Cell, Section, TableData, paper_comparison
@@ -105,6 +105,7 @@ def compared_study(
         prepare: config -> the images; raises for a config that does not fit them.
         open_net: (network, data) -> its dissection, for `thruway dissect RUN`.
     """
+    check_functions(name, claims, contenders=contenders, prepare=prepare)
     page_of = page or (lambda config: ComparedPage(title, source))
 
     def prepare_named(config: ImageConfig) -> ImageParts:
