@@ -54,10 +54,10 @@ def test_errors_of_python_are_not_thruway_errors():
     ("name", "known", "message"),
     [
         ("hihgway", ["plain", "highway"], "unknown block 'hihgway'; did you mean 'highway'? Known: highway, plain."),
-        ("zzz", ["plain", "highway"], "unknown block 'zzz'; Known: highway, plain."),
-        (3, ["plain"], "unknown block 3; Known: plain."),
+        ("zzz", ["plain", "highway"], "unknown block 'zzz'. Known: highway, plain."),
+        (3, ["plain"], "unknown block 3. Known: plain."),
         (None, ["None1", "plain"], "unknown block None; did you mean 'None1'? Known: None1, plain."),
-        ("x", [], "unknown block 'x'; Known: ."),
+        ("x", [], "unknown block 'x'. Known: ."),
     ],
 )
 def test_an_unknown_name_is_quoted_with_the_closest_and_all_known(name, known, message):

@@ -68,6 +68,54 @@ def test_every_room_has_its_floor():
     assert floors == rooms - {"__init__", "__main__"}
 
 
+def import_circles(imports: dict[str, set[str]]) -> list[str]:
+    """Modules that import themselves, directly or through others."""
+
+    def reached(start: str) -> set[str]:
+        seen, left = set(), [*imports[start]]
+        while left:
+            name = left.pop()
+            if name not in seen:
+                seen.add(name)
+                left += imports.get(name, ())
+        return seen
+
+    return [name for name in imports if name in reached(name)]
+
+
+def imports_of(path: Path, modules: set[str]) -> set[str]:
+    """All modules of ours that a file imports, for type checking and inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # `from thruway.a import b` imports the module thruway.a.b, or a name out of thruway.a.
+            found |= {
+                f"{node.module}.{a.name}" if f"{node.module}.{a.name}" in modules else node.module for a in node.names
+            }
+    return found & modules
+
+
+def test_no_module_imports_itself_through_others():
+    files = {name: Path(importlib.import_module(name).__file__) for name in MODULES}
+    imports = {name: imports_of(path, set(MODULES)) - {name} for name, path in files.items()}
+    assert sum(map(len, imports.values())) > 500
+    assert import_circles(imports) == []
+
+
+def test_the_alarm_for_circles_works():
+    assert import_circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == ["b", "c"]
+
+
+RIDDLES = ("What", "Whether", "How", "Which", "Who", "Where")
+
+
+def test_module_docstrings_say_what_a_module_is():
+    docs = {name: importlib.import_module(name).__doc__ or "" for name in MODULES}
+    assert [name for name, doc in docs.items() if doc.split(" ")[0] in RIDDLES] == []
+
+
 # --- importing is quiet
 
 # Runs in a process of its own, as on a machine with the core dependencies only.

@@ -102,7 +102,7 @@ def test_an_unknown_run_is_refused_with_advice(capsys, empty_place):
         run.save("last", {"weight": torch.ones(1)})
     said = call(capsys, "dissect", empty_place / "own")
     assert said.code == 2
-    assert "Name the study: package.module:STUDY" in said.all
+    assert "Name the study: thruway run package.module:STUDY --resume FOLDER" in said.all
 
 
 def test_a_run_without_trained_nets_is_refused_with_advice(capsys, empty_place):

@@ -129,7 +129,7 @@ def test_help_shows_an_example_of_this_study_that_is_right(name, capsys):
     assert main(["run", name, "--help"]) == 0
     assert f"example: thruway run {name} {experiment.example}" in said(capsys)
     asked = shlex.split(experiment.example)
-    base = _base(experiment, None, None)
+    _, base = _base(experiment, None, None)
     _, config = _parse(experiment, name, base, asked)
     assert config != base or asked == ["--scale", "demo"]
 

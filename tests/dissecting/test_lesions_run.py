@@ -544,3 +544,35 @@ def test_methods_have_the_parameters_of_the_functions_they_call():
         parameters = inspect.signature(getattr(Dissection, name)).parameters.values()
         assert not any(each.kind is each.VAR_KEYWORD for each in parameters)
         assert getattr(Dissection, name).__doc__.count("Args:") == 1
+
+
+class CachesByBatch(nn.Module):
+    """A residual network whose first pass at each batch size computes a table, as rotary embeddings do."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+        self.cache = {}
+
+    def forward(self, x):
+        if len(x) not in self.cache:
+            self.cache[len(x)] = torch.arange(len(x)).float().mul(0.1).cos().unsqueeze(1)
+        x = x * self.cache[len(x)]
+        for layer in self.layers:
+            x = x + layer(x)
+        return x
+
+
+def test_a_pass_that_fills_a_cache_is_recorded_again():
+    """The tape of a new batch size holds calls that the next pass does not make."""
+    model = CachesByBatch().eval()
+    d = dissect(model, torch.ones(2, 4))
+    x = torch.ones(5, 4)
+    swapped = d.swap(0, 1)(x)
+    order = [model.layers[index] for index in (1, 0, 2)]
+    expected = x * model.cache[5]
+    for layer in order:
+        expected = expected + layer(expected)
+    assert torch.equal(swapped, expected)
+    assert d.permute([2, 1, 0])(torch.ones(6, 4)).shape == (6, 4)
+    assert d.without(1)(torch.ones(7, 4)).shape == (7, 4)

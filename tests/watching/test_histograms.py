@@ -163,5 +163,5 @@ def test_refusals_say_what_there_is():
         trace.histogram("1", step=7)
     with pytest.raises(ConfigError, match=r"no histogram was measured at parameters \(arrays that were: none\)"):
         trace.histograms("parameter")
-    with pytest.raises(ConfigError, match=r"unknown output quantity of many numbers 'p2'; Known: histogram"):
+    with pytest.raises(ConfigError, match=r"unknown output quantity of many numbers 'p2'. Known: histogram"):
         trace.arrays("p2")

@@ -197,3 +197,9 @@ def test_empty_tensors_have_no_numbers():
     assert rows.mean.isnan().all()
     assert rows.abs_max.isnan().all()
     assert rows.nan_count.tolist() == [0.0]
+
+
+def test_the_old_name_of_all_finite_still_works():
+    rows = Rows(torch.ones(1, 4))
+    with pytest.warns(DeprecationWarning, match="use all_finite"):
+        assert rows.is_plain == rows.all_finite

@@ -49,7 +49,7 @@ class ConsoleProgress:
         elif int(_LINES * self._done / self._total) > self._lines:
             self._lines = int(_LINES * self._done / self._total)
             share, elapsed = self._done / self._total, time.monotonic() - self._started
-            left = elapsed * (1 - share) / share
+            left = elapsed * max(0.0, 1 - share) / share
             self._console.print(
                 f"{share:4.0%}  {elapsed:5.0f} s, about {left:.0f} s left  {escape(doing)}", soft_wrap=True
             )

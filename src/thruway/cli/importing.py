@@ -4,11 +4,14 @@ import importlib
 import importlib.util
 import re
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from pydantic import ValidationError
 
 from thruway.errors import ConfigError, unknown_name
 
@@ -46,7 +49,11 @@ def import_object(name: str, kind: str, is_kind: Callable[[Any], bool]) -> Any:
     where, _, attribute = name.rpartition(":")
     found: Any = import_module(where)
     for part in attribute.split("."):
-        known = [each for each, value in vars(found).items() if not each.startswith("_") and is_kind(value)]
+        known = [
+            each
+            for each, value in getattr(found, "__dict__", {}).items()
+            if not each.startswith("_") and is_kind(value)
+        ]
         if not hasattr(found, part):
             raise ConfigError(f"{where}: {unknown_name(kind, attribute, known)}")
         found = getattr(found, part)
@@ -108,11 +115,19 @@ def _import_file(path: Path) -> ModuleType:
 def error_in_words(error: BaseException) -> str:
     """Describe an error raised by the user's code in one line, with the place where it was raised."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_import_machinery(frame.filename)]
+    # The deepest place in the user's own files, if there is one.
+    frames = [frame for frame in frames if not _is_installed(frame.filename)] or frames
     # A syntax error says where it is.
     is_placed = bool(frames) and not isinstance(error, SyntaxError)
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if is_placed else ""
     lines = str(error).strip().splitlines()
+    if isinstance(error, ValidationError):
+        lines = ["; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())]
     return f"{type(error).__name__}{': ' + lines[0][:300] if lines else ''}{where}."
+
+
+def _is_installed(file: str) -> bool:
+    return any(file.startswith(sysconfig.get_path(where)) for where in ("stdlib", "purelib", "platlib"))
 
 
 def _is_import_machinery(file: str) -> bool:

@@ -64,8 +64,11 @@ def run_command(arguments: Sequence[str]) -> int:
     rest = [*arguments]
     if name is not None:
         rest.remove(name)
-    options, config = _parse(study, name, _base(study, known.scale, known.config), rest)
-    folder = options.out or free_folder(Path("runs") / f"{study.name}-{getattr(config, 'scale', 'demo')}")
+    for at in [at for at, each in enumerate(rest) if each.partition("=")[0] == "--scale"][:1]:
+        del rest[at : at + (1 if "=" in rest[at] else 2)]  # `base` has the scale; a config need not have the field
+    scale, base = _base(study, known.scale, known.config)
+    options, config = _parse(study, name, base, rest)
+    folder = options.out or free_folder(Path("runs") / f"{study.name}-{scale}")
     check_threads(options.threads)
     check_device(getattr(config, "device", "cpu"))
     prepared = study.prepare(config)
@@ -91,19 +94,29 @@ def _study_in(arguments: Sequence[str]) -> str | None:
 
 def _parse(study: Study, name: str | None, base: BaseModel, arguments: Sequence[str]) -> tuple[RunOptions, BaseModel]:
     """Parse the command line, without the study's name, over the defaults of the chosen scale."""
+    if taken := {field.name for field in dataclasses.fields(RunOptions)} & set(study.config.model_fields):
+        raise ConfigError(
+            f"{study.config.__name__} has the field {', '.join(sorted(taken))}, which is an option of thruway run. "
+            "Give the field another name."
+        )
     whole = dataclasses.make_dataclass(
         "run",
         [
             ("options", Annotated[RunOptions, tyro.conf.arg(name="")]),
-            ("settings", Annotated[study.config, tyro.conf.arg(name="")], dataclasses.field(default=base)),
+            (
+                "settings",
+                Annotated[study.config, tyro.conf.arg(name="")],
+                dataclasses.field(default_factory=lambda: base),
+            ),
         ],
     )
     program = f"thruway run {name or study.name}"
-    description = f"{RunOptions.__doc__}\n\nexample: {program} {study.example}"
+    description = f"{RunOptions.__doc__}\n\nscales: {', '.join(study.scales)}\n\nexample: {program} {study.example}"
     if name is None:
         description += (
             f"\n\nEvery study has options of its own; these are those of {study.name}. "
-            f"Others: {', '.join(other for other in STUDIES if other != study.name)}."
+            f"Others: {', '.join(other for other in STUDIES if other != study.name)}; and package.module:STUDY or "
+            "path/to/file.py:STUDY for a study of your own."
         )
     parsed: Any = tyro.cli(whole, prog=program, args=list(arguments), description=description)
     return parsed.options, parsed.settings
@@ -159,19 +172,21 @@ def _execute(study: Study, name: str, config: BaseModel, prepared: Any, run: Run
     return 0
 
 
-def _base(study: Study, scale: str | None, file: str | None) -> BaseModel:
-    """Return the config of the scale named by the flag or the file (default: the first), updated from the TOML file."""
+def _base(study: Study, scale: str | None, file: str | None) -> tuple[str, BaseModel]:
+    """Return the scale named by the flag or the file (default: the first), and its config with the file's fields."""
     fields = {} if file is None else _fields_of(study, file)
     named_there = fields.pop("scale", next(iter(study.scales)))
     chosen = scale or named_there
     if chosen not in list(study.scales):
         raise ConfigError(unknown_name("scale", chosen, study.scales))
     base = study.scales[chosen].model_dump()
+    if "scale" in base:
+        base["scale"] = chosen
     for name, value in fields.items():
         # One end of a range leaves the other as the scale has it, as the flag does.
         both = isinstance(value, dict) and isinstance(base[name], dict)
         base[name] = {**base[name], **value} if both else value
-    return study.config.model_validate(base)
+    return chosen, study.config.model_validate(base)
 
 
 def _fields_of(study: Study, file: str) -> dict[str, Any]:
@@ -245,6 +260,7 @@ def studies_in(module: str) -> dict[str, Study]:
     Raises:
         ConfigError: if there is no such module, or it defines no study.
     """
+    module = module.partition(":")[0]  # also if one of its studies was named
     found = {
         f"{module}:{each}": value for each, value in vars(import_module(module)).items() if isinstance(value, Study)
     }
@@ -278,6 +294,7 @@ def study_of_run(reader: RunReader, name: str | None) -> Study:
         command = " ".join(map(str, reader.meta.get("command", ())))
         raise ConfigError(
             f"{reader.folder} holds a run of {reader.name!r}, which is not one of Thruway's own studies. Name the "
-            f"study: package.module:STUDY or path/to/file.py:STUDY. The run was started with: {command or 'unknown'}"
+            "study: thruway run package.module:STUDY --resume FOLDER, or thruway report FOLDER --study "
+            f"path/to/file.py:STUDY. The run was started with: {command or 'unknown'}"
         )
     return STUDIES[reader.name] if study is None else study

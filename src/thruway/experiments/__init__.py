@@ -1,5 +1,8 @@
 """The papers' studies, one line each in `STUDIES`, and the parts that a study of your own is made of."""
 
+import warnings
+from typing import TYPE_CHECKING, Any
+
 from thruway.experiments.glorot2010 import COST_SURFACE, ERRORS, INITIALIZATION, SATURATION
 from thruway.experiments.he2016 import GATES as HE_GATES
 from thruway.experiments.highway2015 import CIFAR, CONVERGENCE, DEPTH, GATES, MNIST_CONV, VERY_DEEP
@@ -76,3 +79,14 @@ STUDIES: dict[str, Study] = {
         RHN_DEPTH,
     )
 }
+
+
+if not TYPE_CHECKING:  # a type checker would take any name for one of this module's
+
+    def __getattr__(name: str) -> Any:
+        renamed = {"EXPERIMENTS": ("STUDIES", STUDIES), "Experiment": ("Study", Study)}
+        if name in renamed:
+            new, value = renamed[name]
+            warnings.warn(f"thruway.experiments.{name} is deprecated; use {new}.", DeprecationWarning, stacklevel=2)
+            return value
+        raise AttributeError(f"module 'thruway.experiments' has no attribute {name!r}")

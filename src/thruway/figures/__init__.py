@@ -16,7 +16,7 @@ in a report and in a notebook, and are readable on a light and on a dark backgro
 """
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thruway.figures.gate_maps import gate_maps
 from thruway.figures.heat import heat_map
@@ -52,9 +52,12 @@ __all__ = [
     "unravelled",
 ]
 
+if not TYPE_CHECKING:  # a type checker would take any name for one of this module's
 
-def __getattr__(name: str) -> Any:
-    if name == "BLOCK_LOOKS":
-        warnings.warn("thruway.figures.BLOCK_LOOKS is deprecated; use BLOCK_STYLES.", DeprecationWarning, stacklevel=2)
-        return BLOCK_STYLES
-    raise AttributeError(f"module 'thruway.figures' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name == "BLOCK_LOOKS":
+            warnings.warn(
+                "thruway.figures.BLOCK_LOOKS is deprecated; use BLOCK_STYLES.", DeprecationWarning, stacklevel=2
+            )
+            return BLOCK_STYLES
+        raise AttributeError(f"module 'thruway.figures' has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """Initial weights: schemes for single weights, initialisation of whole models, and mean-field predictions."""
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thruway.init import meanfield
 from thruway.init.lsuv import lsuv_
@@ -49,9 +49,10 @@ __all__ = [
     "zeros_",
 ]
 
+if not TYPE_CHECKING:  # a type checker would take any name for one of this module's
 
-def __getattr__(name: str) -> Any:
-    if name == "Account":
-        warnings.warn("thruway.init.Account is deprecated; use InitSummary.", DeprecationWarning, stacklevel=2)
-        return InitSummary
-    raise AttributeError(f"module 'thruway.init' has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name == "Account":
+            warnings.warn("thruway.init.Account is deprecated; use InitSummary.", DeprecationWarning, stacklevel=2)
+            return InitSummary
+        raise AttributeError(f"module 'thruway.init' has no attribute {name!r}")

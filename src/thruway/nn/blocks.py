@@ -230,8 +230,8 @@ class HighwayLinear(nn.Module):
     Args:
         width: number of features of the input and of the output.
         activation: a name from thruway.activations.ACTIVATIONS, a module, or any callable on tensors.
-        gate_bias: initial value of b_T. Below 0, the layer initially carries its input; at -inf it always does. An
-            independent carry gate starts at -gate_bias.
+        gate_bias: initial value of b_T. Default: -2. Below 0, the layer initially carries its input; at -inf it always
+            does. An independent carry gate starts at -gate_bias.
         carry: "coupled" (C = 1 - T) or "independent" (C has its own weights).
         generator: generator of the initial weights. If None, PyTorch's global generator.
     Raises:

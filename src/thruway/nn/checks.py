@@ -1,6 +1,6 @@
-"""Checks of the arguments and inputs of blocks, of hooks on them, and of the state of PyTorch.
+"""Checks in blocks: arguments, inputs, hooks, and the state of PyTorch (autocast, batched gradients, recomputation).
 
-A function `check_*` returns the value, or raises an error that says what to pass.
+A function `check_*` returns the value, if it takes one, or raises an error that says what to pass.
 """
 
 import math

@@ -114,25 +114,21 @@ class Engine:
         return self.follow(follow, args, kwargs)
 
     def follow(self, run_pass: Callable[[Tape, Discovery], Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call `run_pass` with the tape for these arguments; with a new tape if the pass does not follow the cached
-        one.
+        """Call `run_pass` with the tape for these arguments, or with a new tape if it does not follow the first one.
 
         Buffers that the model writes to are restored afterwards, and random states before a second try.
 
         Raises:
-            DissectError: if the pass does not follow a tape that was recorded with the same arguments.
+            DissectError: if the pass does not follow a tape recorded immediately before it with the same arguments.
         """
         key = call_signature(self.model, args, kwargs)
-        is_new = key not in self._traced
-        tape, found = self._trace(args, kwargs) if is_new else self._traced[key]
+        tape, found = self._traced[key] if key in self._traced else self._trace(args, kwargs)
         self._traced.move_to_end(key)
         try:
             return self._guarded(run_pass, tape, found)
         except TapeMismatchError:
-            if is_new:
-                raise
-        # The calls may depend on the data, or on what an earlier pass left behind: record a tape with these.
-        tape, found = self._trace(args, kwargs)
+            # The calls may depend on the data, or on a cache that an earlier pass filled, even that of a new tape.
+            tape, found = self._trace(args, kwargs)
         return self._guarded(run_pass, tape, found)
 
     def _guarded(self, run_pass: Callable[[Tape, Discovery], Any], tape: Tape, found: Discovery) -> Any:

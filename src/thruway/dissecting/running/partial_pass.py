@@ -38,7 +38,7 @@ def run_partial(
 
 
 class _PartialPass(TorchFunctionMode):
-    """Context manager that makes the calls of a plan; all others return stored values or placeholders."""
+    """Torch function mode that executes the calls in a plan, and returns recorded results for all others."""
 
     def __init__(self, model: nn.Module, plan: PartialPlan, stored: Mapping[int, Tensor]) -> None:
         super().__init__()

@@ -185,7 +185,7 @@ def early_end(config: Config) -> int:
 
 
 def _learnt(rows: Rows, what: str) -> Rows:
-    # The gates of a network that has hardly learnt say nothing.
+    # The gates of a network that has hardly learned are not meaningful.
     return [row for row in only(rows, what=what) if row["error"] < 0.5 * row["guessing"]]
 
 

@@ -9,15 +9,17 @@ from typing import Any
 from torch import nn
 
 from thruway.dissecting import Dissection
+from thruway.errors import ConfigError, RunError
 from thruway.experiments.machinery.contenders import Contender, error_of, errors_of, measurements_of, parameters_of
 from thruway.experiments.machinery.curves import loss_curves
 from thruway.experiments.machinery.image_config import ImageConfig
 from thruway.experiments.machinery.images import ImageParts, load_images
-from thruway.experiments.machinery.measuring import Measurement, measured_study
+from thruway.experiments.machinery.measuring import Measurement, check_functions, measured_study
 from thruway.experiments.machinery.stored_nets import dissected
 from thruway.experiments.machinery.study import Claim, Rows, Study, StudyPage
 from thruway.report import Cell, Section, TableData, paper_comparison
 from thruway.runs import RunReader
+from thruway.runs.files import safe_name
 
 __all__ = ["ComparedPage", "Published", "accuracy_in_words", "beside_the_paper", "compared_study", "error_table"]
 
@@ -106,7 +108,12 @@ def compared_study(
         prepare: function of the config that returns the images, and raises an error if the config does not fit them.
         open_net: function (network, data) that returns the dissection of the network, for `thruway dissect RUN`.
     """
+    check_functions(name, claims, contenders=contenders, prepare=prepare)
     page_of = page or (lambda config: ComparedPage(title, source))
+
+    def prepare_named(config: ImageConfig) -> ImageParts:
+        _check_names(contenders(config))
+        return prepare(config)
 
     def measurements(config: ImageConfig) -> list[Measurement]:
         return measurements_of(contenders(config), config.all_seeds)
@@ -123,10 +130,24 @@ def compared_study(
         measurements=measurements,
         claims=claims,
         page=whole_page,
-        prepare=prepare,
+        prepare=prepare_named,
         open_net=open_net,
         example=example,
     )
+
+
+def _check_names(contenders: Sequence[Contender]) -> None:
+    """Raise ConfigError unless every contender has a name of its own that can name a checkpoint."""
+    names = [each.name for each in contenders]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"two contenders have the name {', '.join(sorted(repeated))}. Give each its own name.")
+    if not names:
+        raise ConfigError("there are no contenders. Return at least one Contender.")
+    for name in names:
+        try:
+            safe_name(name, "contender")
+        except RunError as error:
+            raise ConfigError(str(error)) from None
 
 
 def _comparison(reader: RunReader, contenders: Sequence[Contender], page: ComparedPage, rows: Rows) -> StudyPage:

@@ -15,7 +15,7 @@ class ImageConfig(BaseModel, abc.ABC):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    scale: Literal["demo", "laptop", "paper"] = "demo"
+    scale: str = "demo"
     """demo: about a minute; laptop: up to an hour on one core; paper: size, data and rates as published, as far as they
     are known, needs a GPU. Sets the defaults of the other options."""
     data: str = "digits"

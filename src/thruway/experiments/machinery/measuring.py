@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from thruway.dissecting import Dissection
-from thruway.errors import CheckpointError
+from thruway.errors import CheckpointError, ConfigError
 from thruway.experiments.machinery.image_config import ImageConfig
 from thruway.experiments.machinery.images import ImageParts, load_images
 from thruway.experiments.machinery.resumable import Progress
@@ -72,6 +72,8 @@ def measured_study(
         open_net: function (network, data) that returns the dissection of the network, for `thruway dissect RUN`.
     """
 
+    check_functions(name, claims, measurements=measurements, page=page, prepare=prepare)
+
     def run(config: Any, parts: ImageParts, run: Run, progress: Progress) -> None:
         run_measurements(config, measurements(config), parts, run, progress)
 
@@ -98,6 +100,16 @@ def measured_study(
         stored_nets=stored_nets,
         example=example,
     )
+
+
+def check_functions(study: str, claims: Any, **functions: Any) -> None:
+    """Raise ConfigError if an argument that must be a function is not, or claims are neither functions nor Claims."""
+    for argument, value in functions.items():
+        if not callable(value):
+            raise ConfigError(f"{study}: {argument} must be a function, got {type(value).__name__}.")
+    is_sequence = isinstance(claims, Sequence) and all(isinstance(each, Claim) for each in claims)
+    if not callable(claims) and not is_sequence:
+        raise ConfigError(f"{study}: claims must be a sequence of Claim or a function, got {type(claims).__name__}.")
 
 
 def run_measurements(

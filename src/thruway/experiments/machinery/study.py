@@ -17,17 +17,7 @@ from thruway.report import ClaimVerdict, Page, Section, TableData, write_page, w
 from thruway.runs import Run, RunReader
 from thruway.runs.files import safe_name
 
-__all__ = [
-    "NOT_PROTOCOL",
-    "Claim",
-    "Rows",
-    "Study",
-    "StudyPage",
-    "differences",
-    "judge",
-    "setting_in_words",
-    "write_report",
-]
+__all__ = ["NOT_PROTOCOL", "Claim", "Rows", "Study", "StudyPage", "differences", "judge", "setting_in_words"]
 
 Rows = Sequence[Mapping[str, Any]]
 """Results of a run: one mapping of plain numbers and strings per result, including its `seed`."""
@@ -54,6 +44,12 @@ class Claim:
     measure: Callable[[Rows], float]
     holds_if: Literal["<=", ">=", "<"]
     threshold: float
+
+    def __post_init__(self) -> None:
+        if self.holds_if not in _COMPARE:
+            raise ConfigError(
+                f"claim {self.id!r}: holds_if must be one of {', '.join(_COMPARE)}, got {self.holds_if!r}."
+            )
 
 
 @dataclass(frozen=True)
@@ -128,11 +124,12 @@ class Study:
             safe_name(self.name, "study")  # it names run folders
         except RunError as error:
             raise ConfigError(str(error)) from None
-        wrong = [scale for scale, config in self.scales.items() if not isinstance(config, self.config)]
-        if wrong or not self.scales:
+        scales = self.scales if isinstance(self.scales, Mapping) else {}
+        wrong = [scale for scale, config in scales.items() if not isinstance(config, self.config)]
+        if wrong or not scales:
+            named = f", but {', '.join(wrong)} is not." if wrong else "."
             raise ConfigError(
-                f"the scales of the study {self.name} must be a non-empty mapping of scale name to "
-                f"{self.config.__name__}" + (f"; not so: {', '.join(wrong)}." if wrong else ".")
+                f"the scales of {self.name} must be a non-empty mapping of scale name to {self.config.__name__}{named}"
             )
 
     def report(self, reader: RunReader, folder: Path) -> tuple[TableData, tuple[ClaimVerdict, ...]]:
@@ -151,7 +148,7 @@ class Study:
             claims = self.claims(config) if callable(self.claims) else self.claims
             verdicts = tuple(judge(claim, rows) for claim in claims) if rows else ()
         page = self.page(reader, config, rows)
-        write_report(reader, folder, rows, verdicts, page)
+        _write_report(reader, folder, rows, verdicts, page)
         return page.table, verdicts
 
     def nets(self, reader: RunReader) -> dict[str, StoredNet]:
@@ -183,6 +180,18 @@ _SEEDS_NEEDED = 3
 _COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt}
 
 
+def _measured(claim: Claim, rows: Rows) -> float:
+    try:
+        value = claim.measure(rows)
+        math.isnan(value)
+    except Exception as error:  # in a function of the user's
+        raise ConfigError(
+            f"claim {claim.id!r}: its measure failed on rows with the keys {', '.join(rows[0])}. "
+            f"{type(error).__name__}: {error}. The results are saved: correct the claim, then write the report again."
+        ) from error
+    return value
+
+
 def judge(claim: Claim, rows: Rows) -> ClaimVerdict:
     """Judge a claim by these rows.
 
@@ -190,12 +199,12 @@ def judge(claim: Claim, rows: Rows) -> ClaimVerdict:
     statistic of any seed is NaN. With fewer than three seeds the verdict carries a note.
     """
     seeds = sorted({row["seed"] for row in rows})
-    values = [claim.measure([row for row in rows if row["seed"] == seed]) for seed in seeds]
+    values = [_measured(claim, [row for row in rows if row["seed"] == seed]) for seed in seeds]
     meets = [not math.isnan(v) and _COMPARE[claim.holds_if](v, claim.threshold) for v in values]
     verdict: Literal["holds", "fails", "unclear"] = "unclear"
     notes = []
-    if not values or any(math.isnan(v) for v in values):
-        notes.append("the run lacks results that this claim needs")
+    if not values or any(map(math.isnan, values)):
+        notes.append("no value: results are missing, or the networks have hardly learned")
     elif all(meets):
         verdict = "holds"
     elif not any(meets):
@@ -219,19 +228,12 @@ def judge(claim: Claim, rows: Rows) -> ClaimVerdict:
 # --- the report
 
 
-def write_report(
+def _write_report(
     reader: RunReader, folder: Path, rows: Rows, verdicts: tuple[ClaimVerdict, ...], page: StudyPage
 ) -> None:
     """Write report.html and summary.json into the run folder."""
     provenance = {**page.facts, **_origin(reader, page)}
-    whole = Page(
-        title=page.title,
-        subtitle=page.subtitle,
-        lead=page.lead,
-        claims=verdicts,
-        sections=tuple(page.sections),
-        provenance=provenance,
-    )
+    whole = Page(page.title, page.subtitle, page.lead, verdicts, tuple(page.sections), provenance)
     write_page(whole, folder / "report.html")
     write_summary(folder / "summary.json", experiment=reader.name, rows=rows, claims=verdicts, meta=provenance)
 
@@ -267,15 +269,13 @@ def differences(config: BaseModel, paper: BaseModel | None) -> list[str]:
         return []
     # How far images are shifted does not matter if they are not augmented.
     ignored = NOT_PROTOCOL if getattr(config, "augment", True) else NOT_PROTOCOL | {"reach", "fill"}
-    return [
-        f"{name.replace('_', ' ')}: {_setting(name, here)}; at paper scale: {_setting(name, there)}"
-        for name in type(config).model_fields
-        if name not in ignored and (here := getattr(config, name)) != (there := getattr(paper, name))
-    ]
-
-
-def _setting(name: str, value: Any) -> str:
-    return _UNSET.get(name, "all") if value is None else setting_in_words(value)
+    found = []
+    for name in type(config).model_fields:
+        values = getattr(config, name), getattr(paper, name)
+        if name not in ignored and values[0] != values[1]:
+            here, there = (_UNSET.get(name, "all") if value is None else setting_in_words(value) for value in values)
+            found.append(f"{name.replace('_', ' ')}: {here}; at paper scale: {there}")
+    return found
 
 
 def setting_in_words(value: Any) -> str:

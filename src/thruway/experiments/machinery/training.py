@@ -1,5 +1,6 @@
 """Resumable training of one network on images."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -56,7 +57,10 @@ class Net:
     def built(self, parts: ImageParts, coins: torch.Generator | None = None) -> nn.Module:
         """Return the network with its initial weights."""
         weights = generator(self.seed, "weights", self.weights or self.name)
-        return self.build(parts, weights, torch.Generator() if coins is None else coins)
+        model = self.build(parts, weights, torch.Generator() if coins is None else coins)
+        if not isinstance(model, nn.Module):
+            raise ConfigError(f"{self.name}: build returned {type(model).__name__}, but must return a torch.nn.Module.")
+        return model
 
 
 def epochs_left(config: ImageConfig, net: Net, run: Run) -> int:
@@ -169,7 +173,17 @@ def _recipe(config: ImageConfig, net: Net, parts: ImageParts) -> dict[str, Any]:
     recipe = config.model_dump(mode="json", include=set(ImageConfig.model_fields) - NOT_PROTOCOL)
     if net.warmup is not None:
         recipe["warmup"] = net.warmup
-    return recipe | {"seed": net.seed, "rate": net.learning_rate, "net": str(net.built(parts))}
+    recipe |= {"seed": net.seed, "rate": net.learning_rate, "net": str(net.built(parts))}
+    if config.data == "folder":  # the name does not say which images they are
+        recipe["images"] = _digest(parts.train.images, parts.train.labels)
+    return recipe
+
+
+def _digest(*tensors: Tensor) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _reused(config: ImageConfig, net: Net, parts: ImageParts, run: Run) -> bool:

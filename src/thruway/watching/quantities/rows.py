@@ -8,6 +8,7 @@ every row is scaled.
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -113,6 +114,12 @@ class Rows:
         if not self._checks_values or self.values.numel() == 0:
             return False
         return bool(np.isfinite(self._raw_rms.numpy()).all() and np.isfinite(self._raw_mean.numpy()).all())
+
+    @property
+    def is_plain(self) -> bool:
+        """Deprecated name of `all_finite`."""
+        warnings.warn("Rows.is_plain is deprecated; use all_finite.", DeprecationWarning, stacklevel=2)
+        return self.all_finite
 
     @cached
     def squares_in_range(self) -> bool:

@@ -35,7 +35,8 @@ class Ends:
     low_is_minimum: bool = False  # no output is below `low`, so one that is at most `low` is equal to it
 
 
-# Within 5 % of the activation's range from the value that it tends to; that value itself where it is reached.
+# An output is saturated if it lies within 5 % of the activation's range of its limit: for tanh, with its range from
+# -1 to 1, from 0.9 on. Activations that reach their limit, such as relu, are saturated only there. The 5 % are ours.
 ENDS: dict[str, Ends] = {
     "sigmoid": Ends(0.05, 0.95),
     "tanh": Ends(-0.9, 0.9),
