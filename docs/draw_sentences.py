@@ -20,6 +20,7 @@ KINDS = ("docstring", "error", "page")
 Lines = list[tuple[int, str]]
 
 SECTION = re.compile(r"(Args|Arguments|Attributes|Returns|Yields|Raises|Source|Example|Examples|Note|Shape):$")
+ITEMIZED = ("Args", "Arguments", "Attributes", "Raises")  # each line that is not indented further begins an item
 LABEL = re.compile(r"\w+ {2,}\S")  # "Claims    ..." at the head of a study
 ITEM = re.compile(r"(?:[-*+]|\d+\.) +")
 ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|vs|cf|al|[Ss]ecs?|[Ff]igs?|[Ee]qs?|[Nn]o|approx|resp)|\.)\.$")
@@ -78,7 +79,7 @@ def _paragraphs_of_docstring(text: str, first_line: int) -> Iterator[Lines]:
     numbered = [(first_line + i, line) for i, line in enumerate(text.splitlines())]
     margin = min((_indent(line) for _, line in numbered[1:] if line.strip()), default=0)
     numbered = numbered[:1] + [(number, line[margin:]) for number, line in numbered[1:]]
-    in_section = False
+    section = ""
     for paragraph in _blocks(numbered):
         if paragraph[0][1].lstrip().startswith(">>>"):
             continue
@@ -87,17 +88,18 @@ def _paragraphs_of_docstring(text: str, first_line: int) -> Iterator[Lines]:
         for number, line in paragraph:
             is_label, is_item = bool(LABEL.match(line)), bool(ITEM.match(line.lstrip()))
             is_labelled = is_labelled or is_label
-            if SECTION.match(line.strip()):
+            heading = SECTION.match(line.strip())
+            if heading:
                 yield current
-                current, in_section = [], True
-            elif is_label or is_item or (in_section and _indent(line) == 4):
+                current, section = [], heading[1]
+            elif is_label or is_item or (section in ITEMIZED and _indent(line) == 4):
                 yield current
                 current = [(number, line)]
-            elif in_section or is_labelled or _indent(line) < 4:
+            elif section or is_labelled or _indent(line) < 4:
                 current.append((number, line))
             # Other indented lines are formulas or shell commands.
         yield current
-        in_section = in_section and _indent(paragraph[-1][1]) >= 4
+        section = section if _indent(paragraph[-1][1]) >= 4 else ""
 
 
 def _indent(line: str) -> int:

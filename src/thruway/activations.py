@@ -48,7 +48,7 @@ def activation(name: str) -> Activation:
     """Return the activation called `name`.
 
     Raises:
-        ConfigError: if there is none; the message suggests the closest name.
+        ConfigError: if no activation has this name; the message suggests the closest one.
 
     >>> activation("tanh").gain
     1.0
@@ -99,7 +99,7 @@ def _settings(module: nn.Module) -> tuple[type, dict[str, object]]:
 
 
 class _FunctionModule(nn.Module):
-    """Wraps a callable in a module, so that hooks can be registered."""
+    """A module that calls a function, so that hooks can be registered on it."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()

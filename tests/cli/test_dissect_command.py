@@ -377,7 +377,7 @@ REFUSED = {
     "no device": (["mynets:model", "--device", "gpu"], 2, "'gpu' is not available"),
     "weights of others": (["mynets:model", "--weights", "x.safetensors"], 2, "there is no file x.safetensors"),
     "weights for nothing": (["mynets.py", "--weights", "x.pt"], 2, "--weights are for the model of a function"),
-    "a net of no run": (["mynets:model", "--net", "a"], 2, "--net selects a net of a run folder"),
+    "a net of no run": (["mynets:model", "--net", "a"], 2, "--net selects a network of a run folder"),
     "no run": (["mynets.py"], 2, "is not in a run folder"),
     "a file for a folder": (["mynets:model", "--out", "mynets.py"], 1, "cannot write to mynets.py"),
     "json in a file": (["mynets:model", "--json", "mynets.py/x.json"], 1, "cannot write to mynets.py"),

@@ -81,7 +81,7 @@ def test_a_checkpoint_names_its_net(capsys, runs):
             assert "residual" in found(capsys, path)["about"]
         else:
             said = call(capsys, "dissect", path)
-            assert f"holds {len(nets)} nets: {', '.join(nets)}. Choose one: --net {nets[0]}." in said.all
+            assert f"holds {len(nets)} networks: {', '.join(nets)}. Choose one: --net {nets[0]}." in said.all
             assert found(capsys, path, "--net", nets[1], "--structure")["about"].startswith("residual network of 3")
 
 

@@ -59,7 +59,10 @@ def test_the_note_counts_seeds_that_disagree():
 
 @pytest.mark.parametrize(
     ("values", "said"),
-    [((0.5,), "only 1 seed; a sure verdict needs 3"), ((0.5, 0.6), "only 2 seeds; a sure verdict needs 3")],
+    [
+        ((0.5,), "only 1 seed; a definite verdict requires 3"),
+        ((0.5, 0.6), "only 2 seeds; a definite verdict requires 3"),
+    ],
 )
 def test_fewer_than_three_seeds_are_called_so(values, said):
     judged = judge(claim(), rows(*values))

@@ -81,7 +81,7 @@ def test_two_nets_that_seeds_alone_tell_apart_are_as_good(behind, verdict):
     for claim in ("no-worse-than-plain-16", "learns-as-well-as-plain-16"):
         check(MNIST[claim], made_up, behind, verdict)
         assert MNIST[claim].threshold == REPLIES["at-least-as-good"].threshold
-        assert MNIST[claim].source.startswith("ours, no paper says so")
+        assert MNIST[claim].source.startswith("ours: table 1 has no")
 
 
 def test_mnist_s_numbers_are_judged_on_mnist_only():

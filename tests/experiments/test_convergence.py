@@ -106,7 +106,7 @@ def test_the_report_is_the_rows(folder):
     page = html.unescape((folder / "report.html").read_text())
     for said in (
         "Do highway networks converge faster",
-        "losses over the best 2 of 3 settings, in nats",
+        "losses of the best 2 of 3 settings, in nats",
         *(verdict.text for verdict in verdicts),
     ):
         assert said in page

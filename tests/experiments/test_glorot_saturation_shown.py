@@ -60,5 +60,5 @@ def test_the_report_shows_the_seed_and_says_why(tmp_path, monkeypatch) -> None:
     assert [(case.name, case.seed) for case in drawn] == [(name, 1) for name in TINY.nets]
     page = (folder / "report.html").read_text()
     assert "Seed 1: its sigmoid network of 4 layers leaves saturation at update 20, the last to do so" in page
-    assert "to either side. Seed 1." in page
+    assert "short of the ends. Seed 1." in page
     assert json.loads((folder / "summary.json").read_text())["rows"][0]["seed"] == 0  # all are in the summary

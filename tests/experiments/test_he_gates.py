@@ -118,7 +118,7 @@ def reported(folder, errors):
 def test_the_lead_says_how_much_the_bias_explains(tmp_path):
     """With 0 the exclusive gate loses 40 points, with -6 it loses 10: the bias explains three quarters."""
     _, verdicts, page = reported(tmp_path / "run", ERRORS)
-    assert "The exclusive gate has 50.0% with a bias of 0, and 20.0% with -6: the bias explains 75% of the loss" in page
+    assert "The exclusive gate has 50.0% with a bias of 0, and 20.0% with -6: the bias explains 75% of the diff" in page
     assert "The reply's gate has 11.0% with a bias of 0, and 10.0% with -6." in page  # no share of a single point
     held = {verdict.id for verdict in verdicts if verdict.verdict == "holds"}
     assert held >= {"exclusive0-fails", "exclusive-3-fails", "a-low-bias-rescues", "highway-6-is-as-good"}

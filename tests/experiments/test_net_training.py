@@ -169,7 +169,7 @@ def test_the_paper_s_numbers():
 @pytest.mark.parametrize(
     ("config", "change", "message"),
     [
-        (lesion.Config, {"modules": 2}, "swapping needs at least 3 in a stage"),
+        (lesion.Config, {"modules": 2}, "swapping needs at least 3 per stage"),
         (lesion.Config, {"deleted": (55,)}, "deleted must be numbers from 1 to 54, out of 54 modules"),
         (lesion.Config, {"swaps": (0,)}, "swaps must be numbers of pairs, each at least 1"),
         (lesion.Config, {"plain": ("vgg", "vgg")}, "plain must not repeat a network"),

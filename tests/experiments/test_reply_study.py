@@ -65,7 +65,7 @@ def test_the_warmup_is_stored_and_reported(tmp_path):
     warmups = {net: open_run(folder).load(f"net-{net}-0").state["recipe"]["warmup"] for net in ("resnet", "highway")}
     assert warmups == {"resnet": 1, "highway": 0}
     REPLY.report(open_run(folder), folder)
-    assert "its first epoch at a tenth of the rate as published" in (folder / "report.html").read_text()
+    assert "its first epoch with a tenth of the learning rate, as published" in (folder / "report.html").read_text()
 
 
 def test_augmentation_pads_with_zeros_as_published():

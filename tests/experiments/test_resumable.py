@@ -100,5 +100,5 @@ def test_the_stored_state_completes_the_one_before_the_first_step(run):
 
 def test_a_checkpoint_without_state_is_refused(run):
     run.save("counter", {"weight": torch.zeros(())})
-    with pytest.raises(CheckpointError, match=r"'counter' does not say how far its training is\. Remove it"):
+    with pytest.raises(CheckpointError, match=r"'counter' does not state how far its training got\. Remove it"):
         saved_state(run, "counter", step=0)

@@ -148,7 +148,7 @@ def test_a_run_is_not_resumed_on_another_text(tmp_path, monkeypatch):
     assert not run_until_stopped(create(folder, NAME, TINY), NAME, TINY, StopsAt(1))
     docs = depth_training.python_docs()
     monkeypatch.setattr(depth_training, "python_docs", lambda: docs.replace("e", "E", 1))
-    with pytest.raises(ConfigError, match="is another text, of 2000"):
+    with pytest.raises(ConfigError, match="was started on another text"):
         run_until_stopped(Run.resume(folder), NAME, TINY)
 
 

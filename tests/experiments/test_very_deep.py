@@ -123,7 +123,7 @@ def test_the_answer_says_how_many_open_layers_the_gates_amount_to(folder, rows):
     assert f"The sum of its gates is that of {sum(gates) / 2:.1f} open layers" in page
     began = 9 / (1 + math.e)
     (learns,) = [verdict for verdict in verdicts if verdict.id == "highway-learns"]
-    assert f"an initial gate bias of -1 all layers together start as {began:.1f} open ones" in learns.statistic
+    assert f"an initial gate bias of -1 all layers together start like {began:.1f} open ones" in learns.statistic
 
 
 def test_gates_may_begin_as_shut_as_can_be(tmp_path):
@@ -132,7 +132,7 @@ def test_gates_may_begin_as_shut_as_can_be(tmp_path):
     folder = complete(tmp_path / "run", VERY_DEEP.name, config)
     VERY_DEEP.report(open_run(folder), folder)
     page = html.unescape((folder / "report.html").read_text())
-    assert "they started near 0. Their sum over all layers is 0.0" in page
+    assert "the initial value is 0. Their sum over all layers is 0.0" in page
 
 
 @pytest.mark.slow

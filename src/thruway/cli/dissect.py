@@ -127,8 +127,7 @@ def _check_outputs(options: DissectOptions) -> None:
         _check_writable(options.out)
         if any((options.out / name).exists() for name in (PAGE, DATA)):
             raise ConfigError(
-                f"{options.out} already contains a dissection. Choose another --out, or leave it out for a numbered "
-                "folder."
+                f"{options.out} already contains a dissection. Choose another --out, or omit it for a numbered folder."
             )
     if options.json is not None and options.json != STDOUT:
         if options.json.is_dir():

@@ -1,4 +1,4 @@
-"""Counting, slicing and batching nested tensors whose first dimension is the examples."""
+"""Counting, slicing and batching of nested tensors whose first dimension is the batch."""
 
 import math
 from typing import Any
@@ -11,12 +11,12 @@ __all__ = ["batched", "count_of", "first_examples", "part_of"]
 
 
 def count_of(inputs: Any) -> int:
-    """The number of examples: the first dimension of the first tensor that has one."""
+    """Return the number of examples: the size of the first dimension of the first tensor that has dimensions."""
     return next((len(leaf) for _, leaf in tensors_in(inputs) if leaf.dim()), 0)
 
 
 def part_of(structure: Any, start: int, stop: int) -> Any:
-    """The examples from start to stop. Tensors with another first dimension stay whole."""
+    """Return the examples from start to stop. Tensors whose first dimension has another size are not sliced."""
     count = max((len(leaf) for _, leaf in tensors_in(structure) if leaf.dim()), default=math.inf)
 
     def cut(leaf: Any) -> Any:
@@ -26,16 +26,16 @@ def part_of(structure: Any, start: int, stop: int) -> Any:
 
 
 def first_examples(inputs: Any, count: int) -> Any:
-    """The first `count` examples of a batch."""
+    """Return the first `count` examples of a batch."""
     return part_of(inputs, 0, count)
 
 
 def batched(inputs: Any, targets: Any, at_once: int, most: int) -> list[tuple[Any, Any]]:
-    """Split inputs and targets into batches. Tensors without a row per example go into every batch whole.
+    """Split inputs and targets into batches. Every batch contains the whole of a tensor that has no row per example.
 
     Args:
         at_once: batch size.
-        most: maximum number of examples in all.
+        most: maximum total number of examples.
 
     >>> import torch
     >>> [(x.tolist(), y.tolist()) for x, y in batched(torch.arange(5), torch.arange(5), 2, 3)]

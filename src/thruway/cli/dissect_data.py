@@ -107,7 +107,7 @@ def _from_file(model: nn.Module, path: Path, options: DissectOptions) -> tuple[B
 
 
 def _precision_of(model: nn.Module) -> torch.dtype:
-    """The floating type of the model. Inputs are converted to it, since NumPy files often hold float64."""
+    """The floating-point dtype of the model. Inputs are converted to it, since NumPy files often hold float64."""
     return next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float32)
 
 
@@ -181,7 +181,7 @@ def _guess(module: nn.Module, rng: torch.Generator) -> Tensor | None:
 
 
 def _as_int64(targets: Any) -> Any:
-    """Class indices as int64, which torch's losses need."""
+    """Return class indices as int64, which PyTorch's losses require."""
     is_number = isinstance(targets, Tensor) and not (targets.is_floating_point() or targets.is_complex())
     return targets.long() if is_number and targets.dtype != torch.bool else targets
 

@@ -33,7 +33,7 @@ def call_factory(name: str, examples: int) -> FactoryResult:
 
     Args:
         name: package.module:function or path/to/file.py:function.
-        examples: number of examples after which no more batches are read, since there may be infinitely many.
+        examples: maximum number of examples to read, since the batches may be infinite.
     Raises:
         ConfigError: if the module or function does not exist, raises, or does not return a model.
 

@@ -26,7 +26,7 @@ Announce = Callable[[str], None]
 
 
 def dissected(target: Target, data: InputData) -> Dissection:
-    """Dissect the model. An error that the model raises is reported as one of the input.
+    """Dissect the model. An error raised by the model is reported as an error in its input.
 
     Raises:
         ConfigError: if the model cannot be run on the example.
@@ -42,7 +42,7 @@ def dissected(target: Target, data: InputData) -> Dissection:
 
 
 def measure_all(target: Target, data: InputData, options: DissectOptions, announce: Announce) -> DissectionFindings:
-    """Find the structure, and with data measure lesions, orders, rankings and paths.
+    """Find the branches and, if there is data, measure lesions, permutations, rankings and paths.
 
     Args:
         announce: called with a description before each measurement.

@@ -29,7 +29,7 @@ class DissectOptions:
     path/to/file.py:function. It is called without arguments and returns a model, (model, example_inputs), or
     (model, example_inputs, batches)."""
     net: str | None = None
-    """Name of the network, if a run folder holds several."""
+    """Name of the network, if the run folder holds several."""
     study: str | None = None
     """For a run folder of a study of your own: package.module:STUDY or path/to/file.py:STUDY."""
     weights: Path | None = None
@@ -44,23 +44,24 @@ class DissectOptions:
     """Pixels for --data: standardised by the mean and standard deviation of the training part, or raw, from 0 to 1."""
     inputs: Path | None = None
     """File of inputs: .npy, .npz, .safetensors or .pt (read without executing code). An entry named `targets` holds
-    class indices or regression targets. Other names are arguments of the model; `inputs` is its only argument."""
+    class indices or regression targets. The other entries are keyword arguments of the model; if the only one is
+    `inputs`, it is the positional argument."""
     text: Path | None = None
     """Text file with one sentence per line, for a Hugging Face language model."""
     shape: tuple[int, ...] = ()
-    """Shape of one input without the batch, such as 3 32 32. For a model without data whose input shape is unknown."""
+    """Shape of one input without the batch, such as 3 32 32. Needed without data if the shape cannot be inferred."""
     examples: int = 500
     """Maximum number of examples."""
     batch: int = 50
     """Batch size."""
     deletions: tuple[int, ...] = ()
-    """Numbers of branches to leave out together. If unset, a few up to half of the branches."""
+    """Numbers of branches to leave out together. If unset, several numbers up to half of the branches."""
     draws: int = 10
-    """Random sets for each number of branches, and random orders for each number of swaps."""
+    """Number of random sets for each number of deletions, and of random orders for each number of swaps."""
     path_examples: int = 16
-    """Examples for the gradient by path length. 0 leaves it out."""
+    """Number of examples for the gradient by path length. If 0, it is not computed."""
     paths: int = 5
-    """Random single paths of each length, the published estimate beside the exact gradient. 0 leaves it out."""
+    """Number of random paths of each length for the published estimate of that gradient. If 0, it is not computed."""
     seed: int = 0
     """Seed of all random numbers."""
     structure: bool = False
@@ -68,9 +69,9 @@ class DissectOptions:
     device: str = "cpu"
     """Device of the model and the data."""
     threads: int | None = None
-    """Number of CPU threads. If unset, torch decides."""
+    """Number of CPU threads. If unset, PyTorch's default."""
     json: Path | None = None
-    """Also write the results as JSON to this file. - writes them to the standard output instead of the table."""
+    """Also write the results as JSON to this file, or with `-` to the standard output instead of the table."""
     out: Path | None = None
     """Folder for dissection.html and dissection.json. If unset, dissections/<target>, numbered if it exists."""
 
@@ -82,7 +83,7 @@ def check_options(options: DissectOptions) -> None:
     """Check the options before anything is loaded.
 
     Raises:
-        ConfigError: naming the invalid option.
+        ConfigError: if an option is invalid; the message names it.
 
     >>> check_options(DissectOptions("a:b", data="digits", draws=0))
     Traceback (most recent call last):

@@ -35,9 +35,9 @@ class Target:
         example: example inputs, or None.
         batches: data, or None.
         data: description of the data.
-        dissection: of the model, if it was dissected when it was loaded.
+        dissection: dissection of the model, if loading it included one.
         has_shortcuts: If False, there are no paths to analyse.
-        folder: of a Hugging Face model, with its tokenizer.
+        folder: the folder of a Hugging Face model, with its tokenizer.
     """
 
     name: str
@@ -77,7 +77,7 @@ def open_target(options: DissectOptions) -> Target:
         target = _of_run(path, options)
     if options.net is not None and (is_function or is_model_folder(path)):
         raise ConfigError(
-            f"--net selects a net of a run folder, and {options.target} is not one. Leave the option out."
+            f"--net selects a network of a run folder, but {options.target} is not a run folder. Leave the option out."
         )
     try:
         target.model.to(options.device).eval()
@@ -137,7 +137,7 @@ def _run_of(path: Path) -> tuple[Path, str | None]:
 
 
 def _only_net(found: Mapping[str, StoredNet], checkpoint: str | None) -> str | None:
-    """The name of the only network in a checkpoint; None without a checkpoint.
+    """Return the name of the only network in a checkpoint; None without a checkpoint.
 
     Raises:
         ConfigError: if it holds several.
@@ -146,7 +146,9 @@ def _only_net(found: Mapping[str, StoredNet], checkpoint: str | None) -> str | N
         return None
     names = [name for name in found if name == checkpoint or name.startswith(f"{checkpoint}/")]
     if len(names) > 1:
-        raise ConfigError(f"{checkpoint} holds {len(names)} nets: {', '.join(names)}. Choose one: --net {names[0]}.")
+        raise ConfigError(
+            f"{checkpoint} holds {len(names)} networks: {', '.join(names)}. Choose one: --net {names[0]}."
+        )
     return names[0] if names else checkpoint
 
 

@@ -1,4 +1,4 @@
-"""Metrics and losses by the kind of targets: classes, regression targets, or the intact output without targets."""
+"""Metrics and losses for each kind of target: classes, regression targets or, without targets, the intact output."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class Task:
 
 
 def task_for(dissection: Dissection, data: InputData, options: DissectOptions) -> Task:
-    """Choose the task by the targets.
+    """Choose the metrics and losses that fit the targets.
 
     Raises:
         ConfigError: if the targets are of no supported kind.
@@ -183,7 +183,7 @@ def _unlabelled(dissection: Dissection, batches: Batches, few: Any, seed: int) -
 
 
 def _x_of(inputs: Any) -> str:
-    """Description of the tensor that gradients are taken with respect to. Integer inputs have none."""
+    """Description of the tensor that gradients are taken with respect to. Integer inputs have no gradient."""
     is_floating = any(leaf.is_floating_point() for _, leaf in tensors_in(inputs))
     return "x, the input" if is_floating else "x, the stream that the first branch reads"
 
@@ -224,7 +224,7 @@ def _squared(output: Any, targets: Tensor) -> Tensor:
 
 
 def _classes_second(output: Tensor, targets: Tensor) -> Tensor:
-    """The output as (batch, classes, ...), also if its last dimension is the classes."""
+    """Return the output as (batch, classes, ...), also if the classes are its last dimension."""
     return output.movedim(-1, 1) if output.shape[:-1] == targets.shape else output
 
 

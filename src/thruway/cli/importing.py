@@ -21,7 +21,7 @@ _IMPORT_NAME = re.compile(r"(.+\.py|[A-Za-z_][\w.]*):[A-Za-z_]\w*(\.[A-Za-z_]\w*
 
 
 def is_import_name(text: str) -> bool:
-    """Return whether a text has the form package.module:NAME or path/to/file.py:NAME.
+    """Return True if a text has the form package.module:NAME or path/to/file.py:NAME.
 
     >>> is_import_name("mypackage.study:STUDY"), is_import_name("my/study.py:STUDY"), is_import_name("cuda:0")
     (True, True, False)
@@ -33,9 +33,9 @@ def import_object(name: str, kind: str, is_kind: Callable[[Any], bool]) -> Any:
     """Import the object called package.module:NAME or path/to/file.py:NAME.
 
     Args:
-        name: its name.
+        name: a name of this form.
         kind: what it should be, such as "function", for error messages.
-        is_kind: object -> whether it is one. It selects the names that an error lists.
+        is_kind: returns True for an object of this kind. It also selects the names that an error lists.
     Raises:
         ConfigError: if the name has another form, there is no such module or object, or it is of another kind.
 

@@ -42,9 +42,9 @@ class RunOptions:
     out: Path | None = None
     """The run folder to create. If unset, runs/<study>-<scale>, with a number if that exists."""
     resume: Path | None = None
-    """Resume this interrupted run folder, with the config it has."""
+    """Resume the interrupted run in this folder, with its own config."""
     threads: int | None = None
-    """Number of CPU threads. If unset, PyTorch's choice."""
+    """Number of CPU threads. If unset, PyTorch's default."""
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -190,7 +190,7 @@ def _base(study: Study, scale: str | None, file: str | None) -> tuple[str, BaseM
 
 
 def _fields_of(study: Study, file: str) -> dict[str, Any]:
-    """What a TOML file says, if every name in it is a field of the study."""
+    """Return the fields in a TOML file. Raises ConfigError for a field that the study does not have."""
     try:
         fields = tomllib.loads(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
@@ -255,7 +255,7 @@ def _is_study(value: object) -> bool:
 
 
 def studies_in(module: str) -> dict[str, Study]:
-    """Return the studies that a module or file defines, by the name they are run with.
+    """Return the studies that a module or file defines, keyed by the name to pass to `thruway run`.
 
     Raises:
         ConfigError: if there is no such module, or it defines no study.
@@ -282,7 +282,7 @@ def study_of_run(reader: RunReader, name: str | None) -> Study:
         reader: the run folder.
         name: the study as the user named it; None for Thruway's own.
     Raises:
-        ConfigError: if the run belongs to another study, or to one that must be named.
+        ConfigError: if the run belongs to another study, or to one that the user has to name.
     """
     study = None if name is None else find_study(name)
     if study is not None and study.name != reader.name:

@@ -1,12 +1,12 @@
 """The digits data set included in the package: 1,797 handwritten digits, 8 x 8 pixels, values 0 to 16.
 
-They are the test set of "Optical Recognition of Handwritten Digits" (E. Alpaydin and C. Kaynak, 1998,
-UCI Machine Learning Repository, https://doi.org/10.24432/C50P49, CC BY 4.0), in the copy that
-scikit-learn ships; `python -m thruway.data.embed_digits` creates our file from that copy.
+They are the test set of "Optical Recognition of Handwritten Digits" (Alpaydin & Kaynak 1998, UCI Machine Learning
+Repository, https://doi.org/10.24432/C50P49, CC BY 4.0), in the copy that scikit-learn ships; `python -m
+thruway.data.embed_digits` creates our file from that copy.
 
 The split is our own and fixed. In file order the labels repeat the pattern of one completed form, about 130 digits,
-fourteen times. The last three forms, from image 1415 on, are the test part (382 images, 33 to 39 per class). So no form
-is in both parts, and the same handwriting hardly ever is; a random split would put digits by the same writer into both.
+fourteen times. The last three forms, from image 1415 on, are the test part (382 images, 33 to 39 per class). No form is
+therefore in both parts, and hardly any handwriting is; a random split would put digits by the same writer into both.
 """
 
 import io

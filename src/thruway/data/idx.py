@@ -26,7 +26,7 @@ def read_idx(path: str | Path, counts: tuple[int, ...], item: tuple[int, ...] = 
 
     Args:
         path: path of the file; decompressed if it ends in .gz.
-        counts: allowed numbers of items. No more bytes are read than the largest needs.
+        counts: allowed numbers of items. A file that is too long is not read to its end.
         item: shape of one item: (28, 28) for images, () for labels.
     Returns:
         A uint8 tensor (N, *item), with N one of `counts`.

@@ -20,7 +20,7 @@ def dataset(name: str) -> Entry:
     """Return the entry called `name`.
 
     Raises:
-        ConfigError: if there is none; the message suggests the closest name.
+        ConfigError: if no data set has this name; the message suggests the closest one.
 
     >>> dataset("fashion-mnist").classes[9]
     'Ankle boot'
@@ -49,7 +49,7 @@ def read(
         progress: called during downloads as progress(file name, bytes so far, total bytes).
     Raises:
         ConfigError: if `name` is unknown.
-        DatasetError: if the data is missing or damaged. Another data set is never used instead.
+        DatasetError: if the data is missing or damaged. There is no fallback to another data set.
 
     >>> raw = read("digits", train=False)
     >>> raw.images.shape, raw.labels[:5].tolist()
@@ -92,7 +92,7 @@ def load(
         A TensorSet with images (N, C, H, W) and labels (N,).
     Raises:
         ConfigError: if `name` is unknown, or `limit` is below 1.
-        DatasetError: if the data is missing or damaged. Another data set is never used instead.
+        DatasetError: if the data is missing or damaged. There is no fallback to another data set.
 
     >>> load("digits", limit=100).labels.bincount().tolist()
     [8, 11, 10, 12, 11, 12, 7, 10, 10, 9]

@@ -66,7 +66,8 @@ class Shapeset:
     the remaining objects. If this is not one of `classes`, the image is redrawn from the start.
 
     Args:
-        size: height and width in pixels, 4 to 1024. `scale` must fit; its default does for sizes of at least 10.
+        size: height and width in pixels, 4 to 1024. Objects of the given `scale` must fit; the default scale fits sizes
+            of at least 10.
         seed: seed of the random numbers.
         classes: classes to draw, in the order of the labels, each a string with one letter per object: T (triangle), P
             (parallelogram), E (ellipse). `shape_classes()` lists the classes for given kinds and numbers of objects.

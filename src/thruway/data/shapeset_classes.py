@@ -41,7 +41,7 @@ def shape_classes(kinds: str = "TPE", counts: Sequence[int] = (1, 2)) -> tuple[s
     Raises:
         ConfigError: if a letter or a number is invalid.
     Source:
-        Up to two objects, the order of the authors' labels; beyond, the same rule continued by us.
+        For up to two objects, the order of the authors' labels; for more, our extension of the same rule.
 
     >>> " ".join(shape_classes())
     'T P E TP PE TE TT PP EE'

@@ -29,7 +29,8 @@ def image_slot(number: int) -> int:
 def object_slot(order: int, number: int, attempt: int = -1) -> int:
     """Slot of a random number of an object: 0 its skew, 1 its rotation, 2 its grey level.
 
-    With `attempt`, of one attempt to place it: 0 and 1 the diameters, 2 and 3 the horizontal and vertical position.
+    With `attempt`, slot of a number of one attempt to place it: 0 and 1 the diameters, 2 and 3 the horizontal and
+    vertical position.
     """
     return _SLOTS * (1 + order * (MAX_ATTEMPTS + 1) + 1 + attempt) + number
 

@@ -30,7 +30,7 @@ def dissect(
     """Find the residual branches and gated blocks of a model.
 
     The model runs once on the example and is neither changed nor copied: later passes use its weights as they
-    are then. Its class need not be known. A network without shortcuts is dissected layer by layer.
+    are then. Models of any class are supported. A network without shortcuts is dissected layer by layer.
 
     Args:
         model: any eager module, in the mode in which it is to be studied, usually after `model.eval()`.
@@ -44,7 +44,7 @@ def dissect(
         ConfigError: if `model` is not an eager module, or a path does not exist.
         DissectError: if a declared module changes the shape of its input, or does not use it.
     Source:
-        Veit, Wilber & Belongie 2016, sec. 3-4 (what a branch is, and its lesion). Finding them is ours.
+        Veit, Wilber & Belongie 2016, sec. 3-4 (definitions of a branch and of its lesion). The search is ours.
 
     >>> import torch
     >>> from thruway.networks import mlp
@@ -100,8 +100,9 @@ class Dissection:
     def without(self, *which: Which | Iterable[Which]) -> Lesioned:
         """Return the model without these branches, given by index, name or Branch: y = x at their joins.
 
-        A gated block is left out by T = 0, which passes x on. Of a block with a projection the projection remains.
-        What only these branches need is not computed. Call the result like the model, also with other batch sizes.
+        A gated block is left out by setting T = 0, so that it returns x; a block with a projection returns the
+        projection. Values that only these branches need are not computed. Call the result like the model, also with
+        other batch sizes.
 
         Raises:
             ConfigError: for a branch that does not exist.
@@ -117,7 +118,8 @@ class Dissection:
     def merged(self, merges: Mapping[Which, Merge | None]) -> Lesioned:
         """Return the model with other joins: each function maps the `Operands` of a join to its output.
 
-        None leaves the branch out. The functions run at every pass, with gradients where the pass has them.
+        None leaves the branch out. The functions are called in every pass, with gradients enabled if the pass has them
+        enabled.
 
         Raises:
             ConfigError: for a branch that does not exist.

@@ -6,8 +6,8 @@ __all__ = ["DissectError", "TapeMismatchError"]
 
 
 class DissectError(ThruwayError, RuntimeError):
-    """A model, or one pass through it, cannot be dissected."""
+    """Raised if a model, or one pass through it, cannot be dissected."""
 
 
 class TapeMismatchError(DissectError):
-    """A pass made other calls than the recorded one."""
+    """Raised if a pass makes other calls than the recorded pass."""

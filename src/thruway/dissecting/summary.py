@@ -18,12 +18,12 @@ CELL = "font-size: 13px; white-space: nowrap; padding: 2px 14px 2px 0; border: 0
 
 
 def one_line(engine: Engine) -> str:
-    """One line with the number of branches of each kind."""
+    """Return one line with the number of branches of each kind."""
     return f"Dissection of {type(engine.model).__name__}: {_count(engine.branches)}"
 
 
 def as_text(engine: Engine) -> str:
-    """The table of branches, and the reasons why candidates were rejected."""
+    """Return the table of branches, and the reasons why candidates were rejected."""
     rows = _rows(engine)
     widths = [max(len(row[column]) for row in (HEAD, *rows)) for column in range(len(HEAD))]
     lines = [
@@ -35,7 +35,7 @@ def as_text(engine: Engine) -> str:
 
 
 def as_html(engine: Engine) -> str:
-    """The same as HTML."""
+    """Return the same table and reasons as HTML."""
     rows = _rows(engine)
     head = "".join(f'<th style="{CELL}; {GREY}; text-align: {_side(at)}">{name}</th>' for at, name in enumerate(HEAD))
     body = "".join(
@@ -78,7 +78,7 @@ def _shape(branch: Branch) -> str:
 
 
 def short_count(number: int) -> str:
-    """A count with three digits and a unit.
+    """Format a count with three digits and a unit.
 
     >>> short_count(0), short_count(999), short_count(12_345), short_count(3_400_000_000)
     ('0', '999', '12.3 k', '3.4 G')

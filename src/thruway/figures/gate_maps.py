@@ -34,22 +34,22 @@ def gate_maps(
     limits: Mapping[str, Limits] | None = None,
     x_name: str = "unit",
 ) -> go.Figure:
-    """Up to four maps of layers by units in one row, first layer at the bottom, each with its own colour bar.
+    """Plot up to four maps of layers by units in one row, first layer at the bottom, each with its own colour bar.
 
     If the maps together have more than 600 units, or more than 1,000 layers, neighbours share a cell, which shows the
     number farthest from 0; a note in the figure says so. A cell without a finite number is grey.
 
     Args:
-        maps: name to (layers, units), such as the bias of every gate; all of one shape.
-        layers: names of the layers, first layer first; None: numbers from 1.
+        maps: maps (layers, units) by name, such as the bias of every gate; all of the same shape.
+        layers: names of the layers, first layer first. If None, numbers from 1.
         diverging: names of the maps to colour by sign, with 0 in the middle of the scale.
-        limits: name to (lowest, highest) of the scale, to compare maps; by default a scale ranges from the lowest to
-            the highest number of its map.
+        limits: (lowest, highest) value of the scale by name of a map, to compare maps. By default a scale ranges from
+            the lowest to the highest number of its map.
         x_name: title of the axis of units.
     Raises:
-        ShapeError: if the maps differ in shape, or `layers` has another length.
-        ConfigError: for more than four maps, limits that do not increase, or an unknown name in `diverging` or
-            `limits`.
+        ShapeError: if the maps differ in shape, or `layers` has the wrong length.
+        ConfigError: if there are more than four maps, limits do not increase, or `diverging` or `limits` has an unknown
+            name.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), figs. 2 and 3.
 
@@ -117,12 +117,12 @@ def _limits(name: str, cells: FloatArray, is_diverging: bool, given: Limits | No
 
 
 def _height(rows: int) -> int:
-    """Height of a map in pixels: an integer per row, otherwise the browser would skip rows."""
+    """Return the height of a map in pixels: an integer number per row, since the browser would otherwise skip rows."""
     return rows * max(1, round(400 / rows))
 
 
 def _whole(name: str) -> str:
-    """The full name as a category of the axis: two shortened names could be equal and share a row."""
+    """Return the full name as a category of the axis, since shortened names could be equal and share a row."""
     return label(name, longest=len(name))
 
 

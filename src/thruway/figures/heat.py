@@ -36,25 +36,25 @@ def heat_map(
     keep: str = "largest",
     x_name: str = "training time (steps)",
 ) -> go.Figure:
-    """A heat map of layers by steps, first layer at the bottom, for two to thousands of layers.
+    """Plot a heat map of layers by steps, first layer at the bottom, for two to thousands of layers.
 
-    Beyond 600 steps or 1,000 layers neighbours share a cell, which shows the largest of its numbers, so that a
+    Beyond 600 steps or 1,000 layers, neighbours share a cell, which shows the largest of its numbers, so that a
     single spike stays visible; a note in the figure says so. A cell without a finite number is grey.
 
     Args:
         values: (layers, steps), in `unit`.
         steps: (steps,), increasing: the step of each column.
-        layers: names of the layers, first layer first; None: numbers from 1.
+        layers: names of the layers, first layer first. If None, numbers from 1.
         quantity: name of the quantity, such as "gradient norm".
-        unit: its unit; empty for a dimensionless number.
+        unit: unit of the quantity; empty for a dimensionless number.
         title: title above the map.
         log: If True, colour by the logarithm; 0 gets the lowest colour.
         diverging: If True, colour by sign, with 0 in the middle of the scale; "largest" then means farthest from 0.
-        keep: number that a shared cell shows: "largest", "smallest", "farthest from 0" or "mean".
+        keep: number shown by a shared cell: "largest", "smallest", "farthest from 0" or "mean".
         x_name: title of the axis of steps.
     Raises:
         ShapeError: if values, steps and layers do not fit together.
-        ConfigError: for `log` with negative values or with `diverging`, or an unknown `keep`.
+        ConfigError: if `log` is combined with negative values or with `diverging`, or `keep` is unknown.
     Source:
         Ours.
 
@@ -121,7 +121,7 @@ def _row_names(names: Sequence[str], starts: np.ndarray[Any, Any]) -> list[str]:
 
 
 def _height(rows: int) -> int:
-    """Height of the map in pixels: an integer per row, otherwise the browser would skip rows."""
+    """Return the height of the map in pixels: an integer number per row, or the browser would skip rows."""
     return rows * max(1, round(420 / rows))
 
 
@@ -138,7 +138,7 @@ def _layer_axis(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _whole(name: str) -> str:
-    """The full name as a category of the axis: two shortened names could be equal and share a row."""
+    """Return the full name as a category of the axis, since shortened names could be equal and share a row."""
     return label(name, longest=len(name))
 
 

@@ -33,22 +33,22 @@ def layer_histograms(
     unit: str = "",
     log: bool = False,
 ) -> go.Figure:
-    """Overlaid normalised histograms of all layers, with one panel per initialiser or other condition.
+    """Plot overlaid normalised histograms of all layers, with one panel per initialiser or other condition.
 
-    Each line has an area of 1, so that layers of any width can be compared. Of more than twelve layers, twelve are
-    drawn; a note in the figure says so.
+    Each line has an area of 1, so that layers of any width can be compared. If there are more than twelve
+    layers, twelve of them are drawn; a note in the figure says so.
 
     Args:
         edges: edges of the bins, in `unit`: (bins + 1,) for all layers, or (layers, bins + 1); for several
             panels either one such array or a mapping from the panels' names.
         counts: (layers, bins), 0 or more; or a mapping from the name of a panel, such as an initialiser, to such a
             table. A layer without counts has no line.
-        layers: names of the layers, first layer first; None: numbers from 1.
+        layers: names of the layers, first layer first. If None, numbers from 1.
         quantity: name of the quantity, such as "activation".
         log: If True, use a logarithmic density axis; empty bins are then gaps.
     Raises:
         ShapeError: if edges, counts and layers have inconsistent shapes.
-        ConfigError: for negative counts, edges that do not increase, or panels without edges.
+        ConfigError: if counts are negative, edges do not increase, or a panel has no edges.
     Source:
         Glorot & Bengio 2010, figs. 4 and 6 to 8.
 
@@ -106,7 +106,7 @@ def layer_histograms(
 
 
 def densities(edges: Values, counts: Values, name: str) -> tuple[FloatArray, FloatArray]:
-    """Return the centres and the densities of the bins, (layers, bins) each: counts / their sum / bin width.
+    """Return the centres of the bins and their densities (counts / sum of counts / bin width), each (layers, bins).
 
     >>> densities([0, 1, 3], [[1, 1], [0, 0]], "counts")[1]
     array([[0.5 , 0.25],

@@ -21,7 +21,7 @@ MAX_POINTS = 1000  # per line; about the width of a page in pixels
 
 @dataclass(frozen=True)
 class LayerSeries:
-    """Numbers of all layers in one panel: low, middle, high and optional spread, each (layers, steps)."""
+    """Numbers of all layers in one panel: low, middle, high and, optionally, spread, each (layers, steps)."""
 
     low: FloatArray
     mid: FloatArray
@@ -57,7 +57,7 @@ def draw_layers(
 
     Raises:
         ShapeError: if panels, steps and layers have inconsistent shapes.
-        ConfigError: if there is no panel.
+        ConfigError: if there are no panels.
     """
     if not panels:
         raise ConfigError("got an empty mapping. Pass a table, or a mapping from names to tables.")
@@ -104,7 +104,7 @@ def choose_layers(count: int) -> tuple[list[int], list[str]]:
 
 
 def edges_as_markers(names: tuple[str, str, str]) -> DrawLayer:
-    """Return a style with a line in the middle, markers at both edges, a faint band, and the spread dashed."""
+    """Return a style with a middle line, markers at both edges, a faint band, and a dashed line for the spread."""
 
     def draw_layer(series: LayerSeries, row: int, x: FloatArray, name: str, color: str) -> list[go.Scatter]:
         few = {"symbol": "circle", "size": 6, "maxdisplayed": 24}

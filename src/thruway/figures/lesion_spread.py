@@ -1,4 +1,4 @@
-"""Figures of the deletion of several branches and of branches in another order."""
+"""Figures of the deletion of several branches, and of reordered branches."""
 
 from collections.abc import Mapping
 
@@ -17,15 +17,15 @@ __all__ = ["deletion_boxes", "order_scatter"]
 def deletion_boxes(
     draws: Mapping[int, Values], *, intact: float | None = None, quantity: str, unit: str = "", title: str = ""
 ) -> go.Figure:
-    """A box per number of deleted branches: median, quartiles, and every draw as a point.
+    """Plot one box per number of deleted branches: median, quartiles, and every draw as a point.
 
     Args:
-        draws: number of deleted branches to (draws,), in `unit`.
+        draws: metric of each draw, (draws,), in `unit`, by number of deleted branches.
         intact: metric with all branches, drawn as a line.
         quantity: name of the metric, such as "test error".
     Raises:
         ShapeError: if the draws are not one-dimensional.
-        ConfigError: for a number of branches below 0.
+        ConfigError: if a number of branches is below 0.
     Source:
         Veit, Wilber & Belongie 2016, fig. 5 (a).
 
@@ -77,7 +77,7 @@ def order_scatter(
     unit: str = "",
     title: str = "",
 ) -> go.Figure:
-    """The metric of networks with their branches in another order, against the correlation with the original order.
+    """Plot the metric of networks with reordered branches against the correlation with the original order.
 
     Args:
         tau: (draws,), Kendall's correlation with the original order, from 1 (unchanged) to -1 (reversed).
@@ -87,7 +87,7 @@ def order_scatter(
         quantity: name of the metric, such as "test error".
     Raises:
         ShapeError: if the sequences differ in length.
-        ConfigError: for a correlation outside -1 ... 1.
+        ConfigError: if a correlation is outside -1 ... 1.
     Source:
         Veit, Wilber & Belongie 2016, fig. 5 (b).
 

@@ -37,20 +37,20 @@ def deletion_bars(
     title: str = "",
     x_name: str = DEPTH,
 ) -> go.Figure:
-    """A bar per branch: the metric without this branch, drawn from the value of the intact network, which is a line.
+    """Plot one bar per branch, from the metric of the intact network, a line, to the metric without this branch.
 
     Args:
         values: (branches,), first branch first, in `unit`. NaN is a gap.
-        names: names of the branches for the hover text; None: numbers from 1.
+        names: names of the branches for the hover text. If None, numbers from 1.
         intact: metric with all branches.
-        low, high: (branches,), interval around each value; both or neither.
+        low, high: ends of the interval around each value, (branches,); both or neither.
         kinds: kind of each branch, "identity", "projection", "gated" or "module", which sets its colour.
-        boundaries: indices, from 0, of the branches at which a stage of another shape begins.
-        first: number of the first branch on the axis; pass 0 to count as a dissection does.
+        boundaries: indices of the branches at which a stage of another shape begins, counted from 0.
+        first: number of the first branch on the axis. Pass 0 for the indices of a dissection.
         quantity: name of the metric, such as "test error".
     Raises:
         ShapeError: if the sequences differ in length.
-        ConfigError: for an unknown kind, one edge of an interval only, or a boundary outside the network.
+        ConfigError: if a kind is unknown, only one end of the intervals is given, or a boundary is outside the network.
     Source:
         Veit, Wilber & Belongie 2016, figs. 3 and 4.
 
@@ -62,7 +62,7 @@ def deletion_bars(
     if heights.size == 0:
         return empty_figure("Nothing to delete: the network has no branches.")
     if (low is None) != (high is None):
-        raise ConfigError("an interval needs both edges: pass low and high, or neither.")
+        raise ConfigError("an interval needs both ends: pass low and high, or neither.")
     labels = layer_names(names, len(heights))
     kind_list = ["identity"] * len(heights) if kinds is None else [str(kind) for kind in kinds]
     if len(kind_list) != len(heights):
@@ -115,16 +115,16 @@ def deletion_comparison(
     title: str = "",
     x_name: str = DEPTH,
 ) -> go.Figure:
-    """Single deletions in several networks of one architecture, to compare their robustness.
+    """Plot single deletions in several networks of the same architecture, to compare their robustness.
 
     Args:
-        nets: name to (branches,), in `unit`, all of one length. NaN is a gap.
-        intact: name to the metric with all branches, drawn as a dashed line in the colour of the network.
-        boundaries: indices, from 0, of the branches at which a stage of another shape begins.
+        nets: metric without each branch, (branches,), in `unit`, by name of a network. NaN is a gap.
+        intact: metric with all branches by name of a network, drawn as a dashed line in the colour of the network.
+        boundaries: indices of the branches at which a stage of another shape begins, counted from 0.
         quantity: name of the metric, such as "test error".
     Raises:
         ShapeError: if the networks differ in length.
-        ConfigError: for a boundary outside the network, or an unknown name in `intact`.
+        ConfigError: if a boundary is outside the network, or `intact` has an unknown name.
     Source:
         Veit, Wilber & Belongie 2016, fig. 8, with and without stochastic depth.
 
@@ -170,7 +170,7 @@ def kind_styles(kinds: Sequence[str]) -> dict[str, MarkerStyle]:
     """Return the style of each kind that occurs, in the order of KIND_STYLES.
 
     Raises:
-        ConfigError: for a kind that is not in KIND_STYLES.
+        ConfigError: if a kind is not in KIND_STYLES.
     """
     for kind in kinds:
         if kind not in KIND_STYLES:

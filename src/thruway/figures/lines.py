@@ -12,7 +12,8 @@ Series = NDArray[np.floating[Any]]
 
 
 def line(x: Series, y: Series, *, title: str, x_name: str, color: str, width: float = 2.2, **style: Any) -> go.Scatter:
-    """Return a line of `y` over `x` with a gap where `y` is NaN; the hover text has `title`, `x_name` and the values.
+    """Return a line of `y` over `x` with a gap where `y` is NaN. The hover text contains `title`, `x_name` and the
+    values.
 
     >>> line(np.arange(2.0), np.arange(2.0), title="layer 1", x_name="step", color="#2f75dc").line.color
     '#2f75dc'

@@ -29,15 +29,15 @@ def percentile_bands(
     log: bool = False,
     x_name: str = TIME,
 ) -> go.Figure:
-    """Percentiles of each layer at every step: markers at the outer percentiles, a line in the middle.
+    """Plot percentiles of each layer at every step: markers at the outer percentiles, a line in the middle.
 
-    Of more than twelve layers, twelve are drawn. More than 1,000 steps are grouped: the outer percentiles are drawn
-    as the extremes of a group, lines as its mean. Notes in the figure say so.
+    If there are more than twelve layers, twelve of them are drawn. More than 1,000 steps are grouped: outer percentiles
+    are drawn as the extremes of each group, lines as its mean. Notes in the figure say so.
 
     Args:
         low, mid, high: percentiles, each (layers, steps), in `unit`. NaN is a gap.
         steps: (steps,), increasing.
-        layers: names of the layers, first layer first; None: numbers from 1.
+        layers: names of the layers, first layer first. If None, numbers from 1.
         spread: standard deviations, (layers, steps), drawn as dashed lines.
         quantity: name of the quantity, such as "activation".
         names: labels of low, mid and high.
@@ -82,16 +82,16 @@ def mean_and_spread(
     title: str = "",
     x_name: str = TIME,
 ) -> go.Figure:
-    """The mean of each layer at every step, in a band of one standard deviation to either side.
+    """Plot the mean of each layer at every step, in a band of one standard deviation on either side.
 
-    Of more than twelve layers, twelve are drawn. More than 1,000 steps are grouped: the line is the mean of a group,
-    the band the union of its bands. Notes in the figure say so.
+    If there are more than twelve layers, twelve of them are drawn. More than 1,000 steps are grouped: the line is the
+    mean of each group, the band the union of its bands. Notes in the figure say so.
 
     Args:
         mean: (layers, steps), in `unit`. NaN is a gap.
         std: standard deviations, (layers, steps).
         steps: (steps,), increasing.
-        layers: names of the layers, first layer first; None: numbers from 1.
+        layers: names of the layers, first layer first. If None, numbers from 1.
         quantity: name of the quantity, such as "activation".
     Raises:
         ShapeError: if the arrays have inconsistent shapes.
@@ -121,16 +121,16 @@ def std_intervals(
     unit: str = "",
     x_name: str = TIME,
 ) -> go.Figure:
-    """Intervals of one standard deviation to either side of zero, for each layer over time.
+    """Plot intervals of one standard deviation on either side of zero, for each layer over time.
 
-    Of more than twelve layers, twelve are drawn. More than 1,000 steps are grouped, each group with its widest
-    interval. Notes in the figure say so.
+    If there are more than twelve layers, twelve of them are drawn. More than 1,000 steps are grouped, and the widest
+    interval of each group is drawn. Notes in the figure say so.
 
     Args:
-        std: standard deviations, (layers, steps), in `unit`; or a mapping from a name, such as an initialiser, to
-            such a table: one panel each, on the same axes. NaN is a gap.
+        std: standard deviations, (layers, steps), in `unit`; or a mapping from names, such as initialisers, to such
+            tables, with one panel each on the same axes. NaN is a gap.
         steps: (steps,), increasing, the same in all panels.
-        layers: names of the layers, first layer first; None: numbers from 1.
+        layers: names of the layers, first layer first. If None, numbers from 1.
         quantity: name of the quantity, such as "weight gradient".
     Raises:
         ShapeError: if the arrays have inconsistent shapes.

@@ -1,8 +1,8 @@
-"""Layout of figures: panels beside or below each other, axes, labels, legends, notes, and a style per block.
+"""Layout of figures: panels beside or below each other, axes, labels, legends, notes, and styles of blocks.
 
 A figure has two arrangements of its panels in `layout.meta`: "wide", which is applied, and "narrow", with one
-panel below the other, which the report page applies on a small screen. Each is a mapping from a path in the layout
-to its value.
+panel below the other, which the report page applies on a small screen. Each is a mapping from paths in the layout to
+values.
 """
 
 import html
@@ -158,8 +158,8 @@ def empty_figure(reason: str) -> go.Figure:
 def label(text: object, *, longest: int = 48) -> str:
     """Escape and shorten a text for a figure: Plotly interprets some HTML tags and entities in labels.
 
-    A text of more than `longest` characters ends in an ellipsis: a label wider than its panel breaks Plotly's
-    layout. The table next to a figure has the full name.
+    A text of more than `longest` characters is cut and ends in an ellipsis, since a label wider than its panel breaks
+    Plotly's layout. The table next to a figure has the full name.
 
     >>> label("<b>x & y</b>"), label("softsign", longest=5)
     ('&lt;b&gt;x &amp; y&lt;/b&gt;', 'soft…')
@@ -195,7 +195,7 @@ def axis_title(quantity: str, unit: str = "") -> str:
 
 
 def block_styles(names: Iterable[str]) -> dict[str, MarkerStyle]:
-    """Return a style per name: the three blocks have fixed styles, other names get the remaining ones in order.
+    """Return a style for each name: the three blocks have fixed styles, other names get the remaining ones in order.
 
     >>> [style.symbol for style in block_styles(["highway", "mine"]).values()]
     ['diamond', 'triangle-up']
@@ -212,7 +212,7 @@ def block_styles(names: Iterable[str]) -> dict[str, MarkerStyle]:
 
 
 def _papers_order(name: str) -> tuple[int, str]:
-    """Plain, highway, residual, then the others by name."""
+    """Sort key of names: plain, highway, residual, then all others alphabetically."""
     order = list(BLOCK_STYLES)
     return (order.index(name) if name in order else len(order), name)
 

@@ -1,4 +1,4 @@
-"""Figures of paths through a residual network by length: their number, gradient and survival."""
+"""Figures of the paths through a residual network by length: number, gradient and survival."""
 
 from collections.abc import Mapping, Sequence
 
@@ -39,19 +39,20 @@ def path_lengths(
     contribution_name: str = "share of the gradient",
     titles: Sequence[str] = TITLES,
 ) -> go.Figure:
-    """Three panels by path length: the number of paths, the gradient along one path, and that of all paths together.
+    """Plot three panels by path length: the number of paths, the gradient along one path, and the gradient of all
+    paths.
 
     Args:
         lengths: (lengths,), increasing: number of branches on a path.
         share: (lengths,), share of all paths. NaN is a gap, here and below.
         gradient: (lengths,), mean norm of the gradient along one path, in `unit`; 0 is not visible on the
             logarithmic axis.
-        contribution: (lengths,), of all paths of a length together.
+        contribution: (lengths,), contribution of all paths of a length together.
         effective: shortest and longest effective path, shaded in all panels.
-        gradient_low, gradient_high: (lengths,), interval around `gradient`; both or neither.
+        gradient_low, gradient_high: (lengths,), ends of the interval around `gradient`; both or neither.
     Raises:
         ShapeError: if the sequences differ in length.
-        ConfigError: if the lengths do not increase, or for one edge of the interval only.
+        ConfigError: if the lengths do not increase, or only one end of the intervals is given.
     Source:
         Veit, Wilber & Belongie 2016, fig. 6 (a) to (c).
 
@@ -64,7 +65,7 @@ def path_lengths(
     given = zip(("share", "gradient", "contribution"), (share, gradient, contribution), strict=True)
     shares, gradients, contributions = (as_array_like(values, name, x, "lengths") for name, values in given)
     if (gradient_low is None) != (gradient_high is None):
-        raise ConfigError("an interval needs both edges: pass gradient_low and gradient_high, or neither.")
+        raise ConfigError("an interval needs both ends: pass gradient_low and gradient_high, or neither.")
     if x.size == 0:
         return empty_figure("No paths: the network has no branches.")
     figure = small_multiples(list(titles), [{"title": {"text": LENGTH}}] * 3, {})
@@ -114,11 +115,11 @@ def path_survival(
     effective: tuple[float, float] | None = None,
     title: str = "",
 ) -> go.Figure:
-    """The share of paths that survive the deletion of branches, by length: one line per number of deleted branches.
+    """Plot the share of paths of each length that survive deletions, with one line per number of deleted branches.
 
     Args:
         lengths: (lengths,), increasing: number of branches on a path.
-        left: number of deleted branches to (lengths,), the share of surviving paths of each length.
+        left: share of surviving paths of each length, (lengths,), by number of deleted branches.
         effective: shortest and longest effective path, shaded.
     Raises:
         ShapeError: if the sequences differ in length.

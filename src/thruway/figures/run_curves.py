@@ -31,20 +31,21 @@ def run_curves(
     title: str = "",
     log: bool = False,
 ) -> go.Figure:
-    """One curve per run, such as the test error over the examples seen, with the range over seeds as a band.
+    """Plot one curve per run, such as the test error against the number of examples, with the range over seeds as a
+    band.
 
-    Of curves with more than 1,000 points, groups of neighbours are drawn as their mean, bands as the union of the
+    In curves with more than 1,000 points, groups of neighbours are drawn as their mean, bands as the union of each
     group; a note in the figure says so.
 
     Args:
-        curves: name of the run to (x, y), two sequences of one length, x increasing. NaN is a gap.
-        bands: name to (x, lowest, highest), for any of the runs.
-        references: names of runs for reference, drawn grey and dashed.
+        curves: (x, y) by name of a run: two sequences of the same length, with increasing x. NaN is a gap.
+        bands: (x, lowest, highest) by name of a run, for some or all of the runs.
+        references: names of reference runs, drawn grey and dashed.
         x_name, y_name: titles of the axes, with units.
         log: If True, use a logarithmic y axis; numbers of 0 and below are then gaps.
     Raises:
         ShapeError: if the parts of a curve differ in length.
-        ConfigError: if an x does not increase, or for an unknown name in `bands` or `references`.
+        ConfigError: if an x does not increase, or `bands` or `references` has an unknown name.
     Source:
         Glorot & Bengio 2010, figs. 11 and 12.
 
@@ -103,7 +104,7 @@ def _edges(name: str, edges: Band, log: bool) -> tuple[FloatArray, FloatArray, F
 
 
 def _styles(names: Collection[str], references: Collection[str]) -> dict[str, tuple[MarkerStyle, str]]:
-    """Return a style and a dash per run: fixed for blocks, grey for references, the remaining ones for others."""
+    """Return the style and the dash of each run: fixed for blocks, grey for references, any other for the rest."""
     own = [name for name in names if name in BLOCK_STYLES and name not in references]
     free: Sequence[MarkerStyle] = [
         *(style for block, style in BLOCK_STYLES.items() if block not in own),

@@ -43,7 +43,7 @@ def layer_color(number: int, count: int) -> str:
 
 
 def shades(color: str) -> list[str]:
-    """Return dark to light shades of one colour, for a surface."""
+    """Return a scale from dark to light shades of one colour, for a surface."""
     darkest, lightest = ramp(["#000000", color], 11)[6], ramp([color, "#ffffff"], 11)[5]
     return ramp([darkest, color, lightest], 9)
 

@@ -34,7 +34,7 @@ def surface(
     y_name: str,
     z_name: str,
 ) -> go.Figure:
-    """One or several surfaces over the same two axes, in a 3-D scene that can be rotated.
+    """Plot one or several surfaces over the same two axes, in a 3-D scene that can be rotated.
 
     More than 200 points along an axis are reduced to 200 evenly spaced ones; a note in the figure says so. The
     browser needs WebGL.
@@ -42,11 +42,11 @@ def surface(
     Args:
         x: (columns,), increasing, such as values of the first weight.
         y: (rows,), increasing, such as values of the second weight.
-        z: (rows, columns): one table, or a mapping from names to up to four tables. NaN is a hole.
+        z: a table (rows, columns), or a mapping from names to up to four tables. NaN is a hole.
         x_name, y_name, z_name: titles of the axes, with units.
     Raises:
         ShapeError: if x, y and z have inconsistent shapes.
-        ConfigError: if x or y does not increase, or for more than four surfaces.
+        ConfigError: if x or y does not increase, or there are more than four surfaces.
     Source:
         Glorot & Bengio 2010, fig. 5: cross-entropy and quadratic cost over two weights.
 
@@ -104,5 +104,5 @@ def surface(
 
 
 def _eye(distance: float) -> dict[str, float]:
-    """Return the camera position: a little beside the diagonal, so that neither axis hides the other."""
+    """Return the camera position, slightly off the diagonal so that neither axis hides the other."""
     return {"x": 0.95 * distance, "y": 0.6 * distance, "z": 0.45 * distance}

@@ -17,7 +17,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-ser
 
 @dataclass(frozen=True)
 class MarkerStyle:
-    """Colour and marker symbol of one kind of block; the symbol distinguishes kinds without colour."""
+    """Colour and marker symbol of one kind of block. The symbol distinguishes kinds without colour."""
 
     color: str
     symbol: str

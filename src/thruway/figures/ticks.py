@@ -10,9 +10,9 @@ __all__ = ["shortened"]
 
 
 def shortened(names: Sequence[str], longest: int) -> list[str]:
-    """Shorten `names` to `longest` characters: drop what all names share, then the middle of each.
+    """Shorten `names` to `longest` characters: drop their common parts, then the middle of each.
 
-    The names of modules often differ by a number in the middle of their paths only.
+    The names of modules often differ only by a number in the middle of their paths.
 
     >>> shortened([f"transformer.h.{i}.mlp.c_proj" for i in (0, 11)], 12)
     ['…0…', '…11…']

@@ -28,8 +28,8 @@ class Wire:
     Attributes:
         name: name of the branch.
         kind: "identity", "projection", "gated" or "module".
-        shortcut: index of the branch whose sum is the shortcut; None: the network's input.
-        source: index of the branch whose sum is the input of this branch; None: the network's input.
+        shortcut: index of the branch whose sum is the shortcut. If None, the input of the network.
+        source: index of the branch whose sum is the input of this branch. If None, the input of the network.
         said: additional hover text, such as the size of the branch.
         depth: number of branches that contain this one.
         shape: shape of the sum as text; a new stage begins where it differs from the previous one.
@@ -45,12 +45,12 @@ class Wire:
 
 
 def residual_stream(wires: Sequence[Wire], *, title: str = "") -> go.Figure:
-    """The network as a stream from top to bottom; each branch leaves it and returns to it.
+    """Draw the network as a stream from top to bottom; each branch leaves the stream and returns to it.
 
     Args:
         wires: branches in the order in which they are added to the stream.
     Raises:
-        ConfigError: for an unknown kind.
+        ConfigError: if a kind is unknown.
     Source:
         Veit, Wilber & Belongie 2016, fig. 1 (a).
 
@@ -84,7 +84,8 @@ def residual_stream(wires: Sequence[Wire], *, title: str = "") -> go.Figure:
 
 
 def unravelled(wires: Sequence[Wire], *, title: str = "") -> go.Figure:
-    """The unravelled network with all its paths: the input of every branch is repeated, so each sum doubles the paths.
+    """Draw the unravelled network with all its paths. Since the input of every branch is repeated, each sum doubles the
+    number of paths.
 
     The input is on the left; each row is a path with the number of its branches. The paths join towards the right.
     Boxes with the same number are copies of one branch.
@@ -92,7 +93,7 @@ def unravelled(wires: Sequence[Wire], *, title: str = "") -> go.Figure:
     Args:
         wires: at most six branches, in the order in which they are added.
     Raises:
-        ConfigError: for more branches, an unknown kind, or a connection to a later branch.
+        ConfigError: if there are more branches, a kind is unknown, or a branch is connected to a later one.
     Source:
         Veit, Wilber & Belongie 2016, fig. 1 (b).
 
@@ -136,7 +137,7 @@ def unravelled(wires: Sequence[Wire], *, title: str = "") -> go.Figure:
 
 
 class _Tree:
-    """Positions in the unravelled drawing: rows are paths, columns are branches; sum i is in column i + 1."""
+    """Positions in the unravelled drawing. Rows are paths, columns are branches; sum i is in column i + 1."""
 
     def __init__(self, wires: Sequence[Wire]) -> None:
         self.wires = wires

@@ -28,19 +28,19 @@ def function_of(activation: str | Function) -> Function:
 
 
 def mean_square(function: Function, q: float) -> float:
-    """E f(u)^2 for u ~ N(0, q)."""
+    """Return E f(u)^2 for u ~ N(0, q)."""
     nodes, weights = _rule(_REACH, 32)
     return _mean(function(math.sqrt(q) * nodes) ** 2, weights, function)
 
 
 def mean_square_slope(function: Function, q: float) -> float:
-    """E f'(u)^2 for u ~ N(0, q)."""
+    """Return E f'(u)^2 for u ~ N(0, q)."""
     nodes, weights = _rule(_REACH, 32)
     return _mean(slope(function)(math.sqrt(q) * nodes) ** 2, weights, function)
 
 
 def mean_product(function: Function, q: float, correlation: float) -> float:
-    """E f(u) f(v) for u, v ~ N(0, q) with this correlation."""
+    """Return E f(u) f(v) for u, v ~ N(0, q) with this correlation."""
     nodes, weights = _rule(_REACH, 12)
     u = math.sqrt(q) * nodes[:, None].expand(-1, len(nodes))
     v = math.sqrt(q) * (correlation * nodes[:, None] + math.sqrt(max(0.0, 1 - correlation**2)) * nodes[None, :])
@@ -74,7 +74,7 @@ def _mean(values: Tensor, weights: Tensor, function: Function) -> float:
 
 @functools.cache
 def _rule(reach: int, points: int) -> tuple[Tensor, Tensor]:
-    """Nodes and weights for E g(z), z ~ N(0, 1): Gauss-Legendre on intervals of length 1."""
+    """Return nodes and weights for E g(z), z ~ N(0, 1): Gauss-Legendre on intervals of length 1."""
     # Gauss-Hermite converges slowly at kinks. Here an interval ends at 0, so ReLU is integrated exactly.
     x, w = np.polynomial.legendre.leggauss(points)
     left = torch.arange(-reach, reach, dtype=torch.float64)[:, None]

@@ -1,4 +1,4 @@
-"""Table of layer types and the maps that their parameters hold.
+"""Table of layer types and the maps in their parameters.
 
 The function of a row lists the parameters of a module as parts. A part is named after its parameter, or after
 the map if the parameter holds several. A class that is not in the table can list its parts itself
@@ -55,7 +55,7 @@ def _transposed_convolution(module: nn.Module, bias: float) -> Iterator[Part]:
 
 
 def _bilinear(module: nn.Module, bias: float) -> Iterator[Part]:
-    """A unit sums over all pairs of inputs, so its fan-in is the number of pairs."""
+    """A unit sums over all pairs of inputs, so the fan-in is the number of pairs."""
     weight = _own(module, "weight")
     if weight is not None:
         yield Part("", weight.flatten(1), _own(module, "bias"), bias)
@@ -84,7 +84,7 @@ _GATES: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {
 
 
 def _recurrent(module: nn.Module, bias: float) -> Iterator[Part]:
-    """One part per gate. A gate adds two biases; the second starts at 0."""
+    """Yield one part per gate. A gate has two biases; the second one starts at 0."""
     gates = next(rows for kind, rows in _GATES.items() if isinstance(module, kind))
     for name, weight in module._parameters.items():
         if weight is None or not name.startswith("weight_"):

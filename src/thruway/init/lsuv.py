@@ -1,4 +1,4 @@
-"""Layer-sequential unit variance (LSUV): a batch of data sets the scale of every layer."""
+"""Layer-sequential unit variance (LSUV): scaling of every layer by a batch of data."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -46,26 +46,26 @@ def lsuv_(
     """Scale every layer so that its output before the activation has variance 1 on a batch of data.
 
     All weights are first made orthogonal with gain 1. Then, during one forward pass of the batch, each dense or
-    convolutional layer is scaled by 1 / sqrt(Var of its output) until the variance is within `tol` of 1, and
-    returns the scaled output. So one forward pass is enough for the whole model. The variance is taken over batch,
-    units and positions together.
+    convolutional layer is scaled by 1 / sqrt(Var of its output) until the variance is within `tol` of 1, and returns
+    the scaled output, so a single forward pass is sufficient. The variance is taken over batch, units and positions
+    together.
 
     In a module that lists its maps (`init_parts`), the part called "transform" is scaled by the variance of the
     input of the submodule `activation`. Gates keep their scheme, because their bias sets how open they are. Recurrent,
     attention and fused-stack weights stay orthogonal, because no module returns their pre-activations; so do layers
-    that do not run. Their notes say so, and `.skipped` lists them. For a layer that runs several times the first
-    call counts.
+    that do not run. Their notes say so, and `.skipped` lists them. If a layer runs several times, its first call is
+    used.
 
-    Training mode, buffers (running statistics) and torch's global generators are unchanged afterwards. If an error is
-    raised, so are all parameters.
+    Training mode, buffers (running statistics) and PyTorch's global generators are unchanged afterwards. If an error is
+    raised, all parameters are unchanged too.
 
     Args:
         model: a module that `initialize` accepts.
-        batch: a tensor; or a tuple or mapping of the arguments of `model`.
-        generator: for the orthogonal weights, as in `initialize`.
+        batch: a tensor, or a tuple or mapping of the arguments of `model`.
+        generator: generator of the orthogonal weights, as in `initialize`.
         tol: tolerance of the variance around 1.
-        max_iterations: scalings per layer; a layer without randomness needs one.
-        unknown: as in `initialize`.
+        max_iterations: maximum number of scalings per layer; a layer without randomness needs one.
+        unknown: see `initialize`.
     Returns:
         The summary, one row per map; the note of a scaled map gives the factor and the variances.
     Raises:
@@ -121,7 +121,7 @@ def _layers(model: nn.Module) -> list[_Layer]:
 
 
 def _gates(model: nn.Module) -> set[tuple[str, str]]:
-    """Return the rows of gates: maps that a module lists with a sigmoid after them."""
+    """Return the rows of gates, which are maps listed with a sigmoid after them."""
     parameters = Parameters(model)
     return {
         (parameters.names[id(entry.weight_in)][0], entry.part.name)
@@ -218,7 +218,7 @@ def _place(layer: _Layer) -> str:
 
 @contextlib.contextmanager
 def _restoring_state(model: nn.Module) -> Iterator[None]:
-    """Restore buffers and torch's global generators afterwards."""
+    """Restore buffers and PyTorch's global generators afterwards."""
     buffers = [
         (module, name, buffer, buffer.clone())
         for module in model.modules()

@@ -29,7 +29,7 @@ def initialize(
     Norms start as the identity, embeddings with unit variance, biases at `bias`; a module with `init_parts`
     sets the start of its own biases. A shared parameter is filled once.
 
-    All checks come before the first write. Each map draws from its own random stream, named by its path in
+    All checks are made before the first write. Each map draws from its own random stream, named by its path in
     the model: the same generator gives the same bits, adding a layer elsewhere changes no other layer, and
     a fused stack gets the same numbers as the separate layers.
 
@@ -37,19 +37,20 @@ def initialize(
         model: a module whose parameters exist and have values.
         scheme: a key of `SCHEMES`. "looks_linear" pairs up the ReLU layers of an `nn.Sequential` and
             makes every other layer orthogonal.
-        generator: draws one number that seeds all streams; None: torch's default generator.
-        gain: "auto" takes the gain of the activation that follows each layer (from the module's `init_parts`, or
+        generator: generator from which one number is drawn that seeds all streams. If None, PyTorch's default
+            generator.
+        gain: "auto" uses the gain of the activation that follows each layer (from the module's `init_parts`, or
             the next activation in an `nn.Sequential`) and 1 if it is unknown; schemes that include their gain,
-            such as He's, get 1. A number multiplies every weight's standard deviation.
-        bias: initial bias of plain layers. A recurrent layer adds two biases; the second starts at 0.
+            such as He's, get 1. A number multiplies the standard deviation of every weight.
+        bias: initial bias of plain layers. A recurrent layer has two biases; the second one starts at 0.
         unknown: "raise" an error for parameters without a rule, or "keep" their values.
     Returns:
         The summary, one row per map: print it, or read `.rows` and `.skipped`.
     Raises:
-        ConfigError: if the scheme or `unknown` is not known.
-        InitError: if a parameter is lazy, on the meta device, or without a rule; the message names it.
+        ConfigError: if `scheme` or `unknown` has an invalid value.
+        InitError: if a parameter is lazy, is on the meta device, or has no rule; the message names it.
     Source:
-        Ours; the schemes name theirs.
+        Ours; for the schemes, see their docstrings.
 
     >>> net = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
     >>> summary = initialize(net, "lecun_normal", generator=torch.Generator().manual_seed(0))

@@ -37,7 +37,7 @@ class Neighbours:
     Attributes:
         activation: name of the activation that follows; "linear" if another layer follows; None if unknown.
         reason: why the activation is unknown, for the summary.
-        previous: the layer before, if only a plain ReLU (and nothing that mixes units) lies between.
+        previous: the preceding layer, if there is only a plain ReLU (and nothing that mixes units) in between.
     """
 
     activation: str | None = None

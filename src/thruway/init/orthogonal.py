@@ -49,9 +49,9 @@ def delta_orthogonal_(
     """Fill a convolution with an orthogonal map of the channels at the centre of its kernel, and zeros elsewhere.
 
     With "same" padding the layer preserves the norm of its input if it has at least as many output as input
-    channels; with fewer, it preserves the norm of the part that it passes on. An even kernel has no centre:
-    the position is the one that `padding="same"` places on the pixel itself. A dense weight has a kernel of
-    one position, so it gets `orthogonal_`.
+    channels; with fewer, it preserves the norm of the part that it keeps. An even kernel has no centre:
+    the position that `padding="same"` places on the pixel itself is used. A dense weight has a kernel of one position,
+    so it is filled by `orthogonal_`.
 
     Source:
         Xiao et al. 2018, delta-orthogonal kernels; fewer outputs than inputs is our extension.
@@ -87,20 +87,20 @@ def looks_linear_(
     reads_mirrored: bool = True,
     writes_mirrored: bool = False,
 ) -> Tensor:
-    """Fill a layer of a rectifier network that starts as a linear, orthogonal one, without shattered gradients.
+    """Fill a layer of a ReLU network that starts as a linear, orthogonal map, without shattered gradients.
 
     Mirrored means that the second half of the units is the first half with the opposite sign. After a
     concatenated rectifier, CReLU(s) = [relu(s), relu(-s)], a layer [V, -V] returns V s; V is orthogonal
-    (delta-orthogonal in a convolution). With plain rectifiers the layer before must output mirrored units
-    for this. The four forms, by `reads_mirrored` (the inputs are mirrored) and `writes_mirrored` (the outputs are):
+    (delta-orthogonal in a convolution). With plain ReLUs, the preceding layer must output mirrored units for this. The
+    four forms, by `reads_mirrored` (the inputs are mirrored) and `writes_mirrored` (the outputs are):
 
         reads plain,    writes plain:      V
         reads plain,    writes mirrored:   [[V], [-V]]            first layer of a plain ReLU network
         reads mirrored, writes plain:      [V, -V]
         reads mirrored, writes mirrored:   [[V, -V], [-V, V]]     hidden layers of a plain ReLU network
 
-    The default, [V, -V], is the paper's, for any layer after a CReLU. The first layer of a CReLU network gets
-    `orthogonal_`, the last layer of a ReLU network [V, -V].
+    The default, [V, -V], is that of the paper, for any layer after a CReLU. Use `orthogonal_` for the first layer of a
+    CReLU network, and [V, -V] for the last layer of a ReLU network.
 
     Raises:
         InitError: if a mirrored side has an odd number of units, or `groups` is not 1.

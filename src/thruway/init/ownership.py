@@ -1,4 +1,4 @@
-"""Assignment of every parameter to the module that initialises it; nothing is missed or repeated."""
+"""Assignment of every parameter to the module that initialises it, without omissions or repetitions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class OwnedPart:
 
 
 def list_owned_parts(model: nn.Module, parameters: Parameters, bias: float) -> list[OwnedPart]:
-    """List the parts of all modules, in the model's order.
+    """List the parts of all modules, in the order of the model.
 
     A parameter shared by several modules belongs to the first of them. An embedding owns a shared parameter only if
     no other module uses it: rows of unit variance would make a map of fan-in n too large by sqrt(n).
@@ -126,6 +126,6 @@ def _blank(parameter: nn.Parameter) -> Tensor:
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:
-    """Positions of the first and the last element in the storage."""
+    """Return the positions of the first and the last element in the storage."""
     first = int(tensor.storage_offset())
     return first, first + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))

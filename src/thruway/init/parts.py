@@ -1,4 +1,4 @@
-"""Description of the maps in a module's parameters, for an initialiser.
+"""Description of the maps in the parameters of a module, for initialisation.
 
 A highway layer keeps H and T in one weight, so that one GEMM computes both. Their fans are still those of
 two maps: a fused (2w, w) weight has fan_out w twice, not 2w. A module that stores maps this way lists them

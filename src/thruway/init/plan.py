@@ -1,4 +1,6 @@
-"""Plan of the initialisation of a whole model: all decisions and all errors come before anything is written."""
+"""Plan of the initialisation of a whole model: all decisions are made, and all errors raised, before anything is
+written.
+"""
 
 import math
 from collections import Counter
@@ -37,7 +39,7 @@ class Step:
 
 
 def plan(model: nn.Module, scheme: Scheme, gain: Gain, bias: float, unknown: str) -> list[Step]:
-    """Return all steps, in the order of the model's parameters."""
+    """Return all steps, in the order of the parameters of the model."""
     parameters = Parameters(model)
     by_layer = neighbours(model)
     streams: Counter[str] = Counter()
@@ -127,7 +129,7 @@ def _writes_mirrored(module: nn.Module, by_layer: dict[int, Neighbours]) -> bool
 
 
 def _lookup(entry: OwnedPart, names: list[str], stream: str) -> Step:
-    """An embedding returns one row at a time: unit variance whatever the scheme, and zeros for the padding."""
+    """Plan an embedding: unit variance for every scheme, since it returns single rows, and zeros for the padding."""
     weight, padding = entry.part.weight, getattr(entry.module, "padding_idx", None)
 
     def write(generator: torch.Generator) -> None:

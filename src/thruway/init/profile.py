@@ -45,7 +45,7 @@ def variance_profile(
     activation: str | Function = "linear",
     bias_variance: float = 0.0,
 ) -> VarianceProfile:
-    """Predict the variance of the signal and of the gradient in every layer of a random stack, without building it.
+    """Predict the variances of signals and gradients in every layer of a random stack, without building it.
 
         Var z^i      = Var x prod_{i' < i} n_i' Var W^i'
         Var dC/ds^i  = Var dC/ds^d prod_{i < i' <= d} n_(i'+1) Var W^i'
@@ -56,7 +56,7 @@ def variance_profile(
     of s^i.
 
     Args:
-        widths: units n_0 to n_L.
+        widths: numbers of units n_0 to n_L.
         weight_variances: variances Var W^0 to Var W^(L-1) of the entries.
         x_variance: mean square of the inputs.
         gradient_variance: mean square of d cost / d s^d in the last layer.
@@ -102,7 +102,7 @@ def stack_of(model: nn.Module) -> tuple[list[int], list[float]]:
 
     Raises:
         ShapeError: if the model has no such layer, or they do not form one chain.
-        InitError: if a module has other weights, which the profile would leave out.
+        InitError: if a module has other weights, which the profile would ignore.
 
     >>> net = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 1))
     >>> _ = [nn.init.constant_(layer.weight, 0.5) for layer in (net[0], net[2])]
@@ -123,7 +123,7 @@ def stack_of(model: nn.Module) -> tuple[list[int], list[float]]:
 
 
 def _dense_weights(model: nn.Module) -> Iterator[Tensor]:
-    """Yield the (outputs, inputs) weights of a chain of layers, first layer first."""
+    """Yield the weights (outputs, inputs) of a chain of layers, first layer first."""
     inside_linear: set[int] = set()  # ids of the submodules that hold a parametrised weight
     for name, module in model.named_modules():
         if id(module) in inside_linear:

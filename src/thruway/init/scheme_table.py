@@ -88,7 +88,7 @@ def scheme(name: str) -> Scheme:
     """Return the scheme called `name`.
 
     Raises:
-        ConfigError: for an unknown name; the message suggests the nearest one.
+        ConfigError: if the name is unknown; the message suggests the closest one.
 
     >>> scheme("orthogonal").takes_activation_gain
     True

@@ -1,9 +1,9 @@
-"""Initialisation schemes of one weight: one function per scheme, its fans, and the draw of its entries.
+"""Initialisation schemes for single weights, one function per scheme, and the fans of a weight.
 
 Every scheme fills `weight`, (out, in / groups, *kernel), in place and returns it; `weight` may be a view of a
 parameter. `gain` multiplies the scheme's standard deviation. Numbers are drawn contiguously in at least
 float32 on the generator's device and then copied, so that a weight gets the same values as a view and on any
-device. Without a generator torch's default generator is used, as in `torch.nn.init`.
+device. Without a generator PyTorch's default generator is used, as in `torch.nn.init`.
 
 To add a scheme, write its function here and its row in `scheme_table`.
 """
@@ -43,7 +43,7 @@ __all__ = [
 
 
 def standard_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None, groups: int = 1) -> Tensor:
-    """The former standard heuristic, also the default of `torch.nn.Linear`; divides variances by 3 per layer.
+    """The former standard heuristic, also the default of `torch.nn.Linear`. It divides variances by 3 per layer.
 
         W ~ U[-gain / sqrt(fan_in), gain / sqrt(fan_in)],   Var W = gain^2 / (3 fan_in)
 
@@ -91,7 +91,7 @@ def glorot_normal_(
 def he_uniform_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None, groups: int = 1) -> Tensor:
     """He's initialisation for rectifiers, uniform: W ~ U[-a, a], a = gain sqrt(6 / fan_in).
 
-    The scheme includes the rectifier's gain sqrt(2): leave `gain` at 1 for a ReLU layer.
+    The scheme includes the gain sqrt(2) of ReLU: leave `gain` at 1 for a ReLU layer.
 
     Source:
         He et al. 2015, eq. 10.
@@ -106,7 +106,7 @@ def he_uniform_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | 
 def he_normal_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | None = None, groups: int = 1) -> Tensor:
     """He's initialisation for rectifiers: Var W = 2 gain^2 / fan_in.
 
-    The scheme includes the rectifier's gain sqrt(2): leave `gain` at 1 for a ReLU layer.
+    The scheme includes the gain sqrt(2) of ReLU: leave `gain` at 1 for a ReLU layer.
     `he_normal_(w)` equals `lecun_normal_(w, gain=sqrt(2))`.
 
     Source:
@@ -160,10 +160,10 @@ def zeros_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | None 
 
 
 def gain(activation_name: str) -> float:
-    """Return the factor on the initial standard deviation for a layer followed by this activation.
+    """Return the gain of an activation: the factor on the initial standard deviation of the preceding layer.
 
     Raises:
-        ConfigError: for an unknown name; the message suggests the nearest one.
+        ConfigError: if the name is unknown; the message suggests the closest one.
 
     >>> round(gain("relu"), 4), gain("tanh")
     (1.4142, 1.0)

@@ -46,7 +46,7 @@ class InitSummary:
 
     @property
     def skipped(self) -> tuple[Row, ...]:
-        """The rows of parts that were not initialised as requested; each note gives the reason."""
+        """The rows of parts that were not initialised as requested, with the reason in their notes."""
         return tuple(row for row in self.rows if row.is_skipped)
 
     def __iter__(self) -> Iterator[Row]:

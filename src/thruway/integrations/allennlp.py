@@ -68,7 +68,7 @@ def _layer(weight: Tensor, bias: Tensor, activation: str | Callable[[Tensor], Te
 
 
 def _linears(state_dict: Mapping[str, Tensor], prefix: str) -> list[tuple[Tensor, Tensor]]:
-    """Return (weight, bias) of each layer, first to last."""
+    """Return (weight, bias) of each layer, from the first to the last."""
     name = re.compile(re.escape(prefix) + r"_layers\.(\d+)\.(?:weight|bias)")
     places = {int(match[1]) for match in map(name.fullmatch, state_dict) if match}
     if not places:

@@ -1,7 +1,7 @@
 """Loading of a Hugging Face model folder: its model, its tokenizer, and example inputs.
 
-Needs the extra `transformers`. Weights are read from safetensors only, code in the folder is never run, and no server
-is contacted.
+Loading requires the extra `transformers`. Weights are read from safetensors only, code in the folder is never run, and
+no server is contacted.
 """
 
 import contextlib
@@ -31,8 +31,8 @@ class HuggingFaceFolder:
     """A model loaded from a folder, in evaluation mode, on the CPU, in float32.
 
     Attributes:
-        model: an instance of the class that config.json names.
-        folder: the folder it was loaded from.
+        model: instance of the class named in config.json.
+        folder: folder from which it was loaded.
     """
 
     model: Any
@@ -70,7 +70,7 @@ def is_model_folder(folder: Path) -> bool:
 
 
 def open_folder(folder: Path) -> HuggingFaceFolder:
-    """Load the model of a folder written by `save_pretrained`, with the class and head it was saved with.
+    """Load the model from a folder written by `save_pretrained`, with the class and the head with which it was saved.
 
     Raises:
         ConfigError: if transformers is not installed, config.json is not a model config, or the model needs code from
@@ -80,7 +80,7 @@ def open_folder(folder: Path) -> HuggingFaceFolder:
     config = _config(folder)
     if not any((folder / name).is_file() for name in WEIGHTS):
         raise CheckpointError(
-            f"{folder} has a config.json and no {WEIGHTS[0]}. Other weight formats can run code when they are loaded "
+            f"{folder} has a config.json but no {WEIGHTS[0]}. Other weight formats can run code when they are loaded "
             "and are not supported: save the model again with save_pretrained."
         )
     if "auto_map" in config:
@@ -169,7 +169,7 @@ def _tokenizer(folder: Path) -> Any:
 
 @contextlib.contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
-    """Silence the progress bars and warnings of transformers; problems are raised as exceptions instead."""
+    """Silence the progress bars and warnings of transformers. Problems raise exceptions instead."""
     log = transformers.utils.logging
     level, has_bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""Highway layers for Keras 3, on each of its backends, and their weights to and from the PyTorch layers.
+"""Highway layers for Keras 3, on all of its backends, and conversion of weights to and from the PyTorch layers.
 
     HighwayDense(activation="relu", gate_bias=-2.0, carry="coupled")
     HighwayConv1D(kernel_size, activation="relu", gate_bias=-2.0, carry="coupled", dilation_rate=1, data_format=None)

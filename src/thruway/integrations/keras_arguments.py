@@ -116,7 +116,7 @@ def map_initializers(
 
 
 def _initializer_for_map(initializer: Any, position: int) -> Callable[..., Any]:
-    """Return a variant of the initializer for the map at `position`, so that maps of one shape differ."""
+    """Return a variant of the initializer for the map at `position`, so that maps of the same shape differ."""
     config = initializer.get_config() if hasattr(initializer, "get_config") else {}
     seed = config.get("seed", "none of its own")
     if isinstance(seed, int):

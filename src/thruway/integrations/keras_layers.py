@@ -33,7 +33,7 @@ def layers() -> dict[str, Any]:
     ops = keras.ops
 
     class _Highway(keras.layers.Layer):  # type: ignore[name-defined, misc]
-        """Implementation shared by the three layers; they add their signatures."""
+        """Implementation shared by the three layers, which add their signatures."""
 
         conv: SameConv | None = None
         data_format = "channels_last"
@@ -162,9 +162,9 @@ def layers() -> dict[str, Any]:
                 scheme of thruway.nn.HighwayLinear: Glorot uniform, for H times the gain of the activation.
             bias_initializer: initializer of b_H.
             kernel_regularizer, kernel_constraint: applied to each map's kernel.
-            bias_regularizer, bias_constraint: applied to each map's bias. Weight decay on the gate bias opens the
-                gates.
-            activity_regularizer, name, dtype, trainable: as in every Keras layer.
+            bias_regularizer, bias_constraint: applied to each map's bias. Note that weight decay on the gate bias opens
+                the gates.
+            activity_regularizer, name, dtype, trainable: see `keras.layers.Layer`.
         Raises:
             ConfigError: if `carry` is unknown, `gate_bias` is not a number, or an argument of Dense such as `units` is
                 passed.
@@ -219,7 +219,7 @@ def layers() -> dict[str, Any]:
         example = 'HighwayConv1D(3, activation="relu"), with the kernel size first'
 
     class HighwayConv2D(_HighwayConv):
-        """2D convolutional highway layer: as HighwayConv1D; kernel_size and dilation_rate are ints or pairs."""
+        """2D convolutional highway layer. Like HighwayConv1D, but kernel_size and dilation_rate are ints or pairs."""
 
         dims = 2
         example = 'HighwayConv2D(3, activation="relu"), with the kernel size first'

@@ -1,4 +1,4 @@
-"""TensorBoard as a live destination for the quantities recorded by `watch`."""
+"""Live logging of the quantities recorded by `watch` to TensorBoard."""
 
 import contextlib
 import importlib

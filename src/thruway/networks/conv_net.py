@@ -1,4 +1,4 @@
-"""Sequential convolutional network with a classifier, the common structure of networks before residual ones."""
+"""Sequential convolutional network with a classifier, the usual structure before residual networks."""
 
 from torch import Tensor, nn
 
@@ -11,14 +11,14 @@ __all__ = ["ConvNet"]
 class ConvNet(nn.Module):
     """A sequence of layers and a classifier: logits = head(layers(x)).
 
-    Layers are named and numbered from the input on, conv1, highway2, ..., without the poolings and dropout layers
-    between them.
+    Layers are named and numbered from the input on: conv1, highway2, ... The pooling and dropout layers in between are
+    not counted.
 
     Args:
         layers: module from (batch, inputs, height, width) to feature maps.
-        head: module from feature maps to (batch, classes), without a softmax: the loss applies it.
+        head: module from feature maps to (batch, classes), without a softmax, which the loss applies.
         inputs: channels of the images.
-        size: height and width of the images if the head depends on it; None: any size.
+        size: height and width of the images, if the head depends on them. If None, any size is accepted.
     Raises:
         ShapeError: when called on an input that is not a batch of images with `inputs` channels, or of another size
             or dtype.
@@ -41,7 +41,7 @@ class ConvNet(nn.Module):
         if self.size is not None and tuple(x.shape[2:]) != (self.size, self.size):
             raise ShapeError(
                 f"this ConvNet was built for images of {self.size}x{self.size}, got an input of shape "
-                f"{tuple(x.shape)}. Pass the size of the images when you build it: size=..."
+                f"{tuple(x.shape)}. Build the network with size= the height and width of your images."
             )
         logits: Tensor = self.head(self.layers(x))
         return logits

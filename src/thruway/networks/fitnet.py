@@ -39,34 +39,35 @@ def fitnet(
     """A FitNet: 3x3 maxout convolutions in three pooled stages, a dense maxout layer, and a linear one.
 
     It has no skip connections; the published networks were trained in two stages with hints from a wider teacher. Max
-    poolings halve the size and round up; the last one pools the whole map (8x8 for 32x32 images, as published), so
-    images may have any size.
+    pooling halves the size, rounding up; the last pooling layer pools the whole map (8x8 for 32x32 images, as
+    published), so images may have any size.
 
-    Sources of the layers: those of Fitnet 4 are in its authors' configuration for CIFAR-10, with one open question:
-    the dense layer has five pieces there, which gives 2,736,712 weights. Two pieces give 2,544,712, closer to the
-    published ~2.5M. The layers of Fitnet 1 are from the paper's table, through other people's code; two pieces
-    throughout give 249,576 weights for the published ~250K, five in the dense layer 345,576. So the default is two;
-    `hidden_pieces=5` follows the configuration. These counts leave out biases, as the authors do.
+    The layers of Fitnet 4 are those of its authors' configuration for CIFAR-10, with one exception: there the dense
+    layer has five pieces, which gives 2,736,712 weights. Two pieces give 2,544,712, closer to the published ~2.5M. The
+    layers of Fitnet 1 are from the paper's table, by way of other people's code; with two pieces throughout it has
+    249,576 weights (published: ~250K), with five in the dense layer 345,576. The default is therefore two;
+    `hidden_pieces=5` follows the configuration. As in the paper, these counts do not include biases.
 
-    Different from the published networks: the weights start with variance 1 / fan_in, which preserves the mean square
-    with two pieces (published: uniform within ±0.005, and a bound on the norm of every kernel, which is up to the
-    training loop). The published networks have no dropout.
+    Unlike in the published networks, weights start with variance 1 / fan_in, which preserves the mean square with two
+    pieces. The published weights are uniform within ±0.005, with a bound on the norm of every kernel, which is left to
+    the training loop. The published networks have no dropout.
 
     Args:
         number: a key of FITNETS.
-        inputs: channels of the images, 1 for greyscale.
+        inputs: number of channels of the images, 1 for greyscale.
         classes: number of logits.
-        widths: units of each convolution, stage by stage; None: those of `number`.
-        hidden: units of the dense maxout layer.
-        pieces: linear pieces of each unit of a convolution, at least 2.
-        hidden_pieces: the same for the dense layer.
+        widths: numbers of units of each convolution, stage by stage. If None, those of `number`.
+        hidden: number of units of the dense maxout layer.
+        pieces: number of linear pieces of each convolutional unit, at least 2.
+        hidden_pieces: number of linear pieces of each unit of the dense layer.
         dropout: dropout probability before each stage and before the linear layer.
-        coins: generator of the dropout masks, see `nn.Dropout`; None: torch's global generator.
-        generator: source of all initial weights; None: torch's global generator.
+        coins: generator of the dropout masks, see `nn.Dropout`. If None, PyTorch's global generator.
+        generator: generator of all initial weights. If None, PyTorch's global generator.
     Raises:
-        ConfigError: for an unknown number, a size below 1, fewer than 2 pieces, a stage without a convolution, or
-            widths that are not a list of lists.
-        ShapeError: when called on an input that is not a batch of images with `inputs` channels and the weights' dtype.
+        ConfigError: if `number` is unknown, a size is below 1, there are fewer than 2 pieces, a stage has no
+            convolution, or `widths` is not a list of lists.
+        ShapeError: if the network is called on anything but a batch of images with `inputs` channels and the dtype of
+            the weights.
     Source:
         Romero, Ballas, Ebrahimi Kahou, Chassang, Gatta & Bengio 2015 (FitNets), sec. 3.1, and the authors' published
         configuration; counts as in Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), table 2.

@@ -1,6 +1,6 @@
 """Ways to join the branch and the shortcut of a residual module, from He et al. 2016 and from Srivastava's 2025 reply.
 
-Each is a row of JOININGS; to add one, write its function and its row. F is conv-BN-relu-conv-BN, x is the output of
+Each is an entry of JOININGS. To add one, write a function and an entry. F is conv-BN-relu-conv-BN, x is the output of
 the shortcut, and g = sigmoid(1x1 conv(x)).
 """
 
@@ -35,13 +35,13 @@ class ModuleSpec:
         return _ORDER.branch(self.inputs, BRANCHES["basic"].convolutions(self.width, self.stride))
 
     def shortcut(self) -> nn.Module:
-        """x itself unless sizes change"""
+        """x itself, unless the size changes"""
         if self.inputs == self.width and self.stride == 1:
             return nn.Identity()
         return SHORTCUTS[self.resize](_ORDER, self.inputs, self.width, self.stride)
 
     def projection(self) -> nn.Module:
-        """1x1 conv-BN, even if sizes do not change"""
+        """1x1 conv-BN, even if the size does not change"""
         return _ORDER.projection(Convolution(1, self.width, self.stride), self.inputs)
 
     def point_gate(self) -> Gate:
@@ -92,7 +92,7 @@ def _highway(spec: ModuleSpec) -> nn.Module:
 
 @dataclass(frozen=True)
 class Joining:
-    """A builder of modules, with the published widths and resizing of such a network."""
+    """A function that builds modules, and the published widths and resizing of such a network."""
 
     module: Callable[[ModuleSpec], nn.Module]
     widths: tuple[int, ...] = (16, 32, 64)

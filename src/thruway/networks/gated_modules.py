@@ -31,7 +31,7 @@ class Gate(nn.Module):
         nn.init.constant_(layers[-1].get_parameter("bias"), self.gate_bias)
 
     def init_parts(self) -> Iterator[Part]:
-        """Yield the last layer, so that an initialiser keeps its bias."""
+        """Yield the last layer, so that `initialize` keeps its bias."""
         for part in parts_of(self.layers[-1], self.gate_bias) or ():
             yield part._replace(name="gate", bias_value=self.gate_bias, activation="sigmoid")
 
@@ -57,10 +57,10 @@ class GatedShortcut(nn.Module):
 
 
 class Blend(nn.Module):
-    """y = after(g(x)·transform(x) + (1 - g(x))·shortcut(x)): a highway block that may change sizes.
+    """y = after(g(x)·transform(x) + (1 - g(x))·shortcut(x)): a highway block that may change the size.
 
-    Gate, transform and shortcut must have outputs of one shape: if sizes change, g blends the new maps with the
-    resized input.
+    Gate, transform and shortcut must have outputs of the same shape. If the size changes, g blends the new maps with
+    the resized input.
     """
 
     def __init__(

@@ -54,21 +54,24 @@ def gated_resnet(
     convolution with batch norm; the paper does not say whether He's had batch norm.
 
     Args:
-        depth: 6n + 2 layers, or the number of modules of each stage: (2, 2, 2). Layers of gates are not counted.
+        depth: number of layers, 6n + 2, or the number of modules in each stage, such as (2, 2, 2). Layers of gates are
+            not counted.
         joining: a key of JOININGS.
-        gate_bias: b, initial bias of the last layer of each gate (a batch norm in "highway"). Gated joinings only.
-        widths: channels of each stage; None: the published 14, 28, 56 ("highway") or 16, 32, 64.
-        inputs: channels of the images, 1 for greyscale.
+        gate_bias: b, initial bias of the last layer of each gate (a batch norm in "highway"). Only used with gated
+            joinings.
+        widths: numbers of channels of each stage. If None, the published 14, 28, 56 ("highway") or 16, 32, 64.
+        inputs: number of channels of the images, 1 for greyscale.
         classes: number of logits.
-        stem: channels of the first layer; None: the published 16, or the first of `widths` if given.
-        resize: shortcut for changes of size: "pad" (option A: every second point, zeros for new channels) or "project"
-            (1x1 convolution with batch norm); None: "project" for "highway", as published, else "pad".
-        coins: generator of joining="dropout", see `nn.Dropout`; None: torch's global generator.
-        generator: source of all initial weights; None: torch's global generator.
+        stem: number of channels of the first layer. If None, the published 16, or the first of `widths` if given.
+        resize: shortcut where the size changes: "pad" (option A: every second pixel, zeros for new channels) or
+            "project" (1x1 convolution with batch norm). If None, "project" for "highway", as published, else "pad".
+        coins: generator for joining="dropout", see `nn.Dropout`. If None, PyTorch's global generator.
+        generator: generator of all initial weights. If None, PyTorch's global generator.
     Raises:
-        ConfigError: for an impossible depth, an unknown name, a size below 1, widths that are not a list, or a gate
-            bias that is not a number.
-        ShapeError: when called on an input that is not a batch of images with `inputs` channels and the weights' dtype.
+        ConfigError: if the depth is impossible, a name is unknown, a size is below 1, `widths` is not a list, or the
+            gate bias is not a number.
+        ShapeError: if the network is called on anything but a batch of images with `inputs` channels and the dtype of
+            the weights.
     Source:
         He, Zhang, Ren & Sun 2016 (Identity Mappings), sec. 3 and table 1; Srivastava 2025, the published code of
         "Weighted Skip Connections are Not Harmful for Deep Nets"; weights after He et al. 2015 (Rectifiers), eq. 10.

@@ -1,6 +1,6 @@
 """Convolutional highway networks of the papers, with the block as an argument.
 
-CONV_BLOCKS lists the kinds of layer; to add one, write its function and its row.
+CONV_BLOCKS lists the kinds of layer. To add one, write a function and an entry.
 """
 
 import bisect
@@ -53,18 +53,18 @@ def highway_conv(
     dtype: torch.dtype | None = None,
     generator: torch.Generator | None = None,
 ) -> ConvNet:
-    """A published convolutional highway network, a plain network of the same layers, or a smaller one of this kind.
+    """Build a published convolutional highway network, a plain network with the same layers, or a smaller version.
 
     layout="mnist" has 10 layers: a 5x5 convolution without padding, eight highway layers with poolings in between,
     and a linear layer on the remaining map. layout="cifar" has 19: three stages that each begin with a plain
     3x3 convolution followed by highway layers, a 1x1 convolution to 100 channels averaged over the map, and a
-    linear layer. Both follow the authors' code layer by layer. Poolings round up, as in their code.
+    linear layer. Both follow the authors' code layer by layer. Pooling rounds sizes up, as in their code.
 
     layout="cifar-11" (Highway A) and layout="cifar-32" (Highway C, with alternating 3x3 and 1x1 highway layers) are
     reconstructions: their depths and rounded parameter counts are published, their layers are not. The widths were
     chosen to match the counts, 235,224 for ~236K and 1,248,145 for ~1.25M. Head and dropout are those of "cifar", gate
-    biases follow the papers' guideline for the depth. "cifar" is used for Highway B as well: it has its ~2.3M
-    parameters, but the head is published for table 3 only.
+    biases follow the papers' guideline for the depth. "cifar" is also used for Highway B: it has the published ~2.3M
+    parameters, but its head is published for table 3 only.
 
     Weights start with He's variance, which the authors' code calls "xavier". Two details of that code are not
     followed: the first layer on CIFAR draws from N(0, 1), where a standard deviation of 0.05 was intended, and
@@ -72,22 +72,23 @@ def highway_conv(
 
     Args:
         layout: a key of LAYOUTS.
-        inputs: channels of the images; None: the layout's, 1 or 3.
+        inputs: number of channels of the images. If None, that of the layout, 1 or 3.
         classes: number of logits.
         width: channels of the first stage; the other stages are scaled in proportion and rounded, the 1x1 layer keeps
-            100. None: the layout's, 16 or 32. `plain_twin_width` gives the plain width of equal parameters.
-        size: height and width of the images, at least 8 in layout "mnist", where the linear layer depends on it; None:
-            the layout's, 28. The other layouts take images of any size.
+            100. If None, that of the layout, 16 or 32. `plain_twin_width` returns the width of a plain network with as
+               many parameters.
+        size: height and width of the images, at least 8, for layout "mnist", whose linear layer depends on them. If
+            None, 28. The other layouts accept images of any size.
         block: a key of CONV_BLOCKS: "highway" or "plain". The first layer of a stage is plain in both.
-        gate_bias: initial bias of the transform gates; None: the layout's. Highway only.
+        gate_bias: initial bias of the transform gates. If None, that of the layout. Highway only.
         dropout: If True, use the published dropout before each stage and before the linear layer.
-        coins: generator of the dropout masks, see `nn.Dropout`; None: torch's global generator.
-        generator: source of all initial weights; None: torch's global generator.
+        coins: generator of the dropout masks, see `nn.Dropout`. If None, PyTorch's global generator.
+        generator: generator of all initial weights. If None, PyTorch's global generator.
     Raises:
-        ConfigError: for an unknown layout or block, a size below 1, images too small for the layout, a gate bias that
-            is not a number, or a dropout that is not True or False.
-        ShapeError: when called on an input that is not a batch of images with `inputs` channels (and of `size`) and the
-            weights' dtype.
+        ConfigError: if the layout or block is unknown, a size is below 1, the images are too small for the layout, the
+            gate bias is not a number, or `dropout` is not True or False.
+        ShapeError: if the network is called on anything but a batch of images with `inputs` channels (and of `size`)
+            and the dtype of the weights.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), tables 1-3, and the authors'
         published Caffe configurations; weights after He et al. 2015 (Rectifiers), eq. 10.
@@ -125,21 +126,21 @@ def plain_twin_width(
     *,
     size: int | None = None,
 ) -> int:
-    """Return the width at which the plain network has as nearly as possible as many parameters as the highway network.
+    """Return the width of the plain network whose number of parameters is closest to that of the highway network.
 
     Plain layers have half the parameters, so the plain network is about 1.4 times as wide. Increasing the width by 1
     changes the count by a share of at most 2/width, so the two counts differ by at most 1/width. Report both counts
     with a comparison.
 
     Args:
-        layout, inputs, classes, size: as for `highway_conv`.
-        width: width of the highway network's first stage; None: the layout's.
+        layout, inputs, classes, size: see `highway_conv`.
+        width: width of the first stage of the highway network. If None, that of the layout.
     Returns:
         The `width` for highway_conv(..., block="plain").
     Raises:
-        ConfigError: as for `highway_conv`.
+        ConfigError: see `highway_conv`.
     Source:
-        Ours; after the 71 and 50 units of Srivastava, Greff & Schmidhuber 2015 (Highway Networks), sec. 3.
+        Ours; in analogy to the 71 and 50 units of Srivastava, Greff & Schmidhuber 2015 (Highway Networks), sec. 3.
 
     >>> plain_twin_width("mnist"), plain_twin_width("cifar")
     (22, 44)

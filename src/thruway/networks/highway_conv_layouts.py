@@ -1,4 +1,4 @@
-"""Table of the layers of the papers' convolutional highway networks. To add a network, write its row."""
+"""Table of the layers of the papers' convolutional highway networks. To add a network, add an entry."""
 
 import math
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ __all__ = ["LAYOUTS", "Layout", "Stage"]
 
 @dataclass(frozen=True)
 class Stage:
-    """Consecutive layers of one width and one spatial size."""
+    """Consecutive layers with the same width and spatial size."""
 
     width: int
     opening: int | None  # kernel of the plain layer that changes the width; None: no layer
@@ -35,7 +35,7 @@ class Layout:
 
     @property
     def depth(self) -> int:
-        """Number of layers with weights, as the papers count them."""
+        """Number of layers with weights, counted as in the papers."""
         convolutions = sum((stage.opening is not None) + len(stage.kernels) for stage in self.stages)
         return convolutions + (self.pointwise is not None) + 1
 

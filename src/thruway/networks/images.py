@@ -1,4 +1,4 @@
-"""Shared functions of the networks on images: initialisation and the check of their inputs."""
+"""Functions shared by image networks: initialisation, and checks of inputs."""
 
 from typing import TypeVar
 
@@ -21,10 +21,10 @@ def materialize_(
     generator: torch.Generator | None,
     scheme: str = "he_normal",
 ) -> Net:
-    """Allocate and initialise a network that was built on the meta device: weights by `scheme`, norms as the identity.
+    """Allocate and initialise a network built on the meta device: weights by `scheme`, norms as the identity.
 
-    torch's layers draw from the global generator when they are built, except on the meta device. So all weights
-    come from `generator`.
+    PyTorch's layers draw from the global generator when they are built, except on the meta device. This way all weights
+    are drawn from `generator`.
     """
     check_generator("generator", generator)
     net = net.to_empty(device=torch.get_default_device() if device is None else device)
@@ -43,7 +43,7 @@ def check_images(net: nn.Module, x: Tensor, channels: int) -> Tensor:
     """Return `x` if it is a batch of images with these channels and the dtype of the first convolution.
 
     Raises:
-        ShapeError: if it is not.
+        ShapeError: if it is anything else.
     """
     kind = type(net).__name__
     if check_tensor(kind, x).dim() != 4 or x.shape[1] != channels:

@@ -1,6 +1,6 @@
 """Fully connected networks of any depth, with plain, residual or highway blocks, for comparisons as in the papers.
 
-BLOCKS lists the kinds of layer; to add one, write its function and its row.
+BLOCKS lists the kinds of layer. To add one, write a function and an entry.
 """
 
 from collections.abc import Callable
@@ -71,9 +71,9 @@ class MLP(nn.Module):
     Args:
         stem: module from (batch, inputs) to (batch, width).
         blocks: module from (batch, width) to (batch, width).
-        head: module from (batch, width) to (batch, classes), without a softmax: the loss applies it.
+        head: module from (batch, width) to (batch, classes), without a softmax, which the loss applies.
     Raises:
-        ShapeError: when called on an input without a batch dimension.
+        ShapeError: if the network is called on an input without a batch dimension.
 
     >>> net = MLP(nn.Linear(12, 3), nn.Sequential(), nn.Linear(3, 2))
     >>> net(torch.zeros(5, 3, 4)).shape
@@ -112,33 +112,36 @@ def mlp(
     dtype: torch.dtype | None = None,
     generator: torch.Generator | None = None,
 ) -> MLP:
-    """A fully connected network of plain, residual or highway layers.
+    """Build a fully connected network of plain, residual or highway layers.
 
     `depth` counts hidden layers as the papers do: the first one, `stem`, is always plain and maps the input to
     `width`; `blocks` are the other depth - 1; the linear `head` is not counted. The input, (batch, ...) with `inputs`
-    numbers per sample, is flattened; the output is logits, (batch, classes).
+    numbers per sample, is flattened. The network returns logits, (batch, classes).
 
     Args:
         block: a key of BLOCKS: "plain", "residual" (y = x + s·act(Wx + b)) or "highway".
         depth: number of hidden layers, at least 1.
-        width: units of each hidden layer. `paired_width` gives the plain width of equal parameters.
-        inputs: numbers per sample, 64 for the 8x8 digits.
+        width: number of units of each hidden layer. `paired_width` returns the width of a plain network with as many
+            parameters.
+        inputs: number of values per sample, such as 64 for the 8x8 digits.
         classes: number of logits.
         activation: a name from thruway.activations.ACTIVATIONS, or with fused=False any callable on tensors.
         gate_bias: initial bias of the transform gates; "depth": gate_bias_for_depth(depth). Highway only.
         carry: "coupled" or "independent". Highway only.
-        residual_scale: s, the factor on each residual branch; "depth": 1/sqrt(depth). With it the initial second
-            moment grows less than e-fold at any depth for branches of mean 0 (tanh). The means of relu branches add
-            up, and the second moment grows by about exp(2·sqrt(depth / π)): 5e4 at depth 100, where s = 1 gives
-            1e46. Residual only.
-        fused: If True, build the highway blocks as one HighwayStack: equal initial weights, faster training.
-        generator: source of all initial weights; None: torch's global generator.
+        residual_scale: s, the factor on each residual branch; "depth" for 1/sqrt(depth), with which the initial second
+            moment grows by less than a factor of e at any depth for branches of mean 0 (tanh). The means of relu
+            branches add up, and the second moment grows by about exp(2·sqrt(depth / π)): 5e4 at depth 100, compared
+            with 1e46 for s = 1. Residual only.
+        fused: If True, build the highway blocks as one HighwayStack: the initial weights are the same, and training is
+            faster.
+        generator: generator of all initial weights. If None, PyTorch's global generator.
     Raises:
-        ConfigError: for an unknown block, a size below 1, or fused=True with blocks other than coupled highway ones.
-        ShapeError: when called on samples that do not have `inputs` numbers, or without a batch dimension.
+        ConfigError: if the block is unknown, a size is below 1, or fused=True is combined with blocks other than
+            coupled highway ones.
+        ShapeError: if the network is called on samples that do not have `inputs` values, or without a batch dimension.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Highway Networks), sec. 3; (Training Very Deep Networks), sec. 3.1;
-        the residual scale after De & Smith 2020 and Hayou et al. 2021.
+        the residual scale follows De & Smith 2020 and Hayou et al. 2021.
 
     >>> net = mlp("highway", depth=10, width=50, inputs=64, classes=10, gate_bias="depth")
     >>> len(net.blocks), net.blocks[0].gate_bias, net(torch.zeros(2, 8, 8)).shape
@@ -162,17 +165,17 @@ def mlp(
 
 
 def paired_width(block: str, highway_width: int) -> int:
-    """Return the width at which a layer of `block` has as nearly as possible as many parameters as a highway layer.
+    """Return the width at which the number of parameters of a layer of `block` is closest to that of a highway layer.
 
         w(w + 1) ≈ 2·h(h + 1):     71·72 = 5112 against 2·50·51 = 5100
 
     Args:
         block: a key of BLOCKS.
-        highway_width: h, units of the coupled highway layer.
+        highway_width: h, number of units of the coupled highway layer.
     Returns:
-        w; h itself for "highway".
+        The width w; h itself for "highway".
     Raises:
-        ConfigError: for an unknown block or a width below 1.
+        ConfigError: if the block is unknown or a width is below 1.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Highway Networks), sec. 3 (71 and 50).
 

@@ -18,13 +18,13 @@ __all__ = ["ResNet", "resnet"]
 class ResNet(nn.Module):
     """A first layer, a sequence of residual modules, and a classifier: logits = head(blocks(stem(x))).
 
-    `blocks` contains the modules of all stages, numbered from 0: the indices of a lesion study. The first module of
-    a stage changes sizes, in its shortcut and in its branch.
+    `blocks` contains the modules of all stages, numbered from 0: the indices of a lesion study. The first module of a
+    stage changes the size, in its shortcut and in its branch.
 
     Args:
         stem: module from (batch, inputs, height, width) to feature maps.
         blocks: module from feature maps to feature maps.
-        head: module from feature maps to (batch, classes), without a softmax: the loss applies it.
+        head: module from feature maps to (batch, classes), without a softmax, which the loss applies.
         inputs: channels of the images.
     Raises:
         ShapeError: when called on an input that is not a batch of images with `inputs` channels and the weights' dtype.
@@ -65,12 +65,12 @@ def resnet(
     dtype: torch.dtype | None = None,
     generator: torch.Generator | None = None,
 ) -> ResNet:
-    """A residual network as published, or a smaller one of the same kind.
+    """Build a published residual network, or a smaller one of the same kind.
 
     `depth` counts layers as the papers do: the convolutions of the branches, the first layer and the classifier, not
     projections. style="cifar" takes depths of 6n + 2 (20, 32, 44, 56, 110: 54 modules of two layers),
-    style="imagenet" 18, 34, 50, 101, 152 or 200. Images may have any size; each stage but the first halves it, rounding
-    up.
+    style="imagenet" 18, 34, 50, 101, 152 or 200. Images may have any size; each stage except the first halves it,
+    rounding up.
 
     order="pre" has f = W·relu(BN(W'·relu(BN(x)))) in every module and no activation after the sum: without its
     branches, a stage after its first module is the identity. The published pre-activation code differs in two places:
@@ -82,27 +82,27 @@ def resnet(
     independent draw for each module and batch; `subset` is a fixed number of modules per batch, see `RandomSubset`.
 
     Args:
-        depth: number of layers, or of modules in each stage: (2, 2, 2).
-        inputs: channels of the images, 1 for greyscale.
-        classes: number of logits; None: 10 (cifar) or 1000 (imagenet).
+        depth: number of layers, or number of modules in each stage, such as (2, 2, 2).
+        inputs: number of channels of the images, 1 for greyscale.
+        classes: number of logits. If None, 10 (cifar) or 1000 (imagenet).
         style: a key of STYLES; it sets the stem and the defaults of the next four arguments.
-        widths: channels of each stage, before a bottleneck's expansion by 4; None: 16, 32, 64 (cifar) or 64, 128,
-            256, 512 (imagenet).
-        branch: "basic" (two 3x3 layers) or "bottleneck" (1x1, 3x3, 1x1: depths of 9n + 2 in style "cifar"); None:
-            as published for this depth.
-        order: "pre" or "post"; None: "pre" (cifar) or "post" (imagenet).
-        shortcut: shortcut for changes of size: "pad" (option A: every second point, zeros for new channels) or
-            "project" (option B: 1x1 convolution, with batch norm in order "post"); None: "pad" (cifar) or "project"
+        widths: numbers of channels of each stage, before the expansion of bottlenecks by 4. If None, 16, 32, 64 (cifar)
+            or 64, 128, 256, 512 (imagenet).
+        branch: "basic" (two 3x3 layers) or "bottleneck" (1x1, 3x3, 1x1: depths of 9n + 2 in style "cifar"). If None, as
+            published for this depth.
+        order: "pre" or "post". If None, "pre" (cifar) or "post" (imagenet).
+        shortcut: shortcut where the size changes: "pad" (option A: every second pixel, zeros for new channels) or
+            "project" (option B: 1x1 convolution, with batch norm in order "post"). If None, "pad" (cifar) or "project"
             (imagenet).
-        survival: p_L, the survival probability of the last module's branch; earlier ones follow the linear rule, see
-            `survival_probabilities`. Published: 0.5; with 1 there is no stochastic depth.
-        subset: k, number of branches per training batch; None: all. Published: 23 of 54.
-        rescale: If True, multiply each branch by k/n in evaluation. With `subset` only.
-        coins: CPU generator for `survival` and `subset`; None: torch's global generator.
-        generator: source of all initial weights; None: torch's global generator.
+        survival: p_L, the survival probability of the branch of the last module, 0.5 in the paper. Earlier modules
+            follow the linear rule, see `survival_probabilities`. With 1, there is no stochastic depth.
+        subset: k, number of branches per training batch. If None, all branches are used. In the paper: 23 of 54.
+        rescale: If True, multiply each branch by k/n in evaluation. Only used with `subset`.
+        coins: CPU generator for `survival` and `subset`. If None, PyTorch's global generator.
+        generator: generator of all initial weights. If None, PyTorch's global generator.
     Raises:
-        ConfigError: for an impossible depth, an unknown name, a size below 1, a `survival` or `subset` out of range,
-            or both of them.
+        ConfigError: if the depth is impossible, a name is unknown, a size is below 1, `survival` or `subset` is out of
+            range, or both are given.
         ShapeError: when called on an input that is not a batch of images with `inputs` channels and the weights' dtype.
     Source:
         He, Zhang, Ren & Sun 2015 (Deep Residual Learning), secs. 3.3 and 4.2, table 1; the same 2016 (Identity

@@ -1,7 +1,7 @@
 """Residual modules of the published networks on images: two kinds of branch, two orders of layers, two shortcuts.
 
-There are three tables: BRANCHES (convolutions), ORDERS (positions of norm and rectifier), and SHORTCUTS (for changes
-of size). To add a kind, write its function and its row.
+There are three tables: BRANCHES (convolutions), ORDERS (positions of norm and ReLU), and SHORTCUTS (for changes of
+size). To add a kind, write a function and an entry.
 """
 
 from collections.abc import Callable, Iterable
@@ -94,7 +94,7 @@ def _nothing(channels: int) -> list[nn.Module]:
 
 @dataclass(frozen=True)
 class Order:
-    """All positions of norm and rectifier, from the stem to the head."""
+    """All positions of norm and ReLU, from the stem to the head."""
 
     branch: Callable[[int, Iterable[Convolution]], nn.Sequential]
     after: str | None  # on the sum
@@ -128,14 +128,14 @@ SHORTCUTS: dict[str, Callable[[Order, int, int, int], nn.Module]] = {
 
 @dataclass(frozen=True)
 class Design:
-    """One row of each table: the common settings of all modules of a network."""
+    """One entry of each table: the common settings of all modules of a network."""
 
     branch: Branch
     order: Order
     shortcut: Callable[[Order, int, int, int], nn.Module]
 
     def module(self, inputs: int, width: int, stride: int, drop: float, coins: torch.Generator | None) -> Residual:
-        """Build a module for `inputs` channels; its shortcut is x itself unless sizes change."""
+        """Build a module for `inputs` channels; the shortcut is x itself, unless the size changes."""
         outputs = self.branch.expansion * width
         changes = inputs != outputs or stride != 1
         return Residual(

@@ -18,13 +18,13 @@ _WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 51
 
 
 class VGG(nn.Module):
-    """A sequence of convolutions and poolings, followed by dense layers: logits = head(layers(x)).
+    """A sequence of convolutions and pooling layers, followed by dense layers: logits = head(layers(x)).
 
-    A layer consists of its convolution, its norm if any, and its rectifier. A lesion of the layer removes all three.
+    A layer consists of a convolution, a norm (if any), and a ReLU. A lesion of the layer removes all three.
 
     Args:
-        layers: module from images to feature maps; its layers are named conv1_1, conv1_2, pool1, conv2_1, ...
-        head: module from feature maps to (batch, classes), without a softmax: the loss applies it.
+        layers: module from images to feature maps, with layers named conv1_1, conv1_2, pool1, conv2_1, ...
+        head: module from feature maps to (batch, classes), without a softmax, which the loss applies.
         inputs: channels of the images.
     Raises:
         ShapeError: when called on an input that is not a batch of images with `inputs` channels and the weights' dtype.
@@ -57,25 +57,25 @@ def vgg(
     dtype: torch.dtype | None = None,
     generator: torch.Generator | None = None,
 ) -> VGG:
-    """A VGG network for small images: 3x3 convolutions with rectifiers, pooled after each stage, then dense layers.
+    """Build a VGG network for small images: 3x3 convolutions with ReLU, pooling after each stage, then dense layers.
 
     By default it has 15 layers: the thirteen convolutions of VGG-16, one dense layer of 512 units and the classifier.
     Veit et al. 2016 give the number of layers of their baseline, but do not list them; this is the common network of
-    that depth on CIFAR-10. It is also unknown if theirs had batch norm, which changes the effect of a lesion: compare
-    both. There is no dropout.
+    that depth for CIFAR-10. It is also unknown whether theirs had batch norm, which changes the effect of a lesion, so
+    compare both. There is no dropout.
 
-    Poolings halve the size and round up, and the last map is averaged to one point (for 32x32 images it has one
-    point already). So images may have any size.
+    Pooling halves the size, rounding up, and the last map is averaged to one pixel (for 32x32 images it has only one),
+    so images may have any size.
 
     Args:
-        inputs: channels of the images, 1 for greyscale.
+        inputs: number of channels of the images, 1 for greyscale.
         classes: number of logits.
-        norm: If True, add batch norm to every layer but the classifier; these layers then have no bias.
-        widths: channels of each convolution, stage by stage.
-        hidden: units of the dense layers before the classifier.
-        generator: source of all initial weights; None: torch's global generator.
+        norm: If True, add batch norm to every layer except the classifier; these layers then have no bias.
+        widths: numbers of channels of each convolution, stage by stage.
+        hidden: numbers of units of the dense layers before the classifier.
+        generator: generator of all initial weights. If None, PyTorch's global generator.
     Raises:
-        ConfigError: for a size below 1, or a stage without a convolution.
+        ConfigError: if a size is below 1, or a stage has no convolution.
         ShapeError: when called on an input that is not a batch of images with `inputs` channels and the weights' dtype.
     Source:
         Simonyan & Zisserman 2014, table 1 (D); Veit, Wilber & Belongie 2016, sec. 4.1 (15 layers);

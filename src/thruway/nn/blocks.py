@@ -42,10 +42,10 @@ class Plain(nn.Module):
     only in the carry. `weight` is (outputs, inputs); a forward hook on `activation` receives y.
 
     Args:
-        inputs: features of x, (..., inputs).
-        outputs: features of y, (..., outputs); None: as many as inputs.
+        inputs: number of features of x, (..., inputs).
+        outputs: number of features of y, (..., outputs). Default: `inputs`.
         activation: a name from thruway.activations.ACTIVATIONS, a module, or any callable on tensors.
-        generator: source of the initial weights; None: torch's global generator.
+        generator: generator of the initial weights. If None, PyTorch's global generator.
     Raises:
         ConfigError: for a size below 1 or an unknown activation.
         ShapeError: when called on an input that is not (..., inputs).
@@ -83,7 +83,7 @@ class Plain(nn.Module):
         draw_parts_(self.init_parts(), generator)
 
     def init_parts(self) -> Iterator[Part]:
-        """Yield the layer's map, for an initialiser."""
+        """Yield the map of the layer, for `initialize`."""
         yield Part("transform", self.weight.detach(), self.bias.detach(), 0.0, self.activation_name)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -123,24 +123,24 @@ class Residual(nn.Module):
     drop > 0 `torch.compile` breaks the graph there in training, and `torch.vmap` needs randomness="same".
     `survival_probabilities` returns the published probabilities for a whole stack.
 
-    A call can set the factor of the branch itself: `block(x, share=0)` skips it whatever `drop` and the mode are, and
-    `share=1` uses it in full. Nothing is drawn then.
+    A call can set the factor of the branch: `block(x, share=0)` skips it, regardless of `drop` and of the mode, and
+    `share=1` uses it in full. No random number is drawn then.
 
     Args:
-        branch: f, any module; its output must have the shape of the shortcut's.
-        shortcut: module that the branch is added to; None: x itself. Pass `Resize` if sizes change.
+        branch: f, any module whose output has the shape of the output of the shortcut.
+        shortcut: module whose output the branch is added to. If None, x itself. Pass `Resize` if the size changes.
         scale: s, a number or `Learnt(start)` (a 0-d parameter named `scale`).
         drop: probability of skipping the branch, at least 0 and below 1.
-        after: activation on the sum: a name, a module, or any callable; None: no activation.
-        generator: CPU generator for stochastic depth; None: torch's global generator.
+        after: activation of the sum: a name, a module, or any callable. If None, there is no activation.
+        generator: CPU generator for stochastic depth. If None, PyTorch's global generator.
     Raises:
         ConfigError: if scale is not a finite number, drop is out of range, after is unknown, or the branch begins
             with an in-place layer, such as nn.ReLU(inplace=True); if torch.utils.checkpoint recomputes a block with
             its own generator.
-        ShapeError: when called, if branch and shortcut differ in shape.
+        ShapeError: if the outputs of branch and shortcut differ in shape when the block is called.
     Source:
         He et al. 2015 and 2016; Huang et al. 2016, sec. 3 (stochastic depth); Bachlechner et al. 2020
-        (ReZero) and De & Smith 2020 (SkipInit) for the learnt scale.
+        (ReZero) and De & Smith 2020 (SkipInit) for the learned scale.
 
     >>> block = Residual(nn.Identity(), scale=0.5, drop=0.2).eval()
     >>> block(torch.ones(2))          # 1 + 0.8 · 0.5 · 1
@@ -172,7 +172,7 @@ class Residual(nn.Module):
         )
 
     def init_parts(self) -> Iterator[Part]:
-        """Yield the learnt scale, which starts at `start` whatever the scheme."""
+        """Yield the learned scale, which starts at `start` for every scheme."""
         if isinstance(self.scale, nn.Parameter):
             yield Part("scale", self.scale.detach(), None, weight_value=self._start)
 
@@ -203,8 +203,8 @@ class Residual(nn.Module):
     def _sum(self, shortcut: Tensor, branch: Tensor, share: float) -> Tensor:
         if branch.shape != shortcut.shape:
             raise ShapeError(
-                f"branch and shortcut of a Residual must have one shape: the branch gave {tuple(branch.shape)}, "
-                f"the shortcut {tuple(shortcut.shape)}. If the branch changes sizes, pass "
+                "branch and shortcut of a Residual must have the same shape: the branch returned "
+                f"{tuple(branch.shape)}, the shortcut {tuple(shortcut.shape)}. If the branch changes the size, pass "
                 "shortcut=Resize(inputs, outputs, stride, dims)."
             )
         # The branch comes first: the sum has the memory format of its first term, and a padded shortcut has lost
@@ -225,15 +225,15 @@ class HighwayLinear(nn.Module):
 
     The weights of each map are drawn with Glorot's normalised initialisation, with the fans of that map,
     times the gain of the activation (1 for gates and for unnamed callables). For relu that is He's variance,
-    2 / width. Biases start at 0, the gate's at `gate_bias`.
+    2 / width. Biases start at 0, that of the gate at `gate_bias`.
 
     Args:
-        width: units of the input and of the output.
+        width: number of features of the input and of the output.
         activation: a name from thruway.activations.ACTIVATIONS, a module, or any callable on tensors.
         gate_bias: initial value of b_T. Default: -2. Below 0 the layer starts by carrying its input; with -inf it
             never transforms. An independent carry gate starts at -gate_bias.
         carry: "coupled" (C = 1 - T) or "independent" (C has its own weights).
-        generator: source of the initial weights; None: torch's global generator.
+        generator: generator of the initial weights. If None, PyTorch's global generator.
     Raises:
         ConfigError: for a width below 1, an unknown activation or carry, or a gate bias that is not a number.
         ShapeError: when called on an input that is not (..., width), or of another dtype than the weights.
@@ -276,7 +276,7 @@ class HighwayLinear(nn.Module):
         draw_parts_(self.init_parts(), check_generator("generator", generator))
 
     def init_parts(self) -> Iterator[Part]:
-        """Yield the maps that share the weight, for an initialiser."""
+        """Yield the maps that share the weight, for `initialize`."""
         return highway_parts(self.weight, self.bias, self.carry, self.gate_bias, self.activation_name)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Checks in blocks: of arguments, inputs, hooks, and PyTorch's state (autocast, batched gradients, recomputation).
+"""Checks of the arguments and inputs of blocks, of hooks on them, and of the state of PyTorch.
 
 A function `check_*` returns the value, if it takes one, or raises an error that says what to pass.
 """
@@ -58,7 +58,7 @@ def check_size(what: str, value: int, least: int = 1) -> int:
 
 
 def check_gate_bias(gate_bias: float) -> float:
-    """Return `gate_bias` as a float; infinities are allowed (a gate that never opens or closes), NaN is not."""
+    """Return `gate_bias` as a float. Infinity is allowed (a gate that never opens or closes), NaN is not."""
     if isinstance(gate_bias, str):
         raise ConfigError(
             f"gate_bias must be a number here, got {gate_bias!r}: only HighwayStack and networks.mlp accept 'depth'. "
@@ -111,7 +111,7 @@ def check_dtype(block: str, x: Tensor, weight: Tensor) -> Tensor:
     """Return `x` if it is a tensor of the weight's dtype, or of a dtype that autocast converts to it."""
     if check_tensor(block, x).dtype != weight.dtype and not (x.is_floating_point() and is_autocast(x)):
         raise ShapeError(
-            f"{block} has {weight.dtype} parameters, got a {x.dtype} input. Convert one with .to(), for example "
+            f"{block} has {weight.dtype} parameters, got a {x.dtype} input. Convert one of them, for example with "
             f"x.to({weight.dtype})."
         )
     return x
@@ -131,7 +131,7 @@ def check_not_inplace(what: str, module: nn.Module) -> nn.Module:
 def check_not_recomputing(block: str, argument: str) -> None:
     """Raise an error if a block is about to draw from its own generator during a backward pass.
 
-    torch.utils.checkpoint restores torch's global generators before it recomputes a part of the network, but no
+    torch.utils.checkpoint restores PyTorch's global generators before it recomputes a part of the network, but no
     other generators. The second pass would draw other random numbers, and the gradients would be wrong.
 
     Raises:
@@ -142,9 +142,10 @@ def check_not_recomputing(block: str, argument: str) -> None:
     if torch._C._current_graph_task_id() != -1:
         raise ConfigError(
             f"{block} draws from its own generator and was called in training during a backward pass, as "
-            "torch.utils.checkpoint does to recompute a part of the network. A checkpoint restores only torch's global "
-            "generators, so this layer would draw other random numbers than before, and the gradients would be wrong. "
-            f"Keep the layer out of the checkpoint, or build it without {argument}= to use torch's global generator."
+            "torch.utils.checkpoint does to recompute a part of the network. A checkpoint restores only PyTorch's "
+            "global generators, so this layer would draw other random numbers than before, and the gradients would be "
+            f"wrong. Keep the layer out of the checkpoint, or build it without {argument}= to use PyTorch's global "
+            "generator."
         )
 
 
@@ -167,7 +168,7 @@ def is_autocast(x: Tensor) -> bool:
 def is_batched(gradient: Tensor) -> bool:
     """Return True if vmap hides a dimension of this gradient. Writing with `out=` fails then.
 
-    torch.func.vmap has one kind of batched tensors, torch.autograd.grad(..., is_grads_batched=True) an older one.
+    torch.func.vmap uses one kind of batched tensors, torch.autograd.grad(..., is_grads_batched=True) an older one.
 
     >>> found = []
     >>> x = torch.ones(2, requires_grad=True)

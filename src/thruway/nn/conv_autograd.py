@@ -7,9 +7,9 @@ and backward, with g = dL/dy:
     dL/dz_H = g T act'(H)    dL/dz_T = g (H - x) T (1 - T)    dL/dx = g (1 - T) + (dL/dz through the convolution)
 
 Autograd allocates H and T separately, and copies the gradients of z_H and z_T into one tensor. Here H and T
-overwrite z, and both gradients are written into one tensor directly. The operations are the ones that autograd itself
-would call, so the results are equal bit for bit: a hooked layer, which runs operation by operation, trains exactly
-like an unhooked one. On a GPU with our own kernels (gpu.py) the pointwise part is one launch forward and one backward,
+overwrite z, and both gradients are written into one tensor directly. The operations are those that autograd itself
+would call, so the results are equal bit for bit: a layer with hooks, which runs operation by operation, trains exactly
+like a layer without. On a GPU with our own kernels (gpu.py) the pointwise part is one launch forward and one backward,
 and the last bits can differ.
 """
 
@@ -63,7 +63,7 @@ def unhooked_activation(activation: nn.Module, transform_gate: nn.Module) -> str
 
 
 def is_fusible(conv: SameConv, *tensors: Tensor) -> bool:
-    """Return True if the fused layer supports this convolution, and nothing hooks, traces or transforms its calls."""
+    """Return True if the fused layer supports this convolution, and its calls are not hooked, traced or transformed."""
     x = tensors[0]
     return (
         conv.groups == 1
@@ -122,7 +122,7 @@ class _HighwayConv(torch.autograd.Function):
 
 
 def _inner(z: Tensor, x: Tensor) -> int | None:
-    """Return the run length of H (and of T after it) in the memory of z; None if z or x is not dense in memory."""
+    """Return the length of each contiguous block of H (followed by T) in z; None if z or x is not dense in memory."""
     if z.is_contiguous() and x.is_contiguous():
         return x[0].numel()
     format_ = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim)
@@ -137,7 +137,7 @@ def _laid_out_as(x: Tensor, g: Tensor) -> Tensor:
 
 
 def _plain(conv: SameConv, act: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Return the function (x, weight, bias) -> y in separate differentiable operations."""
+    """Return y as a function of (x, weight, bias), in separate differentiable operations."""
 
     def run(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         h, t = conv.joint(x, weight, bias).chunk(2, dim=1)

@@ -10,22 +10,22 @@ __all__ = ["Dropout"]
 
 
 class Dropout(nn.Dropout):
-    """torch.nn.Dropout with an optional random generator of its own.
+    """torch.nn.Dropout with its own, optional random generator.
 
         y = x·m / (1 - p),     m = 1 with probability 1 - p, else 0, independently for each element
 
     In evaluation mode, and with p = 0, y is x and nothing is drawn. torch.nn.Dropout can draw from the global
     generator only; without a generator this layer behaves the same.
 
-    The mask is drawn on the generator's device and then moved to x. So a CPU generator gives the same mask on every
-    device and for every dtype. A generator on the GPU avoids the copy and the wait for the CPU. The generator is not
-    part of the state dict: to resume a run, restore its state or seed it by epoch.
+    The mask is drawn on the generator's device and then moved to x. A CPU generator therefore gives the same mask on
+    every device and for every dtype. A generator on the GPU avoids the copy and the synchronization. The generator is
+    not part of the state dict: to resume a run, restore its state or seed it by epoch.
 
     `torch.vmap` needs randomness="same" or "different". `torch.compile` breaks its graph where a generator is used.
 
     Args:
         p: probability of zeroing an element, at least 0 and below 1.
-        generator: source of the masks; None: torch's global generator.
+        generator: generator of the masks. If None, PyTorch's global generator.
     Raises:
         ConfigError: if p is out of range; if torch.utils.checkpoint recomputes a layer with a generator, which would
             draw another mask than before.

@@ -1,8 +1,8 @@
-"""Gates of highway layers, and the affine maps before them: their one weight, their initial values, their split.
+"""Gates of highway layers, and the affine maps before them: joint weight, initial values and split.
 
-The maps of a highway layer are stacked along the first axis of its weight: H, then T, then C. So one GEMM
-computes all of them. Each map still has its own fans. Gates are modules, so that a forward hook on a gate
-receives T (or C) of every pass without a change to the layer.
+The maps of a highway layer are stacked along the first axis of its weight: H, then T, then C. One GEMM therefore
+computes all of them. Each map still has its own fans. Gates are modules, so that a forward hook on a gate receives T
+(or C) in every pass without a change to the layer.
 """
 
 from collections.abc import Iterable, Iterator
@@ -63,9 +63,9 @@ def mix(x: Tensor, h: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
         x: input, any shape.
         h: transform H(x), same shape.
         t: transform gate T(x), same shape, in [0, 1].
-        c: carry gate C(x), same shape; None for 1 - t.
+        c: carry gate C(x), same shape. If None, 1 - t.
     Returns:
-        y, same shape; t = 0 gives exactly x and t = 1 exactly h. If autocast gave h a narrower dtype than x, y has
+        y, same shape: exactly x for t = 0 and exactly h for t = 1. If autocast gives h a narrower dtype than x, y has
         the wider one, so that the carry path keeps its precision.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), eqs. 2 and 3.
@@ -87,11 +87,11 @@ def gate_bias_for_depth(depth: int) -> float:
         b = -depth / 10, clamped to [-10, -1]
 
     The paper gives three points: -1, -2 and -3 at depths 10, 20 and 30; the line goes through them. Beyond
-    depth 30 the line is extended to -10, the lowest bias that the authors searched. The bias remains a
-    hyper-parameter worth searching.
+    depth 30 the line is extended to -10, the lowest bias that the authors searched. It is still worth searching for the
+    best bias.
 
     Args:
-        depth: hidden layers of the stack, at least 1.
+        depth: number of hidden layers of the stack, at least 1.
     Returns:
         The bias, in units of the gate's pre-activation.
     Raises:
@@ -110,7 +110,7 @@ def resolve_gate_bias(gate_bias: float | Literal["depth"], depth: int) -> float:
     """Return `gate_bias` as a number; "depth" becomes `gate_bias_for_depth(depth)`.
 
     Raises:
-        ConfigError: if it is neither a number nor "depth".
+        ConfigError: if `gate_bias` is neither a number nor "depth".
 
     >>> resolve_gate_bias("depth", 30), resolve_gate_bias(-2, 30)
     (-3.0, -2.0)
@@ -142,7 +142,7 @@ def highway_parts(
 
 
 def draw_parts_(parts: Iterable[Part], generator: torch.Generator | None = None) -> None:
-    """Initialise each map: Glorot's normalised weights times the gain of its activation; biases at their start."""
+    """Initialise each map: Glorot's normalised weights times the gain of the activation, and initial biases."""
     for part in parts:
         if part.weight.is_meta:  # no values yet; after to_empty() the owner calls reset_parameters()
             continue
@@ -153,7 +153,7 @@ def draw_parts_(parts: Iterable[Part], generator: torch.Generator | None = None)
 
 
 def split_maps(z: Tensor, maps: int, dim: int) -> tuple[Tensor, ...]:
-    """Split the joint output into the outputs of the maps."""
+    """Split the joint output into the outputs of the single maps."""
     # Nothing else refers to z, so its pieces need no protection against in-place writes. An in-place
     # activation (ReLU(inplace=True)) may write to its piece, which chunk() would forbid.
     return tuple(torch.unsafe_chunk(z, maps, dim=dim))

@@ -24,7 +24,7 @@ def gpu_kernels(x: Tensor) -> ModuleType | None:
     The kernels need a GPU of compute capability 7.5, Triton (part of every CUDA build of PyTorch for Linux), a C
     compiler, float32, bfloat16 or float16, and an ordinary tensor: compilers, tracers and dispatch modes see PyTorch's
     operations. The first tensor of a dtype on a device starts a trial run. If it fails, a warning is issued once and
-    PyTorch's operations are used from then on. Run a step before you capture one in a CUDA graph: no trial and no
+    PyTorch's operations are used from then on. Run one step before capturing a CUDA graph, since neither the trial nor
     compilation is possible during capture.
     """
     if not x.is_cuda or x.dtype not in _TOLERANCE or x.numel() == 0:
@@ -47,8 +47,8 @@ def gpu_kernels(x: Tensor) -> ModuleType | None:
 def _load_checked(device: torch.device, dtype: torch.dtype) -> ModuleType | None:
     """Return the launches if they pass the trial.
 
-    The trial runs in a thread of its own, so that the caller's thread-local state (inference mode, saved-tensor hooks,
-    function modes, default device) neither affects it nor is affected.
+    The trial runs in its own thread, so that it neither depends on nor changes the thread-local state of the caller
+    (inference mode, saved-tensor hooks, function modes, default device).
     """
     if torch.cuda.get_device_capability(device) < _OLDEST:
         return None

@@ -52,7 +52,7 @@ class _HighwayConv(nn.Module, abc.ABC):
         draw_parts_(self.init_parts(), check_generator("generator", generator))
 
     def init_parts(self) -> Iterator[Part]:
-        """Yield the maps that share the weight, for an initialiser."""
+        """Yield the maps that share the weight, for `initialize`."""
         return highway_parts(self.weight, self.bias, self.carry, self.gate_bias, self.activation_name, self.conv.groups)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,17 +89,17 @@ class HighwayConv1d(_HighwayConv):
     likewise. Hooks and initial weights are as in `HighwayLinear`, with the fans of one map and one group.
 
     Args:
-        channels: channels of the input and of the output.
-        kernel_size: odd; one number, or one for each dimension.
+        channels: number of channels of the input and of the output.
+        kernel_size: size of the kernel, odd; one number, or one for each dimension.
         activation: a name from thruway.activations.ACTIVATIONS, a module, or any callable on tensors.
         gate_bias: initial value of b_T; below 0 the layer starts by carrying its input.
         carry: "coupled" (C = 1 - T) or "independent" (C has its own weights, and its bias starts at -gate_bias).
         dilation: spacing between kernel elements; one number, or one for each dimension.
-        groups: groups of channels in each map, as in torch's convolutions; divides channels.
+        groups: number of groups in each map, as in `torch.nn.Conv1d`; must divide channels.
         padding_mode: "zeros" (as in the paper), "reflect", "replicate" or "circular".
-        generator: source of the initial weights; None: torch's global generator.
+        generator: generator of the initial weights. If None, PyTorch's global generator.
     Raises:
-        ConfigError: for an even kernel, groups that do not divide channels, or as in HighwayLinear.
+        ConfigError: if the kernel is even, or `groups` does not divide `channels`; see also `HighwayLinear`.
         ShapeError: when called on an input that is not (batch, channels, *spatial) or (channels, *spatial), or of
             another dtype than the weights.
     Source:
@@ -131,7 +131,7 @@ class HighwayConv1d(_HighwayConv):
 
 
 class HighwayConv2d(_HighwayConv):
-    """A convolutional highway layer on images; arguments, weights and errors as in `HighwayConv1d`.
+    """A convolutional highway layer on images; arguments, weights and errors are those of `HighwayConv1d`.
 
     >>> layer = HighwayConv2d(4, (3, 5), groups=2)
     >>> layer.weight.shape, layer(torch.ones(1, 4, 6, 9)).shape
@@ -159,7 +159,7 @@ class HighwayConv2d(_HighwayConv):
 
 
 class HighwayConv3d(_HighwayConv):
-    """A convolutional highway layer on volumes or videos; arguments, weights and errors as in `HighwayConv1d`.
+    """A convolutional highway layer on volumes or videos; arguments, weights and errors are those of `HighwayConv1d`.
 
     >>> layer = HighwayConv3d(2, 3, carry="independent")
     >>> layer.weight.shape, layer(torch.ones(1, 2, 4, 5, 6)).shape

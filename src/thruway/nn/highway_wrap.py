@@ -1,4 +1,4 @@
-"""Highway block of arbitrary transform and gate modules."""
+"""Highway block around arbitrary transform and gate modules."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ __all__ = ["Highway"]
 
 
 class Highway(nn.Module):
-    """A highway block of any transform and gate modules that keep the shape of their input.
+    """A highway block around any transform and gate modules that keep the shape of their input.
 
         y = transform(x)·T + x·(1 - T),     T = sigmoid(gate(x))
 
@@ -23,15 +23,15 @@ class Highway(nn.Module):
     The same holds for `carry` and `carry_gate`; with a carry, y = transform(x)·T + x·C.
 
     Args:
-        transform: H; must keep the shape of its input.
-        gate: must keep the shape and must not end in a sigmoid or softmax.
-        carry: the same for an independent carry gate; None: C = 1 - T.
-        gate_bias: initial bias of the gate's last layer; that of the carry's starts at -gate_bias. None keeps
-            both unchanged: for trained modules, or gates without a bias.
+        transform: module H, which must keep the shape of its input.
+        gate: module of the gate, which must keep the shape of its input and must not end in a sigmoid or softmax.
+        carry: module of an independent carry gate, with the same conditions. If None, C = 1 - T.
+        gate_bias: initial bias of the last layer of the gate; that of the carry gate starts at -gate_bias. If None,
+            both are kept unchanged, for trained modules or gates without a bias.
     Raises:
         ConfigError: if the gate's last layer has no bias to set, if the gate ends in a squashing function, or if a
             module begins with an in-place layer, such as nn.ReLU(inplace=True).
-        ShapeError: when called, if the transform or a gate changes the shape.
+        ShapeError: if the transform or a gate changes the shape when the block is called.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), eqs. 2-3, sec. 2.2.
 
@@ -62,7 +62,7 @@ class Highway(nn.Module):
                 nn.init.constant_(_last_bias(what, module), bias)
 
     def init_parts(self) -> Iterator[Part]:
-        """Yield the last layers of the gates, so that an initialiser keeps their bias."""
+        """Yield the last layers of the gates, so that `initialize` keeps their bias."""
         for what, module, bias in self._gates():
             if bias is not None:
                 for part in parts_of(_last_layer(module), bias) or ():
@@ -96,13 +96,13 @@ def _refuse_squashed(what: str, module: nn.Module) -> None:
 
 
 def _last_layer(module: nn.Module) -> nn.Module:
-    """Return the last submodule with parameters; the module itself if there is none."""
+    """Return the last submodule with parameters, or the module itself if no submodule has any."""
     layers = [layer for layer in module.modules() if any(True for _ in layer.parameters(recurse=False))]
     return layers[-1] if layers else module
 
 
 def _last_bias(what: str, module: nn.Module) -> nn.Parameter:
-    """Return the bias of the last layer: an earlier bias would not shift the gate."""
+    """Return the bias of the last layer, since an earlier bias would not shift the gate."""
     layer = _last_layer(module)
     bias = getattr(layer, "bias", None)
     if not isinstance(bias, nn.Parameter) or isinstance(bias, UninitializedParameter):

@@ -8,7 +8,7 @@ __all__ = ["GradientsHookPoint", "LayerStates", "StatesHookPoint"]
 
 
 class LayerStates(NamedTuple):
-    """Input, transform and transform gate of every layer in one pass; each (depth, ..., width), detached."""
+    """Input, transform and transform gate of every layer in one pass, each (depth, ..., width) and detached."""
 
     x: Tensor  # input of the layer
     h: Tensor  # transform H

@@ -10,22 +10,22 @@ __all__ = ["Maxout"]
 
 
 class Maxout(nn.Module):
-    """The maximum of each group of `pieces` features, to follow a layer with `pieces` outputs per unit.
+    """The maximum of each group of `pieces` features, for use after a layer with `pieces` outputs per unit.
 
         y_u = max(z_{u,1}, ..., z_{u,k})
 
-    The k pieces of a unit are adjacent: features u·k to u·k + k - 1 of z. Pieces that tie share the gradient.
+    The k pieces of a unit are adjacent: features u·k to u·k + k - 1 of z. Pieces with equal values share the gradient.
 
     The maximum of k independent Gaussians of variance 1 has a mean square of 1 for k = 2, 1.28 for 3 and 1.80 for 5.
-    So weights of variance 1 / fan_in ("lecun_normal") preserve the mean square in a deep stack with two pieces; He's
-    2 / fan_in doubles it in each layer.
+    Weights of variance 1 / fan_in ("lecun_normal") therefore preserve the mean square in a deep stack with two pieces;
+    He's variance, 2 / fan_in, doubles it in each layer.
 
     Args:
-        pieces: k, features per unit, at least 2.
+        pieces: k, number of features per unit, at least 2.
         dims: number of spatial dimensions: 0 for vectors (..., k·units), 1-3 for (..., k·units, *spatial).
     Raises:
-        ConfigError: for fewer than 2 pieces, or dims outside 0 ... 3.
-        ShapeError: when called on features that are not a multiple of `pieces`.
+        ConfigError: if there are fewer than 2 pieces, or dims is outside 0 ... 3.
+        ShapeError: if the number of features of an input is not a multiple of `pieces`.
     Source:
         Goodfellow, Warde-Farley, Mirza, Courville & Bengio 2013 (Maxout Networks), sec. 3; the mean squares as in
         Tseran & Montúfar 2023 (Expected Gradients of Maxout Networks).

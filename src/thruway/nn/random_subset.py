@@ -15,17 +15,17 @@ __all__ = ["RandomSubset"]
 
 
 class RandomSubset(nn.Module):
-    """A sequence of residual blocks; each training batch uses the branches of exactly `use` random blocks.
+    """A sequence of residual blocks, of which each training batch uses the branches of exactly `use` random ones.
 
     In training every call draws `use` of the n blocks, all subsets equally likely. The branches of the other blocks
-    are skipped for the whole batch; only their shortcuts are computed, including any change of size. So no path
-    through the stack is longer than `use` branches. With use = n nothing is drawn.
+    are skipped for the whole batch; only their shortcuts are computed, including any change of size. No path through
+    the stack is therefore longer than `use` branches. With use = n, nothing is drawn.
 
-    In evaluation all branches are used, multiplied by use/n if `rescale`, else in full. The published experiment does
-    not say which it did. use/n is the probability of each branch in training, so rescaling preserves the mean of each
+    In evaluation all branches are used, multiplied by use/n if `rescale` is True. The paper does not say which its
+    experiment used. Since use/n is the probability of each branch in training, rescaling preserves the mean of each
     single branch. It does not preserve the mean of the whole output, as it would for independent draws: a pair of
-    branches is drawn together slightly less often than (use/n)^2. The running statistics of batch norm are those of
-    the short paths in either case.
+    branches is drawn together slightly less often than (use/n)^2. The running statistics of batch norm are those of the
+    short paths in either case.
 
     Parameters are named as in `nn.Sequential`, so that weights trained here fit a plain sequence of the same blocks.
     Subsets are drawn on the CPU: in training `torch.compile` skips this loop and compiles the blocks, and
@@ -33,11 +33,11 @@ class RandomSubset(nn.Module):
 
     Args:
         blocks: Residual blocks with drop = 0.
-        use: k, branches per training batch, 0 to n.
+        use: k, number of branches per training batch, 0 to n.
         rescale: If True, multiply each branch by use/n in evaluation.
-        generator: CPU generator of the subsets; None: torch's global generator.
+        generator: CPU generator of the subsets. If None, PyTorch's global generator.
     Raises:
-        ConfigError: for a block that is not a Residual or has drop > 0, or a `use` outside 0 ... n; if
+        ConfigError: if a block is not a Residual or has drop > 0, or `use` is outside 0 ... n; if
             torch.utils.checkpoint recomputes a stack with its own generator.
     Source:
         Veit, Wilber & Belongie 2016, sec. 5 (23 of 54); evaluation: ours.
@@ -110,7 +110,7 @@ def _check_block(place: int, block: nn.Module) -> nn.Module:
         )
     if block.drop > 0:
         raise ConfigError(
-            f"block {place} has stochastic depth of its own (drop={block.drop}). "
+            f"block {place} has its own stochastic depth (drop={block.drop}). "
             "Build it with drop=0: RandomSubset chooses the branches."
         )
     return block

@@ -1,4 +1,4 @@
-"""Recurrent highway layer: the cell over whole sequences."""
+"""Recurrent highway layer, which applies the cell to whole sequences."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -22,9 +22,9 @@ __all__ = ["RecurrentHighway"]
 
 
 class RecurrentHighway(nn.Module):
-    """A recurrent layer whose time step consists of `depth` highway layers; used like torch.nn.GRU.
+    """A recurrent layer whose time step consists of `depth` highway layers, used like `torch.nn.GRU`.
 
-    Unlike GRU's, the state has no layer dimension: (batch, width).
+    Unlike in GRU, the state has no layer dimension: its shape is (batch, width).
 
         output, state = layer(x, state)
 
@@ -42,18 +42,19 @@ class RecurrentHighway(nn.Module):
     time · batch rows; for packed sequences they are ordered as in the PackedSequence. A forward hook on `gradients`
     receives, in the backward pass, the gradient of the loss with respect to the state after every micro-step,
     (depth, rows, width), including the paths through later time steps; it is called by the hand-written backward pass
-    only. Neither hook changes the results by a bit. The first costs no arithmetic, and memory only if the layer runs
-    step by step; the second costs memory. An independent carry gate is read by a hook on the cell.
+    only. Neither hook changes the results. The first needs no extra arithmetic, and extra memory only if the layer runs
+    step by step; the second needs extra memory. To read an independent carry gate, register a hook on the cell.
 
     In training with `dropout` each call draws one mask per sequence for the input and one for the state, and uses them
-    for all time steps and micro-steps. A long text that is split into several calls gets new masks in each, as
-    published.
+    for all time steps and micro-steps. If a long text is split into several calls, new masks are drawn in each, as in
+    the paper.
 
     Args:
-        inputs, width, depth, gate_bias, activation, carry, dropout, generator, coins: as in RecurrentHighwayCell.
+        inputs, width, depth, gate_bias, activation, carry, dropout, generator, coins: see `RecurrentHighwayCell`.
         batch_first: If True, batched sequences are (batch, time, features) instead of (time, batch, features).
     Raises:
-        ConfigError: as in RecurrentHighwayCell: with `coins` it cannot be checkpointed in training with dropout.
+        ConfigError: see `RecurrentHighwayCell`. With `coins`, the layer cannot be checkpointed in training with
+            dropout.
         ShapeError: when called on a tensor that is neither 2- nor 3-dimensional, has other features or another dtype
             than the weights, or with a state of another shape.
     Source:
@@ -115,7 +116,7 @@ class RecurrentHighway(nn.Module):
         Args:
             x: (time, batch, inputs), (batch, time, inputs) with `batch_first`, (time, inputs) for a single sequence,
                 or a PackedSequence of sequences of different lengths.
-            state: initial state, (batch, width), or (width,) for a single sequence; None: zeros.
+            state: initial state, (batch, width), or (width,) for a single sequence. If None, zeros.
         Returns:
             The output, packed or shaped as x, with `width` features; and the state, (batch, width) or (width,), after
             the last step of each sequence, in the order in which packed sequences were packed.

@@ -27,7 +27,7 @@ def recurrent_highway(
         state: initial state, (sequences, width).
         weight: R, (depth, 2 width, width).
         bias: (depth, 2 width).
-        mask: dropout mask of the state, (sequences, width), without gradient; None: no dropout.
+        mask: dropout mask of the state, (sequences, width), without gradient. If None, there is no dropout.
         sizes: number of rows of each time step, not increasing; at least one step.
         act: a key of FUSED_ACTIVATIONS.
     """
@@ -54,7 +54,7 @@ def recurrent_highway_states(
 
 
 class _Sequence(torch.autograd.Function):
-    """(z, state, weight, bias) -> (y, S, Z)."""
+    """Autograd function from (z, state, weight, bias) to (y, S, Z)."""
 
     @staticmethod
     def forward(
@@ -107,7 +107,7 @@ class _Sequence(torch.autograd.Function):
 def _plain(
     z: Tensor, state: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None, sizes: tuple[int, ...], act: str
 ) -> Tensor:
-    """The same function in separate differentiable operations."""
+    """Compute the same function in separate differentiable operations."""
     weights, biases, function = weight.unbind(0), bias.unbind(0), activation(act).function
     gates = ((torch.sigmoid,),) * len(weights)
 

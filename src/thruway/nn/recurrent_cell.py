@@ -28,14 +28,14 @@ __all__ = ["DropoutMasks", "RecurrentHighwayCell"]
 
 
 class DropoutMasks(NamedTuple):
-    """Dropout masks of the input and the state, constant over the time steps of a sequence; None: no dropout."""
+    """Dropout masks of the input and the state, constant over the time steps of a sequence; None without dropout."""
 
     input: Tensor | None = None  # (batch, inputs), 0 or 1/(1 - p)
     state: Tensor | None = None  # (batch, width), 0 or 1/(1 - p)
 
 
 class RecurrentHighwayCell(nn.Module):
-    """A recurrent cell whose time step consists of `depth` highway layers; used like torch.nn.GRUCell.
+    """A recurrent cell whose time step consists of `depth` highway layers, used like `torch.nn.GRUCell`.
 
         s_l = h_l·t_l + s_{l-1}·(1 - t_l),     l = 1 ... depth
         h_l = activation(W_H x·[l = 1] + R_H^l s_{l-1} + b_H^l),    t_l = sigmoid(W_T x·[l = 1] + R_T^l s_{l-1} + b_T^l)
@@ -52,27 +52,27 @@ class RecurrentHighwayCell(nn.Module):
     micro-step.
 
     Dropout uses one mask per sequence for the input and one for the state that the maps read; the carried state is
-    never dropped. The cell does not know where a sequence begins: draw the masks there, `masks = cell.draw_masks(n)`,
-    and pass them at each step. `RecurrentHighway` does this itself.
+    never dropped. At the beginning of a sequence, draw the masks with `masks = cell.draw_masks(n)`, and pass them at
+    each step. `RecurrentHighway` does this automatically.
 
     Args:
-        inputs: features of x.
-        width: units of the state.
-        depth: micro-steps per time step.
+        inputs: number of features of x.
+        width: number of units of the state.
+        depth: number of highway layers (micro-steps) per time step.
         gate_bias: initial value of b_T. The authors used -2 for words and -4 for characters.
         activation: a name from thruway.activations.ACTIVATIONS, a module, or any callable on tensors.
         carry: "coupled" (c = 1 - t) or "independent".
         dropout: probability of dropping features of the input and units of the state; one number, or one for each.
-        generator: source of the initial weights; None: torch's global generator.
-        coins: generator of the dropout masks; None: torch's global generator.
+        generator: generator of the initial weights. If None, PyTorch's global generator.
+        coins: generator of the dropout masks. If None, PyTorch's global generator.
     Raises:
         ConfigError: for a size below 1, an unknown activation or carry, a gate bias that is not a number, a dropout
             outside [0, 1); when called in training with dropout and without masks; if torch.utils.checkpoint
             recomputes a pass that draws masks from `coins`.
         ShapeError: when called on tensors or masks of other shapes, or on an input of another dtype than the weights.
     Source:
-        Zilly, Srivastava, Koutník & Schmidhuber 2017 (Recurrent Highway Networks), sec. 4; masks after Gal &
-        Ghahramani 2016, used as in the former's code.
+        Zilly, Srivastava, Koutník & Schmidhuber 2017 (Recurrent Highway Networks), sec. 4; masks follow Gal &
+        Ghahramani 2016, as in the code of Zilly et al.
 
     >>> cell = RecurrentHighwayCell(3, 4, depth=5, gate_bias=float("-inf"), generator=torch.Generator().manual_seed(0))
     >>> state = torch.ones(2, 4)
@@ -118,7 +118,7 @@ class RecurrentHighwayCell(nn.Module):
         draw_parts_(self.init_parts(), check_generator("generator", generator))
 
     def init_parts(self) -> Iterator[Part]:
-        """Yield the maps of the input and of every micro-step, for an initialiser."""
+        """Yield the maps of the input and of every micro-step, for `initialize`."""
         about = self.carry, self.gate_bias, self.activation_name
         for part in highway_parts(self.input_weight, self.bias[0], *about):
             yield part._replace(name=f"input.{part.name}", bias=None)
@@ -127,7 +127,8 @@ class RecurrentHighwayCell(nn.Module):
                 yield part._replace(name=f"{step}.{part.name}")
 
     def draw_masks(self, batch: int | None = None) -> DropoutMasks:
-        """Draw dropout masks for `batch` sequences, or for one without a batch dimension; none in evaluation mode.
+        """Draw dropout masks for `batch` sequences, or for one without a batch dimension. In evaluation mode, masks are
+        None.
 
         >>> cell = RecurrentHighwayCell(3, 4, depth=2, dropout=(0.5, 0.0), coins=torch.Generator().manual_seed(0))
         >>> cell.draw_masks(2)
@@ -143,7 +144,7 @@ class RecurrentHighwayCell(nn.Module):
 
         Args:
             x: (batch, inputs), or (inputs,).
-            state: state before the step, (batch, width), or (width,); None: zeros.
+            state: state before the step, (batch, width), or (width,). If None, zeros.
             masks: dropout masks of these sequences, from `draw_masks`.
         """
         check_tensor("RecurrentHighwayCell", x)

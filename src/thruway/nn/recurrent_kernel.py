@@ -1,8 +1,8 @@
-"""Recurrent highway over whole sequences: a plain differentiable loop, and hand-written forward and backward loops.
+"""Recurrent highway layer over whole sequences: a differentiable loop, and hand-written forward and backward loops.
 
-Sequences are packed as in torch's PackedSequence: the rows of all sequences at time 1, then the rows of the
-sequences that still run at time 2, and so on, longest sequence first. For sequences of equal length all steps have
-the same number of rows.
+Sequences are packed as in torch's PackedSequence: the rows of all sequences at time 1, then the rows of the sequences
+that have not ended at time 2, and so on, longest sequence first. For sequences of equal length all steps have the same
+number of rows.
 
 One micro-step l of one time step, in the paper's notation; Z starts as W x + b (l = 1) or b:
 
@@ -50,7 +50,7 @@ def plain_transition(
         state: s, (..., width).
         weights: R_l for each micro-step, (maps * width, width).
         biases: b_l, (maps * width,).
-        mask: dropout mask of the state that the maps read, shaped as the state; None: no dropout.
+        mask: dropout mask of the state that the maps read, shaped as the state. If None, there is no dropout.
         activation: activation of H.
         gates: for each micro-step its transform gate and, if independent, its carry gate.
         seen: list to which s, H and T of each micro-step are appended, detached.

@@ -20,27 +20,28 @@ _LAYERS: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv
 class Resize(nn.Module):
     """Map x to another number of features and, with a stride, to a smaller spatial size.
 
-    how="pad" has no parameters. It sub-samples every `stride`-th point along each spatial dimension, from the first
-    on: as many points as a convolution of that stride with an odd kernel and same padding. Additional features are
-    zeros after the old ones; fewer features are an even selection, feature floor(i·inputs / outputs) for
-    i = 0, 1, ...
+    how="pad" has no parameters. It sub-samples every `stride`-th point along each spatial dimension, starting with the
+    first, which gives as many points as a convolution of that stride with an odd kernel and same padding. Additional
+    features are zeros after the old ones. If there are fewer features, evenly spaced ones are selected: feature
+    floor(i·inputs / outputs) for i = 0, 1, ...
 
     how="project" is an affine layer, in the submodule `projection`: Linear on vectors, a convolution of size 1 on
     maps. For a layer with an activation, as between the stages of the papers' networks, use `Plain`.
 
     Args:
-        inputs: features (channels) of x.
-        outputs: features (channels) of y.
+        inputs: number of features (channels) of x.
+        outputs: number of features (channels) of y.
         stride: stride of the sub-sampling; 1 keeps the spatial size.
         dims: number of spatial dimensions: 0 for vectors (..., inputs), 1-3 for (..., inputs, *spatial).
         how: "pad" or "project".
-        generator: source of the initial projection; None: torch's global generator.
+        generator: generator of the initial projection. If None, PyTorch's global generator.
     Raises:
-        ConfigError: for a size below 1, dims above 3, an unknown `how`, or a stride on vectors.
+        ConfigError: if a size is below 1, `dims` is above 3, `how` is unknown, or vectors are given a stride.
         ShapeError: when called on an input without `inputs` features before its spatial dimensions.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), sec. 2.1 (sub-sampling and zero-padding);
-        He et al. 2015, sec. 3.3, options A (pad) and B (project). Which features a narrower output keeps: ours.
+        He et al. 2015, sec. 3.3, options A (pad) and B (project). The selection of features in a narrower output is
+        ours.
 
     >>> Resize(2, 4)(torch.tensor([1.0, 2.0]))
     tensor([1., 2., 0., 0.])
@@ -101,7 +102,7 @@ class Resize(nn.Module):
         self, device: torch.device | str | None, dtype: torch.dtype | None, generator: torch.Generator | None
     ) -> nn.Module:
         sizes = {} if self.dims == 0 else {"kernel_size": 1, "stride": self.stride}
-        # torch's layers draw from the global generator when they are built, except on the meta device.
+        # PyTorch's layers draw from the global generator when they are built, except on the meta device.
         layer = _LAYERS[self.dims](self.inputs, self.outputs, **sizes, device="meta", dtype=dtype)
         layer = layer.to_empty(device=torch.get_default_device() if device is None else device)
         draw_parts_([Part("projection", layer.get_parameter("weight"), layer.get_parameter("bias"))], generator)

@@ -1,4 +1,4 @@
-"""Several size-preserving convolutions computed as one."""
+"""Several size-preserving convolutions computed by a single call."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Size = int | tuple[int, ...]
 
 @dataclass(frozen=True)
 class SameConv:
-    """Several convolutions of `channels` to `channels` in one, with odd kernels and size-preserving padding."""
+    """Several convolutions from `channels` to `channels` in one, with odd kernels and size-preserving padding."""
 
     dims: int
     channels: int

@@ -35,22 +35,22 @@ class HighwayStack(nn.Module):
     not follow from their value (gelu, silu, ...) use separate differentiable operations. Under autocast the layers
     run one by one too, with the carry path in the dtype of the input.
 
-    A forward hook on the submodule `states` receives the LayerStates of each pass: x, H and T of every layer. It costs
-    no arithmetic, but memory: a hooked pass keeps the states of all layers whatever `recompute` is, and activations
-    without a hand-written backward pass run layer by layer. A forward hook on `gradients` receives, in the backward
-    pass, the gradient of the loss with respect to every layer's output, (depth, ..., width). It is called only if
-    `states` has a hook too and the hand-written backward pass runs. `layer_states(x)` returns the states of one input
-    directly and calls no hooks.
+    A forward hook on the submodule `states` receives the LayerStates of each pass: x, H and T of every layer. It needs
+    no extra arithmetic, but memory: a pass with a hook keeps the states of all layers regardless of `recompute`, and
+    activations without a hand-written backward pass run layer by layer. A forward hook on `gradients` receives, in the
+    backward pass, the gradient of the loss with respect to every layer's output, (depth, ..., width). It is called only
+    if `states` has a hook too and the hand-written backward pass runs. `layer_states(x)` returns the states of one
+    input directly and calls no hooks.
 
     Args:
-        width: units per layer.
-        depth: layers, at least 1.
+        width: number of units per layer.
+        depth: number of layers, at least 1.
         activation: a name from thruway.activations.ACTIVATIONS.
         gate_bias: initial bias of the gates, or "depth" for the papers' guideline (gate_bias_for_depth).
-        recompute: If False, keep the states of all layers for the backward pass; if True, keep those of every
-            ~sqrt(depth)-th layer and recompute the others, so that activation memory grows like sqrt(depth);
-            "auto" is True from 200 layers on.
-        generator: source of the initial weights; None: torch's global generator.
+        recompute: If False, keep the states of all layers for the backward pass. If True, keep those of every
+            ~sqrt(depth)-th layer and recompute the others, so that activation memory grows like sqrt(depth). "auto"
+            means True from 200 layers on.
+        generator: generator of the initial weights. If None, PyTorch's global generator.
     Raises:
         ConfigError: for a size below 1, an unknown activation, or a gate bias that is neither a number nor "depth".
         ShapeError: when called on an input that is not (..., width).
@@ -100,7 +100,7 @@ class HighwayStack(nn.Module):
         draw_parts_(self.init_parts(), generator)
 
     def init_parts(self) -> Iterator[Part]:
-        """Yield the maps of every layer, for an initialiser."""
+        """Yield the maps of every layer, for `initialize`."""
         for layer in range(self.depth):
             parts = highway_parts(self.weight[layer], self.bias[layer], "coupled", self.gate_bias, self.activation)
             for part in parts:
@@ -167,8 +167,8 @@ class HighwayStack(nn.Module):
                 first.activation_name,
             ):
                 raise ConfigError(
-                    f"layers of a stack must be alike: layer 0 has width {first.width} and {first.activation_name}, "
-                    f"layer {index} has width {layer.width} and {layer.activation_name}."
+                    f"all layers of a stack must be equal: layer 0 has width {first.width} and "
+                    f"{first.activation_name}, layer {index} has width {layer.width} and {layer.activation_name}."
                 )
         if not isinstance(first, HighwayLinear):
             raise ConfigError("a stack needs at least one layer, got an empty Sequential.")
@@ -244,7 +244,7 @@ def stacked_state_dict(layered: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Convert the state dict of nn.Sequential(HighwayLinear...) to that of a HighwayStack.
 
     Raises:
-        ShapeError: if a layer is missing or of another shape.
+        ShapeError: if a layer is missing or has another shape.
 
     >>> layers = nn.Sequential(HighwayLinear(2), HighwayLinear(2))
     >>> {name: tuple(value.shape) for name, value in stacked_state_dict(layers.state_dict()).items()}

@@ -53,7 +53,10 @@ def _backward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class _Forward(torch.autograd.Function):
-    """(x, weight, bias) -> (y, X, A). With segments, X has the input of each segment only, and A is empty."""
+    """Autograd function from (x, weight, bias) to (y, X, A).
+
+    With segments, X has the input of each segment only, and A is empty.
+    """
 
     @staticmethod
     def forward(
@@ -113,7 +116,10 @@ class _Forward(torch.autograd.Function):
 
 
 class _Backward(torch.autograd.Function):
-    """(g, x, weight, bias, X, A) -> (dL/dx, dL/dweight, dL/dbias). Its derivatives use the plain implementation."""
+    """Autograd function from (g, x, weight, bias, X, A) to (dL/dx, dL/dweight, dL/dbias).
+
+    Its derivatives use the plain implementation.
+    """
 
     @staticmethod
     def forward(
@@ -186,12 +192,12 @@ def _empty(like: Tensor, *shape: int) -> Tensor:
 
 
 def _plain_forward(act: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Return the function (x, weight, bias) -> y in plain differentiable operations."""
+    """Return y as a function of (x, weight, bias), in plain differentiable operations."""
     return lambda x, weight, bias: plain_highway_stack(x, weight, bias, activation(act).function)
 
 
 def _plain_backward(act: str) -> Callable[..., tuple[Tensor, ...]]:
-    """Return the function (g, x, weight, bias) -> the three gradients, by autograd on the plain implementation."""
+    """Return the three gradients as a function of (g, x, weight, bias), by autograd on the plain implementation."""
 
     def gradients(g: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         pull = torch.func.vjp(_plain_forward(act), *inputs)[1]

@@ -54,7 +54,7 @@ FUSED_ACTIVATIONS: dict[str, _Fused] = {
 
 
 def plain_highway_stack(x: Tensor, weight: Tensor, bias: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
-    """The same function in plain differentiable operations, for comparison and for higher derivatives.
+    """Compute the same function in plain differentiable operations, for comparison and for higher derivatives.
 
     Args:
         x: (members, width, batch), feature-major.
@@ -77,13 +77,13 @@ _CHUNK_ELEMENTS = 80_000
 
 
 def _maps(A: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Return (all rows, H rows, T rows) of each layer of A."""
+    """Return all rows, the H rows and the T rows of each layer of A."""
     width = A.shape[-2] // 2
     return A.unbind(0), A[..., :width, :].unbind(0), A[..., width:, :].unbind(0)
 
 
 def _single(members: int, *stacks: Tensor) -> tuple[bool, tuple[Tensor, ...]]:
-    """Squeeze a member dimension of size 1 from (depth, members, ...): a batched GEMM of one is slower to call."""
+    """Squeeze a member dimension of size 1 from (depth, members, ...), since a batched GEMM of one is slower."""
     return members == 1, tuple(t.squeeze(1) if members == 1 else t for t in stacks)
 
 

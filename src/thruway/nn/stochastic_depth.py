@@ -10,20 +10,21 @@ __all__ = ["survival_probabilities"]
 
 
 def survival_probabilities(depth: int, last: float = 0.5) -> tuple[float, ...]:
-    """Return the survival probabilities of the linear rule, which fall from nearly 1 to `last`.
+    """Return the survival probabilities of the linear rule, which decrease from nearly 1 to `last`.
 
         p_l = 1 - (l / L)(1 - p_L),   l = 1 ... L
 
-    Build block l as `Residual(..., drop=1 - p_l)`: it skips its branch at random in training, and multiplies it by p_l
-    in evaluation. On average sum p_l = L - (L + 1)(1 - p_L)/2 branches are used: 40.25 of 54.
+    Build block l as `Residual(..., drop=1 - p_l)`: the branch is skipped at random in training, and multiplied by p_l
+    in evaluation. On average, sum p_l = L - (L + 1)(1 - p_L)/2 branches are used, for example 40.25 of 54 with p_L =
+    0.5.
 
     Args:
-        depth: L, residual blocks in the network.
-        last: p_L, a probability above 0; with 1 no branch is ever skipped.
+        depth: L, number of residual blocks in the network.
+        last: p_L, a probability above 0. With 1, no branch is skipped.
     Returns:
-        p_1 ... p_L, in descending order.
+        The probabilities p_1 ... p_L, in descending order.
     Raises:
-        ConfigError: for a depth below 1, or a `last` outside (0, 1].
+        ConfigError: if `depth` is below 1, or `last` is outside (0, 1].
     Source:
         Huang, Sun, Liu, Sedra & Weinberger 2016, eq. 4; p_L = 0.5 in their experiments.
 

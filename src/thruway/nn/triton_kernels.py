@@ -25,7 +25,7 @@ def _sigmoid(a):
 
 @triton.jit
 def _activated(a, act: tl.constexpr):
-    """act(a); NaN stays NaN, as in torch."""
+    """Return act(a). NaN stays NaN, as in PyTorch."""
     if act == "relu":
         return tl.where(a < 0.0, 0.0, a)
     elif act == "tanh":
@@ -44,7 +44,7 @@ def _activated(a, act: tl.constexpr):
 
 @triton.jit
 def _slope(h, act: tl.constexpr):
-    """act'(a) from h = act(a)."""
+    """Return act'(a) as a function of h = act(a)."""
     if act == "relu":
         return tl.where(h <= 0.0, 0.0, 1.0)
     elif act == "tanh":

@@ -1,9 +1,9 @@
 """Launches of the GPU kernels: their grids, and the PyTorch operations around them.
 
 `forward_layers` and `backward_layers` equal the functions of the same names in stack_kernel.py. A narrow stack is
-one launch forward, and one launch and one batched GEMM for all weights backward. A wide stack is a GEMM and one
-pointwise launch per layer. Nothing here synchronises with the GPU or allocates depending on its results, so that a
-CUDA graph can capture it.
+one launch forward, and one launch and one batched GEMM for all weights backward. A wide stack needs a GEMM and one
+pointwise launch per layer. These functions neither synchronise with the GPU nor make allocations that depend on its
+results, so that a CUDA graph can capture them.
 """
 
 import torch
@@ -81,19 +81,22 @@ def gate_(z: Tensor, x: Tensor, act: str, y: Tensor, inner: int, bias: Tensor | 
 
 
 def gate_backward(g: Tensor, x: Tensor, z: Tensor, act: str, dz: Tensor, carry: Tensor, inner: int) -> None:
-    """Fill dL/dz and carry = g (1 - T) from g = dL/dy and z = (H, T); `carry` may be g itself. Layouts as in gate_."""
+    """Fill dL/dz and carry = g (1 - T) from g = dL/dy and z = (H, T); `carry` may be g itself.
+
+    The layouts are those of `gate_`.
+    """
     count = x.numel()
     with _on_device_of(x):
         kernels.ungate[(-(-count // _ELEMENTS),)](g, x, z, dz, carry, count, inner, act=act, ELEMENTS=_ELEMENTS)
 
 
 def _is_wide(width: int, batch: int) -> bool:
-    """Return True to run layer by layer: too wide for shared memory, or indices too large for 32 bits."""
+    """Return True if the layers must run one by one: too wide for shared memory, or indices too large for 32 bits."""
     return width > NARROW or 2 * width * batch >= 2**31
 
 
 def _on_device_of(x: Tensor) -> torch.cuda.device:
-    """Make the device of x current, because Triton launches on the current device; no effect for CPU tensors."""
+    """Make the device of x current, since Triton launches on the current device. No effect for CPU tensors."""
     return torch.cuda.device_of(x)  # type: ignore[no-untyped-call]
 
 
@@ -108,5 +111,5 @@ def _rows(width: int) -> int:
 
 
 def _precision() -> str:
-    """Return the precision of float32 products, according to torch's settings."""
+    """Return the precision of float32 products, according to PyTorch's settings."""
     return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"

@@ -1,4 +1,4 @@
-"""Content of a report: frozen data classes that an experiment fills in, and the summary for programs, `summary.json`.
+"""Content of a report: frozen data classes filled in by an experiment, and the machine-readable `summary.json`.
 
 Page ── claims:     ClaimVerdict ...
      ── sections:   Section ── figure, reading, TableData
@@ -13,7 +13,7 @@ summary.json
     keys        descriptions of the columns of `rows`
 
 The file is strict JSON: NaN and infinity, which JSON does not have, are null. If the `final_loss` of a row is null,
-`diverged` gives the reason.
+`diverged` shows the reason.
 """
 
 import dataclasses
@@ -91,7 +91,7 @@ class ClaimVerdict:
 
     Args:
         id: short permanent name, for programs.
-        text: claim in words.
+        text: text of the claim.
         statistic: measured quantity, with its unit.
         value: value of the statistic, one number or one per seed.
         threshold: condition for the claim to hold, such as "<= 0.1".
@@ -121,7 +121,7 @@ class ClaimVerdict:
 
 @dataclass(frozen=True)
 class Section:
-    """One finding: a heading, a sentence on how to read it, a figure and optionally a table."""
+    """One finding: a heading, a caption, a figure and, optionally, a table."""
 
     title: str
     figure: go.Figure | None
@@ -152,10 +152,10 @@ class Page:
 
 
 def paper_comparison(entries: Sequence[tuple[str, Any, Any, str]], *, caption: str = "") -> TableData:
-    """Table of the paper's numbers and ours.
+    """Return a table of the paper's numbers and ours.
 
     Args:
-        entries: (quantity with its unit, number of the paper, our number, place in the paper); None for an unknown
+        entries: (quantity with its unit, the paper's number, our number, place in the paper). None for an unknown
             number.
         caption: caption of the table, such as the limits of the comparison.
 
@@ -229,7 +229,7 @@ def write_summary(
 
 
 def plain_data(value: Any, where: str) -> Any:
-    """Convert `value` to JSON types; non-finite numbers become None.
+    """Convert `value` to JSON types. Non-finite numbers become None.
 
     Raises:
         ConfigError: if it cannot be converted; the message names the place, starting with `where`.

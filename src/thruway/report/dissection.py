@@ -52,7 +52,7 @@ def write_dissection(found: DissectionFindings, folder: Path) -> tuple[Path, Pat
 
 
 def dissection_page(found: DissectionFindings) -> Page:
-    """The page of the report."""
+    """Return the page of the report."""
     return Page(
         title="Which layers do the work?" if found.is_measured else "Where are the branches?",
         subtitle=f"{found.name}: {found.about}",
@@ -63,7 +63,7 @@ def dissection_page(found: DissectionFindings) -> Page:
 
 
 def dissection_json(found: DissectionFindings) -> str:
-    """All results as strict JSON, explained by its entry `keys`. NaN and unknown values are null.
+    """Return all results as strict JSON, whose entry `keys` explains the others. NaN and unknown values are null.
 
     >>> from torch import nn, ones
     >>> from thruway.dissecting import dissect

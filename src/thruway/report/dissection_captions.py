@@ -1,4 +1,4 @@
-"""Captions of the figures of a dissection: sentences made from their numbers."""
+"""Captions of the figures of a dissection, composed from their numbers."""
 
 import math
 
@@ -28,7 +28,7 @@ FEWEST_RANKED = 5  # with fewer branches, almost any two rankings agree
 
 
 def headline(found: DissectionFindings) -> str:
-    """The main result in one paragraph; without data, that nothing was measured."""
+    """Return the main result in one paragraph; without data, a note that nothing was measured."""
     branches = found.dissection.branches
     if not branches:
         return (
@@ -54,7 +54,7 @@ def headline(found: DissectionFindings) -> str:
 
 
 def captions(found: DissectionFindings) -> list[str]:
-    """The captions of all figures, in the order of the report."""
+    """Return the captions of all figures, in the order of the report."""
     lines = [deletions_caption(each) for each in found.deletions]
     lines += [drawn_caption(found.drawn)] if found.drawn is not None else []
     lines += [reordered_caption(found.reordered)] if found.reordered is not None else []
@@ -95,7 +95,7 @@ def deletions_caption(found: Deletions) -> str:
 
 
 def drawn_caption(found: DrawnLesions) -> str:
-    """The median of the metric by number of branches left out."""
+    """Describe the median of the metric by number of branches left out."""
     quartiles = found.quartiles()
     ks, medians = quartiles["k"].tolist(), quartiles["median"].tolist()
     intact = format_value(found.intact)
@@ -111,7 +111,7 @@ def drawn_caption(found: DrawnLesions) -> str:
 
 
 def reordered_caption(found: DrawnLesions) -> str:
-    """The median of the metric by number of swaps."""
+    """Describe the median of the metric by number of swaps."""
     quartiles = found.quartiles()
     first, last = (
         f"{format_value(median)} after {k} swap{'s' if k != 1 else ''} (mean tau {tau:.2f})"
@@ -122,7 +122,7 @@ def reordered_caption(found: DrawnLesions) -> str:
 
 
 def lengths_caption(paths: PathLengths) -> str:
-    """The range of lengths that most paths have."""
+    """Describe the range of lengths of most paths."""
     if not paths.total:
         return "No path leads from the start to the output."
     most = paths.range()
@@ -133,7 +133,7 @@ def lengths_caption(paths: PathLengths) -> str:
 
 
 def paths_caption(found: SampledPaths) -> str:
-    """The decay of the gradient along single paths, and the lengths with most of it."""
+    """Describe the decay of the gradient along single paths, and the lengths that carry most of it."""
     if not _carries_gradient(found):
         return "No gradient arrives along any path."
     factor = decay_per_branch(found)
@@ -151,7 +151,7 @@ def paths_caption(found: SampledPaths) -> str:
 
 
 def exact_caption(found: PathGradients) -> str:
-    """The lengths with most of the gradient, including all cancellation."""
+    """Describe the lengths that carry most of the gradient, including all cancellation."""
     if not _carries_gradient(found):
         return "No gradient arrives."
     effective, depth = found.effective_paths(), found.effective_depth()
@@ -165,7 +165,7 @@ def exact_caption(found: PathGradients) -> str:
 
 
 def agreement_caption(found: DissectionFindings) -> str:
-    """The ranking that agrees best with the measured deletions."""
+    """Describe the ranking that agrees best with the measured deletions."""
     assert found.rankings is not None
     if "measured" not in found.rankings.scores:
         return "Measures of how far each branch moves the stream."
@@ -193,7 +193,7 @@ def agreement_caption(found: DissectionFindings) -> str:
 
 
 def decay_per_branch(found: SampledPaths) -> float:
-    """The factor on the gradient of a single path per further branch, from a linear fit of its logarithm.
+    """Return the factor on the gradient of a single path per additional branch, from a linear fit of its logarithm.
 
     NaN for fewer than three lengths.
     """
@@ -206,7 +206,7 @@ def decay_per_branch(found: SampledPaths) -> float:
 
 
 def snapped_to_zero(change: float, found: Deletions) -> float:
-    """The end of an interval, or 0 if it differs from 0 by rounding only, as often happens for a mean of 0s and 1s."""
+    """Return the end of an interval, or 0 if it differs from 0 only by rounding, as often for a mean of 0s and 1s."""
     size = max((abs(each.value) for each in found if math.isfinite(each.value)), default=0.0)
     return 0.0 if abs(change) < 1e-12 * max(size, abs(found.intact)) else change
 
@@ -246,7 +246,7 @@ def _random_branches(count: int) -> str:
 
 
 def _range(lengths: LengthRange, of: str = "") -> str:
-    """Such as "1 to 6 branches", or "lengths 1 to 6"."""
+    """Format a range, such as "1 to 6 branches", or "lengths 1 to 6"."""
     is_one = lengths.shortest == lengths.longest
     numbers = str(lengths.shortest) if is_one else f"{lengths.shortest} to {lengths.longest}"
     if of:

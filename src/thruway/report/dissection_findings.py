@@ -1,4 +1,4 @@
-"""Everything measured on one model: the results of `thruway.dissecting` that its report shows."""
+"""All measurements on one model: the results of `thruway.dissecting` shown in a report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,26 +23,26 @@ RANKINGS = {
 
 @dataclass(frozen=True, eq=False)
 class DissectionFindings:
-    """A dissection and the measurements made on it. What was not measured is None.
+    """A dissection and the measurements made on it. Measurements that were not made are None.
 
     Attributes:
-        dissection: of the model.
-        name: of the model, for the heading.
-        about: one line about the model.
+        dissection: dissection of the model.
+        name: name of the model, for the heading.
+        about: one-line description of the model.
         example: description of the input on which the branches were found.
-        data: description of the data that lesions were measured on; "" if there was none.
-        units: unit of each metric, by its name.
+        data: description of the data on which lesions were measured; "" without data.
+        units: unit of each metric, by name of the metric.
         paths: number of paths of each length; None if the model has no shortcuts.
-        deletions: each branch left out, one table per metric. Figures show the first metric.
-        drawn: random branches left out together, by the first metric.
-        reordered: branches in random orders, by the first metric.
-        rankings: scores of the branches, by measured deletion and without deletion.
+        deletions: results of leaving out each branch, one table per metric. Figures show the first metric.
+        drawn: results of leaving out several random branches, for the first metric.
+        reordered: results of random orders of the branches, for the first metric.
+        rankings: scores of the branches, from measured deletions and from other rankings.
         rankings_agree_with: description of the measured column of `rankings`.
         gradients: exact gradients by path length.
         sampled: gradients along random single paths, as published.
-        path_loss: description of the quantity whose gradients these are.
+        path_loss: description of the quantity whose gradients are computed.
         path_unit: unit of the gradient norms.
-        notes: measurements that were not made, with the reason.
+        notes: notes on measurements that were not made, with the reason.
         provenance: origin of the numbers, as on every page.
     """
 

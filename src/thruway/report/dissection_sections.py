@@ -1,4 +1,4 @@
-"""The sections of a dissection's report, each with a figure, a caption and a table."""
+"""Sections of the report of a dissection, each with a figure, a caption and a table."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ DRAWN = 40  # maximum number of branches in a drawing
 
 
 def sections(found: DissectionFindings) -> Iterator[Section]:
-    """Yield the sections, measurements first."""
+    """Yield the sections, starting with the measurements."""
     if found.is_measured:
         yield from _lesions(found)
     yield from _paths(found)
@@ -161,7 +161,7 @@ def _by_k(drawn: DrawnLesions) -> dict[int, list[float]]:
 
 
 def _boundaries(dissection: Dissection) -> list[int]:
-    """The indices at which the output shape changes."""
+    """Return the indices of the branches at which the output shape changes."""
     shapes = [branch.output_shape for branch in dissection.branches]
     return [place for place in range(1, len(shapes)) if shapes[place] != shapes[place - 1]]
 

@@ -1,4 +1,4 @@
-"""The tables of a dissection: branches, deletions, path lengths and rankings."""
+"""Tables of a dissection: branches, deletions, path lengths and rankings."""
 
 import math
 
@@ -13,7 +13,7 @@ REASONS = 12  # maximum number of rows about rejected candidates
 
 
 def branches_table(dissection: Dissection) -> TableData:
-    r"""Kind, shapes, parameters and FLOPs of every branch.
+    r"""Return a table of the kind, shapes, parameters and FLOPs of every branch.
 
     >>> from torch import nn, ones
     >>> from thruway.dissecting import dissect
@@ -45,7 +45,7 @@ def branches_table(dissection: Dissection) -> TableData:
 
 
 def deletions_table(found: DissectionFindings) -> TableData:
-    """The effect of leaving out each branch, and its scores in the other rankings."""
+    """Return a table of the effect of leaving out each branch, and of its scores in the other rankings."""
     rankings = found.rankings
     names = [] if rankings is None else [name for name in rankings.scores if name != "measured"]
     columns = ["branch", "name", "kind"]
@@ -71,7 +71,7 @@ def deletions_table(found: DissectionFindings) -> TableData:
 
 
 def agreement_table(found: DissectionFindings) -> TableData | None:
-    """Rank correlation of each ranking with the measured deletions."""
+    """Return a table of the rank correlations of all rankings with the measured deletions."""
     if found.rankings is None or "measured" not in found.rankings.scores:
         return None
     table = found.rankings.agreement()
@@ -88,7 +88,7 @@ def agreement_table(found: DissectionFindings) -> TableData | None:
 
 
 def paths_table(found: DissectionFindings) -> TableData | None:
-    """Number of paths of each length and the gradient they carry."""
+    """Return a table of the number of paths of each length and of the gradient that they carry."""
     exact, sampled = found.gradients, found.sampled
     if exact is None:
         return None
@@ -121,7 +121,7 @@ def paths_table(found: DissectionFindings) -> TableData | None:
 
 
 def refused_table(dissection: Dissection) -> TableData | None:
-    """Rejected candidates, by reason."""
+    """Return a table of the rejected candidates, by reason."""
     by_reason: dict[str, list[str]] = {}
     for refusal in dissection.refused:
         by_reason.setdefault(refusal.reason, []).append(refusal.name)

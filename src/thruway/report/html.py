@@ -1,4 +1,4 @@
-"""HTML of a report's parts, built from escaped values: elements, formatted values, claims, tables and provenance.
+"""HTML parts of a report, built from escaped values: elements, formatted values, claims, tables and provenance.
 
 `tag` and `join` escape every child that is not `Markup` already, so that unescaped text cannot reach the page.
 """
@@ -61,12 +61,12 @@ def join(*children: Markup | str) -> Markup:
 
 
 def is_number(value: Any) -> bool:
-    """Return True if `value` is a number, which tables align right; booleans do not count."""
+    """Return True if `value` is a number, which is right-aligned in tables. Booleans are not numbers."""
     return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
 
 
 def format_value(value: Any) -> str:
-    """Format a value for a reader.
+    """Format a value for display.
 
     >>> [format_value(v) for v in (12345, 0.012345678, 3.2e-7, float("nan"), None, True, "tanh")]
     ['12,345', '0.01235', '3.2e-07', 'NaN', '–', 'yes', 'tanh']
@@ -83,7 +83,7 @@ def format_value(value: Any) -> str:
 
 
 def _format_float(number: float) -> str:
-    """Format with four significant digits, without an exponent if that is short."""
+    """Format a number with four significant digits, without an exponent if that is short."""
     if math.isnan(number):
         return "NaN"
     if math.isinf(number):

@@ -44,21 +44,21 @@ def loss_curves(
     panel: Literal["depth", "block"] = "depth",
     loss_name: str = "training cross-entropy (nats)",
 ) -> go.Figure:
-    """The training loss over epochs, for every kind of block at every depth.
+    """Plot the training loss against epochs, for every kind of block at every depth.
 
     A solid line is the best run of the search, a dashed line the mean of its best few runs, a band the range over
     seeds or runs. A line has a gap where the loss is NaN or infinite.
 
     Args:
-        best: (block, depth) to (epochs, losses), two sequences of one length.
-        means: the same for the mean of the best few runs.
-        bands: (block, depth) to (epochs, lowest, highest loss).
-        panel: "depth" for a panel per depth, which compares blocks, or "block" for a panel per block.
+        best: (epochs, losses), two sequences of the same length, by (block, depth).
+        means: (epochs, losses) of the mean of the best few runs, by (block, depth).
+        bands: (epochs, lowest loss, highest loss), by (block, depth).
+        panel: "depth" for one panel per depth, to compare blocks, or "block" for one panel per block.
         loss_name: title of the loss axis, which is logarithmic.
     Returns:
         A Plotly figure with one panel per depth or per block.
     Raises:
-        ConfigError: for an unknown `panel`.
+        ConfigError: if `panel` is unknown.
         ShapeError: if epochs and losses differ in length.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (both papers), fig. 1.
@@ -104,7 +104,7 @@ def _traces(
     style: MarkerStyle,
     markers: bool,
 ) -> list[go.Scatter]:
-    """Return the traces of one block and depth, the best run first, so that it is first in the legend too."""
+    """Return the traces of one block and depth, starting with the best run, which is then the first in the legend."""
     title = f"{label(key[0])}, depth {key[1]}"
     traces = []
     if key in best:
@@ -148,7 +148,7 @@ def _line(key: Key, epochs: ArrayLike, losses: ArrayLike, title: str, line: dict
 
 
 def _band(key: Key, epochs: ArrayLike, lowest: ArrayLike, highest: ArrayLike, style: MarkerStyle) -> go.Scatter:
-    """Return the area between the edges, with a gap where either is missing."""
+    """Return the area between the edges, with a gap where one of them is missing."""
     x, low, high = np.asarray(epochs), for_log_axis(lowest), for_log_axis(highest)
     _check_lengths(key, x, low, high)
     return band(x, low, high, color=style.color)
@@ -164,7 +164,7 @@ def _check_lengths(key: Key, epochs: np.ndarray[Any, Any], *series: np.ndarray[A
 
 
 def final_loss_by_depth(rows: Sequence[Row], *, loss_name: str = "final training cross-entropy (nats)") -> go.Figure:
-    """The best final loss of each block at each depth, and every trial.
+    """Plot the best final loss of each block at each depth, and every trial.
 
     A line connects the best trials; with several seeds it connects the medians over seeds of the best losses, and error
     bars range from the best to the worst seed. Faint marks are single trials. Diverged trials are crosses on the dotted

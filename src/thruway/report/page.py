@@ -34,7 +34,7 @@ NO_SCRIPT = "This figure needs JavaScript. Its numbers are in the tables of this
 
 
 def write_page(page: Page, path: Path | str) -> Path:
-    """Write the report as one self-contained HTML file of about 2 MB plus the figures' data.
+    """Write the report as one self-contained HTML file of about 2 MB plus the data of the figures.
 
     The page makes no network requests, supports light and dark colour schemes, small screens and printing, and escapes
     all names.
@@ -141,13 +141,14 @@ def page_script() -> str:
 
 @functools.cache
 def page_style() -> str:
-    """Return the page's style sheet."""
+    """Return the style sheet of the page."""
     return (files("thruway.report") / "page.css").read_text("utf-8")
 
 
 @functools.cache
 def content_security_policy() -> str:
-    """Return the page's policy: nothing is loaded, and only our script and Plotly may run, identified by their hashes.
+    """Return the content security policy: nothing is loaded, and only our script and Plotly may run, identified by
+    hash.
 
     Plotly needs inline styles for its style attributes, and data and blob URLs for images.
     """

@@ -1,4 +1,4 @@
-"""Trials of a random search: which diverged, their final losses as a table, each hyper-parameter as a figure."""
+"""Trials of a random search: a table of final losses, and a figure of the loss against each hyper-parameter."""
 
 import math
 import statistics
@@ -74,13 +74,13 @@ def diverged_level(losses: Iterable[float]) -> float:
 
 
 def final_loss_table(rows: Sequence[Row], *, top: int = 10) -> TableData:
-    """Table of every block at every depth: best trial, mean of the best few, number of diverged trials, and cost.
+    """Return a table of all blocks and depths: best trial, mean of the best few, number of diverged trials, and cost.
 
     The best final loss of each depth is highlighted.
 
     Args:
         rows: one mapping per trial with `block`, `depth`, `final_loss`, and optionally `diverged` and `seconds`.
-        top: number of best trials in the mean; fewer if not as many converged.
+        top: number of best trials in the mean, or fewer if not as many converged.
     Source:
         Best of the search and mean of the top 10: Srivastava, Greff & Schmidhuber 2015, fig. 1.
 
@@ -143,7 +143,7 @@ def search_scatter(
     hyperparameters: Sequence[Hyperparameter] = HYPERPARAMETERS,
     loss_name: str = "final loss (nats)",
 ) -> go.Figure:
-    """The final loss of every trial against each hyper-parameter, with one panel per hyper-parameter.
+    """Plot the final loss of every trial against each hyper-parameter, with one panel per hyper-parameter.
 
     Deeper networks have larger marks. A diverged trial is a cross on the dotted line above.
 

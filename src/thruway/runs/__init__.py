@@ -1,4 +1,4 @@
-"""Run folders: config, logged values and checkpoints of a run, safe against crashes and readable at any time."""
+"""Run folders: config, logged values and checkpoints of a run, crash-safe and readable at any time."""
 
 from thruway.runs.checkpoints import Checkpoint
 from thruway.runs.run import Run

@@ -5,7 +5,7 @@
     checkpoints/<name>.json          size and SHA-256 of both; written last, and required for a valid checkpoint
     checkpoints/previous/            the same three files of the previous save
 
-The json file identifies its files by hash, and each is searched in both folders. A process killed at any moment
+The JSON file identifies the other files by hash, and each is looked up in both folders. A process killed at any moment
 therefore leaves at least one complete checkpoint. safetensors files contain numbers only; the state is written by
 torch.save and loaded with `weights_only=True`, which refuses other objects.
 """
@@ -63,7 +63,7 @@ class Checkpoint:
 
 
 def save_checkpoint(run: Path, name: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any] | None) -> None:
-    """Save checkpoint `name` in the run folder `run`; the one it replaces is kept as the previous checkpoint.
+    """Save checkpoint `name` in the run folder `run`. The checkpoint that it replaces is kept as the previous one.
 
     Raises:
         CheckpointError: if it cannot be written, or could not be loaded again. Existing checkpoints are kept.
@@ -100,10 +100,10 @@ def save_checkpoint(run: Path, name: str, tensors: Mapping[str, Tensor], state: 
 
 
 def load_checkpoint(run: Path, name: str) -> Checkpoint:
-    """Load checkpoint `name`, or with a warning the previous save if it is damaged. Tensors are on the CPU.
+    """Load checkpoint `name`. If it is damaged, the previous save is loaded, with a warning. Tensors are on the CPU.
 
     Raises:
-        CheckpointError: if there is no such checkpoint, or no intact one.
+        CheckpointError: if there is no such checkpoint, or none of its saves is intact.
     """
     safe_name(name, "checkpoint")
     folder = inside(run, CHECKPOINTS)
@@ -164,7 +164,7 @@ def _load(run: Path, manifest: Path, name: str) -> Checkpoint:
 
 
 def _load_part(folders: Iterable[Path], name: str, part: str, files: dict[str, Any]) -> Any:
-    """Load one part from the first file whose size and hash match the json."""
+    """Load one part from the first file whose size and hash match the JSON record."""
     reasons = []
     for folder in folders:
         try:
@@ -191,7 +191,7 @@ def _file_identity(path: Path) -> tuple[int, ...]:
 
 
 def _mismatch(path: Path, expected: Any) -> str | None:
-    """Describe how the file differs from the expected size and hash, or return None if it matches."""
+    """Describe how the file differs from the expected size and hash; returns None if it matches."""
     try:
         size = path.stat().st_size
         if size != expected["bytes"]:
@@ -274,7 +274,10 @@ def _write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _write_state(state: Mapping[str, Any], path: Path) -> None:
-    """Write state with torch.save. Raises CheckpointError if it could not be loaded again, or on a disk error."""
+    """Write state with torch.save.
+
+    Raises CheckpointError if the state could not be loaded again, or on a disk error.
+    """
     try:
         with path.open("wb") as file:  # given a path, torch refuses a name that starts with a dot
             torch.save(dict(state), file)

@@ -1,7 +1,7 @@
 """Files of a run folder: atomic writes, JSON records with a checksum, and names restricted to the folder.
 
-A file is written under a temporary name, synced, and renamed to its final name, so readers see the old or the new
-contents. A JSON record contains its own SHA-256, so that a single flipped bit is detected.
+A file is written under a temporary name, synced, and renamed to its final name, so readers see either the old or the
+new contents. A JSON record contains its own SHA-256, so that a single flipped bit is detected.
 """
 
 import hashlib
@@ -40,10 +40,10 @@ _NAME = re.compile(r"\w(?:[\w .+=@,()-]*[\w+=@)-])?")
 
 
 def safe_name(name: str, kind: str) -> str:
-    """Return `name` if it is a valid name for a file in a folder.
+    """Return `name` if it is a valid name of a file in a folder.
 
-    Allowed are letters and digits of any script and, not at the start, space . _ + - = @ , ( ). Separators, control
-    characters, and a leading or trailing dot are not; the length is at most 200 bytes.
+    Letters and digits of any script are allowed and, except at the start, space . _ + - = @ , ( ). Separators, control
+    characters, a leading or trailing dot, and names of more than 200 bytes are not allowed.
 
     Raises:
         RunError: if the name is not allowed.
@@ -72,7 +72,7 @@ def inside(folder: Path, *parts: str) -> Path:
         path = path / part
         if path.is_symlink():
             raise RunError(
-                f"{path} is a symbolic link, which is not allowed in a run folder. Put the file itself there."
+                f"{path} is a symbolic link, which is not allowed in a run folder. Replace it by the file itself."
             )
     return path
 
@@ -92,7 +92,7 @@ def fsync_folder(folder: Path) -> None:
 
 @contextmanager
 def temporary(folder: Path, prefix: str = TEMPORARY) -> Iterator[Path]:
-    """Yield a new path in `folder`. Its file is removed at the end unless it has been renamed."""
+    """Yield a new path in `folder`. The file is removed at the end unless it has been renamed."""
     path = folder / f"{prefix}{os.getpid()}-{secrets.token_hex(6)}"
     try:
         yield path
@@ -102,12 +102,13 @@ def temporary(folder: Path, prefix: str = TEMPORARY) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: bytes) -> Path:
-    """Write a file; a reader sees the old contents or all of the new, even after a crash. Missing folders are created.
+    """Write a file atomically: readers see either the old or the complete new contents, even after a crash. Missing
+    folders are created.
 
     Returns:
         `path`.
     Raises:
-        RunError: if the file cannot be written; an existing file at `path` is then unchanged.
+        RunError: if the file cannot be written. An existing file at `path` is then unchanged.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +138,7 @@ def sync_and_describe(path: Path) -> dict[str, Any]:
 
 
 def link_or_copy(path: Path, copy: Path) -> None:
-    """Make `copy` a hard link to the file at `path`, or a copy of it where there are no hard links."""
+    """Make `copy` a hard link to the file at `path`, or a copy if hard links are not supported."""
     try:
         os.link(path, copy)
     except OSError:  # the file system does not support hard links
@@ -162,7 +163,7 @@ def read_json_with_checksum(path: Path, *, newest: int) -> dict[str, Any]:
     """Read a record written by `write_json_with_checksum`.
 
     Raises:
-        RunError: if the file is missing or damaged, or its format is later than `newest`.
+        RunError: if the file is missing or damaged, or its format is newer than `newest`.
     """
     try:
         text = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Opening a run folder for writing, under a lease that ensures a single writer and detects writers that have died.
+"""Opening of a run folder for writing, under a lease that ensures a single writer and detects dead writers.
 
 The lease file is created with O_EXCL, so only one process can create it. No lock calls are needed, which network file
 systems do not support reliably. The modification time of the file is the heartbeat.
@@ -30,7 +30,7 @@ CREATION_TIMEOUT = 10.0  # seconds during which a new lease file may still be em
 
 
 class Lease:
-    """The exclusive right of this process to write a run folder, until `release`."""
+    """The exclusive right of this process to write to a run folder, until `release`."""
 
     def __init__(self, folder: Path, contents: bytes) -> None:
         self._path = inside(folder, FILE)
@@ -120,7 +120,7 @@ def refuse_existing_run(folder: Path) -> None:
 
 @contextmanager
 def open_for_writing(folder: Path) -> Iterator[tuple[Lease, SeriesWriter]]:
-    """Acquire the lease of `folder` and open its series. Both are released again if the block raises."""
+    """Acquire the lease of `folder` and open its series. Both are released if the block raises an exception."""
     with ExitStack() as stack:
         lease = Lease.acquire(folder)
         stack.callback(lease.release)
@@ -132,7 +132,7 @@ def open_for_writing(folder: Path) -> Iterator[tuple[Lease, SeriesWriter]]:
 
 
 def _remove_temporary_files(folder: Path) -> None:
-    """Remove incomplete files of a killed process."""
+    """Remove incomplete files left by a killed process."""
     for parts in ((), (CHECKPOINTS,), (CHECKPOINTS, PREVIOUS)):
         for path in inside(folder, *parts).glob(f"{TEMPORARY}*"):
             path.unlink()
@@ -171,7 +171,7 @@ def _remove_stale(path: Path, stale: bytes) -> None:
     """Remove the lease file if its contents are still `stale`.
 
     Another process may have replaced the file since it was read. The file is therefore renamed, which is atomic, then
-    checked, and put back if it is another lease.
+    checked, and renamed back if it is another lease.
     """
     aside = path.with_name(f"{TEMPORARY}lease-{secrets.token_hex(6)}")
     os.rename(path, aside)
@@ -182,7 +182,7 @@ def _remove_stale(path: Path, stale: bytes) -> None:
 
 
 def _start_time(pid: int) -> str | None:
-    """Return the start time of the running process `pid`, in a system-specific unit, or None if there is none."""
+    """Return the start time of process `pid` in a system-specific unit, or None if the process is not running."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,6 +1,6 @@
-"""The record of a run, run.json: its config, its status, and the versions, commit and hardware it ran on.
+"""The record of a run, run.json: config, status, and the versions, commit and hardware used.
 
-No machine or person is named.
+The record does not contain names of machines or persons.
 """
 
 import functools
@@ -27,12 +27,12 @@ PROBLEMS = 20  # number of problems kept, so that a disk failing every second do
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Read the fields of run.json. Raises RunError if it is missing, damaged or of a later format."""
+    """Read the fields of run.json. Raises RunError if the file is missing, damaged or in a newer format."""
     return read_json_with_checksum(inside(folder, RECORD), newest=FORMAT)
 
 
 class Record:
-    """The run.json of a run that is being written, in memory until saved."""
+    """The run.json of a run that is being written, kept in memory until it is saved."""
 
     def __init__(self, folder: Path, fields: dict[str, Any]) -> None:
         self._path = inside(folder, RECORD)
@@ -95,7 +95,7 @@ class Record:
         self.is_saved = False
 
     def save(self) -> None:
-        """Write run.json. Raises RunError if it cannot be written."""
+        """Write run.json. Raises RunError if the file cannot be written."""
         try:
             write_json_with_checksum(self._path, self._fields)
         except OSError as error:

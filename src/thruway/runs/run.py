@@ -1,4 +1,4 @@
-"""Write access to a run folder, for the single process that writes it.
+"""Write access to a run folder, for a single process.
 
     run.json      config, code, hardware and status of the run
     series.db     all logged values
@@ -35,7 +35,7 @@ __all__ = ["Run"]
 
 
 class Run:
-    """A run being written. Created by `Run.create` or `Run.resume`; use it as a context manager.
+    """A run that is being written. Create one with `Run.create` or `Run.resume`, and use it as a context manager.
 
     >>> import tempfile
     >>> parent = tempfile.TemporaryDirectory()
@@ -83,8 +83,8 @@ class Run:
             config: the complete config, as strict JSON values, so that the run can be repeated.
             name: name shown in tables; must be a valid file name.
             command: the command line that started the run.
-            seeds: all seeds, by purpose.
-            device: device name as in torch, "cpu" or "cuda:0".
+            seeds: all seeds, by their purpose.
+            device: name of the device, such as "cpu" or "cuda:0".
             extra: any other data to store, as strict JSON values.
         Raises:
             RunError: if the folder already contains a run or cannot be written, or an argument is invalid.
@@ -134,7 +134,9 @@ class Run:
 
     @property
     def status(self) -> str:
-        """The status: running or degraded; after the end done, interrupted, failed or degraded."""
+        """The status: "running" or "degraded" during the run; "done", "interrupted", "failed" or "degraded" after its
+        end.
+        """
         return str(self._record["status"])
 
     def __enter__(self) -> Self:
@@ -154,13 +156,14 @@ class Run:
     def log(self, step: int, values: Mapping[str, Numbers], *, site: str = "", member: int | Sequence[int] = 0) -> None:
         """Log values of one step: one value per quantity, or a sequence with one value per member.
 
-        Values are on disk within about a second if further calls follow, otherwise after `flush`, `save` or the end.
+        Values are written to disk within about a second if further calls follow, otherwise by `flush`, `save` or at the
+        end.
 
         Args:
             step: number of the step.
-            values: quantity -> a number, or one number per member.
+            values: for each quantity a number, or one number per member.
             site: location in the network; empty for the whole network.
-            member: index of a net in a population, or several indices.
+            member: index of a network in a population, or several indices.
         Raises:
             RunError: if a length does not match, a value is not a real number, or the run is closed.
         """
@@ -175,9 +178,9 @@ class Run:
             quantity: name of the quantity.
             sites: names of the sites.
             values: one number per site.
-            member: index of a net in a population.
+            member: index of a network in a population.
         Raises:
-            RunError: as `log`.
+            RunError: see `log`.
         """
         self._append(step, Layout((quantity,), tuple(sites), (_integer(member),)), ((quantity, values),))
 
@@ -205,10 +208,10 @@ class Run:
         save_checkpoint(self.folder, name, tensors, state)
 
     def load(self, name: str) -> Checkpoint:
-        """Load a checkpoint of this run, or with a warning the previous save if it is damaged.
+        """Load a checkpoint of this run. If it is damaged, the previous save is loaded, with a warning.
 
         Raises:
-            CheckpointError: if there is no intact one.
+            CheckpointError: if there is no intact checkpoint of this name.
         """
         return load_checkpoint(self.folder, name)
 
@@ -284,7 +287,7 @@ class Run:
             raise RunError(f"the run in {self.folder} is closed. Open it again with Run.resume(folder).")
         if os.getpid() != self._process:
             raise RunError(
-                f"the run in {self.folder} belongs to process {self._process}, and this is a fork of it. "
+                f"the run in {self.folder} belongs to process {self._process}, of which this process is a fork. "
                 "Log from the process that opened the run."
             )
 

@@ -1,4 +1,4 @@
-"""Read access to run folders, also while they are written and after a crash."""
+"""Read access to run folders, also while they are being written and after a crash."""
 
 import os
 import warnings
@@ -20,7 +20,7 @@ __all__ = ["RunReader", "RunSummary", "list_runs", "open_run", "read_runs"]
 
 
 class RunReader:
-    """Read-only view of a run. Created by `open_run`."""
+    """Read-only view of a run. Create one with `open_run`."""
 
     def __init__(self, folder: Path, *, salvage: bool = False) -> None:
         self.folder = folder
@@ -51,7 +51,7 @@ class RunReader:
 
     @property
     def status(self) -> str:
-        """The status: running, degraded, done, interrupted or failed.
+        """The status: "running", "degraded", "done", "interrupted" or "failed".
 
         A run whose process died without recording a status is reported as interrupted.
         """
@@ -87,10 +87,10 @@ class RunReader:
         return table
 
     def load(self, name: str) -> Checkpoint:
-        """Load a checkpoint, or with a warning the previous save if it is damaged.
+        """Load a checkpoint. If it is damaged, the previous save is loaded, with a warning.
 
         Raises:
-            CheckpointError: if there is no intact one.
+            CheckpointError: if there is no intact checkpoint of this name.
         """
         return load_checkpoint(self.folder, name)
 
@@ -122,7 +122,7 @@ def open_run(folder: Path, *, salvage: bool = False) -> RunReader:
         folder: the run folder.
         salvage: if True, read the intact parts of a damaged run, with warnings.
     Raises:
-        RunError: if `folder` is not a run folder, is damaged, or has a later format.
+        RunError: if `folder` is not a run folder, is damaged, or has a newer format.
     """
     return RunReader(Path(folder), salvage=salvage)
 
@@ -133,7 +133,7 @@ def read_runs(folders: Iterable[Path]) -> Table:
     The run column contains the names of the runs, or their folders if two runs have the same name.
 
     Raises:
-        RunError: as `open_run` and `RunReader.table`.
+        RunError: see `open_run` and `RunReader.table`.
     """
     readers = [open_run(folder) for folder in folders]
     names = [reader.name for reader in readers]

@@ -1,15 +1,15 @@
-"""The file format of a series, the logged values of a run: an SQLite file with one writer and any number of readers.
+"""File format of a series, the logged values of a run: an SQLite file with one writer and any number of readers.
 
     layouts(id, channels, crc)                  the axes of the values of a frame (JSON)
     frames(id, step, layout, width, data, crc)  ids are 1, 2, 3 ..., so a missing frame leaves a gap
 
-A frame holds the packed values of one step. A layout is a product quantities × sites × members, and the values of a
-frame are in this order. A run logs the same few layouts repeatedly, so a frame takes the size of its values plus about
-thirty bytes.
+A frame holds the packed values of one step. A layout is a product of quantities × sites × members, and the values of a
+frame are in this order. A run logs the same few layouts repeatedly, so a frame takes about thirty bytes in addition to
+its values.
 
 With write-ahead logging, readers are not blocked while a frame is written. It needs shared memory, which network file
-systems lack; there SQLite uses its rollback journal instead. A commit hands the data to the operating system, which is
-enough to survive `kill -9`. The disk is synced when the journal is merged into the file, and at the end.
+systems lack; there SQLite uses its rollback journal instead. A commit passes the data to the operating system, which is
+sufficient to survive `kill -9`. The disk is synced when the journal is merged into the file, and at the end.
 """
 
 import json
@@ -77,7 +77,7 @@ def use_journal(connection: sqlite3.Connection) -> str:
 
 
 def check_format(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise RunError if the file is not a series, or has a later format."""
+    """Raise RunError if the file is not a series, or has a newer format."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if application != APPLICATION:
@@ -123,8 +123,9 @@ class Layout(NamedTuple):
         return cls(tuple(quantities), tuple(sites), tuple(members)).validated()
 
     def validated(self) -> "Layout":
-        """Return the layout itself. Raises ValueError for repeated entries, names that are not strings, or members that
-        are not 64-bit integers.
+        """Return the layout itself.
+
+        Raises ValueError for repeated entries, names that are not strings, or members that are not 64-bit integers.
         """
         for axis, names in zip(self._fields, self, strict=True):
             for name in names:
@@ -151,7 +152,7 @@ class Frame(NamedTuple):
 
 
 def pack(step: int, layout: Layout, rows: Iterable[tuple[str, Numbers]]) -> Frame:
-    """Pack one row of values per quantity into a frame; a single number is broadcast to the whole row.
+    """Pack one row of values per quantity into a frame; single numbers are broadcast to the whole row.
 
     If all rows are float32, the frame is float32, otherwise float64. Integers are exact up to 2**53.
 

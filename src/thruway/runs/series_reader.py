@@ -1,4 +1,4 @@
-"""Reading of a series, also while it is written, after a crash, or if it is damaged.
+"""Reading of a series, also while it is being written, after a crash, or if it is damaged.
 
 SQLite detects a damaged file structure, the checksum of each frame detects changed values, and gaps in the ids reveal
 missing frames. Damaged values are never returned.
@@ -143,7 +143,10 @@ def read_series(
 
 
 def _frames(connection: sqlite3.Connection, selection: Selection, check: bool, result: _Result) -> Iterator[Row]:
-    """Return the frames that may contain selected steps. For a check, all frames: a step itself may be damaged."""
+    """Return the frames that may contain selected steps.
+
+    For a check, all frames are returned, since a step itself may be damaged.
+    """
     if check:
         count, last = connection.execute("SELECT count(*), max(id) FROM frames").fetchone()
         if count != (last or 0):
@@ -220,7 +223,7 @@ def _layouts(connection: sqlite3.Connection, selection: Selection, result: _Resu
 
 
 def _structural_damage(connection: sqlite3.Connection) -> list[str]:
-    """Return the problems reported by SQLite's own check of the file structure."""
+    """Return the problems found by SQLite's own check of the file structure."""
     try:
         lines = [str(line) for (line,) in connection.execute("PRAGMA quick_check(3)")]
     except READ_ERRORS as error:

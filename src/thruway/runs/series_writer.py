@@ -32,7 +32,7 @@ class SeriesWriter:
     """Writer that buffers frames and appends them to the file at `path`.
 
     Raises:
-        RunError: if the file is not a series, is damaged, or is of a later format.
+        RunError: if the file is not a series, is damaged, or has a newer format.
     """
 
     def __init__(self, path: Path) -> None:
@@ -108,7 +108,7 @@ class SeriesWriter:
         """Flush, and leave a single file that can also be read from read-only media.
 
         Raises:
-            sqlite3.Error: as `flush`; the file is closed nevertheless.
+            sqlite3.Error: see `flush`. The file is closed in any case.
         """
         try:
             self.flush()

@@ -71,11 +71,12 @@ def draw_trial(space: Mapping[str, Distribution], seed: int, trial: int) -> dict
     """Draw one trial of a search: one value per parameter of the space.
 
     Args:
-        space: parameter name -> Uniform, LogUniform or Choice.
+        space: Uniform, LogUniform or Choice for each name of a parameter.
         seed: seed of the search.
         trial: number of the trial, from 0.
     Source:
-        Random search as in Bergstra & Bengio 2012, the protocol of the highway papers. Counter-based drawing is ours.
+        Random search as in Bergstra & Bengio 2012, the protocol of the highway papers. The counter-based draws are
+        ours.
 
     >>> space = {"lr": LogUniform(low=0.01, high=1.0), "momentum": Uniform(low=0.0, high=0.9)}
     >>> draw_trial(space, seed=0, trial=7) == draw_trial(dict(reversed(space.items())), seed=0, trial=7)

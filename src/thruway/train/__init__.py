@@ -1,4 +1,4 @@
-"""Training of one net in a simple loop, or of a population of nets in vectorised steps."""
+"""Training of one network in a simple loop, or of a population of networks in vectorised steps."""
 
 from thruway.train.loop import Step, train
 from thruway.train.memory import keep_freed_memory

@@ -1,4 +1,4 @@
-"""The training loop for one net.
+"""Training loop for one network.
 
 `train` is a generator that yields after each update. The caller decides what to log, when to stop and when to save, so
 the loop needs no callbacks.
@@ -43,18 +43,18 @@ def train(
 ) -> Iterator[Step]:
     """Train `model` and yield a Step after each update.
 
-    A schedule multiplies the learning rates that the parameter groups have at the start of training. They are restored
-    at the end, also if training is stopped or fails. To resume, call the function again with the remaining epochs and
-    `first_epoch`; an optimiser state saved between two steps contains the initial rates.
+    A schedule multiplies the learning rates that the parameter groups have at the start of training. These rates are
+    restored at the end, also if training is stopped or fails. To resume, call the function again with the remaining
+    epochs and `first_epoch`; an optimiser state saved between two steps contains the initial rates.
 
     Args:
         model: any module. It is not switched to training mode.
         epochs: one iterable of (inputs, targets) batches per epoch.
-        optimizer: any torch optimiser of the model's parameters.
-        loss: function (outputs, targets) -> 0-d loss.
-        schedule: function epoch -> factor on the initial learning rate of each parameter group, called at the start of
-            each epoch. None leaves the rates unchanged.
-        clip: maximum L2 norm of the gradient of all parameters together. None disables clipping.
+        optimizer: any PyTorch optimizer of the parameters of the model.
+        loss: function of (outputs, targets) that returns a 0-d loss.
+        schedule: function of the epoch that returns a factor on the initial learning rate of each parameter group,
+            called at the start of each epoch. If None, the rates are not changed.
+        clip: maximum L2 norm of the gradient of all parameters together. If None, gradients are not clipped.
         first_epoch: number of epochs completed in earlier calls, from which the schedule continues.
     Raises:
         ConfigError: if `clip` is not above 0, or `first_epoch` is not an integer of at least 0.

@@ -1,9 +1,9 @@
-"""Populations: many nets of one architecture, trained together in vectorised steps.
+"""Populations: many networks of the same architecture, trained together in vectorised steps.
 
-A random search trains the same net dozens of times with different hyper-parameters. For narrow deep nets the time is
-dominated by the number of calls, not by arithmetic, so one call for all members costs little more than one for a single
-net. Every parameter has a leading axis of members, the losses of all members are computed by one vmap, and the update
-consists of a few broadcast operations with a learning rate, momentum and weight decay per member.
+A random search trains the same network dozens of times with different hyper-parameters. For narrow deep networks the
+time is dominated by the number of calls, not by arithmetic, so one call for all members takes little more time than a
+call for a single network. Every parameter has a leading axis of members, the losses of all members are computed by one
+vmap, and the update consists of a few broadcast operations with a learning rate, momentum and weight decay per member.
 
 Members are independent: a member that diverges to NaN or infinity is masked, and the others are not affected.
 """
@@ -55,18 +55,18 @@ class SGD:
 
 
 class Population:
-    """A set of nets of one architecture, trained together, each with its own SGD state.
+    """A set of networks of the same architecture, trained together, each with its own SGD state.
 
-    As with torch's optimisers, parameters with requires_grad=False and parameters that the loss does not depend on are
-    not changed. Tied weights stay tied.
+    As with PyTorch's optimizers, parameters with requires_grad=False and parameters on which the loss does not depend
+    are not changed. Tied weights stay tied.
 
     Args:
         models: the members, with their own initial weights (and gate biases). Their state is copied. They run in their
             current mode, training or evaluation.
         rules: one SGD rule per member.
         nesterov: if True, use Nesterov momentum for all members.
-        clip: maximum L2 norm of the gradient of each member. None disables clipping.
-        loss: function (outputs, targets) -> 0-d loss of one member.
+        clip: maximum L2 norm of the gradient of each member. If None, gradients are not clipped.
+        loss: function of (outputs, targets) that returns the 0-d loss of one member.
     Raises:
         ConfigError: if there are no models, the numbers of models and rules differ, the architectures differ (callable
             activations must be the same function object), there are no parameters to train, a module skips branches at
@@ -111,7 +111,7 @@ class Population:
 
     @property
     def is_alive(self) -> Tensor:
-        """Members that have not diverged: bool, (members,), on the CPU."""
+        """True for members that have not diverged: bool, (members,), on the CPU."""
         return self.diverged_at < 0
 
     def outputs(self, inputs: Tensor) -> Tensor:
@@ -167,7 +167,8 @@ class Population:
         """Restore the state returned by `tensors()`. After `epoch` is set as well, training continues bit for bit.
 
         Raises:
-            CheckpointError: if a tensor is missing or unknown, or has another shape or dtype. Nothing is changed then.
+            CheckpointError: if a tensor is missing or unknown, or has another shape or dtype. In this case nothing is
+                changed.
         """
         own = self.tensors()
         mismatched = sorted(set(own) ^ set(tensors)) or sorted(
@@ -192,7 +193,7 @@ class Population:
     def _mask_diverged(self, losses: Tensor, gradients: Mapping[str, Tensor]) -> None:
         """Mark members whose loss is not finite, and set all their tensors to 0; they are not updated any more.
 
-        A net of zeros has a finite loss, so later steps need no mask.
+        A network of zeros has a finite loss, so later steps need no mask.
         """
         diverged = ~torch.isfinite(losses).cpu() & self.is_alive
         if diverged.any():
@@ -222,7 +223,7 @@ class Population:
 
 
 def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
-    """Return parameters and buffers, persistent or not; tied ones once, named as by stack_module_state."""
+    """Return all parameters and buffers, tied ones once, with names as in `torch.func.stack_module_state`."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
@@ -261,9 +262,9 @@ def _check_members(models: Sequence[nn.Module], rules: Sequence[SGD]) -> None:
     for index, model in enumerate(models[1:], start=1):
         if architecture(model) != first:
             raise ConfigError(
-                f"all members must share one architecture: model {index} differs from model 0. "
-                "Use a separate population for nets of another depth, width or activation. A callable activation must "
-                "be the same function object in all members, and the same parameters must be frozen or tied."
+                f"all members must share one architecture: model {index} differs from model 0. Use a separate "
+                "population for networks of another depth, width or activation. A callable activation must be the "
+                "same function object in all members, and the same parameters must be frozen or tied."
             )
     if not any(p.requires_grad for p in models[0].parameters()):
         raise ConfigError("a population needs parameters to train: the models have none with requires_grad=True.")
@@ -271,16 +272,19 @@ def _check_members(models: Sequence[nn.Module], rules: Sequence[SGD]) -> None:
         if isinstance(module, Residual) and module.training and module.drop > 0:
             raise ConfigError(
                 f"the Residual at {name or 'the top'!r} skips its branch at random (drop={module.drop}), which members "
-                "that run together cannot do separately. Train such nets one by one with train()."
+                "that run together cannot do separately. Train such networks one by one with train()."
             )
         if isinstance(module, RandomSubset) and module.training:
             raise ConfigError(
                 f"the RandomSubset at {name or 'the top'!r} uses a random subset of its branches, which members that "
-                "run together cannot draw separately. Train such nets one by one with train()."
+                "run together cannot draw separately. Train such networks one by one with train()."
             )
 
 
 def _settings(module: nn.Module) -> dict[str, Any]:
-    """Return the attributes a module computes with. They must be equal, since one template computes all members."""
+    """Return the attributes that affect the output of a module.
+
+    They must be equal, since one template computes all members.
+    """
     plain = (bool, int, float, str, tuple)
     return {n: v for n, v in vars(module).items() if (isinstance(v, plain) or callable(v)) and n not in _MAY_DIFFER}

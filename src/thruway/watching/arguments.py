@@ -18,15 +18,17 @@ __all__ = ["check_arguments", "check_probe", "check_size", "select_quantities"]
 def check_arguments(
     model: Any, every: Any, optimizer: Any, run: Any, scaler: Any, first_step: Any, memory: Any
 ) -> None:
-    """Check all arguments of `watch` but the quantities and the probe.
+    """Check all arguments of `watch` except the quantities and the probe.
 
     Raises:
-        ConfigError: with the value, the allowed values and the remedy.
+        ConfigError: if an argument is invalid; the message states its value and the allowed values.
     """
     if not isinstance(model, nn.Module):
         raise ConfigError(f"watch takes a torch.nn.Module, got {type(model).__name__}. Pass the model itself.")
     if isinstance(model, torch.jit.ScriptModule):
-        raise ConfigError(f"a ScriptModule takes no hooks, got {type(model).__name__}. Watch the model it was made of.")
+        raise ConfigError(
+            f"a ScriptModule takes no hooks, got {type(model).__name__}. Watch the model from which it was made."
+        )
     if not callable(every) and not _is_integer(every, 1):
         raise ConfigError(f"every must be an integer of at least 1, or a function of the step, got {every!r}.")
     if not _is_integer(first_step, 0):
@@ -49,7 +51,7 @@ def check_probe(quantities: Iterable[Quantity], probe: Any) -> None:
     """Check that the probe has examples, and that there is a probe for quantities that need one.
 
     Raises:
-        ConfigError: with the empty shape, or the name of the quantity.
+        ConfigError: if the probe is empty, or a quantity needs one and there is none.
     """
     parts = probe.values() if isinstance(probe, Mapping) else probe if isinstance(probe, tuple) else (probe,)
     empty = [each for each in parts if isinstance(each, torch.Tensor) and not each.numel()]
@@ -59,22 +61,22 @@ def check_probe(quantities: Iterable[Quantity], probe: Any) -> None:
     if lacking:
         raise ConfigError(
             f"{lacking[0]!r} is measured on a fixed batch, but there is no probe. Pass probe=, such as a few examples "
-            f"of the data, or leave {lacking[0]!r} out of quantities."
+            f"of the data, or omit {lacking[0]!r} from quantities."
         )
 
 
 def select_quantities(quantities: Iterable[str | Quantity]) -> tuple[Quantity, ...]:
-    """Return the rows of QUANTITIES for names, in order; a user-defined Quantity is returned as it is.
+    """Return the entries of QUANTITIES for names, in order. User-defined quantities are returned unchanged.
 
     Raises:
-        ConfigError: for an unknown name, the name of a derived quantity, two quantities of one name, or no quantity.
+        ConfigError: if a name is unknown, repeated or that of a derived quantity, or if there are no quantities.
 
     >>> [quantity.unit for quantity in select_quantities(["zeros"])]
     ['share of values']
     """
     if not isinstance(quantities, (str, Quantity, Iterable)):
         raise ConfigError(
-            f"quantities must be names or Quantity rows, got {quantities!r}. Leave it out for the default ones."
+            f"quantities must be names or Quantity rows, got {quantities!r}. Omit the argument for the default ones."
         )
     rows: dict[str, Quantity] = {}
     for quantity in [quantities] if isinstance(quantities, (str, Quantity)) else quantities:
@@ -95,7 +97,7 @@ def check_size(quantity: Quantity) -> Quantity:
     """Return the quantity with a check that it returns at most `quantity.numbers` numbers per site.
 
     A measure that forgets to reduce would otherwise store a copy of every activation at every step, without a warning.
-    Rows of QUANTITIES and quantities with a window need no check.
+    Entries of QUANTITIES and quantities with a window need no check.
     """
     if quantity.window is not None or QUANTITIES.get(quantity.name) is quantity:
         return quantity
@@ -132,7 +134,7 @@ def _check_optimizer(model: nn.Module, optimizer: Any) -> None:
     if not isinstance(optimizer, torch.optim.Optimizer):
         raise ConfigError(
             f"optimizer must be a torch.optim.Optimizer, got {type(optimizer).__name__}. Pass the one whose step() "
-            "ends a training step, or leave it out. With several optimizers, use one watch for each."
+            "ends a training step, or omit the argument. With several optimizers, use one watch for each."
         )
     ours = set(model.parameters())
     if ours and not any(parameter in ours for group in optimizer.param_groups for parameter in group["params"]):

@@ -1,4 +1,4 @@
-"""The warning of `watch`, and the handling of errors raised while watching, which never reach the training loop."""
+"""The warning of `watch`, and the handling of errors during recording, which never reach the training loop."""
 
 import functools
 import traceback
@@ -9,11 +9,11 @@ __all__ = ["WatchWarning", "catching", "nothing_recorded", "without_frames"]
 
 
 class WatchWarning(UserWarning):
-    """Watching stopped early, or recorded less than was requested. Training is not affected."""
+    """Issued if recording stopped early, or recorded less than requested. Training is not affected."""
 
 
 def without_frames(error: Exception) -> Exception:
-    """Replace the traceback of an error by a note: a traceback would keep the tensors of every frame alive."""
+    """Replace the traceback of an error by a note, since a traceback keeps the tensors of every frame alive."""
     error.add_note("".join(traceback.format_exception(error)))
     error.__context__ = error.__cause__ = None
     return error.with_traceback(None)

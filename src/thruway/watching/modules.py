@@ -1,4 +1,4 @@
-"""Module paths without wrappers, the tensors a module returns, and evaluation mode for one call."""
+"""Module paths without wrappers, tensors in the outputs of modules, and evaluation mode for one call."""
 
 import contextlib
 import dataclasses
@@ -28,7 +28,7 @@ def module_names(model: nn.Module) -> dict[nn.Module, str]:
 
 
 def plain_name(name: str) -> str:
-    """Return the path of a module or parameter without the wrappers that torch.compile puts round submodules.
+    """Return the path of a module or parameter without the wrappers that torch.compile puts around submodules.
 
     >>> plain_name("blocks.3._orig_mod.weight")
     'blocks.3.weight'

@@ -1,4 +1,4 @@
-"""Tables of the torch functions and modules that are captured, and of what they do to their input."""
+"""Tables of the PyTorch functions and modules that are captured, and of their effect on the input."""
 
 import operator
 from collections.abc import Callable
@@ -29,7 +29,7 @@ _NAMES = (
 
 
 def _functions(name: str) -> list[Callable[..., Any]]:
-    """Return all torch functions of one activation, including the in-place ones."""
+    """Return all PyTorch functions of one activation, including the in-place ones."""
     homes = (torch, torch.Tensor, F, torch._C._nn)
     return [f for home in homes for f in (getattr(home, name, None), getattr(home, f"{name}_", None)) if f is not None]
 
@@ -59,9 +59,9 @@ ACTIVATION_MODULES: dict[type[nn.Module], str] = {
 
 
 def activation_of_call(name: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    """Return the activation whose ends the call has: hardtanh(0, 6) is ReLU6, other limits give None.
+    """Return the activation with the same ends as the call: hardtanh(0, 6) is ReLU6. Other limits return None.
 
-    Saturation is defined for the ends in `quantities.saturation.ENDS` alone.
+    Saturation is only defined for the ends in `quantities.saturation.ENDS`.
     """
     if name == "hardtanh":
         low = args[1] if len(args) > 1 else kwargs.get("min_val", -1.0)
@@ -91,7 +91,7 @@ PRODUCTS: frozenset[Callable[..., Any]] = frozenset(
 
 @dataclass(frozen=True)
 class Map:
-    """A function that takes a layer's weight as positional argument number `weight_at`."""
+    """A function that takes the weight of a layer as positional argument number `weight_at`."""
 
     name: str
     weight_at: int

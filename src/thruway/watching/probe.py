@@ -1,4 +1,4 @@
-"""The probe: a fixed batch that the model evaluates at every sampled step, without an effect on the training."""
+"""Probe: a fixed batch that the model evaluates at every sampled step, without effect on the training."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -24,10 +24,10 @@ class Probe:
     """Runs the model on `inputs` and records its activations in `trace`.
 
     Args:
-        names: the path of every module.
-        quantities: the quantities to measure; those with `of_model` are computed from the model and the inputs.
-        memory: bytes of numbers that the trace keeps.
-        fail: called with an error raised while capturing.
+        names: path of every module.
+        quantities: quantities to measure. Those with `of_model` are computed from the model and the inputs.
+        memory: maximum size of the numbers kept by the trace, in bytes.
+        fail: function called with an error raised while capturing.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Probe:
     def run(self, step: int) -> None:
         """Record the activations before `step`.
 
-        The last run may be for a step that never comes; it shows the model after training.
+        The last record may be for a step that is never made, and then shows the model after training.
         """
         if step == self._latest_step:  # the step was begun before and not completed, so the model has not changed
             return
@@ -78,7 +78,7 @@ class Probe:
             ) from error
 
     def stop(self) -> None:
-        """Capture nothing more and release the activations; hooks may remain until the step ends."""
+        """Stop capturing and release the activations. Hooks may remain until the step ends."""
         self._hooks.pause()
         self._collector.release()
 
@@ -97,6 +97,6 @@ class Probe:
                 yield Measured(quantity, sites, 1, np.array([*numbers.values()], dtype=np.float64))
 
     def _site_of(self, path: str, kind: type[nn.Module]) -> Site:
-        """Return the site of a module's output; a new one if the output was captured as another module's, reshaped."""
+        """Return the site of a module's output: a new one if the output, reshaped, was captured for another module."""
         name = plain_name(path) or "output"
         return self._registry.output(name, kind.__name__, ACTIVATION_MODULES.get(kind), torch.empty(1, 1))[0]

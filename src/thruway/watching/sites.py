@@ -1,4 +1,4 @@
-"""Sites: the outputs, gradients and parameters of a network that are measured, and the registry of them."""
+"""Sites: the outputs, gradients and parameters of a network that are measured, and a registry of them."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
@@ -15,9 +15,9 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 class Site:
     """One measured place: an output, the gradient with respect to an output, or a parameter.
 
-    `name` is the path of a module. For a function called in a module's own code it is the path and the operation
-    ("blocks.3.add"). From the second call of a shared module on it also has the number of the call ("encoder#2").
-    An output and its gradient have the same name.
+    `name` is the path of a module. For a function called in a module's own code, it is the path and the operation
+    ("blocks.3.add"). From the second call of a shared module on, the number of the call is appended ("encoder#2"). An
+    output and its gradient have the same name.
     """
 
     name: str
@@ -49,7 +49,7 @@ class StackLayers(NamedTuple):
 class Registry:
     """Sites by kind and name, in the order in which they were first captured.
 
-    `branches` holds the residual adds: name of the sum -> (name of the branch's output, name of the shortcut's).
+    `branches` holds, for the name of each residual sum, the names of the outputs of the branch and of the shortcut.
     """
 
     sites: dict[tuple[Kind, str], Site] = field(default_factory=dict)
@@ -77,8 +77,9 @@ class Registry:
     def stack_layers(self, path: str, depth: int, activation: str | None, *, is_recurrent: bool = False) -> StackLayers:
         """Return the sites of a stack's layers, named after the parts of HighwayLinear.
 
-        The last layer's gradient is left out unless the stack is recurrent: a recurrent stack also feeds the last
-        layer's output to its next time step, so that gradient is not the one with respect to the stack's output.
+        The gradient of the last layer is omitted unless the stack is recurrent: a recurrent stack also feeds the output
+        of the last layer to its next time step, so this gradient differs from that with respect to the output of the
+        stack.
         """
         known = self.stacks.get(path)
         if known is None:
@@ -96,7 +97,7 @@ class Registry:
         return known
 
     def add(self, site: Site) -> Site:
-        """Add a site, and set its order."""
+        """Add a site, and set its position in the order."""
         site.order = len(self.sites)
         self.sites[site.key] = site
         return site

@@ -1,4 +1,4 @@
-"""Watching of a training run: `with watch(model) as trace:` round an unchanged training loop."""
+"""Watching of a training run: `with watch(model) as trace:` around an unchanged training loop."""
 
 import contextlib
 import warnings
@@ -47,32 +47,33 @@ def watch(
     first_step: int = 0,
     memory: int = 256 << 20,
 ) -> "Watcher":
-    """Record what happens in every layer of a model while it trains.
+    """Record the outputs and gradients of every layer of a model during training.
 
-    Recorded are the outputs of all modules, of activation functions and of adds in the model's own code, and the
-    gradients of the loss with respect to them; with the `optimizer` also parameters, their gradients and updates.
-    Hooks exist in sampled steps only. Parameters, gradients and random numbers are bit for bit those of an unwatched
-    training.
+    The outputs of all modules, and of activation functions and additions in the model's own code, are recorded, as are
+    the gradients of the loss with respect to them and, with the `optimizer`, parameters, their gradients and updates.
+    Hooks are registered in sampled steps only. Parameters, gradients and random numbers are bit for bit those of an
+    unwatched training.
 
     Args:
-        model: any module; the one that the training loop calls.
-        every: record every n-th step, or the steps for which a function of the step's number returns True.
-        quantities: names from QUANTITIES, or Quantity rows of your own.
-        optimizer: the optimizer whose `step()` ends a training step. With it, any part of the model may be called any
+        model: any module: the one called by the training loop.
+        every: n to record every n-th step, or a function that returns True for the numbers of the steps to record.
+        quantities: names from QUANTITIES, or your own Quantity objects.
+        optimizer: optimizer whose `step()` ends a training step. With it, any part of the model may be called any
             number of times per step, as in gradient accumulation. Without it, each call of `model` with gradients
-            enabled is one step, unless it raises, and parameters are not recorded.
-        run: an additional destination: an open Run, or any object with its method `log_sites`.
-        scaler: the GradScaler of mixed-precision training, so that gradients are recorded unscaled. A step that it
+            enabled is one step, unless it raises an exception, and parameters are not recorded.
+        run: additional destination: an open Run, or any object with a method `log_sites`.
+        scaler: GradScaler of mixed-precision training, so that gradients are recorded unscaled. A step that it
             skips is merged with the next one.
-        probe: a fixed input (a tensor, a tuple of arguments or a dict of keyword arguments). The model evaluates it at
+        probe: fixed input (a tensor, a tuple of arguments or a dict of keyword arguments). The model evaluates it at
             every sampled step, in evaluation mode, and its activations are recorded in `trace.probe`, as is the
             quantity "jacobian".
-        first_step: the number of the first step, for a resumed training.
-        memory: bytes of numbers kept in memory. When they are used up, every other recorded step is dropped.
+        first_step: number of the first step, for a resumed training run.
+        memory: maximum size of the numbers in memory, in bytes. When it is reached, every other recorded step is
+            dropped.
     Returns:
         A context manager that returns the Trace.
     Raises:
-        ConfigError: for an invalid argument, or a model compiled in a way that cannot be watched.
+        ConfigError: if an argument is invalid, or the model is compiled in a way that cannot be watched.
 
     >>> net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
     >>> with watch(net) as trace:
@@ -90,7 +91,7 @@ def watch(
 
 
 class Watcher(contextlib.AbstractContextManager["Trace"]):
-    """The context manager that `watch` returns."""
+    """The context manager returned by `watch`."""
 
     def __init__(
         self,
@@ -134,7 +135,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
 
     def __enter__(self) -> Trace:
         if self._is_open or self._trace.steps:
-            raise ConfigError("this watch has been used already: call watch(...) again for another block.")
+            raise ConfigError("this watch has already been used: call watch(...) again for another block.")
         self._is_open = True
         if self._optimizer is None:
             self._handles.append(self._model.register_forward_pre_hook(Hook(self._model_called), prepend=True))
@@ -178,7 +179,10 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
     # Steps
 
     def _model_called(self, _module: nn.Module, _inputs: Any) -> None:
-        """Begin a step at a call of the model, if there is no optimizer. A call that raised is not counted."""
+        """Begin a step at a call of the model, if there is no optimizer.
+
+        A call that raised an exception is not counted.
+        """
         refuse_inside_compiled(
             self._trace.model,
             "Watch what torch.compile returned, if that is the model; otherwise pass optimizer=, "
@@ -282,7 +286,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         return catching(callback, self._fail, lambda: self._failure is not None)
 
     def _fail(self, error: Exception) -> None:
-        """Stop recording. Hooks are removed at the next step, because torch may be iterating over them now."""
+        """Stop recording. Hooks are removed at the next step, because PyTorch may currently be iterating over them."""
         if self._failure is not None:
             return
         self._failure = self._trace.failure = without_frames(error)

@@ -1,4 +1,4 @@
-"""Branches, and candidates that were rejected with the reason."""
+"""Branches, and rejected candidates with the reason for the rejection."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class Operand:
     """An operand of a join, and the call argument from which a rerun takes it.
 
     Attributes:
-        value: its number on the tape.
+        value: number of the operand on the tape.
         call: number of the call.
-        path: of the argument.
+        path: path of the argument within the arguments of the call.
         scale: factor on the operand, such as -1 in a subtraction.
         copied: If True, the tensor is overwritten later and must be copied when it is taken.
     """
@@ -41,18 +41,18 @@ class Branch:
             "gated" (a gate T blends H with the input), or "module" (no shortcut: a layer of a plain chain).
         join: number of the call that adds or blends; the last call of a layer.
         shortcut: x, or its projection.
-        branch: f(x), or H(x). None where one call both computes and adds it.
-        gate: T(x). None without a gate, or where the gate is a plain number.
+        branch: f(x), or H(x). None if one call both computes and adds it.
+        gate: T(x). None without a gate, or if the gate is a plain number.
         gate_carries: If True, `gate` is the weight of x, and T is 1 minus it.
-        carry: the weight of x, where it is not 1 - T but has a gate of its own.
+        carry: the weight of x, if it is not 1 - T but has a gate of its own.
         calls: the calls that only this branch needs, which a lesion need not compute.
         start: the first call of the branch.
         inside: all calls of the branch, including those that others need too.
         input_shape: shape of the value that the branch reads, including the batch of the example.
         output_shape: shape of the join's output.
         parameters: number of elements in the distinct parameters that the branch uses.
-        flops: of one pass over the example, a multiply-add counted as two. Only matrix products, convolutions and
-            attention count.
+        flops: floating-point operations of one pass over the example; a multiply-add counts as two. Only matrix
+            products, convolutions and attention are counted.
         source: join of the branch whose output this one reads. None for the model's input or a stem.
         parent: index of the smallest branch that contains this one, if any.
     """
@@ -84,7 +84,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An add, a blend or a layer that was rejected, with the reason."""
+    """An addition, a blend or a layer that was rejected, with the reason."""
 
     call: int
     name: str
@@ -92,7 +92,7 @@ class Refusal:
 
 
 def nesting_depth(branch: Branch, branches: Sequence[Branch]) -> int:
-    """Number of branches that contain a branch."""
+    """Return the number of branches that contain a branch."""
     depth = 0
     while branch.parent is not None:
         branch, depth = branches[branch.parent], depth + 1

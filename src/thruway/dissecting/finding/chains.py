@@ -1,4 +1,4 @@
-"""The layers of a network without shortcuts, each of which can be left out."""
+"""Layers of a network without shortcuts, each of which can be left out."""
 
 import itertools
 
@@ -12,7 +12,7 @@ __all__ = ["first_read", "layers_of"]
 
 
 def layers_of(lineage: Lineage) -> tuple[list[FoundJoin], list[tuple[int, str]]]:
-    """Return the layers that can be left out, and those that cannot with the reason.
+    """Return the layers that can be left out, and the others with the reason why they cannot.
 
     A layer begins with a map that has weights. It includes the norm and activation after it, up to the next map or
     the next change of shape.
@@ -73,7 +73,7 @@ def _chain(lineage: Lineage) -> list[int]:
 
 
 def first_read(tape: Tape, value: int, first: int = 0, last: int | None = None) -> Operand | None:
-    """The first read of a value among the calls `first` to `last`. None if there is none."""
+    """The first read of a value among the calls `first` to `last`. None if none of them reads it."""
     stop = len(tape.calls) if last is None else last + 1
     for call in tape.calls[max(first, (tape.values[value].call or 0)) : stop]:
         for read in call.reads:

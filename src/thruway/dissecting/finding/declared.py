@@ -13,7 +13,7 @@ __all__ = ["check_paths", "declared_in", "is_within"]
 
 
 def declared_in(lineage: Lineage, paths: Iterable[str]) -> list[FoundJoin]:
-    """One branch for every call of the declared modules, f(x) = output - input.
+    """Return one branch, f(x) = output - input, for every call of a declared module.
 
     Raises:
         ConfigError: for a path of no module, or of one that did not run.

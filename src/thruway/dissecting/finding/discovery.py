@@ -121,7 +121,7 @@ def _owner(tape: Tape, found: FoundJoin, inside: frozenset[int]) -> tuple[str, s
 
 
 def _common(paths: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """The common beginning of these lists of enclosing module calls."""
+    """Return the common prefix of these lists of enclosing module calls."""
     common = paths[0]
     for path in paths[1:]:
         while common != path[: len(common)]:
@@ -136,7 +136,7 @@ def _innermost(tape: Tape, paths: Sequence[tuple[int, ...]]) -> str:
 
 
 def _shortcut_needs_copy(tape: Tape, found: FoundJoin) -> bool:
-    """Whether the shortcut, or the output of the join, is overwritten while the other is still in use."""
+    """Return True if the shortcut, or the output of the join, is overwritten while the other is still in use."""
     ours = tape.written.get(tape.values[found.shortcut.value].storage, [])
     if tape.calls[found.join].writes:  # then the output has memory of its own
         return any(found.shortcut.call <= n < found.join for n in ours)
@@ -145,7 +145,7 @@ def _shortcut_needs_copy(tape: Tape, found: FoundJoin) -> bool:
 
 
 def _with_copy_flag(tape: Tape, join: int, operand: Operand | None) -> Operand | None:
-    """The operand, marked to be copied if it is overwritten before the join."""
+    """Return the operand, marked to be copied if it is overwritten before the join."""
     if operand is None:
         return None
     writes = tape.written.get(tape.values[operand.value].storage, [])
@@ -153,7 +153,7 @@ def _with_copy_flag(tape: Tape, join: int, operand: Operand | None) -> Operand |
 
 
 def _with_relations(lineage: Lineage, branches: Sequence[Branch]) -> tuple[Branch, ...]:
-    """The branches renumbered, each with the join it reads from and the branch it lies within."""
+    """Return the branches renumbered, each with the join that it reads from and the branch that contains it."""
     joins = {branch.join for branch in branches}
     related = []
     for index, branch in enumerate(branches):

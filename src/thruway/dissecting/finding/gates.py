@@ -16,8 +16,8 @@ class Blend:
 
     Attributes:
         first, second: the two signals.
-        gate: g, the weight of `second`. None where it is a plain number (1 if only c is a gate).
-        other_gate: c, the weight of `first`. None where it is 1 - g.
+        gate: g, the weight of `second`. None if it is a plain number (1 if only c is a gate).
+        other_gate: c, the weight of `first`. None if it is 1 - g.
     """
 
     first: Operand
@@ -41,13 +41,13 @@ def blend_of(tape: Tape, call: Call) -> Blend | None:
 
 
 def is_only_weighted(lineage: Lineage, value: int) -> bool:
-    """Whether a value is only ever multiplied, as x - h in h + t·(x - h), or measured."""
+    """Return True if a value is only multiplied, as x - h in h + t·(x - h), or inspected."""
     readers = {lineage.tape.calls[number].name for number in lineage.readers.get(value, [])}
     return len(readers) > 0 and readers <= PRODUCTS | MAGNITUDES | {"addcmul"}
 
 
 def only_opens_gates(lineage: Lineage, value: int) -> bool:
-    """Whether a value is used for gates only: everything computed from it is squashed and then a factor."""
+    """Return True if a value is used for gates only: its results are squashed and then used as factors."""
     tape = lineage.tape
     # Pairs of a value and whether it was squashed on the way to it
     waiting, seen = [(value, False)], {(value, False)}
@@ -152,7 +152,7 @@ def _carry_gate_sum(tape: Tape, call: Call, a: Read, b: Read) -> Blend | None:
 
 
 def _weight_score(tape: Tape, value: int) -> int:
-    """As `_gate_score`, also for 1 minus a gate."""
+    """Like `_gate_score`, also for 1 minus a gate."""
     call = _producer(tape, value, COMPLEMENTS | {"sub", "subtract"})
     if call is not None and any(_is_complement(tape, value, read.value) for read in call.reads):
         return max(_gate_score(tape, read.value) for read in call.reads)

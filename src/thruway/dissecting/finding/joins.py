@@ -1,4 +1,4 @@
-"""Deciding whether an add or a blend joins a branch with its shortcut, and which operand is which."""
+"""Recognition of joins: additions and blends of a branch with its shortcut."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class FoundJoin:
         link: the value that shortcut and branch both come from.
         end: the last value of the branch.
         calls: the calls that only the branch needs.
-        cost: of the shortcut; see `Link.cost`.
+        cost: cost of the shortcut; see `Link.cost`.
     """
 
     kind: Kind
@@ -70,7 +70,7 @@ def joins_in(lineage: Lineage) -> tuple[list[FoundJoin], list[tuple[int, str]]]:
 
 
 def classify(lineage: Lineage, joins: Mapping[int, int], call: Call) -> FoundJoin | str | None:
-    """Return the join that a call is, the reason why it is rejected, or None if it is not even a candidate."""
+    """Return the join at this call, the reason for rejecting it, or None if the call is not a candidate."""
     tape = lineage.tape
     if not call.values or len(tape.values[call.values[0]].shape) == 0:
         return None
@@ -88,7 +88,7 @@ def classify(lineage: Lineage, joins: Mapping[int, int], call: Call) -> FoundJoi
 
 
 def _weight(reason: str) -> int:
-    """Priority of a reason: the one of the nearest miss is reported."""
+    """Return the priority of a reason: the one with the highest is reported."""
     return 1 if reason == _UNRELATED else 2
 
 

@@ -17,14 +17,14 @@ MAPS: frozenset[Role] = frozenset({"linear", "other"})
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A value that a shortcut comes from, and counts of the calls in between.
+    """A value from which a shortcut starts, and counts of the calls in between.
 
     Attributes:
-        value: its number on the tape.
-        linear: maps with weights.
-        other: norms, pooling and padding.
-        pieces: parts taken of the signal.
-        joins: earlier branches that were added.
+        value: number of the value on the tape.
+        linear: number of maps with weights.
+        other: number of norms, pooling and padding layers.
+        pieces: number of times a part of the signal is taken.
+        joins: number of earlier branches that were added.
     """
 
     value: int
@@ -44,7 +44,7 @@ class Link:
 
 
 def role_of(tape: Tape, call: Call) -> Role:
-    """What a call does to its data."""
+    """Return the role of a call: its effect on its data."""
     data = {read.value for read in call.reads if tape.values[read.value].origin == "data"}
     if tape.frames[call.frame].kind.endswith(("Norm", "Norm1d", "Norm2d", "Norm3d")):
         return "norm"

@@ -22,7 +22,7 @@ def interval_of_means(
         scores: (rows, examples).
         level: coverage of the interval, between 0 and 1.
         resamples: number of data sets drawn with replacement.
-        generator: for the draws, on the CPU. None for one with a fixed seed.
+        generator: generator for the draws, on the CPU. Default: one with a fixed seed.
     Returns:
         Lower and upper ends, each (rows,), float64. NaN for a single example.
     Raises:
@@ -40,7 +40,7 @@ def interval_of_means(
     if not 0 < level < 1:
         raise ConfigError(f"level must lie between 0 and 1, such as 0.95, got {level}.")
     if resamples < 1:
-        raise ConfigError(f"resamples must be at least 1, got {resamples}. 1000 give stable intervals.")
+        raise ConfigError(f"resamples must be at least 1, got {resamples}. 1000 resamples give stable intervals.")
     if examples == 1:
         unknown = torch.full((rows,), float("nan"), dtype=torch.float64)
         return unknown, unknown.clone()

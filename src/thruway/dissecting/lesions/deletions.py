@@ -35,8 +35,8 @@ def delete_each(
 ) -> Deletions:
     """Evaluate the metric without each branch in turn, and of the intact model.
 
-    With a `Metric` such as `Accuracy`, `Error` or `Loss`, each lesion starts from stored values of the intact pass at
-    its own branch, which halves the work. The results equal those of `without(index)` bit for bit, and each change has
+    With a `Metric` such as `Accuracy`, `Error` or `Loss`, each lesion starts at its own branch, from stored values of
+    the intact pass, which halves the work. The results equal those of `without(index)` bit for bit, and each change has
     a bootstrap interval, paired with the intact model example by example. A function of a model runs in full, once per
     branch, and has no interval.
 
@@ -44,13 +44,14 @@ def delete_each(
 
     Args:
         evaluate: a metric such as `Error(batches)`, or a function that takes a model and returns a number.
-        gate: the lesion of gated branches. "closed" sets T = 0, which passes x on, even if there is a separate carry
-            gate. "mean" replaces T by its mean over the data, unit by unit, which measures what the gate's dependence
-            on its input is worth. Other branches are left out in both cases.
+        gate: the lesion of gated branches. "closed" sets T = 0, so that the block returns x, even if it has a separate
+            carry gate. "mean" replaces T by its mean over the data, unit by unit, which measures how much the gate's
+            dependence on its input matters. Other branches are left out in both cases.
         level: coverage of the intervals.
         resamples: number of bootstrap resamples.
-        generator: for the bootstrap, on the CPU. None for one with a fixed seed.
-        memory: bytes of the intact pass to store at a time. If more are needed, the lesions run in groups.
+        generator: generator for the bootstrap, on the CPU. Default: one with a fixed seed.
+        memory: maximum number of bytes of the intact pass to store at a time. If more are needed, the lesions run in
+            groups.
         progress: If True, progress is shown on stderr.
     Returns:
         A row for each branch.
@@ -108,8 +109,8 @@ def delete(
         k: number of branches to leave out together, or several such numbers.
         draws: number of random sets for each k.
         evaluate: a metric or a function of a model; see `delete_each`.
-        generator: for the draws, on the CPU.
-        memory: bytes of the intact pass to store; see `delete_each`.
+        generator: generator for the draws, on the CPU.
+        memory: maximum number of bytes to store; see `delete_each`.
         progress: If True, progress is shown on stderr.
     Returns:
         All draws; `quartiles()` gives their spread.
@@ -141,7 +142,7 @@ def delete(
 
 
 def checked_counts(k: int | Iterable[int], most: int | None, why: str, draws: int) -> Sequence[int]:
-    """Return one or several values of k as a list, checked.
+    """Check one or several values of k, and return them as a list.
 
     Raises:
         ConfigError: if one is below 0 or above `most`, with the reason `why`; or if `draws` is below 1.

@@ -23,12 +23,12 @@ class Evaluation(NamedTuple):
     """A metric of the intact model and of each lesion.
 
     Attributes:
-        intact: of the intact model.
-        values: of each lesion.
-        name: of the metric.
+        intact: metric of the intact model.
+        values: metric of each lesion.
+        name: name of the metric.
         higher_is_better: None if unknown.
         intact_scores: (examples,); None for a function of a model.
-        scores: (lesions, examples); None likewise.
+        scores: (lesions, examples); None for a function of a model.
     """
 
     intact: float

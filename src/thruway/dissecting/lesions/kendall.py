@@ -26,7 +26,7 @@ def kendall_tau(order: Sequence[int]) -> float:
     """
     n = len(order)
     if sorted(order) != list(range(n)):
-        raise ConfigError(f"an order of {n} items has each of 0 ... {n - 1} once, got {list(order)}.")
+        raise ConfigError(f"order must contain each of the {n} numbers 0 ... {n - 1} once, got {list(order)}.")
     if n < 2:
         return 1.0
     inversions = sum(order[i] > order[j] for j in range(n) for i in range(j))

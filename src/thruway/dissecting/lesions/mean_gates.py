@@ -48,7 +48,7 @@ def mean_gate_merges(engine: Engine, evaluate: Evaluate) -> dict[int, Merge]:
 
 
 class _Mean:
-    """The mean of gates over their first dimension and over batches, in float64."""
+    """Mean of a gate over its first dimension and over batches, in float64."""
 
     def __init__(self) -> None:
         self.total: Tensor | None = None
@@ -59,7 +59,7 @@ class _Mean:
         if self.total is not None and self.total.shape != total.shape:
             raise ShapeError(
                 f"a gate has {tuple(total.shape)} units in one batch and {tuple(self.total.shape)} in another. The "
-                'mean of a unit needs batches of one shape: pad them, or use gate="closed".'
+                'mean of a unit requires batches of one shape: pad them, or use gate="closed".'
             )
         self.total = total if self.total is None else self.total + total
         self.count += len(gate)

@@ -1,7 +1,7 @@
 """Metrics of lesions: accuracy, error, and any loss.
 
-A metric gives one number per example, not one per data set. So two models can be compared example by example, and
-many lesions can be evaluated in one iteration over the data, all of them on a batch before the next.
+A metric gives one number per example, not one per data set. So two models can be compared example by example, and many
+lesions can be evaluated in one iteration over the data, batch by batch.
 """
 
 import abc
@@ -19,16 +19,16 @@ __all__ = ["Accuracy", "Error", "Evaluate", "Loss", "Metric", "batches_of", "che
 
 
 class Metric(abc.ABC):
-    """A number per example, over batches of (inputs, target).
+    """Base class of metrics: a number per example, over batches of (inputs, target).
 
-    `inputs` are the model's: a tensor, a tuple of arguments, or a dict of keyword arguments. Each call iterates over
-    the batches once, so a generator serves a single call. Batches are not moved between devices. The batch size
-    changes the numbers by rounding only, but the time a lot: for small images use a few hundred.
+    `inputs` is a tensor, a tuple of arguments, or a dict of keyword arguments of the model. Each call iterates over the
+    batches once, so a generator can be used for a single call only. Batches are not moved between devices. The batch
+    size changes the results by rounding errors only, but it affects the speed: for small images use a few hundred.
 
     Attributes:
         batches: the data.
-        name: of the metric, for tables.
-        higher_is_better: If True, a lesion that lowers the metric does damage.
+        name: name of the metric, for tables.
+        higher_is_better: If True, a lesion that lowers the metric is damaging.
     """
 
     batches: Iterable[tuple[Any, Any]]
@@ -144,7 +144,7 @@ def logits_of(output: Any) -> Tensor:
 
 
 def batches_of(metric: Metric) -> Iterator[tuple[Any, Any]]:
-    """Yield the batches of a metric, checked.
+    """Check and yield the batches of a metric.
 
     Raises:
         ConfigError: if there are none, or one of them is not a pair.

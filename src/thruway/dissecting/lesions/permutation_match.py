@@ -1,7 +1,7 @@
 """Matching of branches that differ in their weights only, so that they can be swapped.
 
-The model's own code runs. In the place of branch i it makes the calls of branch i. If branch j makes the same calls,
-running those of i with the weights of j is exactly running j there.
+The model's own code runs, and in the place of branch i it makes the calls of branch i. If branch j makes the same
+calls, then making them with the weights of j has the effect of running j there.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ __all__ = ["Match", "interchangeable_groups", "match"]
 
 @dataclass(frozen=True)
 class Match:
-    """The weight swaps that run the guest in the place of the host, or the reason why there are none."""
+    """The weight swaps that run the guest in the place of the host, or the reason why this is impossible."""
 
     swaps: WeightSwaps = field(default_factory=dict)
     obstacle: str = ""
@@ -111,7 +111,7 @@ def interchangeable_groups(tape: Tape, branches: Sequence[Branch], state_count: 
 
 
 def _are_apart(a: Branch, b: Branch) -> bool:
-    """Whether neither branch contains the other."""
+    """Return True if neither branch contains the other."""
     return not (a.inside & b.inside)
 
 
@@ -122,7 +122,7 @@ def _rank(tape: Tape, value: int) -> int:
 
 
 def _same_settings(a: object, b: object) -> bool:
-    """Whether two sets of arguments are the same, apart from the tensors."""
+    """Return True if two sets of arguments are the same, apart from the tensors."""
     mine, other = list(_settings(a)), list(_settings(b))
     return len(mine) == len(other) and all(
         (isinstance(x, Read) and isinstance(y, Read)) or (type(x) is type(y) and (x is y or x == y))

@@ -58,7 +58,7 @@ def permute(engine: Engine, order: Sequence[int]) -> Lesioned:
     order = tuple(order)
     n = len(engine.branches)
     if sorted(order) != list(range(n)):
-        raise ConfigError(f"an order of these branches has each of 0 ... {n - 1} once, got {list(order)}.")
+        raise ConfigError(f"order must contain each of 0 ... {n - 1} exactly once, got {list(order)}.")
     lesion = Lesion(swaps=_swaps_for(engine, order))
     lesion.swaps_on(engine.tape, Discovery(engine.branches, engine.refused))
     moved = [f"{engine.branches[j].name} at {engine.branches[i].name}" for i, j in enumerate(order) if i != j]
@@ -88,8 +88,8 @@ def permute_pairs(
         k: number of successive swaps, or several such numbers.
         draws: number of random orders for each k.
         evaluate: a metric or a function of a model; see `delete_each`.
-        generator: for the draws, on the CPU.
-        memory: bytes of the intact pass to store; see `delete_each`.
+        generator: generator for the draws, on the CPU.
+        memory: maximum number of bytes to store; see `delete_each`.
         progress: If True, progress is shown on stderr.
     Returns:
         All draws; `quartiles()` gives their spread.

@@ -14,8 +14,8 @@ def show_progress(label: str, total: int | None, shown: bool) -> Iterator[Callab
     """Show progress on stderr during the block. Yields a function that takes the number of newly completed steps.
 
     Args:
-        label: for the bar or the lines.
-        total: number of steps. None if it is not known; then no remaining time is shown.
+        label: text next to the bar, or in the lines.
+        total: number of steps. If None, no remaining time is shown.
         shown: If False, nothing is printed.
     """
     if not shown:

@@ -25,11 +25,11 @@ class Deletion:
     """One branch left out.
 
     Attributes:
-        index, name, kind: of the branch.
+        index, name, kind: see `Branch`.
         value: the metric without it.
         change: `value` minus the metric of the intact model.
-        low: lower end of the interval of `change`; NaN if there is none.
-        high: upper end.
+        low: lower end of the interval of `change`; NaN without an interval.
+        high: upper end of the interval.
     """
 
     index: int
@@ -48,7 +48,7 @@ class Deletions(Sequence[Deletion]):
     Attributes:
         rows: one for each branch, in the order of the branches.
         intact: the metric of the intact model.
-        metric: its name.
+        metric: name of the metric.
         level: coverage of the intervals.
         examples: number of examples the metric was averaged over; 0 if unknown.
         higher_is_better: None if unknown.
@@ -164,8 +164,8 @@ class DrawnLesion:
     """One random lesion.
 
     Attributes:
-        k: number of branches left out, or of swaps.
-        draw: 0, 1, ... for this k.
+        k: number of branches left out, or number of swaps.
+        draw: number of the draw for this k, counted from 0.
         branches: indices of the branches left out; for swaps, the branch at each place.
         tau: Kendall's rank correlation of the order with the original one; 1 if nothing was moved.
         value: the metric.
@@ -185,7 +185,7 @@ class DrawnLesions(Sequence[DrawnLesion]):
     Attributes:
         rows: one for each k and draw.
         intact: the metric of the intact model.
-        metric: its name.
+        metric: name of the metric.
         examples: number of examples it was averaged over; 0 if unknown.
         what: the kind of lesion, "branches left out" or "pairs swapped".
     """

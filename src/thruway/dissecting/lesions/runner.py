@@ -1,7 +1,7 @@
 """Runs of many lesions on the same inputs, each computed only from the first call that it changes.
 
 Deleting branch i changes nothing before it. An intact pass stores the values that the lesions read, and each lesion
-starts from these. What does not fit into memory is stored and used group by group.
+starts from these. If these values do not fit into memory, they are stored and used group by group.
 """
 
 import contextlib
@@ -40,8 +40,9 @@ class Lesion:
     """A change of a model.
 
     Attributes:
-        merges: by index of the branch, its merge function, or None to leave it out.
-        swaps: returns the swapped weights for a tape and the branches on it. None if no branches are swapped.
+        merges: for each index of a branch, its merge function, or None to leave the branch out.
+        swaps: function that returns the swapped weights for a tape and the branches on it. None if no branches are
+            swapped.
     """
 
     merges: Mapping[int, Merge | None] = field(default_factory=dict)
@@ -56,9 +57,9 @@ class LesionRunner:
     """Runs a list of lesions on one batch after another.
 
     Args:
-        engine: of the model.
+        engine: engine that runs the model.
         lesions: the lesions to run.
-        memory: bytes of the intact pass to store at a time. 0 starts every lesion at the input.
+        memory: maximum number of bytes of the intact pass to store at a time. If 0, every lesion starts at the input.
     """
 
     def __init__(self, engine: Engine, lesions: Sequence[Lesion], memory: int = MEMORY) -> None:

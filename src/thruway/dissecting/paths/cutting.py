@@ -25,7 +25,7 @@ __all__ = ["CutJoin", "CutPass", "cut_pass"]
 
 @dataclass(frozen=True)
 class CutJoin:
-    """A join and the graphs behind its two sides; None where a side has no gradient."""
+    """A join and the graphs behind its two sides; None if a side has no gradient."""
 
     index: int
     skip: Segment | None
@@ -40,7 +40,7 @@ class CutPass:
         joins: in the order in which they ran.
         end: the piece from the last joins to the loss.
         start: the tensor that gradients are taken with respect to, (batch, ...).
-        loss_form: ones of the loss's shape, its own gradient.
+        loss_form: ones in the shape of the loss, which are its gradient with respect to itself.
         per_example: True if the loss gave one number for each example.
     """
 
@@ -64,8 +64,8 @@ class _Cuts:
     """The cuts made while the model runs.
 
     Attributes:
-        leaves: by index of the join, the leaf that its output became.
-        edges: by index of the join, the gradient edges of its two sides.
+        leaves: for each index of a join, the leaf that replaced its output.
+        edges: for each index of a join, the gradient edges of its two sides.
     """
 
     def __init__(self) -> None:
@@ -143,7 +143,7 @@ def cut_pass(
 
 
 def _blended(at: Operands, number: float | None) -> tuple[Tensor, Tensor]:
-    """The two sides of y = T·h + C·x. The first is C·x with C constant; the second, with the value of y, all else."""
+    """Return the two sides of y = T·h + C·x: C·x with C constant, and the rest, which has the value of y."""
     x, h = at.shortcut, at.branch
     gate = number if at.gate is None else at.gate
     if gate is None:

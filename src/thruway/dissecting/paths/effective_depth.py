@@ -16,8 +16,8 @@ class EffectiveDepth(NamedTuple):
 
     Args:
         value: the mean length.
-        low, high: ends of the interval.
-        level: its coverage.
+        low, high: ends of the bootstrap interval.
+        level: coverage of the interval.
         examples: number of examples.
     """
 
@@ -43,11 +43,11 @@ def depth_with_interval(
         weights: (lengths, examples), from length 0 on.
         level: coverage of the interval.
         resamples: number of bootstrap resamples of the examples.
-        generator: for the resamples. None for one with a fixed seed.
+        generator: generator for the resamples. Default: one with a fixed seed.
     Raises:
         ConfigError: if `level` is not between 0 and 1, or `resamples` is below 1.
     Source:
-        Ours; the weights after Veit, Wilber & Belongie 2016, sec. 4.2-4.3.
+        Ours; the weights follow Veit, Wilber & Belongie 2016, sec. 4.2-4.3.
 
     >>> depth_with_interval(torch.tensor([[1.0, 0.0], [1.0, 2.0]]).double()).value
     0.75

@@ -44,12 +44,13 @@ def path_gradients(
 
     Args:
         loss: function of the model's output, and of the targets if given. It returns one number, or one per example.
-        inputs: arguments of the model, as in `dissect`. None for the example it was dissected with.
+        inputs: arguments of the model, as in `dissect`. Default: the example it was dissected with.
         targets: a tensor or nested structure of tensors, passed to the loss as its second argument.
-        where: start of the paths: "input", or "stream", which is what the first branch reads. None for the input if
-            it is floating, else the stream.
-        examples: maximum number of examples in one pass, which limits memory. The loss must return one number each.
-        at_once: number of lengths in one backward pass. Fewer need less memory and more time.
+        where: start of the paths: "input", or "stream", the tensor that the first branch reads. Default: the input if
+            it is floating-point, else the stream.
+        examples: maximum number of examples in one pass, which limits memory. The loss must then return one number per
+            example.
+        at_once: number of lengths in one backward pass. A smaller number needs less memory and more time.
         keep: If True, the result also holds the g_k themselves, (lengths, batch, ...).
     Returns:
         Norms of g_k for each length and example, from which shares, effective paths and depth follow.
@@ -100,10 +101,11 @@ def _of_pass(cut: CutPass, at_once: int, keep: bool) -> _Part:
 
 
 def gradients_by_length(cut: CutPass, at_once: int = AT_ONCE) -> dict[int, Tensor]:
-    """Compute each g_k at the start of a cut pass. Lengths that no path has are missing. The pieces are freed.
+    """Compute each g_k at the start of a cut pass. Lengths without a path are omitted. The pieces are freed.
 
-    From the loss backwards, every join passes its coefficients on: unchanged along the shortcut, and with the length
-    increased by one through the branch. n joins in a row take n(n+1)/2 vector-Jacobian products through branches.
+    From the loss backwards, the coefficients of every join are passed on: unchanged along the shortcut, and with the
+    length increased by one through the branch. n joins in a row take n(n+1)/2 vector-Jacobian products through
+    branches.
     """
     at: dict[int, dict[int, Tensor]] = {place: {} for place in (START, *(join.index for join in cut.joins))}
 

@@ -46,7 +46,7 @@ class PathLengths:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """The counts as fractions of all paths."""
+        """The share of each length: its count divided by the number of all paths."""
         return tuple(count / self.total for count in self.counts)
 
     @property
@@ -85,7 +85,7 @@ def path_lengths(engine: Engine, *, without: Iterable[int] = (), where: Where | 
     Raises:
         DissectError: if the model has no branch.
     Source:
-        Veit, Wilber & Belongie 2016, sec. 4.1 (a chain of n: binomial). Counting any graph is ours.
+        Veit, Wilber & Belongie 2016, sec. 4.1 (binomial for a chain). The count for any graph is ours.
 
     >>> import torch
     >>> from torch import nn
@@ -101,7 +101,7 @@ def path_lengths(engine: Engine, *, without: Iterable[int] = (), where: Where | 
 
 
 def path_survival(engine: Engine, deleted: int | Iterable[int], *, where: Where | None = None) -> tuple[float, ...]:
-    """Return the share of the paths of each length that survives the deletion of branches.
+    """Return the share of the paths of each length that remain when branches are deleted.
 
     For a number d it is the mean over all ways to delete d of the n branches, C(n-d, x) / C(n, x) at length x. This
     holds in any graph, since no path takes a branch twice. For indices, the remaining paths are counted.
@@ -110,7 +110,7 @@ def path_survival(engine: Engine, deleted: int | Iterable[int], *, where: Where 
         deleted: a number of branches, or their indices.
         where: see `path_gradients`.
     Returns:
-        By length; NaN for a length that no path has.
+        The share for each length; NaN for a length without paths.
     Raises:
         ConfigError: for more branches than there are, or for indices that do not exist.
     Source:
@@ -137,7 +137,8 @@ def path_survival(engine: Engine, deleted: int | Iterable[int], *, where: Where 
 
 
 def shortest_range(weights: Sequence[float], counts: Sequence[int], share: float) -> LengthRange:
-    """The shortest range of lengths with at least this share of the weight; of several, the one with the most.
+    """The shortest range of lengths with at least this share of the weight; of several such ranges, the one with the
+    largest weight.
 
     Raises:
         ConfigError: if `share` is not above 0 and at most 1, or all weights are 0.
@@ -149,7 +150,7 @@ def shortest_range(weights: Sequence[float], counts: Sequence[int], share: float
         raise ConfigError(f"share must be above 0 and at most 1, got {share!r}. Pass 0.95 for 95 %.")
     whole = sum(weights)
     if not whole > 0:
-        raise ConfigError("no length has any weight: the gradient is 0 or not finite. Check the loss.")
+        raise ConfigError("all lengths have weight 0: the gradient is 0 or not finite. Check the loss.")
     slack = 1e-12  # for rounding of sums
     for width in range(1, len(weights) + 1):
         sums = [sum(weights[low : low + width]) / whole for low in range(len(weights) - width + 1)]

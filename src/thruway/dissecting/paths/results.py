@@ -60,11 +60,11 @@ class ByLength(abc.ABC):
 
 @dataclass(frozen=True, eq=False)
 class PathGradients(ByLength):
-    """Exact gradients by path length, the result of `path_gradients`.
+    """Exact gradients by path length, as returned by `path_gradients`.
 
     g_k is the vector sum over all paths of length k, which may cancel; ||g_k|| is the gradient that they carry
     together. The paper samples single paths and multiplies their mean norm by their number, as if all pointed the
-    same way; see `SampledPaths`. Over all paths of a length, that product is never below ||g_k||.
+    same way; see `SampledPaths`. For all paths of a length, that product is never below ||g_k||.
 
     Attributes:
         paths: number of paths of each length.
@@ -91,9 +91,9 @@ class PathGradients(ByLength):
 
     @property
     def share(self) -> Tensor:
-        """Signed part of each length in the whole gradient, <g_k, g> / <g, g> over all examples: (lengths,).
+        """Signed share of each length in the whole gradient, <g_k, g> / <g, g> over all examples: (lengths,).
 
-        The sum is 1. A length that points against the rest is negative.
+        The sum is 1. A share is negative if g_k points against g.
         """
         return self.along.double().sum(1) / self.along.double().sum()
 
@@ -111,11 +111,11 @@ class PathGradients(ByLength):
 
 @dataclass(frozen=True, eq=False)
 class SampledPaths(ByLength):
-    """Gradients along randomly drawn paths, the result of `sampled_paths`.
+    """Gradients along randomly drawn paths, as returned by `sampled_paths`.
 
     Attributes:
         paths: number of paths of each length.
-        norms: norm of the gradient along each drawn path, (lengths, draws, examples). 0 for lengths no path has.
+        norms: norm of the gradient along each drawn path, (lengths, draws, examples). 0 for lengths without paths.
     """
 
     paths: tuple[int, ...]
@@ -134,7 +134,7 @@ class SampledPaths(ByLength):
 
     @property
     def weights(self) -> Tensor:
-        """Fraction of paths times their mean norm."""
+        """Fraction of paths of each length times their mean norm."""
         whole = sum(self.paths)
         share = torch.tensor([count / whole for count in self.paths], dtype=torch.float64, device=self.norms.device)
         return share[:, None] * self.norms.double().mean(1)

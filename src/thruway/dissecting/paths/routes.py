@@ -60,7 +60,7 @@ def total(polynomials: Iterable[Counts]) -> Counts:
 def routes_on(tape: Tape, branches: Sequence[Branch], start: int) -> Routes:
     """Return the routes from the value `start` to the model's outputs on a tape.
 
-    Ways that differ only within a branch count as one route.
+    Connections that differ only within a branch count as one route.
     """
     finder = _Feeders(tape, branches, start)
     joints = [Joint(branch.index, *_sides(tape, branch, finder)) for branch in branches]

@@ -36,13 +36,13 @@ def sampled_paths(
     """Compute the norm of the gradient along random paths of each length, as published.
 
     After one forward pass, `draws` paths are drawn for every length k, all paths of that length equally likely. The
-    gradient goes back through their k branches, and along the shortcut of all others. In a chain that is a random
-    choice of k branches. Norms have no sign: times the number of paths they estimate the gradient that the paths
-    would carry if none cancelled. `path_gradients` computes what they do carry.
+    gradient goes back through their k branches, and along the shortcut of all others. In a chain, this is a random
+    choice of k branches. Norms have no sign: multiplied by the number of paths, they estimate the gradient that the
+    paths would carry if none cancelled. `path_gradients` computes the gradient that they do carry.
 
     Args:
         draws: number of paths of each length.
-        generator: for the draws. None for one with a fixed seed.
+        generator: generator for the draws. Default: one with a fixed seed.
         loss, inputs, targets, where, examples, at_once: see `path_gradients`.
     Raises:
         ConfigError, DissectError, ShapeError: as `path_gradients`; ConfigError if `draws` is below 1.
@@ -108,7 +108,7 @@ Step = tuple[bool, int]  # True for a step through the branch, and the join whos
 def _route(
     cut: CutPass, at: dict[int, Counts], length: int, generator: torch.Generator
 ) -> list[tuple[int, Step]] | None:
-    """Draw a path of this length, all equally likely, from the end back to the start. None if there is none."""
+    """Draw a path of this length, all equally likely, from the end back to the start; None if there is no such path."""
     joins = {join.index: join for join in cut.joins}
     place, left, route = _END, length, list[tuple[int, Step]]()
     while place != START:

@@ -16,8 +16,8 @@ class Segment:
     """The graph from some leaves to one side of a join.
 
     Attributes:
-        edge: where the incoming gradient enters.
-        leaves: by index of the join (or START), the leaves that gradients arrive at.
+        edge: edge at which the incoming gradient enters.
+        leaves: for each index of a join (or START), the leaves at which gradients arrive.
         is_identity: True if the gradient passes unchanged.
     """
 
@@ -43,7 +43,7 @@ def segment(edge: GradientEdge | None, leaves: Mapping[int, Tensor]) -> Segment 
 def vjp(piece: Segment, cotangents: Sequence[Tensor], at_once: int) -> Iterator[dict[int, Tensor]]:
     """Yield the gradients at the leaves of a piece for each gradient at its end. The graph is retained.
 
-    `at_once` gradients go through together if every operation in the piece allows it, else one by one.
+    Gradients are processed `at_once` at a time if every operation in the piece supports it, else one by one.
     """
     if piece.is_identity:
         (name,) = piece.leaves
@@ -66,7 +66,7 @@ def _one(piece: Segment, cotangent: Tensor) -> dict[int, Tensor]:
 
 
 def _together(piece: Segment, cotangents: Sequence[Tensor]) -> dict[int, Tensor] | None:
-    """All in one batched backward pass; None if an operation does not support it."""
+    """Compute all in one batched backward pass; returns None if an operation does not support it."""
     try:
         with warnings.catch_warnings():
             # This warning means that an operation falls back to a loop, which is correct but slow.
@@ -89,7 +89,7 @@ def _gradients(piece: Segment, cotangent: Tensor, *, is_batched: bool) -> dict[i
 
 
 def _variables(node: Node) -> Iterator[Tensor]:
-    """Every leaf of the graph behind a node."""
+    """Yield every leaf of the graph behind a node."""
     seen, waiting = {node}, [node]
     while waiting:
         at = waiting.pop()

@@ -1,4 +1,4 @@
-"""The start of the paths: the floating input of the model, or the first stream that a branch reads."""
+"""Start of the paths: the floating-point input of the model, or the first stream that a branch reads."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,8 +21,8 @@ class Start(NamedTuple):
     """The start of the paths.
 
     Attributes:
-        value: its number on the tape.
-        argument: if it is an input, its position among the tensors in the arguments; else None.
+        value: number of the value on the tape.
+        argument: position among the tensors in the arguments, if the start is an input; else None.
     """
 
     value: int
@@ -33,14 +33,14 @@ def start_of(model: nn.Module, tape: Tape, branches: Sequence[Branch], where: Wh
     """Find the start of the paths through these branches.
 
     Args:
-        where: "input", "stream", or None for the floating input that the first branch depends on, if there is one,
-            else the first stream, as for token ids.
+        where: "input", "stream", or None for the floating-point input on which the first branch depends, if there is
+            one, and otherwise the first stream, for example for token ids.
     Raises:
         ConfigError: for another `where`, or for "input" if the model has no floating input.
         DissectError: if the model has no branch, or its first stream cannot be determined.
     """
     if where not in (None, "input", "stream"):
-        raise ConfigError(f'where is "input" or "stream", got {where!r}. None chooses by the kind of input.')
+        raise ConfigError(f'where must be "input" or "stream", got {where!r}. None selects one by the kind of input.')
     if not branches:
         raise DissectError("no branch was found, so there are no paths. See Dissection.refused.")
     first = branches[0]
@@ -52,8 +52,8 @@ def start_of(model: nn.Module, tape: Tape, branches: Sequence[Branch], where: Wh
         return Start(_single(tape, stream), None)
     if source is None:
         raise ConfigError(
-            'the branches of this model depend on no floating input: it looks up indices. Use where="stream", which is '
-            "what the first branch reads."
+            'the branches of this model depend on no floating input: it looks up indices. Use where="stream", the '
+            "tensor that the first branch reads."
         )
     # The first values of a tape are parameters and buffers, then the tensors in the arguments.
     return Start(source, source - sum(1 for _ in model.parameters()) - sum(1 for _ in model.buffers()))

@@ -1,4 +1,4 @@
-"""Effective depth of a model as it stands, and at each of several checkpoints."""
+"""Effective depth of a model with its current weights, and with those of several checkpoints."""
 
 import contextlib
 import copy
@@ -43,18 +43,18 @@ def effective_depth(
 
     The two methods answer different questions. "exact" weights a length by the norm of the sum over its paths, which
     may cancel: the gradient that arrives. "sampled" weights it by the norm of single paths times their number, as
-    the paper does: the gradient that would arrive if all paths pointed the same way. It gives the larger depth.
+    the paper does: the gradient that would arrive if all paths pointed the same way. "sampled" gives the larger depth.
 
     Args:
         loss, inputs, targets, where, examples, at_once: see `path_gradients`.
         method: "exact" (`path_gradients`) or "sampled" (`sampled_paths`).
-        level: of the bootstrap interval over examples.
-        draws, generator: of `sampled_paths`; for "sampled" only.
+        level: coverage of the bootstrap interval over examples.
+        draws, generator: see `sampled_paths`; for "sampled" only.
     Raises:
         ConfigError: for an unknown method, a level outside (0, 1), or `draws` or `generator` with "exact"; and the
             errors of the method.
     Source:
-        Ours, on the analysis of Veit, Wilber & Belongie 2016, sec. 4.
+        Ours, based on the analysis of Veit, Wilber & Belongie 2016, sec. 4.
 
     >>> from thruway.dissecting import dissect
     >>> from thruway.nn import Residual
@@ -86,13 +86,13 @@ def effective_depth_over_training(
 ) -> Table:
     """Effective depth and effective paths at each checkpoint, on the same examples.
 
-    Checkpoints are loaded one after another, so an iterable that reads them from disk needs memory for one.
-    Afterwards, also after an error, the model's weights and buffers are what they were, bit for bit.
+    Checkpoints are loaded one after another, so an iterable that reads them from disk needs memory for only one.
+    Afterwards, also after an error, the model's weights and buffers are restored bit for bit.
 
     Args:
-        checkpoints: state dicts, by step or in order.
-        share: of the contribution that effective paths carry.
-        level: of the interval of the effective depth.
+        checkpoints: mapping from step to state dict, or an iterable of state dicts.
+        share: share of the contribution that defines the effective paths.
+        level: coverage of the interval of the effective depth.
         loss, inputs, targets, where, examples, at_once: see `path_gradients`.
         method, draws, generator: see `effective_depth`.
     Returns:

@@ -1,4 +1,4 @@
-"""Measures of how far a branch moves the stream, which rank the layers of a trained model without a loss."""
+"""Measures of the change that a branch makes to the stream, which rank the layers of a trained model without a loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,9 +36,9 @@ class Measure:
     """A measure that ranks branches: a number per vector of the stream, averaged over all vectors.
 
     Attributes:
-        name: of the ranking.
-        compute: the number of each vector.
-        source: where it was published.
+        name: name of the ranking.
+        compute: function that returns one number per vector.
+        source: publication of the measure.
     """
 
     name: str
@@ -71,7 +71,7 @@ def stream_change(x: Tensor, y: Tensor, per: Per = "auto") -> StreamChange:
 
     Args:
         x, y: the stream without and with the branch, of one shape, with the batch first.
-        per: what a vector is; see `as_vectors`.
+        per: "token", "example" or "auto"; see `as_vectors`.
     """
     x, y = as_vectors(x, per), as_vectors(y, per)
     before, after = x.norm(dim=1), y.norm(dim=1)

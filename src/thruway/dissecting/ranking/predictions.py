@@ -32,7 +32,7 @@ class Predictions:
     """Predicted change of the loss by every single deletion.
 
     Attributes:
-        branches: those of the dissection.
+        branches: the branches of the dissection.
         loss: mean loss of the intact model.
         changes: (branches,), predicted loss without the branch minus `loss`, to first order. NaN if no gradient
             reaches the join.
@@ -68,7 +68,7 @@ class Predictions:
         Args:
             measured: changes of the loss, one per branch, or a table with a column `change`.
             curved: If True, compares `curved` instead of `changes`.
-            level, draws: of the interval; see `rank_correlation`.
+            level, draws: see `rank_correlation`.
         """
         ours = self.curved if curved else self.changes
         return rank_correlation(ours, measured_changes(measured, len(self.branches)), level=level, draws=draws)
@@ -195,7 +195,7 @@ def slopes(
 
 
 def _orders(grad: Tensor | None) -> NDArray[np.float64]:
-    """First and second order of the summed loss. `grad` holds the slope of each example, then their sum."""
+    """First- and second-order changes of the summed loss. `grad` holds the slope of each example, then their sum."""
     if grad is None:
         return np.full(2, np.nan)
     *each, whole = grad.tolist()

@@ -23,8 +23,8 @@ class RankCorrelation:
     Attributes:
         rho: from -1 (reversed order) to 1 (same order); NaN if one sequence is constant.
         low, high: ends of the bootstrap interval over the items.
-        level: its coverage, such as 0.95.
-        chance: p-value of a one-sided permutation test: the share of shuffled orders that agree at least as well.
+        level: coverage of the interval, such as 0.95.
+        chance: p-value of a one-sided permutation test: share of the shuffled orders that agree at least as well.
         count: number of pairs without NaN.
     """
 
@@ -43,7 +43,7 @@ def spearman(a: ArrayLike, b: ArrayLike) -> float:
     """Spearman's rank correlation: Pearson's correlation of the ranks. Ties get the mean of their ranks.
 
     Args:
-        a, b: sequences of one length. Pairs with a NaN are ignored.
+        a, b: sequences of equal length. Pairs with a NaN are ignored.
     Returns:
         From -1 to 1; NaN for fewer than two pairs, or if one sequence is constant.
     Raises:
@@ -64,10 +64,10 @@ def rank_correlation(
     """Spearman's rank correlation with a bootstrap interval over the items and a permutation test.
 
     Args:
-        a, b: sequences of one length, such as predicted and measured changes. Pairs with a NaN are ignored.
-        draws: number of resamples, and of shuffles.
-        level: coverage of the interval, which consists of percentiles of the resampled correlations.
-        generator: for the draws. None for one with a fixed seed.
+        a, b: sequences of equal length, such as predicted and measured changes. Pairs with a NaN are ignored.
+        draws: number of resamples, and number of shuffles.
+        level: coverage of the interval, whose ends are percentiles of the resampled correlations.
+        generator: generator for the draws. Default: one with a fixed seed.
     Raises:
         ShapeError: if the sequences differ in length.
         ConfigError: if `level` is not between 0 and 1, or `draws` is below 1.
@@ -77,9 +77,9 @@ def rank_correlation(
     (0.886, 6, True)
     """
     if not 0 < level < 1:
-        raise ConfigError(f"level must lie between 0 and 1, got {level}. 0.95 is usual.")
+        raise ConfigError(f"level must lie between 0 and 1, got {level}. The usual level is 0.95.")
     if draws < 1:
-        raise ConfigError(f"draws must be at least 1, got {draws}. 2000 are usual.")
+        raise ConfigError(f"draws must be at least 1, got {draws}. The usual number is 2000.")
     a, b = _known(a, b)
     count, rho = len(a), spearman(a, b)
     if math.isnan(rho):
@@ -130,7 +130,7 @@ def _pearson(a: Floats, b: Floats) -> Floats:
 
 
 def _drawn(a: Floats, b: Floats, draws: int, generator: torch.Generator) -> tuple[Floats, Floats]:
-    """Correlations of resampled pairs, and of `a` with shuffled `b`."""
+    """Return the correlations of resampled pairs, and those of `a` with shuffled `b`."""
     block = max(1, _DRAWS_AT_ONCE // len(a))
     ranks_a, ranks_b = average_ranks(a[None]), average_ranks(b[None])
     resampled, shuffled = [], []

@@ -1,4 +1,4 @@
-"""Published rankings of layers, side by side and compared with measured deletions."""
+"""Published rankings of layers, compared with each other and with measured deletions."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,10 +28,10 @@ class Rankings:
     """Scores of the branches in several rankings. A higher score means a more important branch.
 
     Attributes:
-        branches: those of the dissection.
-        scores: by ranking, (branches,): "measured" (change of the loss by deletion), "predicted" (the same to first
-            order), "curved" (to second order), "influence" (1 - cosine), "angle" (fraction of a half turn),
-            "ratio" (``|f| / |x|``), "norm" (``|f|``). NaN where a ranking has no number.
+        branches: the branches of the dissection.
+        scores: for each ranking, a tensor (branches,): "measured" (change of the loss by deletion), "predicted" (the
+            same to first order), "curved" (to second order), "influence" (1 - cosine), "angle" (fraction of a half
+            turn), "ratio" (``|f| / |x|``), "norm" (``|f|``). NaN for a branch without a score.
         vectors: number of vectors of the stream in each mean, (branches,).
     """
 
@@ -63,13 +63,13 @@ class Rankings:
         return [self.branches[place].index for place in np.lexsort((depth, self.scores[ranking]))]
 
     def agreement(self, with_: str = "measured", *, level: float = 0.95, draws: int = 2000) -> Table:
-        """Spearman's correlation of each ranking with one of them, with a bootstrap interval over the branches.
+        """Spearman's correlation of each ranking with a chosen one, with a bootstrap interval over the branches.
 
         Args:
             with_: the ranking to compare with.
-            level, draws: of the interval; see `rank_correlation`.
+            level, draws: see `rank_correlation`.
         Returns:
-            Columns ranking, rho, low, high, chance (share of shuffled orders that agree as well), count.
+            Columns ranking, rho, low, high, chance (share of shuffled orders that agree at least as well), count.
         Raises:
             ConfigError: if that ranking is missing.
         """
@@ -97,8 +97,9 @@ def rankings(
 ) -> Rankings:
     """Compute all rankings of the branches from one pass per batch, and a backward pass if there is a loss.
 
-    x is the stream at the join without the branch, y with it, and f = y - x. In a block with a projection x is the
-    projection; in a gated block f is T·(H - x); for a layer without a shortcut f is its output minus its input.
+    x is the stream at the join without the branch, y is the stream with it, and f = y - x. In a block with a projection
+    x is the projection; in a gated block f is T·(H - x); for a layer without a shortcut f is its output minus its
+    input.
 
         influence = mean of 1 - cos(x, y)       angle = mean of arccos(cos(x, y)) / π
         ratio = mean of ‖f‖ / ‖x‖               norm = mean of ‖f‖
@@ -108,7 +109,7 @@ def rankings(
 
     Args:
         batches: pairs (inputs, targets). The targets may be None without a loss.
-        loss: see `predict_deletions`. Adds "predicted" and "curved".
+        loss: see `predict_deletions`. It adds the rankings "predicted" and "curved".
         measured: changes by deletion, one per branch, or a table with a column `change`. Adds "measured".
         per: one vector per "token" or per "example"; "auto" is per token for (batch, tokens, features) and per example
             otherwise.
@@ -116,8 +117,8 @@ def rankings(
         ConfigError: if there are no batches, or the loss is neither a mean nor one number per example.
         ShapeError: if `measured` does not have one number per branch.
     Source:
-        Men et al. 2024 (ShortGPT), Block Influence; Gromov et al. 2024, angular distance (there of the last token
-        of a text, here of all); Jastrzębski et al. 2018, ratio.
+        Men et al. 2024 (ShortGPT), Block Influence; Gromov et al. 2024, angular distance (of the last token of a text;
+        here of all tokens); Jastrzębski et al. 2018, ratio.
 
     >>> from thruway.dissecting import dissect
     >>> from thruway.nn import Residual
@@ -154,7 +155,7 @@ def rankings(
 
 
 class _Sums:
-    """Sums of the measures. Those of a pass are added when it is complete, since a pass may be repeated."""
+    """Running sums of the measures. The sums of a pass are added when it is complete, since a pass may be repeated."""
 
     def __init__(self, branches: int, per: Per) -> None:
         self._per: Per = per

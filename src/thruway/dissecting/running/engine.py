@@ -32,7 +32,7 @@ Merges = Mapping[int, Merge | None] | Callable[[Tape, Sequence[Branch]], Sequenc
 
 
 class Engine:
-    """A model with its recorded tapes. Every analysis runs the model through one of these.
+    """A model with its recorded tapes. Every analysis runs the model through an engine.
 
     Args:
         model: any eager module.
@@ -42,7 +42,7 @@ class Engine:
 
     Attributes:
         model: the model, unchanged.
-        example_inputs: as they were given.
+        example_inputs: the example inputs.
         tape: the recorded pass on the example inputs.
         branches: the branches on that tape, in the order of their joins.
         refused: candidates that were rejected, each with the reason.
@@ -85,11 +85,11 @@ class Engine:
             elif isinstance(each, Iterable):
                 chosen += self.select(list(each))
             else:
-                raise ConfigError(f"a branch is named by index, name or Branch, got {each!r}. See summary().")
+                raise ConfigError(f"a branch must be given as index, name or Branch, got {each!r}. See summary().")
         return chosen
 
     def traced(self, args: tuple[Any, ...], kwargs: dict[str, Any], refresh: bool = False) -> tuple[Tape, Discovery]:
-        """Return the tape for arguments of this form in the model's present mode, and the branches on it.
+        """Return the tape for arguments of this form in the model's current mode, and the branches on it.
 
         Args:
             refresh: If True, the pass is recorded again even if there is a tape for arguments of this form.
@@ -101,7 +101,7 @@ class Engine:
         """Run one pass on these arguments with these joins.
 
         Args:
-            merges: by index of the branch, a merge function, or None to leave the branch out. It may be a function
+            merges: for each index of a branch, a merge function, or None to leave the branch out. It may be a function
                 that returns pairs (branch, merge) for the tape in use and the branches on it.
         Raises:
             DissectError: if the model makes other calls than on the tape recorded with these arguments. No output
@@ -152,7 +152,7 @@ class Engine:
         return tape, found
 
     def _check_same(self, found: Discovery) -> None:
-        """Refuse arguments for which the model has other branches: an index would mean another branch."""
+        """Raise an error for arguments with which the model has other branches, since the indices would differ."""
         pairs = itertools.zip_longest(self.branches, found.branches)
         for index, (ours, theirs) in enumerate(pairs):
             if ours is None or theirs is None or (ours.name, ours.kind) != (theirs.name, theirs.kind):

@@ -24,15 +24,15 @@ __all__ = ["FullPlan", "plan_full", "run_full"]
 
 @dataclass(frozen=True)
 class FullPlan:
-    """What to change in a pass along a tape. It is made once and can be run many times.
+    """The changes to a pass along a tape. A plan is made once and can be run many times.
 
     Attributes:
         tape: the tape to follow.
-        merges: by number of the join, the branch and its merge function, or None to leave it out.
+        merges: for each number of a join, the branch and its merge function, or None to leave the branch out.
         skipped: the calls that are not made.
         written_into: skipped calls whose result a join writes into.
-        captures: by number of the call, the arguments that a join needs later; True if they must be copied.
-        last: after this call the model's code runs unchecked.
+        captures: for each number of a call, the arguments that a join needs later; True if they must be copied.
+        last: number of the last call that is checked against the tape.
     """
 
     tape: Tape
@@ -87,7 +87,8 @@ def run_full(model: nn.Module, plan: FullPlan, args: tuple[Any, ...], kwargs: Ma
     """Run one pass of the model along `plan`. A plan that changes nothing runs the bare model.
 
     Raises:
-        TapeMismatchError: if the pass makes another call than the tape has, or needs a value that was not computed.
+        TapeMismatchError: if the pass makes another call than the tape has, or if it needs a value that was not
+            computed.
     """
     if not plan.merges:
         return model(*args, **kwargs)

@@ -20,7 +20,7 @@ def run_with_hooks(engine: Engine, hooks: Mapping[int, JoinHook], inputs: Any) -
     from the start.
 
     Args:
-        hooks: by index of the branch.
+        hooks: the hook for each index of a branch.
     Raises:
         DissectError: if the pass makes other calls than the recorded one.
     """
@@ -41,14 +41,14 @@ def checked_batches(batches: Any) -> Iterator[tuple[Any, Any]]:
     for batch in batches:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise ConfigError(
-                f"a batch is a pair (inputs, targets), got {type(batch).__name__}. Inputs are a tensor, a tuple of "
-                "arguments or a dict of keyword arguments; targets may be None if there is no loss."
+                f"a batch must be a pair (inputs, targets), got {type(batch).__name__}. Inputs are a tensor, a tuple "
+                "of arguments or a dict of keyword arguments; targets may be None if there is no loss."
             )
         yield batch[0], batch[1]
 
 
 def batch_size(inputs: Any) -> int:
-    """The number of examples: the first dimension of the first tensor.
+    """Return the number of examples: the size of the first dimension of the first tensor.
 
     >>> import torch
     >>> batch_size({"ids": torch.zeros(3, 7)})

@@ -1,4 +1,4 @@
-"""A view of a model with some of its joins changed."""
+"""Views of a model in which some joins are changed."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +41,7 @@ class Lesioned(nn.Module):
         return self.forward(*args, **kwargs)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the model with the joins changed. The output has the model's own type.
+        """Run the model with the joins changed. The output has the same type as that of the model.
 
         Raises:
             DissectError: if the model makes other calls with these inputs than the recorded pass; see `Engine.run`.

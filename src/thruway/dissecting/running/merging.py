@@ -19,8 +19,8 @@ class Operands(NamedTuple):
     Args:
         shortcut: x, or its projection.
         branch: f(x), or H(x); the output of a layer without shortcut.
-        gate: T(x). None without a gate, or where the gate is a plain number.
-        carry: the weight of the shortcut, where it is not 1 - T.
+        gate: T(x). None without a gate, or if the gate is a plain number.
+        carry: the weight of the shortcut, if it is not 1 - T.
     """
 
     shortcut: Tensor
@@ -47,12 +47,12 @@ class ObservedJoin:
 
     @staticmethod
     def as_module(branch: Branch) -> Branch:
-        """The branch as one call that reads x and returns y, whatever its kind."""
+        """Describe the branch as one call that reads x and returns y, whatever its kind."""
         return replace(branch, kind="module", branch=None, gate=None, carry=None)
 
 
 def operands_of(branch: Branch, merge: Merge | None) -> list[Operand]:
-    """The operands that a rerun needs of a join. If the branch is left out, only the shortcut."""
+    """Return the operands of a join that a rerun needs: only the shortcut if the branch is left out."""
     needed = [branch.shortcut] if merge is None else [branch.shortcut, branch.branch, branch.gate, branch.carry]
     return [operand for operand in needed if operand is not None]
 
@@ -66,8 +66,8 @@ def join_output(
         call: the call of the join.
         branch: the branch that joins there.
         merge: None to leave the branch out.
-        take: returns the tensor of an operand, before it is scaled.
-        compute: makes the recorded call, for a branch that is computed and added in one call.
+        take: function that returns the tensor of an operand, before it is scaled.
+        compute: function that makes the recorded call, for a branch that is computed and added in one call.
     """
 
     def scaled(operand: Operand | None) -> Any:
@@ -93,7 +93,7 @@ def check_shape(tape: Tape, call: Call, joined: Tensor) -> None:
     """Check that the output of a join has the recorded shape.
 
     Raises:
-        TapeMismatchError: if not.
+        TapeMismatchError: if it has another shape.
     """
     shape = tape.values[call.values[0]].shape
     if tuple(joined.shape) != shape:

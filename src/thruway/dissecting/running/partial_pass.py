@@ -1,6 +1,6 @@
-"""Reruns of a model that compute only what a lesion changes. All else is stored, or not needed.
+"""Reruns of a model that compute only what a lesion changes. All other values are stored, or not needed.
 
-The values are those of `full_pass`, bit for bit, but detached: there are no gradients.
+The values equal those of `full_pass` bit for bit, but they are detached, so there are no gradients.
 """
 
 from collections.abc import Callable, Mapping
@@ -89,7 +89,7 @@ class _PartialPass(TorchFunctionMode):
         return copied(tensor) if number in self._plan.overwritten else tensor
 
     def _resolved(self, tensor: Any) -> Any:
-        """The tensor that was written in place of a placeholder, or the tensor itself."""
+        """Return the tensor that was written in place of a placeholder, or the tensor itself."""
         return self._written.get(id(tensor), tensor)
 
     # --- calls that are made
@@ -97,7 +97,7 @@ class _PartialPass(TorchFunctionMode):
     def _arguments(
         self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of a computed call, with swapped weights and without placeholders."""
+        """Return the arguments of a computed call, with swapped weights and without placeholders."""
         for path, number in self._plan.swaps.get(call.number, ()):
             args, kwargs = with_item(args, kwargs, path, recomputed(self._tape, number, self._state))
         for path, number in self._plan.patched.get(call.number, ()):

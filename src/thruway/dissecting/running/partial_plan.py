@@ -26,13 +26,13 @@ WeightSwaps = Mapping[int, tuple[tuple[Path, int], ...]]
 
 
 class TapeFacts:
-    """Facts about a tape that all plans along it share.
+    """Properties of a tape that all plans along it share.
 
     Attributes:
-        created_by: by storage, the call that made its first tensor; -1 if it existed before the pass.
-        sizes: bytes of each storage.
-        escaping: values that leave the tape: Python reads them, the caller gets them, or a module holds them.
-        obstacle: why no pass can start from stored values; "" if they can.
+        created_by: for each storage, the call that made its first tensor; -1 if it existed before the pass.
+        sizes: size of each storage in bytes.
+        escaping: values that are used outside the tape: read by Python, returned to the caller, or stored in a module.
+        obstacle: reason why no pass can start from stored values; "" if passes can.
     """
 
     def __init__(self, tape: Tape) -> None:
@@ -61,14 +61,14 @@ class PartialPlan:
     Attributes:
         full: the changed joins, and the calls that become unneeded.
         swaps: weights that replace others.
-        computed: the calls that are made.
-        bypassed: those of the other calls whose arguments are not needed either.
+        computed: calls that are made.
+        bypassed: calls that are not made and whose arguments are not needed either.
         needed: values of the intact pass that are read, to be stored.
-        patched: by computed call, arguments that the model's code may hold as placeholders, because they were written
-            to in place by calls that are not made.
-        overwritten: stored values that this pass writes to. It works on copies of them.
-        last: after this call every call is made, and none needs to be changed.
-        obstacle: why the pass cannot start from stored values; "" if it can.
+        patched: for each computed call, arguments that the model's code may hold as placeholders, because they were
+            written to in place by calls that are not made.
+        overwritten: stored values that this pass writes to, on copies of them.
+        last: number of the call after which every call is made and none is changed.
+        obstacle: reason why the pass cannot start from stored values; "" if it can.
     """
 
     full: FullPlan
@@ -132,7 +132,7 @@ def plan_partial(facts: TapeFacts, merges: Sequence[tuple[Branch, Merge | None]]
 
 
 def bytes_of(facts: TapeFacts, needed: Iterable[int]) -> int:
-    """Bytes needed to store these values. Views of one tensor count once."""
+    """Return the number of bytes needed to store these values. Views of one tensor count once."""
     total = 0
     shared: dict[int, int] = {}
     tape = facts.tape
@@ -146,7 +146,7 @@ def bytes_of(facts: TapeFacts, needed: Iterable[int]) -> int:
 
 
 def is_overwritten_later(tape: Tape, number: int) -> bool:
-    """Whether a value is overwritten later in the intact pass, so that it must be copied to be stored."""
+    """Return True if a value is overwritten later in the intact pass, so that it must be copied to be stored."""
     value = tape.values[number]
     made = -1 if value.call is None else value.call
     return any(writer > made for writer in tape.written.get(value.storage, ()))
@@ -167,12 +167,12 @@ def _consequences(tape: Tape, full: FullPlan, swaps: WeightSwaps) -> tuple[set[i
 
 
 def _recomputes(branch: Branch, merge: Merge | None) -> bool:
-    """Whether the recorded call of the join is made, which computes the branch too."""
+    """Return True if the recorded call of the join is made, which computes the branch too."""
     return merge is not None and branch.branch is None
 
 
 def _is_written(tape: Tape, number: int) -> bool:
-    """Whether a value was made by writing to an existing tensor."""
+    """Return True if a value was made by writing to an existing tensor."""
     call = tape.values[number].call
     return call is not None and path_of_value(tape.calls[call].result, number) is None
 
@@ -193,7 +193,7 @@ def _obstacle(facts: TapeFacts, full: FullPlan, computed: set[int], changed: set
 
 
 def _is_tangled(facts: TapeFacts, call: Call, full: FullPlan, computed: set[int], changed: set[int]) -> bool:
-    """Whether a write affects tensors of which some are computed and others are not."""
+    """Return True if a write affects tensors of which some are computed and others are not."""
     values = facts.tape.values
     if call.number in full.skipped:
         return False

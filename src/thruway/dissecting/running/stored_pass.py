@@ -1,4 +1,4 @@
-"""The intact pass that stores the values which partial passes read."""
+"""Intact pass that stores the values read by partial passes."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -19,7 +19,7 @@ __all__ = ["copied", "run_and_store"]
 def run_and_store(
     model: nn.Module, tape: Tape, wanted: Iterable[int], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[Any, dict[int, Tensor]]:
-    """Run one intact pass of an `unfused` model; return its output and the wanted values as they were when made.
+    """Run one intact pass of an `unfused` model; return its output, and the wanted values as first computed.
 
     Raises:
         TapeMismatchError: if the pass makes another call than the tape has.
@@ -71,7 +71,7 @@ class _StoringPass(TorchFunctionMode):
 
 
 def copied(tensor: Tensor) -> Tensor:
-    """A detached copy with the same strides, since kernels may be chosen by them."""
+    """Return a detached copy with the same strides, since the choice of a kernel may depend on them."""
     tensor = tensor.detach()
     if 0 in tensor.stride() or tensor.layout != torch.strided:
         return tensor.clone()

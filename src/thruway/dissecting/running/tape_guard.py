@@ -1,4 +1,4 @@
-"""Checks that a rerun stays on its tape, and placeholders for the values it does not compute."""
+"""Checks that a rerun follows its tape, and placeholders for values that it does not compute."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +15,8 @@ __all__ = ["TapeGuard"]
 
 
 class TapeGuard:
-    """Placeholders of one pass, and the checks that no result depends on one or on a call off the tape.
+    """Placeholders of one pass, and checks that no result depends on a placeholder or on a call that is not on the
+    tape.
 
     `position` is the number of the next call on the tape.
     """
@@ -27,7 +28,7 @@ class TapeGuard:
     # --- placeholders
 
     def placeholder(self, number: int) -> Tensor:
-        """A tensor with the shape and type of a value, made once for all passes along the tape."""
+        """Return a tensor with the shape and dtype of a value, made once for all passes along the tape."""
         blank = self._tape.placeholders.get(number)
         if blank is None:
             value = self._tape.values[number]
@@ -37,7 +38,7 @@ class TapeGuard:
         return blank
 
     def writable_placeholder(self, number: int) -> Tensor:
-        """A tensor with the shape and type of a value, and memory for a join to write to."""
+        """Return a tensor with the shape and dtype of a value, and with memory for a join to write to."""
         value = self._tape.values[number]
         if 0 in value.stride:
             blank = torch.empty(value.shape, dtype=value.dtype, device=value.device)
@@ -51,11 +52,11 @@ class TapeGuard:
         self._placeholders.pop(id(tensor), None)
 
     def is_placeholder(self, tensor: Any) -> bool:
-        """Whether a tensor is a placeholder."""
+        """Return True if a tensor is a placeholder."""
         return id(tensor) in self._placeholders
 
     def has_placeholder(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-        """Whether a placeholder is among the arguments of a call."""
+        """Return True if a placeholder is among the arguments of a call."""
         return bool(self._placeholders) and any(
             id(tensor) in self._placeholders for _, tensor in tensors_in_call(args, kwargs)
         )
@@ -63,10 +64,10 @@ class TapeGuard:
     # --- checks
 
     def check(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int) -> None:
-        """Check that a call does not compute with a placeholder. It may query its shape or type.
+        """Check that a call does not compute with a placeholder. A call may query its shape or dtype.
 
         Raises:
-            TapeMismatchError: if it computes with one.
+            TapeMismatchError: if the call computes with a placeholder.
         """
         if self.has_placeholder(args, kwargs) and (name := name_of(func)) not in METADATA | SHAPE_ONLY:
             raise TapeMismatchError(
@@ -90,10 +91,10 @@ class TapeGuard:
         )
 
     def finish(self, output: Any, position: int, last: int) -> None:
-        """Check a pass that has ended: it made every call up to `last`, and returns no placeholder.
+        """Check that a completed pass made every call up to `last` and returned no placeholder.
 
         Raises:
-            TapeMismatchError: if not.
+            TapeMismatchError: if a call is missing, or the output contains a placeholder.
         """
         if position <= last:
             raise TapeMismatchError(

@@ -1,4 +1,4 @@
-"""Weights of a branch computed from the parameters again: the layers of a stack are slices of one tensor."""
+"""Recomputation of the weights of a branch from the parameters, for example as slices of a stacked tensor."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,9 +12,9 @@ __all__ = ["is_recomputable", "recomputed"]
 
 
 def is_recomputable(tape: Tape, number: int, state_count: int) -> bool:
-    """Whether a value is a parameter or a buffer, or can be computed from these alone.
+    """Return True if a value is a parameter or a buffer, or can be computed from these alone.
 
-    A value that was written into a tensor cannot: what else the tensor held is not known.
+    A value that was written into a tensor cannot, since the rest of that tensor is not known.
 
     Args:
         state_count: number of parameters and buffers of the model, which are the first values of the tape.
@@ -31,7 +31,7 @@ def is_recomputable(tape: Tape, number: int, state_count: int) -> bool:
 
 
 def recomputed(tape: Tape, number: int, state: Sequence[Tensor]) -> Tensor:
-    """Compute such a value from the present parameters and buffers. Gradients flow to them."""
+    """Compute such a value from the current parameters and buffers. Gradients flow to the parameters."""
     if number < len(state):
         return state[number]
     made_by = tape.values[number].call

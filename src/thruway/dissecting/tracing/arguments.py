@@ -1,4 +1,4 @@
-"""Checks and normal forms of what a user passes: the model, its inputs, functions to call."""
+"""Checks and normal forms of the user's arguments: the model, its inputs, and functions to call."""
 
 import inspect
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ __all__ = ["accepts", "as_call", "call_signature", "check_model"]
 
 
 def check_model(model: Any) -> None:
-    """Refuse models whose calls cannot be recorded.
+    """Raise an error for models whose calls cannot be recorded.
 
     Raises:
         ConfigError: for anything but an eager module.
@@ -63,7 +63,7 @@ def accepts(function: Any, arguments: int) -> bool:
 
 
 def call_signature(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """The key of a tape: everything but the data that decides which calls a pass makes (shapes, flags, modes)."""
+    """Return the key of a tape: all that determines the calls of a pass (shapes, flags, modes), except the data."""
     modes = tuple(module.training for module in model.modules())
     device = next((tensor.device.type for tensor in reachable_tensors((args, dict(kwargs)))), "cpu")
     autocast = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
@@ -77,7 +77,7 @@ def call_signature(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str,
 
 
 def _form(value: Any) -> Any:
-    """A hashable description of a value without the numbers in its tensors."""
+    """Return a hashable description of a value, without the contents of its tensors."""
     if isinstance(value, Tensor):
         return value.shape, value.dtype, value.device
     if isinstance(value, Mapping):

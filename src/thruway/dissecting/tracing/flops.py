@@ -1,6 +1,6 @@
 """Counting floating point operations during a pass. One multiply-add counts as two.
 
-torch has a counter of its own, but importing it loads the compiler, which takes seconds.
+PyTorch has a FLOP counter too, but importing it loads the compiler, which takes seconds.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Tables of torch functions by what they do to a signal."""
+"""Tables of PyTorch functions by their effect on a signal."""
 
 from collections.abc import Callable
 from typing import Any
@@ -99,7 +99,7 @@ _PLAIN = {
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """One name for a function, its method, its operator and its in-place form.
+    """Return one name for a function, its method, its operator and its in-place form.
 
     >>> import torch
     >>> [name_of(f) for f in (torch.add, torch.Tensor.__iadd__, torch.Tensor.relu_, torch.Tensor.shape.__get__)]

@@ -17,7 +17,7 @@ class Cut(NamedTuple):
 
     Attributes:
         join: number of the call.
-        keep: the value it still needs.
+        keep: the operand that it still needs.
     """
 
     join: int
@@ -66,11 +66,11 @@ def unneeded(tape: Tape, cuts: Iterable[Cut]) -> frozenset[int]:
 class Lineage:
     """The dominator tree of the data on a tape.
 
-    A value dominates another if the other is computed from it alone: every way from the inputs leads through it.
+    A value dominates another if the other is computed from it alone: every path from the inputs leads through it.
 
     Attributes:
-        dominator: of each value its immediate dominator; -1 where there is none.
-        readers: of each value the calls that read it.
+        dominator: immediate dominator of each value; -1 for a value without one.
+        readers: the calls that read each value.
     """
 
     def __init__(self, tape: Tape) -> None:
@@ -89,7 +89,7 @@ class Lineage:
                 self.readers.setdefault(read.value, []).append(call.number)
 
     def common_dominator(self, a: int, b: int) -> int:
-        """The nearest value that dominates both; -1 where there is none."""
+        """Return the nearest value that dominates both; -1 if there is none."""
         while a != b:
             if a > b:
                 a = self.dominator[a]
@@ -98,13 +98,13 @@ class Lineage:
         return a
 
     def dominates(self, link: int, value: int) -> bool:
-        """Whether `value` is `link`, or is computed from `link` alone."""
+        """Return True if `value` is `link`, or is computed from `link` alone."""
         while value > link:
             value = self.dominator[value]
         return value == link
 
     def between(self, link: int, value: int) -> frozenset[int]:
-        """The data that `value` is computed from and that came after `link`, including `value`."""
+        """Return the data from which `value` is computed and which came after `link`, including `value`."""
         found: set[int] = set()
         waiting = [value]
         while waiting:
@@ -115,7 +115,7 @@ class Lineage:
         return frozenset(found)
 
     def are_related(self, a: int, b: int) -> bool:
-        """Whether the two have a common ancestor within the last `_REACH` values."""
+        """Return True if the two have a common ancestor within the last `_REACH` values."""
         colours = {a: 1, b: 2} if a != b else {a: 3}
         waiting = [-a, -b]
         heapq.heapify(waiting)

@@ -1,4 +1,4 @@
-"""Tensors that share memory: writing to one of them changes the others."""
+"""Registry of tensors that share memory, so that writing to one of them changes the others."""
 
 import itertools
 import weakref
@@ -34,7 +34,7 @@ class Memory:
         return serial
 
     def sharing(self, tensor: Tensor) -> list[Tensor]:
-        """The other registered tensors that share at least one element with this one."""
+        """Return the other registered tensors that share at least one element with this one."""
         place = _storage(tensor)
         if place is None or place not in self._tensors:
             return []
@@ -53,7 +53,7 @@ def overlap(a: Tensor, b: Tensor) -> bool:
 
 
 def _extent(tensor: Tensor) -> np.ndarray:
-    """An array at the tensor's place within its storage. It is never read."""
+    """Return an array at the tensor's place within its storage. It is never read."""
     size = tensor.element_size()
 
     class Extent:

@@ -1,4 +1,4 @@
-"""Context managers that leave a model as it was: buffers, random states and modes."""
+"""Context managers that restore the buffers, random states and modes of a model."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ __all__ = ["RandomStates", "evaluation_mode", "restored_buffers"]
 
 @contextlib.contextmanager
 def restored_buffers(model: nn.Module) -> Iterator[list[bool]]:
-    """Restore every buffer, object and contents, when the block ends.
+    """Restore every buffer, both the object and its contents, when the block ends.
 
-    Yields a list to which True is then appended if any buffer had changed, else False.
+    Yields a list. When the block ends, True is appended to it if any buffer had changed, else False.
     """
     kept = [
         (owner, name, buffer, buffer.detach().clone())
@@ -45,7 +45,7 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
 
 
 class RandomStates:
-    """The present states of torch's generators and of those that the model holds."""
+    """Saved states of PyTorch's generators and of those that the model holds."""
 
     def __init__(self, model: nn.Module) -> None:
         torchs = [torch.default_generator]

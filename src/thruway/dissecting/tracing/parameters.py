@@ -1,4 +1,4 @@
-"""The number of parameters that some calls of a tape use."""
+"""Number of parameters that the calls of a tape use."""
 
 import math
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ __all__ = ["count_parameters"]
 def count_parameters(tape: Tape, calls: Iterable[int]) -> int:
     """Count the elements of the distinct parameters that these calls read.
 
-    Of a parameter that is read in slices, such as the stacked weight of a `HighwayStack`, only the slices count.
+    If a parameter is read in slices, such as the stacked weight of a `HighwayStack`, only these slices count.
     """
     pieces: dict[int, set[int]] = {}
     whole: set[int] = set()
@@ -33,12 +33,12 @@ def count_parameters(tape: Tape, calls: Iterable[int]) -> int:
 
 
 def _only_makes_weights(tape: Tape, call: int) -> bool:
-    """Whether a call derives weights from weights. The call that reads the derived weight is counted instead."""
+    """Return True if a call derives weights from weights. The call that reads the derived weight is counted instead."""
     return all(tape.values[value].origin == "weight" for value in tape.calls[call].values)
 
 
 def _is_piece(tape: Tape, value: int) -> bool:
-    """Whether a value is a parameter or a view of one."""
+    """Return True if a value is a parameter or a view of one."""
     while (number := tape.values[value].call) is not None:
         call = tape.calls[number]
         if call.name not in TRANSPARENT | PIECES or len(call.reads) != 1:

@@ -24,7 +24,7 @@ __all__ = ["record"]
 def record(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tape:
     """Run the model once on these arguments and return the tape. Buffers and random states are restored.
 
-    The pass runs in the present mode: training or evaluation, with or without gradients, with or without autocast.
+    The pass runs in the current mode: training or evaluation, with or without gradients, with or without autocast.
 
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
     >>> tape = record(net, (torch.ones(1, 2),), {})
@@ -233,7 +233,7 @@ class _Recorder(TorchFunctionMode):
         self.tape.uses[value] += 1
 
     def finish(self, model: nn.Module, output: Any) -> None:
-        """Complete the tape: values that can be reached from outside the pass count as used."""
+        """Complete the tape: mark values that can be reached from outside the pass as used."""
         outputs = [self._value_of(tensor) for tensor in reachable_tensors(output)]
         self.tape.outputs = tuple(sorted({v for v in outputs if self.tape.values[v].origin == "data"}))
         for value in outputs:
@@ -257,7 +257,7 @@ def _is_floating(tensor: Tensor) -> bool:
 def _constants(
     args: tuple[Any, ...], kwargs: dict[str, Any], arg_tensors: list[tuple[Path, Tensor]], reads: list[Read]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments with a Read in place of each tensor, so that the tape keeps no tensor alive."""
+    """Return the arguments with a Read in place of each tensor, so that the tape keeps no tensor alive."""
     numbers = {id(tensor): read for (_, tensor), read in zip(arg_tensors, reads, strict=bool(reads))}
 
     def without_tensor(leaf: Any) -> Any:
@@ -276,7 +276,7 @@ def _version(tensor: Tensor) -> int:
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], bumped: list[Tensor]) -> list[Tensor]:
-    """The arguments that were written to.
+    """Return the arguments that were written to.
 
     Views share a version counter, so a changed version alone does not mean that the view itself was written to.
     """
@@ -289,5 +289,5 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], bumped: l
 
 
 def _share(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors lie in one storage. `Memory.sharing` finds out which of them overlap."""
+    """Return True if two tensors have the same storage. `Memory.sharing` determines which of them overlap."""
     return bool(a.untyped_storage()._cdata == b.untyped_storage()._cdata)

@@ -19,7 +19,7 @@ _CLOSED = (str, bytes, int, float, complex, type, types.FunctionType, types.Modu
 
 
 def tensors_in_call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tuple[Path, Tensor]]:
-    """Every tensor in the arguments of a call, with its path."""
+    """Yield every tensor in the arguments of a call, with its path."""
     for index, value in enumerate(args):
         if isinstance(value, Tensor):
             yield (index,), value
@@ -33,7 +33,7 @@ def tensors_in_call(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterato
 
 
 def tensors_in(value: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
-    """Every tensor in nested tuples, lists and dicts, with its path."""
+    """Yield every tensor in nested tuples, lists and dicts, with its path."""
     if isinstance(value, Tensor):
         yield path, value
     elif isinstance(value, (tuple, list)):
@@ -45,7 +45,7 @@ def tensors_in(value: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
 
 
 def item_at(args: tuple[Any, ...], kwargs: Mapping[str, Any], path: Path) -> Any:
-    """The item at a path of a call's arguments.
+    """Return the item at a path of a call's arguments.
 
     >>> item_at(("a", ["b", "c"]), {"out": "d"}, (1, 0)), item_at((), {"out": "d"}, ("out",))
     ('b', 'd')
@@ -60,7 +60,7 @@ def item_at(args: tuple[Any, ...], kwargs: Mapping[str, Any], path: Path) -> Any
 def with_item(
     args: tuple[Any, ...], kwargs: dict[str, Any], path: Path, item: Any
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The same arguments with another item at one path.
+    """Return the same arguments with another item at one path.
 
     >>> with_item((1, [2, 3]), {}, (1, 0), "t")
     ((1, ['t', 3]), {})
@@ -98,7 +98,7 @@ def map_structure(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def reachable_tensors(value: Any) -> Iterator[Tensor]:
-    """Every tensor that can be reached from `value`, also through dataclasses and the attributes of objects."""
+    """Yield every tensor that can be reached from `value`, also through dataclasses and the attributes of objects."""
     yield from _reach(value, _DEPTH, set())
 
 

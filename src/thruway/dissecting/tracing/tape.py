@@ -1,7 +1,7 @@
 """The tape of one forward pass: the torch functions called, the values they read, and the values they made.
 
 A value is the content of a tensor at one time. A tensor that is written to holds a new value from then on, and so
-does every other tensor that shares the memory. Calls, values and frames are numbered in the order they occur.
+does every other tensor that shares the memory. Calls, values and frames are numbered in the order of their occurrence.
 """
 
 from collections import Counter
@@ -58,14 +58,14 @@ class Read(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NewTensor:
-    """Stands for a new tensor in a recorded result."""
+    """Placeholder for a new tensor in a recorded result."""
 
     value: int
 
 
 @dataclass(frozen=True, slots=True)
 class ReturnedArgument:
-    """Stands for an argument, returned as it is, in a recorded result."""
+    """Placeholder, in a recorded result, for an argument that is returned unchanged."""
 
     path: Path
 
@@ -128,12 +128,12 @@ class Tape:
         return frozenset[int]().union(*(self.values[read.value].weights for read in call.reads))
 
     def describe(self, number: int) -> str:
-        """Text for messages, such as "call 7, conv2d in layer1.0"."""
+        """Describe a call in messages, for example as "call 7, conv2d in layer1.0"."""
         call = self.calls[number]
         return f"call {number}, {call.name} in {self.frames[call.frame].path or 'the model itself'}"
 
     def enclosing_frames(self, frame: int) -> tuple[int, ...]:
-        """The module calls around a module call, from the outermost to itself."""
+        """Return the module calls that enclose a module call, from the outermost to itself."""
         frames: list[int] = []
         at: int | None = frame
         while at is not None:
@@ -143,7 +143,7 @@ class Tape:
 
 
 def path_of_value(pattern: Any, number: int) -> Path | None:
-    """The path of a new value in a recorded result. None if it was written into an argument instead.
+    """Return the path of a new value in a recorded result; None if it was written into an argument.
 
     >>> path_of_value((NewTensor(3), [NewTensor(4)]), 4)
     (1, 0)
@@ -158,7 +158,7 @@ def path_of_value(pattern: Any, number: int) -> Path | None:
 
 
 def tensor_of_value(call: Call, number: int, result: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    """The tensor that holds a value which this call has just made."""
+    """Return the tensor that holds a value just made by this call."""
     place = path_of_value(call.result, number)
     if place is None:
         return item_at(args, kwargs, call.writes[0])  # type: ignore[no-any-return]
@@ -174,11 +174,11 @@ def recorded_result(
     tensor_of: Callable[[int], Any],
     written: Tensor | None = None,
 ) -> Any:
-    """Build the result of a call that is not made, in the recorded form.
+    """Build the result of a call that is not made, with the recorded structure.
 
     Args:
-        tensor_of: returns the tensor for the number of a new value.
-        written: replaces the arguments that the call wrote to. None returns these themselves.
+        tensor_of: function that returns the tensor for the number of a new value.
+        written: replacement for the arguments that the call wrote to. If None, the arguments are used.
     """
 
     def form(leaf: Any) -> Any:

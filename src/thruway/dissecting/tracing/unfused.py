@@ -1,4 +1,4 @@
-"""Fused modules run layer by layer, so that each layer's calls can be recorded and changed."""
+"""Layer-by-layer execution of fused modules, so that the calls of each layer can be recorded and changed."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ UNFUSED: dict[type[nn.Module], Callable[..., Tensor]] = {HighwayStack: _highway_
 
 @contextlib.contextmanager
 def unfused(model: nn.Module) -> Iterator[None]:
-    """Run the modules of UNFUSED layer by layer during the block. Their outputs differ by rounding only."""
+    """Run the modules of UNFUSED layer by layer during the block. The outputs differ by rounding errors only."""
     fused = [module for module in model.modules() if type(module) in UNFUSED and "forward" not in vars(module)]
     # A RecurrentHighway runs step by step if its cell has a hook.
     handles = [

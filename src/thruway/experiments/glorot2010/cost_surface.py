@@ -2,14 +2,12 @@
 
 Paper     Glorot & Bengio 2010, sec. 4.1 and fig. 5
 Protocol  a network with one hidden layer of tanh units and softmax outputs, with random weights, inputs and labels; two
-          of its weights, one of each layer, move over a square; both costs there, and the gradient with respect to the
-          two weights
-Claims    the quadratic cost is flat over more of the square, in nearly every draw, and also where the network is no
-          better than guessing
-Measured  results/glorot2010.cost_surface-laptop: all 3 claims hold, for weights up to 8
-Cost      demo ten seconds on one core; laptop half a minute; paper the same with more draws
-Differs   sizes of network, data and square, and the definition of a plateau, are ours: the paper shows one surface and
-          prints none of them
+of its weights, one per layer, are varied over a square grid, on which both costs and their gradients with respect to
+the two weights are computed Claims    the quadratic cost is flat on a larger share of the square, in nearly every draw,
+and also where the network is no better than guessing Measured  results/glorot2010.cost_surface-laptop: all 3 claims
+hold, for weights up to 8 Cost      demo ten seconds on one core; laptop half a minute; paper the same with more draws
+Differs   the sizes of the network, the data and the square, and the definition of a plateau, are ours: the paper shows
+one surface and does not state them
 """
 
 import math
@@ -48,7 +46,7 @@ Cost = Literal["cross-entropy", "quadratic"]
 
 
 class Config(BaseModel):
-    """Everything that decides the numbers of a run."""
+    """Settings that determine the results of a run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,18 +59,18 @@ class Config(BaseModel):
     examples: int = Field(default=20, ge=1)
     """Number of random inputs with random labels."""
     reaches: tuple[float, ...] = Field(default=(2.0, 4.0, 8.0, 16.0), min_length=1)
-    """The two weights move from -reach to reach, over one square for each value."""
+    """Each value gives a square on which both weights go from -reach to reach."""
     reach: float = Field(default=8.0, gt=0)
-    """The square that is drawn and that the claims are about; one of `reaches`."""
+    """The square that is plotted and used by the claims; one of `reaches`."""
     fractions: tuple[float, ...] = Field(default=(0.03, 0.1, 0.2), min_length=1)
-    """A point is flat if the norm of its gradient is below this share of the largest on the surface."""
+    """A point is flat if the norm of its gradient is below this fraction of the largest norm on the surface."""
     fraction: float = Field(default=0.1, gt=0, lt=1)
-    """The share that the claims are about; one of `fractions`."""
+    """The fraction that the claims use; one of `fractions`."""
     points: int = Field(default=61, ge=5, le=2001)
     """Number of grid points along each side of the square."""
     seed: int = Field(default=0, ge=0)
     seeds: int = Field(default=3, ge=1)
-    """Number of independent sets of draws, with seeds seed, seed + 1, ...; a verdict needs three."""
+    """Number of independent sets of draws, with seeds seed, seed + 1, ...; a definite verdict requires three."""
     draws: int = Field(default=20, ge=1)
     """Number of random networks with their data in each set."""
     device: str = "cpu"
@@ -128,7 +126,7 @@ class RandomNet(NamedTuple):
 
 
 class Surface(NamedTuple):
-    """A cost over a grid; rows are values of the second layer's weight, columns of the first layer's."""
+    """A cost over a grid; the rows are values of the second layer's weight, the columns values of the first layer's."""
 
     cost: Tensor
     slope: Tensor  # norm of the gradient with respect to the two weights
@@ -145,14 +143,14 @@ def draw_net(config: Config, generator: torch.Generator) -> RandomNet:
 
 
 def surfaces(net: RandomNet, axis: Tensor) -> dict[Cost, Surface]:
-    """Compute both costs where W1[0, 0] and W2[0, 0] take every pair of values of `axis`.
+    """Compute both costs for every pair of values of W1[0, 0] and W2[0, 0] from `axis`.
 
         cross-entropy   -log p_y                mean over examples, nats
         quadratic       |p - onehot(y)|^2       mean over examples
 
     Args:
         net: the network and its data.
-        axis: values of either weight, (points,).
+        axis: values of each of the two weights, (points,).
     Returns:
         Costs and slopes, (points, points).
     Source:
@@ -181,7 +179,7 @@ def surfaces(net: RandomNet, axis: Tensor) -> dict[Cost, Surface]:
 
 
 def _outputs(net: RandomNet, first: Tensor, second: Tensor) -> Tensor:
-    """(points, points, examples, classes); only the first hidden unit and the first output depend on both weights."""
+    """Return the outputs, (points, points, examples, classes); only the first one depends on both weights."""
     fixed = net.inputs @ net.first
     unit = torch.tanh(fixed[:, 0] + net.inputs[:, 0] * (first[..., None] - net.first[0, 0]))
     others = torch.tanh(fixed[:, 1:]) @ net.second[1:]
@@ -202,7 +200,7 @@ def guessing_cost(cost: Cost, classes: int) -> float:
 
 
 def is_flat(surface: Surface, fraction: float) -> Tensor:
-    """Return where the gradient's norm is below `fraction` of the largest on the surface; everywhere if that is 0."""
+    """Return a mask of the points whose gradient norm is below `fraction` of the largest; all points if that is 0."""
     steepest = surface.slope.max()
     return (surface.slope < fraction * steepest) | (steepest == 0)
 
@@ -217,7 +215,7 @@ def flat_share(surface: Surface, fraction: float) -> float:
 
 
 def stuck_share(surface: Surface, fraction: float, guessing: float) -> float:
-    """Return the share of the surface that is flat at or above the cost of guessing: a plateau, no minimum (ours).
+    """Return the share of the surface that is flat and not below the cost of guessing: plateaus, not minima (ours).
 
     >>> surface = Surface(torch.tensor([[0.1, 2.0], [3.0, 3.0]]), torch.tensor([[0.0, 10.0], [0.5, 20.0]]))
     >>> stuck_share(surface, 0.1, guessing=1.0)
@@ -230,18 +228,18 @@ def stuck_share(surface: Surface, fraction: float, guessing: float) -> float:
 
 
 def prepare(config: Config) -> None:
-    """Do nothing: networks and data are drawn."""
+    """Do nothing, since networks and data are drawn during the run."""
 
 
 def axis_of(config: Config, reach: float) -> Tensor:
-    """Return the values that either weight takes, (points,) float64."""
+    """Return the values of each of the two weights, (points,), float64."""
     return torch.linspace(-reach, reach, config.points, dtype=torch.float64)
 
 
 def run_study(config: Config, _prepared: None, run: Run, progress: Progress) -> None:
     """Measure every set of draws that the run folder does not have yet.
 
-    A set is stored as a whole, with the surfaces of the run's first draw, or not at all.
+    A set is stored only as a whole. The first set is stored with the surfaces of its first draw.
     """
     done = run.checkpoints()
     left = [draw for draw in draws_of(config) if f"draws-{draw.seed}" not in done]

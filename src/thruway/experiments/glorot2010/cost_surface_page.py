@@ -1,4 +1,4 @@
-"""Rows, claims and report of the study of two costs over two weights."""
+"""Rows, claims and report of the study of two cost surfaces."""
 
 import math
 from statistics import fmean
@@ -22,7 +22,7 @@ _SOURCE = "Glorot & Bengio 2010, sec. 4.1, fig. 5"
 
 
 def read_rows(reader: RunReader, config: Config) -> list[dict[str, Any]]:
-    """Return one row per draw, square and cost: the flat shares of the surface, at each fraction."""
+    """Return one row per draw, square and cost, with the flat share of the surface for each fraction."""
     draws = draws_of(config)
     found: dict[tuple[int, float, str], dict[str, Any]] = {}
     for entry in reader.table(steps=0).rows():
@@ -40,7 +40,7 @@ def read_rows(reader: RunReader, config: Config) -> list[dict[str, Any]]:
 
 
 def read_surfaces(reader: RunReader, config: Config) -> dict[str, Tensor]:
-    """Return cost -> its values for the first draw, (points, points); empty before the first set is stored."""
+    """Return both cost surfaces of the first draw, (points, points), by name; empty until the first set is stored."""
     name = f"draws-{config.seed}"
     return reader.load(name).tensors if name in reader.checkpoints() else {}
 
@@ -52,7 +52,7 @@ def shares(rows: Rows, cost: str, reach: float, fraction: float, kind: Kind = "f
 
 
 def claims(config: Config) -> tuple[Claim, ...]:
-    """Return the claims, about the square and the fraction of the config."""
+    """Return the claims, for the square and the fraction given in the config."""
     where = f"weights from {-config.reach:g} to {config.reach:g}, gradient below {config.fraction:g} of the steepest"
 
     def both(rows: Rows, kind: Kind = "flat") -> tuple[list[float], list[float]]:
@@ -87,7 +87,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
         ),
         Claim(
             id="quadratic-flatter-in-most-draws",
-            text="It has them in most draws, not in one network alone.",
+            text="The quadratic cost has more plateaus in most draws, not just in one network.",
             source="Ours; the paper shows one network",
             statistic="share of the draws in which the quadratic cost is flat over more of the surface",
             measure=wins,
@@ -96,8 +96,8 @@ def claims(config: Config) -> tuple[Claim, ...]:
         ),
         Claim(
             id="quadratic-stuck",
-            text="Its plateaus also lie where the network is no better than guessing.",
-            source="Ours; what makes a plateau harmful",
+            text="The plateaus of the quadratic cost also lie where the network is no better than guessing.",
+            source="Ours; such plateaus stop the training of a network that has learned nothing",
             statistic="share of the surface that is flat at the cost of guessing or above, quadratic - cross-entropy",
             measure=stuck,
             holds_if=">=",
@@ -109,10 +109,11 @@ def claims(config: Config) -> tuple[Claim, ...]:
 # --- the report
 
 _DIFFERS = (
-    "sizes of network, data and square are ours: the paper prints none of them",
-    "the definition of a plateau is ours: the paper describes the look of the surface",
-    "both costs are of the same softmax outputs; the paper does not say which outputs its quadratic cost has",
-    "many draws, where the paper shows one",
+    "the sizes of the network, the data and the square are ours: the paper does not state them",
+    "the definition of a plateau is ours: the paper describes the surface in words",
+    "both costs are computed from the same softmax outputs; the paper does not say which outputs its quadratic cost "
+    "uses",
+    "there are many draws; the paper shows one",
 )
 
 
@@ -134,8 +135,8 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
             Section(
                 "Flat share of the surface",
                 _share_figure(rows, config),
-                "Means over all draws, and the middle 80 % of them. Near the origin nothing saturates; the larger the "
-                "weights may be, the more of the quadratic cost is plateau.",
+                "Means over all draws, and the middle 80 % of them. Near the origin no unit saturates; the larger the "
+                "weights may be, the larger the share of plateaus of the quadratic cost.",
                 table,
             ),
         ),
@@ -157,8 +158,8 @@ def _lead(rows: Rows, config: Config, status: str) -> str:
     if not all(flat.values()):
         return f"No network has been drawn yet (the run is {status})."
     answer = (
-        f"With two weights between {-config.reach:g} and {config.reach:g}, {fmean(flat['quadratic']):.0%} of the "
-        f"quadratic cost is flat and {fmean(flat['cross-entropy']):.0%} of the cross-entropy, over "
+        f"For two weights between {-config.reach:g} and {config.reach:g}, {fmean(flat['quadratic']):.0%} of the "
+        f"surface of the quadratic cost is flat and {fmean(flat['cross-entropy']):.0%} of the cross-entropy, over "
         f"{len(flat['quadratic'])} random networks."
     )
     even = [
@@ -173,7 +174,7 @@ def _lead(rows: Rows, config: Config, status: str) -> str:
 
 
 def _surface_figure(reader: RunReader, config: Config) -> go.Figure:
-    """Both costs of the first draw."""
+    """Plot both costs of the first draw."""
     axis = axis_of(config, config.reach)
     found = read_surfaces(reader, config)
     units = {"cross-entropy": "cross-entropy (nats)", "quadratic": "quadratic"}
@@ -184,7 +185,7 @@ def _surface_figure(reader: RunReader, config: Config) -> go.Figure:
 
 
 def _share_figure(rows: Rows, config: Config) -> go.Figure:
-    """The flat share of the surface against the size of the square."""
+    """Plot the flat share of the surface against the size of the square."""
     reaches = sorted({row["reach"] for row in rows})
     curves, bands = {}, {}
     for cost in _COSTS if reaches else ():
@@ -198,7 +199,7 @@ def _share_figure(rows: Rows, config: Config) -> go.Figure:
 
 
 def _share_table(rows: Rows, config: Config) -> TableData:
-    """Both costs at every square and every fraction, means over draws."""
+    """Return a table of both costs for every square and fraction, as means over draws."""
     lines: list[tuple[Any, ...]] = []
     for reach in sorted({row["reach"] for row in rows}):
         for fraction in config.fractions:

@@ -1,15 +1,15 @@
-"""Activation and initialization decide how far the training of a deep network gets.
+"""The test error of a deep network depends on its activation and its initialization.
 
 Paper     Glorot & Bengio 2010, Table 1, figs. 11 and 12, and the SVM baseline of sec. 5
 Protocol  five pairs of activation and initialiser; plain SGD on batches of ten; learning rate and depth chosen on
           validation examples; then new networks from several seeds, with their test error against updates; a network
-          pre-trained by denoising autoencoders as the reference; an RBF-SVM beside a network on one fixed training set
-Claims    sigmoid is worst by far and does not learn at depth 5; normalized initialization helps tanh much and softsign
-          little; tanh with it is among the best, beats the SVM, and closes much of the gap to pre-training
-          (errors_claims.py)
-Measured  results/glorot2010.errors-laptop: 6 of 9 claims hold, 3 unclear
-Cost      demo under a minute on one core; laptop an hour on a busy one; paper a GPU
-Differs   the grid of learning rates and the number of seeds (the paper prints neither); the report lists all
+          pre-trained by denoising autoencoders as the reference; an RBF-SVM and a network trained on the same fixed
+          training set
+Claims    sigmoid networks are by far the worst and do not learn at depth 5; normalized initialization helps tanh a lot
+and softsign little; tanh networks with it are among the best, beat the SVM, and close much of the gap to pre-training
+(errors_claims.py) Measured  results/glorot2010.errors-laptop: 6 of 9 claims hold, 3 unclear Cost      demo under a
+minute on one core; laptop an hour on a busy one; paper a GPU Differs   the grid of learning rates and the number of
+seeds (the paper states neither); the report lists all differences
 """
 
 import math
@@ -58,7 +58,7 @@ PAIRS: dict[str, Pair] = {
     "sigmoid": Pair("sigmoid", "standard", "Sigmoid"),
     "tanh-pretrained": Pair("tanh", "glorot_uniform", "Tanh, pre-trained", is_pretrained=True),
 }
-"""In the order of Table 1; the last is the reference curve of fig. 11."""
+"""Pairs of activation and initialization, in the order of Table 1; the last is the reference curve of fig. 11."""
 
 FIXED_PAIR = "tanh-n"
 """The pair that is compared with the SVM."""
@@ -67,21 +67,21 @@ _ALL_PAIRS: tuple[PairName, ...] = ("softsign", "softsign-n", "tanh", "tanh-n", 
 
 
 class Config(StreamConfig):
-    """Everything that decides the numbers of a run."""
+    """Settings that determine the results of a run."""
 
     held_out: int = Field(default=1000, ge=10)
-    """Number of Shapeset images for validation, and for the test. Other sets have a test part, and give up to a fifth
-    of their training part, at most 10,000 images, for validation."""
+    """Number of Shapeset images for validation, and for testing. Other data sets have a test part, and up to a fifth of
+    their training part, at most 10,000 images, is used for validation."""
     pairs: tuple[PairName, ...] = Field(default=_ALL_PAIRS, min_length=1)
     depths: tuple[int, ...] = Field(default=(1, 5), min_length=1)
     """Numbers of hidden layers to choose from."""
     width: int = Field(default=50, ge=1)
     """Number of units in each hidden layer."""
     learning_rates: tuple[float, ...] = Field(default=(0.01, 0.03, 0.1), min_length=1)
-    """Learning rates to choose from; the gradient is that of the mean loss of a batch."""
+    """Learning rates to choose from. The loss is the mean over a batch."""
     seed: int = Field(default=0, ge=0)
     seeds: int = Field(default=1, ge=1)
-    """Number of tested networks per pair, with seeds seed, seed + 1, ...; a verdict needs three."""
+    """Number of tested networks per pair, with seeds seed, seed + 1, ...; a definite verdict requires three."""
     search_updates: int = Field(default=2000, ge=1)
     """Number of updates after which learning rate and depth are chosen."""
     updates: int = Field(default=6000, ge=1)
@@ -95,9 +95,9 @@ class Config(StreamConfig):
     noise: float = Field(default=0.25, ge=0, lt=1)
     """Share of an autoencoder's inputs that is set to 0."""
     fixed_examples: int = Field(default=500, ge=0)
-    """Size of the training set that the SVM and a network share; 0 leaves both out."""
+    """Size of the training set shared by the SVM and a network. If 0, neither is trained."""
     fixed_updates: int = Field(default=2000, ge=1)
-    """Number of updates of the networks on that training set."""
+    """Number of updates of the networks on the shared training set."""
     svm_costs: tuple[float, ...] = Field(default=(1.0, 10.0), min_length=1)
     """Values of the SVM's C to choose from."""
     svm_gammas: tuple[float, ...] = Field(default=(1.0, 3.0), min_length=1)
@@ -169,15 +169,15 @@ def load_parts(config: Config) -> Parts:
     """Load the data of a run onto the training device.
 
     Raises:
-        ConfigError: for an unknown data set, one that was never published, a fixed set or a batch larger than the
-            training part, or an SVM without scikit-learn.
+        ConfigError: if the data set is unknown or was never published, if a batch or the fixed training set is larger
+            than the training part, or if scikit-learn, which the SVM needs, is missing.
         DatasetError: if the data is missing or damaged.
     """
     if config.fixed_examples:
         try:
             require_svm()
         except ConfigError as error:
-            raise ConfigError(f"{error} Or leave the SVM out with --fixed-examples 0.") from error
+            raise ConfigError(f"{error} Or omit the SVM with --fixed-examples 0.") from error
     return streams.load_parts(config, config.held_out, config.fixed_examples)
 
 
@@ -196,12 +196,12 @@ class Net(NamedTuple):
 
     @property
     def site(self) -> str:
-        """Site of its numbers in the run's series."""
+        """Site of the network's numbers in the run's series."""
         return f"{self.stage}/{self.pair}/{self.depth}"
 
 
 class Choice(NamedTuple):
-    """Choice by validation for one pair: the best depth and rate, and the best rate at the greatest depth."""
+    """Settings of a pair chosen on validation data: best depth and rate, and best rate at the greatest depth."""
 
     depth: int
     rate: float
@@ -209,7 +209,7 @@ class Choice(NamedTuple):
 
 
 def search_nets(config: Config) -> tuple[Net, ...]:
-    """Return every pair at every depth with every learning rate; pre-trained ones at the greatest depth only."""
+    """Return a network for every pair, depth and learning rate; pre-trained ones at the greatest depth only."""
     return tuple(
         Net("search", pair, depth, rate, config.seed, member)
         for pair in config.pairs
@@ -219,9 +219,9 @@ def search_nets(config: Config) -> tuple[Net, ...]:
 
 
 def choose(nets: Iterable[Net], valid_errors: Sequence[float]) -> dict[str, Choice]:
-    """Choose for each pair the depth and rate of lowest validation error; the first of several that are equal.
+    """Choose for each pair the depth and rate with the lowest validation error; the first one if several are equal.
 
-    A network whose error is NaN has diverged and is chosen only if all have.
+    A network whose error is NaN has diverged and is chosen only if all networks have diverged.
 
     >>> nets = [Net("search", "tanh", depth, rate, 0, 0) for depth in (1, 5) for rate in (0.1, 0.3)]
     >>> choose(nets, [0.4, 0.3, float("nan"), 0.5])
@@ -240,7 +240,7 @@ def choose(nets: Iterable[Net], valid_errors: Sequence[float]) -> dict[str, Choi
 
 
 def final_nets(config: Config, chosen: Mapping[str, Choice]) -> tuple[Net, ...]:
-    """Return networks of every pair and seed at the greatest depth, and at the chosen one if it differs."""
+    """Return the networks of every pair and seed at the greatest depth, and at the chosen depth if it differs."""
     nets = []
     for pair, choice in chosen.items():
         rates = {choice.depth: choice.rate, config.deepest: choice.deepest_rate}
@@ -250,7 +250,7 @@ def final_nets(config: Config, chosen: Mapping[str, Choice]) -> tuple[Net, ...]:
 
 
 def fixed_nets(config: Config) -> tuple[Net, ...]:
-    """Return the networks to compare with the SVM: every seed with every learning rate, at the greatest depth."""
+    """Return the networks to compare with the SVM: one for every seed and learning rate, at the greatest depth."""
     rates = config.learning_rates
     return tuple(
         Net("fixed", FIXED_PAIR, config.deepest, rate, config.seed + number, number * len(rates) + place)

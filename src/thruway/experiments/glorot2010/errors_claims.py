@@ -1,4 +1,4 @@
-"""Claims of Table 1, fig. 11 and sec. 5 of the paper, and the tables with its numbers beside ours."""
+"""Claims of Table 1, fig. 11 and sec. 5 of the paper, and tables that compare its numbers with ours."""
 
 import math
 import statistics
@@ -30,7 +30,7 @@ _SIGNIFICANT = 0.005  # the level at which the paper prints a number in bold
 def claims(config: Config, majority_error: float = math.nan) -> tuple[Claim, ...]:
     """Return the claims that apply to the data of a run, in the order of the report.
 
-    The paper states how far sigmoid falls behind, and the effects of pre-training and the SVM, for Shapeset only.
+    In the paper, the margin of sigmoid and the claims about pre-training and the SVM are about Shapeset only.
 
     Args:
         config: the study's.
@@ -47,7 +47,7 @@ def claims(config: Config, majority_error: float = math.nan) -> tuple[Claim, ...
 
 
 def _error(rows: Rows, pair: str) -> float:
-    """Test error of a pair at the greatest depth; 1, the worst there is, if it has diverged; NaN if it is missing."""
+    """Return the test error of a pair at the greatest depth; 1, the maximum, if it diverged; NaN if it is missing."""
     depths = [row["depth"] for row in rows if row["stage"] == "final"]
     if not depths:
         return math.nan
@@ -92,8 +92,8 @@ _SIGMOID_IS_WORST = Claim(
 )
 _SIGMOID_IS_FAR_WORST = Claim(
     id="sigmoid-is-far-worst",
-    text="Deep sigmoid networks have by far the highest test error: they are farther behind the next pair than all "
-    "others are apart.",
+    text="Deep sigmoid networks have by far the highest test error: the gap to the next pair is larger than the "
+    "differences among the others.",
     source=_SHAPESET + " (82.61 against 27.15 to 15.60)",
     statistic="(sigmoid - worst of the other four) / (worst - best of the other four), test errors",
     measure=_of(
@@ -155,7 +155,7 @@ _BEATS_SVM = Claim(
 )
 _PRETRAINING_LEADS = Claim(
     id="pretraining-leads",
-    text="A network that is pre-trained by denoising autoencoders is better still.",
+    text="A network pre-trained by denoising autoencoders has an even lower test error.",
     source="Glorot & Bengio 2010, fig. 11",
     statistic="test error, tanh pre-trained / the lowest of the five pairs",
     measure=_of(lambda pretrained, *others: pretrained / min(others), "tanh-pretrained", *_PUBLISHED),
@@ -189,19 +189,21 @@ def _stuck(majority_error: float) -> Claim:
 
 
 def errors_of(rows: Rows, pair: str, depth: int) -> list[float]:
-    """Return the test errors of a pair at a depth, 0 to 1, by seed; NaN where a network has diverged."""
+    """Return the test errors of a pair at a depth, 0 to 1, one per seed; NaN if the network has diverged."""
     mine = only(rows, stage="final", pair=pair, depth=depth)
     return [row["test_error"] for row in sorted(mine, key=lambda row: row["seed"])]
 
 
 def error_table(rows: Rows, rivals: Mapping[tuple[str, str], Sequence[int]], config: Config) -> TableData:
-    """Return a table of the pairs at the greatest depth: the paper's error, ours, its p-values against the best.
+    """Return a table of the pairs at the greatest depth: the paper's error, our error, and p-values against the best.
 
-    The best of the five is marked, and those that do not differ from it significantly, as in bold in the paper.
+    The best of the five is marked, as are those that do not differ from it significantly; the paper prints them in
+    bold.
 
     Args:
         rows: tested networks.
-        rivals: (pair, other) -> for each seed, the number of test examples that only the pair's network gets right.
+        rivals: for each (pair, other), the number of test examples per seed that only the pair's network classifies
+            correctly.
         config: the study's.
     """
     errors: dict[str, list[float]] = {pair: errors_of(rows, pair, config.deepest) for pair in config.pairs}
@@ -223,9 +225,9 @@ def error_table(rows: Rows, rivals: Mapping[tuple[str, str], Sequence[int]], con
     columns = ("pair", "paper, %", "here, %", "range, %", "p, examples", "p, seeds")
     caption = (
         f"N: normalized initialization. Test error with {config.deepest} hidden layers, mean of {config.seeds} "
-        f"seed{'s' * (config.seeds != 1)}. p: probability of so large a difference between a pair and the best of the "
-        "five if they are equally good; by test examples (McNemar, the largest of the seeds) and by seeds (paired t). "
-        f"Marked: the best, and those that do not differ from it by test examples at p = {_SIGNIFICANT}."
+        f"seed{'s' * (config.seeds != 1)}. p: probability of a difference at least this large between a pair and the "
+        "best of the five if they are equally good; by test examples (McNemar, the largest of the seeds) and by seeds "
+        f"(paired t). Marked: the best, and those that do not differ from it by test examples at p = {_SIGNIFICANT}."
     )
     return TableData(columns, tuple(lines), caption)
 
@@ -273,7 +275,7 @@ def _worst_p(only_best: Sequence[int], only_other: Sequence[int]) -> float | Non
 
 
 def _mean(errors: Sequence[float]) -> float:
-    """Mean over seeds; infinite if one has diverged."""
+    """Return the mean over seeds; infinite if one of them has diverged."""
     return math.inf if any(math.isnan(error) for error in errors) else statistics.fmean(errors)
 
 

@@ -30,21 +30,22 @@ from thruway.runs import RunReader
 __all__ = ["STUDY", "Curve", "error_curves", "final_curves", "page", "verdicts"]
 
 _DIFFERS = (
-    "the grid of learning rates and the number of seeds are ours: the paper prints neither",
-    "rate and depth are chosen once, by networks of one seed, and the tested networks are new ones with other weights "
-    "and examples; the paper does not say whether its tested networks are those of the choice",
-    "all pairs of a seed start from the same random numbers, scaled by their initialiser, and see the same examples, "
+    "the grid of learning rates and the number of seeds are ours: the paper states neither",
+    "the learning rate and the depth are chosen once, on networks of one seed; the tested networks have other weights "
+    "and see other examples; the paper does not say whether its tested networks are those used for the choice",
+    "all pairs of a seed start from the same random numbers, scaled by their initializer, and see the same examples, "
     "so that their differences are paired",
-    "the learning rate multiplies the gradient of a batch's mean loss",
-    "pre-training: masking noise, transposed weights, a linear decoder, squared error, one rate for all layers; the "
-    "paper prints none of it",
-    "the SVM's grid of C and gamma is ours, and so is stopping the network beside it at its lowest validation error",
-    "Shapeset counts hidden pixels where the authors' generator estimates them",
+    "the learning rate multiplies the gradient of the mean loss over a batch",
+    "pre-training: masking noise, transposed weights, a linear decoder, squared error, one rate for all layers; "
+    "the paper states none of these",
+    "the grid of C and gamma for the SVM is ours; the network compared with it is stopped at its lowest validation "
+    "error",
+    "our Shapeset counts hidden pixels exactly; the authors' generator estimates their number",
 )
 
 
 def verdicts(reader: RunReader, config: Config, rows: Rows) -> list[ClaimVerdict]:
-    """Judge the claims on the tested networks, once some are trained to the end."""
+    """Judge the claims on the tested networks; returns no verdict before the first of them is fully trained."""
     tested = [row for row in rows if row["stage"] != "search"]
     if not only(tested, stage="final"):
         return []
@@ -65,7 +66,7 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
         lead=_lead(rows, config, reader.status),
         sections=(
             Section(
-                "Test errors, beside the paper's",
+                "Test errors, compared with the paper's",
                 _table_figure(errors, PAPER.get(config.data, {}), read_majority_error(reader)),
                 _reading(config),
                 table,
@@ -73,14 +74,16 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
             Section(
                 "Test error during training",
                 error_curves(final_curves(reader, config), config.batch),
-                f"Networks of {config.deepest} hidden layers, mean over seeds. Dashed: standard initialization. Solid: "
-                "the normalized one. Grey: pre-trained. A curve that stays at the top has not begun to learn.",
+                f"Networks with {config.deepest} hidden layers, mean over seeds. Dashed: standard initialization. "
+                "Solid: normalized initialization. Grey: pre-trained. A curve that stays at the top belongs to "
+                "networks that do not learn.",
             ),
             *_svm_section(rows, config),
             Section(
                 "The choice of learning rate and depth",
                 _search_figure(only(rows, stage="search")),
-                "Validation error at the end of the search. A pair that is easy to train is low over a wide range.",
+                "Validation error at the end of the search. A pair that is easy to train has a low error over a wide "
+                "range.",
                 choice_table(rows, config),
             ),
         ),
@@ -95,7 +98,7 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
             "significance": "exact McNemar test on the test examples of each seed, the largest p of the seeds; and "
             "Student's paired t over seeds; the paper's level is 0.005, and it does not say which test it used",
         },
-        cost=f"{seconds / 60:.1f} minutes of training in all",
+        cost=f"{seconds / 60:.1f} minutes of training",
         differs=[*differences(config, SCALES["paper"]), *_DIFFERS],
     )
 
@@ -116,10 +119,10 @@ def _reading(config: Config) -> str:
     if config.data not in PAPER:
         return "The paper has no numbers for this data set; compare the order of the pairs with its Table 1."
     if config.scale == "paper":
-        return "A mark per seed; the bar is the paper's number."
+        return "One mark per seed; the bar is the paper's number."
     return (
-        "A mark per seed; the bar is the paper's number. Its networks are wider and saw many times the examples, so "
-        "compare the order of the pairs, not the digits."
+        "One mark per seed; the bar is the paper's number. Its networks are wider and saw many more examples, so "
+        "compare the order of the pairs, not the values."
     )
 
 
@@ -127,20 +130,20 @@ def _svm_section(rows: Rows, config: Config) -> tuple[Section, ...]:
     if not config.fixed_examples:
         return ()
     reading = (
-        f"Both learn from the same {config.fixed_examples:,} examples and choose their settings on the same validation "
+        f"Both are trained on the same {config.fixed_examples:,} examples, with settings chosen on the same validation "
         "examples."
     )
-    return (Section("Beside an SVM", None, reading, svm_table(rows, config)),)
+    return (Section("Comparison with an SVM", None, reading, svm_table(rows, config)),)
 
 
 # --- figures
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Updates, and at each of them the test error of every seed, (updates, seeds); NaN where there is none."""
+"""Updates, (updates,), and the test error of every seed at each of them, (updates, seeds); NaN if unknown."""
 
 
 def final_curves(reader: RunReader, config: Config) -> dict[str, Curve]:
-    """Return pair -> test error at the greatest depth against updates, pairs in the order of the config."""
+    """Return the curve of the test error at the greatest depth for each pair, in the order of the config."""
     found: dict[str, dict[int, dict[int, float]]] = {}
     for entry in reader.table(quantity="test_error").rows():
         stage, _, rest = entry["site"].partition("/")
@@ -166,7 +169,7 @@ _STANDARD, _NORMALIZED, _PRETRAINED = ("dash", "circle-open"), ("solid", "circle
 
 
 def error_curves(curves: Mapping[str, Curve], batch: int) -> go.Figure:
-    """Draw figs. 11 and 12: test error against training examples, the mean over seeds with their range."""
+    """Draw figs. 11 and 12: test error against training examples, as the mean and the range over seeds."""
     lines, bands = {}, {}
     for pair, (updates, errors) in curves.items():
         # NaN is a seed that has diverged or is still in training: then there is no mean.
@@ -195,7 +198,7 @@ def error_curves(curves: Mapping[str, Curve], batch: int) -> go.Figure:
 def _table_figure(
     errors: Mapping[str, Sequence[float]], paper: Mapping[str, float], majority_error: float
 ) -> go.Figure:
-    """Test error of every pair, 0 to 1: one mark per seed, and the paper's error in percent."""
+    """Plot the test error of every pair, 0 to 1, with one mark per seed, and the paper's error in percent."""
     if not errors:
         return empty_figure("No error to draw: no network has been trained to the end yet.")
     titles = [PAIRS[pair].title for pair in errors]
@@ -231,7 +234,7 @@ def _table_figure(
 
 
 def _search_figure(rows: Rows) -> go.Figure:
-    """Validation error against learning rate, one panel per depth."""
+    """Plot the validation error against the learning rate, with one panel per depth."""
     if not rows:
         return empty_figure("No search to draw: its networks have not been trained to the end yet.")
     depths = sorted({row["depth"] for row in rows})
@@ -266,7 +269,7 @@ def _search_figure(rows: Rows) -> go.Figure:
 
 
 def _style(pair: str) -> tuple[str, str, str]:
-    """Colour, dash and marker of a pair."""
+    """Return the colour, dash and marker of a pair."""
     entry = PAIRS[pair]
     start = _PRETRAINED if entry.is_pretrained else _STANDARD if entry.scheme == "standard" else _NORMALIZED
     return (GREY if entry.is_pretrained else _COLOURS[entry.activation], *start)

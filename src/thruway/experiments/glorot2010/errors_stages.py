@@ -1,4 +1,4 @@
-"""Stages of a run: sets of networks trained side by side on the same examples; and the pre-training and the SVM."""
+"""Stages of a run: networks trained together on the same examples, pre-training, and the SVM."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class Stage:
 
 
 class Group(NamedTuple):
-    """Networks of one shape, which can be trained together."""
+    """Networks of the same shape, which can be trained together."""
 
     activation: str
     depth: int
@@ -64,7 +64,7 @@ class Group(NamedTuple):
 
 
 def stages_of(config: Config, parts: Parts, chosen: Mapping[str, Choice] | None) -> dict[str, Stage]:
-    """Return the stages by name; the final one only if depths and rates have been chosen."""
+    """Return the stages by name, including the final stage only if depths and rates have been chosen."""
     both = {"valid_error": parts.valid, "test_error": parts.test}
     stages = [Stage("search", search_nets(config), config.search_updates, parts.source, {"valid_error": parts.valid})]
     if chosen is not None:
@@ -83,7 +83,7 @@ def groups(nets: Sequence[Net]) -> list[Group]:
 
 
 def new_net(config: Config, parts: Parts, pair: str, depth: int, stage: str, seed: int) -> MLP:
-    """Build a network; all pairs of a seed start from the same random numbers, scaled by their scheme."""
+    """Build a network. All pairs of a seed start from the same random numbers, scaled by their scheme."""
     activation, scheme = PAIRS[pair].activation, PAIRS[pair].scheme
     rng = generator(seed, "weights", stage, depth)
     net = mlp("plain", depth, config.width, parts.inputs, parts.classes, activation=activation, generator=rng)
@@ -92,7 +92,7 @@ def new_net(config: Config, parts: Parts, pair: str, depth: int, stage: str, see
 
 
 def build_nets(config: Config, group: Group, parts: Parts, pretrained: Mapping[str, Tensor]) -> PlainNets:
-    """Build the networks of a group; the hidden layers of pre-trained ones are taken from `pretrained`."""
+    """Build the networks of a group, with the hidden layers of pre-trained ones taken from `pretrained`."""
     models = []
     for net in group.nets:
         model = new_net(config, parts, net.pair, net.depth, net.stage, net.seed)
@@ -106,12 +106,16 @@ def build_nets(config: Config, group: Group, parts: Parts, pretrained: Mapping[s
 
 
 def stream(stage: str, seed: int) -> int:
-    """Return the seed of the examples that the networks of a seed are trained on in a stage."""
+    """Return the seed of the training examples that the networks of `seed` see in a stage."""
     return derive(seed, "glorot2010.errors", stage) % 2**31
 
 
 def chunk(stage: Stage, config: Config, first: int, end: int) -> tuple[dict[int, int], Tensor, Tensor]:
-    """Draw the examples of updates first .. end: place of each seed, inputs (updates, seeds, batch, inputs), labels."""
+    """Draw the examples of updates first .. end.
+
+    Returns:
+        The index of each seed; inputs, (updates, seeds, batch, inputs); and labels, (updates, seeds, batch).
+    """
     seeds = sorted({net.seed for net in stage.nets})
     count = end - first
     drawn = [stage.source.draw(stream(stage.name, s), first * config.batch, count * config.batch) for s in seeds]
@@ -121,7 +125,7 @@ def chunk(stage: Stage, config: Config, first: int, end: int) -> tuple[dict[int,
 
 
 def pieces(updates: int, evaluations: int, done: int = 0) -> Iterator[tuple[int, int, bool]]:
-    """Split a training, from update `done` on, into pieces: (first, end, whether to evaluate after it).
+    """Split a training run, from update `done` on, into pieces (first, end, is_evaluated).
 
     >>> list(pieces(1000, 2))
     [(0, 500, True), (500, 1000, True)]
@@ -136,7 +140,7 @@ def pieces(updates: int, evaluations: int, done: int = 0) -> Iterator[tuple[int,
 
 
 def work(config: Config, stage: Stage, parts: Parts, first: int, end: int, is_evaluated: bool) -> float:
-    """Return the work of a piece of a stage, in updates of one weight by one batch; it grows evenly with time."""
+    """Return the work of a piece of a stage, in updates of one weight by one batch. It is proportional to time."""
     # The depths that the search will choose are not known when the work is added up: networks of others do not count.
     counted = [net for net in stage.nets if stage.name != "final" or net.depth == config.deepest]
     weights = sum(config.width * (parts.inputs + (net.depth - 1) * config.width + parts.classes) for net in counted)
@@ -151,12 +155,12 @@ _PRETRAINING, _DECODER = "pretraining", "decoder_bias"
 
 
 def pretrain(config: Config, parts: Parts, run: Run, progress: Progress) -> Mapping[str, Tensor]:
-    """Pre-train, or load what the run folder has of it.
+    """Pre-train the networks, resuming from the run folder.
 
     Returns:
         The weights of all pre-trained networks, "weight/<layer>" and "bias/<layer>", (members, ...). Member 0 is for
-        the search, the others are for the final networks in the order of their seeds. Empty if no pair of the config
-        is pre-trained.
+        the search; the others are for the final networks, in the order of their seeds. Empty if the config has no
+        pre-trained pair.
     """
     pair = _pretrained_pair(config)
     if pair is None:
@@ -192,7 +196,7 @@ def pretrain(config: Config, parts: Parts, run: Run, progress: Progress) -> Mapp
 
 
 def pretraining_work(config: Config, parts: Parts, run: Run) -> float:
-    """Return the work that is left of it, in the unit of `work`."""
+    """Return the remaining work, in the unit of `work`."""
     if _pretrained_pair(config) is None:
         return 0.0
     state = saved_state(run, _PRETRAINING, layer=0, update=0)
@@ -204,7 +208,7 @@ def pretraining_work(config: Config, parts: Parts, run: Run) -> float:
 def _train_autoencoders(
     config: Config, parts: Parts, nets: PlainNets, layer: int, decoder_bias: Tensor, first: int, end: int
 ) -> Tensor:
-    """Make updates first .. end of one layer; return the mean reconstruction error in them, (members,)."""
+    """Make updates first .. end of one layer, and return their mean reconstruction error, (members,)."""
     count, drawn, noise, errors = end - first, [], [], []
     for stage, seed in _starts(config):
         inputs, _ = parts.source.draw(stream(f"pretraining {stage}", seed), first * config.batch, count * config.batch)
@@ -224,12 +228,12 @@ def _pretrained_pair(config: Config) -> str | None:
 
 
 def _starts(config: Config) -> list[tuple[str, int]]:
-    """(stage, seed) of the network that each member is for."""
+    """Return the stage and the seed of the network that each member belongs to."""
     return [("search", config.seed), *(("final", config.seed + member) for member in range(config.seeds))]
 
 
 def _new_decoder(config: Config, nets: PlainNets, layer: int) -> Tensor:
-    """Bias of the decoder before a layer is trained; after the last layer it is not used."""
+    """Return the bias of the decoder before a layer is trained. After the last layer it is not used."""
     weight = nets.weights[min(layer, config.deepest - 1)]
     return weight.new_zeros(len(nets), weight.shape[2])
 
@@ -247,7 +251,7 @@ _KERNEL_WORK = 0.06
 
 
 def fit_svms(config: Config, parts: Parts, run: Run, progress: Progress) -> None:
-    """Fit the SVMs of the grid that the run folder does not have. Each fit is stored; none is stored in part."""
+    """Fit the SVMs of the grid that the run folder does not contain yet. Each is stored once it is complete."""
     if parts.fixed is None:
         return
     train, fits, grid = parts.fixed, _stored_fits(run), _grid(config)
@@ -265,7 +269,7 @@ def fit_svms(config: Config, parts: Parts, run: Run, progress: Progress) -> None
 
 
 def svm_work(config: Config, parts: Parts, run: Run) -> float:
-    """Return the work that is left of it, in the unit of `work`."""
+    """Return the remaining work, in the unit of `work`."""
     return 0.0 if parts.fixed is None else (len(_grid(config)) - len(_stored_fits(run))) * _svm_work(config, parts)
 
 

@@ -1,4 +1,4 @@
-"""Run of the study, stage by stage, and its results read back from the run folder."""
+"""Run of the study, stage by stage, and functions that read its results from the run folder."""
 
 import math
 import time
@@ -43,7 +43,7 @@ __all__ = [
 
 
 def run_study(config: Config, parts: Parts, run: Run, progress: Progress) -> None:
-    """Pre-train, search, train, and fit the SVMs, or do what is left of that."""
+    """Pre-train, search, train, and fit the SVMs; a resumed run does the remaining work."""
     run.log(0, {"majority_error": parts.majority_error}, site="data")
     progress.begin(_work_left(config, parts, run))
     pretrained = pretrain(config, parts, run, progress)
@@ -71,14 +71,16 @@ def _work_left(config: Config, parts: Parts, run: Run) -> float:
 def train_stage(
     config: Config, stage: Stage, parts: Parts, pretrained: Mapping[str, Tensor], run: Run, progress: Progress
 ) -> dict[Net, float]:
-    """Train the networks of a stage to the end, from its checkpoint if there is one; return their validation errors."""
+    """Train the networks of a stage, resuming from its checkpoint, and return their validation errors."""
     made = groups(stage.nets)
     nets = [build_nets(config, group, parts, pretrained) for group in made]
     names = [f"{net.site} {net.member} {net.rate!r}" for net in stage.nets]
     state = saved_state(run, stage.name, update=0, seconds=[0.0] * len(made), nets=names)
     if state["update"]:
         if state["nets"] != names:
-            raise CheckpointError(f"the checkpoint {stage.name!r} is of other networks. Remove it to train them again.")
+            raise CheckpointError(
+                f"the checkpoint {stage.name!r} belongs to other networks. Remove it to train them again."
+            )
         tensors = run.load(stage.name).tensors
         for number, each in enumerate(nets):
             mine = f"{number}/"
@@ -116,7 +118,7 @@ def _train(
     first: int,
     end: int,
 ) -> None:
-    """Make updates first .. end of every group, on examples that are drawn once; each network sees its seed's."""
+    """Make updates first .. end of every group, on examples drawn once per seed."""
     places, inputs, labels = chunk(stage, config, first, end)
     for number, (group, members) in enumerate(zip(made, nets, strict=True)):
         started = time.monotonic()
@@ -127,7 +129,7 @@ def _train(
 
 
 def _errors(stage: Stage, nets: Sequence[PlainNets]) -> list[dict[str, list[float]]]:
-    """Errors by group: quantity -> one number per network."""
+    """Return the errors of each group: for each quantity, one number per network."""
     return [
         {name: error_rates(members.outputs(x), y).tolist() for name, (x, y) in stage.measured.items()}
         for members in nets
@@ -151,7 +153,7 @@ def _log_end(stage: Stage, made: Sequence[Group], seconds: Sequence[float], run:
 def _log_rivals(
     config: Config, stage: Stage, made: Sequence[Group], nets: Sequence[PlainNets], parts: Parts, run: Run
 ) -> None:
-    """Log for every two pairs at the greatest depth the number of test examples that only the first gets right."""
+    """Log, for all pairs of pairs at the greatest depth, how many test examples only the first classifies correctly."""
     is_right: dict[tuple[str, int], Tensor] = {}
     inputs, labels = parts.test
     for group, members in zip(made, nets, strict=True):
@@ -176,27 +178,28 @@ Values = Mapping[str, float]
 
 
 def read_rows(reader: RunReader, config: Config) -> list[Row]:
-    """Return one row per tested network, then one per network of the search."""
+    """Return one row per tested network, followed by one row per network of the search."""
     return read_tested(reader, config) + read_search(reader, config)
 
 
 def read_tested(reader: RunReader, config: Config) -> list[Row]:
-    """Return one row per tested network: those of Table 1 (stage "final"), and those beside the SVM ("fixed").
+    """Return one row per tested network: those of Table 1 (stage "final"), and those compared with the SVM ("fixed").
 
-    Of the fixed set's networks each seed has one: with the rate, and stopped at the update, of lowest validation error.
+    Stage "fixed" has one row per seed: the network with the learning rate, and at the update, with the lowest
+    validation error.
     """
     return _final_rows(reader, config) + _fixed_rows(reader, config)
 
 
 def read_search(reader: RunReader, config: Config) -> list[Row]:
-    """Return one row per network of the search: pair, depth, learning rate, validation error at the end."""
+    """Return one row per network of the search: pair, depth, learning rate and final validation error."""
     ends = _ends(reader, "search/", ("valid_error", "learning_rate", "seconds"), config.search_updates)
     rows = [_row("search", site, values, config.search_updates, config) for (site, _), values in ends.items()]
     return [row for row in rows if row["learning_rate"] is not None]
 
 
 def read_rivals(reader: RunReader) -> dict[tuple[str, str], list[int]]:
-    """Return (pair, other) -> for each seed, the number of test examples that only the pair's network gets right."""
+    """Return, for each (pair, other), the number of test examples per seed that only the first classifies correctly."""
     counts: dict[tuple[str, str], dict[int, int]] = {}
     for entry in reader.table().rows():
         if entry["site"].startswith("rivals/"):
@@ -206,7 +209,7 @@ def read_rivals(reader: RunReader) -> dict[tuple[str, str], list[int]]:
 
 
 def read_majority_error(reader: RunReader) -> float:
-    """Return the error of always predicting the most frequent class; NaN before the run has begun."""
+    """Return the error of always predicting the most frequent class; NaN if the run has not begun."""
     table = reader.table(site="data", quantity="majority_error")
     return float(table["value"][0]) if len(table) else math.nan
 
@@ -242,7 +245,7 @@ def _fixed_rows(reader: RunReader, config: Config) -> list[Row]:
 
 
 def _best_svm(reader: RunReader, config: Config) -> dict[str, float | None]:
-    """The SVM of lowest validation error, once the whole grid is fitted."""
+    """Return the SVM with the lowest validation error, if the whole grid has been fitted."""
     fits = _ends(reader, "fixed/svm", ("cost", "gamma", "valid_error", "test_error", "seconds"), 0)
     if len(fits) < len(config.svm_costs) * len(config.svm_gammas):
         return {"error": None, "cost": None, "gamma": None, "seconds": None}
@@ -252,7 +255,7 @@ def _best_svm(reader: RunReader, config: Config) -> dict[str, float | None]:
 
 
 def _ends(reader: RunReader, start: str, quantities: tuple[str, ...], step: int) -> dict[tuple[str, int], Values]:
-    """(site, member) -> quantity -> its value at a step, for the sites that begin with `start`."""
+    """Return the quantities at a step, by (site, member), for the sites that begin with `start`."""
     found: dict[tuple[str, int], dict[str, float]] = {}
     for entry in reader.table(quantity=quantities, steps=step).rows():
         if entry["site"].startswith(start):

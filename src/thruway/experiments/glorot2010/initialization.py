@@ -1,15 +1,14 @@
-"""Standard initialization lets activations shrink upwards and gradients shrink downwards; the normalized one does not.
+"""With standard initialization activations shrink upwards and gradients downwards; with normalized they do not.
 
 Paper     Glorot & Bengio 2010, sec. 4.2: figs. 6 to 9, eqs. 4 to 7 and 13 to 17
 Protocol  tanh networks of five hidden layers, biases 0, weights by eq. 1 ("standard") or eq. 16 ("normalized"); spread
-          of activations, back-propagated gradients and weight gradients before training, on 300 held-out examples,
-          beside the predictions of the equations; mean singular value of each layer's Jacobian; the spread of weight
+of activations, back-propagated gradients and weight gradients before training, on 300 held-out examples, compared with
+the predictions of the equations; mean singular value of each layer's Jacobian; the spread of weight
           gradients while plain SGD trains on batches of ten
-Claims    which quantities shrink and which stay level, and that the equations are exact where the activation is linear
-          (initialization_claims.py)
-Measured  results/glorot2010.initialization-laptop: all 13 claims hold
-Cost      demo half a minute on one core; laptop three minutes; paper a GPU
-Differs   learning rate, number of seeds and number of updates (the paper prints none of them); the report lists all
+Claims    some quantities shrink from layer to layer and others stay level; the equations are exact for a linear
+activation (initialization_claims.py) Measured  results/glorot2010.initialization-laptop: all 13 claims hold Cost
+demo half a minute on one core; laptop three minutes; paper a GPU Differs   learning rate, number of seeds and number of
+updates (the paper states none of them); the report lists all differences
 """
 
 import math
@@ -43,33 +42,33 @@ Scheme = Literal["standard", "normalized"]
 Shape = Literal["equal", "growing", "shrinking"]
 
 SCHEMES: dict[Scheme, str] = {"standard": "standard", "normalized": "glorot_uniform"}
-"""The paper's name of an initialization -> the key of thruway.init.SCHEMES."""
+"""Maps the paper's name of an initialization to the key of thruway.init.SCHEMES."""
 
 
 class Config(StreamConfig):
-    """Everything that decides the numbers of a run."""
+    """Settings that determine the results of a run."""
 
     probe: int = Field(default=300, ge=10)
     """Number of held-out images on which the networks are measured before training."""
     depth: int = Field(default=5, ge=3)
     """Number of hidden layers."""
     width: int = Field(default=250, ge=4)
-    """Number of units in each hidden layer of the measured networks; in growing or shrinking ones, in the middle."""
+    """Number of units per hidden layer of the measured networks; of the middle layer in growing or shrinking ones."""
     shapes: tuple[Shape, ...] = Field(default=("equal", "growing", "shrinking"), min_length=1)
-    """Measured networks: all layers equally wide, or wider or narrower from layer to layer, from the input on."""
+    """Kinds of measured networks: equally wide layers, or layers that get wider or narrower from the input on."""
     taper: float = Field(default=4.0, gt=1, lt=1000)
-    """Widest over narrowest hidden layer of a growing or shrinking network; widths form a geometric series."""
+    """Ratio of the widest to the narrowest layer of a growing or shrinking network. Widths form a geometric series."""
     seed: int = Field(default=0, ge=0)
     seeds: int = Field(default=3, ge=1)
-    """Number of measured networks of each kind, with seeds seed, seed + 1, ...; a verdict needs three."""
+    """Number of measured networks of each kind, with seeds seed, seed + 1, ...; a definite verdict requires three."""
     singles: int = Field(default=5, ge=1)
-    """Number of held-out images that are measured one by one: for layers' Jacobians, and for eq. 7."""
+    """Number of held-out images that are measured one by one, for the Jacobians of layers and for eq. 7."""
     trained_width: int = Field(default=100, ge=4)
     """Number of units in each hidden layer of the trained networks."""
     trained_seeds: int = Field(default=1, ge=0)
-    """Number of trained networks per initialization, with seeds seed, seed + 1, ...; 0 leaves training out."""
+    """Number of trained networks per initialization, with seeds seed, seed + 1, ... If 0, none is trained."""
     learning_rate: float = Field(default=0.1, gt=0, lt=math.inf)
-    """Learning rate of SGD; the gradient is that of the mean loss of a batch."""
+    """Learning rate of SGD. The loss is the mean over a batch."""
     updates: int = Field(default=10_000, ge=10)
     samples: int = Field(default=250, ge=10)
     """Number of updates at which weight gradients are recorded, evenly spaced."""
@@ -86,11 +85,11 @@ class Config(StreamConfig):
 
     @property
     def stride(self) -> int:
-        """Number of updates from one sample to the next."""
+        """Number of updates between two samples."""
         return self.updates // self.samples
 
     def widths(self, shape: Shape) -> tuple[int, ...]:
-        """Return the number of units of each hidden layer before training, the first layer first.
+        """Return the number of units of each hidden layer of the measured networks, starting with the first.
 
         >>> Config(width=100).widths("growing")
         (50, 71, 100, 141, 200)
@@ -134,22 +133,22 @@ class Net(NamedTuple):
 
     @property
     def site(self) -> str:
-        """Site of its numbers in the run's series, and prefix of those of its layers."""
+        """Site of the network's numbers in the run's series, and prefix of the sites of its layers."""
         return f"start/{self.shape}/{self.scheme}/{self.activation}"
 
 
 def start_nets(config: Config) -> list[Net]:
-    """Return the networks that are measured for every seed, each also without activation: the equations' exact case."""
+    """Return the networks to measure for every seed, including linear ones, for which the equations are exact."""
     return [
         Net(shape, scheme, activation) for shape, scheme, activation in product(config.shapes, SCHEMES, _ACTIVATIONS)
     ]
 
 
 def load_parts(config: Config) -> Parts:
-    """Load the data of a run, that of `glorot2010.errors`; `test` holds the images that are measured.
+    """Load the data of a run, the same as for `glorot2010.errors`; `test` holds the images that are measured.
 
     Raises:
-        ConfigError: for an unknown data set, one that was never published, or a batch larger than the training part.
+        ConfigError: if the data set is unknown or was never published, or a batch is larger than the training part.
         DatasetError: if the data is missing or damaged.
     """
     parts = streams.load_parts(config, held_out=config.probe)
@@ -168,10 +167,10 @@ VARIANCES: dict[Scheme, Callable[[int, int], float]] = {
     "standard": lambda fan_in, fan_out: 1 / (3 * fan_in),  # eqs. 1 and 15
     "normalized": lambda fan_in, fan_out: 2 / (fan_in + fan_out),  # eqs. 12 and 16
 }
-"""Var[W] of a layer."""
+"""Var[W] of a layer as a function of its fan-in and fan-out."""
 
 MEAN_SINGULAR_VALUE = 8 / (3 * math.pi)
-"""Mean of the quarter-circle law: of a large square matrix of independent entries of variance 1/n."""
+"""Mean singular value of a large n x n matrix of independent entries of variance 1/n (quarter-circle law)."""
 
 
 class Predicted(NamedTuple):
@@ -186,7 +185,7 @@ class Predicted(NamedTuple):
 def predict(
     widths: Sequence[int], scheme: Scheme, input_square: float, top_gradient_square: float, single_product: float
 ) -> list[Predicted]:
-    """Predict the spread in every hidden layer from that of the input and that of the gradient at the top.
+    """Predict the mean squares in every hidden layer from those of the input and of the gradient at the top.
 
         E[(z^i)^2]     = E[x^2] prod_{j<=i} n_{j-1} Var[W^j]
         E[(dC/ds^i)^2] = E[(dC/ds^d)^2] prod_{i<j<=d} n_j Var[W^j]
@@ -197,13 +196,13 @@ def predict(
         scheme: a key of VARIANCES.
         input_square: E[x^2].
         top_gradient_square: E[(dC/ds^d)^2].
-        single_product: E[x^2] E[(dC/ds^d)^2] of one example, or the mean of that over several.
+        single_product: E[x^2] E[(dC/ds^d)^2] of one example, or its mean over several examples.
     Returns:
-        d predictions, the first layer first.
+        A list of d predictions, starting with the first layer.
     Raises:
-        ShapeError: for fewer than two widths.
+        ShapeError: if there are fewer than two widths.
     Source:
-        Glorot & Bengio 2010, eqs. 4 to 7; with equal widths eqs. 13 and 14.
+        Glorot & Bengio 2010, eqs. 4 to 7; for equal widths, eqs. 13 and 14.
 
     >>> layers = predict([8, 8, 8, 8], "standard", 1.0, 0.9, 0.9)
     >>> [round(layer.gradient, 3) for layer in layers], [round(layer.weight_gradient, 3) for layer in layers]
@@ -232,21 +231,21 @@ def predict(
 
 
 def sampling_error(maps: int, width: int) -> float:
-    """Bound the relative deviation, by chance, of a linear network's measured mean square from its expectation.
+    """Bound the random relative deviation of the measured mean square of a linear network from its expectation.
 
         sqrt((1 + 2/n)^k - 1)
 
-    A random map of n outputs, with entries no longer-tailed than Gaussian ones, multiplies the mean square of its
-    input by a factor whose variance is at most 2/n of its squared mean, whatever the number of examples; the factors
-    of k independent maps multiply.
+    A random map of n outputs, with entries no longer-tailed than Gaussian ones, multiplies the mean square of its input
+    by a factor whose variance is at most 2/n times its squared mean, for any number of examples. The factors of k
+    independent maps multiply.
 
     Args:
         maps: k, the number of random matrices between the measured and the given quantity.
-        width: n, the smallest number of outputs of any of them.
+        width: n, the smallest number of outputs of these matrices.
     Returns:
         An upper bound of the standard deviation of measured / predicted, dimensionless.
     Source:
-        Ours; a sum of squares of n Gaussian numbers has variance 2/n of its squared mean.
+        Ours; a sum of squares of n Gaussian numbers has a variance of 2/n times its squared mean.
 
     >>> round(sampling_error(4, 100), 3)
     0.287

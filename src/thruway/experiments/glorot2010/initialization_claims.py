@@ -1,4 +1,4 @@
-"""Claims of sec. 4.2 about networks before and during training, and the statistics of the rows that decide them."""
+"""Claims of sec. 4.2 about networks before and during training, and the statistics that they use."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ _PAIRS = {
 
 
 def _net(rows: Rows, scheme: str, shape: str = "equal", activation: str = "tanh") -> list[Mapping[str, Any]]:
-    """Rows of the layers of one network, the first layer first."""
+    """Return the rows of the layers of one network, starting with the first layer."""
     chosen = [r for r in rows if (r["scheme"], r["shape"], r["activation"]) == (scheme, shape, activation)]
     return sorted(chosen, key=lambda row: int(row["layer"]))
 
@@ -38,7 +38,7 @@ def _net(rows: Rows, scheme: str, shape: str = "equal", activation: str = "tanh"
 def by_layer(
     rows: Rows, scheme: str, quantity: str, shape: str = "equal", activation: str = "tanh"
 ) -> dict[int, list[float]]:
-    """Return layer -> the quantity for every seed."""
+    """Return, for each layer, the quantity for every seed."""
     found: dict[int, list[float]] = {}
     for row in _net(rows, scheme, shape, activation):
         found.setdefault(row["layer"], []).append(row[quantity])
@@ -46,7 +46,7 @@ def by_layer(
 
 
 def factor_per_layer(rows: Rows, scheme: str, quantity: str, *, upwards: bool) -> float:
-    """Return the factor on a mean square from each hidden layer to the next one above, or below.
+    """Return the factor by which a mean square changes from one hidden layer to the next one above, or below.
 
     The factor is the geometric mean over the layers of the tanh network with equally wide layers.
     """
@@ -58,7 +58,7 @@ def factor_per_layer(rows: Rows, scheme: str, quantity: str, *, upwards: bool) -
 
 
 def mean_stretch(rows: Rows, scheme: str, activation: str = "tanh") -> float:
-    """Return the mean singular value of the Jacobians of the hidden layers but the first; these are square."""
+    """Return the mean singular value of the Jacobians of all hidden layers except the first; these are square."""
     values = [row["singular_value"] for row in _net(rows, scheme, activation=activation)[1:]]
     return sum(values) / len(values) if values else math.nan
 
@@ -70,7 +70,7 @@ def mean_factor(rows: Rows, scheme: str, quantity: str, *, upwards: bool) -> flo
 
 
 def spreads(rows: Rows, scheme: str) -> list[float]:
-    """Return the largest over the smallest std of the hidden layers' weight gradients, in each tenth of training."""
+    """Return the ratio of the largest to the smallest std of the weight gradients, in each tenth of training."""
     layers = [row["std_by_tenth"] for row in rows if row["scheme"] == scheme]
     return [_widest(stds) for stds in zip(*layers, strict=True)]
 
@@ -81,7 +81,7 @@ def _widest(values: Iterable[float]) -> float:
 
 
 def _worst_factor(rows: Rows, scheme: str) -> float:
-    """Largest factor between measured and predicted, either way, in the tanh network."""
+    """Return the largest ratio of measured to predicted, or of predicted to measured, in the tanh network."""
     # Eq. 7 is the product of these two, and of one example: it varies more by chance.
     names = ("activation_variance", "gradient_variance")
     pairs = [(row[name], row[_PAIRS[name]]) for row in _net(rows, scheme) for name in names]
@@ -89,7 +89,7 @@ def _worst_factor(rows: Rows, scheme: str) -> float:
 
 
 def _worst_error(rows: Rows) -> float:
-    """Largest relative deviation of a linear network from the equations, in upper bounds of its std by chance."""
+    """Return the largest relative deviation of a linear network from the equations, in units of `sampling_error`."""
     worst = [math.nan]
     for scheme, shape in sorted({(row["scheme"], row["shape"]) for row in rows}):
         layers = _net(rows, scheme, shape, "linear")
@@ -109,7 +109,7 @@ def _worst_error(rows: Rows) -> float:
 
 
 def _tapered_gain(rows: Rows) -> float:
-    """Largest over smallest gradient variance, normalized / standard, for the worse of the tapered networks."""
+    """Return the spread of gradient variances (largest / smallest), normalized / standard, of the worse tapered net."""
     shapes = sorted({row["shape"] for row in rows} - {"equal"})
     gains = [
         _widest(row["gradient_variance"] for row in _net(rows, "normalized", shape))
@@ -129,7 +129,7 @@ def _divergence(rows: Rows) -> float:
 
 
 def _lower_over_top(rows: Rows) -> float:
-    """First over top hidden layer, where the layers are furthest apart with standard initialization."""
+    """Return the std of the first hidden layer over that of the top one, in the tenth with the largest spread."""
     found = spreads(rows, "standard")
     if not found:
         return math.nan
@@ -150,7 +150,7 @@ START_CLAIMS = (
     ),
     Claim(
         id="activations-level",
-        text="With the normalized one they do not.",
+        text="With normalized initialization activations do not get smaller from layer to layer.",
         source=f"{_PAPER}, fig. 6, eqs. 5 and 12",
         statistic="factor on the std of activations per layer, upwards, normalized (predicted 1)",
         measure=lambda rows: math.sqrt(factor_per_layer(rows, "normalized", "activation_variance", upwards=True)),
@@ -169,7 +169,7 @@ START_CLAIMS = (
     ),
     Claim(
         id="gradients-level",
-        text="With the normalized one they stay about level.",
+        text="With normalized initialization back-propagated gradients stay about level.",
         source=f"{_PAPER}, fig. 7, eqs. 11 and 12",
         statistic="factor on the variance of dC/ds per layer, downwards, normalized (predicted 1)",
         measure=lambda rows: factor_per_layer(rows, "normalized", "gradient_variance", upwards=False),
@@ -214,7 +214,7 @@ START_CLAIMS = (
     ),
     Claim(
         id="stretch-normalized",
-        text="It is about 0.8 with the normalized one.",
+        text="The mean singular value of a layer's Jacobian is about 0.8 with normalized initialization.",
         source=f"{_PAPER}, eq. 17",
         statistic="distance from 0.8 of the mean singular value, square hidden layers, tanh",
         measure=lambda rows: abs(mean_stretch(rows, "normalized") - 0.8),
@@ -223,7 +223,8 @@ START_CLAIMS = (
     ),
     Claim(
         id="tapered-nets-too",
-        text="In networks whose layers get wider or narrower, gradients are more level with the normalized one, too.",
+        text="In networks whose layers get wider or narrower, normalized initialization keeps gradients more level "
+        "too.",
         source=f"{_PAPER}, sec. 2.3 and eq. 12",
         statistic="largest / smallest variance of dC/ds over layers, normalized / standard, the worse of both networks",
         measure=_tapered_gain,
@@ -238,14 +239,14 @@ TRAINING_CLAIMS = (
         id="standard-diverges",
         text="As a network with standard initialization trains, the weight gradients of its layers grow apart.",
         source=f"{_PAPER}, fig. 9",
-        statistic="spread of std of dC/dW over layers (largest / smallest), its greatest / that of the first tenth",
+        statistic="spread of std of dC/dW over layers (largest / smallest), maximum / first tenth",
         measure=_divergence,
         holds_if=">=",
         threshold=1.5,
     ),
     Claim(
         id="lower-layers-larger",
-        text="They get larger in the lower layers.",
+        text="With standard initialization the weight gradients become largest in the lower layers.",
         source=f"{_PAPER}, fig. 9",
         statistic="std of dC/dW, first / top hidden layer, where the standard network's layers are furthest apart",
         measure=_lower_over_top,
@@ -254,9 +255,9 @@ TRAINING_CLAIMS = (
     ),
     Claim(
         id="normalized-together",
-        text="With normalized initialization they stay together.",
+        text="With normalized initialization the weight gradients of the layers stay together.",
         source=f"{_PAPER}, fig. 9",
-        statistic="spread of std of dC/dW over layers, its greatest, normalized / standard",
+        statistic="maximal spread of std of dC/dW over layers (largest / smallest), normalized / standard",
         measure=lambda rows: (
             max(spreads(rows, "normalized"), default=math.nan) / max(spreads(rows, "standard"), default=math.nan)
         ),
@@ -268,7 +269,7 @@ TRAINING_CLAIMS = (
 
 
 def paper_table(start: Rows) -> TableData:
-    """Return the numbers that the paper prints beside means over seeds."""
+    """Return a table of the numbers in the paper and our means over seeds."""
     seeds = sorted({row["seed"] for row in start})
     entries: list[tuple[str, str, float, str]] = []
     for scheme, published in (("standard", "about 0.5"), ("normalized", "about 0.8")):
@@ -284,5 +285,5 @@ def paper_table(start: Rows) -> TableData:
     return paper_comparison(
         entries,
         caption="Tanh, equally wide layers. The factors in the paper's column are those of its equations, which assume "
-        "a linear activation; of figs. 6 to 9 it prints no numbers.",
+        "a linear activation; the paper prints no numbers for figs. 6 to 9.",
     )

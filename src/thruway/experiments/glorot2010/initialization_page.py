@@ -1,4 +1,4 @@
-"""Report of the initialization study: figs. 6 to 9, and the equations beside the measurements."""
+"""Report of the initialization study: figs. 6 to 9, and the equations compared with the measurements."""
 
 import math
 from statistics import fmean
@@ -31,24 +31,24 @@ from thruway.runs import RunReader
 __all__ = ["STUDY", "page", "read_rows", "verdicts"]
 
 _DIFFERS = (
-    "learning rate, number of updates and number of seeds are ours: the paper prints none of them",
-    "both initializations of a seed take the same random numbers, scaled, so that their differences are paired",
+    "the learning rate, the number of updates and the number of seeds are ours: the paper states none of them",
+    "both initializations of a seed use the same random numbers, scaled, so that their differences are paired",
     "variances are mean squares about 0, since the equations assume means of 0; Var[x] is the inputs' mean square",
-    "of eq. 6 the form that eq. 2 implies is tested: only weights above s count, one factor less than printed; the "
-    "printed form stands beside it",
-    "eq. 7 is about one example, and is tested with gradients of one example's cost; fig. 8 has those of all held-out "
-    "examples",
-    "of eq. 13 the form with the gradient's variance at the top is tested, where Var[x] is printed",
+    "eq. 6 is tested in the form that eq. 2 implies, in which only the weights above s count: one factor fewer than "
+    "printed; the table shows the printed form too",
+    "eq. 7 is about one example and is tested with gradients of the cost of one example; fig. 8 shows those of all "
+    "held-out examples",
+    "eq. 13 is tested with the variance of the gradient at the top in place of the printed Var[x]",
 )
 
 
 def read_rows(reader: RunReader, config: Config) -> Rows:
-    """Return a row per layer of every measured network, then one per layer of every trained network."""
+    """Return one row per layer of every measured network, followed by one per layer of every trained network."""
     return [*read_start_rows(reader, config), *read_training_rows(reader, config)]
 
 
 def verdicts(_reader: RunReader, _config: Config, rows: Rows) -> list[ClaimVerdict]:
-    """Judge the claims of each stage on its own rows, once there are some: it has seeds of its own."""
+    """Judge the claims of each stage on the rows of that stage, if there are any. Each stage has its own seeds."""
     start, training = only(rows, stage="start"), only(rows, stage="training")
     return [
         *(judge(claim, start) for claim in START_CLAIMS if start),
@@ -63,12 +63,12 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
     measured = sum(reader.table(site="start", quantity="seconds")["value"].tolist())
     trained = sum({(row["scheme"], row["seed"]): row["seconds"] for row in training}.values())
     return StudyPage(
-        title="Does the signal reach the top, and the gradient the bottom?",
+        title="Do signals reach the top layer, and gradients the bottom layer?",
         subtitle="Figs. 6 to 9 and eqs. 4 to 17 of Understanding the difficulty of training deep feedforward neural "
         "networks, Glorot & Bengio 2010",
         lead=_lead(start, training, reader.status),
         sections=(
-            Section("Beside the paper", None, "Means over all seeds.", table),
+            Section("Comparison with the paper", None, "Means over all seeds.", table),
             *_start_sections(reader, config, start),
             *_training_section(reader, config, training),
             *_equation_sections(config, start),
@@ -93,8 +93,8 @@ def _lead(start: Rows, training: Rows, status: str) -> str:
         return f"No network has been measured yet (the run is {status})."
     standard, normalized = (mean_factor(start, scheme, _GRADIENT, upwards=False) for scheme in SCHEMES)
     answer = (
-        f"On its way down, each hidden layer leaves {standard:.2f} of the gradient's variance with standard "
-        f"initialization, and {normalized:.2f} with the normalized one."
+        f"Each hidden layer passes {standard:.2f} of the variance of the gradient down with standard "
+        f"initialization, and {normalized:.2f} with normalized initialization."
     )
     seeds = sorted({row["seed"] for row in training})
     widest = {
@@ -103,8 +103,8 @@ def _lead(start: Rows, training: Rows, status: str) -> str:
     }
     if all(widest.values()):
         answer += (
-            f" While the networks train, the weight gradients of their layers come to differ by up to "
-            f"{fmean(widest['standard']):.1f} times (standard) and {fmean(widest['normalized']):.1f} (normalized)."
+            f" During training, the weight gradients of the layers differ by up to {fmean(widest['standard']):.1f} "
+            f"times (standard) and {fmean(widest['normalized']):.1f} times (normalized)."
         )
     return answer if status == "done" else f"The run is {status}. {answer}"
 
@@ -125,13 +125,13 @@ def _start_sections(reader: RunReader, config: Config, start: Rows) -> tuple[Sec
         Section(
             "Back-propagated gradients before training (fig. 7)",
             _histogram_figure(reader, config, "gradients"),
-            "Standard: the lower the layer, the smaller its gradients. Normalized: about the same in all.",
+            "Standard: the lower the layer, the smaller its gradients. Normalized: about the same in all layers.",
         ),
         Section(
             "Back-propagated gradients, layer by layer",
             _variance_figure(start, _GRADIENT, "gradient_predicted", "mean square of dC/ds"),
-            "Dashed: predictions of the equations from the top layer's gradient. With standard initialization each "
-            "layer down costs a factor of three. Bands: the range over seeds.",
+            "Dashed: predictions of the equations from the gradient of the top layer. With standard initialization "
+            "each layer reduces it by a factor of three. Bands: the range over seeds.",
         ),
         Section(
             "Gradients of the weights before training (fig. 8)",
@@ -143,9 +143,9 @@ def _start_sections(reader: RunReader, config: Config, start: Rows) -> tuple[Sec
 
 
 def _histogram_figure(reader: RunReader, config: Config, what: str) -> go.Figure:
-    """Histogram of every hidden layer before training, one panel per initialization; `what` is a key of SPREADS.
+    """Plot the histogram of every hidden layer before training, with one panel per initialization.
 
-    Each panel is in units of its widest layer, or one axis could not show both.
+    `what` is a key of SPREADS. Each panel is in units of the std of its widest layer, so that both fit on one axis.
     """
     edges, counts = {}, {}
     for scheme, (borders, found) in read_histograms(reader, config, what).items():
@@ -158,7 +158,7 @@ def _histogram_figure(reader: RunReader, config: Config, what: str) -> go.Figure
 
 
 def _variance_figure(rows: Rows, quantity: str, predicted: str, y_name: str) -> go.Figure:
-    """Mean square in every hidden layer of the tanh networks, with its range over seeds, beside the prediction."""
+    """Plot the mean square in every hidden layer of the tanh networks, with its range over seeds and the prediction."""
     curves: dict[str, tuple[list[int], list[float]]] = {}
     bands: dict[str, tuple[list[int], list[float], list[float]]] = {}
     references = []
@@ -179,9 +179,9 @@ def _training_section(reader: RunReader, config: Config, training: Rows) -> tupl
     if not config.trained_seeds:
         return ()
     reading = (
-        "Where the lines of a panel part, the layers learn at different speeds: in the paper they do with standard "
-        "initialization, and do not with the normalized one. Each is a multiple of the mean over layers, which removes "
-        "what changes all layers alike."
+        "Where the lines of a panel diverge, the layers learn at different speeds: in the paper they do with standard "
+        "initialization, but not with normalized initialization. Values are relative to the mean over layers, which "
+        "removes changes common to all layers."
     )
     updates, tables = read_relative_spreads(reader, config)
     names = [f"layer {layer}" for layer in range(1, config.depth + 1)]
@@ -196,23 +196,23 @@ def _equation_sections(config: Config, start: Rows) -> tuple[Section, ...]:
         Section(
             "Mean singular value of a layer's Jacobian (eq. 17)",
             None,
-            "If it is below 1, a signal that passes through the layer gets smaller.",
+            "If it is below 1, the layer attenuates signals.",
             _stretch_table(start),
         ),
         Section(
-            "Predictions of the equations beside the measurements",
+            "Predictions of the equations and measurements",
             _variance_figure(start, _ACTIVATION, "activation_predicted", "mean square of z"),
-            "The equations assume a linear activation. So they hold, but for chance, in the networks without one, and "
-            "nearly so in the tanh network with standard initialization, whose units stay small; not with the "
-            "normalized one. Eq. 6 as it is printed has one factor too many, and misses the standard network's "
-            "gradients by three.",
+            "The equations assume a linear activation. They therefore hold, up to sampling error, in the linear "
+            "networks, and approximately in the tanh network with standard initialization, whose activations stay "
+            "small, but not with normalized initialization. Eq. 6 as printed has one factor too many, and is wrong by "
+            "a factor of three for the gradients of the standard network.",
             _equation_table(start, "equal"),
         ),
     ]
     for shape in config.shapes:
         if shape != "equal":
             reading = f"Hidden layers of {', '.join(f'{width:,}' for width in config.widths(shape))} units."
-            title = f"Layers that get {'wider' if shape == 'growing' else 'narrower'}"
+            title = f"Networks whose layers get {'wider' if shape == 'growing' else 'narrower'}"
             sections.append(Section(title, None, reading, _equation_table(start, shape)))
     return tuple(sections)
 
@@ -231,7 +231,7 @@ _COLUMNS = {
 
 
 def _equation_table(rows: Rows, shape: str) -> TableData:
-    """Measured mean squares beside the predicted ones, means over seeds."""
+    """Return a table of measured and predicted mean squares, as means over seeds."""
     lines = []
     for activation in ("tanh", "linear"):
         for scheme in SCHEMES:
@@ -239,14 +239,14 @@ def _equation_table(rows: Rows, shape: str) -> TableData:
             for layer in found["z"]:
                 lines.append((activation, scheme, layer, *(fmean(values[layer]) for values in found.values())))
     caption = (
-        "Mean squares, means over seeds; dC/dW is of one example. Predictions of gradients start from the measured one "
-        "of the top hidden layer."
+        "Mean squares, averaged over seeds; dC/dW is that of one example. Predictions of gradients start from the "
+        "measured gradient of the top hidden layer."
     )
     return TableData(("activation", "initialization", "layer", *_COLUMNS), tuple(lines), caption)
 
 
 def _stretch_table(rows: Rows) -> TableData:
-    """Mean singular value of every hidden layer's Jacobian, means over seeds, beside that of a random matrix."""
+    """Return a table of the mean singular value of every layer's Jacobian, and of that of a random matrix."""
     lines = []
     for activation in ("tanh", "linear"):
         for scheme, gain in (("standard", 1 / math.sqrt(3)), ("normalized", 1.0)):
@@ -262,12 +262,12 @@ def _stretch_table(rows: Rows) -> TableData:
         "mean of 2 and up",
         "theory",
     )
-    caption = "Theory: (8 / 3 pi) sigma sqrt(n) of a large square matrix with independent entries of std sigma."
+    caption = "Theory: (8 / 3 pi) sigma sqrt(n) for a large square matrix of independent entries with std sigma."
     return TableData(columns, tuple(lines), caption)
 
 
 def _training_table(rows: Rows) -> TableData:
-    """Spread over layers in each tenth of training, for every seed."""
+    """Return a table of the spread over layers at the beginning, at most and at the end of training, for every seed."""
     lines = []
     for scheme in SCHEMES:
         for seed in sorted({row["seed"] for row in rows if row["scheme"] == scheme}):
@@ -284,7 +284,7 @@ def _training_table(rows: Rows) -> TableData:
 
 STUDY = Study(
     name="glorot2010.initialization",
-    title="standard initialization shrinks signals upwards and gradients downwards; the normalized one does not",
+    title="with standard initialization signals shrink upwards and gradients downwards; with normalized they do not",
     source="Glorot & Bengio 2010, figs. 6 to 9, eqs. 4 to 17",
     config=Config,
     scales=SCALES,

@@ -1,4 +1,4 @@
-"""Untrained networks, and the measured spread of signals and gradients in their layers, beside predictions."""
+"""Spread of signals and gradients in the layers of untrained networks, measured and predicted."""
 
 import dataclasses
 import math
@@ -41,11 +41,11 @@ def build_net(
     The same generator gives both schemes the same random numbers, scaled, so that networks can be compared in pairs.
 
     Args:
-        widths: number of inputs, and of units in each hidden layer.
+        widths: number of inputs, followed by the number of units of each hidden layer.
         classes: number of outputs.
         activation: a key of ACTIVATIONS.
         scheme: a key of SCHEMES.
-        generator: for the weights.
+        generator: generator of the initial weights.
 
     >>> net = build_net([4, 3, 2], 5, "tanh", "normalized", torch.Generator().manual_seed(0))
     >>> [name for name, _ in net.named_children()]
@@ -87,7 +87,7 @@ SPREADS = {
     "gradients": Spread("gradient", "s{}", "dC/ds"),
     "weight gradients": Spread("parameter_gradient", "s{}.weight", "dC/dW"),
 }
-"""Figs. 6, 7 and 8."""
+"""The quantities of figs. 6, 7 and 8."""
 
 _KINDS = tuple(spread.kind for spread in SPREADS.values())
 _RMS, _HISTOGRAM = (dataclasses.replace(QUANTITIES[name], kinds=_KINDS) for name in ("rms", "histogram"))
@@ -96,7 +96,7 @@ _EXACT = 1 << 20  # up to this many units, all singular values of a layer's Jaco
 
 
 class PrefixedLog:
-    """Log of a run that puts a prefix before the sites of a trace; all numbers belong to one member."""
+    """Writes a trace into a run, with a prefix before the names of its sites, as the numbers of one member."""
 
     def __init__(self, run: Run, prefix: str, member: int) -> None:
         self._run = run
@@ -111,11 +111,11 @@ class PrefixedLog:
 def measure_start(config: Config, net: Net, seed: int, parts: Parts, run: Run) -> dict[str, Tensor]:
     """Log activations and gradients in the layers of one untrained network, on the held-out examples.
 
-    The cost is the sum over examples, so that gradients of activations are those of one example each.
+    The cost is the sum over examples, so that each gradient of an activation is that of one example.
 
     Returns:
-        Histograms of the networks in figs. 6 to 8, else nothing: a key of SPREADS and "/edges" or "/counts" -> a row
-        per layer.
+        The histograms of a network shown in figs. 6 to 8, one row per layer: the keys are a key of SPREADS followed by
+        "/edges" or "/counts". Empty for other networks.
     """
     images, labels = parts.test
     # Both schemes and both activations take the same random numbers.
@@ -153,7 +153,7 @@ def _log_singles(
     optimizer: torch.optim.Optimizer,
     run: Run,
 ) -> None:
-    """Log the mean over examples of the weight gradients of one example at a time, the subject of eq. 7."""
+    """Log the mean square of the weight gradients of single examples, averaged over examples, as in eq. 7."""
     images, labels = (each[: config.singles] for each in parts.test)
     with watch(model, quantities=[_RMS], optimizer=optimizer) as trace:
         for image, label in zip(images.unsqueeze(1), labels.unsqueeze(1), strict=True):
@@ -182,7 +182,7 @@ def _log_singular_values(config: Config, net: Net, seed: int, images: Tensor, mo
 
 Row = dict[str, Any]
 Histograms = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Edges (layers, bins + 1) and counts (layers, bins)."""
+"""Edges, (layers, bins + 1), and counts, (layers, bins)."""
 
 _MEASURED = (
     "output.rms",
@@ -197,8 +197,8 @@ _MEASURED = (
 def read_start_rows(reader: RunReader, config: Config) -> list[Row]:
     """Return one row per hidden layer of every measured network: mean squares, and predictions for them.
 
-    Weight gradients are those of the cost of all held-out examples; "single" ones are of one example. Seeds that are
-    measured in part are left out.
+    Weight gradients are those of the cost over all held-out examples; "single" ones are those of one example. Seeds
+    that have not been measured completely are omitted.
     """
     seconds = reader.table(site="start", quantity="seconds")
     data = {entry["quantity"]: entry["value"] for entry in reader.table(site="data").rows()}
@@ -252,7 +252,7 @@ def _rows_of(
 
 
 def read_histograms(reader: RunReader, config: Config, what: str) -> dict[str, Histograms]:
-    """Return scheme -> edges and counts of a key of SPREADS in every hidden layer; empty before they are stored."""
+    """Return the histograms of a key of SPREADS in every hidden layer, by scheme; empty until they are stored."""
     name = f"start-{config.seed}"
     if name not in reader.checkpoints():
         return {}

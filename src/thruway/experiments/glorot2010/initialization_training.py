@@ -1,4 +1,4 @@
-"""Run of the initialization study, and training with recorded weight gradients, which are read back here too."""
+"""Run of the initialization study: training with recorded weight gradients, and functions that read them."""
 
 import dataclasses
 import time
@@ -44,17 +44,17 @@ class Training(NamedTuple):
 
     @property
     def site(self) -> str:
-        """Site of its numbers in the run's series, and prefix of those of its layers."""
+        """Site of the network's numbers in the run's series, and prefix of the sites of its layers."""
         return f"training/{self.scheme}"
 
     @property
     def name(self) -> str:
-        """Name of its checkpoint."""
+        """Name of the network's checkpoint."""
         return f"training-{self.scheme}-{self.seed}"
 
 
 def run_study(config: Config, parts: Parts, run: Run, progress: Progress) -> None:
-    """Measure all untrained networks, then train some, or do what is left of that."""
+    """Measure all untrained networks, then train some; a resumed run does the remaining work."""
     shape = {"inputs": parts.inputs, "classes": parts.classes}
     run.log(0, {"mean_square": float(parts.test[0].double().square().mean()), **shape}, site="data")
     nets, done = start_nets(config), run.checkpoints()
@@ -71,7 +71,7 @@ def run_study(config: Config, parts: Parts, run: Run, progress: Progress) -> Non
 
 
 def _measure_seed(config: Config, nets: Sequence[Net], seed: int, parts: Parts, run: Run, progress: Progress) -> None:
-    """Measure all networks of one seed, which are stored together or not at all."""
+    """Measure all networks of one seed, and store them together."""
     started = time.monotonic()
     histograms: dict[str, Tensor] = {}
     for net in nets:
@@ -110,7 +110,7 @@ def _weights(widths: Sequence[int]) -> int:
 
 
 def _trained_widths(config: Config, parts: Parts) -> tuple[int, ...]:
-    """Number of inputs, and of units in each hidden layer of the trained networks."""
+    """Return the number of inputs, followed by the number of units of each hidden layer of the trained networks."""
     return (parts.inputs, *(config.trained_width,) * config.depth)
 
 
@@ -119,10 +119,10 @@ def _updates_made(training: Training, run: Run) -> int:
 
 
 def train_net(config: Config, training: Training, parts: Parts, run: Run, progress: Progress, cost: float) -> None:
-    """Train one network to the end by plain SGD, from its checkpoint if there is one.
+    """Train one network by plain SGD, resuming from its checkpoint.
 
-    Every sampled update logs the standard deviation of the gradient of each weight matrix, and the loss, both of that
-    update's batch.
+    At every sampled update, the standard deviation of the gradient of each weight matrix and the loss on the batch of
+    that update are logged.
 
     Args:
         config, training, parts, run, progress: the study's.
@@ -173,7 +173,7 @@ def train_net(config: Config, training: Training, parts: Parts, run: Run, progre
 
 
 class _Batches:
-    """The batch of each update; many are drawn at a time."""
+    """Yields the batch of each update. Many batches are drawn at a time."""
 
     def __init__(self, config: Config, seed: int, parts: Parts) -> None:
         self._source, self._seed, self._batch = parts.source, seed, config.batch
@@ -194,13 +194,13 @@ class _Batches:
 # --- recorded gradients read back
 
 Spreads = tuple[NDArray[np.int64], NDArray[np.float64]]
-"""Updates, and the std of the weight gradients of every seed, layer and update: (seeds, layers, updates)."""
+"""Updates, (updates,), and the std of the weight gradients of every seed and layer, (seeds, layers, updates)."""
 
 _MOMENTS = 50  # of training, at which fig. 9 has a mark
 
 
 def read_spreads(reader: RunReader, config: Config) -> dict[str, Spreads]:
-    """Return scheme -> the spread of weight gradients of its trained networks; NaN where training has not come yet."""
+    """Return the std of the weight gradients of the trained networks, by scheme; NaN for updates not made yet."""
     found: dict[str, Spreads] = {}
     for scheme in SCHEMES:
         sites = [f"training/{scheme}/s{layer}.weight" for layer in range(1, config.depth + 1)]
@@ -217,9 +217,9 @@ def read_spreads(reader: RunReader, config: Config) -> dict[str, Spreads]:
 
 
 def read_relative_spreads(reader: RunReader, config: Config) -> tuple[list[float], dict[str, NDArray[np.float64]]]:
-    """Return updates, and scheme -> the spread of each layer's weight gradients over that of all layers, for fig. 9.
+    """Return updates and, by scheme, the std of each layer's weight gradients relative to all layers, for fig. 9.
 
-    Geometric means over seeds, and over fiftieths of training: a batch changes all layers alike, and much.
+    Values are geometric means over seeds and over fiftieths of training, since a single batch changes all layers a lot.
     """
     found = read_spreads(reader, config)
     steps = np.arange(0, config.updates, config.stride)
@@ -236,7 +236,7 @@ def read_relative_spreads(reader: RunReader, config: Config) -> tuple[list[float
 
 
 def read_training_rows(reader: RunReader, config: Config) -> list[dict[str, Any]]:
-    """Return one row per hidden layer of every network trained to the end: its weight gradients in each tenth of it."""
+    """Return one row per hidden layer of every trained network: its weight gradients in each tenth of training."""
     rows = []
     for scheme, (_, values) in read_spreads(reader, config).items():
         seconds = reader.table(site=f"training/{scheme}", quantity="seconds")
@@ -265,5 +265,5 @@ def read_training_rows(reader: RunReader, config: Config) -> list[dict[str, Any]
 
 
 def _by_tenth(stds: NDArray[np.float64]) -> list[float]:
-    """Geometric mean over each tenth of the samples: one wild batch counts as one, however large its gradients."""
+    """Return the geometric mean over each tenth of the samples, which limits the influence of single batches."""
     return [float(np.exp(np.log(part).mean())) for part in np.array_split(stds, 10)]

@@ -1,15 +1,15 @@
-"""The activation and the initial weights of a deep network decide which of its layers saturate, and when.
+"""Which layers of a deep network saturate, and when, depends on its activation and its initial weights.
 
 Paper     Glorot & Bengio 2010, figs. 2, 3, 4 and 10
-Protocol  sigmoid networks of 4 and 5 hidden layers; tanh, softsign and, with normalized initialization, tanh networks
-          of 5; plain SGD on batches of ten, biases from 0; the outputs of every layer on 300 fixed test examples are
+Protocol  sigmoid networks with 4 and 5 hidden layers; tanh and softsign networks, and tanh networks with normalized
+initialization, with 5; plain SGD on batches of ten, biases from 0; the outputs of every layer on 300 fixed test
+examples are
           recorded during training
-Claims    the top sigmoid layer falls to 0 and takes long to leave it, at depth 5 it never does; tanh saturates layer by
-          layer from the input on, softsign less and all layers together, and so does tanh with normalized
-          initialization (saturation_claims.py)
-Measured  results/glorot2010.saturation-laptop: 9 of 12 claims hold, 3 unclear (seeds 10 to 12)
-Cost      demo a minute on one core; laptop half an hour; paper a GPU
-Differs   learning rates, number of seeds and of updates (the paper prints none of them for these figures)
+Claims    the top sigmoid layer falls to 0 and takes long to recover, and at depth 5 it never does; tanh networks
+saturate layer by layer from the input on, softsign networks less and in all layers together, as do tanh networks with
+normalized initialization (saturation_claims.py) Measured  results/glorot2010.saturation-laptop: 9 of 12 claims hold, 3
+unclear (seeds 10 to 12) Cost      demo a minute on one core; laptop half an hour; paper a GPU Differs   learning rates,
+number of seeds and number of updates (the paper states none of them for these figures)
 """
 
 import math
@@ -48,11 +48,11 @@ NETS: dict[str, Net] = {
     "softsign": Net("softsign", "standard", 5, "Softsign", "fig. 3, bottom"),
     "tanh-n": Net("tanh", "glorot_uniform", 5, "Tanh, normalized", "fig. 10"),
 }
-"""In the order of the paper's figures."""
+"""Kinds of networks, in the order of the paper's figures."""
 
 
 class Config(StreamConfig):
-    """Everything that decides the numbers of a run."""
+    """Settings that determine the results of a run."""
 
     size: int = Field(default=32, ge=10)
     """Height and width of a Shapeset image, in pixels."""
@@ -62,18 +62,18 @@ class Config(StreamConfig):
     width: int = Field(default=30, ge=1)
     """Number of units in each hidden layer."""
     sigmoid_rate: float = Field(default=2.0, gt=0, lt=math.inf)
-    """Learning rate of the sigmoid networks; the gradient is that of the mean loss of a batch."""
+    """Learning rate of the sigmoid networks. The loss is the mean over a batch."""
     rate: float = Field(default=0.1, gt=0, lt=math.inf)
     """Learning rate of the other networks."""
     sigmoid_updates: int = Field(default=20_000, ge=1)
-    """Number of updates of the sigmoid networks, which leave saturation late."""
+    """Number of updates of the sigmoid networks, which take long to leave saturation."""
     updates: int = Field(default=6000, ge=1)
     """Number of updates of the other networks."""
     looks: int = Field(default=80, ge=10)
-    """Number of times that the layers of a network are recorded, evenly spaced over its training."""
+    """Number of times that the layers of a network are recorded, evenly spaced over training."""
     seed: int = Field(default=0, ge=0)
     seeds: int = Field(default=1, ge=1)
-    """Number of networks of each kind, with seeds seed, seed + 1, ...; a verdict needs three."""
+    """Number of networks of each kind, with seeds seed, seed + 1, ...; a definite verdict requires three."""
 
     @model_validator(mode="after")
     def _can_be_run(self) -> "Config":
@@ -123,17 +123,17 @@ class Case(NamedTuple):
 
     @property
     def net(self) -> Net:
-        """Its entry in the table."""
+        """The entry of this network in NETS."""
         return NETS[self.name]
 
     @property
     def checkpoint(self) -> str:
-        """Name of its checkpoint."""
+        """Name of the network's checkpoint."""
         return f"{self.name}-{self.member}"
 
     @property
     def stops(self) -> tuple[int, ...]:
-        """Updates before which its layers are recorded, from 0; the last one is the end of training.
+        """Numbers of updates after which the layers are recorded, from 0 to the end of training.
 
         >>> Case("tanh", 0, 0, 0.1, 25, 10).stops
         (0, 2, 5, 7, 10, 12, 15, 17, 20, 22, 25)
@@ -146,7 +146,7 @@ class Case(NamedTuple):
 
 
 def cases(config: Config) -> list[Case]:
-    """Return the networks to train: all kinds of one seed, then those of the next."""
+    """Return the networks to train: all kinds for one seed, then all kinds for the next."""
     found = []
     for member in range(config.seeds):
         for name in config.nets:
@@ -177,7 +177,7 @@ def load_parts(config: Config) -> Parts:
     """Load the data of a run onto the training device.
 
     Raises:
-        ConfigError: for an unknown data set, or fewer examples than a batch or the probe needs.
+        ConfigError: if the data set is unknown, or has fewer examples than a batch or the probe needs.
         DatasetError: if the data is missing or damaged.
     """
     if config.data == "shapeset":
@@ -193,7 +193,7 @@ def load_parts(config: Config) -> Parts:
 
 
 def stream(name: str, seed: int) -> int:
-    """Return the seed of a stream of examples; that of the probe differs from those of all training streams.
+    """Return the seed of a stream of examples. The seed of the probe differs from those of all training streams.
 
     >>> stream("train", 0) == stream("probe", 0)
     False
@@ -202,7 +202,7 @@ def stream(name: str, seed: int) -> int:
 
 
 def new_net(config: Config, case: Case, parts: Parts) -> MLP:
-    """Build a network; those of one seed start from the same random numbers, scaled by their scheme."""
+    """Build a network. All networks of one seed start from the same random numbers, scaled by their scheme."""
     net = mlp(
         "plain",
         case.net.depth,

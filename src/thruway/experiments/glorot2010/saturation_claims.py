@@ -33,7 +33,7 @@ _EVEN_ENDS, _EVEN_KNEES, _EVEN_MIDDLE = 0.1, KNEES[1] - KNEES[0], MIDDLE
 
 
 def read_rows(reader: RunReader, config: Config) -> list[Row]:
-    """Return one row per network that was trained and recorded to the end."""
+    """Return one row per network that was completely trained and recorded."""
     courses = {course.case: course for course in read_courses(reader, config) if course.is_whole}
     rows = []
     for case, end in read_ends(reader, config).items():
@@ -57,16 +57,16 @@ def read_rows(reader: RunReader, config: Config) -> list[Row]:
 
 
 def top_numbers(course: Course) -> Row:
-    """Describe how the top layer of a sigmoid network falls to 0, and whether it leaves its saturation.
+    """Return statistics of the fall of the top layer of a sigmoid network to 0, and of its recovery.
 
     Returns:
         early_top_mean: lowest mean of the top layer in the first tenth of the updates.
-        falls_at: update at which its mean is at most 0.1; None if it never is.
-        escapes_at: update at which a tenth of its values is above 0.05 again, after nine tenths were not.
-        freed: largest share of its values that was above 0.05 after that; None if it never fell so far.
-        lowest_below: lowest mean of any other layer while the top one is down.
-        smallest_rise: smallest step of the mean from one of the other layers to the next above it in that time.
-        first_layer_saturates: growth of layer 1's saturated share from the fall to the escape.
+        falls_at: first update at which its mean is at most 0.1; None if there is no such update.
+        escapes_at: first update at which a tenth of its values is above 0.05 again, after nine tenths were not.
+        freed: largest share of its values above 0.05 after nine tenths were not; None if it never fell that far.
+        lowest_below: lowest mean of any other layer while the top layer is down.
+        smallest_rise: smallest difference of the mean between one of the other layers and the one below it, in that
+        time. first_layer_saturates: increase of the saturated share of layer 1 from the fall to the escape.
     """
     mean, low, top = course["mean"], course["saturation_low"], course["mean"][-1]
     early = course.steps <= 0.1 * course.case.updates
@@ -93,15 +93,15 @@ def top_numbers(course: Course) -> Row:
 
 
 def layer_numbers(course: Course) -> Row:
-    """Describe the saturation of the layers of a tanh or softsign network, the first layer first.
+    """Return statistics of the saturation of each layer of a tanh or softsign network, starting with the first.
 
     Returns:
-        saturates_at: update at which a tenth of the layer's values is at the flat ends; None if it never is.
-        saturated: that share at the end.
-        std: standard deviation at the end.
-        unevenness: difference of the layers' largest and smallest standard deviation at the end, over their mean.
-        ends, knees, middle: shares of values with |z| from 0.9 on, from 0.6 to 0.8, and up to 0.1 at the end, as
-            multiples of those of an even spread.
+        saturates_at: first update at which a tenth of the layer's values is at the flat ends; None if there is none.
+        saturated: share of the values at the flat ends, at the end of training.
+        std: standard deviation at the end of training.
+        unevenness: difference between the largest and the smallest of these standard deviations, over their mean.
+        ends, knees, middle: shares of the final values with |z| of at least 0.9, from 0.6 to 0.8, and up to 0.1,
+        relative to a uniform distribution.
     """
     saturated, std = course.saturated, course["std"][:, -1]
     return {
@@ -161,7 +161,7 @@ def _freed_meanwhile(deep: Mapping[str, Any], shallow: Mapping[str, Any]) -> flo
 
 
 def late_layers(saturates_at: Sequence[int | None]) -> float:
-    """Return the number of layers not later than the one below them; NaN if fewer than three have saturated.
+    """Return the number of layers that saturate no later than the one below; NaN if fewer than three saturate.
 
     >>> late_layers([100, 300, 200, None, None]), late_layers([None, 100, 200])
     (1.0, nan)
@@ -179,9 +179,9 @@ def _peaks(row: Mapping[str, Any]) -> float:
 CLAIMS = (
     Claim(
         id="top-sigmoid-falls",
-        text="The top layer of a deep sigmoid network is driven to 0, its lower end, at once.",
+        text="The outputs of the top layer of a deep sigmoid network are driven to 0 early in training.",
         source=_FIG_2,
-        statistic="4 hidden layers: lowest mean output of the top one in the first tenth of the updates",
+        statistic="4 hidden layers: lowest mean output of the top layer in the first tenth of the updates",
         measure=_of(_number("early_top_mean"), "sigmoid-4"),
         holds_if="<=",
         threshold=0.1,
@@ -191,25 +191,25 @@ CLAIMS = (
         text="Meanwhile the mean outputs of the other layers stay at 0.5 or above.",
         source=_FIG_2,
         # They begin within a few hundredths of 0.5, on either side.
-        statistic="4 hidden layers: lowest mean output of another layer while the top one is down",
+        statistic="4 hidden layers: lowest mean output of another layer while the top layer is down",
         measure=_of(_number("lowest_below"), "sigmoid-4"),
         holds_if=">=",
         threshold=0.45,
     ),
     Claim(
         id="lower-towards-the-input",
-        text="Of these layers, those nearer to the input have the lower mean output.",
+        text="Among these layers, those closer to the input have lower mean outputs.",
         source=_FIG_2,
-        statistic="4 hidden layers: smallest rise of the mean output from one of the others to the next above it",
+        statistic="4 hidden layers: smallest increase of the mean output from one of the other layers to the next",
         measure=_of(_number("smallest_rise"), "sigmoid-4"),
         holds_if=">=",
         threshold=0,
     ),
     Claim(
         id="four-sigmoids-escape",
-        text="After a long time the top layer of 4 leaves its saturation.",
+        text="With 4 hidden layers, the top layer leaves saturation after a long time.",
         source=_FIG_2,
-        statistic="4 hidden layers: largest share of the top one's values that is above 0.05 after the fall",
+        statistic="4 hidden layers: largest share of the top layer's values that is above 0.05 after the fall",
         measure=_of(_freed_in_time, "sigmoid-4"),
         holds_if=">=",
         threshold=0.1,
@@ -218,16 +218,16 @@ CLAIMS = (
         id="first-layer-saturates-then",
         text="At that time the first layer begins to saturate.",
         source=_FIG_2,
-        statistic="4 hidden layers: growth of layer 1's saturated share from the fall to the escape",
+        statistic="4 hidden layers: increase of the saturated share of layer 1 from the fall to the escape",
         measure=_of(_number("first_layer_saturates"), "sigmoid-4"),
         holds_if=">=",
         threshold=0.05,
     ),
     Claim(
         id="five-sigmoids-do-not",
-        text="The top layer of 5 never leaves it, in a run in which that of 4 does.",
+        text="With 5 hidden layers, the top layer never leaves saturation, in runs in which it does with 4.",
         source="Glorot & Bengio 2010, sec. 3.1",
-        statistic="5 hidden layers: largest share of the top one's values that is above 0.05 after the fall",
+        statistic="5 hidden layers: largest share of the top layer's values that is above 0.05 after the fall",
         measure=_of(_freed_meanwhile, "sigmoid-5", "sigmoid-4"),
         holds_if="<",
         threshold=0.1,
@@ -236,7 +236,8 @@ CLAIMS = (
         id="tanh-layer-by-layer",
         text="With tanh and standard initialization, layer 1 saturates first, then layer 2, then layer 3, and so on.",
         source=_FIG_3 + ", top",
-        statistic="layers that saturate no later than the one below; from a tenth of the values at either end on",
+        statistic="number of layers that saturate no later than the one below (saturated: a tenth of values at the "
+        "ends)",
         measure=_of(lambda row: late_layers(row["saturates_at"]), "tanh"),
         holds_if="<=",
         threshold=0,
@@ -261,18 +262,21 @@ CLAIMS = (
     ),
     Claim(
         id="tanh-at-ends-and-zero",
-        text="In the end the values of tanh gather at -1 and 1 in the lowest layer and at 0 in the top one.",
+        text="At the end the values of tanh units concentrate at -1 and 1 in the lowest layer, and at 0 in the top "
+        "one.",
         source=_FIG_4 + ", top",
-        statistic="values with |z| >= 0.9 in layer 1, |z| <= 0.1 in layer 5, against an even spread; the smaller",
+        statistic="values with |z| >= 0.9 in layer 1, |z| <= 0.1 in layer 5, relative to a uniform distribution; the "
+        "smaller",
         measure=_of(_peaks, "tanh"),
         holds_if=">=",
         threshold=2,
     ),
     Claim(
         id="softsign-at-the-knees",
-        text="Those of softsign gather at |z| from 0.6 to 0.8, between the linear part and the flat ends.",
+        text="The values of softsign units concentrate at |z| from 0.6 to 0.8, between the linear part and the flat "
+        "ends.",
         source=_FIG_4 + ", bottom",
-        statistic="values with |z| from 0.6 to 0.8 against an even spread, layer with most of them",
+        statistic="values with |z| from 0.6 to 0.8 relative to a uniform distribution, layer with most of them",
         measure=_of(lambda row: max(row["knees"]), "softsign"),
         holds_if=">=",
         threshold=1.5,
@@ -287,4 +291,4 @@ CLAIMS = (
         threshold=1,
     ),
 )
-"""In the order of the report."""
+"""The claims in the order of the report."""

@@ -1,4 +1,4 @@
-"""Report of the saturation study: the paper's four figures, and tables beside its text."""
+"""Report of the saturation study: the paper's four figures, and tables that compare its text with our results."""
 
 import math
 import statistics
@@ -20,24 +20,26 @@ from thruway.runs import RunReader
 __all__ = ["STUDY", "Shown", "beside_the_paper", "end_histograms", "over_time", "page", "shown_seed"]
 
 _DIFFERS = (
-    "learning rates, numbers of updates and of seeds are ours: the paper prints none of them for these figures, and "
-    "chooses each network's rate on validation examples",
-    "rates, widths and numbers of updates of the demo and laptop scales were chosen in pilot runs, so that the sigmoid "
-    "network of 4 hidden layers leaves its saturation during the run",
-    "all networks of a seed start from the same random numbers, scaled by their initialiser, and see the same examples",
-    "the figures show one seed, named in their captions; the verdicts and the tables are of all seeds",
-    "the definition of saturation is ours: |z| from 0.9 on for tanh and softsign, within 0.05 of an end for sigmoid",
-    "Shapeset counts hidden pixels where the authors' generator estimates them",
+    "the learning rates and the numbers of updates and seeds are ours: the paper states none of them for these "
+    "figures, and chooses the learning rate of each network on validation examples",
+    "the rates, widths and numbers of updates of the demo and laptop scales were chosen in pilot runs so that the "
+    "sigmoid network with 4 hidden layers leaves saturation during the run",
+    "all networks of a seed start from the same random numbers, scaled by their initializer, and see the same examples",
+    "the figures show one seed, named in their captions; the verdicts and the tables use all seeds",
+    "the definition of saturation is ours: |z| >= 0.9 for tanh and softsign, within 0.05 of an end for sigmoid",
+    "our Shapeset counts hidden pixels exactly; the authors' generator estimates their number",
 )
 
 _READING = {
     "sigmoid-4": "Line: mean output of a layer; band: one standard deviation to either side. In the paper the top "
-    "layer drops to 0 as soon as training begins, and leaves it when layer 1 begins to saturate: when its band opens.",
-    "sigmoid-5": "One layer more. In the paper the top layer stays at 0 for good.",
-    "tanh": "Filled marks: 98th percentile; open marks: 2nd; solid: median; dashed: standard deviation, which nears 1 "
-    "as the values go to both ends. In the paper layer 1 goes there first, then layer 2, then layer 3.",
-    "softsign": "In the paper all layers rise together, fast at first and then slowly, and stay below the ends.",
-    "tanh-n": "Tanh with another initialization. In the paper it looks like softsign.",
+    "layer drops to 0 as soon as training begins, and recovers when layer 1 begins to saturate, that is, when its "
+    "band widens.",
+    "sigmoid-5": "One layer more. In the paper the top layer never leaves 0.",
+    "tanh": "Filled marks: 98th percentile; open marks: 2nd; solid: median; dashed: standard deviation, which "
+    "approaches 1 as the values move to both ends. In the paper layer 1 saturates first, then layer 2, then layer 3.",
+    "softsign": "In the paper the curves of all layers rise together, fast at first and then slowly, and stay below "
+    "the ends.",
+    "tanh-n": "Tanh with normalized initialization. In the paper its curves look like those of softsign.",
 }
 
 
@@ -49,8 +51,8 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
     shown = {course.case.name: course for course in reversed(courses)}
     shown |= {course.case.name: course for course in courses if course.case.seed == seed}
     table = _layer_table(rows)
-    beside = "The paper shows curves and prints few numbers; compare the events and their order."
-    other_data = "" if config.data == "shapeset" else f" Its networks saw Shapeset, ours {config.data}."
+    beside = "The paper shows curves and few numbers; compare the events and their order."
+    other_data = "" if config.data == "shapeset" else f" Its networks were trained on Shapeset, ours on {config.data}."
     return StudyPage(
         title="Which layers saturate, and when?",
         subtitle="Figs. 2, 3, 4 and 10 of Understanding the difficulty of training deep feedforward neural networks, "
@@ -60,7 +62,7 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
             *(_over_time(shown[name], seed, why) for name in NETS if name in shown),
             *_at_the_end(reader, shown),
             Section("Layer by layer", None, "Means over the seeds.", table),
-            Section("Beside the paper", None, beside + other_data, beside_the_paper(rows)),
+            Section("Comparison with the paper", None, beside + other_data, beside_the_paper(rows)),
         ),
         table=table,
         facts={
@@ -72,7 +74,7 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
             "nets": f"{config.width} units per layer, batches of {config.batch}; sigmoid: {config.sigmoid_updates:,} "
             f"updates at rate {config.sigmoid_rate:g}; others: {config.updates:,} at {config.rate:g}",
         },
-        cost=f"{sum(row['seconds'] for row in rows) / 60:.1f} minutes of training in all",
+        cost=f"{sum(row['seconds'] for row in rows) / 60:.1f} minutes of training",
         differs=[*differences(config, SCALES["paper"]), *_DIFFERS],
     )
 
@@ -83,14 +85,14 @@ def _lead(rows: Rows, status: str) -> str:
     if four:
         left = [row["escapes_at"] for row in four if row["escapes_at"] is not None]
         sentences.append(
-            f"The top layer of a sigmoid network of 4 hidden layers falls to a mean output of "
-            f"{_mean_of(row['early_top_mean'] for row in four):.2f} in the first tenth of training, and leaves its "
+            f"The top layer of a sigmoid network with 4 hidden layers falls to a mean output of "
+            f"{_mean_of(row['early_top_mean'] for row in four):.2f} in the first tenth of training, and leaves "
             f"saturation in {len(left)} of {len(four)} networks"
             + (f", after {_mean_of(left):,.0f} of {four[0]['updates']:,} updates." if left else ".")
         )
     if five:
         left = [row["escapes_at"] for row in five if row["escapes_at"] is not None]
-        sentences.append(f"With 5 hidden layers {len(left)} of {len(five)} do.")
+        sentences.append(f"With 5 hidden layers, {len(left)} of {len(five)} networks leave it.")
     parts = []
     for name in ("tanh", "softsign", "tanh-n"):
         mine = [row["saturated"] for row in rows if row["net"] == name]
@@ -98,7 +100,9 @@ def _lead(rows: Rows, status: str) -> str:
             first, last = (_mean_of(saturated[layer] for saturated in mine) for layer in (0, -1))
             parts.append(f"{NETS[name].title.lower()} {100 * first:.0f} and {100 * last:.0f} %")
     if parts:
-        sentences.append(f"Saturated in the first and in the last layer at the end: {'; '.join(parts)}.")
+        sentences.append(
+            f"Share of saturated values in the first and in the last layer at the end: {'; '.join(parts)}."
+        )
     return " ".join(sentences) if rows else f"No network has been trained to the end yet (the run is {status})."
 
 
@@ -106,7 +110,7 @@ def _lead(rows: Rows, status: str) -> str:
 
 
 class Shown(NamedTuple):
-    """A seed, and a sentence for the captions of its figures that says why it is shown."""
+    """A seed, and a sentence for figure captions with the reason why it is shown."""
 
     seed: int
     why: str
@@ -115,10 +119,10 @@ class Shown(NamedTuple):
 def shown_seed(rows: Rows, seeds: Sequence[int]) -> Shown:
     """Choose the seed whose sigmoid network of 4 layers leaves saturation nearest to the median, or the first.
 
-    A network that stays saturated counts as later than all others: where most stay, the last one to leave is nearest.
+    A network that stays saturated counts as later than all others. If most do, the last one to leave is chosen.
 
     Args:
-        rows: those of read_rows, which lack networks that are still in training.
+        rows: the result of read_rows, without networks that are still in training.
         seeds: all seeds of the run.
 
     >>> rows = [{"net": "sigmoid-4", "seed": seed, "escapes_at": at} for seed, at in ((0, None), (1, 90), (2, 40))]
@@ -146,12 +150,13 @@ def shown_seed(rows: Rows, seeds: Sequence[int]) -> Shown:
 
 def _over_time(course: Course, seed: int, why: str) -> Section:
     net = course.case.net
-    which = why if course.case.seed == seed else f"Seed {course.case.seed}: seed {seed} has no records of it yet."
+    instead = f"Seed {course.case.seed}: no records of seed {seed} yet."
+    which = why if course.case.seed == seed else instead
     return Section(f"{net.title} ({net.figure})", over_time(course), f"{_READING[course.case.name]} {which}")
 
 
 def over_time(course: Course) -> go.Figure:
-    """Draw fig. 2 for a sigmoid network; for others fig. 3 or 10, with median and lower percentile added."""
+    """Draw fig. 2 for a sigmoid network, and fig. 3 or 10 for others, adding the median and the 2nd percentile."""
     x_name = "training time (updates)"
     mean, spread = course["mean"], course["std"]
     if course.case.net.activation == "sigmoid":
@@ -166,15 +171,15 @@ def _at_the_end(reader: RunReader, shown: Mapping[str, Course]) -> tuple[Section
     if figure is None:
         return ()
     reading = (
-        "Distribution of the values of each layer at the end of training. In the paper tanh's gather at -1, 0 and 1, "
-        "and softsign's on two hills short of the ends, at 0.6 to 0.8 to either side. Seed "
+        "Distribution of the values of each layer at the end of training. In the paper those of tanh concentrate at "
+        "-1, 0 and 1, and those of softsign between 0.6 and 0.8 on either side, short of the ends. Seed "
         f"{' and '.join(str(seed) for seed in sorted({case.seed for case in cases}))}."
     )
     return (Section("Values at the end of training (fig. 4)", figure, reading),)
 
 
 def end_histograms(reader: RunReader, cases: Sequence[Case]) -> go.Figure | None:
-    """Draw fig. 4: the layers of each network, one panel per network; None before the end of all trainings."""
+    """Draw fig. 4: histograms of the layers, with one panel per network; None if no network is fully trained."""
     found = {case.net.title: histograms(reader, case) for case in cases}
     panels = {title: each for title, each in found.items() if each is not None}
     if not panels:
@@ -189,13 +194,13 @@ def end_histograms(reader: RunReader, cases: Sequence[Case]) -> go.Figure | None
 
 
 def _mean_of(values: Iterable[float | None]) -> float:
-    """Mean of the values that are known; NaN if none is."""
+    """Return the mean of the known values; NaN if there are none."""
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if known else math.nan
 
 
 def _layer_table(rows: Rows) -> TableData:
-    """A line per layer of the tanh and softsign networks: when it saturates, and its values at the end."""
+    """Return a table of the layers of the tanh and softsign networks: update of saturation, and final values."""
     lines: list[tuple[Any, ...]] = []
     for name, net in NETS.items():
         mine = [row for row in rows if row["net"] == name and "saturated" in row]
@@ -206,14 +211,14 @@ def _layer_table(rows: Rows) -> TableData:
             lines.append((net.title, layer + 1, reached, 100 * means[0], *means[1:]))
     columns = ("network", "layer", "saturates at update", "saturated at the end, %", "std", "at the knees", "at 0")
     caption = (
-        "Saturated: a tenth of the values have |z| from 0.9 on; a dash if not in every network. The last two columns: "
-        "values with |z| from 0.6 to 0.8, and up to 0.1, at the end; 1 would be an even spread over [-1, 1]."
+        "Saturated: a tenth of the values have |z| >= 0.9; a dash if not in every network. The last two columns: "
+        "final values with |z| from 0.6 to 0.8, and up to 0.1, relative to a uniform distribution over [-1, 1]."
     )
     return TableData(columns, tuple(lines), caption)
 
 
 def beside_the_paper(rows: Rows) -> TableData:
-    """Return the paper's statements on each figure beside the results of this run."""
+    """Return a table of the paper's statements on each figure and the results of this run."""
     of = {name: [row for row in rows if row["net"] == name and not row["diverged"]] for name in NETS}
     entries: list[tuple[str, Any, Any, str]] = []
     if four := of["sigmoid-4"]:
@@ -242,11 +247,13 @@ def beside_the_paper(rows: Rows) -> TableData:
             paper = "layers part" if name == "tanh" else "layers together"
             unevenness = _mean_of(row["unevenness"] for row in of[name])
             entries.append((f"{NETS[name].title.lower()}: unevenness of the layers' std", paper, unevenness, figure))
-    return paper_comparison(entries, caption="Means over the seeds. 2x: twice as many values as in an even spread.")
+    return paper_comparison(
+        entries, caption="Means over the seeds. 2x: twice as many values as in a uniform distribution."
+    )
 
 
 def _escape(rows: Rows) -> str:
-    """Mean update at which the top layer leaves its saturation, and the number of networks in which it does."""
+    """Describe the mean update at which the top layer leaves saturation, and in how many networks it does."""
     known = [row["escapes_at"] for row in rows if row["escapes_at"] is not None]
     if not known:
         return f"not in {rows[0]['updates']:,} updates"
@@ -255,7 +262,7 @@ def _escape(rows: Rows) -> str:
 
 
 def _order(saturates_at: Sequence[int | None]) -> str:
-    """Layers in the order of the updates at which they saturate; those that never do are left out.
+    """Return the layers in the order in which they saturate. Layers that never saturate are omitted.
 
     >>> _order([300, 100, None])
     '2, 1'

@@ -1,4 +1,4 @@
-"""Recorded training of every network of the saturation study into the run folder, and its records read back."""
+"""Training of the networks of the saturation study with recorded layers, and functions that read the records."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -37,7 +37,7 @@ _DRAWN_AT_ONCE = 500  # updates whose examples are in memory at a time
 # --- recorded quantities: one number per layer and look
 
 KNEES = (0.6, 0.8)
-"""Range of |z| in which softsign bends but is not flat yet, where fig. 4 shows most of its values."""
+"""Range of |z| in which softsign is neither linear nor flat, and in which fig. 4 shows most of its values."""
 MIDDLE = 0.1
 """Largest |z| that counts as 0."""
 _BINS = 64  # of a histogram, between the smallest and the largest value of its layer
@@ -57,7 +57,7 @@ def _share_in_middle(rows: Rows) -> Tensor:
 
 
 def _of_layers(name: str) -> Quantity:
-    """A quantity of the hidden layers alone: no other is shown, and the percentiles of weights take long."""
+    """Return a quantity for the hidden layers only: others are not shown, and percentiles of weights are slow."""
     return replace(QUANTITIES[name], kinds=("output",), activations=_BOUNDED, stride=1)
 
 
@@ -73,7 +73,7 @@ WATCHED: tuple[Quantity, ...] = (*_NUMBERS, _of_layers("histogram"))
 
 
 def run_study(config: Config, parts: Parts, run: Run, progress: Progress) -> None:
-    """Train and record every network into the run folder, or what is left of it."""
+    """Train and record every network; a resumed run does the remaining work."""
     left = {case: case.updates - _updates_done(case, run) for case in cases(config)}
     progress.begin(max(1, sum(left.values())))
     for case, updates in left.items():
@@ -82,7 +82,7 @@ def run_study(config: Config, parts: Parts, run: Run, progress: Progress) -> Non
 
 
 def train_case(config: Config, case: Case, parts: Parts, run: Run, progress: Progress) -> None:
-    """Train one network to the end, from its checkpoint if there is one."""
+    """Train one network, resuming from its checkpoint."""
     net = new_net(config, case, parts)
     state = saved_state(run, case.checkpoint, update=0, seconds=0.0)
     if state["update"]:
@@ -122,7 +122,7 @@ def _updates_done(case: Case, run: Run) -> int:
 def _train(
     config: Config, case: Case, net: MLP, optimizer: torch.optim.SGD, parts: Parts, first: int, end: int
 ) -> float:
-    """Make updates first .. end; return the mean training loss in them."""
+    """Make updates first .. end, and return their mean training loss."""
     total = torch.zeros((), dtype=torch.float64, device=parts.probe.device)
     for start in range(first, end, _DRAWN_AT_ONCE):
         count = min(_DRAWN_AT_ONCE, end - start)
@@ -142,9 +142,9 @@ def _train(
 def _on_probe(trace: Trace) -> Trace:
     """Return the records on the fixed examples."""
     if trace.failure is not None:
-        raise RunError("the layers could not be watched to the end, so there is nothing to judge.") from trace.failure
+        raise RunError("recording stopped before the end of training, so no claim can be judged.") from trace.failure
     if trace.probe is None:
-        raise RunError("the layers were not watched on the fixed examples.")
+        raise RunError("the layers were not recorded on the fixed examples.")
     return trace.probe
 
 
@@ -181,7 +181,7 @@ Numbers = NDArray[np.float64]
 class Course:
     """Records of one network's layers during training, the first layer first.
 
-    `course["mean"]` is (layers, looks), of the 300 fixed examples at the updates `steps`.
+    `course["mean"]` has shape (layers, looks): means over the fixed examples at the updates `steps`.
     """
 
     case: Case
@@ -198,12 +198,12 @@ class Course:
 
     @property
     def is_whole(self) -> bool:
-        """If True, it reaches the end of training."""
+        """True if the records reach the end of training."""
         return int(self.steps[-1]) == self.case.updates
 
 
 def read_courses(reader: RunReader, config: Config) -> list[Course]:
-    """Return the records of all networks that have some, in the order in which they are trained."""
+    """Return the records of all networks that have any, in the order in which they are trained."""
     found: dict[tuple[str, int], dict[str, dict[tuple[int, int], float]]] = {}
     for entry in reader.table().rows():
         name, _, layer = entry["site"].partition("/")
@@ -225,7 +225,7 @@ def _course(case: Case, found: Mapping[str, Mapping[tuple[int, int], float]]) ->
 
 
 def read_ends(reader: RunReader, config: Config) -> dict[Case, dict[str, float]]:
-    """Return, for each network that is trained to the end, its last training loss and the seconds of its training."""
+    """Return, for each fully trained network, its last training loss and the duration of its training in seconds."""
     found: dict[tuple[str, int, int], dict[str, float]] = {}
     for entry in reader.table(quantity=["training_loss", "seconds"]).rows():
         at = entry["site"], entry["member"], entry["step"]
@@ -235,7 +235,7 @@ def read_ends(reader: RunReader, config: Config) -> dict[Case, dict[str, float]]
 
 
 def histograms(reader: RunReader, case: Case) -> tuple[Numbers, Numbers] | None:
-    """Return edges (layers, bins + 1) and shares (layers, bins) at the end of training; None before the end."""
+    """Return edges, (layers, bins + 1), and shares, (layers, bins), of a trained network; None before the end."""
     sites = [case.site(layer) for layer in range(1, case.net.depth + 1)]
     table = reader.table(member=case.member, site=sites, steps=case.updates)
     found = {(entry["site"], entry["quantity"]): entry["value"] for entry in table.rows()}

@@ -1,4 +1,4 @@
-"""Training examples as endless streams: Shapeset images drawn as needed, or a data set in a new order each round."""
+"""Endless streams of training examples: newly drawn Shapeset images, or a data set shuffled anew in each pass."""
 
 import abc
 from dataclasses import dataclass
@@ -43,15 +43,15 @@ class StreamConfig(BaseModel, abc.ABC):
     """demo: about a minute; laptop: minutes to an hour on one core; paper: as published, needs a GPU. Sets the
     defaults of the other options."""
     data: str = "shapeset"
-    """"shapeset", whose images are drawn as they are needed, or the name of an image data set, as in tw.data.load."""
+    """"shapeset", whose images are drawn on demand, or the name of an image data set, as in tw.data.load."""
     data_root: Path | None = None
-    """Folder of the data. If unset, the usual places are searched."""
+    """Folder of the data. If unset, the default folders are searched."""
     download: bool = False
     """Download the data set if it is missing."""
     size: int = Field(default=16, ge=10)
     """Height and width of a Shapeset image, in pixels."""
     examples: int | None = Field(default=None, ge=100)
-    """Number of training examples of a named data set, taken evenly from it. If unset, all."""
+    """Number of training examples of a named data set, taken at even intervals. If unset, all are used."""
     batch: int = Field(default=10, ge=1)
     """Number of examples in one update."""
     device: str = "cpu"
@@ -62,17 +62,17 @@ class Source(Protocol):
 
     @property
     def work(self) -> float:
-        """Cost of drawing an example, in updates of one weight."""
+        """Cost of drawing one example, in updates of one weight."""
         ...
 
     def draw(self, seed: int, start: int, count: int) -> Examples:
-        """Return examples start, start + 1, ... of the stream `seed`; always the same ones."""
+        """Return examples `start` to `start + count - 1` of the stream `seed`, the same ones in every call."""
         ...
 
 
 @dataclass(frozen=True)
 class Online:
-    """Stream of Shapeset images, each of which occurs once."""
+    """Stream of Shapeset images, in which each image occurs once."""
 
     size: int
     device: str
@@ -85,7 +85,7 @@ class Online:
 
 @dataclass(frozen=True, eq=False)
 class Finite:
-    """Stream of a training set, in a new order each round.
+    """Stream of the examples of a training set, shuffled anew in each pass.
 
     >>> source = Finite(torch.arange(3.0).view(3, 1), torch.arange(3))
     >>> labels = source.draw(0, 0, 6)[1].tolist()
@@ -130,13 +130,13 @@ def load_parts(config: StreamConfig, held_out: int, fixed_examples: int = 0) -> 
     """Load the data of a run onto the training device.
 
     Args:
-        config: names the data.
-        held_out: number of Shapeset images for validation, and for the test. A named data set has a test part, and
-            gives up to a fifth of its training part, at most 10,000 images, for validation.
-        fixed_examples: size of the fixed training set; 0 for none.
+        config: config with the name and the size of the data.
+        held_out: number of Shapeset images for validation, and for testing. A named data set has a test part, and up to
+            a fifth of its training part, at most 10,000 images, is used for validation.
+        fixed_examples: size of the fixed training set. If 0, there is none.
     Raises:
-        ConfigError: for an unknown data set, one that was never published, or a fixed set or a batch larger than the
-            training part.
+        ConfigError: if the data set is unknown or was never published, or if a batch or the fixed training set is
+            larger than the training part.
         DatasetError: if the data is missing or damaged.
     """
     if config.data == "shapeset":
@@ -153,7 +153,7 @@ def load_parts(config: StreamConfig, held_out: int, fixed_examples: int = 0) -> 
         if asked > len(train[1]):
             raise ConfigError(
                 f"{name}: got {asked}, but {config.data} has {len(train[1])} training examples besides its validation "
-                "examples. Take at most as many."
+                "examples. Use at most that many."
             )
     fixed = (train[0][:fixed_examples], train[1][:fixed_examples]) if fixed_examples else None
     return Parts(Finite(*train), valid, (test_part.images, test_part.labels), fixed, len(whole.classes))
@@ -167,23 +167,24 @@ def shapeset(config: StreamConfig) -> Online:
     """
     if config.examples is not None:
         raise ConfigError(
-            f"examples: got {config.examples}, but Shapeset is drawn as it is needed and has no end. "
-            "Leave it out, or name another data set."
+            f"examples: got {config.examples}, but the number of Shapeset images is unlimited. "
+            "Omit the option, or choose another data set."
         )
     return Online(config.size, config.device)
 
 
 def standardised_parts(config: StreamConfig, test_examples: int | None = None) -> tuple[data.TensorSet, data.TensorSet]:
-    """Load a named data set: training and test part, flat, standardised by the moments of the training part.
+    """Load the training and test part of a named data set, flattened, and standardised by the moments of the training
+    part.
 
     Raises:
-        ConfigError: for an unknown data set, or one that was never published.
+        ConfigError: if the data set is unknown or was never published.
         DatasetError: if the data is missing or damaged.
     """
     if config.data.lower().replace("_", "-") in ("small-imagenet", "smallimagenet"):
         raise ConfigError(
-            f"data: got {config.data!r}, which the authors made for themselves and never published, so nobody can "
-            "repeat that column. Allowed: shapeset, or one of " + ", ".join(data.DATASETS) + "."
+            f"data: got {config.data!r}, which the authors never published, so that column cannot "
+            "be reproduced. Allowed: shapeset, or one of " + ", ".join(data.DATASETS) + "."
         )
     if config.data not in data.DATASETS:
         raise ConfigError(unknown_name("data set", config.data, {*data.DATASETS, "shapeset"}))
@@ -195,11 +196,11 @@ def standardised_parts(config: StreamConfig, test_examples: int | None = None) -
 
 
 def data_in_words(config: StreamConfig) -> str:
-    """Return the name of the data set, for Shapeset with the size of its images."""
-    shapes = f"shapeset, {config.size}x{config.size} pixels, drawn without end"
+    """Return the name of the data set, including the image size for Shapeset."""
+    shapes = f"shapeset, {config.size}x{config.size} pixels, drawn on demand"
     return shapes if config.data == "shapeset" else config.data
 
 
 def _stream(name: str) -> int:
-    """Seed of a held-out stream of Shapeset, which differs from all training streams."""
+    """Return the seed of a held-out stream of Shapeset, which differs from those of all training streams."""
     return derive(0, "glorot2010.errors", name) % 2**31

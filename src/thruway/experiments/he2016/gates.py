@@ -1,16 +1,14 @@
-"""The bias of gated shortcuts as the reason why they fail in a deep residual network.
+"""The initial gate bias decides whether gated shortcuts fail in a deep residual network.
 
 Paper     He, Zhang, Ren & Sun 2016 (Identity Mappings), sec. 3.1, table 1; R. Srivastava 2025, the repository
           highway-resnet-comparison, in reply
-Protocol  one residual network, its sum replaced: gated both ways or only on the shortcut, by a 1x1 convolution whose
-          bias starts at 0 or below; halved; a 1x1 convolution or dropout as shortcut; and the reply's gate, of two
-          normalised convolutions, with the reply's bias and with 0
-Claims    those of the table: which networks fail, which are worse, and by how much at least; and the reply's two: its
-          gate fails with a bias of 0, and is as good as the identity with -6
-Measured  results/he2016.gates-laptop
-Cost      demo a minute on one core; laptop 48 minutes; paper a GPU
-Differs   data, size and updates at demo and laptop scale, 56 layers instead of 110; that the reply's gate fails with a
-          bias of 0 is our reading of the reply; the report lists all
+Protocol  one residual network with different joins of branch and shortcut: gates on both or on the shortcut only,
+computed by a 1x1 convolution whose bias starts at 0 or below; half the sum; a 1x1 convolution or dropout as the
+shortcut; and the reply's gate, of two normalised convolutions, with the reply's bias and with 0 Claims    of the table:
+which networks fail, which are worse, and by how much at least; of the reply: its gate fails with a bias of 0, and is as
+good as the identity with -6 Measured  results/he2016.gates-laptop Cost      demo a minute on one core; laptop 48
+minutes; paper a GPU Differs   data, size and updates at demo and laptop scale, 56 layers instead of 110; the claim that
+the reply's gate fails with a bias of 0 is our reading of the reply; the report lists all differences
 """
 
 from functools import partial
@@ -39,7 +37,7 @@ def gated(joining: str, gate_bias: float) -> str:
 
 
 class Config(ResNetConfig):
-    """Everything that decides the numbers of a run. The network with identity shortcuts is always trained."""
+    """Settings that determine the results of a run. The network with identity shortcuts is always trained."""
 
     exclusive: tuple[float, ...] = (0.0, -6.0)
     """Gate biases of the networks with g·F + (1 - g)·x, one network each."""
@@ -48,7 +46,7 @@ class Config(ResNetConfig):
     highway: tuple[float, ...] = (0.0, -6.0)
     """Gate biases of the networks with the reply's gate, one network each."""
     others: tuple[Other, ...] = ("scaled", "project", "dropout")
-    """The networks without a gate: halved sums, 1x1 convolutions as shortcuts, dropout on the shortcuts."""
+    """Networks without gates: halved sums, 1x1 convolutions as shortcuts, dropout on the shortcuts."""
 
     @model_validator(mode="after")
     def _are_different_nets(self) -> "Config":
@@ -60,7 +58,7 @@ class Config(ResNetConfig):
 
     @property
     def layers(self) -> int:
-        """Number of layers of every network. Those of the gates lie beside the path and are not counted.
+        """Number of layers of every network. The layers of the gates are not counted.
 
         >>> SCALES["laptop"].layers, SCALES["paper"].layers
         (56, 110)
@@ -109,14 +107,14 @@ LABELS = {
     "project": "1x1 convolution",
     "dropout": "dropout",
 }
-"""Names in the report of the ways to join branch and shortcut."""
+"""Names used in the report for the ways to join branch and shortcut."""
 
 # Time of a training step, relative to that with identity shortcuts.
 _COSTS = {"exclusive": 1.4, "shortcut": 1.4, "highway": 2.1, "project": 1.3}
 
 
 def contenders(config: Config) -> tuple[Contender, ...]:
-    """Return the network with identity shortcuts, then those with gates, then the others."""
+    """Return the network with identity shortcuts, followed by those with gates and the others."""
     biases = {"exclusive": config.exclusive, "shortcut": config.shortcut, "highway": config.highway}
     chosen = [
         ("identity", None),
@@ -163,11 +161,12 @@ def _build(
 
 _TABLE = "He, Zhang, Ren & Sun 2016 (Identity Mappings), table 1"
 _REPLY = "Srivastava 2025 (highway-resnet-comparison)"
-_BEHIND_IDENTITY = "its test error, minus that of the network with identity shortcuts"
+_BEHIND_IDENTITY = "test error of the network, minus that of the network with identity shortcuts"
 
 _IDENTITY = 0.0661
 FAILED = 0.2 - _IDENTITY
-"""Distance from the identity's error that counts as failure: the paper calls 20 % a failure; identity has 6.61 %."""
+"""Excess over the error of the identity that counts as failure. In the paper, 20 % is a failure and 6.61 % the error
+of the identity."""
 
 
 def claims(config: Config) -> tuple[Claim, ...]:
@@ -178,32 +177,36 @@ def claims(config: Config) -> tuple[Claim, ...]:
         found += [
             Claim(
                 id="a-low-bias-rescues",
-                text="With a bias of -6 the exclusive gate learns after all.",
+                text="With a bias of -6 the network with exclusive gates does learn.",
                 source=f"{_TABLE} (fail at 0, 8.70 % at -6)",
                 statistic="test error with a bias of 0, minus that with -6",
                 measure=excess(at_0, at_minus_6),
                 holds_if=">=",
                 threshold=round((0.2 - 0.0870) / 2, 4),
             ),
-            _worse(at_minus_6, "Even with a bias of -6 the exclusive gate is worse than the identity.", 0.0870),
+            _worse(at_minus_6, "Even with a bias of -6, exclusive gates are worse than identity shortcuts.", 0.0870),
         ]
     if 0.0 in config.shortcut:
         found.append(
-            _worse(gated("shortcut", 0.0), "A gate on the shortcut alone is worse, if its bias starts at 0.", 0.1286)
+            _worse(
+                gated("shortcut", 0.0),
+                "Gates on the shortcuts only are worse than the identity if their bias starts at 0.",
+                0.1286,
+            )
         )
     if -6.0 in config.shortcut:
         found.append(
             _as_good(
                 gated("shortcut", -6.0),
-                "With a bias of -6 the gate on the shortcut alone comes close to the identity.",
+                "With a bias of -6, gates on the shortcuts only come close to the identity.",
                 f"{_TABLE} (6.91 % against 6.61 %)",
                 0.01,
             )
         )
     if "scaled" in config.others:
-        found.append(_worse("scaled", "Halving both shortcut and branch is worse.", 0.1235))
+        found.append(_worse("scaled", "Halving both shortcut and branch is worse than the identity.", 0.1235))
     if "project" in config.others:
-        found.append(_worse("project", "1x1 convolutions as shortcuts are worse.", 0.1222))
+        found.append(_worse("project", "1x1 convolutions as shortcuts are worse than the identity.", 0.1222))
     if "dropout" in config.others:
         found.append(_failure("dropout", "Dropout on the shortcuts makes the network fail.", f"{_TABLE} (above 20 %)"))
     return (*found, *_replies(config))
@@ -215,7 +218,7 @@ def _replies(config: Config) -> list[Claim]:
         found.append(
             _as_good(
                 gated("highway", -6.0),
-                "With normalised gates that start at -6 a gated network is as good as one with identity shortcuts.",
+                "With normalised gates and a bias of -6, a gated network is as good as one with identity shortcuts.",
                 f"{_REPLY} (93.96 % against 93.75 %)",
                 0.005,
             )
@@ -224,7 +227,7 @@ def _replies(config: Config) -> list[Claim]:
         found.append(
             _failure(
                 gated("highway", 0.0),
-                "With a bias of 0 the network with normalised gates fails too: the bias is the cause.",
+                "With normalised gates and a bias of 0, the network fails too: the bias is the cause.",
                 f"our reading of {_REPLY}, which tries -6 only",
             )
         )
@@ -232,7 +235,7 @@ def _replies(config: Config) -> list[Claim]:
 
 
 def _fails(net: str, bias: float) -> Claim:
-    return _failure(net, f"With gates that start at {bias:g} the exclusive gate fails.", f"{_TABLE} (fails at 0 to -5)")
+    return _failure(net, f"With an initial bias of {bias:g}, exclusive gates fail.", f"{_TABLE} (fails at 0 to -5)")
 
 
 def _failure(net: str, text: str, source: str) -> Claim:

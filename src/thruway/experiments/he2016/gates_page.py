@@ -1,4 +1,4 @@
-"""Report of the study of gated shortcuts: error against gate bias, errors of every network, the paper's accuracies."""
+"""Report of the study of gated shortcuts: error against gate bias, all errors, and the paper's accuracies."""
 
 from thruway.experiments.he2016.gates import LABELS, SCALES, Config, claims, contenders, gated
 from thruway.experiments.machinery import ComparedPage, Published, Rows, compared_study, error_of, errors_of
@@ -23,11 +23,11 @@ _PUBLISHED = (
 _DIFFERENT = (
     "the reply's gate with a bias of 0 is ours",
     "the network with the reply's gates has seven eighths of the width, and more parameters",
-    "where sizes change, shortcuts take every second point and pad new channels with zeros, except those of the 1x1 "
-    "convolutions and of the reply's network, which are 1x1 layers with norms",
-    "images are standardised by one mean and one deviation; the authors subtract each pixel's mean",
-    "the first epoch has a tenth of the rate: at paper scale 391 updates, where the authors have 400",
-    "where the paper prints two errors, the threshold is half their difference, since its networks were trained on "
+    "where the size changes, shortcuts take every second pixel and pad new channels with zeros, except those of the "
+    "1x1 convolutions and of the reply's network, which are 1x1 layers with norms",
+    "images are standardised with a single mean and standard deviation; the authors subtract the mean of each pixel",
+    "the first epoch uses a tenth of the learning rate: 391 updates at paper scale, 400 in the paper",
+    "if the paper states two errors, the threshold is half their difference, since its networks were trained on "
     "another data set, and for longer",
 )
 
@@ -41,16 +41,16 @@ def page(config: Config) -> ComparedPage:
         lead=lambda rows: _lead(rows, config),
         published=_PUBLISHED,
         paper_data="The paper's networks had 110 layers and were trained on CIFAR-10; its numbers are medians of five "
-        f"trainings. These have {config.layers} layers and were trained on {config.data}.",
-        nets=f"residual networks of {config.layers} layers of {', '.join(map(str, config.widths))} channels, with "
-        "rectifiers after the sum, which differ in how branch and shortcut are joined",
+        f"runs. Ours have {config.layers} layers and were trained on {config.data}.",
+        nets=f"residual networks of {config.layers} layers with {', '.join(map(str, config.widths))} channels and "
+        "a ReLU after each sum, which differ in how branch and shortcut are joined",
         differs=_DIFFERENT,
         sections=lambda rows: _by_bias(rows, config),
     )
 
 
 def _by_bias(rows: Rows, config: Config) -> list[Section]:
-    """Error against gate bias: a curve per kind of gate, and the identity."""
+    """Plot the error against the gate bias, with one curve per kind of gate, and the error of the identity."""
     curves, bands = {}, {}
     biases = {"exclusive": config.exclusive, "shortcut": config.shortcut, "highway": config.highway}
     for joining, each in biases.items():
@@ -69,17 +69,17 @@ def _by_bias(rows: Rows, config: Config) -> list[Section]:
         references = [LABELS["identity"]]
         curves[LABELS["identity"]] = (places, [error_of(rows, "identity")] * len(places))
     figure = run_curves(
-        curves, bands=bands, references=references, x_name="gate bias at the start", y_name="test error (share)"
+        curves, bands=bands, references=references, x_name="initial gate bias", y_name="test error (share)"
     )
     reading = (
-        "Mean over seeds, and their range. On the left, gates start nearly closed, and modules near the identity. At 0 "
+        "Mean and range over seeds. On the left, gates start nearly closed, and modules near the identity. At 0, "
         "gates start half open, and an exclusive gate halves the signal in every module."
     )
     return [Section("Error against gate bias", figure, reading)]
 
 
 def _lead(rows: Rows, config: Config) -> str:
-    """The answer, from the numbers."""
+    """Return the answer in words."""
     identity = error_of(rows, "identity")
     sentences = [f"With identity shortcuts, {config.layers} layers have a test error of {identity:.1%}."]
     for joining, biases in (("exclusive", config.exclusive), ("highway", config.highway)):
@@ -97,12 +97,16 @@ def _of_gate(rows: Rows, joining: str, high: float, low: float) -> str:
     if gained <= 0:
         return f"{errors}: the lower bias does not help."
     # A share of less than two points would be noise.
-    return f"{errors}: the bias explains {gained / lost:.0%} of the loss." if lost > 0.02 else f"{errors}."
+    return (
+        f"{errors}: the bias explains {gained / lost:.0%} of the difference from the identity."
+        if lost > 0.02
+        else f"{errors}."
+    )
 
 
 STUDY = compared_study(
     name="he2016.gates",
-    title="whether gated shortcuts fail in a deep residual network because of their bias",
+    title="the initial gate bias decides whether gated shortcuts fail in a deep residual network",
     source="He, Zhang, Ren & Sun 2016 (Identity Mappings), table 1; Srivastava 2025 in reply",
     config=Config,
     scales=SCALES,

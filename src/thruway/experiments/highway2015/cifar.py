@@ -1,16 +1,17 @@
-"""Highway networks of 19 and 32 layers learn in one go, where thin deep networks needed stages and a teacher's hints.
+"""Highway networks of 19 and 32 layers train in a single stage; other thin deep networks needed stages and hints.
 
 Paper     Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), sec. 3.3, tables 2 and 3; Romero et al.
           2015 (FitNets); rates of Highway B after the authors' published Caffe settings
 Protocol  the two fitnets, Highway A, B and C, and plain networks with the layers and the number of parameters of B and
-          C, all trained alike and from random weights; at laptop scale each with a second, lower rate as well, and the
-          rate that fits the training examples better counts; test error of each seed
-Claims    Highway A and B are as good as the fitnets of their depth and size; 32 layers are no worse than 11, and come
+C, all trained in the same way from random weights; at laptop scale each network is also trained with a second, lower
+learning rate, and the one with the lower training error is used; test error of each seed Claims    Highway A and B are
+as good as the fitnets of their depth and size; 32 layers are no worse than 11, and come
           near Highway B with fewer parameters; the plain networks of 19 and 32 layers are worse
 Measured  results/highway2015.cifar-laptop
 Cost      demo a minute on one core; laptop 75 minutes; paper a GPU
-Differs   no network here has hints or stages, the fitnets neither; the layers of Highway A and C are not published and
-          reconstructed from their depth and size; one weight decay and one rate for all parameters; at demo and laptop
+Differs   no network is trained with hints or in stages, not even the fitnets; the layers of Highway A and C are not
+published and are reconstructed from their depth and size; one weight decay and one learning rate for all parameters; at
+demo and laptop
           scale narrower networks on other data, without dropout
 """
 
@@ -34,20 +35,20 @@ _NAMES: tuple[Name, ...] = ("fitnet-a", "highway-a", "fitnet-b", "highway-b", "p
 
 
 class Config(ImageConfig):
-    """Everything that decides the numbers of a run."""
+    """Settings that determine the results of a run."""
 
     nets: tuple[Name, ...] = Field(default=_NAMES, min_length=1)
-    """The networks to train; claims about others stay unclear."""
+    """Networks to train. Claims about other networks are unclear."""
     narrower: int = Field(default=1, ge=1)
-    """Divisor of the published widths of all layers."""
+    """Factor by which all layers are narrower than published."""
     gate_bias: float | None = None
-    """Initial bias of the transform gates, before the sigmoid. If unset, -2 for Highway B as published, and the value
-    of the paper's guideline for the depth of A and C."""
+    """Initial bias of the transform gates, before the sigmoid. If unset, -2 for Highway B, as published, and the
+    paper's guideline for the depths of A and C."""
     dropout: bool = True
     """Use dropout in the highway and the plain networks, as published for Highway B."""
     other_rates: tuple[float, ...] = ()
-    """More learning rates with which every network is trained; for each network and seed, the rate with the lowest
-    training error counts."""
+    """Additional learning rates with which every network is trained. For each network and seed, the result with the
+    lowest training error is used."""
 
     @model_validator(mode="after")
     def _names_nets_once(self) -> "Config":
@@ -103,7 +104,7 @@ SCALES: dict[str, Config] = {
 
 
 def contenders(config: Config) -> tuple[Contender, ...]:
-    """The networks that the config names, each followed by those of other rates."""
+    """Return the networks named in the config, each followed by those with other learning rates."""
     found = []
     for name in config.nets:
         kind = _KINDS[name]
@@ -120,7 +121,7 @@ def _with_rate(net: Contender, rate: float) -> Contender:
 
 
 def best_rate(rows: Rows) -> list[dict[str, Any]]:
-    """Return, for every network and seed, the row of the rate with the lowest training error, under its plain name.
+    """Return, for every network and seed, the row of the learning rate with the lowest training error.
 
     >>> row = {"net": "plain-b", "seed": 0, "train_error": 0.9, "error": 0.9}
     >>> best_rate([row, {**row, "net": "plain-b-at-0.003", "train_error": 0.1, "error": 0.2}])
@@ -186,7 +187,7 @@ _KINDS: dict[Name, _Kind] = {
 
 
 def dissect_layers(model: nn.Module, parts: ImageParts) -> Dissection:
-    """Dissect a trained network. The branches of a fitnet are its layers, each with all its linear pieces."""
+    """Dissect a trained network. The branches of a fitnet are its maxout layers."""
     example = parts.test.images[:2]
     found = dissect(model, example)
     if found.branches or not isinstance(model, ConvNet):
@@ -195,7 +196,7 @@ def dissect_layers(model: nn.Module, parts: ImageParts) -> Dissection:
 
 
 def _layers_of_one_shape(net: ConvNet, x: torch.Tensor) -> list[str]:
-    """Names of the convolutional layers whose output has the shape of their input."""
+    """Return the names of the convolutional layers that keep the shape of their input."""
     names = []
     with torch.no_grad():
         for name, layer in net.layers.named_children():
@@ -215,7 +216,7 @@ _ACCURACIES = {"cifar10": 0.9212, "cifar100": 0.6746}
 
 
 def _excess(net: Name, other: Name) -> Callable[[Rows], float]:
-    """`excess` of two networks, each with its best rate."""
+    """Return `excess` for two networks, each with its best learning rate."""
     measure = excess(net, other)
     return lambda rows: measure(best_rate(rows))
 
@@ -225,7 +226,7 @@ _PLAIN: tuple[tuple[str, int, Name, Name], ...] = (("B", 19, "plain-b", "highway
 _CLAIMS = (
     Claim(
         id="b-beats-fitnet-b",
-        text="Trained in one go, Highway B is better than the fitnet of 19 layers.",
+        text="Trained in a single stage, Highway B is better than the fitnet of 19 layers.",
         source=f"{_PAPER}, table 2 (92.46 % against 91.61 %)",
         statistic="test error, Highway B minus Fitnet B",
         measure=_excess("highway-b", "fitnet-b"),
@@ -252,7 +253,7 @@ _CLAIMS = (
     ),
     Claim(
         id="c-comes-near-b",
-        text="With about half the parameters Highway C comes near Highway B.",
+        text="With about half the parameters, Highway C comes close to Highway B.",
         source=f"{_PAPER}, table 2 (91.20 % against 92.46 %)",
         statistic="test error, Highway C minus Highway B",
         measure=_excess("highway-c", "highway-b"),
@@ -262,8 +263,8 @@ _CLAIMS = (
     *(
         Claim(
             id=f"plain-{layers}-falls-behind",
-            text=f"A plain network of {layers} layers and the same size does not learn as well in one go.",
-            source=f"ours: {_PAPER}, secs. 1 and 3 say that plain networks so deep are hard to train; no table has one",
+            text=f"A plain network of {layers} layers and the same size does not learn as well in a single stage.",
+            source=f"ours: {_PAPER}, secs. 1 and 3, where such deep plain networks are hard to train; no table has one",
             statistic=f"test error, plain network minus Highway {letter}",
             measure=_excess(plain, highway),
             holds_if=">=",
@@ -275,13 +276,13 @@ _CLAIMS = (
 
 
 def claims(config: Config) -> tuple[Claim, ...]:
-    """Return the claims that this run can judge: the accuracies in the tables are those of CIFAR."""
+    """Return the claims that apply to the data of this run. The accuracies in the tables are for CIFAR."""
     if config.data not in _ACCURACIES:
         return _CLAIMS
     accuracy = _ACCURACIES[config.data]
     as_published = Claim(
         id="as-published",
-        text=f"Highway B gets {100 * accuracy:.2f} % of the test examples of {config.data} right.",
+        text=f"Highway B classifies {100 * accuracy:.2f} % of the test examples of {config.data} correctly.",
         source=f"{_PAPER}, tables 2 and 3",
         statistic="test error of Highway B (share)",
         measure=lambda rows: error_of(best_rate(rows), "highway-b"),

@@ -1,4 +1,4 @@
-"""Report of the study of tables 2 and 3: errors of every network, the paper's accuracies."""
+"""Report of the study of tables 2 and 3: errors of every network, and the paper's accuracies."""
 
 from thruway.experiments.highway2015.cifar import SCALES, Config, Name, best_rate, claims, contenders, dissect_layers
 from thruway.experiments.machinery import ComparedPage, Published, Rows, compared_study, error_of, errors_of
@@ -33,30 +33,31 @@ _TABLE_3 = {
 }
 _DIFFERS = (
     "the published fitnets were trained in two stages, with hints from a teacher; here they start from random weights, "
-    "without dropout, as all others",
-    "the layers of Highway A and C are not published; these have their depth, and at paper scale their size",
-    "plain networks of 19 and 32 layers are ours: the tables have none",
-    "Highway B is the authors' published network of 19 layers, its head that of table 3",
+    "without dropout, like all other networks",
+    "the layers of Highway A and C are not published; ours have their depth and, at paper scale, their size",
+    "the plain networks of 19 and 32 layers are ours: the tables have none",
+    "Highway B is the authors' published network of 19 layers, with the head of table 3",
     "at demo and laptop scale there is no dropout: in pilot runs of twelve epochs on digits the highway networks did "
     "not even fit the training examples with dropout",
-    "one weight decay and one learning rate for all parameters; the authors spare the biases, double their rate, and "
-    "decay the last layer's weights ten times as much",
-    "the learning rate is Highway B's published one for all networks; at laptop scale each is also trained with 0.003, "
-    "and of the two, the one that fits the training examples better counts, seed by seed",
-    "they pad by 8 of 32 pixels before the crop, as the paper scale does; here the edges of the images are repeated",
+    "one weight decay and one learning rate for all parameters; the authors do not decay the biases, double their "
+    "rate, and decay the weights of the last layer ten times as much",
+    "all networks use the published learning rate of Highway B; at laptop scale each is also trained with 0.003, and "
+    "for each seed the one with the lower training error is used",
+    "the authors pad images of 32 pixels by 8 before cropping, as the paper scale does; here the padding repeats the "
+    "edges",
 )
 
 
 def page(config: Config) -> ComparedPage:
-    """Texts of the report."""
-    narrower = "" if config.narrower == 1 else f", {config.narrower} times as narrow as published"
+    """Return the texts of the report."""
+    narrower = "" if config.narrower == 1 else f", {config.narrower} times narrower than published"
     is_cifar100 = config.data == "cifar100"
     return ComparedPage(
-        title="Do highway networks of 19 and 32 layers learn in one go?",
+        title="Do highway networks of 19 and 32 layers train in a single stage?",
         subtitle="Tables 2 and 3 of Training Very Deep Networks, Srivastava, Greff & Schmidhuber 2015",
         lead=_lead,
         published=_TABLE_3["cifar100"] if is_cifar100 else (*_TABLE_2, *_TABLE_3["cifar10"]),
-        paper_data=f"The paper's networks were trained on {'CIFAR-100' if is_cifar100 else 'CIFAR-10'}; these were "
+        paper_data=f"The paper's networks were trained on {'CIFAR-100' if is_cifar100 else 'CIFAR-10'}; ours were "
         f"trained on {config.data}.",
         nets=f"{', '.join(each.label for each in contenders(config))}{narrower}",
         differs=_DIFFERS,
@@ -74,7 +75,7 @@ _PAIRS: tuple[tuple[Name, str, Name, str], ...] = (
 
 def _lead(rows: Rows) -> str:
     sentences = [
-        f"{first} gets {error_of(rows, one):.1%} of the test examples wrong, {second} {error_of(rows, other):.1%}."
+        f"{first} has a test error of {error_of(rows, one):.1%}, {second} one of {error_of(rows, other):.1%}."
         for one, first, other, second in _PAIRS
         if errors_of(rows, one) and errors_of(rows, other)
     ]
@@ -83,7 +84,7 @@ def _lead(rows: Rows) -> str:
 
 STUDY = compared_study(
     name="highway2015.cifar",
-    title="highway networks of 19 and 32 layers learn in one go, where thin deep networks needed stages and hints",
+    title="highway networks of 19 and 32 layers train in a single stage; other thin deep networks needed hints",
     source="Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), tables 2 and 3",
     config=Config,
     scales=SCALES,

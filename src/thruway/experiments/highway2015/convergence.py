@@ -1,14 +1,13 @@
-"""Highway networks converge faster than plain ones of the same depth: not only the best of a search, but its top tenth.
+"""Highway networks converge faster than plain ones of the same depth, for the top tenth of a random search.
 
 Paper     Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), sec. 3.1, fig. 1, right
-Protocol  for plain and highway networks of each depth 100 random settings as in highway2015.depth; the training
-          cross-entropy against epoch, the mean over the ten settings of lowest final loss
-Claims    over the epochs the loss of highway networks is lower than that of plain ones, at every depth; at the deepest
-          it ends an order of magnitude lower; networks of 50 layers and more end like shallow ones
-Measured  results/highway2015.convergence-laptop
-Cost      demo 50 seconds on one busy core; laptop 41 minutes on a busy one; paper a GPU
-Differs   as highway2015.depth, whose search this is: the ranges of the search, and data, trials and epochs at demo and
-          laptop scale; the mean of at least two settings where a tenth of them is less
+Protocol  for plain and highway networks of each depth, 100 random settings as in highway2015.depth; training
+cross-entropy against epoch, as the mean over the ten settings with the lowest final loss Claims    averaged over the
+epochs, the loss of highway networks is lower than that of plain ones at every depth; at the greatest depth it ends an
+order of magnitude lower; networks of 50 layers and more end like shallow ones Measured
+results/highway2015.convergence-laptop Cost      demo 50 seconds on one busy core; laptop 41 minutes on one busy core;
+paper a GPU Differs   as in highway2015.depth, whose search is used: the ranges of the search, and data, trials and
+epochs at demo and laptop scale; the mean is over at least two settings, even if that is more than a tenth
 """
 
 import math
@@ -69,7 +68,7 @@ _TOP_SHARE = 0.1
 
 
 def top_of(config: Config) -> int:
-    """Return the number of settings of a search, block and depth that the mean is over.
+    """Return the number of top settings, per search, block and depth, that are averaged.
 
     >>> top_of(SCALES["paper"]), top_of(SCALES["laptop"]), top_of(SCALES["demo"])
     (10, 2, 2)
@@ -78,9 +77,9 @@ def top_of(config: Config) -> int:
 
 
 def read_top(reader: RunReader, config: Config) -> list[dict[str, Any]]:
-    """Return one row per finished trial, as in highway2015.depth. Those at the top of their search also have `losses`.
+    """Return one row per finished trial, as in highway2015.depth; the top trials of each search also have `losses`.
 
-    The top of a search are, for each block and depth, the trials of lowest final loss; a tenth of them.
+    The top trials are the tenth with the lowest final loss, for each block and depth.
     """
     rows, curves = read_rows(reader, config), read_curves(reader, config)
     for seed, block, depth in sorted({(row["seed"], row["block"], row["depth"]) for row in rows}):
@@ -114,9 +113,9 @@ _FLOOR = 1e-5
 
 
 def lowest_mean(rows: Rows, block: str, depth: int) -> float:
-    """Return the lowest mean training loss of the top settings in any epoch, not below 1e-5.
+    """Return the lowest mean training loss of the top settings in any epoch, but at least 1e-5.
 
-    It is infinite if all settings diverged, and NaN if there was none.
+    It is infinite if all settings diverged, and NaN if there are none.
     """
     if (block, depth) not in kinds(rows):
         return math.nan
@@ -125,9 +124,9 @@ def lowest_mean(rows: Rows, block: str, depth: int) -> float:
 
 
 def mean_over_epochs(rows: Rows, block: str, depth: int) -> float:
-    """Return the mean over all epochs of the mean training loss of the top settings. A lower value is an earlier fall.
+    """Return the mean over all epochs of the mean training loss of the top settings; lower means faster.
 
-    It is infinite if all settings diverged, and NaN if there was none.
+    It is infinite if all settings diverged, and NaN if there are none.
     """
     if (block, depth) not in kinds(rows):
         return math.nan
@@ -136,7 +135,7 @@ def mean_over_epochs(rows: Rows, block: str, depth: int) -> float:
 
 
 def epochs_to_tenth(rows: Rows, block: str, depth: int) -> float:
-    """Return the epochs until the mean of the top settings is a tenth of the loss of guessing; infinite if never."""
+    """Return the first epoch at which the mean of the top settings is a tenth of the chance loss; infinite if never."""
     curve = mean_curve(rows, (block, depth)) if (block, depth) in kinds(rows) else None
     if curve is None:
         return math.inf
@@ -182,7 +181,7 @@ CLAIMS = (
         text="At every depth highway networks converge faster than plain ones.",
         source=_SOURCE,
         statistic="mean over the epochs of the mean training loss of the top settings, highway / plain, at the depth "
-        "where that is largest",
+        "with the largest ratio",
         measure=_slowest,
         holds_if="<",
         threshold=1,
@@ -199,13 +198,13 @@ CLAIMS = (
     ),
     Claim(
         id="deep-highway-like-shallow",
-        text="Highway networks of 50 layers and more end about where those of 10 and 20 do.",
+        text="Highway networks of 50 layers and more reach about the same loss as those of 10 and 20 layers.",
         source=_SOURCE,
-        statistic="lowest mean training loss of the top highway networks, worst of 50 layers and more / best of up to "
-        "20",
+        statistic="lowest mean training loss of the top highway networks, worst with at least 50 layers / best with "
+        "up to 20",
         measure=_deep_over_shallow,
         holds_if="<=",
         threshold=3,
     ),
 )
-"""In the order of the report."""
+"""The claims in the order of the report."""

@@ -1,4 +1,4 @@
-"""Report of the convergence study: mean curves of the top settings, the search, the paper's numbers."""
+"""Report of the convergence study: mean curves of the top settings, the search, and the paper's numbers."""
 
 import math
 from collections.abc import Callable
@@ -27,22 +27,22 @@ from thruway.runs import RunReader
 __all__ = ["STUDY", "page"]
 
 _DIFFERS = (
-    "the ranges of learning rate, momentum and decay are ours: the papers do not print them",
-    "all searches of a run share the order of the training examples, and a trial draws the same values for both blocks "
-    "and every depth",
-    "initial weights are Glorot's normalised ones times the activation's gain (He's variance for relu)",
-    "the settings of lowest loss after the last epoch count as the top; the paper does not say how it ranks them",
-    "a setting that diverges is not among the top; where fewer survive, the mean is over those",
-    "'faster' is read as a lower loss in the mean over the epochs; a first reading, to reach the final loss of plain "
-    "networks in fewer epochs, was given up after a demo on digits: at 10 layers the paper's own highway networks do "
-    "not reach it",
-    "'about where' is read as within a factor of 3",
-    "thresholds are ours, set before any run",
+    "the ranges of learning rate, momentum and decay are ours: the papers do not state them",
+    "all searches of a run use the same order of the training examples, and a trial draws the same values for both "
+    "blocks and every depth",
+    "weights are initialized with Glorot's normalized scheme times the gain of the activation (He's variance for relu)",
+    "settings are ranked by the loss after the last epoch; the paper does not say how it ranks them",
+    "a setting that diverges is not among the top; if fewer settings survive, the mean is over these",
+    "'faster' means a lower loss on average over the epochs; a first definition, reaching the final loss of plain "
+    "networks in fewer epochs, was dropped after a demo on digits: at 10 layers the paper's own highway networks do "
+    "not reach that loss",
+    "'about the same loss' means within a factor of 3",
+    "the thresholds are ours, set before any run",
 )
 
 _PAPER_DATA = (
     "The paper's losses are orders of magnitude, from second-hand descriptions of its text. Its data and training "
-    "budget are larger, so compare the pattern over depth, not the digits."
+    "budget are larger, so compare the trend over depth, not the values."
 )
 
 # Fig. 1 (MNIST) as others describe it; its axes could not be read.
@@ -70,7 +70,7 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
                 search_scatter(rows),
                 "Each mark is one setting. A kind of network that is easy to train has low losses over wide ranges.",
             ),
-            Section("Beside the paper", None, _PAPER_DATA, _beside_the_paper(rows)),
+            Section("Comparison with the paper", None, _PAPER_DATA, _beside_the_paper(rows)),
         ),
         table=table,
         facts={
@@ -86,7 +86,7 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
 
 
 def _table(rows: Rows, config: Config) -> TableData:
-    """One line per depth and block, means over the searches; the lower final loss at each depth is marked."""
+    """Return a table of the means over searches for every depth and block; the lower loss at each depth is marked."""
     lines = []
     ends = {kind: _over_searches(rows, partial(lowest_mean, block=kind[0], depth=kind[1])) for kind in kinds(rows)}
     for block, depth in sorted(ends, key=lambda kind: (kind[1], kind[0] != "plain")):
@@ -112,8 +112,8 @@ def _table(rows: Rows, config: Config) -> TableData:
     return TableData(
         columns,
         tuple(lines),
-        f"Training loss in nats, the mean over the best {top_of(config)} of a search, then over searches. The lower "
-        "loss at each depth is marked. never: not in every search.",
+        f"Training loss in nats, averaged over the best {top_of(config)} settings of a search, then over searches. "
+        "The lower loss at each depth is marked. never: not reached in every search.",
     )
 
 
@@ -138,10 +138,10 @@ def _curves(rows: Rows) -> go.Figure:
 
 
 def _curves_reading(config: Config) -> str:
-    shown = "then mean and range over searches" if config.searches > 1 else "of one search"
+    shown = "and its mean and range over searches" if config.searches > 1 else "in one search"
     return (
-        f"The training loss, the mean over the best {top_of(config)} of {config.trials} settings, {shown}. "
-        "The lower and the earlier, the better."
+        f"The training loss averaged over the best {top_of(config)} of {config.trials} settings, {shown}. "
+        "Lower and earlier is better."
     )
 
 
@@ -155,7 +155,9 @@ def _beside_the_paper(rows: Rows) -> TableData:
         )
         for block, depth in sorted(set(kinds(rows)) & set(_PAPER), key=lambda kind: (kind[0] != "plain", kind[1]))
     ]
-    return paper_comparison(entries, caption="Paper: of the best setting. Ours: lowest mean of the top settings, nats.")
+    return paper_comparison(
+        entries, caption="Paper: loss of the best setting. Ours: lowest mean loss of the top settings, in nats."
+    )
 
 
 def _lead(rows: Rows, config: Config, status: str) -> str:
@@ -169,19 +171,21 @@ def _lead(rows: Rows, config: Config, status: str) -> str:
         )
         if math.isnan(plain) or math.isnan(highway):
             continue
-        sentences.append(f"With {depth} layers plain networks reach {_loss(plain)}, highway networks {_loss(highway)}.")
+        sentences.append(
+            f"With {depth} layers, plain networks reach {_loss(plain)} and highway networks {_loss(highway)}."
+        )
     if len(sentences) and rows:
-        sentences.append(f"All are mean losses over the best {top_of(config)} of {config.trials} settings, in nats.")
+        sentences.append(f"These are mean losses of the best {top_of(config)} of {config.trials} settings, in nats.")
     return " ".join(sentences)
 
 
 def _loss(value: float) -> str:
-    return f"{value:.2g}" if math.isfinite(value) else "nothing finite"
+    return f"{value:.2g}" if math.isfinite(value) else "no finite loss"
 
 
 STUDY = Study(
     name="highway2015.convergence",
-    title="highway networks converge faster than plain ones of the same depth: the top tenth of a search, as its best",
+    title="highway networks converge faster than plain ones of the same depth, for the top tenth of a random search",
     source="Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), fig. 1, right",
     config=Config,
     scales=SCALES,

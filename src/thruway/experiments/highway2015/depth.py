@@ -1,15 +1,15 @@
 """Plain networks stop training as they get deeper; highway and residual networks do not.
 
 Paper     Srivastava, Greff & Schmidhuber 2015: Highway Networks, fig. 1; Training Very Deep Networks, fig. 1
-Protocol  for each kind of block and each depth a random search over learning rate, momentum, decay, activation
-          and (highway) gate bias; training cross-entropy against epoch, of the best trial and of the best few
-Claims    plain networks get much worse with depth, highway networks do not; at the greatest depth they are ten times
+Protocol  for each kind of block and each depth, a random search over learning rate, momentum, decay, activation and
+(highway) gate bias; training cross-entropy against epoch, for the best trial and the mean of the best few Claims
+plain networks get much worse with depth, highway networks do not; at the greatest depth they are ten times
           better; they converge faster
 Measured  results/highway2015.depth-laptop: five claims with their verdicts, from three searches on Fashion-MNIST
-Cost      demo 1.5 minutes on two cores; laptop 70 minutes on two busy ones, not yet timed on idle ones; paper a GPU
-Differs   the ranges of the search (the papers print only that of the gate bias), the data at demo and
-          laptop scale, residual blocks beside the papers' two, and the order of the training examples, which
-          all searches of a run share (it depends on `seed` alone)
+Cost      demo 1.5 minutes on two cores; laptop 70 minutes on two busy cores, not yet timed on idle ones; paper a GPU
+Differs   the ranges of the search (the papers state only that of the gate bias), the data at demo and laptop scale,
+residual blocks in addition to the papers' two, and the order of the training examples, which is the same in all
+searches of a run (it depends on `seed` only)
 """
 
 import math
@@ -28,7 +28,7 @@ Block = Literal["plain", "highway", "residual"]
 
 
 class Config(BaseModel):
-    """Everything that decides the numbers of a run."""
+    """Settings that determine the results of a run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,21 +38,21 @@ class Config(BaseModel):
     data: str = "digits"
     """Name of an image data set, as in tw.data.load."""
     data_root: Path | None = None
-    """Folder of the data. If unset, the usual places are searched."""
+    """Folder of the data. If unset, the default folders are searched."""
     download: bool = False
     """Download the data set if it is missing."""
     examples: int | None = Field(default=None, ge=100)
-    """Number of training examples, taken evenly from the set. If unset, all."""
+    """Number of training examples, taken at even intervals. If unset, all are used."""
     blocks: tuple[Block, ...] = Field(default=("plain", "highway", "residual"), min_length=1)
-    """Kinds of block, each searched on its own."""
+    """Kinds of block. Each has its own search."""
     depths: tuple[int, ...] = Field(default=(10, 20, 50), min_length=1)
-    """Numbers of hidden layers. The first layer is always a plain one."""
+    """Numbers of hidden layers. The first hidden layer is always plain."""
     highway_width: int = Field(default=50, ge=1)
     """Units per highway layer. The width of the other blocks gives the same number of parameters (71 for 50)."""
     seed: int = Field(default=0, ge=0)
     """Seed of the first search, and of the order of the training examples."""
     searches: int = Field(default=1, ge=1)
-    """Number of independent random searches, with seeds seed, seed + 1, ...; a sure verdict needs three."""
+    """Number of independent random searches, with seeds seed, seed + 1, ...; a definite verdict requires three."""
     trials: int = Field(default=6, ge=1)
     """Number of trials in one search, per block and depth."""
     epochs: int = Field(default=30, ge=1)
@@ -62,7 +62,7 @@ class Config(BaseModel):
     learning_rate: LogUniform = LogUniform(low=0.003, high=0.3)
     momentum: Uniform = Uniform(low=0.5, high=0.95)
     rate_left: LogUniform = LogUniform(low=0.01, high=1.0)
-    """Share of the learning rate that is left after the last epoch; it decays exponentially."""
+    """Final learning rate, as a share of the initial one. The rate decays exponentially."""
     activation: Choice = Choice(values=("relu", "tanh"))
     gate_bias: Uniform = Uniform(low=-10.0, high=-1.0)
     """Initial bias of the transform gates, before the sigmoid."""
@@ -84,7 +84,7 @@ class Config(BaseModel):
 
     @property
     def space(self) -> dict[str, Any]:
-        """The search space: hyperparameter -> range or choice."""
+        """The search space: a range or a choice for each hyperparameter."""
         names = ("learning_rate", "momentum", "rate_left", "activation", "gate_bias")
         return {name: getattr(self, name) for name in names}
 
@@ -107,7 +107,7 @@ SCALES: dict[str, Config] = {
 
 
 class Case(NamedTuple):
-    """Networks that are trained as one population. They have the same layers; their hyperparameters differ."""
+    """Networks that are trained as one population. They have the same layers but different hyperparameters."""
 
     block: Block
     depth: int
@@ -116,17 +116,17 @@ class Case(NamedTuple):
 
     @property
     def site(self) -> str:
-        """Site of its values in the series."""
+        """Site of the case's values in the series."""
         return f"{self.block}/{self.depth}"
 
     @property
     def name(self) -> str:
-        """Name of its checkpoint."""
+        """Name of the case's checkpoint."""
         return f"{self.block}-{self.depth}-{self.activation}"
 
     @property
     def cost(self) -> float:
-        """Work of one epoch, in layers."""
+        """Cost of one epoch, in layers."""
         return self.depth * len(self.members)
 
 
@@ -138,14 +138,14 @@ def member_of(config: Config, search: int, trial: int) -> int:
 def trial_of(config: Config, member: int) -> tuple[int, int, dict[str, Any]]:
     """Return (seed of the search, number of the trial, drawn hyperparameters) of a member.
 
-    They depend on the config alone.
+    The result depends on the config only.
     """
     search, trial = divmod(member, config.trials)
     return config.seed + search, trial, draw_trial(config.space, config.seed + search, trial)
 
 
 def cases(config: Config) -> list[Case]:
-    """Return the populations to train. Shallow ones come first, so that there are early results to report."""
+    """Return the populations to train, shallow ones first, so that there are early results to report."""
     members: dict[str, list[int]] = {}
     for member in range(config.searches * config.trials):
         members.setdefault(trial_of(config, member)[2]["activation"], []).append(member)
@@ -166,9 +166,9 @@ _FLOOR = 1e-5
 
 
 def best_loss(rows: Rows, block: str, depth: int) -> float:
-    """Return the lowest final training loss of a block at a depth, not below 1e-5.
+    """Return the lowest final training loss of a block at a depth, but at least 1e-5.
 
-    It is infinite if every trial diverged, and NaN if there was no trial.
+    It is infinite if every trial diverged, and NaN if there are no trials.
     """
     losses = [r["final_loss"] for r in rows if (r["block"], r["depth"]) == (block, depth)]
     if not losses:
@@ -229,9 +229,9 @@ CLAIMS = (
     ),
     Claim(
         id="highway-depth-is-free",
-        text="Highway networks of 50 layers and more reach the loss of the shallowest one, or better.",
+        text="Highway networks of 50 layers and more reach a loss as low as that of the shallowest one, or lower.",
         source=_PAPER,
-        statistic="best loss of highway networks: the worst depth of 50 layers or more / the shallowest depth",
+        statistic="best final loss of highway networks, worst depth of 50 layers or more / shallowest",
         measure=_worst_deep_highway,
         holds_if="<=",
         threshold=1,
@@ -264,4 +264,4 @@ CLAIMS = (
         threshold=0.1,
     ),
 )
-"""In the order of the report."""
+"""The claims in the order of the report."""

@@ -1,4 +1,4 @@
-"""Report of the depth search: final losses, training curves, the search, the paper's numbers."""
+"""Report of the depth search: final losses, training curves, the search, and the paper's numbers."""
 
 import math
 from collections.abc import Mapping
@@ -33,16 +33,16 @@ __all__ = ["STUDY", "best_curves", "page"]
 _TOP_SHARE = 0.1
 
 _DIFFERS = (
-    "the ranges of learning rate, momentum and decay are ours: the papers do not print them",
-    "all searches of a run share the order of the training examples, and a trial draws the same values for every "
+    "the ranges of learning rate, momentum and decay are ours: the papers do not state them",
+    "all searches of a run use the same order of the training examples, and a trial draws the same values for every "
     "block and depth",
-    "initial weights are Glorot's normalised ones times the activation's gain (He's variance for relu)",
+    "weights are initialized with Glorot's normalized scheme times the gain of the activation (He's variance for relu)",
     "residual networks, y = x + act(Wx + b)/sqrt(depth), are compared with the papers' plain and highway networks",
 )
 
 _PAPER_DATA = (
     "The paper's losses are orders of magnitude, from second-hand descriptions of its figure and text. Its data and "
-    "training budget are larger, so compare the pattern over depth, not the digits."
+    "training budget are larger, so compare the trend over depth, not the values."
 )
 
 # Fig. 1 (MNIST, best of 40 and of 100 trials) as others describe it; its axes could not be read.
@@ -78,7 +78,7 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
                 "Training curves",
                 loss_curves(best, means=mean),
                 f"Solid: the best trial of the search. Dashed: the mean of the best {top}. "
-                "The lower and the earlier, the better.",
+                "Lower and earlier is better.",
                 table,
             ),
             Section(
@@ -86,7 +86,7 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
                 search_scatter(rows),
                 "Each mark is one trial. A kind of network that is easy to train has low losses over wide ranges.",
             ),
-            Section("Beside the paper", None, _PAPER_DATA, _beside_the_paper(rows)),
+            Section("Comparison with the paper", None, _PAPER_DATA, _beside_the_paper(rows)),
         ),
         table=table,
         facts={
@@ -107,7 +107,7 @@ def best_curves(
 ) -> tuple[dict[tuple[str, int], Any], dict[tuple[str, int], Any]]:
     """Return the best training curve of each block and depth, and the mean of the `top` best ones.
 
-    The best trials are those of lowest final loss over all searches. A curve is (epochs, losses).
+    The best trials are those with the lowest final loss over all searches. A curve is a pair (epochs, losses).
     """
     epochs = np.arange(1, config.epochs + 1)
     best, mean = {}, {}
@@ -145,7 +145,7 @@ def _lead(rows: Rows, config: Config, status: str) -> str:
 
 def _loss(value: float) -> str:
     if not math.isfinite(value):
-        return "nothing finite"
+        return "no finite value"
     return "1e-5 or less" if value <= 1e-5 else f"{value:.2g}"
 
 
@@ -156,7 +156,7 @@ def _beside_the_paper(rows: Rows) -> TableData:
         (f"{block}, {depth} layers", _PAPER[block, depth], best_loss(rows, block, depth), source)
         for block, depth in keys
     ]
-    return paper_comparison(entries, caption="Best final training cross-entropy, nats; ours not below 1e-5.")
+    return paper_comparison(entries, caption="Best final training cross-entropy in nats; ours is at least 1e-5.")
 
 
 STUDY = Study(

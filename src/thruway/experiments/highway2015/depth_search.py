@@ -1,4 +1,4 @@
-"""Random search over depths: resumable training of populations, the trials as rows, the trained networks."""
+"""Random search over depths: resumable training of populations, rows of trials, and trained networks."""
 
 import math
 import time
@@ -36,14 +36,14 @@ def load_images(config: Config) -> ImageParts:
     """Load both parts of the data set onto the training device.
 
     Raises:
-        ConfigError: for an unknown data set, or a batch larger than the training part.
+        ConfigError: if the data set is unknown, or a batch is larger than the training part.
         DatasetError: if the data is missing or damaged.
     """
     get = partial(load, config.data, config.data_root, download=config.download)
     train, test = get(train=True, limit=config.examples), get(train=False)
     if config.batch > len(train):
         raise ConfigError(
-            f"batch: got {config.batch}, but {config.data} has {len(train)} training examples. Take at most as many."
+            f"batch: got {config.batch}, but {config.data} has {len(train)} training examples. Use a smaller batch."
         )
     # The test part is standardised by the mean and deviation of the training part.
     test, train = test.standardised(*train.moments()), train.standardised()
@@ -51,7 +51,7 @@ def load_images(config: Config) -> ImageParts:
 
 
 def run_search(config: Config, parts: ImageParts, run: Run, progress: Progress) -> None:
-    """Train every population to the end, from its checkpoint if there is one."""
+    """Train every population, resuming from its checkpoint."""
     run.log(0, {"chance_loss": math.log(len(parts.train.classes))}, site="data")
     states = {case: _state(case, run) for case in cases(config)}
     progress.begin(sum(case.cost * (config.epochs - state["epoch"]) for case, state in states.items()))
@@ -61,7 +61,7 @@ def run_search(config: Config, parts: ImageParts, run: Run, progress: Progress) 
 
 
 def _state(case: Case, run: Run) -> dict[str, Any]:
-    """Epochs trained, seconds spent, and whether the final values have been logged."""
+    """Return the number of epochs and seconds so far, and whether the final values have been logged."""
     return saved_state(run, case.name, epoch=0, seconds=0.0, is_finished=False)
 
 
@@ -92,7 +92,7 @@ def _train(config: Config, case: Case, state: dict[str, Any], parts: ImageParts,
 
 
 def _population(config: Config, case: Case, train_set: TensorSet) -> Population:
-    """The networks of a case with the initial weights, gate biases and update rules of their trials."""
+    """Return the networks of a case with the initial weights, gate biases and update rules of their trials."""
     inputs, classes = train_set.images[0].numel(), len(train_set.classes)
     width = paired_width(case.block, config.highway_width)
     models, rules = [], []
@@ -126,7 +126,7 @@ def _train_epoch(config: Config, population: Population, train_set: TensorSet, e
 
 
 def _mean_over(population: Population, data: TensorSet, measure: Any) -> Tensor:
-    """Mean of measure(outputs, labels) over all examples, for each member; NaN if it has diverged."""
+    """Return the mean of measure(outputs, labels) over all examples for each member; NaN if it has diverged."""
     total = torch.zeros(len(population), dtype=torch.float64)
     split = (torch.split(each, _EVALUATION_BATCH) for each in (data.images, data.labels))
     for images, labels in zip(*split, strict=True):
@@ -155,7 +155,7 @@ def read_curves(reader: RunReader, config: Config) -> Curves:
 
 
 def read_rows(reader: RunReader, config: Config) -> list[dict[str, Any]]:
-    """Return one row per finished trial: block, depth, seed, trial, drawn hyperparameters, results."""
+    """Return one row per finished trial: block, depth, seed, trial, drawn hyperparameters and results."""
     curves = read_curves(reader, config)
     chance = reader.table(quantity="chance_loss")["value"]
     tenth = 0.1 * float(chance[0]) if len(chance) else math.nan
@@ -210,9 +210,9 @@ def _results(
 
 
 def stored_nets(reader: RunReader, config: Config) -> list[StoredNet]:
-    """Return the network of every trial that has been trained to the end.
+    """Return the network of every fully trained trial.
 
-    Opening one that diverged raises CheckpointError.
+    Opening a network that diverged raises CheckpointError.
     """
     done = set(reader.checkpoints())
     return [

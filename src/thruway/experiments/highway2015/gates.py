@@ -1,16 +1,15 @@
-"""The gates of a trained highway network of 50 layers: mostly closed, and few of them open for any one example.
+"""In a trained highway network of 50 layers gates are mostly closed, and few are open for any single example.
 
 Paper     Srivastava, Greff & Schmidhuber 2015: Highway Networks, fig. 2; Training Very Deep Networks, figs. 2 and 3
-Protocol  a highway network of 50 layers, trained; of every layer and unit the bias of the transform gate, the mean of
-          the gate over the training part, gate and output for one example, and for two classes the mean of the gate
-          minus that over all classes
-Claims    biases fall during training; gates are low on average and sparse for one example; a low bias makes a gate
-          selective, it does not close it; outputs hardly change after the first 15 layers; there classes differ
-Measured  results/highway2015.gates-laptop
-Cost      demo ten seconds on one core; laptop nine minutes (half a minute with the networks of highway2015.lesion);
+Protocol  train a highway network of 50 layers; for every layer and unit, record the bias of the transform gate, the
+mean of the gate over the training part, the gate and the output for one example, and for two classes the mean of the
+gate minus its mean over all classes Claims    biases fall during training; gates are low on average and sparse for one
+example; a low bias makes a gate selective but does not close it; outputs hardly change after the first 15 layers;
+classes differ in these first layers Measured  results/highway2015.gates-laptop Cost      demo ten seconds on one core;
+laptop nine minutes (half a minute with the networks of highway2015.lesion);
           paper a GPU
 Differs   data and training at demo and laptop scale; activation, rate and gate bias as in highway2015.lesion, whose
-          networks these are
+networks are used
 """
 
 import math
@@ -43,14 +42,14 @@ __all__ = [
 
 
 class Config(HighwayConfig):
-    """Everything that decides the numbers of a run."""
+    """Settings that determine the results of a run."""
 
     looked_at: int | None = Field(default=None, ge=20)
-    """Number of training examples over which means are taken, the first ones. If unset, all."""
+    """Means are taken over this number of first training examples. If unset, over all."""
     example: int = Field(default=0, ge=0)
     """The training example whose gates and outputs are shown, counted from 0."""
     classes: tuple[int, int] = (0, 7)
-    """The two classes whose gates are compared with those of all classes, by number."""
+    """Numbers of the two classes whose gates are compared with those of all classes."""
 
     @model_validator(mode="after")
     def _has_two_classes(self) -> "Config":
@@ -66,10 +65,10 @@ SCALES: dict[str, Config] = {
 
 
 def load_images_and_classes(config: Config) -> ImageParts:
-    """Load both parts of the data set, and check that it has the config's example and classes.
+    """Load both parts of the data set, and check that it contains the example and the classes of the config.
 
     Raises:
-        ConfigError: if it does not have them, or as `load_images`.
+        ConfigError: if it does not contain them; see also `load_images`.
         DatasetError: if the data is missing or damaged.
         RunError: if `nets_of` is not a run folder.
     """
@@ -78,7 +77,7 @@ def load_images_and_classes(config: Config) -> ImageParts:
     if config.example >= len(parts.train):
         raise ConfigError(
             f"example: got {config.example}, but there are {len(parts.train)} training examples, counted from 0. "
-            "Take one of them."
+            "Choose one of them."
         )
     for number in config.classes:
         if not bool((labels == number).any()):
@@ -95,7 +94,7 @@ _BATCH = 500  # examples; all their states are in memory
 
 
 def measurements(config: Config) -> list[Measurement]:
-    """Return the measurements: layer by layer for the network of every seed, and unit by unit for that of the first."""
+    """Return the measurements: layer by layer for the network of every seed, and unit by unit for the first network."""
 
     def cost(parts: ImageParts) -> float:
         examples = len(parts.train)
@@ -111,7 +110,7 @@ def measurements(config: Config) -> list[Measurement]:
 
 
 def _layers(config: Config, model: nn.Module, parts: ImageParts) -> list[Row]:
-    """One row per highway layer, counted from 2 because the first layer is plain; and one of the whole network."""
+    """Return one row per highway layer, counted from 2 because layer 1 is plain, and one for the whole network."""
     sums, labels = _sums(config, model, parts), parts.train.labels[: config.looked_at]
     examples = int(sums.counts.sum())
     bias, mean, differences = gate_biases(model), sums.mean_gates, sums.class_differences(config.classes)
@@ -134,7 +133,7 @@ def _layers(config: Config, model: nn.Module, parts: ImageParts) -> list[Row]:
 
 
 def _maps(config: Config, model: nn.Module, parts: ImageParts) -> list[Row]:
-    """One row per highway layer, with the values of each of its units, rounded to enough digits for a map."""
+    """Return one row per highway layer with the values of all its units, rounded to enough digits for a map."""
     sums = _sums(config, model, parts)
     recorded = record_pass(model, parts.train.images[config.example : config.example + 1])
     maps = {
@@ -177,7 +176,7 @@ _SECOND = "Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), s
 
 
 def early_end(config: Config) -> int:
-    """Return the last of the early layers: the paper's 15 of 50.
+    """Return the number of the last early layer: 15 of 50 in the paper, and the same share of other depths.
 
     >>> early_end(Config()), early_end(Config(depth=20))
     (15, 6)
@@ -191,7 +190,7 @@ def _learnt(rows: Rows, what: str) -> Rows:
 
 
 def layers_of(rows: Rows) -> Rows:
-    """Return the rows of layers, in their order; none for a network that has hardly learnt."""
+    """Return the rows of layers in order; an empty list for a network that has hardly learned."""
     return sorted(_learnt(rows, "layer"), key=lambda row: int(row["layer"]))
 
 
@@ -204,7 +203,7 @@ def _sparseness(rows: Rows) -> float:
 
 
 def mean_gate(rows: Rows) -> float:
-    """Return the mean transform gate over examples, layers and units; NaN if the network has hardly learnt."""
+    """Return the mean transform gate over examples, layers and units; NaN if the network has hardly learned."""
     return _mean(rows, "gate")
 
 
@@ -214,7 +213,7 @@ def _gate_over_start(rows: Rows, gate_bias: float) -> float:
 
 
 def bias_against_gate(rows: Rows) -> float:
-    """Return the rank correlation over layers of the mean gate bias with the mean gate; NaN if hardly learnt."""
+    """Return the rank correlation of mean gate bias and mean gate over layers; NaN if the network hardly learned."""
     found = layers_of(rows)
     return spearman([row["bias"] for row in found], [row["gate"] for row in found]) if found else math.nan
 
@@ -232,14 +231,14 @@ def _early_share(rows: Rows, end: int) -> float:
 
 
 def claims(config: Config) -> tuple[Claim, ...]:
-    """Return the claims, about the early layers at the paper's share of this depth; one is about CIFAR-100 only."""
+    """Return the claims. Early layers are the paper's share of this depth; one claim is about CIFAR-100 only."""
     end = early_end(config)
     selective = Claim(
         id="low-bias-selects",
         text="A low bias does not close a gate but makes it selective: biases rise with depth while the mean gate "
         "falls.",
         source=f"{_SECOND}, fig. 2 (CIFAR-100)",
-        statistic="rank correlation over layers of the mean gate bias with the mean gate",
+        statistic="rank correlation of mean gate bias and mean gate over layers",
         measure=bias_against_gate,
         holds_if="<=",
         threshold=0,
@@ -256,9 +255,9 @@ def claims(config: Config) -> tuple[Claim, ...]:
         ),
         Claim(
             id="gates-low",
-            text="On average over the data, gates are low: no wider open than at the start.",
+            text="On average over the data, gates are low: no further open than at initialization.",
             source=_FIRST,
-            statistic="mean transform gate over examples, layers and units / that of the initial bias, "
+            statistic="mean transform gate over examples, layers and units / gate at the initial bias, "
             f"sigmoid({config.gate_bias:g}) = {gate_at(config.gate_bias):.2g}",
             measure=lambda rows: _gate_over_start(rows, config.gate_bias),
             holds_if="<=",
@@ -266,10 +265,10 @@ def claims(config: Config) -> tuple[Claim, ...]:
         ),
         Claim(
             id="one-example-opens-few",
-            text="For a single example few gates are open.",
+            text="For a single example, few gates are open.",
             source=_FIRST,
-            statistic="(mean T)^2 / mean(T^2) over layers and units, mean over examples: 1 if all gates are equally "
-            "open, p if a share p of them is open and the others are closed",
+            statistic="(mean T)^2 / mean(T^2) over layers and units, averaged over examples: 1 if all gates are "
+            "equally open, p if a share p of them is open and the others are closed",
             measure=_sparseness,
             holds_if="<=",
             threshold=0.25,
@@ -279,8 +278,8 @@ def claims(config: Config) -> tuple[Claim, ...]:
             id="outputs-stay",
             text="Outputs change in the first 15 of 50 layers, and hardly afterwards.",
             source=f"{_SECOND}, fig. 2 (MNIST)",
-            statistic="change of the output per layer (rms, as a share of its input), mean over the layers after "
-            f"{end} / mean over those up to it",
+            statistic="change of the output per layer (rms, relative to its input), mean over the layers after "
+            f"{end} / mean over the layers up to {end}",
             measure=lambda rows: _late_over_early(rows, end),
             holds_if="<=",
             threshold=0.5,
@@ -289,7 +288,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
             id="classes-differ-early",
             text="Classes use different gates mainly in the first 15 of 50 layers.",
             source=f"{_SECOND}, fig. 3 (MNIST, digits 0 and 7)",
-            statistic="of the mean distance between the mean gate over a class and that over all, summed over layers, "
+            statistic="distance between the mean gate over a class and over all classes, summed over layers: "
             f"the share of layers up to {end}",
             measure=lambda rows: _early_share(rows, end),
             holds_if=">=",

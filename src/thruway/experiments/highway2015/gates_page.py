@@ -1,4 +1,4 @@
-"""Report of the study of gates: maps as in figs. 2 and 3, curves over layers, statistics of every seed."""
+"""Report of the study of gates: maps as in figs. 2 and 3, curves over layers, and statistics of every seed."""
 
 import math
 from collections.abc import Callable
@@ -23,13 +23,13 @@ from thruway.runs import RunReader
 __all__ = ["STUDY", "lead", "page", "seed_table"]
 
 _DIFFERS = (
-    "learning rate, momentum and activation are ours: the paper searched, and does not print what it found; they are "
-    "those of highway2015.lesion, and so is the gate bias at demo scale, -3 instead of -2",
-    "the workshop paper takes means over 10,000 examples, the other over the whole training set, as here",
+    "learning rate, momentum and activation are ours, since the paper does not state the result of its search; they "
+    "are those of highway2015.lesion, and so is the gate bias at demo scale, -3 instead of -2",
+    "the workshop paper averages over 10,000 examples, the other paper and this study over the whole training set",
     "on CIFAR-100, which is not used here, the papers start from a bias of -4",
-    "sparseness, the rank correlation and both halves at layer 15 are our ways to turn a figure into a number",
-    "thresholds are ours, set before any run, but for that of the mean gate: at first 0.25, which the initial gates "
-    "meet; once the laptop scale had been seen, the initial value itself, which is stricter",
+    "sparseness, the rank correlation and the split at layer 15 are our ways of turning a figure into a number",
+    "the thresholds are ours, set before any run, except that of the mean gate: it was 0.25, which the initial gates "
+    "meet, and was replaced by the initial value, which is stricter, after the run at laptop scale",
 )
 
 
@@ -43,11 +43,11 @@ def page(_reader: RunReader, config: Config, rows: Rows) -> StudyPage:
         Section(
             "Seed by seed",
             None,
-            "Of a network that has hardly learnt only the error is shown: its gates say nothing.",
+            "For a network that has hardly learned, only the error is shown, since its gates are not meaningful.",
             table,
         ),
         Section(
-            "Beside the paper",
+            "Comparison with the paper",
             None,
             "The paper shows figures without numbers. Its descriptions of them are given here.",
             _beside_the_paper(config, rows),
@@ -61,8 +61,8 @@ def page(_reader: RunReader, config: Config, rows: Rows) -> StudyPage:
         sections=sections if rows else (),
         table=table,
         facts={
-            "nets": f"a highway network of {config.depth} layers of {config.width} {config.activation} units, the "
-            f"first a plain one; gate bias {config.gate_bias:g} at the start"
+            "nets": f"a highway network of {config.depth} layers with {config.width} {config.activation} units, the "
+            f"first of which is plain; initial gate bias {config.gate_bias:g}"
         },
         differs=_DIFFERS,
     )
@@ -72,20 +72,20 @@ def lead(rows: Rows, config: Config) -> str:
     """Return the answer in words; "" before anything has been measured."""
     ours = {name: _over_seeds(measure, rows) for name, measure in _statistics(config).items()}
     if any(value is None for value in ours.values()):
-        return "No network has learnt enough for its gates to mean anything." if rows else ""
+        return "No network has learned enough for its gates to be meaningful." if rows else ""
     end = early_end(config)
     return (
         f"On average over the data a gate is {ours['mean-gate']:.0%} open, {ours['gates-low']:.2g} times as far as at "
-        f"the start. The sparseness of one example's gates is {ours['one-example-opens-few']:.2f}, where 1 means that "
-        "all are equally open, however little: it measures how similar they are, not how many are open. "
+        f"initialization. The sparseness of the gates for one example is {ours['one-example-opens-few']:.2f}, where 1 "
+        "means that all are equally open, however little: it measures how similar they are, not how many are open. "
         f"{ours['biases-fall']:.0%} of the biases ended below their initial value. A layer after the {end}th changes "
         f"its input {ours['outputs-stay']:.2g} times as much as one up to it, and {ours['classes-differ-early']:.0%} "
-        f"of the difference that a class makes to the gates lies in the layers up to {end}."
+        f"of the differences between the gates of classes are in the layers up to {end}."
     )
 
 
 def seed_table(rows: Rows, config: Config) -> TableData:
-    """Return a table with one line per seed: the error, and the statistic of every claim."""
+    """Return a table with one line per seed: the error and the statistic of every claim."""
     measures = _statistics(config)
     lines = []
     for seed in sorted({row["seed"] for row in rows}):
@@ -107,13 +107,13 @@ def seed_table(rows: Rows, config: Config) -> TableData:
     return TableData(
         columns,
         tuple(lines),
-        "The statistics of the claims: shares and ratios; and the rank correlation of bias with gate, about which the "
-        "paper makes a claim on CIFAR-100.",
+        "The statistics of the claims, and the rank correlation of bias and gate, about which the "
+        "paper makes a claim for CIFAR-100.",
     )
 
 
 def _statistics(config: Config) -> dict[str, Callable[[Rows], float]]:
-    """Statistics of the table, in the order of its columns: those of the claims, and two more."""
+    """Return the statistics in the columns of the table: those of the claims, and two more."""
     claimed = {claim.id: claim.measure for claim in claims(config)}
     return {
         "biases-fall": claimed["biases-fall"],
@@ -127,7 +127,7 @@ def _statistics(config: Config) -> dict[str, Callable[[Rows], float]]:
 
 
 def _over_seeds(measure: Callable[[Rows], float], rows: Rows) -> float | None:
-    """Mean over the seeds whose network has learnt; None if there are none."""
+    """Return the mean over the seeds whose network has learned; None if there are none."""
     values = [measure([row for row in rows if row["seed"] == seed]) for seed in sorted({row["seed"] for row in rows})]
     known = [value for value in values if not math.isnan(value)]
     return fmean(known) if known else None
@@ -163,9 +163,9 @@ def _maps(rows: Rows, config: Config) -> list[Section]:
     )
     reading = (
         f"The network of seed {found[0]['seed']}; every cell is one unit of one layer. From left to right: the bias of "
-        f"its transform gate after training (its initial value was {config.gate_bias:g}), the gate's mean over the "
+        f"the transform gate after training (initially {config.gate_bias:g}), the mean of the gate over the "
         f"data, the gate for training example {config.example} (class {found[0]['class_of_one']}), and the layer's "
-        "output for it. Vertical stripes in the last map are units that layer after layer leaves unchanged."
+        "output for it. Vertical stripes in the last map are units that several layers in a row leave unchanged."
     )
     return [Section("Biases, gates and outputs (fig. 2)", figure, reading)]
 
@@ -183,7 +183,7 @@ def _class_maps(rows: Rows, config: Config) -> list[Section]:
     figure = gate_maps(tables, _layer_names(found), diverging=names, limits=dict.fromkeys(names, (-most, most)))
     reading = (
         "The mean gate over the examples of one class minus the mean over all, for two classes on one scale: red gates "
-        "are wider open for this class than for others."
+        "are further open for this class than for others."
     )
     return [Section("Gates that a class opens (fig. 3)", figure, reading)]
 
@@ -194,7 +194,7 @@ _CURVES = {"gate": "transform gate", "change": "change of the output", "differen
 
 
 def _by_layer(rows: Rows, config: Config) -> list[Section]:
-    """Each curve as shares of its sum over the layers, because the three have no unit in common."""
+    """Plot each curve as a share of its sum over the layers, because the three quantities have different units."""
     seeds = sorted({row["seed"] for row in rows})
     found = [layers for seed in seeds if (layers := layers_of([row for row in rows if row["seed"] == seed]))]
     if not found:
@@ -208,13 +208,13 @@ def _by_layer(rows: Rows, config: Config) -> list[Section]:
     figure = run_curves(
         curves,
         bands=bands if len(found) > 1 else None,
-        x_name="layer; the first is a plain one",
+        x_name="layer; the first is plain",
         y_name="share of the sum over layers",
     )
     even = 1 / len(found[0])
     reading = (
-        f"The share of each layer, mean over seeds; spread evenly it would be {even:.1%} everywhere. In the paper, "
-        f"change and differences are in the layers up to {early_end(config)}."
+        f"The share of each layer, averaged over seeds; an even distribution would be {even:.1%}. In the paper, "
+        f"changes and differences are in the layers up to {early_end(config)}."
     )
     return [Section("Where in the network", figure, reading)]
 
@@ -240,12 +240,12 @@ def _beside_the_paper(config: Config, rows: Rows) -> TableData:
             "Training Very Deep Networks, fig. 3",
         ),
     ]
-    return paper_comparison(entries, caption="Means over the seeds whose network has learnt.")
+    return paper_comparison(entries, caption="Means over the seeds whose network has learned.")
 
 
 STUDY = measured_study(
     name="highway2015.gates",
-    title="in a trained highway network gates are mostly closed, and each example opens its own few",
+    title="in a trained highway network gates are mostly closed, and each example opens only a few of them",
     source="Srivastava, Greff & Schmidhuber 2015, fig. 2 of both papers and fig. 3 of Training Very Deep Networks",
     config=Config,
     scales=SCALES,

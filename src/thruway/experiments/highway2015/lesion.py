@@ -1,14 +1,12 @@
 """In a trained highway network of 50 layers the early layers matter; most of the later ones can be removed.
 
 Paper     Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), sec. 4, fig. 4
-Protocol  a highway network of 50 layers, trained; then, layer by layer, the error on the training part with that
-          layer's transform gate closed, T = 0, so that it passes its input on
-Claims    layers 15 to 45 have almost no effect, and more than half of all layers have none; up to layer 45,
-          most of the effect comes from the first 15
-Measured  results/highway2015.lesion-laptop
-Cost      demo a quarter of a minute on one core; laptop six minutes; paper a GPU
-Differs   data and training at demo and laptop scale; activation, rate and gate bias are from pilot runs (the paper's
-          from a search that it does not print); beside T = 0 the gate held at its mean, unit by unit
+Protocol  train a highway network of 50 layers; then, for each layer, measure the error on the training part with its
+transform gate closed, T = 0, so that the layer returns its input Claims    layers 15 to 45 have almost no effect, and
+more than half of all layers have none; up to layer 45, the first 15 layers account for most of the effect Measured
+results/highway2015.lesion-laptop Cost      demo a quarter of a minute on one core; laptop six minutes; paper a GPU
+Differs   data and training at demo and laptop scale; activation, rate and gate bias are from pilot runs (the paper does
+not state the result of its search); in addition to T = 0, the gate is fixed at its mean, unit by unit
 """
 
 import abc
@@ -34,19 +32,19 @@ class HighwayConfig(ImageConfig, abc.ABC):
     """Data, training recipe and network of the studies of one deep highway network."""
 
     depth: int = Field(default=50, ge=10)
-    """Number of hidden layers, the first of which is a plain one."""
+    """Number of hidden layers. The first one is plain."""
     width: int = Field(default=50, ge=1)
     """Units per layer."""
     activation: Literal["relu", "tanh"] = "tanh"
     gate_bias: float = -2.0
-    """Initial bias of the transform gates, before the sigmoid; as published -2 for MNIST and -4 for CIFAR-100."""
+    """Initial bias of the transform gates, before the sigmoid. The papers use -2 for MNIST and -4 for CIFAR-100."""
 
 
 class Config(HighwayConfig):
-    """Everything that decides the numbers of a run."""
+    """Settings that determine the results of a run."""
 
     lesioned_examples: int | None = Field(default=None, ge=20)
-    """Number of training examples on which lesions are measured, the first ones. If unset, all."""
+    """Lesions are measured on this number of first training examples. If unset, on all."""
 
 
 _RECIPE: dict[str, Any] = {"learning_rate": 0.05, "weight_decay": 0.0, "clip": 1.0}
@@ -62,7 +60,7 @@ SCALES: dict[str, Config] = {
 
 
 def highway_net(config: HighwayConfig, seed: int) -> Net:
-    """Return the highway network of one seed, for training. Its layers but the first are one `HighwayStack`."""
+    """Return the highway network of one seed, for training. All layers except the first are one `HighwayStack`."""
 
     def build(parts: ImageParts, weights: torch.Generator, _coins: torch.Generator) -> nn.Module:
         return mlp(
@@ -89,7 +87,7 @@ _BATCH = 1000  # examples
 
 
 def measurements(config: Config) -> list[Measurement]:
-    """Return the measurements: every layer lesioned, with either state of its gate, in the network of every seed."""
+    """Return the measurements: for the network of every seed, all layers with gates closed, and with mean gates."""
 
     def cost(parts: ImageParts) -> float:
         examples = len(parts.train)
@@ -103,7 +101,7 @@ def measurements(config: Config) -> list[Measurement]:
 
 
 def _lesions(config: Config, gate: str, model: nn.Module, parts: ImageParts) -> list[Row]:
-    """Error on training examples with one layer lesioned. Layers are counted from 1, the plain one."""
+    """Return the error on training examples with each layer lesioned. Layer 1 is the plain one."""
     images, labels = (each[: config.lesioned_examples] for each in (parts.train.images, parts.train.labels))
     found = dissect(model, images[:2]).delete_each(Error(evaluation_batches(images, labels, _BATCH)), gate=gate)
     return [
@@ -125,13 +123,13 @@ def _lesions(config: Config, gate: str, model: nn.Module, parts: ImageParts) -> 
 _PAPER = "Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), sec. 4, fig. 4"
 
 IDLE = 0.005
-"""A layer is idle if the error rises by less than this without it: half a percentage point."""
+"""A layer is idle if the error increases by less than this without it: half a percentage point."""
 
 
 def rises(rows: Rows, gate: str = "closed", first: float = 1, last: float = math.inf) -> list[float]:
-    """Return the rise of the error with one layer lesioned, for each layer from `first` to `last`.
+    """Return the increase of the error with one layer lesioned, for each layer from `first` to `last`.
 
-    The list is empty for a network that has hardly learnt: it has nothing to lose, so a small rise means nothing.
+    The list is empty for a network that has hardly learned, where a small increase would not mean anything.
     """
     mine = [row for row in rows if row["gate"] == gate and first <= row["layer"] <= last]
     mine = [row for row in mine if row["intact"] < 0.5 * row["guessing"]]
@@ -155,14 +153,14 @@ def _early_share(rows: Rows, early_end: float, end: float) -> float:
 
 
 def claims(config: Config) -> tuple[Claim, ...]:
-    """Return the claims, about the layers at the paper's shares of this network's depth."""
+    """Return the claims, about the layers at the paper's relative depths."""
     from_15, to_45 = round(15 * config.depth / 50), round(45 * config.depth / 50)
     return (
         Claim(
             id="later-layers-idle",
-            text="On MNIST layers 15 to 45 of 50 have almost no effect.",
+            text="On MNIST, layers 15 to 45 of 50 have almost no effect.",
             source=_PAPER,
-            statistic=f"median rise of the training error (share) without one of the layers {from_15} to {to_45}",
+            statistic=f"median increase of the training error (share) without one of the layers {from_15} to {to_45}",
             measure=lambda rows: _median_rise(rows, from_15, to_45),
             holds_if="<=",
             threshold=IDLE,
@@ -171,16 +169,16 @@ def claims(config: Config) -> tuple[Claim, ...]:
             id="most-layers-idle",
             text="About 60 % of all layers are idle.",
             source=_PAPER,
-            statistic=f"share of the highway layers without which the training error rises by less than {IDLE:g}",
+            statistic=f"share of the highway layers without which the training error increases by less than {IDLE:g}",
             measure=_idle_share,
             holds_if=">=",
             threshold=0.5,
         ),
         Claim(
             id="early-layers-matter",
-            text="Of the layers up to 45, the early ones are those that matter.",
+            text="Among the layers up to 45, the early ones matter.",
             source=_PAPER,
-            statistic=f"of the rises by {IDLE:g} or more up to layer {to_45}, the share of layers up to {from_15}",
+            statistic=f"sum of the increases of at least {IDLE:g}, layers up to {from_15} / layers up to {to_45}",
             measure=lambda rows: _early_share(rows, from_15, to_45),
             holds_if=">=",
             threshold=0.5,

@@ -1,4 +1,4 @@
-"""Report of the lesion study: the error without each layer, the gate held at its mean, the paper's numbers."""
+"""Report of the lesion study: the error without each layer, with mean gates, and the paper's numbers."""
 
 import math
 from statistics import fmean, median
@@ -12,22 +12,22 @@ from thruway.runs import RunReader
 __all__ = ["STUDY", "page"]
 
 _DIFFERS = (
-    "learning rate, momentum and activation are ours: the paper searched, and does not print what it found",
+    "learning rate, momentum and activation are ours, since the paper does not state the result of its search",
     "they come from pilot runs on Fashion-MNIST: at the published gate bias of -2 relu networks diverged at rates of "
-    "0.01 and 0.02, and a tanh network learnt at 0.05; on only 10,000 examples a tanh network learnt little with -2, "
+    "0.01 and 0.02, and a tanh network learned at 0.05; on only 10,000 examples a tanh network learned little with -2, "
     "and as much as any with -3 and -4, but then any single layer could be removed without effect",
     "at demo scale, on digits: relu and a bias of -3",
-    "the gate held at its mean over the data is ours: then the layer only stops distinguishing examples by its gate",
-    f"idle means that the error rises by less than {IDLE:.1%} of the examples; the paper reads it off the figure",
-    "thresholds are ours, set before any run",
+    "fixing the gate at its mean over the data is ours: the layer then no longer distinguishes examples by its gate",
+    f"idle means that the error increases by less than {IDLE:.1%} of the examples; the paper judges by the figure",
+    "the thresholds are ours, set before any run",
 )
 
 _SEED_BY_SEED = (
-    "A layer is idle if the error rises by less than half a point without it. A network that has hardly learnt has "
-    "nothing to lose, and its layers are not judged."
+    "A layer is idle if the error increases by less than half a percentage point without it. The layers of a network "
+    "that has hardly learned are not judged."
 )
 
-_X_NAME = "layer; the first is a plain one"
+_X_NAME = "layer; the first is plain"
 _LABELS = {"closed": "closed (T = 0)", "mean": "at its mean"}
 
 
@@ -39,9 +39,9 @@ def page(_reader: RunReader, config: Config, rows: Rows) -> StudyPage:
         *_both_gates(rows),
         Section("Seed by seed", None, _SEED_BY_SEED, table),
         Section(
-            "Beside the paper",
+            "Comparison with the paper",
             None,
-            "The paper's numbers are read off its figure, of MNIST.",
+            "The paper's numbers are read off its figure, which is for MNIST.",
             _beside_the_paper(rows, config),
         ),
     ]
@@ -52,15 +52,15 @@ def page(_reader: RunReader, config: Config, rows: Rows) -> StudyPage:
         sections=sections if rows else (),
         table=table,
         facts={
-            "nets": f"a highway network of {config.depth} layers of {config.width} {config.activation} units, the "
-            f"first a plain one; gate bias {config.gate_bias:g} at the start"
+            "nets": f"a highway network of {config.depth} layers with {config.width} {config.activation} units, the "
+            f"first of which is plain; initial gate bias {config.gate_bias:g}"
         },
         differs=_DIFFERS,
     )
 
 
 def _table(rows: Rows) -> TableData:
-    """One line per seed and lesion; only the errors of a network that has hardly learnt."""
+    """Return a table with one line per seed and lesion; for a network that has hardly learned, with errors only."""
     lines = []
     for seed in sorted({row["seed"] for row in rows}):
         for gate, label in _LABELS.items():
@@ -72,11 +72,11 @@ def _table(rows: Rows) -> TableData:
             worst = max(mine, key=lambda row: float(row["error"]))
             lines.append((seed, label, mine[0]["intact"], idle, usual, worst["error"], worst["layer"]))
     columns = ("seed", "gate", "error, intact", "idle layers", "median rise", "worst error", "at layer")
-    return TableData(columns, tuple(lines), "Errors and rises on the training part, shares.")
+    return TableData(columns, tuple(lines), "Errors on the training part and their increases, as shares.")
 
 
 def _errors_by_layer(rows: Rows, gate: str) -> dict[int, list[float]]:
-    """Layer -> the errors of all seeds without it."""
+    """Return the errors of all seeds without each layer, by layer."""
     found: dict[int, list[float]] = {}
     for row in rows:
         if row["gate"] == gate:
@@ -106,7 +106,9 @@ def _one_by_one(rows: Rows, config: Config) -> list[Section]:
         x_name=_X_NAME,
     )
     bars = "95 % bootstrap intervals over the examples" if config.seeds == 1 else "the range over seeds"
-    reading = f"The error on the training part with one layer's gate closed, mean over seeds; thin lines: {bars}."
+    reading = (
+        f"The error on the training part with the gate of one layer closed, averaged over seeds. Thin lines: {bars}."
+    )
     return [Section("One gate closed (fig. 4)", figure, reading)]
 
 
@@ -121,10 +123,10 @@ def _both_gates(rows: Rows) -> list[Section]:
         x_name=_X_NAME,
     )
     reading = (
-        "A layer with a closed gate passes its input on. With its gate at its mean over the data, unit by unit, it "
-        "still adds what it computes, but no longer distinguishes examples by its gate."
+        "A layer with a closed gate returns its input. With its gate fixed at its mean over the data, unit by unit, it "
+        "still adds its transform, but no longer distinguishes examples by its gate."
     )
-    return [Section("Closed, or held at its mean", figure, reading)]
+    return [Section("Closed gates and mean gates", figure, reading)]
 
 
 def _beside_the_paper(rows: Rows, config: Config) -> TableData:
@@ -136,10 +138,15 @@ def _beside_the_paper(rows: Rows, config: Config) -> TableData:
         for claim in claims(config)
     }
     entries = [
-        ("rise of the error without one of layers 15 to 45, median", "almost 0", ours["later-layers-idle"], "fig. 4"),
+        (
+            "increase of the error without one of layers 15 to 45, median",
+            "almost 0",
+            ours["later-layers-idle"],
+            "fig. 4",
+        ),
         ("share of idle layers", "about 0.6", ours["most-layers-idle"], "sec. 4"),
         (
-            "share of the rises up to layer 45 that comes from the first 15",
+            "share of the increases up to layer 45 that is due to the first 15",
             "nearly all",
             ours["early-layers-matter"],
             "fig. 4",
@@ -158,9 +165,9 @@ def _lead(rows: Rows, config: Config) -> str:
     worst = max(errors, key=lambda layer: fmean(errors[layer]))
     idle = sum(rise < IDLE for rise in every) / len(every)
     return (
-        f"The intact network gets {intact:.1%} of the training examples wrong. {idle:.0%} of its {config.depth - 1} "
-        f"highway layers can be removed one at a time without adding half a point to that. Layer {worst} matters most: "
-        f"without it {fmean(errors[worst]):.1%} are wrong."
+        f"The intact network has a training error of {intact:.1%}. {idle:.0%} of its {config.depth - 1} highway "
+        f"layers can be removed, one at a time, with an increase of less than half a point. Layer {worst} matters "
+        f"most: without it the error is {fmean(errors[worst]):.1%}."
     )
 
 

@@ -14,7 +14,7 @@ __all__ = ["GateSums", "RecordedPass", "gate_at", "gate_biases", "highway_stack"
 
 
 def gate_at(gate_bias: float) -> float:
-    """Return the value of a gate that receives nothing but its bias.
+    """Return the value of a gate whose pre-activation is its bias.
 
     >>> gate_at(-2.0), gate_at(-800.0)
     (0.11920292202211755, 0.0)
@@ -23,10 +23,10 @@ def gate_at(gate_bias: float) -> float:
 
 
 def highway_stack(model: nn.Module) -> HighwayStack:
-    """Return the one stack of highway layers in a network.
+    """Return the only stack of highway layers in a network.
 
     Raises:
-        ConfigError: if there is none, or more than one.
+        ConfigError: if there is no stack, or more than one.
 
     >>> from thruway.networks import mlp
     >>> highway_stack(mlp("highway", 3, 4, 2, 2, fused=True, generator=torch.Generator())).depth
@@ -41,14 +41,14 @@ def highway_stack(model: nn.Module) -> HighwayStack:
 def gate_biases(model: nn.Module) -> Tensor:
     """Return the biases of the transform gates, (layers, width).
 
-    In float64, so that a bias that has not changed equals its initial value.
+    The result is in float64, so that an unchanged bias equals its initial value.
     """
     stack = highway_stack(model)
     return stack.bias.detach()[:, stack.width :].double().cpu()
 
 
 class RecordedPass(NamedTuple):
-    """One forward pass: (layers, batch, width) of every highway layer, and the logits."""
+    """Values of a forward pass: inputs, gates and outputs of all highway layers, (layers, batch, width), and logits."""
 
     inputs: Tensor
     gates: Tensor  # transform gate T
@@ -85,12 +85,12 @@ class GateSums:
     """Sums over a data set, in float64.
 
     Attributes:
-        gates: sum of T by class, (classes, layers, width).
-        counts: number of examples by class, (classes,).
-        change: sum of ||y - x||^2 by layer, (layers,), where x is its input and y its output.
-        inputs: sum of ||x||^2 by layer, (layers,).
+        gates: sum of T for each class, (classes, layers, width).
+        counts: number of examples of each class, (classes,).
+        change: sum of ||y - x||^2 for each layer, (layers,), where x is its input and y its output.
+        inputs: sum of ||x||^2 for each layer, (layers,).
         sparseness: sum over the examples of (mean T)^2 / mean(T^2), means over layers and units.
-        wrong: number of examples that are classified wrongly.
+        wrong: number of misclassified examples.
     """
 
     gates: Tensor
@@ -102,7 +102,7 @@ class GateSums:
 
     @property
     def mean_gates(self) -> Tensor:
-        """Mean of T over all examples, (layers, width)."""
+        """The mean of T over all examples, (layers, width)."""
         return self.gates.sum(0) / self.counts.sum()
 
     def class_differences(self, classes: Sequence[int]) -> Tensor:

@@ -1,14 +1,13 @@
-"""A highway network of 1,000 layers trains; a plain network of that depth does not start.
+"""A highway network of 1,000 layers trains; a plain network of that depth does not start to learn.
 
 Paper     Srivastava, Greff & Schmidhuber 2015: Highway Networks, sec. 3 (900 layers, CIFAR-100, 80 epochs); Training
           Very Deep Networks, sec. 2.2 (SGD did not stall in pilots beyond 1,000 layers)
-Protocol  a highway network of 1,000 layers, and plain ones of the same depth whose layers have as many parameters,
-          trained by SGD with momentum; training loss against epoch. The papers show no curve
-Claims    the highway network learns, without setbacks; the plain ones do not
-Measured  results/highway2015.very_deep-laptop
-Cost      demo 40 seconds on one busy core; laptop 28 minutes on a busy one (26 of training); paper a GPU
-Differs   data, width and recipe, which the papers do not print for this network; its gate bias of -7 is from pilots;
-          plain networks for comparison, which the papers have only up to 100 layers
+Protocol  a highway network of 1,000 layers, and plain networks of the same depth and number of parameters, trained by
+SGD with momentum; training loss against epoch, for which the papers show no curve Claims    the highway network learns,
+without setbacks; the plain ones do not Measured  results/highway2015.very_deep-laptop Cost      demo 40 seconds on one
+busy core; laptop 28 minutes on one busy core (26 of training); paper a GPU Differs   data, width and recipe, which the
+papers do not state for this network; its gate bias of -7 is from pilot runs; plain networks for comparison, which the
+papers have only up to 100 layers
 """
 
 import math
@@ -40,20 +39,20 @@ __all__ = [
 
 
 class Config(ImageConfig):
-    """Everything that decides the numbers of a run."""
+    """Settings that determine the results of a run."""
 
     depth: int = Field(default=1000, ge=10)
-    """Number of hidden layers, the first of which is a plain one in every network."""
+    """Number of hidden layers. The first one is plain in every network."""
     width: int = Field(default=50, ge=1)
     """Units per highway layer. The width of the plain networks gives the same number of parameters (71 for 50)."""
     activation: Literal["relu", "tanh"] = "relu"
     gate_bias: float = -7.0
-    """Initial bias of the transform gates, before the sigmoid: with -7 each is a thousandth open at the start, so that
-    1,000 layers together change about as much as one."""
+    """Initial bias of the transform gates, before the sigmoid. At -7, each gate is initially open by about 0.001, so
+    that 1,000 layers together change a signal about as much as one open layer."""
     plain_activations: tuple[Literal["relu", "tanh"], ...] = ("relu",)
     """Activations of the plain networks, one network each."""
     plain_rates: tuple[float, ...] = (0.1,)
-    """Learning rates with which each plain network is trained; the best counts."""
+    """Learning rates with which each plain network is trained. The best result is used."""
 
     @model_validator(mode="after")
     def _has_plain_rates(self) -> "Config":
@@ -105,7 +104,7 @@ _GATES_OF = 500  # training examples over which mean gates are taken
 
 
 def measurements(config: Config) -> list[Measurement]:
-    """Return the test of every network: for each seed the highway network, then the plain ones."""
+    """Return the measurements: for each seed, the tests of the highway network and of the plain ones."""
     found = []
     for seed in config.all_seeds:
         found.append(_tested(config, seed, "highway", config.activation, config.learning_rate))
@@ -148,7 +147,7 @@ def _tested(config: Config, seed: int, block: str, activation: str, rate: float)
 
 
 def _results(model: nn.Module, parts: ImageParts) -> dict[str, Any]:
-    """Loss and errors; the loss is NaN or infinite if the network has diverged."""
+    """Return the loss and the errors. The loss is NaN or infinite if the network has diverged."""
     train = parts.train
     with torch.no_grad():
         loss = sum(
@@ -165,7 +164,7 @@ def _results(model: nn.Module, parts: ImageParts) -> dict[str, Any]:
 
 
 def _gates(model: nn.Module, parts: ImageParts) -> dict[str, Any]:
-    """Mean transform gate of every highway layer, rounded to enough digits for a curve."""
+    """Return the mean transform gate of every highway layer, rounded to enough digits for a curve."""
     images, labels = parts.train.images[:_GATES_OF], parts.train.labels[:_GATES_OF]
     sums = sum_gates(model, evaluation_batches(images, labels, _BATCH), parts.classes)
     means = sums.gates.sum(0).mean(1) / len(labels)
@@ -173,7 +172,7 @@ def _gates(model: nn.Module, parts: ImageParts) -> dict[str, Any]:
 
 
 def rows_with_losses(reader: RunReader, config: Config) -> list[Row]:
-    """Return the row of every tested network, with its training loss of every epoch."""
+    """Return the row of every tested network, including its training loss in every epoch."""
     rows = []
     for row in read_rows(reader, measurements(config)):
         table = reader.table(site=row["net"], member=row["seed"], quantity="train_loss")
@@ -190,7 +189,7 @@ _FIRST = "Srivastava, Greff & Schmidhuber 2015 (Highway Networks), sec. 3"
 
 
 def setback(losses: Sequence[float]) -> float:
-    """Return the largest rise of a loss above its lowest value so far, in nats.
+    """Return the largest increase of a loss above its lowest value so far, in nats.
 
     It is infinite if any loss is not finite, and NaN for a single loss.
 
@@ -219,9 +218,9 @@ def lowest_plain(rows: Rows) -> float:
 
 
 def best_plain(rows: Rows) -> float:
-    """Return `lowest_plain` of one seed; NaN if the error of its highway network is above half of that of guessing.
+    """Return `lowest_plain` of one seed; NaN if the error of its highway network is above half the guessing error.
 
-    If the highway network has not learnt either, plain networks that do not learn are no evidence.
+    If the highway network has not learned either, plain networks that do not learn are not evidence.
     """
     return lowest_plain(rows) if _error_over_guessing(rows) <= _LEARNT else math.nan
 
@@ -249,27 +248,27 @@ def claims(config: Config) -> tuple[Claim, ...]:
             id="highway-learns",
             text=f"A highway network of {depth} layers learns.",
             source=f"{_FIRST} (900 layers, CIFAR-100)",
-            statistic="training error at the end / error of always predicting the most frequent class; it does not "
-            f"tell how many layers are used: with an initial gate bias of {config.gate_bias:g} all layers together "
-            f"start as {open_at_first:.1f} open ones, and a network that stays nearly so shallow can pass",
+            statistic="final training error / error of always predicting the most frequent class. It does not "
+            f"show how many layers are used: with an initial gate bias of {config.gate_bias:g} all layers together "
+            f"start like {open_at_first:.1f} open ones, and a network that remains nearly as shallow can pass",
             measure=_error_over_guessing,
             holds_if="<=",
             threshold=_LEARNT,
         ),
         Claim(
             id="without-trouble",
-            text="It does so without trouble.",
+            text=f"The training loss of a highway network of {depth} layers falls without setbacks.",
             source=f"{_FIRST} (no optimisation trouble in 80 epochs)",
-            statistic="largest rise of an epoch's training loss above that of any earlier epoch / loss of guessing",
+            statistic="largest increase of the training loss of an epoch above that of any earlier epoch / chance loss",
             measure=_setback_over_guessing,
             holds_if="<=",
             threshold=0.1,
         ),
         Claim(
             id="plain-does-not",
-            text=f"Plain networks of {depth} layers do not.",
-            source="Ours; the papers' plain networks have at most 100 layers, with which they already stall",
-            statistic="lowest training loss of any plain network in any epoch / loss of guessing",
+            text=f"Plain networks of {depth} layers do not learn.",
+            source="Ours; the papers' plain networks have at most 100 layers, and stall at that depth already",
+            statistic="lowest training loss of any plain network in any epoch / chance loss",
             measure=best_plain,
             holds_if=">=",
             threshold=0.9,

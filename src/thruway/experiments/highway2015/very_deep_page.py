@@ -1,4 +1,4 @@
-"""Report of the study of 1,000 layers: training curves, mean gates over layers, statistics of every network."""
+"""Report of the study of 1,000 layers: training curves, mean gates, and statistics of every network."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -27,16 +27,16 @@ from thruway.runs import RunReader
 __all__ = ["STUDY", "page"]
 
 _DIFFERS = (
-    "the papers print neither recipe nor width of their network of 900 layers, nor its curve or error",
-    "a gate bias of -7 and a rate of 0.1 are from pilots of one seed at 1,000 layers: with -4 and 0.02 neither relu "
-    "nor tanh got better than guessing on the digits in 6 and 8 epochs; on 2,000 images of Fashion-MNIST relu learnt "
-    "with -7 and 0.1, and with gradients clipped at a norm of 1 so did tanh, both with 0.05, and tanh with -10, the "
-    "end of the range that the papers searched",
-    "'without trouble' is read as a loss without a setback of more than a tenth of that of guessing",
-    "plain networks of this depth are ours; they start from the same kind of weights, see the same examples, and the "
-    "best of all tried counts",
-    "thresholds are ours, set before any run; afterwards it was added that plain networks are judged only if the "
-    "highway network has learnt",
+    "the papers state neither the recipe nor the width of their network of 900 layers, nor its curve or error",
+    "a gate bias of -7 and a learning rate of 0.1 are from pilot runs of one seed at 1,000 layers: with -4 and 0.02 "
+    "neither relu nor tanh became better than guessing on the digits in 6 and 8 epochs; on 2,000 images of "
+    "Fashion-MNIST relu learned with -7 and 0.1, and with gradients clipped at a norm of 1 so did tanh, both with "
+    "0.05, and tanh with -10, the end of the range that the papers searched",
+    "a setback is an increase of the loss by more than a tenth of the chance loss",
+    "plain networks of this depth are ours; they use the same initialization and see the same examples, and the "
+    "best of all is used",
+    "the thresholds are ours, set before any run; the condition that plain networks are judged only if the "
+    "highway network has learned was added afterwards",
 )
 
 
@@ -47,9 +47,9 @@ def page(_reader: RunReader, config: Config, rows: Rows) -> StudyPage:
         Section("Training curves", _curves(rows), _curves_reading(rows), table),
         *_gates(rows, config),
         Section(
-            "Beside the paper",
+            "Comparison with the paper",
             None,
-            "The paper says in one sentence that its network trained.",
+            "The paper only states that its network trained.",
             _beside_the_paper(rows, config),
         ),
     )
@@ -60,8 +60,8 @@ def page(_reader: RunReader, config: Config, rows: Rows) -> StudyPage:
         sections=sections if rows else (),
         table=table,
         facts={
-            "nets": f"a highway network of {config.depth:,} layers of {config.width} {config.activation} units, gate "
-            f"bias {config.gate_bias:g} at the start; plain networks of as many layers of "
+            "nets": f"a highway network of {config.depth:,} layers with {config.width} {config.activation} units, "
+            f"initial gate bias {config.gate_bias:g}; plain networks with as many layers of "
             f"{paired_width('plain', config.width)} units ({', '.join(config.plain_activations)}), with rates "
             f"{', '.join(f'{r:g}' for r in config.plain_rates)}"
         },
@@ -70,7 +70,7 @@ def page(_reader: RunReader, config: Config, rows: Rows) -> StudyPage:
 
 
 def _table(rows: Rows) -> TableData:
-    """One line per network."""
+    """Return a table with one line per network."""
     lines = []
     for row in rows:
         losses, end = row["losses"], row["final_loss"]
@@ -89,7 +89,7 @@ def _table(rows: Rows) -> TableData:
     return TableData(
         columns,
         tuple(lines),
-        "Losses in nats. A setback is the largest rise of a loss above any earlier one. Errors are shares.",
+        "Losses in nats. A setback is the largest increase of the loss above an earlier one. Errors are shares.",
     )
 
 
@@ -98,7 +98,7 @@ def _label(row: Mapping[str, Any]) -> str:
 
 
 def _curves(rows: Rows) -> go.Figure:
-    """One curve per kind of network, up to the epoch before any of its seeds diverged."""
+    """Plot one curve per kind of network, up to the epoch before one of its seeds diverged."""
     curves, bands = {}, {}
     for label in dict.fromkeys(_label(row) for row in rows):
         together = zip(*(row["losses"] for row in rows if _label(row) == label), strict=False)
@@ -117,8 +117,8 @@ def _curves_reading(rows: Rows) -> str:
         return ""
     shown = "mean and range over seeds" if len({row["seed"] for row in rows}) > 1 else "one seed"
     return (
-        f"The mean training loss of each epoch, {shown}; that of guessing is {rows[0]['chance_loss']:.2f} nats. A "
-        "level line is a network that does not start to learn."
+        f"The mean training loss of each epoch, {shown}. The chance loss is {rows[0]['chance_loss']:.2f} nats. A "
+        "level line belongs to a network that does not start to learn."
     )
 
 
@@ -129,24 +129,25 @@ def _gates(rows: Rows, config: Config) -> list[Section]:
     together = max(1, round(config.depth / 100))
     figure = run_curves(
         {name: _in_groups(each, together) for name, each in gates.items()},
-        x_name="layer; the first is a plain one",
+        x_name="layer; the first is plain",
         y_name="mean transform gate",
     )
     start = gate_at(config.gate_bias)
     reading = (
-        f"The mean of the gates over training examples and {together} layers at a time; they started near {start:.2g}. "
-        f"Their sum over all layers is {_open_layers(rows):.1f}, as if that many layers were wide open."
+        f"Gates averaged over training examples and over groups of {together} layers; the initial value is "
+        f"{start:.2g}. Their sum over all layers is {_open_layers(rows):.1f}, the same as that of as many fully open "
+        "layers."
     )
     return [Section("Gates along the network", figure, reading)]
 
 
 def _open_layers(rows: Rows) -> float:
-    """Sum of the mean gates over all layers, mean over seeds: the number of wide-open layers with the same sum."""
+    """Return the sum of the mean gates, averaged over seeds: the number of fully open layers with the same sum."""
     return fmean(sum(row["gates"]) for row in rows if row["block"] == "highway")
 
 
 def _in_groups(values: Sequence[float], size: int) -> tuple[list[float], list[float]]:
-    """(middle, mean) of each group of neighbouring layers. The first value belongs to layer 2.
+    """Return the middle and the mean of each group of neighbouring layers. The first value belongs to layer 2.
 
     >>> _in_groups([1.0, 3.0, 4.0], 2)
     ([2.5, 4.0], [2.0, 4.0])
@@ -182,17 +183,17 @@ def _lead(rows: Rows, config: Config) -> str:
     error, guessing = (fmean(row[key] for row in highway) for key in ("train_error", "guessing"))
     sentences = [
         f"In {config.epochs} epochs the training loss of the highway network of {config.depth:,} layers goes from "
-        f"{first:.2f} to {last:.2f} nats, and it gets {error:.1%} of the training examples wrong; guessing gets "
+        f"{first:.2f} to {last:.2f} nats, and its training error is {error:.1%}; that of guessing is "
         f"{guessing:.1%}.",
         f"The sum of its gates is that of {_open_layers(rows):.1f} open layers: by that measure it is hardly deeper "
-        "than a network with so few.",
+        "than a network with that number of layers.",
     ]
     lowest = lowest_plain(rows)
     if not math.isnan(lowest):
         chance = highway[0]["chance_loss"]
         sentences.append(
-            f"The best epoch of any plain network of that depth has a loss of {lowest * chance:.2f} nats, guessing "
-            f"{chance:.2f}."
+            f"The lowest loss of any plain network of that depth in any epoch is {lowest * chance:.2f} nats; the "
+            f"chance loss is {chance:.2f}."
             if math.isfinite(lowest)
             else "Every plain network of that depth diverges."
         )
@@ -203,7 +204,7 @@ def _lead(rows: Rows, config: Config) -> str:
 STUDY = replace(
     measured_study(
         name="highway2015.very_deep",
-        title="a highway network of 1,000 layers trains; a plain one does not start",
+        title="a highway network of 1,000 layers trains; a plain one does not start to learn",
         source="Srivastava, Greff & Schmidhuber 2015 (Highway Networks), sec. 3",
         config=Config,
         scales=SCALES,

@@ -1,4 +1,4 @@
-"""Studies that train several networks alike and compare their errors."""
+"""Studies that train several networks in the same way and compare their errors."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -24,14 +24,16 @@ from thruway.runs.files import safe_name
 __all__ = ["ComparedPage", "Published", "accuracy_in_words", "beside_the_paper", "compared_study", "error_table"]
 
 _NET_BY_NET = (
-    "Errors are shares of the examples; the lowest mean is marked. The networks of a seed saw the same examples in the "
+    "Errors are shares of the examples; the lowest mean is marked. The networks of a seed see the same examples in the "
     "same order."
 )
-_CAPTION = "Test errors: mean over seeds, then each seed. The training error is that of up to 2,000 training examples."
+_CAPTION = (
+    "Test errors: mean over seeds, then each seed. Training errors are measured on up to 2,000 training examples."
+)
 
 _THRESHOLDS = (
-    "thresholds are ours, set before any run; two networks are not compared if the error of both is above half of the "
-    "error of guessing"
+    "the thresholds are ours, set before any run; two networks are not compared if both errors are above half the "
+    "guessing error"
 )
 
 
@@ -41,9 +43,9 @@ class Published:
 
     Attributes:
         label: the paper's name for it.
-        accuracy: accuracy in percent, as the paper prints it.
+        accuracy: accuracy in percent, as printed in the paper.
         where: table or section.
-        net: our name for it; "" if it is not trained here.
+        net: name of the corresponding network of the study; "" if there is none.
     """
 
     label: str
@@ -54,19 +56,19 @@ class Published:
 
 @dataclass(frozen=True)
 class ComparedPage:
-    """What the report of a comparison says beside its numbers. Everything has a default but the title.
+    """Texts and additional sections of the report of a comparison. Only the title is required.
 
     Attributes:
-        title: the question that the study answers.
+        title: question that the study answers.
         subtitle: paper and tables.
-        lead: rows -> the answer; called only once every network has been tested with some seed. If None, the errors
-            of all networks.
-        sections: rows -> figures and tables of this study alone.
-        published: the paper's numbers; without any, the section that compares with them is left out.
-        paper_data: a sentence on the data that the paper's networks were trained on.
+        lead: function that returns the answer for the rows, called once every network has been tested with at least one
+            seed. If None, the errors of all networks are listed.
+        sections: function that returns additional figures and tables for the rows.
+        published: the paper's numbers. If empty, the section that compares with them is omitted.
+        paper_data: sentence about the data on which the paper's networks were trained.
         nets: description of the networks.
-        differs: constant differences from the paper, one sentence each.
-        chosen: rows -> the rows that `lead` and `published` are about, where one network was trained in several ways.
+        differs: differences from the paper at every scale, one sentence each.
+        chosen: function that selects the rows for `lead` and `published`, if a network was trained in several ways.
     """
 
     title: str
@@ -94,16 +96,17 @@ def compared_study(
     open_net: Callable[[nn.Module, ImageParts], Dissection] = dissected,
     example: str = "--scale demo",
 ) -> Study:
-    """Return a study that trains several networks alike, tests them, and compares their errors.
+    """Return a study that trains several networks in the same way, tests them, and compares their errors.
 
     Its rows have the keys net, seed, parameters, error, train_error and guessing (the error of guessing).
 
     Args:
         name, title, source, config, scales, claims, example: see `Study`.
-        contenders: config -> the networks to compare.
-        page: config -> texts of the report. If None, title and source of the study.
-        prepare: config -> the images; raises for a config that does not fit them.
-        open_net: (network, data) -> its dissection, for `thruway dissect RUN`.
+        contenders: function of the config that returns the networks to compare.
+        page: function of the config that returns the texts of the report. If None, the title and the source of the
+            study are used.
+        prepare: function of the config that returns the images, and raises an error if the config does not fit them.
+        open_net: function (network, data) that returns the dissection of the network, for `thruway dissect RUN`.
     """
     check_functions(name, claims, contenders=contenders, prepare=prepare)
     page_of = page or (lambda config: ComparedPage(title, source))
@@ -153,11 +156,11 @@ def _comparison(reader: RunReader, contenders: Sequence[Contender], page: Compar
     sections = [
         *page.sections(rows),
         *loss_curves(reader, labels),
-        Section("Network by network", None, _NET_BY_NET, table),
+        Section("All networks", None, _NET_BY_NET, table),
     ]
     if page.published:
         beside = beside_the_paper(page.chosen(rows), page.published)
-        sections.append(Section("Beside the paper", None, page.paper_data, beside))
+        sections.append(Section("Comparison with the paper", None, page.paper_data, beside))
     is_complete = all(errors_of(rows, name) for name in labels)
     return StudyPage(
         title=page.title,
@@ -171,7 +174,7 @@ def _comparison(reader: RunReader, contenders: Sequence[Contender], page: Compar
 
 
 def error_table(rows: Rows, contenders: Sequence[Contender]) -> TableData:
-    """Return a table with a line per tested network: size, test error of every seed, training error."""
+    """Return a table with one line per tested network: size, test error of every seed, and training error."""
     seeds = sorted({row["seed"] for row in rows})
     means = {each.name: error_of(rows, each.name) for each in contenders if errors_of(rows, each.name)}
     lines = []
@@ -197,18 +200,19 @@ def error_table(rows: Rows, contenders: Sequence[Contender]) -> TableData:
 
 
 def beside_the_paper(rows: Rows, published: Sequence[Published]) -> TableData:
-    """Return a table of the paper's accuracies beside ours."""
+    """Return a table of the paper's accuracies and ours."""
     entries = [
         (f"{each.label} (%)", each.accuracy, accuracy_in_words(errors_of(rows, each.net)), each.where)
         for each in published
     ]
     return paper_comparison(
-        entries, caption="Test accuracy after the last epoch: best seed (mean ± deviation over the seeds)."
+        entries, caption="Test accuracy after the last epoch: best seed (mean ± standard deviation over the seeds)."
     )
 
 
 def accuracy_in_words(errors: Sequence[float]) -> str | None:
-    """Format errors as the papers print accuracies: the best seed, and mean and deviation if there are several.
+    """Format errors as accuracies are printed in the papers: the best seed, and mean and deviation if there are
+    several.
 
     >>> accuracy_in_words([0.10, 0.12]), accuracy_in_words([0.10]), accuracy_in_words([])
     ('90.00 (89.00 ± 1.41)', '90.00', None)

@@ -1,4 +1,4 @@
-"""Networks that a study compares, and statistics of their errors."""
+"""Networks to be compared by a study, and statistics of their errors."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,15 +20,15 @@ _TRAINING_EXAMPLES = 2000  # the training error is measured on at most this many
 
 @dataclass(frozen=True)
 class Contender:
-    """One of the networks that a study compares.
+    """One of the networks to be compared by a study.
 
     Attributes:
         name: name in checkpoints, rows and series, such as "highway-b".
         label: name in the report, such as "Highway B".
-        layers: number of layers with weights, as the papers count them.
-        build: (data, weights, coins) -> the network, see `Net`.
-        cost: training time of one example, in any unit that the study's networks share.
-        warmup, learning_rate, weights: as in `Net`.
+        layers: number of layers with weights, counted as in the papers.
+        build: function (data, weights, coins) that returns the network; see `Net`.
+        cost: training time per example, in a unit common to all networks of the study.
+        warmup, learning_rate, weights: see `Net`.
     """
 
     name: str
@@ -46,9 +46,9 @@ class Contender:
 
 
 def measurements_of(contenders: Sequence[Contender], seeds: Sequence[int]) -> list[Measurement]:
-    """Return the test of every contender with every seed.
+    """Return the measurements that test every contender with every seed.
 
-    All contenders of a seed come before the next seed, so that an unfinished run can be compared too.
+    All contenders of a seed precede those of the next seed, so that the networks of an unfinished run can be compared.
     """
     return [
         Measurement("tested", each.net(seed), _errors, partial(_test_cost, each.cost))
@@ -62,7 +62,7 @@ def _test_cost(cost: float, parts: ImageParts) -> float:
 
 
 def _errors(model: nn.Module, parts: ImageParts) -> list[Row]:
-    """Errors in evaluation mode, on the test part and on up to 2,000 training examples."""
+    """Return the errors in evaluation mode, on the test part and on up to 2,000 training examples."""
     train = parts.train
     images, labels = (each[:_TRAINING_EXAMPLES] for each in (train.images, train.labels))
     return [
@@ -94,7 +94,7 @@ def errors_of(rows: Rows, net: str, which: str = "error") -> list[float]:
 
 
 def error_of(rows: Rows, net: str, which: str = "error") -> float:
-    """Return the mean error of one network over the seeds; NaN if there is none."""
+    """Return the mean error of one network over the seeds; NaN if there are no rows."""
     found = errors_of(rows, net, which)
     return sum(found) / len(found) if found else math.nan
 
@@ -102,8 +102,8 @@ def error_of(rows: Rows, net: str, which: str = "error") -> float:
 def excess(net: str, other: str, which: str = "error") -> Callable[[Rows], float]:
     """Return a statistic of rows: the error of `net` minus that of `other`.
 
-    The statistic is NaN if one of the networks is missing, or if neither has learnt: the better one must have at most
-    half of the error of guessing.
+    The statistic is NaN if one of the networks is missing, or if neither has learned: the error of the better one must
+    be at most half the guessing error.
 
     >>> a, b = ({"net": net, "seed": 0, "error": error, "guessing": 0.9} for net, error in (("a", 0.5), ("b", 0.125)))
     >>> excess("a", "b")([a, b]), excess("b", "a")([{**b, "error": 0.5}, a])

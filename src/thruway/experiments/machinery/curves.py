@@ -13,13 +13,13 @@ _HIGHEST = 20.0  # nats
 
 
 def loss_curves(reader: RunReader, labels: Mapping[str, str]) -> list[Section]:
-    """Return a section with one training curve per network: the mean over seeds, and their range.
+    """Return a section with one training curve per network: the mean and the range over seeds.
 
     Args:
         reader: the run folder.
-        labels: name of the network -> its label in the figure.
+        labels: label in the figure for each name of a network.
     Returns:
-        The section in a list, which is empty before the first epoch has been trained.
+        A list with the section; empty before the end of the first epoch.
     """
     curves, bands, left_out = {}, {}, []
     for net, name in labels.items():
@@ -37,12 +37,12 @@ def loss_curves(reader: RunReader, labels: Mapping[str, str]) -> list[Section]:
     if not curves and not left_out:
         return []
     figure = run_curves(curves, bands=bands, x_name="epochs", y_name="training loss (nats)", log=True)
-    reading = "Mean training loss of each epoch, over seeds, measured while the network learns."
+    reading = "Mean training loss of each epoch, averaged over seeds, measured during training."
     return [Section("Training curves", figure, reading + _note(left_out))]
 
 
 def _losses(reader: RunReader, net: str) -> dict[int, list[float]]:
-    """epoch -> the losses of all seeds."""
+    """Return the losses of all seeds, by epoch."""
     table = reader.table(site=net, quantity="train_loss")
     losses: dict[int, dict[int, float]] = {}
     # A killed and resumed run logs some epochs twice, with the same numbers.
@@ -54,4 +54,4 @@ def _losses(reader: RunReader, net: str) -> dict[int, list[float]]:
 def _note(left_out: Sequence[str]) -> str:
     if not left_out:
         return ""
-    return f" Losses above {_HIGHEST:g} nats, and those that overflowed, are left out: {', '.join(left_out)}."
+    return f" Losses that are above {_HIGHEST:g} nats or not finite are omitted: {', '.join(left_out)}."

@@ -11,7 +11,7 @@ __all__ = ["ImageConfig", "ResNetConfig"]
 
 
 class ImageConfig(BaseModel, abc.ABC):
-    """Data and training recipe of a study on images. A study's own config adds its networks and measurements."""
+    """Data and training recipe of a study on images. Subclasses add the settings of networks and measurements."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -19,25 +19,25 @@ class ImageConfig(BaseModel, abc.ABC):
     """demo: about a minute; laptop: up to an hour on one core; paper: size, data and rates as published where they
     are known, needs a GPU, and the report lists what differs. Sets the defaults of the other options."""
     data: str = "digits"
-    """Name of an image data set, as in tw.data.load; "folder" is an image folder of your own at data_root."""
+    """Name of an image data set, as in tw.data.load; "folder" is your own image folder at data_root."""
     data_root: Path | None = None
-    """Folder of the data. If unset, the usual places are searched."""
+    """Folder of the data. If unset, the default folders are searched."""
     download: bool = False
     """Download the data set if it is missing."""
     pool: int = Field(default=1, ge=1)
-    """Average the pixels of images over squares with this side; 1 leaves images as they are."""
+    """Average the pixels of images over squares of this side length. With 1, images are not changed."""
     examples: int | None = Field(default=None, ge=20)
-    """Number of training examples, taken evenly from the set. If unset, all."""
+    """Number of training examples, taken at even intervals. If unset, all are used."""
     test_examples: int | None = Field(default=None, ge=20)
-    """Number of test examples, taken evenly from the set. If unset, all."""
+    """Number of test examples, taken at even intervals. If unset, all are used."""
     contrast: bool = False
-    """Normalise the brightness and contrast of every image."""
+    """Normalise the brightness and the contrast of every image."""
     augment: bool = False
     """Shift and mirror training images at random."""
     reach: int | None = Field(default=None, ge=0)
-    """Largest shift of an augmented image in each direction, in pixels. If unset, an eighth of its height."""
+    """Maximum shift of an augmented image in each direction, in pixels. If unset, an eighth of its height."""
     fill: Literal["edge", "zeros"] = "edge"
-    """Padding of augmented images: the edge repeated, or zeros, the mean of all pixels."""
+    """Padding of augmented images: repeated edges, or zeros, which are the mean of all pixels."""
     epochs: int = Field(default=20, ge=1)
     """Number of passes over the training examples."""
     batch: int = Field(default=50, ge=2)
@@ -45,20 +45,21 @@ class ImageConfig(BaseModel, abc.ABC):
     learning_rate: float = Field(default=0.1, gt=0, lt=math.inf)
     """Learning rate of SGD, before the schedule."""
     warmup: int = Field(default=1, ge=0)
-    """Number of first epochs, at a tenth of the learning rate."""
+    """Number of first epochs with a tenth of the learning rate."""
     drops: tuple[float, ...] = (0.5, 0.75)
-    """Shares of the epochs after each of which the learning rate is divided by ten."""
+    """The learning rate is divided by ten after each of these shares of the epochs."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
     """Use Nesterov momentum."""
     weight_decay: float = Field(default=1e-4, ge=0, lt=math.inf)
     clip: float | None = Field(default=None, gt=0)
-    """Largest norm of the gradient of all parameters together; larger gradients are clipped. If unset, none are."""
+    """Maximum norm of the gradient of all parameters; larger gradients are clipped. If unset, gradients are not
+    clipped."""
     seed: int = Field(default=0, ge=0)
     seeds: int = Field(default=1, ge=1)
-    """Number of independent networks, with seeds seed, seed + 1, ...; a sure verdict needs three."""
+    """Number of independent networks, with seeds seed, seed + 1, ...; a definite verdict requires three."""
     nets_of: Path | None = None
-    """Run folder of another study. Its trained networks are reused where they are exactly the ones needed here."""
+    """Run folder of another study. Its trained networks are reused if they are exactly those needed here."""
     device: str = "cpu"
 
     @model_validator(mode="after")
@@ -66,12 +67,12 @@ class ImageConfig(BaseModel, abc.ABC):
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0, got momentum=0")
         if list(self.drops) != sorted(self.drops) or not all(0 < at < 1 for at in self.drops):
-            raise ValueError(f"drops are increasing shares of the epochs between 0 and 1, got {self.drops}")
+            raise ValueError(f"drops must be increasing shares of the epochs, between 0 and 1, got {self.drops}")
         return self
 
     @property
     def all_seeds(self) -> range:
-        """The seeds seed, seed + 1, ..., one per network."""
+        """The seeds of the networks: seed, seed + 1, ..."""
         return range(self.seed, self.seed + self.seeds)
 
     def learning_rate_factor(self, epoch: float, warmup: int | None = None) -> float:
@@ -79,7 +80,7 @@ class ImageConfig(BaseModel, abc.ABC):
 
         Args:
             epoch: number of the epoch.
-            warmup: the network's own number of warm-up epochs, instead of the config's.
+            warmup: number of warm-up epochs, if it differs from that of the config.
         """
         if epoch < (self.warmup if warmup is None else warmup):
             return 0.1
@@ -87,10 +88,10 @@ class ImageConfig(BaseModel, abc.ABC):
 
 
 class ResNetConfig(ImageConfig, abc.ABC):
-    """Data and training recipe of a study of a pre-activation residual network of 6·modules + 2 layers."""
+    """Data and training recipe of a study of a pre-activation residual network with 6·modules + 2 layers."""
 
     modules: int = Field(default=5, ge=1)
-    """Number of residual modules in each of the three stages; 18 make the 54 of ResNet-110."""
+    """Number of residual modules in each of the three stages: 18 for the 54 modules of ResNet-110."""
     widths: tuple[int, int, int] = (8, 16, 32)
     """Number of channels in each stage."""
 

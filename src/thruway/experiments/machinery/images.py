@@ -40,7 +40,8 @@ def load_images(config: ImageConfig) -> ImageParts:
     """Load both parts of the data set onto the training device.
 
     Raises:
-        ConfigError: for an unknown data set, a batch larger than the training part, or images that cannot be pooled.
+        ConfigError: if the data set is unknown, a batch is larger than the training part, or the images cannot be
+            pooled.
         DatasetError: if the data is missing or damaged.
         RunError: if `nets_of` is not a run folder.
     """
@@ -50,7 +51,7 @@ def load_images(config: ImageConfig) -> ImageParts:
     train, test = get(train=True, limit=config.examples), get(train=False, limit=config.test_examples)
     if config.batch > len(train):
         raise ConfigError(
-            f"batch: got {config.batch}, but {config.data} has {len(train)} training examples. Take at most as many."
+            f"batch: got {config.batch}, but {config.data} has {len(train)} training examples. Use a smaller batch."
         )
     train, test = pooled(train, config.pool), pooled(test, config.pool)
     if config.contrast:
@@ -60,7 +61,7 @@ def load_images(config: ImageConfig) -> ImageParts:
 
 
 def pooled(images: TensorSet, side: int) -> TensorSet:
-    """Return the set with every square of `side` x `side` pixels averaged into one pixel.
+    """Return the data set with every square of `side` x `side` pixels averaged into one pixel.
 
     Raises:
         ConfigError: if the height or width of the images is not a multiple of `side`.
@@ -71,7 +72,7 @@ def pooled(images: TensorSet, side: int) -> TensorSet:
     height, width = images.images.shape[-2:]
     if height % side or width % side:
         raise ConfigError(
-            f"pool: got {side}, but {images.name} has images of {height} x {width} pixels. Take a number that divides "
+            f"pool: got {side}, but {images.name} has images of {height} x {width} pixels. Use a number that divides "
             "both."
         )
     return images if side == 1 else dataclasses.replace(images, images=F.avg_pool2d(images.images, side))

@@ -26,13 +26,14 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measurement of one trained network.
+    """One measurement on one trained network.
 
     Attributes:
-        name: name of what is measured, such as "delete_one".
-        net: the network.
-        measure: (network, data) -> rows of plain numbers and words. It must not change the network.
-        cost: data -> the work, in the unit of `Net.cost`.
+        name: name of the measurement, such as "delete_one".
+        net: the network to measure.
+        measure: function (network, data) that returns rows of plain numbers and strings. It must not change the
+            network.
+        cost: function of the data that returns the cost of the measurement, in the unit of `Net.cost`.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Measurement:
 
     @property
     def checkpoint(self) -> str:
-        """Name of the checkpoint that holds its rows."""
+        """Name of the checkpoint that contains the rows."""
         return f"{self.name}-{self.net.name}-{self.net.seed}"
 
 
@@ -60,15 +61,15 @@ def measured_study(
     open_net: Callable[[nn.Module, ImageParts], Dissection] = dissected,
     example: str = "--scale demo",
 ) -> Study:
-    """Return a study that trains every network it measures, measures it, and reports the rows.
+    """Return a study that trains networks, measures them, and reports the rows.
 
     Args:
         name, title, source, config, scales, claims, example: see `Study`.
-        measurements: config -> the measurements. All networks they name are trained.
-        page: (run folder, config, rows) -> the page. Data, training, seeds, cost, status and differences between
-            scales are added to it; its `facts` need only describe the networks.
-        prepare: config -> the images; raises for a config that does not fit them.
-        open_net: (network, data) -> its dissection, for `thruway dissect RUN`.
+        measurements: function of the config that returns the measurements. All their networks are trained.
+        page: function (run folder, config, rows) that returns the page. Data, training, seeds, cost, status and
+            differences between scales are added to it; its `facts` need only describe the networks.
+        prepare: function of the config that returns the images, and raises an error if the config does not fit them.
+        open_net: function (network, data) that returns the dissection of the network, for `thruway dissect RUN`.
     """
 
     check_functions(name, claims, measurements=measurements, page=page, prepare=prepare)
@@ -114,9 +115,9 @@ def check_functions(study: str, claims: Any, **functions: Any) -> None:
 def run_measurements(
     config: ImageConfig, measurements: Sequence[Measurement], parts: ImageParts, run: Run, progress: Progress
 ) -> None:
-    """Train every network that is measured, and measure it; skip what the run folder already has.
+    """Train and measure every network. Networks and measurements in the run folder are not computed again.
 
-    Every row gets the name and the seed of its network. The rows of a measurement are stored together or not at all.
+    Every row gets the name and the seed of its network. The rows of a measurement are stored together.
     """
     nets = list({each.net.checkpoint: each.net for each in measurements}.values())
     done = run.checkpoints()
@@ -154,7 +155,7 @@ def read_rows(reader: RunReader, measurements: Sequence[Measurement]) -> list[Ro
 
 
 def _with_provenance(page: StudyPage, reader: RunReader, config: ImageConfig, paper: ImageConfig | None) -> StudyPage:
-    """Add what is known from config and run folder: the run's status, data, training, seeds, cost, differences."""
+    """Add the facts known from the config and the run folder: status, data, training, seeds, cost and differences."""
     status = reader.status
     unfinished = "" if status == "done" else f"The run is {status}. "
     pooled = "" if config.pool == 1 else f", {config.pool} x {config.pool} pixels averaged into one"
@@ -179,7 +180,7 @@ def _with_provenance(page: StudyPage, reader: RunReader, config: ImageConfig, pa
 
 
 def _minutes_spent(reader: RunReader) -> tuple[float, float]:
-    """Minutes of training, and of measuring, so far."""
+    """Return the time spent on training and on measuring so far, in minutes."""
     table = reader.table(quantity="seconds")
     spent = {True: 0.0, False: 0.0}
     for step, seconds in zip(table["step"], table["value"], strict=True):

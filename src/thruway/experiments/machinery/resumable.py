@@ -1,4 +1,4 @@
-"""The resumable loop: work in steps, saved as it goes, and continued after an interruption."""
+"""Resumable loop: work in steps that is saved at intervals and continued after an interruption."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -10,18 +10,18 @@ from thruway.runs import Run
 __all__ = ["Progress", "Silent", "run_resumable", "saved_state"]
 
 SAVE_EVERY_S = 30.0
-"""Longest time between two checkpoints: the work that a `kill -9` can cost."""
+"""Maximum time between two checkpoints, which is also the maximum loss of work after a `kill -9`."""
 
 
 class Progress(Protocol):
     """Receiver of a run's progress."""
 
     def begin(self, total: float) -> None:
-        """Set the total work, in any unit that grows evenly with time."""
+        """Set the total work, in any unit proportional to time."""
         ...
 
     def advance(self, done: float, doing: str) -> None:
-        """Add finished work. May raise KeyboardInterrupt to stop the run; it is called only when that is safe."""
+        """Add finished work. May raise KeyboardInterrupt to stop the run, since it is only called when that is safe."""
         ...
 
 
@@ -38,17 +38,17 @@ class Silent:
 def run_resumable(
     steps: Iterable[tuple[float, str]], save: Callable[[], None], progress: Progress, every: float = SAVE_EVERY_S
 ) -> None:
-    """Take all steps, and save the state at regular intervals, on an interrupt and at the end.
+    """Run all steps, and save the state at regular intervals, on an interrupt and at the end.
 
-    A training is a generator of steps. It yields after each unit of work, such as an epoch, when its state is
-    consistent; a resumed training yields only what is left.
+    The training is a generator of steps. It yields after each unit of work, such as an epoch, when its state is
+    consistent. A resumed training yields only the remaining steps.
 
     Args:
-        steps: (cost, description) of each step, yielded once it is done. The cost is in the unit of `progress`.
-        save: writes the state as it is after the latest step.
-        progress: may raise KeyboardInterrupt between two steps. An interrupt inside a step would leave weights that
-            belong to no epoch, so nothing is saved then.
-        every: longest time between two saves, in seconds.
+        steps: iterator over (cost, description), which yields after each step. The cost is in the unit of `progress`.
+        save: function that writes the state after the latest step.
+        progress: may raise KeyboardInterrupt between two steps. After an interrupt within a step nothing is saved,
+            since the weights would not belong to any epoch.
+        every: maximum time between two saves, in seconds.
     """
     saved_at = time.monotonic()
     for cost, doing in steps:
@@ -64,12 +64,12 @@ def run_resumable(
 
 
 def saved_state(run: Run, checkpoint: str, **start: Any) -> dict[str, Any]:
-    """Return the state stored with a checkpoint, or `start` where there is none.
+    """Return the state stored with a checkpoint, or `start` if there is no checkpoint.
 
     Args:
         run: the run folder.
         checkpoint: name of the checkpoint.
-        start: the state before the first step; also the default of entries that the stored state lacks.
+        start: the state before the first step, and the defaults of entries missing from the stored state.
     Raises:
         CheckpointError: if the checkpoint has no state.
     """
@@ -78,6 +78,7 @@ def saved_state(run: Run, checkpoint: str, **start: Any) -> dict[str, Any]:
     found = run.load(checkpoint).state
     if found is None:
         raise CheckpointError(
-            f"the checkpoint {checkpoint!r} does not say how far its training is. Remove it to train this part again."
+            f"the checkpoint {checkpoint!r} does not state how far its training got. Remove it to train this part "
+            "again."
         )
     return start | found

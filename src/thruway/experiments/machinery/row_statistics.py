@@ -1,4 +1,4 @@
-"""Selections and means of a study's rows."""
+"""Selection and averaging of the rows of a study."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ __all__ = ["mean_by", "mean_of", "only", "over_seeds"]
 
 
 def only(rows: Rows, **values: Any) -> list[Mapping[str, Any]]:
-    """Return the rows that have these values.
+    """Return the rows with these values.
 
     >>> only([{"net": "a", "k": 1}, {"net": "b", "k": 1}], net="b")
     [{'net': 'b', 'k': 1}]
@@ -26,7 +26,7 @@ def mean_of(values: Iterable[float]) -> float:
 
 
 def mean_by(rows: Rows, key: str, value: str) -> dict[Any, float]:
-    """Return key -> mean of `value` over the rows with that key, ordered by key.
+    """Return the mean of `value` over the rows with each key, ordered by key.
 
     >>> mean_by([{"k": 2, "x": 1.0}, {"k": 1, "x": 5.0}, {"k": 2, "x": 3.0}], "k", "x")
     {1: 5.0, 2: 2.0}
@@ -38,7 +38,7 @@ def mean_by(rows: Rows, key: str, value: str) -> dict[Any, float]:
 
 
 def over_seeds(rows: Rows, key: str, value: str = "error") -> dict[Any, tuple[float, float, float]]:
-    """Return key -> (mean over seeds, lowest, highest). For a single seed, the interval in its row.
+    """Return (mean over seeds, lowest, highest) for each key. For a single seed, the interval in its row is used.
 
     >>> over_seeds([{"index": 0, "error": 0.25}, {"index": 0, "error": 0.75}], "index")
     {0: (0.5, 0.25, 0.75)}

@@ -1,4 +1,4 @@
-"""Trained networks of run folders, loaded again with the data they are tested on."""
+"""Trained networks loaded from run folders, with their test data."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ _SHOWN = 8  # names in a message
 
 
 class OpenedNet(NamedTuple):
-    """A trained network, and the data it is tested on.
+    """A trained network and its test data.
 
     Attributes:
         dissection: dissection of the network, in evaluation mode, on the CPU.
-        test: the test part, as the run prepared it.
-        has_shortcuts: if False, its layers can be left out but it has no paths of different length.
+        test: the test part, prepared as in the run.
+        has_shortcuts: If False, layers can be left out, but there are no paths of different lengths.
     """
 
     dissection: Dissection
@@ -38,9 +38,10 @@ class StoredNet:
     """A trained network in a run folder.
 
     Attributes:
-        name: name within the run: that of its checkpoint, and its number where several share one.
-        about: description in one line.
-        open: (data root or None, whether to download the data) -> the network.
+        name: name within the run: that of the checkpoint, followed by a number if the checkpoint contains several
+            networks.
+        about: one-line description.
+        open: function (data root or None, whether to download the data) that returns the network.
     """
 
     name: str
@@ -49,10 +50,10 @@ class StoredNet:
 
 
 def choose_net(found: Mapping[str, StoredNet], name: str | None, folder: Path) -> StoredNet:
-    """Return one of the stored networks. The name may be None if there is only one.
+    """Return one of the stored networks. `name` may be None if there is only one.
 
     Raises:
-        ConfigError: for an unknown name, or no name where there are several networks.
+        ConfigError: if the name is unknown, or is None although there are several networks.
     """
     if name is not None and name not in found:
         raise ConfigError(unknown_name("net", name, found))
@@ -68,7 +69,7 @@ def dissected(model: nn.Module, parts: ImageParts) -> Dissection:
 
 
 def has_shortcuts(dissection: Dissection) -> bool:
-    """Return whether the network has paths of different length."""
+    """Return True if the network has paths of different lengths."""
     # The layers of these networks are declared as branches, and are not shortcuts.
     is_declared = isinstance(dissection.model, VGG | ConvNet)
     has_highways = any(isinstance(module, HighwayConv2d) for module in dissection.model.modules())
@@ -77,6 +78,6 @@ def has_shortcuts(dissection: Dissection) -> bool:
 
 
 def on_this_machine(config: Any, root: Path | None, download: bool) -> Any:
-    """Return the config for this machine, which may lack the device and have the data in another folder."""
+    """Return the config adapted to this machine, which may lack the device or have the data in another folder."""
     place = {} if root is None else {"data_root": root}
     return config.model_copy(update={"device": "cpu", "download": download, **place})

@@ -1,4 +1,4 @@
-"""A study: its config, its claims and their verdicts, its run, and its report."""
+"""Studies: config, claims with verdicts, run and report."""
 
 import json
 import math
@@ -20,7 +20,7 @@ from thruway.runs.files import safe_name
 __all__ = ["NOT_PROTOCOL", "Claim", "Rows", "Study", "StudyPage", "differences", "judge", "setting_in_words"]
 
 Rows = Sequence[Mapping[str, Any]]
-"""Results of a run: one mapping of plain numbers and words per result, each with its `seed`."""
+"""Results of a run: one mapping of plain numbers and strings per result, including its `seed`."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Claim:
         text: the claim in one sentence.
         source: paper, section or figure.
         statistic: description of the number that `measure` returns, with its unit.
-        measure: rows of one seed -> the statistic; NaN if the rows do not determine it.
-        holds_if: how the statistic is compared with the threshold.
-        threshold: set before the run.
+        measure: function that returns the statistic for the rows of one seed; NaN if the rows do not determine it.
+        holds_if: comparison of the statistic with the threshold.
+        threshold: number that the statistic is compared with, set before the run.
     """
 
     id: str
@@ -54,15 +54,15 @@ class Claim:
 
 @dataclass(frozen=True)
 class StudyPage:
-    """Contents of a study's report, apart from the verdicts.
+    """Contents of the report of a study, apart from the verdicts.
 
     Attributes:
-        title: the question that the study answers.
+        title: question that the study answers.
         subtitle: paper and figures.
         lead: the answer, computed from the numbers.
         sections: figures and tables.
-        table: the main table, which the command line prints too.
-        facts: name -> value: scale, data, networks, seeds, ...
+        table: the main table, which is also printed on the command line.
+        facts: names and values, such as scale, data, networks and seeds.
         cost: time spent.
         differs: differences from the paper, one sentence each.
     """
@@ -79,27 +79,30 @@ class StudyPage:
 
 @dataclass(frozen=True)
 class Study:
-    """One study of a paper, or of your own.
+    """A study of a paper, or a study of your own.
 
-    Most studies are made by `compared_study` (train several networks and compare their errors) or `measured_study`
-    (train networks and measure them), which fill in `prepare`, `run`, `rows` and `stored_nets`.
+    Most studies are made by `compared_study` (trains several networks and compares their errors) or `measured_study`
+    (trains networks and measures them), which set `prepare`, `run`, `rows` and `stored_nets`.
 
     Attributes:
         name: unique name, such as "highway2015.depth". It is stored in run folders.
         title: what the study shows, in one line.
         source: paper, sections and figures.
-        config: the pydantic model of everything that decides the numbers of a run.
-        scales: scale name -> config. The first one is the default of the command line.
-        prepare: config -> the data of a run. Raises for what cannot be run, before a run folder is made.
-        run: (config, prepared data, run folder, progress) -> None. Computes what the run folder does not have yet,
-            so that it can be called again on an interrupted run.
-        rows: (run folder, config) -> the results as rows of plain numbers and words, one seed per row.
+        config: pydantic model of all settings that determine the results of a run.
+        scales: config for each name of a scale. The first one is the default on the command line.
+        prepare: function of the config that returns the data of a run. It raises an error for a config that cannot be
+            run, before a run folder is created.
+        run: function (config, prepared data, run folder, progress) that computes what the run folder does not contain
+            yet, so that it can be called again for an interrupted run.
+        rows: function (run folder, config) that returns the results as rows of plain numbers and strings, one seed per
+            row.
         claims: the claims to judge, or a function of the config that returns them.
-        page: (run folder, config, rows) -> the page of the report.
-        verdicts: (run folder, config, rows) -> the verdicts, where a claim is about a part of the rows or needs more
-            than the rows. If None, every claim is judged on all rows.
-        stored_nets: (run folder, config) -> the trained networks in a run folder. None if the study keeps none.
-        example: command-line arguments shown as an example in the help.
+        page: function (run folder, config, rows) that returns the page of the report.
+        verdicts: function (run folder, config, rows) that returns the verdicts, for claims about some of the rows or
+            about more than the rows. If None, every claim is judged on all rows.
+        stored_nets: function (run folder, config) that returns the trained networks in a run folder. None if the study
+            does not store any.
+        example: command-line arguments of the example in the help.
     """
 
     name: str
@@ -132,7 +135,7 @@ class Study:
     def report(self, reader: RunReader, folder: Path) -> tuple[TableData, tuple[ClaimVerdict, ...]]:
         """Write report.html and summary.json into the run folder.
 
-        The run may still be going on: the report shows the results so far.
+        If the run is still in progress, the report shows the results so far.
 
         Returns:
             The main table and the verdicts, for the console.
@@ -152,12 +155,12 @@ class Study:
         """Return the trained networks of a run folder, by name.
 
         Raises:
-            ConfigError: if runs of this study keep no networks.
-            CheckpointError: if no network has been trained to the end yet.
+            ConfigError: if runs of this study do not store networks.
+            CheckpointError: if no network is fully trained yet.
         """
         if self.stored_nets is None:
             raise ConfigError(
-                f"{reader.folder} is a run of {self.name}, which keeps no networks that can be opened. For a network "
+                f"{reader.folder} is a run of {self.name}, which does not store networks. For a network "
                 "of your own give the function that builds it, and its weights: thruway dissect "
                 "package.module:function --weights FILE."
             )
@@ -190,7 +193,7 @@ def _measured(claim: Claim, rows: Rows) -> float:
 
 
 def judge(claim: Claim, rows: Rows) -> ClaimVerdict:
-    """Return the verdict of these rows on a claim.
+    """Judge a claim by these rows.
 
     The claim holds if it holds for every seed and fails if it holds for none. It is unclear otherwise, or if the
     statistic of any seed is NaN. With fewer than three seeds the verdict carries a note.
@@ -209,7 +212,7 @@ def judge(claim: Claim, rows: Rows) -> ClaimVerdict:
     else:
         notes.append(f"{sum(meets)} of {len(meets)} seeds meet it")
     if len(seeds) < _SEEDS_NEEDED:
-        notes.append(f"only {len(seeds)} seed{'s' * (len(seeds) != 1)}; a sure verdict needs {_SEEDS_NEEDED}")
+        notes.append(f"only {len(seeds)} seed{'s' * (len(seeds) != 1)}; a definite verdict requires {_SEEDS_NEEDED}")
     return ClaimVerdict(
         id=claim.id,
         text=claim.text,
@@ -236,7 +239,7 @@ def _write_report(
 
 
 def _origin(reader: RunReader, page: StudyPage) -> dict[str, str | Sequence[str]]:
-    """Machine, versions, command and state of the run: the end of every report's provenance."""
+    """Return the machine, versions, command and state of the run: the end of the provenance in every report."""
     meta = reader.meta
     return {
         "hardware": _record_in_words(meta.get("hardware")),
@@ -254,14 +257,14 @@ def _origin(reader: RunReader, page: StudyPage) -> dict[str, str | Sequence[str]
 NOT_PROTOCOL = frozenset(
     ("scale", "data_root", "download", "device", "seed", "seeds", "searches", "trained_seeds", "looks", "nets_of")
 )
-"""Config fields that say where and how often a study is run, not what is done in it."""
+"""Config fields that determine where and how often a study is run, but not what it does."""
 
 # Meaning of an unset field, where it is not "all".
 _UNSET = {"reach": "an eighth of the side", "clip": "any"}
 
 
 def differences(config: BaseModel, paper: BaseModel | None) -> list[str]:
-    """Return the settings that differ from those of the paper's scale, one sentence each; none without such a scale."""
+    """Return the settings that differ from the paper scale, one sentence each; empty if there is no such scale."""
     if paper is None:
         return []
     # How far images are shifted does not matter if they are not augmented.
@@ -291,7 +294,7 @@ def setting_in_words(value: Any) -> str:
 
 
 def _record_in_words(value: Any) -> str:
-    """Format one entry of a run's record."""
+    """Format one entry of the record of a run."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)
     return "unknown" if value is None else value if isinstance(value, str) else json.dumps(value)

@@ -27,17 +27,18 @@ _EVALUATION_BATCH = 500  # examples
 
 @dataclass(frozen=True)
 class Net:
-    """One network to train.
+    """A network to be trained.
 
     Attributes:
-        name: kind of network, such as "resnet". Name and seed together name the checkpoint.
-        seed: decides the weights, the random numbers drawn in training, and the order of the examples.
-        build: (data, weights, coins) -> the network. `weights` and `coins` are generators for its initial weights
-            and for what it draws during training, such as dropout masks.
-        learning_rate: None takes the config's.
-        warmup: number of first epochs at a tenth of the rate; None takes the config's.
-        weights: networks of one seed with the same name here start from the same random numbers; "" takes `name`.
-        cost: work of one training example, in any unit that all networks of the study share.
+        name: kind of network, such as "resnet". Name and seed form the name of the checkpoint.
+        seed: seed of the weights, of the random numbers drawn in training, and of the order of the examples.
+        build: function (data, weights, coins) that returns the network. `weights` and `coins` are generators for the
+            initial weights and for random numbers drawn during training, such as dropout masks.
+        learning_rate: learning rate. If None, that of the config.
+        warmup: number of first epochs with a tenth of the learning rate. If None, that of the config.
+        weights: name of the stream of initial weights. Networks with the same seed and stream start from the same
+            random numbers. If "", `name` is used.
+        cost: cost of one training example, in a unit common to all networks of the study.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Net:
 
     @property
     def checkpoint(self) -> str:
-        """Name of its checkpoint."""
+        """Name of the checkpoint."""
         return f"net-{self.name}-{self.seed}"
 
     def built(self, parts: ImageParts, coins: torch.Generator | None = None) -> nn.Module:
@@ -68,9 +69,9 @@ def epochs_left(config: ImageConfig, net: Net, run: Run) -> int:
 
 
 def train_net(config: ImageConfig, net: Net, parts: ImageParts, run: Run, progress: Progress) -> None:
-    """Train one network to the end, from its checkpoint if there is one, and log its losses.
+    """Train one network, resuming from its checkpoint, and log its losses.
 
-    Logs the mean training loss after each epoch, and the error on the test part and the seconds spent at the end.
+    The mean training loss is logged after each epoch; the test error and the duration in seconds are logged at the end.
     """
     state = saved_state(run, net.checkpoint, epoch=0, seconds=0.0)
     if not state["epoch"] and _reused(config, net, parts, run):
@@ -115,10 +116,10 @@ def train_net(config: ImageConfig, net: Net, parts: ImageParts, run: Run, progre
 
 
 def trained_net(config: ImageConfig, net: Net, parts: ImageParts, run: Run | RunReader) -> nn.Module:
-    """Load the trained network from the run folder, in evaluation mode.
+    """Load a trained network from the run folder, in evaluation mode.
 
     Raises:
-        CheckpointError: if it is missing, or is the checkpoint of another network.
+        CheckpointError: if the checkpoint is missing, or belongs to another network.
     """
     model = net.built(parts)
     try:
@@ -168,7 +169,7 @@ _RENAMED = {"StatesTap()": "StatesHookPoint()", "GradientsTap()": "GradientsHook
 
 
 def _recipe(config: ImageConfig, net: Net, parts: ImageParts) -> dict[str, Any]:
-    """Return everything in data and training that decides the network's numbers."""
+    """Return all settings of data and training that determine the weights of the network."""
     recipe = config.model_dump(mode="json", include=set(ImageConfig.model_fields) - NOT_PROTOCOL)
     if net.warmup is not None:
         recipe["warmup"] = net.warmup
@@ -186,10 +187,10 @@ def _digest(*tensors: Tensor) -> str:
 
 
 def _reused(config: ImageConfig, net: Net, parts: ImageParts, run: Run) -> bool:
-    """Copy the trained network from the run folder `nets_of`. Return False if that run does not have it.
+    """Copy the trained network from the run folder `nets_of`. Returns False if that run does not have it.
 
     Raises:
-        ConfigError: if that run has a network of this name that was trained otherwise.
+        ConfigError: if that run has a network of this name with other settings.
     """
     if config.nets_of is None:
         return False
@@ -206,7 +207,7 @@ def _reused(config: ImageConfig, net: Net, parts: ImageParts, run: Run) -> bool:
     if different := sorted(key for key in wanted if found.get(key, defaults.get(key)) != wanted[key]):
         raise ConfigError(
             f"nets_of: the {net.name} of seed {net.seed} in {config.nets_of} was trained with other settings: "
-            f"{', '.join(different)} differ. Give the folder of a run with the same settings, or leave nets_of out."
+            f"{', '.join(different)} differ. Give the folder of a run with the same settings, or omit nets_of."
         )
     if state["epoch"] < config.epochs:
         return False

@@ -1,6 +1,6 @@
-"""Methods that studies use and no paper of theirs introduces: an SVM, denoising autoencoders, significance tests.
+"""General methods used by studies: an SVM, denoising autoencoders and significance tests.
 
-Nothing here depends on a study.
+They do not depend on any study.
 """
 
 from thruway.experiments.methods.autoencoder import denoise_step_

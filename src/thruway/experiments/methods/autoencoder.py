@@ -1,7 +1,7 @@
-"""Layer-wise pre-training by denoising autoencoders, which gave deep networks their initial weights before 2010.
+"""Layer-wise pre-training by denoising autoencoders, as used to initialize deep networks around 2010.
 
 A layer encodes a corrupted input, and its transposed weights decode the clean one. The next layer is then trained on
-the codes, and at last all layers together on the labels.
+the codes, and finally all layers are trained together on the labels.
 """
 
 import torch
@@ -24,11 +24,10 @@ def denoise_step_(
         layer: number of the hidden layer, from 0.
         decoder_bias: c, (members, inputs of the layer), changed in place.
         clean: x, (members, batch, inputs of the layer).
-        noisy: x', the same with some entries set to 0.
+        noisy: x', equal to x with some entries set to 0.
         rate: learning rate.
     Returns:
-        Reconstruction error before the update, |r - x|^2 / |x|^2 of each member, (members,), dimensionless: that of
-        zeros is 1.
+        Reconstruction error of each member before the update, |r - x|^2 / |x|^2, (members,). It is 1 if r is zero.
     Source:
         Vincent, Larochelle, Bengio & Manzagol 2008, sec. 2.3 and 3; the linear decoder with squared error, which
         suits inputs on any scale, is ours.

@@ -1,8 +1,8 @@
-"""Plain networks of one shape, trained together by SGD with gradients written by hand.
+"""Plain networks of the same shape, trained together by SGD with hand-written gradients.
 
-A step of such a network is bound by memory: the weights are read for the forward pass, for the backward pass and for
-the update. Here the product that gives the gradient is subtracted from the weight at once, so that no gradient of a
-weight is ever stored: W <- W - rate * delta^T z is one call, for all members.
+A step of such networks is memory-bound: the weights are read for the forward pass, for the backward pass and for the
+update. Here the product that yields the gradient is subtracted directly from the weight, so that no weight gradient is
+stored: W <- W - rate * delta^T z is one call, for all members.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": lambda z: 1 - z * z,
     "softsign": lambda z: (1 - z.abs()).square(),
 }
-"""f'(s) from z = f(s)."""
+"""Derivatives f'(s) as functions of z = f(s)."""
 
 _EVALUATED_AT_ONCE = 500  # examples: more would not fit a cache beside the weights
 
@@ -30,14 +30,14 @@ _EVALUATED_AT_ONCE = 500  # examples: more would not fit a cache beside the weig
 class PlainNets:
     """`len(models)` plain networks with the mean cross-entropy of a batch as loss, each with its own learning rate.
 
-    Members are independent: one that diverges to NaN changes no other.
+    Members are independent: if one diverges to NaN, the others are not affected.
 
     Args:
         activation: a key of `SLOPES`.
-        models: networks of one shape; their weights are copied.
+        models: networks of the same shape. Their weights are copied.
         rates: one learning rate per network.
     Raises:
-        ConfigError: for an activation that is not in `SLOPES`, or unequal numbers of rates and models.
+        ConfigError: if the activation is not in `SLOPES`, or the numbers of rates and models differ.
     Source:
         theta <- theta - rate * gradient: Glorot & Bengio 2010, sec. 2.3.
 
@@ -52,7 +52,10 @@ class PlainNets:
         if activation not in SLOPES:
             raise ConfigError(unknown_name("activation", activation, SLOPES))
         if not models or len(models) != len(rates):
-            raise ConfigError(f"one or more networks need one rate each: got {len(models)} models, {len(rates)} rates.")
+            raise ConfigError(
+                "one learning rate per network is required, and at least one network: got "
+                f"{len(models)} models, {len(rates)} rates."
+            )
         self.activation = activations.activation(activation).function
         self.slope = SLOPES[activation]
         layers = [layers_of(model) for model in models]
@@ -103,19 +106,19 @@ class PlainNets:
             delta = below
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors that training changes, not copies of them."""
+        """Return the tensors that are changed by training, without copying them."""
         kinds = {"weight": self.weights, "bias": self.biases}
         return {f"{kind}/{layer}": t for kind, tensors in kinds.items() for layer, t in enumerate(tensors)}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy the values of `tensors()` of equal networks into these.
+        """Copy the result of `tensors()` of networks of the same shape into these networks.
 
         Raises:
-            CheckpointError: if names or shapes differ; nothing is changed then.
+            CheckpointError: if names or shapes differ. In this case nothing is changed.
         """
         own = self.tensors()
         if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in tensors.items()}:
-            raise CheckpointError("the checkpoint is of other networks. Remove it to train them again.")
+            raise CheckpointError("the checkpoint belongs to other networks. Remove it to train them again.")
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
 

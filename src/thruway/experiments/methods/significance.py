@@ -1,4 +1,4 @@
-"""Significance tests for the difference of two classifiers: McNemar's, and Student's paired t."""
+"""Significance tests for the difference between two classifiers: McNemar's test and Student's paired t-test."""
 
 import math
 import statistics
@@ -12,12 +12,12 @@ __all__ = ["mcnemar", "paired_t"]
 def mcnemar(only_first: int, only_second: int) -> float:
     """Return the exact two-sided p-value of McNemar's test that two classifiers have equal error.
 
-    Test examples that both or neither classify correctly do not count. Under the null hypothesis each classifier is
-    right on half of the others: a binomial distribution of `only_first + only_second` throws.
+    Only test examples on which the two differ are used. Under the null hypothesis each classifier is right on half of
+    them, which is a binomial distribution of `only_first + only_second` trials.
 
     Args:
         only_first: number of test examples that only the first classifies correctly.
-        only_second: number of those that only the second classifies correctly.
+        only_second: number of test examples that only the second classifies correctly.
     Raises:
         ConfigError: for a negative count.
     Source:
@@ -27,7 +27,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
     (1.0, True)
     """
     if only_first < 0 or only_second < 0:
-        raise ConfigError(f"counts of test examples are 0 or more, got {only_first} and {only_second}.")
+        raise ConfigError(f"counts of test examples must be at least 0, got {only_first} and {only_second}.")
     throws, fewer = only_first + only_second, min(only_first, only_second)
     # Summed as integers: at ten thousand throws the terms exceed the range of a float.
     tail, term = 0, 1
@@ -43,7 +43,7 @@ def paired_t(first: Sequence[float], second: Sequence[float]) -> float:
     Args:
         first, second: one number per pair, in the same order.
     Returns:
-        p; NaN with fewer than two pairs, or where all differences are 0.
+        The p-value; NaN if there are fewer than two pairs, or all differences are 0.
     Raises:
         ConfigError: if the lengths differ.
     Source:
@@ -53,7 +53,7 @@ def paired_t(first: Sequence[float], second: Sequence[float]) -> float:
     0.0742
     """
     if len(first) != len(second):
-        raise ConfigError(f"pairs need one number each, got {len(first)} and {len(second)}.")
+        raise ConfigError(f"both sequences must have the same length, got {len(first)} and {len(second)}.")
     differences = [a - b for a, b in zip(first, second, strict=True)]
     if len(differences) < 2 or any(math.isnan(d) for d in differences) or not any(differences):
         return math.nan
@@ -63,7 +63,7 @@ def paired_t(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def _tail(t: float, freedom: int) -> float:
-    """P(|T| > t) of Student's distribution: with t = sqrt(freedom) tan(angle), an integral of a power of the cosine."""
+    """Return P(|T| > t) of Student's distribution, for t = sqrt(freedom) tan(angle), an integral of a cosine power."""
     angle = math.atan(t / math.sqrt(freedom))
     # Integral of cos^m from 0 to angle and to pi/2, m = freedom - 1, by the recursion from m - 2.
     part, whole = (angle, math.pi / 2) if freedom % 2 == 1 else (math.sin(angle), 1.0)
@@ -74,6 +74,6 @@ def _tail(t: float, freedom: int) -> float:
 
 
 def _ratio(numerator: int, throws: int) -> float:
-    """numerator / 2^throws, both of which may exceed the range of a float."""
+    """Return numerator / 2^throws, both of which may exceed the range of a float."""
     excess = max(0, numerator.bit_length() - 64)
     return math.ldexp(float(numerator >> excess), excess - throws)

@@ -58,7 +58,7 @@ def fit_rbf_svm(
     Args:
         train, valid, test: (inputs (examples, inputs), labels (examples,)).
         cost: C, the weight of violations of the margin.
-        gamma: g times inputs times the variance of all training inputs, dimensionless.
+        gamma: g, multiplied by the number of inputs and the variance of all training inputs.
     Raises:
         ConfigError: if scikit-learn is not installed.
     Source:

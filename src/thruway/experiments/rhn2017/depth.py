@@ -1,13 +1,12 @@
-"""A recurrent network models text better when its step is deeper, with no more parameters.
+"""A recurrent network with deeper time steps, but no more parameters, models text better.
 
 Paper     Zilly, Srivastava, Koutník & Schmidhuber 2017 (Recurrent Highway Networks), sec. 5; the numbers for each depth
           in the authors' repository, jzilly/RecurrentHighwayNetworks
 Protocol  language models with recurrence depths from 1 to 10 and the same number of parameters, so that deeper ones are
-          narrower; the test loss where the validation loss was lowest
-Claims    deeper is better, at every step; most of the gain comes with the first one. Thresholds were set before any run
-Measured  results/rhn2017.depth-laptop
-Cost      demo half a minute on one thread; laptop 43 minutes on one of a busy machine; paper a GPU
-Differs   characters of Python's documentation instead of the words of the Penn Treebank; networks a few hundred times
+narrower; test loss at the epoch with the lowest validation loss Claims    each increase of the depth helps, and the
+first one most. Thresholds were set before any run Measured  results/rhn2017.depth-laptop Cost      demo half a minute
+on one thread; laptop 43 minutes on one thread of a busy machine; paper a GPU Differs   characters of Python's
+documentation instead of the words of the Penn Treebank; networks a few hundred times
           smaller, trained for a few epochs with Adam and without dropout, which networks this small do not need
 """
 
@@ -23,7 +22,7 @@ __all__ = ["CLAIMS", "PAPER", "SCALES", "Config", "by_depth", "ratio_to_shallowe
 
 
 class Config(BaseModel):
-    """Everything that decides the numbers of a run."""
+    """Settings that determine the results of a run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -31,19 +30,19 @@ class Config(BaseModel):
     """demo: a minute; laptop: three quarters of an hour on one busy core; paper: the authors' settings for characters,
     needs a GPU. Sets the defaults of the other options."""
     characters: int | None = Field(default=100_000, ge=1000)
-    """Number of first characters of the text. If unset, all."""
+    """Number of first characters of the text to use. If unset, all."""
     depths: tuple[int, ...] = Field(default=(1, 3, 10), min_length=1)
-    """Numbers of micro-steps in a time step."""
+    """Recurrence depths: numbers of highway layers in a time step."""
     parameters: int = Field(default=30_000, ge=1)
-    """Number of parameters of the whole network. The width is the one that comes nearest."""
+    """Number of parameters of the whole network. The width is chosen to come closest to it."""
     embedding: int = Field(default=32, ge=1)
     """Number of features in the embedding of a character."""
     gate_bias: float = -2.0
     epochs: int = Field(default=10, ge=1)
     batch: int = Field(default=32, ge=1)
-    """Number of pieces of the text that are read in parallel."""
+    """Number of segments of the text that are processed in parallel."""
     window: int = Field(default=50, ge=1)
-    """Number of characters between two updates. The state is passed on, the gradient is not."""
+    """Number of characters between two updates. The state is carried over from one to the next, but detached."""
     optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: float = Field(default=1e-2, gt=0)
     steady: float = Field(default=0.5, ge=0, le=1)
@@ -52,14 +51,14 @@ class Config(BaseModel):
     """Factor on the learning rate in each later epoch."""
     weight_decay: float = Field(default=0.0, ge=0)
     clip: float = Field(default=1.0, gt=0)
-    """Largest norm of the gradient; larger gradients are clipped."""
+    """Maximum norm of the gradient; larger gradients are clipped."""
     drop_input: float = Field(default=0.0, ge=0, lt=1)
     drop_state: float = Field(default=0.0, ge=0, lt=1)
     drop_output: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout probabilities of input, state and output, with one mask per piece of text and window."""
+    """Dropout probabilities of input, state and output. Masks are drawn per segment and window."""
     seed: int = Field(default=0, ge=0)
     seeds: int = Field(default=1, ge=1)
-    """Number of independent networks of each depth, with seeds seed, seed + 1, ...; a sure verdict needs three."""
+    """Number of independent networks per depth, with seeds seed, seed + 1, ...; a definite verdict requires three."""
     device: str = "cpu"
 
     @model_validator(mode="after")
@@ -70,7 +69,7 @@ class Config(BaseModel):
 
     @property
     def all_seeds(self) -> range:
-        """The seeds seed, seed + 1, ..., one per network."""
+        """The seeds of the networks: seed, seed + 1, ..."""
         return range(self.seed, self.seed + self.seeds)
 
     def learning_rate_at(self, epoch: int) -> float:
@@ -114,7 +113,7 @@ SCALES: dict[str, Config] = {
 
 
 def by_depth(rows: Rows, key: str) -> dict[int, list[float]]:
-    """Return depth -> the values of its seeds, ordered by depth.
+    """Return the values of all seeds for each depth, ordered by depth.
 
     >>> by_depth([{"depth": 4, "x": 2.0}, {"depth": 1, "x": 3.0}, {"depth": 4, "x": 1.0}], "x")
     {1: [3.0], 4: [2.0, 1.0]}
@@ -128,12 +127,13 @@ def by_depth(rows: Rows, key: str) -> dict[int, list[float]]:
 _SOURCE = "Zilly, Srivastava, Koutník & Schmidhuber 2017, sec. 5; the authors' repository, README"
 
 PAPER = {1: 90.6, 2: 75.1, 3: 70.6, 4: 68.6, 5: 67.7, 6: 66.6, 7: 66.4, 8: 66.1, 9: 66.0, 10: 65.4}
-"""Recurrence depth -> test perplexity per word on the Penn Treebank, tied weights. Of depth 10 the paper's abstract
-gives 65.4, the repository's table 66.0."""
+"""Test perplexity per word on the Penn Treebank with tied weights, by recurrence depth. For depth 10 the abstract of
+the paper states 65.4, and the table in the repository 66.0.
+"""
 
 
 def ratio_to_shallowest(rows: Rows, key: str = "test_bits") -> dict[int, float]:
-    """Return depth -> mean bits, relative to those of the shallowest network.
+    """Return the mean bits for each depth, relative to those of the shallowest network.
 
     >>> ratio_to_shallowest([{"depth": 1, "test_bits": 2.0}, {"depth": 5, "test_bits": 1.5}])
     {1: 1.0, 5: 0.75}
@@ -165,7 +165,7 @@ def _first_share(rows: Rows) -> float:
 CLAIMS = (
     Claim(
         id="deeper-is-better",
-        text="With the same number of parameters, the deepest transition models text better than the shallowest.",
+        text="With the same number of parameters, the deepest network models text better than the shallowest.",
         source=_SOURCE,
         # From the paper's perplexities per word: log2 65.4 / log2 90.6 = 0.928.
         statistic="test bits per character, deepest / shallowest",
@@ -175,27 +175,27 @@ CLAIMS = (
     ),
     Claim(
         id="every-step-helps",
-        text="Every further micro-step helps, from 1 to 10.",
+        text="Each additional layer in a time step helps, from 1 to 10.",
         source=_SOURCE,
-        statistic="rank correlation of recurrence depth with test bits per character",
+        statistic="rank correlation of recurrence depth and test bits per character",
         measure=_falls,
         holds_if="<=",
         threshold=-0.9,
     ),
     Claim(
         id="first-steps-help-most",
-        text="Most of the gain from depth comes with the first depth beyond the shallowest.",
+        text="Most of the gain from depth comes from the first increase of the depth.",
         source=_SOURCE,
         # From the paper's perplexities: log(90.6 / 75.1) / log(90.6 / 65.4) = 0.58 at depth 2.
-        statistic="share of the largest gain that the second depth of the run reaches",
+        statistic="gain at the second depth of the run / largest gain",
         measure=_first_share,
         holds_if=">=",
         threshold=0.5,
     ),
     Claim(
         id="deeper-fits-better",
-        text="The deeper transition is not harder to train: it fits the training text at least as well.",
-        source="Ours; the paper shows validation and test",
+        text="Deeper networks are not harder to train: they fit the training text at least as well.",
+        source="Ours; the paper shows validation and test results",
         statistic="training bits per character in the last epoch, deepest / shallowest",
         measure=lambda rows: _deepest(rows, "train_bits"),
         holds_if="<=",

@@ -67,10 +67,10 @@ def parameters_of(symbols: int, embedding: int, width: int, depth: int) -> int:
 
 
 def width_for(parameters: int, symbols: int, embedding: int, depth: int) -> int:
-    """Return the width whose network comes nearest to that many parameters.
+    """Return the width for which the number of parameters is closest to `parameters`.
 
     Raises:
-        ConfigError: if no width comes within 5 % of them.
+        ConfigError: if no width comes within 5 % of it.
 
     >>> [width_for(30_000, 103, 32, depth) for depth in (1, 2, 10)]
     [81, 63, 32]
@@ -87,6 +87,6 @@ def width_for(parameters: int, symbols: int, embedding: int, depth: int) -> int:
     if abs(found - parameters) > parameters / 20:
         raise ConfigError(
             f"parameters: got {parameters}, but the nearest network of depth {depth} with an alphabet of {symbols} "
-            f"has {found}. Take more parameters, or a smaller embedding."
+            f"has {found}. Use more parameters, or a smaller embedding."
         )
     return nearest

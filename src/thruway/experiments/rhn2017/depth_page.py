@@ -1,4 +1,4 @@
-"""Report of the study of recurrence depth: rows, bits against depth, training curves, the paper's numbers."""
+"""Report of the study of recurrence depth: rows, bits against depth, training curves, and the paper's numbers."""
 
 import math
 from typing import Any
@@ -21,7 +21,7 @@ Curves = dict[str, dict[int, float]]
 
 
 def read_text(reader: RunReader) -> dict[str, Any]:
-    """Return the record of the text: characters, symbols, sha256, python; empty before the run has started."""
+    """Return the record of the text: characters, symbols, sha256 and python; empty before the run has started."""
     return dict(reader.load("text").state or {}) if "text" in reader.checkpoints() else {}
 
 
@@ -38,7 +38,7 @@ def read_curves(reader: RunReader, config: Config) -> dict[Net, Curves]:
 
 
 def read_rows(reader: RunReader, config: Config) -> list[dict[str, Any]]:
-    """Return one row per finished network; validation and test bits are those of the epoch with the best validation."""
+    """Return one row per finished network, with validation and test bits of the epoch with the best validation."""
     text = read_text(reader)
     rows = []
     for net, curves in read_curves(reader, config).items():
@@ -67,16 +67,16 @@ def read_rows(reader: RunReader, config: Config) -> list[dict[str, Any]]:
 # --- the page
 
 _DIFFERENT = (
-    "the text is Python's documentation, by characters; the paper's numbers for each depth are for words, on the Penn "
-    "Treebank",
-    "the paper's networks are regularised by dropout, without which they overfit; where the dropout rates above are 0, "
+    "the text is Python's documentation, split into characters; the paper's numbers for each depth are for words of "
+    "the Penn Treebank",
+    "the paper's networks are regularised by dropout, without which they overfit; if the dropout rates above are 0, "
     "small networks are compared after a few epochs instead",
-    "weights have Glorot's normalised initialisation, embeddings a standard normal one; the authors draw all from one "
-    "narrow uniform distribution",
-    "no word types are dropped from the input, and input and output weights are not tied",
-    "the best epoch is that of the lowest validation loss, computed on as many pieces in parallel as in training; the "
-    "authors read the text again in one piece",
-    "thresholds are ours, set before any run",
+    "weights have Glorot's normalized initialization and embeddings a standard normal one; the authors draw all from "
+    "one narrow uniform distribution",
+    "word types are not dropped from the input, and input and output weights are not tied",
+    "the best epoch is the one with the lowest validation loss, computed on as many parallel segments as in training; "
+    "the authors evaluate on the text in one piece",
+    "the thresholds are ours, set before any run",
 )
 
 
@@ -84,20 +84,20 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
     """Return the page of the report."""
     table = depth_table(rows)
     return StudyPage(
-        title="Does a recurrent network model text better when its step is deeper?",
+        title="Does a recurrent network with deeper time steps model text better?",
         subtitle="Recurrence depth at a fixed number of parameters: Recurrent Highway Networks, Zilly, Srivastava, "
         "Koutník & Schmidhuber 2017",
         lead=_lead(rows, config, reader.status),
         sections=(*_against_depth(rows, config, table), *_training_curves(reader, config), *_beside_the_paper(rows)),
         table=table,
         facts=_facts(reader, config),
-        cost=f"{sum(row['seconds'] for row in rows) / 60:.1f} minutes of training, one network after the other",
+        cost=f"{sum(row['seconds'] for row in rows) / 60:.1f} minutes of training",
         differs=[*differences(config, SCALES["paper"]), *_DIFFERENT],
     )
 
 
 def depth_table(rows: Rows) -> TableData:
-    """Return a table with a line per depth: means over seeds."""
+    """Return a table with one line per depth, with means over seeds."""
     lines = []
     for depth in by_depth(rows, "seed"):
         mine = [row for row in rows if row["depth"] == depth]
@@ -107,14 +107,14 @@ def depth_table(rows: Rows) -> TableData:
         lines.append((depth, mine[0]["width"], mine[0]["parameters"], len(mine), *means))
     columns = ("depth", "width", "parameters", "seeds", "training", "validation", "test", "seconds")
     caption = (
-        "Bits per character, means over seeds: training, in the last epoch, while the network learns; validation and "
+        "Bits per character, averaged over seeds: training, during the last epoch; validation and "
         "test, after the epoch with the best validation."
     )
     return TableData(columns, tuple(lines), caption)
 
 
 def _lead(rows: Rows, config: Config, status: str) -> str:
-    """The answer, from the numbers."""
+    """Return the answer in words."""
     expected = len(nets(config))
     unfinished = (
         "" if len(rows) == expected else f"{len(rows)} of {expected} networks have finished (the run is {status}). "
@@ -146,8 +146,8 @@ def _against_depth(rows: Rows, config: Config, table: TableData) -> list[Section
     figure = run_curves(curves, bands=bands, x_name="recurrence depth", y_name="bits per character")
     figure.update_xaxes(tickvals=list(found["test"]))
     reading = (
-        "A line that falls to the right means that deeper is better, with narrower layers and no more parameters. Mean "
-        f"over seeds{', with their range' if config.seeds > 1 else ''}."
+        "A line that falls to the right means that deeper networks are better, with narrower layers and no more "
+        f"parameters. Mean over seeds{', with their range' if config.seeds > 1 else ''}."
     )
     return [Section("Bits against depth", figure, reading, table)]
 
@@ -179,12 +179,12 @@ def _beside_the_paper(rows: Rows) -> list[Section]:
         for depth, ratio in ratios.items()
         if depth in PAPER and depth > 1
     ]
-    caption = "The paper counts bits per word, we count bits per character: compare how they change with depth."
+    caption = "The paper's numbers are bits per word, ours are bits per character: compare how they change with depth."
     reading = (
         "The paper's perplexities on the Penn Treebank fall from 90.6 to 65.4 from depth 1 to 10, with 1,275 to 830 "
-        "units. Here they are bits per word, beside our bits per character, each relative to depth 1."
+        "units. They are shown as bits per word, and ours as bits per character, each relative to depth 1."
     )
-    return [Section("Beside the paper", None, reading, paper_comparison(entries, caption=caption))]
+    return [Section("Comparison with the paper", None, reading, paper_comparison(entries, caption=caption))]
 
 
 def _where(depth: int) -> str:

@@ -30,29 +30,29 @@ _COST_OF_ENDS = 6.0
 
 
 class Net(NamedTuple):
-    """One network to train."""
+    """A network to be trained."""
 
     depth: int
     seed: int
 
     @property
     def site(self) -> str:
-        """Site of its numbers in the series; its seed is the member."""
+        """Site of the network's numbers in the series. Its seed is the member."""
         return f"rhn/{self.depth}"
 
     @property
     def checkpoint(self) -> str:
-        """Name of its checkpoint."""
+        """Name of the network's checkpoint."""
         return f"rhn-{self.depth}-{self.seed}"
 
     @property
     def cost(self) -> float:
-        """Cost of one epoch, in micro-steps; all networks have the same number of weights."""
+        """Cost of one epoch, in layers. All networks have the same number of weights."""
         return self.depth + _COST_OF_ENDS
 
 
 def nets(config: Config) -> list[Net]:
-    """Return the networks to train: all depths of one seed, then those of the next, for an early curve over depth."""
+    """Return the networks to train: all depths for one seed, then all depths for the next."""
     return [Net(depth, seed) for seed in config.all_seeds for depth in sorted(config.depths)]
 
 
@@ -60,8 +60,8 @@ def load_text(config: Config) -> TextSet:
     """Load the text onto the training device.
 
     Raises:
-        ConfigError: if no network has that many parameters, or a part of the text is too short for the batch.
-        DatasetError: if this Python was installed without the text.
+        ConfigError: if no network has that number of parameters, or a part of the text is too short for the batch.
+        DatasetError: if this Python installation does not include the text.
     """
     text = split_text(python_docs()[: config.characters])
     for depth in config.depths:
@@ -69,14 +69,14 @@ def load_text(config: Config) -> TextSet:
     shortest = min(len(text.train), len(text.valid), len(text.test))
     if config.batch >= shortest:
         raise ConfigError(
-            f"batch: got {config.batch}, but one part of the text has only {shortest} characters to cut into as many "
-            "pieces. Take a smaller batch, or more characters."
+            f"batch: got {config.batch}, but one part of the text has only {shortest} characters, which cannot be cut "
+            "into as many segments. Use a smaller batch, or more characters."
         )
     return text.to(config.device)
 
 
 def run_study(config: Config, text: TextSet, run: Run, progress: Progress) -> None:
-    """Train every network into the run folder; skip what it already has."""
+    """Train every network; a resumed run does the remaining work."""
     _record_text(text, run)
     states = {net: saved_state(run, net.checkpoint, epoch=0, seconds=0.0) for net in nets(config)}
     progress.begin(sum(net.cost * (config.epochs - state["epoch"]) for net, state in states.items()))
@@ -94,10 +94,10 @@ def build(config: Config, net: Net, symbols: int, coins: torch.Generator) -> Lan
 
 
 def windows(codes: Tensor, pieces: int, window: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Cut the text into pieces that are read in parallel, and yield (inputs, targets) of one window after another.
+    """Cut the text into segments that are processed in parallel, and yield (inputs, targets) of each window.
 
-    Both have shape (time, pieces). Each piece continues in the next window where the last one ended. At the end of the
-    text, fewer characters than pieces are left out.
+    Both have shape (time, pieces). In the next window each segment continues where the last one ended. At the end of
+    the text, fewer than `pieces` characters are dropped.
 
     >>> [(x.tolist(), y.tolist()) for x, y in windows(torch.arange(7), pieces=2, window=2)]
     [([[0, 3], [1, 4]], [[1, 4], [2, 5]]), ([[2, 5]], [[3, 6]])]
@@ -120,12 +120,12 @@ def bits_per_character(model: LanguageModel, codes: Tensor, pieces: int) -> floa
 
 
 def _loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy, in nats."""
+    """Return the mean cross-entropy in nats."""
     return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
 def _train(config: Config, net: Net, text: TextSet, run: Run, progress: Progress, state: dict[str, Any]) -> None:
-    """Train one network to the end, from its checkpoint if there is one, and log its bits per character."""
+    """Train one network, resuming from its checkpoint, and log its bits per character."""
     coins = torch.Generator()
     model = build(config, net, len(text.alphabet), coins).to(config.device)
     optimizer = _optimizer(config, model)
@@ -158,7 +158,7 @@ def _train(config: Config, net: Net, text: TextSet, run: Run, progress: Progress
 
 
 def _train_epoch(config: Config, model: LanguageModel, optimizer: torch.optim.Optimizer, codes: Tensor) -> float:
-    """Train on the text once; return the mean loss of all updates in bits per character."""
+    """Train on the text once, and return the mean loss of all updates in bits per character."""
     model.train()
     state, losses, sizes = None, [], []
     for inputs, targets in windows(codes, config.batch, config.window):
@@ -182,10 +182,10 @@ def _optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def _record_text(text: TextSet, run: Run) -> None:
-    """Record in the run folder which text it is trained on. A resumed run must have the same text.
+    """Record the training text in the run folder. A resumed run must use the same text.
 
     Raises:
-        ConfigError: if the text is another one, as with another version of Python.
+        ConfigError: if the text differs, for example because of another version of Python.
     """
     record = {"characters": len(text), "symbols": len(text.alphabet), "sha256": text.sha256, "python": PYTHON}
     if "text" not in run.checkpoints():
@@ -193,6 +193,7 @@ def _record_text(text: TextSet, run: Run) -> None:
     found = run.load("text").state or {}
     if found.get("sha256") != text.sha256:
         raise ConfigError(
-            f"this run was started on the documentation of Python {found.get('python')}, of {found.get('characters')} "
-            f"characters; that of Python {PYTHON} is another text, of {len(text)}. Resume it with the same Python."
+            f"this run was started on another text, the documentation of Python {found.get('python')} of "
+            f"{found.get('characters')} characters; that of Python {PYTHON} has {len(text)}. Resume it with the same "
+            "version of Python."
         )

@@ -1,4 +1,4 @@
-"""Deletion of modules from a trained network: config, measurements, damage, and its figure."""
+"""Deletion of modules from a trained network: config, measurements, damage and a figure."""
 
 import abc
 import math
@@ -37,11 +37,11 @@ class DeletionConfig(PaperConfig, abc.ABC):
     """Data and training recipe of a study that deletes several random modules at a time."""
 
     deleted: tuple[int, ...] = (1, 2, 4, 6, 8, 10, 12, 15, 20)
-    """Numbers of modules deleted together, out of 54; smaller networks lose the same shares. 10 and 20 are added."""
+    """Numbers of modules, out of 54, to delete together; 10 and 20 are added. They are scaled to smaller networks."""
     draws: int = Field(default=10, ge=1)
     """Number of random lesions for each number of modules."""
     drawn_examples: int | None = Field(default=None, ge=20)
-    """Number of first test examples on which random lesions are measured. If unset, all."""
+    """Random lesions are measured on this number of first test examples. If unset, on all."""
 
     @model_validator(mode="after")
     def _can_be_deleted(self) -> "DeletionConfig":
@@ -54,7 +54,7 @@ class DeletionConfig(PaperConfig, abc.ABC):
 
     @property
     def ks(self) -> list[int]:
-        """Numbers of modules of this network that are deleted together.
+        """Numbers of modules that are deleted together, scaled to this network.
 
         >>> from thruway.experiments.veit2016.lesion import SCALES
         >>> SCALES["demo"].ks, SCALES["laptop"].ks
@@ -64,7 +64,7 @@ class DeletionConfig(PaperConfig, abc.ABC):
 
 
 def delete_one(model: nn.Module, parts: ImageParts) -> list[Row]:
-    """Measure the error without each module, or without each layer of a VGG that keeps its size."""
+    """Measure the error without each module, or without each layer of a VGG that keeps the size of its input."""
     d = dissected_net(model, parts)
     deletions = d.delete_each(Error(evaluation_batches(parts.test.images, parts.test.labels)))
     return [
@@ -84,7 +84,7 @@ def delete_one(model: nn.Module, parts: ImageParts) -> list[Row]:
 
 
 def delete_some(config: DeletionConfig, seed: int, model: nn.Module, parts: ImageParts) -> list[Row]:
-    """Measure the error without k random modules, for every k of the config."""
+    """Measure the error without k random modules, for every k in the config."""
     error = drawn_error(config, parts)
     drawn = dissected_net(model, parts).delete(config.ks, config.draws, error, generator(seed, "deleted"))
     guessing = guessing_error(parts.test.labels)
@@ -111,7 +111,7 @@ def drawn_error(config: DeletionConfig, parts: ImageParts) -> Error:
 def single_cost(modules: float, parts: ImageParts) -> float:
     """Return the cost of deleting `modules` modules one by one.
 
-    A lesion runs the network from the deleted module on: on average, half a pass.
+    A lesion runs the network from the deleted module on, which is half a pass on average.
     """
     return len(parts.test) * modules / 6
 
@@ -125,31 +125,31 @@ def drawn_cost(config: DeletionConfig, lesions: int, parts: ImageParts) -> float
 
 
 def damage(row: Mapping[str, Any]) -> float:
-    """Return the share of the network's skill that a lesion destroys.
+    """Return the share of the network's advantage over guessing that a lesion destroys.
 
-    It is 0 at the error of the intact network, 1 at that of guessing, and NaN for a network with little skill.
+    It is 0 for the error of the intact network, 1 for that of guessing, and NaN for a network that has hardly learned.
 
         (error - intact) / (guessing - intact)
 
     Source:
-        Ours: the paper shows errors, of networks far better than these.
+        Ours: the paper shows errors, of much better networks.
 
     >>> damage({"error": 0.5, "intact": 0.1, "guessing": 0.9})
     0.5
     """
     skill = row["guessing"] - row["intact"]
-    # A network that has hardly learnt has no skill to lose: the quotient would be noise.
+    # The quotient would be noise for a network that has hardly learned.
     return float((row["error"] - row["intact"]) / skill) if skill > 0.5 * row["guessing"] else math.nan
 
 
 def damage_by_k(rows: Rows, net: str = "resnet") -> dict[int, float]:
-    """Return number of deleted modules -> mean damage over the draws, starting with 0; empty without draws."""
+    """Return the mean damage over the draws for each number of deleted modules, from 0 on; empty without draws."""
     drawn = only(rows, what="delete_k", net=net)
     ks = sorted({row["k"] for row in drawn})
     return {0: 0.0} | {k: mean_of(damage(row) for row in only(drawn, k=k)) for k in ks} if ks else {}
 
 
-DAMAGE = "Damage: 0 if the error stays that of the intact network, 1 if it rises to that of guessing."
+DAMAGE = "Damage: 0 if the error is that of the intact network, 1 if it is that of guessing."
 
 
 def interval_in_words(config: ImageConfig) -> str:
@@ -158,7 +158,7 @@ def interval_in_words(config: ImageConfig) -> str:
 
 
 def several_deleted(rows: Rows, net: str = "resnet") -> list[Section]:
-    """Return the section with fig. 5a in a list, which is empty without results."""
+    """Return a list with the section for fig. 5a; empty without results."""
     drawn = only(rows, what="delete_k", net=net)
     if not drawn:
         return []
@@ -166,13 +166,13 @@ def several_deleted(rows: Rows, net: str = "resnet") -> list[Section]:
     figure = deletion_boxes(draws, intact=mean_of(row["intact"] for row in drawn), quantity="test error", unit="share")
     means = {k: mean_of(errors) for k, errors in draws.items()}
     reading = (
-        f"Random modules are deleted together; every draw of every seed. {from_to(means, 'deleted')} In the paper the "
-        "error grows smoothly."
+        f"Random modules are deleted together; every draw of every seed is shown. {from_to(means, 'deleted')} In the "
+        "paper the error grows smoothly."
     )
     return [Section("Several modules deleted (fig. 5a)", figure, reading)]
 
 
 def from_to(means: Mapping[int, float], done: str) -> str:
-    """Describe both ends of a curve, number of modules -> mean error."""
+    """Describe both ends of a curve of the mean error against the number of modules."""
     few, many = min(means), max(means)
     return f"With {few} {done}, the mean error is {means[few]:.1%}; with {many}, {means[many]:.1%}."

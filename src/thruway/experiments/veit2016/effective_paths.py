@@ -1,13 +1,12 @@
 """A residual network trained on short paths only is as good as one trained on all of them.
 
 Paper     Veit, Wilber & Belongie 2016, sec. 5
-Protocol  two residual networks with the same initial weights, on the same examples in the same order: one trained as
-          usual, one with exactly k of n random modules in each batch (23 of 54), so that no path is longer than k
-Claims    the test errors hardly differ
-Measured  results/veit2016.effective_paths-laptop
-Cost      demo half a minute on one core; laptop about 22 minutes, 6 with networks of veit2016.lesion; paper a GPU
-Differs   data, size and training at demo and laptop scale; in the test each module is weighted by k/n, on which the
-          paper is silent (the table also has the error with full weights); the report lists all
+Protocol  train two residual networks with the same initial weights, on the same examples in the same order: one as
+usual, one with exactly k of n random modules in each batch (23 of 54), so that no path is longer than k Claims    the
+test errors hardly differ Measured  results/veit2016.effective_paths-laptop Cost      demo half a minute on one core;
+laptop about 22 minutes, 6 with networks of veit2016.lesion; paper a GPU Differs   data, size and training at demo and
+laptop scale; at test time each module is weighted by k/n, which the paper does not specify (the table also shows the
+error with full weights); the report lists all differences
 """
 
 import math
@@ -49,10 +48,10 @@ __all__ = ["CLAIMS", "SCALES", "STUDY", "Config", "difference", "measurements", 
 
 
 class Config(PaperConfig):
-    """Everything that decides the numbers of a run."""
+    """Settings that determine the results of a run."""
 
     use: int | None = Field(default=None, ge=1)
-    """Number of modules in a training batch. If unset, the same share as 23 of 54."""
+    """Number of modules used in a training batch. If unset, the same share as 23 of 54."""
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> "Config":
@@ -62,7 +61,7 @@ class Config(PaperConfig):
 
     @property
     def used(self) -> int:
-        """Number of modules in a training batch.
+        """Number of modules used in a training batch.
 
         >>> SCALES["demo"].used, SCALES["paper"].used
         (6, 23)
@@ -78,7 +77,7 @@ SCALES: dict[str, Config] = {
 
 
 def measurements(config: Config) -> list[Measurement]:
-    """Return the test of both networks of every seed."""
+    """Return the measurements that test both networks of every seed."""
     return [
         Measurement("tested", net, _tested, lambda parts: len(parts.test) / 3)
         for seed in config.all_seeds
@@ -87,7 +86,7 @@ def measurements(config: Config) -> list[Measurement]:
 
 
 def _tested(model: nn.Module, parts: ImageParts) -> list[Row]:
-    """Find the misclassified test examples; for a network trained on subsets, also the error with full weights."""
+    """Find the misclassified test examples and, for a network trained on subsets, the error with full weights."""
     count = len(parts.test)
     row: Row = {"what": "tested", "examples": count, "guessing": guessing_error(parts.test.labels)}
     row["wrong"] = _wrong(model, parts)
@@ -114,13 +113,13 @@ _PAPER = "Veit, Wilber & Belongie 2016"
 
 
 def difference(rows: Rows) -> float:
-    """Return the test error of the network trained on subsets, minus that of its twin."""
+    """Return the test error of the network trained on subsets, minus that of the other network."""
     both = [only(rows, what="tested", net=net) for net in ("subset", "resnet")]
     return float(both[0][0]["error"] - both[1][0]["error"]) if all(both) else math.nan
 
 
 def standard_errors(rows: Rows) -> float:
-    """Return `difference` in standard errors, from the examples that only one of the two classifies wrongly.
+    """Return `difference` in standard errors, computed from the examples that only one of the two misclassifies.
 
         (b - c) / sqrt(b + c)
 
@@ -142,7 +141,7 @@ def standard_errors(rows: Rows) -> float:
 CLAIMS = (
     Claim(
         id="as-good-on-short-paths",
-        text="A network trained with a random 23 of 54 modules in each batch is as good as one trained with all.",
+        text="A network trained with 23 random modules of 54 in each batch is as good as one trained with all.",
         source=f"{_PAPER}, sec. 5 (5.96 % against 6.10 %)",
         statistic="test error, trained on subsets minus trained on all modules",
         measure=difference,
@@ -153,7 +152,7 @@ CLAIMS = (
         id="no-significant-difference",
         text="The network trained on subsets is not significantly worse.",
         source=f"{_PAPER}, sec. 5",
-        statistic="difference of the test errors in standard errors, from examples on which the two disagree (McNemar)",
+        statistic="difference of the test errors in standard errors, from examples on which the two differ (McNemar)",
         measure=standard_errors,
         holds_if="<=",
         threshold=2.0,
@@ -164,8 +163,8 @@ CLAIMS = (
 # --- the report
 
 _DIFFERENT = (
-    "in the test each module is weighted by k/n, its share of the training batches, on which the paper is silent; the "
-    "table also has the error with full weights, on which no verdict rests",
+    "at test time each module is weighted by k/n, its share of the training batches, which the paper does not "
+    "specify; the table also shows the error with full weights, which no verdict uses",
     "both networks of a seed start from the same weights and see the same examples in the same order",
 )
 
@@ -175,25 +174,28 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
     table = error_table(rows)
     sections = [
         *loss_curves(reader, {net: NAMES[net] for net in ("resnet", "subset")}),
-        Section("Seed by seed", None, "Test errors. By the paper's claim, the first two hardly differ.", table),
+        Section("Every seed", None, "Test errors. According to the paper, the first two hardly differ.", table),
         Section(
-            "Beside the paper", None, "The paper's networks were trained on CIFAR-10.", beside_the_paper(rows, config)
+            "Comparison with the paper",
+            None,
+            "The paper's networks were trained on CIFAR-10.",
+            beside_the_paper(rows, config),
         ),
     ]
     return StudyPage(
-        title="Are short paths enough to learn with?",
+        title="Are short paths sufficient for training?",
         subtitle="Sec. 5 of Residual Networks Behave Like Ensembles of Relatively Shallow Networks, Veit, Wilber & "
         "Belongie 2016",
         lead=_lead(rows, config),
         sections=tuple(sections) if rows else (),
         table=table,
-        facts={"nets": f"{net_in_words(config)}; the same with {config.used} of them in each batch"},
+        facts={"nets": f"{net_in_words(config)}; the same network with {config.used} modules in each batch"},
         differs=(*ALWAYS_DIFFERENT[:2], *ALWAYS_DIFFERENT[3:], *_DIFFERENT),
     )
 
 
 def error_table(rows: Rows) -> TableData:
-    """Return a table with a line per seed."""
+    """Return a table with one line per seed."""
     lines = []
     for seed in sorted({row["seed"] for row in rows}):
         mine = only(rows, seed=seed)
@@ -210,34 +212,34 @@ def error_table(rows: Rows) -> TableData:
         )
     columns = ("seed", "all modules", "subsets", "difference", "in standard errors", "subsets, full weights")
     return TableData(
-        columns, tuple(lines), "Test errors, shares. Last column: no module is weighted by k/n in the test."
+        columns, tuple(lines), "Test errors, as shares. Last column: modules are not weighted by k/n at test time."
     )
 
 
 def beside_the_paper(rows: Rows, config: Config) -> TableData:
-    """Return a table of the paper's errors beside ours."""
+    """Return a table of the paper's errors and ours."""
     ours = [100 * mean_of(row["error"] for row in only(rows, net=net)) for net in ("resnet", "subset")]
     entries = [
         ("test error, all modules (%)", 6.10, ours[0], "sec. 5"),
-        (f"test error, 23 of 54 in a batch, here {config.used} of {config.depth} (%)", 5.96, ours[1], "sec. 5"),
+        (f"test error, 23 of 54 modules in a batch, here {config.used} of {config.depth} (%)", 5.96, ours[1], "sec. 5"),
     ]
     return paper_comparison(entries, caption="Means over seeds.")
 
 
 def _lead(rows: Rows, config: Config) -> str:
-    """The answer, from the numbers."""
+    """Return the answer in words."""
     if not all(only(rows, net=net) for net in ("resnet", "subset")):
         return ""
     full, subset = (mean_of(row["error"] for row in only(rows, net=net)) for net in ("resnet", "subset"))
     return (
         f"Trained with all {config.depth} modules, the network has a test error of {full:.1%}; trained with "
-        f"a random {config.used} of them in each batch, {subset:.1%}."
+        f"{config.used} random modules in each batch, one of {subset:.1%}."
     )
 
 
 STUDY = measured_study(
     name="veit2016.effective_paths",
-    title="a network trained on short paths only, 23 of 54 modules in a batch, is as good as one trained on all",
+    title="a network trained on short paths only (23 of 54 modules in a batch) is as good as one trained on all",
     source="Veit, Wilber & Belongie 2016, sec. 5",
     config=Config,
     scales=SCALES,

@@ -1,15 +1,13 @@
 """A residual network tolerates the deletion of modules and their reordering; a plain network needs every layer.
 
 Paper     Veit, Wilber & Belongie 2016, sec. 4, figs. 3 to 5
-Protocol  a residual network and a VGG are trained; then, without training again, the test error is measured without
-          each layer of the VGG and each module of the residual network; without k random modules; and with k random
-          pairs of modules of equal shape swapped
-Claims    deleting one module hardly changes the error, except where the size changes; deleting any layer of VGG does;
-          the error grows smoothly with the number of deleted modules, and with the distance from their order
-Measured  results/veit2016.lesion-laptop
-Cost      demo half a minute on one core; laptop about 25 minutes; paper a GPU
-Differs   data, size and training at demo and laptop scale; VGG with and without batch norm, since the paper does not
-          say which it used; the report lists all
+Protocol  train a residual network and a VGG; then, without further training, measure the test error without each layer
+of the VGG and each module of the residual network, without k random modules, and with k random pairs of modules of
+equal shape swapped Claims    deleting one module hardly changes the error, except where the size changes; deleting any
+layer of VGG does; the error grows smoothly with the number of deleted modules, and as modules are reordered Measured
+results/veit2016.lesion-laptop Cost      demo half a minute on one core; laptop about 25 minutes; paper a GPU Differs
+data, size and training at demo and laptop scale; VGG with and without batch norm, since the paper does not say which it
+used; the report lists all differences
 """
 
 import math
@@ -43,16 +41,16 @@ __all__ = ["SCALES", "Config", "claims", "measurements"]
 
 
 class Config(DeletionConfig):
-    """Everything that decides the numbers of a run."""
+    """Settings that determine the results of a run."""
 
     plain: tuple[Literal["vgg", "vgg-norm"], ...] = ("vgg", "vgg-norm")
     """VGGs to train, without and with batch norm."""
     vgg_width: int = Field(default=16, ge=1)
-    """Channels of VGG's first stage; the others have 2, 4, 8 and 8 times as many. Published: 64."""
+    """Number of channels of VGG's first stage (64 in the paper); the others have 2, 4, 8 and 8 times as many."""
     vgg_learning_rate: float = Field(default=0.01, gt=0)
-    """Learning rate of the VGG without batch norm, which does not learn at the others' rate. It starts from LSUV."""
+    """Learning rate of the VGG without batch norm, which does not learn at the rate of the others."""
     swaps: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    """Numbers of pairs of modules to swap, one after the other."""
+    """Numbers of pairs of modules to swap successively."""
 
     @model_validator(mode="after")
     def _can_be_lesioned(self) -> "Config":
@@ -62,8 +60,8 @@ class Config(DeletionConfig):
             raise ValueError(f"swaps must be numbers of pairs, each at least 1; got {self.swaps}")
         if self.modules < 3:
             raise ValueError(
-                f"modules: got {self.modules}, but swapping needs at least 3 in a stage: the first one has another "
-                "shape than the others"
+                f"modules: got {self.modules}, but swapping needs at least 3 per stage, since the first one has "
+                "another shape than the others"
             )
         return self
 
@@ -76,7 +74,7 @@ SCALES: dict[str, Config] = {
 
 
 def measurements(config: Config) -> list[Measurement]:
-    """Return the lesions of every network: single deletions, random deletions, and modules in another order."""
+    """Return the measurements on every network: single deletions, random deletions, and reordered modules."""
     found = []
     for seed in config.all_seeds:
         net = residual_net(config, seed)
@@ -98,7 +96,7 @@ def measurements(config: Config) -> list[Measurement]:
 
 
 def _reorder(config: Config, seed: int, model: nn.Module, parts: ImageParts) -> list[Row]:
-    """Measure the error with k random pairs of modules swapped, for every k of the config."""
+    """Measure the error with k random pairs of modules swapped, for every k in the config."""
     error = drawn_error(config, parts)
     drawn = dissected_net(model, parts).permute_pairs(config.swaps, config.draws, error, generator(seed, "swapped"))
     guessing = guessing_error(parts.test.labels)
@@ -122,7 +120,7 @@ _PAPER = "Veit, Wilber & Belongie 2016"
 
 
 def _spared(rows: Rows) -> float:
-    """Median damage of deleting a module that keeps its size."""
+    """Return the median damage of deleting a module that keeps the size of its input."""
     found = [damage(row) for row in only(rows, what="delete_one", net="resnet", resizes=False)]
     return median(found) if found else math.nan
 
@@ -144,7 +142,7 @@ def _layers_of(net: str) -> Callable[[Rows], float]:
 
 
 def _steepest(rows: Rows) -> float:
-    """Largest rise of the mean damage from one number of deletions to the next, per module."""
+    """Return the largest increase of the mean damage per additional deleted module."""
     means = damage_by_k(rows)
     return max(((after - before) / (m - k) for (k, before), (m, after) in pairwise(means.items())), default=math.nan)
 
@@ -155,24 +153,24 @@ def _tau(rows: Rows) -> float:
 
 
 def claims(config: Config) -> tuple[Claim, ...]:
-    """Return the claims, for the paper's shares of this network's modules."""
+    """Return the claims, with the paper's numbers of modules scaled to this network."""
     ten, twenty = config.as_many_as(10), config.as_many_as(20)
     plain = {"vgg": "a VGG", "vgg-norm": "a VGG with batch norm"}
     return (
         Claim(
             id="one-module-is-spared",
-            text="Deleting a typical module of a residual network that keeps its size hardly changes the error.",
+            text="Deleting a typical module that keeps the size of its input hardly changes the error.",
             source=f"{_PAPER}, sec. 4.1, fig. 3",
-            statistic="damage of deleting the median module that keeps its size (0 none, 1 as bad as guessing)",
+            statistic="median damage of deleting a module that keeps the size (0 none, 1 as bad as guessing)",
             measure=_spared,
             holds_if="<=",
             threshold=0.05,
         ),
         Claim(
             id="resizing-modules-matter",
-            text="Modules that change the size matter more than the others on average.",
+            text="On average, modules that change the size matter more than the others.",
             source=f"{_PAPER}, sec. 4.1, fig. 3",
-            statistic="mean damage of deleting one module, those that change the size minus the others",
+            statistic="mean damage of deleting one module, modules that change the size minus others",
             measure=_resizing_over_others,
             holds_if=">=",
             threshold=0.02,
@@ -180,9 +178,9 @@ def claims(config: Config) -> tuple[Claim, ...]:
         *(
             Claim(
                 id=f"one-layer-is-all-{name}",
-                text=f"Deleting a typical layer of {plain[name]} leaves it about as good as guessing.",
+                text=f"Without a typical layer, {plain[name]} is about as bad as guessing.",
                 source=f"{_PAPER}, sec. 4.1, fig. 3",
-                statistic="damage of deleting the median layer",
+                statistic="median damage of deleting a layer",
                 measure=_layers_of(name),
                 holds_if=">=",
                 threshold=0.8,
@@ -193,14 +191,14 @@ def claims(config: Config) -> tuple[Claim, ...]:
             id="several-deleted-smooth",
             text="As more modules are deleted at random, the error grows smoothly.",
             source=f"{_PAPER}, sec. 4.2, fig. 5a",
-            statistic="steepest rise of the mean damage, per further module",
+            statistic="largest increase of the mean damage per additional module",
             measure=_steepest,
             holds_if="<=",
             threshold=0.25,
         ),
         Claim(
             id="ten-of-54",
-            text="Without 10 of 54 modules most of the skill is left.",
+            text="Without 10 of 54 modules, the network retains most of its advantage over guessing.",
             source=f"{_PAPER}, sec. 4.2, fig. 5a (error about 0.2: damage about 0.17)",
             statistic=f"mean damage without {ten} of {config.depth}",
             measure=lambda rows: damage_by_k(rows).get(ten, math.nan),
@@ -209,7 +207,7 @@ def claims(config: Config) -> tuple[Claim, ...]:
         ),
         Claim(
             id="twenty-of-54",
-            text="Without 20 of 54 modules much less is left.",
+            text="Without 20 of 54 modules, the network retains much less of its advantage over guessing.",
             source=f"{_PAPER}, sec. 4.2, fig. 5a",
             statistic=f"mean damage without {twenty} of {config.depth} modules, minus that without {ten}",
             measure=lambda rows: damage_by_k(rows).get(twenty, math.nan) - damage_by_k(rows).get(ten, math.nan),
@@ -218,9 +216,9 @@ def claims(config: Config) -> tuple[Claim, ...]:
         ),
         Claim(
             id="reordering-smooth",
-            text="The error grows smoothly as the order of the modules departs from the one they were trained in.",
+            text="The error grows smoothly as the order of the modules departs from the original one.",
             source=f"{_PAPER}, sec. 4.3, fig. 5b",
-            statistic="rank correlation of the error with Kendall's tau, over all draws",
+            statistic="rank correlation of the error and Kendall's tau, over all draws",
             measure=_tau,
             holds_if="<=",
             threshold=-0.8,

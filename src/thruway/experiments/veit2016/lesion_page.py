@@ -1,4 +1,4 @@
-"""Report of the lesion study: figs. 3 and 5, errors and damage of every network, the paper's numbers."""
+"""Report of the lesion study: figs. 3 and 5, errors and damage of every network, and the paper's numbers."""
 
 from statistics import median
 
@@ -20,10 +20,10 @@ from thruway.runs import RunReader
 __all__ = ["STUDY", "page"]
 
 _DIFFERENT = (
-    "VGG with and without batch norm: the paper does not say which it used",
-    "a layer of VGG is deleted with its norm and its rectifier; layers that change the size or the number of "
+    "VGG is trained with and without batch norm: the paper does not say which it used",
+    "a layer of VGG is deleted with its norm and its ReLU; layers that change the size or the number of "
     "channels cannot be deleted",
-    "the VGG without batch norm is initialised by LSUV and has a learning rate of its own: with He's initialisation it "
+    "the VGG without batch norm is initialized by LSUV and has its own learning rate: with He's initialization it "
     "does not learn on images this small",
 )
 
@@ -35,8 +35,8 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
         *(_one_deleted(rows, net, config) for net in ("resnet", *config.plain) if only(rows, net=net)),
         *several_deleted(rows),
         *_reordered(rows),
-        Section("Network by network", None, f"{DAMAGE} Means over seeds.", table),
-        Section("Beside the paper", None, _READING, beside_the_paper(rows, config)),
+        Section("All networks", None, f"{DAMAGE} Means over seeds.", table),
+        Section("Comparison with the paper", None, _READING, beside_the_paper(rows, config)),
     ]
     return StudyPage(
         title="Can a network do without one of its layers?",
@@ -45,13 +45,13 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
         lead=_lead(rows, config),
         sections=tuple(sections) if rows else (),
         table=table,
-        facts={"nets": f"{net_in_words(config)}; VGG of 15 layers, from {config.vgg_width} channels on"},
+        facts={"nets": f"{net_in_words(config)}; VGG of 15 layers, {config.vgg_width} channels in the first stage"},
         differs=(*ALWAYS_DIFFERENT, *_DIFFERENT),
     )
 
 
 def net_table(rows: Rows) -> TableData:
-    """Return a table with a line per network: its error, and the damage of single deletions."""
+    """Return a table with one line per network: its error and the damage of single deletions."""
     lines = []
     for net in NAMES:
         mine = only(rows, net=net, what="delete_one")
@@ -65,7 +65,7 @@ def net_table(rows: Rows) -> TableData:
 
 
 def beside_the_paper(rows: Rows, config: Config) -> TableData:
-    """Return a table of the paper's errors beside ours."""
+    """Return a table of the paper's errors and ours."""
     errors = mean_by(only(rows, what="delete_k"), "k", "error")
     ten, twenty = config.as_many_as(10), config.as_many_as(20)
     spared = only(rows, what="delete_one", net="resnet", resizes=False)
@@ -74,7 +74,7 @@ def beside_the_paper(rows: Rows, config: Config) -> TableData:
     paper = "sec. 4.1, fig. 3"
     entries = [
         ("one module that keeps its size deleted", "hardly changed", _error(spared), paper),
-        ("one module that changes the size deleted", "a modest rise", _error(resizing), paper),
+        ("one module that changes the size deleted", "a modest increase", _error(resizing), paper),
         *((what, "that of guessing, 0.9", _error(mine), paper) for what, mine in plain),
         (f"10 of 54 modules deleted (here {ten} of {config.depth})", "about 0.2", errors.get(ten), "fig. 5a"),
         (f"20 of 54 deleted (here {twenty} of {config.depth})", "far worse", errors.get(twenty), "fig. 5a"),
@@ -82,7 +82,7 @@ def beside_the_paper(rows: Rows, config: Config) -> TableData:
     return paper_comparison(entries, caption="Mean test errors, shares.")
 
 
-_READING = "The paper's errors are known at second hand, from its text and figures: compare the pattern."
+_READING = "The paper's errors are second-hand, from descriptions of its text and figures: compare the trend."
 
 
 def _error(rows: Rows) -> float | None:
@@ -105,13 +105,13 @@ def _one_deleted(rows: Rows, net: str, config: Config) -> Section:
         boundaries=boundaries(config) if net == "resnet" else (),
         quantity="test error",
         unit="share",
-        x_name=f"left-out {what}, in order of depth",
+        x_name=f"deleted {what}, in order of depth",
     )
     worst = max(errors, key=lambda index: errors[index][0])
     reading = (
-        f"The test error without each {what} in turn, mean over seeds; thin lines: {interval_in_words(config)}. "
-        f"The median is {median(mean):.1%}, the largest {errors[worst][0]:.1%}, without number {worst + 1}. Intact "
-        f"{mean_of(row['intact'] for row in mine):.1%}, guessing {mean_of(row['guessing'] for row in mine):.0%}."
+        f"The test error without each {what} in turn, averaged over seeds. Thin lines: {interval_in_words(config)}. "
+        f"The median is {median(mean):.1%}, the maximum {errors[worst][0]:.1%}, without {what} {worst + 1}. Intact: "
+        f"{mean_of(row['intact'] for row in mine):.1%}, guessing: {mean_of(row['guessing'] for row in mine):.0%}."
     )
     return Section(f"{_capital(NAMES[net])}: one {what} deleted (fig. 3)", figure, reading)
 
@@ -137,14 +137,15 @@ def _reordered(rows: Rows) -> list[Section]:
         unit="share",
     )
     reading = (
-        "Random pairs of modules of equal shape are swapped; every draw of every seed. Further right, less of the "
-        f"order is left. {from_to(mean_by(drawn, 'k', 'error'), 'swapped')} In the paper the error grows smoothly."
+        "Random pairs of modules of equal shape are swapped; every draw of every seed is shown. Further right, less "
+        f"of the order is left. {from_to(mean_by(drawn, 'k', 'error'), 'swapped')} In the paper the error grows "
+        "smoothly."
     )
     return [Section("Modules in another order (fig. 5b)", figure, reading)]
 
 
 def _lead(rows: Rows, config: Config) -> str:
-    """The answer, from the numbers."""
+    """Return the answer in words."""
     sentences = []
     for net in ("resnet", *config.plain):
         mine = only(rows, net=net, what="delete_one")
@@ -152,14 +153,15 @@ def _lead(rows: Rows, config: Config) -> str:
             what = "module" if net == "resnet" else "layer"
             intact, worst = mean_of(row["intact"] for row in mine), max(mine, key=lambda row: float(row["error"]))
             sentences.append(
-                f"{_capital(NAMES[net])}: test error {intact:.1%} when intact; without one {what} "
+                f"{_capital(NAMES[net])}: test error {intact:.1%} when intact; without one {what}, "
                 f"{median(row['error'] for row in mine):.1%} in the median and {worst['error']:.1%} "
                 f"at worst ({worst['branch']})."
             )
     damages, ten = damage_by_k(rows), config.as_many_as(10)
     if ten in damages:
         sentences.append(
-            f"Without {ten} of its {config.depth} modules the residual network loses {damages[ten]:.0%} of its skill."
+            f"Without {ten} of its {config.depth} modules, the residual network loses {damages[ten]:.0%} of its "
+            "advantage over guessing."
         )
     return " ".join(sentences)
 

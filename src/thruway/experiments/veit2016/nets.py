@@ -1,4 +1,4 @@
-"""Networks of the paper's studies: their shared config, their construction, and their names in reports."""
+"""Networks of the studies of this paper: shared config, construction, and names in reports."""
 
 import abc
 from typing import Any
@@ -57,14 +57,14 @@ PAPER: dict[str, Any] = {
     "seeds": 3,
     "device": "cuda",
 }
-"""Recipe of He et al. 2016 for ResNet-110: 64,000 updates, rate divided by ten after a half and three quarters."""
+"""Recipe of He et al. 2016 for ResNet-110: 64,000 updates; the rate is divided by ten at 1/2 and 3/4 of them."""
 
 
 class PaperConfig(ResNetConfig, abc.ABC):
-    """Data and training recipe of a study whose numbers of modules are stated for the paper's 54."""
+    """Data and training recipe of a study whose numbers of modules refer to the paper's 54."""
 
     def as_many_as(self, of_54: int) -> int:
-        """Return the same share of this network's modules as `of_54` are of the paper's 54; at least one.
+        """Return `of_54` scaled from the paper's 54 modules to the modules of this network, but at least 1.
 
         >>> from thruway.experiments.veit2016.lesion import SCALES
         >>> SCALES["demo"].depth, SCALES["demo"].as_many_as(10), SCALES["paper"].as_many_as(10)
@@ -106,7 +106,7 @@ def _resnet(config: PaperConfig, parts: ImageParts, weights: torch.Generator, **
 
 
 def plain_net(config: PaperConfig, seed: int, width: int, norm: bool, learning_rate: float | None) -> Net:
-    """Return a VGG of 15 layers, with the proportions of VGG-16's widths."""
+    """Return a VGG of 15 layers whose widths have the same ratios as those of VGG-16."""
 
     def build(parts: ImageParts, weights: torch.Generator, _coins: torch.Generator) -> nn.Module:
         stages = ((1, 1), (2, 2), (4, 4, 4), (8, 8, 8), (8, 8, 8))
@@ -123,16 +123,16 @@ def plain_net(config: PaperConfig, seed: int, width: int, norm: bool, learning_r
 
 
 def dissected_net(model: nn.Module, parts: ImageParts) -> Dissection:
-    """Dissect a network. The branches of a VGG are its layers, each with its norm and its rectifier.
+    """Dissect a network. The branches of a VGG are its layers, each with its norm and its ReLU.
 
-    If only the convolution were left out, norm and rectifier would get inputs unlike any in training.
+    If only the convolution were left out, norm and ReLU would receive inputs unlike any in training.
     """
     example = parts.test.images[:2]
     return dissect(model, example, declare=_whole_layers(model)) if isinstance(model, VGG) else dissect(model, example)
 
 
 def _whole_layers(net: VGG) -> list[str]:
-    """Names of the layers that keep the shape of their input."""
+    """Return the names of the layers that keep the shape of their input."""
     named = [(f"layers.{name}", layer) for name, layer in net.layers.named_children()]
     named += [(f"head.{name}", layer) for name, layer in net.head.named_children()]
     return [name for name, layer in named if isinstance(layer, nn.Sequential) and _keeps_shape(layer[0])]
@@ -156,11 +156,11 @@ NAMES = {
 """Names of the networks in the reports."""
 
 ALWAYS_DIFFERENT = (
-    "the paper's training recipe is not known; the one used at paper scale is that of He et al. 2016 for ResNet-110",
-    "where the size changes, the shortcut takes every second point and fills new channels with zeros",
-    "verdicts rest on damage, the position of the error between that of the intact network and that of guessing; the "
-    "paper shows errors, and its networks are better",
-    "thresholds are ours, set before any run",
+    "the paper's training recipe is not known; at paper scale, that of He et al. 2016 for ResNet-110 is used",
+    "where the size changes, the shortcut takes every second pixel and pads new channels with zeros",
+    "verdicts are based on damage, the position of the error between that of the intact network and that of guessing; "
+    "the paper shows errors, and its networks are better",
+    "the thresholds are ours, set before any run",
 )
 
 
@@ -169,12 +169,12 @@ def net_in_words(config: PaperConfig) -> str:
 
     >>> from thruway.experiments.veit2016.paths import SCALES
     >>> net_in_words(SCALES["paper"])
-    'ResNet-110: 54 pre-activation modules of 16, 32, 64 channels'
+    'ResNet-110: 54 pre-activation modules with 16, 32, 64 channels'
     """
     widths = ", ".join(map(str, config.widths))
-    return f"ResNet-{2 * config.depth + 2}: {config.depth} pre-activation modules of {widths} channels"
+    return f"ResNet-{2 * config.depth + 2}: {config.depth} pre-activation modules with {widths} channels"
 
 
 def boundaries(config: PaperConfig) -> tuple[int, int]:
-    """Return the indices of the modules with which the second and the third stage begin."""
+    """Return the indices of the first modules of the second and the third stage."""
     return config.modules, 2 * config.modules

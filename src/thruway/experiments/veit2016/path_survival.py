@@ -1,14 +1,13 @@
 """Deleting modules destroys the long paths of a residual network and leaves many of the short ones that matter.
 
 Paper     Veit, Wilber & Belongie 2016, sec. 5, fig. 7
-Protocol  for each path length, the share of the paths left when d modules are deleted at random; the same weighted by
-          the paths' contribution to the gradient of a trained network; its error without d modules
-Claims    a far larger share of the contribution is left than of the paths; the error rises as the contribution falls
-Measured  results/veit2016.path_survival-laptop
-Cost      demo a quarter of a minute on one core; laptop about 20 minutes, 4 with networks of veit2016.lesion; paper a
-          GPU
-Differs   data, size and training at demo and laptop scale; contributions and errors are ours, the paper's figure shows
-          neither; the report lists all
+Protocol  compute, for each path length, the share of the paths that remain when d modules are deleted at random, and
+the same share weighted by the contribution of the paths to the gradient of a trained network; measure the error of the
+network without d modules Claims    a much larger share of the contribution remains than of the paths; the error
+increases as the contribution decreases Measured  results/veit2016.path_survival-laptop Cost      demo 15 seconds on one
+core; laptop about 20 minutes, 4 with networks of veit2016.lesion; paper a GPU Differs   data, size and training at demo
+and laptop scale; contributions and errors are ours, since the paper's figure shows neither; the report lists all
+differences
 """
 
 import math
@@ -50,10 +49,10 @@ __all__ = ["SCALES", "STUDY", "Config", "claims", "left_by_k", "measurements"]
 
 
 class Config(DeletionConfig):
-    """Everything that decides the numbers of a run."""
+    """Settings that determine the results of a run."""
 
     probe: int = Field(default=64, ge=1)
-    """Number of first test examples whose gradients weight the paths."""
+    """Number of first test examples whose gradients are used to weight the paths."""
     paths: int = Field(default=20, ge=2)
     """Number of random paths of each length."""
 
@@ -66,7 +65,7 @@ SCALES: dict[str, Config] = {
 
 
 def measurements(config: Config) -> list[Measurement]:
-    """Return the measurements: the error without k random modules, and the shares of paths left."""
+    """Return the measurements: the error without k random modules, and the shares of the remaining paths."""
     found = []
     for seed in config.all_seeds:
         net = residual_net(config, seed)
@@ -84,7 +83,7 @@ def _path_cost(config: Config, _parts: ImageParts) -> float:
 
 
 def _left(config: Config, seed: int, model: nn.Module, parts: ImageParts) -> list[Row]:
-    """Shares left of the paths of each length, of all paths, and of their contribution, by number of deletions."""
+    """Return the remaining shares of the paths of each length, of all paths, and of their contribution."""
     lengths, _ = sampled_lengths(model, parts, config.probe, config.paths, seed)
     d = dissected_net(model, parts)
     rows: list[Row] = [{**row, "what": "length"} for row in lengths]
@@ -108,50 +107,51 @@ _PAPER = "Veit, Wilber & Belongie 2016"
 
 
 def left_by_k(rows: Rows, key: str) -> dict[int, float]:
-    """Return number of deleted modules -> the share left; `key` is "of_paths" or "of_contribution"."""
+    """Return the remaining share for each number of deleted modules; `key` is "of_paths" or "of_contribution"."""
     return {row["k"]: float(row[key]) for row in only(rows, what="left")}
 
 
 def _advantage(rows: Rows, k: int) -> float:
-    """Share left of the contribution, over the share left of the paths."""
+    """Return the remaining share of the contribution, divided by the remaining share of the paths."""
     carried, paths = (left_by_k(rows, key).get(k, math.nan) for key in ("of_contribution", "of_paths"))
     return carried / paths
 
 
 def _follows(rows: Rows) -> float:
-    """Rank correlation of damage with the contribution that is left."""
+    """Return the rank correlation of the damage and the remaining contribution."""
     left, damages = left_by_k(rows, "of_contribution"), damage_by_k(rows)
     ks = sorted(left.keys() & damages.keys())
     return spearman([left[k] for k in ks], [damages[k] for k in ks]) if len(ks) > 2 else math.nan
 
 
 def claims(config: Config) -> tuple[Claim, ...]:
-    """Return the claims, for the paper's shares of this network's modules."""
+    """Return the claims, with the paper's numbers of modules scaled to this network."""
     ten = config.as_many_as(10)
     return (
         Claim(
             id="long-paths-die-first",
-            text="Deleting modules spares the paths that contribute most of the gradient.",
+            text="Deleting modules destroys fewer of the paths that contribute most of the gradient.",
             source=f"{_PAPER}, sec. 5, fig. 7",
-            statistic=f"share left of the contribution / share left of the paths, without {ten} of {config.depth}",
+            statistic=f"remaining share of the contribution / remaining share of the paths, without {ten} of "
+            f"{config.depth}",
             measure=lambda rows: _advantage(rows, ten),
             holds_if=">=",
             threshold=2.0,
         ),
         Claim(
             id="effective-paths-survive",
-            text="Without 10 of 54 modules much of the paths' contribution is left.",
+            text="Without 10 of 54 modules, much of the contribution of the paths remains.",
             source=f"{_PAPER}, sec. 5, fig. 7",
-            statistic=f"share left of the paths' contribution, without {ten} of {config.depth}",
+            statistic=f"remaining share of the contribution, without {ten} of {config.depth}",
             measure=lambda rows: left_by_k(rows, "of_contribution").get(ten, math.nan),
             holds_if=">=",
             threshold=0.1,
         ),
         Claim(
             id="error-follows-paths",
-            text="The less of the contribution is left, the larger the error.",
-            source="Ours; the paper sets figs. 5a and 7 side by side",
-            statistic="rank correlation of the share of the contribution that is left with mean damage, over the "
+            text="The smaller the remaining contribution, the larger the error.",
+            source="Ours; the paper shows figs. 5a and 7 without this comparison",
+            statistic="rank correlation of the remaining share of the contribution and the mean damage, over the "
             "numbers of deleted modules",
             measure=_follows,
             holds_if="<=",
@@ -163,8 +163,8 @@ def claims(config: Config) -> tuple[Claim, ...]:
 # --- the report
 
 _DIFFERENT = (
-    "the contribution of paths is the published estimate of `veit2016.paths`, on the same networks",
-    "the paper's figure counts paths; their contribution and the error beside it are ours",
+    "the contribution of paths is the published estimate, computed as in `veit2016.paths`",
+    "the paper's figure counts paths; their contribution and the error are ours",
 )
 
 
@@ -172,7 +172,7 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
     """Return the page of the report."""
     table = left_table(rows)
     return StudyPage(
-        title="Which paths are left after a deletion?",
+        title="Which paths remain after a deletion?",
         subtitle="Fig. 7 of Residual Networks Behave Like Ensembles of Relatively Shallow Networks, Veit, Wilber & "
         "Belongie 2016",
         lead=_lead(rows, config),
@@ -184,12 +184,12 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
 
 
 def left_table(rows: Rows) -> TableData:
-    """Return a table with a line per number of deletions: means over seeds."""
+    """Return a table with one line per number of deletions, with means over seeds."""
     paths, carried = (mean_by(only(rows, what="left"), "k", key) for key in ("of_paths", "of_contribution"))
     errors, damages = mean_by(only(rows, what="delete_k"), "k", "error"), _damages(rows)
     lines = [(k, paths[k], carried[k], errors.get(k), damages.get(k)) for k in paths]
     columns = ("deleted", "paths left", "contribution left", "test error", "damage")
-    return TableData(columns, tuple(lines), f"Shares; means over seeds and draws. {DAMAGE}")
+    return TableData(columns, tuple(lines), f"Shares, averaged over seeds and draws. {DAMAGE}")
 
 
 def _damages(rows: Rows) -> dict[int, float]:
@@ -207,12 +207,12 @@ def _figure_7(rows: Rows) -> list[Section]:
     figure = path_survival(list(contribution), of_one, effective=(shortest, longest))
     most = max(of_one)
     reading = (
-        "Each line: share of the paths of each length that is left on average. The longer a path, the likelier it "
+        "Each line: mean share of the paths of each length that remain. The longer a path, the more likely it "
         f"contains a deleted module: without {most} modules, {of_one[most][shortest]:.1%} of the paths of length "
-        f"{shortest} are left, and {of_one[most][longest]:.1%} of those of length {longest}. Shaded: the smallest "
+        f"{shortest} remain, and {of_one[most][longest]:.1%} of those of length {longest}. Shaded: the smallest "
         "range of lengths that carries 95 % of the gradient."
     )
-    return [Section("Paths left, by length (fig. 7)", figure, reading)]
+    return [Section("Remaining paths by length (fig. 7)", figure, reading)]
 
 
 def _remaining(rows: Rows, table: TableData) -> list[Section]:
@@ -224,28 +224,28 @@ def _remaining(rows: Rows, table: TableData) -> list[Section]:
     figure = run_curves(
         {name: ([0, *each], [1.0, *each.values()]) for name, each in curves.items()},
         x_name="deleted modules",
-        y_name="share left",
+        y_name="remaining share",
     )
     reading = (
-        "Every deleted module destroys half of the remaining paths, but a smaller share of the contribution. "
+        "Each deleted module destroys half of the remaining paths, but a smaller share of the contribution. "
         "Skill: position of the error between that of guessing (0) and that of the intact network (1)."
     )
-    return [Section("What is left", figure, reading, table)]
+    return [Section("Remaining paths and contribution", figure, reading, table)]
 
 
 def _lead(rows: Rows, config: Config) -> str:
-    """The answer, from the numbers."""
+    """Return the answer in words."""
     ten = config.as_many_as(10)
     paths, carried = (mean_by(only(rows, what="left"), "k", key).get(ten) for key in ("of_paths", "of_contribution"))
     if paths is None or carried is None:
         return ""
     damages = _damages(rows)
-    skill = f" The network keeps {1 - damages[ten]:.0%} of its skill." if ten in damages else ""
+    skill = f" The network retains {1 - damages[ten]:.0%} of its advantage over guessing." if ten in damages else ""
     mean = mean_of(row["contribution"] * row["length"] for row in only(rows, what="length"))
     lengths = len({row["length"] for row in only(rows, what="length")})
     return (
-        f"Without {ten} of {config.depth} modules {paths:.2%} of the paths are left, and {carried:.0%} of their "
-        f"contribution: weighted by it, the mean path length is {mean * lengths:.1f} of {config.depth}.{skill}"
+        f"Without {ten} of {config.depth} modules, {paths:.2%} of the paths and {carried:.0%} of their contribution "
+        f"remain. Weighted by contribution, the mean path length is {mean * lengths:.1f} of {config.depth}.{skill}"
     )
 
 

@@ -1,16 +1,14 @@
-"""Short paths carry the gradient of a deep residual network, although nearly all of its paths are of medium length.
+"""Short paths carry the gradient of a deep residual network, although nearly all paths have a medium length.
 
 Paper     Veit, Wilber & Belongie 2016, sec. 4.4 to 5, fig. 6
-Protocol  a residual network is trained; then the paths of each length are counted, and the gradient with respect to
-          the input is measured along single random paths of each length, as published, and summed exactly over all
-          paths of a length
-Claims    path lengths follow a binomial distribution; the gradient along a path falls exponentially with its length;
+Protocol  train a residual network; then count the paths of each length, and measure the gradient with respect to the
+input along single random paths of each length, as published, and as the exact sum over all paths of a length Claims
+path lengths follow a binomial distribution; the gradient along a path falls exponentially with its length;
           short paths contribute nearly all of the gradient
 Measured  results/veit2016.paths-laptop
-Cost      demo a quarter of a minute on one core; laptop about 20 minutes, 4 with networks of veit2016.lesion; paper a
-          GPU
-Differs   data, size and training at demo and laptop scale; the exact decomposition beside the published estimate; the
-          report lists all
+Cost      demo 15 seconds on one core; laptop about 20 minutes, 4 with networks of veit2016.lesion; paper a GPU Differs
+data, size and training at demo and laptop scale; the exact decomposition in addition to the published estimate; the
+report lists all differences
 """
 
 import math
@@ -31,7 +29,7 @@ __all__ = ["SCALES", "Config", "claims", "decay", "measurements", "sampled_lengt
 
 
 class Config(PaperConfig):
-    """Everything that decides the numbers of a run."""
+    """Settings that determine the results of a run."""
 
     probe: int = Field(default=64, ge=1)
     """Number of first test examples whose gradients are decomposed."""
@@ -47,7 +45,7 @@ SCALES: dict[str, Config] = {
 
 
 def measurements(config: Config) -> list[Measurement]:
-    """Return the measurements: gradients along sampled paths, and the exact sums by length."""
+    """Return the measurements: gradients along sampled paths, and exact sums for each length."""
     found = []
     for seed in config.all_seeds:
         net = residual_net(config, seed)
@@ -65,7 +63,7 @@ def _cost(config: Config, paths: int, _parts: ImageParts) -> float:
 def sampled_lengths(
     model: nn.Module, parts: ImageParts, probe: int, paths: int, seed: int
 ) -> tuple[list[Row], dict[str, float]]:
-    """Return one row per path length by the published estimate, and statistics of all lengths together."""
+    """Return one row per path length with the published estimate, and statistics over all lengths."""
     images, labels = parts.test.images[:probe], parts.test.labels[:probe]
     found = dissected_net(model, parts).sampled_paths(
         _losses, images, labels, draws=paths, generator=generator(seed, "paths")
@@ -111,7 +109,7 @@ def _exact(config: Config, model: nn.Module, parts: ImageParts) -> list[Row]:
 
 
 def _statistics(found: SampledPaths | PathGradients) -> dict[str, float]:
-    """Statistics of all lengths together."""
+    """Return statistics over all lengths."""
     effective, depth = found.effective_paths(), found.effective_depth()
     return {
         "shortest": effective.shortest,
@@ -125,7 +123,7 @@ def _statistics(found: SampledPaths | PathGradients) -> dict[str, float]:
 
 
 def _losses(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Loss of each example, in nats."""
+    """Return the loss of each example in nats."""
     return F.cross_entropy(outputs, labels, reduction="none")
 
 
@@ -135,14 +133,14 @@ _PAPER = "Veit, Wilber & Belongie 2016"
 
 
 def _near_half(rows: Rows, depth: int) -> float:
-    """Share of the paths whose length is within 1.2 sqrt(n) of n/2."""
+    """Return the share of the paths whose length is within 1.2 sqrt(n) of n/2."""
     found = only(rows, what="sampled")
     reach = 1.2 * math.sqrt(depth)
     return sum(row["paths"] for row in found if abs(row["length"] - depth / 2) <= reach) if found else math.nan
 
 
 def decay(rows: Rows) -> tuple[float, float]:
-    """Return (factor on a path's gradient per further module, R^2 of that law); NaN without gradients."""
+    """Return the factor on the gradient of a path per additional module, and R^2 of this law; NaN without gradients."""
     found = [(row["length"], row["gradient"]) for row in only(rows, what="sampled") if row["gradient"] > 0]
     if len(found) < 3:
         return math.nan, math.nan
@@ -153,7 +151,7 @@ def decay(rows: Rows) -> tuple[float, float]:
 
 
 def _falls(rows: Rows) -> float:
-    """R^2 of the exponential law, negative if the gradient rises with length."""
+    """Return R^2 of the exponential law, with a negative sign if the gradient increases with length."""
     factor, fit = decay(rows)
     return fit if factor < 1 else -fit
 
@@ -164,7 +162,7 @@ def _whole(rows: Rows, what: str, key: str) -> float:
 
 
 def claims(config: Config) -> tuple[Claim, ...]:
-    """Return the claims, for this network's number of modules."""
+    """Return the claims for the number of modules of this network."""
     n = config.depth
     return (
         Claim(
@@ -189,8 +187,8 @@ def claims(config: Config) -> tuple[Claim, ...]:
             id="short-paths-contribute",
             text="Short paths contribute most of the gradient.",
             source=f"{_PAPER}, fig. 6c (5 to 17 of 54: about 0.2 of the modules)",
-            statistic="mean path length, weighted by mean norm x number of paths, over the number of modules "
-            "(0.5 if all paths contributed alike)",
+            statistic="mean path length, weighted by mean norm x number of paths, divided by the number of modules "
+            "(0.5 if all paths contributed equally)",
             measure=lambda rows: _whole(rows, "sampled_whole", "depth") / n,
             holds_if="<=",
             threshold=0.35,
@@ -206,10 +204,10 @@ def claims(config: Config) -> tuple[Claim, ...]:
         ),
         Claim(
             id="short-paths-exactly",
-            text="Short paths contribute most of the gradient also if all paths are summed exactly, not sampled.",
+            text="Short paths also contribute most of the gradient if all paths are summed exactly instead of sampled.",
             source="Ours; the paper multiplies the mean norm of single paths by their number",
-            statistic="mean path length, weighted by the norm of the exact sum over all paths of a length, over the "
-            "number of modules",
+            statistic="mean path length, weighted by the norm of the exact sum over all paths of a length, divided by "
+            "the number of modules",
             measure=lambda rows: _whole(rows, "exact_whole", "depth") / n,
             holds_if="<=",
             threshold=0.35,

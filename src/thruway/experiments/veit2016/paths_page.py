@@ -1,4 +1,4 @@
-"""Report of the path length study: fig. 6 sampled and exact, statistics of every seed, the paper's numbers."""
+"""Report of the path length study: fig. 6 sampled and exact, statistics of every seed, and the paper's numbers."""
 
 from thruway.experiments.machinery import Rows, StudyPage, mean_of, measured_study, only, over_seeds
 from thruway.experiments.veit2016.nets import ALWAYS_DIFFERENT, dissected_net, net_in_words
@@ -10,10 +10,11 @@ from thruway.runs import RunReader
 __all__ = ["STUDY", "page"]
 
 _DIFFERENT = (
-    "gradients are those of the losses of single test examples, averaged over examples; the paper takes a batch's loss",
-    "the number of paths that the paper drew of each length is not known",
-    "the exact sum over all paths of a length is shown beside the paper's estimate: it is a vector sum, in which paths "
-    "cancel, while the estimate, a mean norm times the number of paths, ignores cancellation",
+    "gradients are those of the losses of single test examples, averaged over examples; the paper uses the loss of a "
+    "batch",
+    "the number of paths of each length drawn in the paper is not known",
+    "the exact sum over all paths of a length is shown in addition to the paper's estimate: it is a vector sum, in "
+    "which paths cancel, while the estimate, a mean norm times the number of paths, ignores cancellation",
 )
 
 
@@ -23,9 +24,9 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
     sections = [
         *_figure_6(rows, "sampled", "Path by path, as published (fig. 6)", _SAMPLED),
         *_figure_6(rows, "exact", "All paths of a length, summed exactly", _EXACT),
-        Section("Seed by seed", None, _TABLE, table),
+        Section("Every seed", None, _TABLE, table),
         Section(
-            "Beside the paper", None, "The paper's numbers are those of 54 modules.", beside_the_paper(rows, config)
+            "Comparison with the paper", None, "The paper's numbers are for 54 modules.", beside_the_paper(rows, config)
         ),
     ]
     return StudyPage(
@@ -41,13 +42,13 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
 
 
 _SAMPLED = (
-    "Left: share of all paths that have each length. Middle: norm of the gradient along a single path, mean over "
+    "Left: share of all paths with each length. Middle: norm of the gradient along a single path, averaged over "
     "random paths; a straight line on this scale is exponential decay. Right: the product of both, as shares. Means "
     "over seeds."
 )
 _EXACT = (
-    "The same with the gradients of all paths of a length summed. Middle: norm of that sum, in which gradients of "
-    "opposite direction cancel. Means over seeds."
+    "Like the figure above, with the gradients of all paths of a length summed. Middle: norm of that sum, in which "
+    "gradients of opposite direction cancel. Means over seeds."
 )
 _TABLE = (
     "Depth: mean path length, weighted by contribution to the gradient. Effective: the smallest range of lengths that "
@@ -62,7 +63,7 @@ _TITLES = {
 
 
 def seed_table(rows: Rows) -> TableData:
-    """Return a table with a line per seed and method."""
+    """Return a table with one line per seed and method."""
     lines = []
     for row in rows:
         if row["what"] in ("sampled_whole", "exact_whole"):
@@ -71,11 +72,11 @@ def seed_table(rows: Rows) -> TableData:
             effective = f"{row['shortest']} to {row['longest']}"
             lines.append((row["seed"], method, row["depth"], effective, row["effective_paths"], factor))
     columns = ("seed", "gradients", "depth", "effective lengths", "share of paths", "factor per module")
-    return TableData(columns, tuple(lines), "Factor: on the gradient along a path, per further module.")
+    return TableData(columns, tuple(lines), "Factor: change of the gradient along a path per additional module.")
 
 
 def beside_the_paper(rows: Rows, config: Config) -> TableData:
-    """Return a table of the paper's numbers beside ours."""
+    """Return a table of the paper's numbers and ours."""
     whole = only(rows, what="sampled_whole")
     ours = [f"{mean_of(row[key] for row in whole):.1f}" if whole else None for key in ("shortest", "longest", "depth")]
     n = config.depth
@@ -92,7 +93,7 @@ def beside_the_paper(rows: Rows, config: Config) -> TableData:
             "sec. 5",
         ),
     ]
-    return paper_comparison(entries, caption=f"Sampled estimate, means over seeds; ours of {n} modules.")
+    return paper_comparison(entries, caption=f"Sampled estimate, means over seeds; our networks have {n} modules.")
 
 
 def _figure_6(rows: Rows, what: str, title: str, reading: str) -> list[Section]:
@@ -117,7 +118,7 @@ def _figure_6(rows: Rows, what: str, title: str, reading: str) -> list[Section]:
 
 
 def _lead(rows: Rows, config: Config) -> str:
-    """The answer, from the numbers."""
+    """Return the answer in words."""
     sentences = []
     for what, how in (("sampled_whole", "By the published estimate"), ("exact_whole", "Summed exactly")):
         whole = only(rows, what=what)

@@ -1,13 +1,12 @@
 """Stochastic depth makes a residual network only a little more robust to the loss of modules.
 
 Paper     Veit, Wilber & Belongie 2016, fig. 8; Huang, Sun, Liu, Sedra & Weinberger 2016 for the training
-Protocol  two residual networks with the same initial weights, on the same examples in the same order: one trained as
-          usual, one with stochastic depth (p_L = 0.5, linear rule); the error of both without k random modules
-Claims    the network trained with stochastic depth is more robust, but only slightly
-Measured  results/veit2016.stochastic_depth-laptop
-Cost      demo half a minute on one core; laptop about 33 minutes, 17 with networks of veit2016.lesion; paper a GPU
-Differs   data, size and training at demo and laptop scale; the contents of fig. 8 are known only at second hand; the
-          report lists all
+Protocol  train two residual networks with the same initial weights, on the same examples in the same order: one as
+usual, one with stochastic depth (p_L = 0.5, linear rule); measure the error of both without k random modules Claims
+the network trained with stochastic depth is more robust, but only slightly Measured
+results/veit2016.stochastic_depth-laptop Cost      demo half a minute on one core; laptop about 33 minutes, 17 with
+networks of veit2016.lesion; paper a GPU Differs   data, size and training at demo and laptop scale; the contents of
+fig. 8 are known only from descriptions by others; the report lists all differences
 """
 
 import math
@@ -57,10 +56,10 @@ __all__ = ["CLAIMS", "SCALES", "STUDY", "Config", "advantage", "measurements"]
 
 
 class Config(DeletionConfig):
-    """Everything that decides the numbers of a run."""
+    """Settings that determine the results of a run."""
 
     survival: float = Field(default=0.5, gt=0, lt=1)
-    """Probability that the last module takes part in a batch; those of the others fall linearly from 1 to it."""
+    """Probability that the last module is kept in a batch; it decreases linearly from 1 over the modules."""
 
 
 SCALES: dict[str, Config] = {
@@ -71,7 +70,7 @@ SCALES: dict[str, Config] = {
 
 
 def measurements(config: Config) -> list[Measurement]:
-    """Return the lesions of both networks: single deletions and random deletions."""
+    """Return the measurements on both networks: single deletions and random deletions."""
     found = []
     for seed in config.all_seeds:
         for net in (residual_net(config, seed), stochastic_net(config, seed, config.survival)):
@@ -102,7 +101,7 @@ _STATISTIC = "mean damage over all numbers of deleted modules, with minus withou
 CLAIMS = (
     Claim(
         id="stochastic-depth-is-more-robust",
-        text="A network trained with stochastic depth loses less when modules are deleted.",
+        text="A network trained with stochastic depth is damaged less by the deletion of modules.",
         source=_SOURCE,
         statistic=_STATISTIC,
         measure=advantage,
@@ -111,7 +110,7 @@ CLAIMS = (
     ),
     Claim(
         id="only-slightly",
-        text="The difference is small.",
+        text="The difference due to stochastic depth is small.",
         source=_SOURCE,
         statistic=_STATISTIC,
         measure=advantage,
@@ -126,11 +125,11 @@ CLAIMS = (
 _NETS = ("resnet", "stochastic")
 _LABELS = {"resnet": "usual training", "stochastic": "stochastic depth"}
 _DIFFERENT = (
-    "the contents of fig. 8 are known only at second hand; that 'slightly' means less than 0.2 of the skill is our "
-    "reading",
+    "the contents of fig. 8 are known only from descriptions by others; we take 'slightly' to mean a "
+    "difference in damage of less than 0.2",
     "both networks of a seed start from the same weights, see the same examples in the same order, and lose the same "
     "modules",
-    "in the test each module of the network trained with stochastic depth is weighted by its probability, after Huang "
+    "at test time each module of the network trained with stochastic depth is weighted by its probability, as in Huang "
     "et al.",
 )
 
@@ -150,13 +149,13 @@ def page(reader: RunReader, config: Config, rows: Rows) -> StudyPage:
         lead=_lead(rows, config),
         sections=tuple(sections),
         table=table,
-        facts={"nets": f"{net_in_words(config)}; the same with stochastic depth, p_L = {config.survival:g}"},
+        facts={"nets": f"{net_in_words(config)}; the same network with stochastic depth, p_L = {config.survival:g}"},
         differs=(*ALWAYS_DIFFERENT, *_DIFFERENT),
     )
 
 
 def damage_table(rows: Rows) -> TableData:
-    """Return a table with a line per number of deletions: error and damage of both networks."""
+    """Return a table with one line per number of deletions: error and damage of both networks."""
     errors = {net: mean_by(only(rows, net=net, what="delete_k"), "k", "error") for net in _NETS}
     damages = {net: _damages(rows, net) for net in _NETS}
     intact = {net: mean_of(row["intact"] for row in only(rows, net=net, what="delete_k")) for net in _NETS}
@@ -194,8 +193,8 @@ def _several(rows: Rows, table: TableData) -> list[Section]:
     shared = [k for k in damages["resnet"] if k in damages["stochastic"]]
     fewer = sum(damages["stochastic"][k] < damages["resnet"][k] for k in shared)
     reading = (
-        "Random modules are deleted together: mean over draws and seeds, and their range. Lower is more robust. The "
-        f"network trained with stochastic depth is lower at {fewer} of {len(shared)} numbers of modules."
+        "Random modules are deleted together: mean and range over draws and seeds. Lower is more robust. The "
+        f"network trained with stochastic depth is lower for {fewer} of {len(shared)} numbers of modules."
     )
     return [Section("Several modules deleted (fig. 8)", figure, reading, table)]
 
@@ -213,18 +212,18 @@ def _single(rows: Rows, config: Config) -> list[Section]:
     )
     spared = {_LABELS[net]: median(row["error"] - row["intact"] for row in found) for net, found in mine.items()}
     rises = " and ".join(f"{rise:.2%} ({label})" for label, rise in spared.items())
-    reading = f"The test error without each module in turn, mean over seeds. The median rise is {rises}."
+    reading = f"The test error without each module in turn, averaged over seeds. The median increase is {rises}."
     return [Section("One module deleted", figure, reading)]
 
 
 def _lead(rows: Rows, config: Config) -> str:
-    """The answer, from the numbers."""
+    """Return the answer in words."""
     ten = config.as_many_as(10)
     damages = {net: _damages(rows, net).get(ten) for net in _NETS}
     intact = {net: mean_of(row["intact"] for row in only(rows, net=net, what="delete_k")) for net in _NETS}
     sentences = [
-        f"{_LABELS[net].capitalize()}: test error {intact[net]:.1%}; without {ten} of {config.depth} modules "
-        f"{damages[net]:.0%} of the skill is lost."
+        f"{_LABELS[net].capitalize()}: test error {intact[net]:.1%}; without {ten} of {config.depth} modules, "
+        f"{damages[net]:.0%} of its advantage over guessing is lost."
         for net in _NETS
         if damages[net] is not None
     ]

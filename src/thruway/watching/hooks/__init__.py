@@ -1,4 +1,4 @@
-"""Hooks that capture what a model computes during a sampled step.
+"""Hooks that capture the tensors computed by a model during a sampled step.
 
 Import the public names from `thruway.watching`.
 """

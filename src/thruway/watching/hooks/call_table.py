@@ -1,10 +1,10 @@
 """Table of the function calls in a model's forward pass and the sites of their results.
 
-It is recorded in full passes. Replayed passes look up their calls in it and need few module hooks.
+The table is recorded in full passes. Replayed passes look up their calls in it and need few module hooks.
 
 A call with a weight is identified by its weight, every other call by the site before it and the name of the function.
-The weights keep the sequence in step: where a model skips a layer, the next weight shows the position. A model whose
-calls cannot be told apart in this way, such as one that calls a layer twice, keeps its full hooks.
+The weights keep the sequence aligned: if a model skips a layer, the next weight determines the position. If calls
+cannot be distinguished in this way, for example because a layer is called twice, full hooks are kept.
 """
 
 from typing import NamedTuple
@@ -52,7 +52,7 @@ class CallTable:
             self.disable()  # two calls with one key
 
     def find(self, key: CallKey) -> CallSites | None:
-        """Return the sites of a call. An unknown key gives None and requests another full pass."""
+        """Return the sites of a call. For an unknown key, None is returned and another full pass is requested."""
         try:
             return self._sites[key]
         except KeyError:

@@ -1,4 +1,4 @@
-"""Capture of one tensor: its values now, and the gradient with respect to it in the backward pass."""
+"""Capture of a tensor: its current values, and the gradient with respect to it in the backward pass."""
 
 import itertools
 import threading
@@ -21,7 +21,7 @@ GradientHook = Callable[[Tensor], None]
 class Hook:
     """A module or optimizer hook that calls `callback`; copied or pickled, it does nothing.
 
-    A watched model can therefore be copied and saved: neither the copy nor the file is watched.
+    A watched model can therefore be copied and saved; copies and loaded models are not watched.
 
     >>> import copy
     >>> calls = []
@@ -45,20 +45,20 @@ class Hook:
 
 
 def _do_nothing(*_arguments: Any, **_keywords: Any) -> None:
-    """The callback of a copied hook."""
+    """Do nothing: the callback of a copied hook."""
 
 
 def register_gradient_hook(tensor: Tensor, node: Any, hook: GradientHook, key: int) -> "OrderedDict[int, GradientHook]":
     """Call `hook(gradient)` when the backward pass reaches `tensor`, which must not be a leaf.
 
-    The hook belongs to the tensor as it is now. An in-place operation on it later (ReLU(inplace=True), x += skip)
-    makes a new autograd node with a gradient of its own, and this hook stays right.
+    The hook belongs to the current autograd node of the tensor. A later in-place operation (ReLU(inplace=True), x +=
+    skip) makes a new node with its own gradient, so this hook stays correct.
 
     Args:
-        node: `tensor.grad_fn`, whose look-up takes time.
-        key: negative and unique to one watch: torch numbers its own handles from 0.
+        node: `tensor.grad_fn`, passed because looking it up takes time.
+        key: negative number, unique to one watch. PyTorch numbers its own handles from 0.
     Returns:
-        The tensor's hooks; deleting `key` from them removes this one.
+        The dictionary of the tensor's hooks. Delete `key` from it to remove this hook.
     """
     hooks: OrderedDict[int, GradientHook] | None = tensor._backward_hooks  # type: ignore[assignment]
     if hooks is None:
@@ -73,8 +73,8 @@ def register_gradient_hook(tensor: Tensor, node: Any, hook: GradientHook, key: i
 def is_training_pass() -> bool:
     """Return True in a forward pass that a backward pass may follow.
 
-    False in evaluation (no_grad), in the recomputation of a checkpointed block, which runs inside a backward pass,
-    and under the transforms of torch.func, whose tensors are not plain numbers.
+    It is False in evaluation (no_grad), in the recomputation of a checkpointed block, which runs inside a backward
+    pass, and under the transforms of torch.func, whose tensors have no plain values.
     """
     return (
         torch.is_grad_enabled()
@@ -87,12 +87,12 @@ _KEYS = itertools.count(-1, -1)  # one key per watch, as several may put hooks o
 
 
 class Capture:
-    """Passes outputs, and the gradients with respect to them, to a collector; stops at the first error.
+    """Passes outputs and their gradients to a collector, and stops at the first error.
 
     Args:
-        collector: measures the tensors.
-        fail: called with the first error.
-        unscale: removes the factor of a loss scaler from a gradient; None without a scaler.
+        collector: collector that measures the tensors.
+        fail: function called with the first error.
+        unscale: function that removes the factor of a loss scaler from a gradient; None without a scaler.
         captures_gradients: If True, also capture gradients.
     """
 
@@ -115,13 +115,16 @@ class Capture:
         self._thread: threading.Thread | None = None
 
     def is_watched_thread(self) -> bool:
-        """Return True in the thread whose passes are captured, the first that runs one. Other threads are ignored."""
+        """Return True in the thread whose passes are captured, which is the first that runs one.
+
+        Other threads are ignored.
+        """
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.current_thread()
         return self._thread is threading.current_thread()
 
     def can_begin_pass(self) -> bool:
-        """Return True if a forward pass that begins now is one to capture."""
+        """Return True if a forward pass that begins now is to be captured."""
         return not self.is_paused and is_training_pass() and self.is_watched_thread()
 
     def add_output(self, site: Site, gradient: Site, tensor: Tensor) -> None:
@@ -147,7 +150,7 @@ class Capture:
         self.collector.add_block(sites, gradients if self._unscale is None else self._unscale(gradients))
 
     def end_pass(self) -> None:
-        """Measure the tensors that are still held: activations must not outlive their forward pass."""
+        """Measure the tensors that are still held, since activations must not be kept beyond their forward pass."""
         if not self.is_paused:
             try:
                 self.collector.flush()

@@ -1,4 +1,4 @@
-"""Support for torch.compile: sampled steps run eagerly, and code that cannot be watched is refused."""
+"""Support for torch.compile: sampled steps run eagerly, and code that cannot be watched raises an error."""
 
 import sys
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ __all__ = ["EagerSteps", "refuse_compiled", "refuse_inside_compiled"]
 
 
 def refuse_compiled(model: nn.Module, *, has_optimizer: bool) -> None:
-    """Refuse a model whose compiled code would skip the forward hook that counts the steps.
+    """Raise an error for a model whose compiled code would skip the forward hook that counts the steps.
 
     Raises:
         ConfigError: if `model.compile()` was called on the model itself and there is no optimizer to count the steps.
@@ -25,7 +25,7 @@ def refuse_compiled(model: nn.Module, *, has_optimizer: bool) -> None:
 
 
 def refuse_inside_compiled(name: str, instead: str) -> None:
-    """Refuse to count steps from within compiled code, whose functions cannot be captured.
+    """Raise an error if steps are counted from within compiled code, whose functions cannot be captured.
 
     Raises:
         ConfigError: if torch.compile is running or tracing the code that called the model.
@@ -45,8 +45,8 @@ def _is_compiled() -> bool:
 class EagerSteps:
     """Runs compiled code eagerly between `begin` and `end`.
 
-    The stance of torch.compile belongs to the process, and several watches may overlap in any order: the first one
-    sets it, the last one restores it.
+    The stance of torch.compile is global, and several watches may overlap in any order: the first one sets it, and the
+    last one restores it.
     """
 
     _holders: ClassVar[set["EagerSteps"]] = set()
@@ -55,8 +55,8 @@ class EagerSteps:
     def begin(self) -> None:
         """Run compiled code eagerly.
 
-        Does nothing before the compiler is imported: nothing can be compiled until then, and importing it takes
-        seconds.
+        This does nothing before the compiler is imported, since nothing can be compiled until then, and importing it
+        takes seconds.
         """
         if "torch._dynamo" not in sys.modules:
             return
@@ -66,7 +66,7 @@ class EagerSteps:
         EagerSteps._holders.add(self)
 
     def end(self) -> None:
-        """Restore the stance if no other watch needs it."""
+        """Restore the stance if no other watch uses it."""
         if self in EagerSteps._holders:
             EagerSteps._holders.discard(self)
             if not EagerSteps._holders:

@@ -1,9 +1,9 @@
 """Full capture of one sampled step: module outputs, activation functions and adds, and gradients.
 
-Forward hooks capture what modules return and give it their names. A TorchFunctionMode captures the functions that a
-module's own code calls, which no module hook sees. Gradients are captured at the autograd node that made the tensor:
-unlike a module's full backward hook, that stays right when the tensor is overwritten afterwards (ReLU(inplace=True),
-x += skip), and it costs one call.
+Forward hooks capture the outputs of modules under the names of the modules. A TorchFunctionMode captures the functions
+called in a module's own code, which module hooks do not see. Gradients are captured at the autograd node that made the
+tensor: unlike the full backward hook of a module, this stays correct if the tensor is overwritten afterwards
+(ReLU(inplace=True), x += skip), and it takes a single call.
 """
 
 import dataclasses
@@ -39,15 +39,15 @@ class _Frame:
 
 
 class FullHooks:
-    """Hooks on every module of a model, from `attach` to `detach`.
+    """Hooks on every module of a model, registered by `attach` and removed by `detach`.
 
     The callbacks run for every layer of every sampled step, so they are written for speed.
 
     Args:
-        names: the path of every module to capture.
-        registry: the sites captured so far; new ones are added to it.
-        capture: receives the tensors.
-        table: records the calls of each pass.
+        names: path of every module to capture.
+        registry: sites captured so far, to which new ones are added.
+        capture: object that receives the tensors.
+        table: table in which the calls of each pass are recorded.
     """
 
     def __init__(self, names: Mapping[nn.Module, str], registry: Registry, capture: Capture, table: CallTable) -> None:
@@ -71,8 +71,8 @@ class FullHooks:
         """Register the hooks, unless they are registered already.
 
         Args:
-            called: the module whose call is just beginning. torch has already collected its hooks, so one that is
-                registered now would not run.
+            called: module whose call is just beginning. PyTorch has already collected its hooks, so a hook registered
+                now would not run.
         """
         if self._handles:
             return
@@ -97,11 +97,11 @@ class FullHooks:
         self._frames.clear()
 
     def is_in_forward(self) -> bool:
-        """Return True while a captured forward pass is running."""
+        """Return True during a captured forward pass."""
         return bool(self._frames)
 
     def _is_capturing(self) -> bool:
-        """Return True while a pass is captured in this thread."""
+        """Return True if a pass is being captured in this thread."""
         return bool(self._frames) and self._capture.is_watched_thread()
 
     # Module hooks. While the mode is on it also captures the reading of a tensor's attributes: hence the guards.
@@ -149,7 +149,7 @@ class FullHooks:
         return path if calls == 1 else f"{path}#{calls}"
 
     def _begin_pass(self) -> bool:
-        """Begin a pass and return True, unless this is evaluation or the recomputation of a checkpointed block."""
+        """Begin a pass and return True, except in evaluation or in the recomputation of a checkpointed block."""
         if not self._handles or not self._capture.can_begin_pass():
             return False
         self._last = None
@@ -236,7 +236,7 @@ class FullHooks:
                 self._capture_result((name or "output") + suffix, result)
 
     def _is_reshaped(self, tensor: Tensor) -> bool:
-        """Return True for a view that holds all numbers of a tensor that is captured already."""
+        """Return True for a view of all elements of a tensor that has already been captured."""
         base = tensor._base
         return base is not None and base.numel() == tensor.numel() and self._site_of(base) is not None
 
@@ -286,7 +286,7 @@ class FullHooks:
 
 
 def _is_torch_layer(module: nn.Module) -> bool:
-    """Return True for a layer of torch without submodules, of which only the output is captured."""
+    """Return True for a PyTorch layer without submodules, of which only the output is captured."""
     return type(module).__module__.startswith("torch.nn.modules.") and not module._modules
 
 

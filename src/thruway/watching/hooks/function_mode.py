@@ -1,6 +1,6 @@
-"""Capture of the functions that a model's own code calls: activations, adds, blends, and maps outside torch's layers.
+"""Capture of functions called in a model's own code: activations, additions, blends, and maps outside PyTorch's layers.
 
-Module hooks do not see these calls; a TorchFunctionMode does.
+These calls are visible to a TorchFunctionMode, but not to module hooks.
 """
 
 import inspect
@@ -59,13 +59,13 @@ class FunctionObserver(Protocol):
     pending: Result | None
 
     def capture_pending(self) -> None:
-        """Capture the pending result under the running module's name: another function is about to run."""
+        """Capture the pending result under the name of the running module, before another function runs."""
 
     def before_write(self, tensor: Tensor) -> None:
         """Handle a function that is about to overwrite `tensor`."""
 
     def before_add(self, a: Tensor, b: Tensor) -> None:
-        """Handle an add of `a` and `b`, one of which may be overwritten by it."""
+        """Handle an addition of `a` and `b`, which may overwrite one of them."""
 
     def note_gate(self, gate: Tensor, other: Tensor) -> None:
         """Handle a multiplication of `gate`, which may be the output of a sigmoid, with `other`."""
@@ -73,7 +73,7 @@ class FunctionObserver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """How the calls of one function are handled."""
+    """Handling of the calls of one function."""
 
     operation: str | None  # None if the result has no site
     activation: str | None
@@ -88,7 +88,7 @@ class Action:
 
 
 class FunctionMode(TorchFunctionMode):
-    """Passes the captured functions to `observer` while entered; other functions just run.
+    """Passes the captured functions to `observer` while it is active. Other functions run as usual.
 
     With a `lineage`, as in the first pass, every operation is recorded there, and products and blends are searched
     for gates. This code runs for every function that the model calls, so it is written for speed.
@@ -224,7 +224,7 @@ def written_by(action: Action, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 
 
 def operands_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Tensor] | None:
-    """Return the two tensors of an add that joins signals of one shape; None if one is a weight or a number."""
+    """Return the two tensors of an addition of signals of the same shape; None if one is a weight or a number."""
     pair = args[:2] if len(args) >= 2 else (*args, kwargs.get("other", kwargs.get("input")))[:2]
     if len(pair) < 2:
         return None

@@ -1,8 +1,8 @@
-"""Ancestry of the tensors of one forward pass, from which residual adds and their branches are found.
+"""Ancestry of the tensors of one forward pass, used to find residual additions and their branches.
 
-A residual add joins a tensor with one of its own descendants: x + f(x), with weights in f. Where the shortcut is a
-projection, both operands descend from one tensor that the model computed: the shortcut through at most one map, the
-branch through several.
+A residual addition joins a tensor with one of its own descendants: x + f(x), with weights in f. If the shortcut is a
+projection, both operands descend from the same tensor, which the model computed: the shortcut through at most one map,
+the branch through several.
 """
 
 import weakref
@@ -19,7 +19,7 @@ _MAX_VISITED = 2000
 
 
 class Lineage:
-    """The operations of a pass, numbered in the order in which they ran, each with the operations it read from."""
+    """The operations of a pass, numbered in the order in which they ran, each with the operations that it read from."""
 
     def __init__(self) -> None:
         self._number: dict[int, tuple[weakref.ref[Tensor], int]] = {}
@@ -40,7 +40,7 @@ class Lineage:
             self._add(output, parents, has_weights, role, is_product and len(parents) > 1)
 
     def branch_of(self, a: Tensor, b: Tensor) -> int | None:
-        """Return which operand of a + b is a residual branch, 0 or 1; None if this is not a residual add."""
+        """Return which operand of a + b is a residual branch, 0 or 1; None if this is not a residual addition."""
         if isinstance(a, nn.Parameter) or isinstance(b, nn.Parameter):
             return None
         first, second = self._number_of(a), self._number_of(b)
@@ -58,9 +58,9 @@ class Lineage:
     def _is_projected(self, shortcut: int, branch: int) -> bool:
         """Return True if `shortcut` is a projection of a tensor that `branch` passes through more than one map.
 
-        A projection holds at most one map, besides norms and resizing. Two parallel maps are no shortcut and branch,
-        neither are a map and a product of maps (a low-rank update), nor different pieces of one signal, such as the
-        steps of a sequence.
+        A projection contains at most one map, in addition to norms and resizing. Two parallel maps are not a shortcut
+        and a branch, and neither are a map and a product of maps (a low-rank update), or different pieces of one
+        signal, such as the steps of a sequence.
         """
         at, maps, in_pieces = shortcut, 0, False
         while at not in self._ancestors(branch, down_to=at):

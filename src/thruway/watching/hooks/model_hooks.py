@@ -1,4 +1,4 @@
-"""The hooks of one watch on a model: full hooks until its calls are known, replayed hooks afterwards."""
+"""Hooks of one watch on a model: full hooks until its calls are known, replayed hooks afterwards."""
 
 from collections.abc import Callable, Mapping
 
@@ -15,14 +15,14 @@ __all__ = ["ModelHooks"]
 
 
 class ModelHooks:
-    """Captures what a model computes while attached.
+    """Captures the tensors computed by a model, between `attach` and `detach`.
 
     Args:
-        names: the path of every module to capture.
-        registry: the sites captured so far; new ones are added to it.
-        collector: measures the tensors.
-        fail: called with the first error of ours; nothing is captured afterwards, and the training goes on.
-        unscale: removes the factor of a loss scaler from a gradient; None without a scaler.
+        names: path of every module to capture.
+        registry: sites captured so far, to which new ones are added.
+        collector: collector that measures the tensors.
+        fail: function called with the first error in our code. Nothing is captured afterwards, and training continues.
+        unscale: function that removes the factor of a loss scaler from a gradient; None without a scaler.
         captures_gradients: If True, also capture gradients.
     """
 
@@ -45,11 +45,11 @@ class ModelHooks:
         self._passes = 0
 
     def attach(self, called: nn.Module | None = None) -> None:
-        """Capture the passes from here on.
+        """Capture the following passes.
 
         Args:
-            called: the module whose call is just beginning. torch has already collected its hooks, so one that is
-                registered now would not run.
+            called: module whose call is just beginning. PyTorch has already collected its hooks, so a hook registered
+                now would not run.
         """
         self._passes += 1
         # Full hooks again at the 1st, 2nd, 4th, 8th ... pass: the model may by now call functions not in the table.
@@ -62,7 +62,7 @@ class ModelHooks:
         wanted.attach(called)
 
     def discard_pass(self) -> None:
-        """Discard the latest pass, which was broken off: its calls are incomplete, so the next pass is a full one."""
+        """Discard the latest pass, which was aborted. Its calls are incomplete, so the next pass is a full one."""
         self._table.is_ready = False
         self._registry.has_lineage = False
         self.remove_gradient_hooks()
@@ -89,5 +89,5 @@ class ModelHooks:
         return self._capture.is_watched_thread()
 
     def is_in_forward(self) -> bool:
-        """Return True while a captured forward pass is running."""
+        """Return True during a captured forward pass."""
         return self._attached.is_in_forward()

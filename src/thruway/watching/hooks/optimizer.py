@@ -1,4 +1,4 @@
-"""Capture round the optimizer: parameters, their gradients and updates, and the loss scale of mixed precision."""
+"""Capture at the optimizer: parameters, their gradients and updates, and the loss scale of mixed precision."""
 
 import functools
 import warnings
@@ -17,7 +17,7 @@ __all__ = ["GradientUnscaler", "ParameterCapture", "Scaler", "read_before_update
 
 
 class ParameterCapture:
-    """Captures the parameters of `model` that `optimizer` updates."""
+    """Captures the parameters of `model` that are updated by `optimizer`."""
 
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, registry: Registry, collector: Collector
@@ -33,7 +33,8 @@ class ParameterCapture:
     def before_update(self) -> None:
         """Measure parameters and gradients before the optimizer's step.
 
-        By now a loss scaler has unscaled the gradients, or has passed the scale to the optimizer as `grad_scale`.
+        At this point a loss scaler has either unscaled the gradients, or passed the scale to the optimizer as
+        `grad_scale`.
         """
         scale = getattr(self._optimizer, "grad_scale", None)
         self._before = [
@@ -53,7 +54,7 @@ class ParameterCapture:
         self._collector.flush()  # the step may overwrite gradients
 
     def after_update(self) -> None:
-        """Measure the difference that the step made."""
+        """Measure the change of the parameters in the step."""
         for parameter, before in self._before:
             update = parameter.detach() - before
             self._collector.add(self._registry.parameter(self._names[parameter], "update"), update)
@@ -67,12 +68,12 @@ class ParameterCapture:
 def read_before_update(
     read: Callable[[], None], arguments: tuple[Any, ...], keywords: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """Call `read` once the gradients of the step exist: now, or inside the closure that was passed to step().
+    """Call `read` once the gradients of the step exist: immediately, or inside the closure that was passed to step().
 
     Before the closure runs, .grad still holds the gradients of the previous step.
 
     Returns:
-        The return value of an optimizer's step pre-hook: new arguments for step(), or None to leave them.
+        The return value of an optimizer's step pre-hook: new arguments for step(), or None to keep them.
     """
     closure = arguments[1] if len(arguments) > 1 else keywords.get("closure")
     if closure is None:
@@ -109,7 +110,7 @@ class GradientUnscaler:
         self._inverse: dict[torch.device, Tensor] = {}
 
     def __call__(self, gradient: Tensor) -> Tensor:
-        """Return the unscaled gradient, in float32 or wider: in float16 it could underflow again."""
+        """Return the unscaled gradient, in float32 or wider, since it could underflow again in float16."""
         inverse = self._inverse.get(gradient.device)
         if inverse is None:
             one = torch.ones((), device=gradient.device)

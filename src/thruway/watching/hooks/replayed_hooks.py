@@ -1,7 +1,7 @@
-"""Capture of a pass whose calls are in the CallTable: no hooks on layers, no names to build.
+"""Capture of a pass whose calls are in the CallTable, without hooks on layers.
 
-The same work as FullHooks and FunctionMode, for a known sequence of calls. Every line here runs for every layer of
-every sampled step.
+This does the same as FullHooks and FunctionMode, for a known sequence of calls. This code runs for every layer of every
+sampled step, so it is written for speed.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ __all__ = ["ReplayedHooks"]
 
 
 class ReplayedHooks:
-    """Hooks on the modules that begin a pass and on those with outputs that no captured call returns.
+    """Hooks on the modules that begin a pass, and on those whose outputs are not returned by any captured call.
 
     The arguments are those of FullHooks.
     """
@@ -64,11 +64,11 @@ class ReplayedHooks:
         self._depth = 0
 
     def is_in_forward(self) -> bool:
-        """Return True while a captured forward pass is running."""
+        """Return True during a captured forward pass."""
         return self._depth > 0
 
     def _is_capturing(self) -> bool:
-        """Return True while a pass is captured in this thread."""
+        """Return True if a pass is being captured in this thread."""
         return self._depth > 0 and self._capture.is_watched_thread()
 
     def _enter(self, module: nn.Module | None, _inputs: Any) -> None:
@@ -114,7 +114,7 @@ class ReplayedHooks:
                 self._capture.fail(error)
 
     def _check_output(self, module: nn.Module, _inputs: Any, output: Any) -> None:
-        """Check that the result captured under this module's name is again what the module returns."""
+        """Check that the module again returns the result captured under its name."""
         mode = self._mode
         if mode is None or self._capture.is_paused or not self._is_capturing() or output is mode.result:
             return

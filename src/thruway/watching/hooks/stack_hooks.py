@@ -1,4 +1,4 @@
-"""Hooks on the layers of a HighwayStack or a RecurrentHighway, which are computed as one tensor."""
+"""Hooks for the layers of a HighwayStack or a RecurrentHighway, which are computed as one tensor."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -16,10 +16,10 @@ __all__ = ["StackHooks"]
 
 
 class StackHooks:
-    """Hooks for the tap modules of all stacks, active while `is_capturing()` is True.
+    """Hooks on the hook points of all stacks, active while `is_capturing()` is True.
 
-    `stacks` are the HighwayStack and RecurrentHighway modules. `inner` are the modules inside them, which get no hook:
-    a recurrent highway whose cell has a hook runs step by step, which changes the last bits of its gradients.
+    `stacks` are the HighwayStack and RecurrentHighway modules. `inner` are the modules inside them, which get no hooks:
+    a recurrent highway layer whose cell has a hook runs step by step, which changes the last bits of its gradients.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class StackHooks:
         self._activations = {names[module]: _activation_of(module) for module in self.stacks}
 
     def hooks(self) -> Iterator[tuple[nn.Module, Callable[..., None]]]:
-        """Iterate over the tap modules, each with its forward hook."""
+        """Iterate over the hook points, each with its forward hook."""
         for module in self._names:
             if isinstance(module, StatesHookPoint):
                 yield module, self._capture_states

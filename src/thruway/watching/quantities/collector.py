@@ -1,8 +1,8 @@
-"""Reduction of captured tensors to numbers: tensors of one shape in one stacked call, one copy to the host per step.
+"""Reduction of captured tensors to numbers, with one stacked call per shape and one copy to the host per step.
 
-A tensor is held until its group fills a block, or until an operation is about to overwrite it. On the CPU, a tensor
-of which only mean, standard deviation, zeros and saturation are measured is reduced without a block: large ones at
-once, small ones several in one call of the native loop.
+A tensor is held until its group fills a block, or until an operation is about to overwrite it. On the CPU, a tensor of
+which only mean, standard deviation, zeros and saturation are measured is reduced without a block: large tensors
+immediately, small ones in groups by one call of the native loop.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,7 +42,7 @@ class Measured:
 
 @dataclass(slots=True)
 class _Group:
-    """Tensors of one shape, type, device and kind of site that are reduced together."""
+    """Tensors of the same shape, dtype, device and kind of site that are reduced together."""
 
     shape: torch.Size
     dtype: torch.dtype
@@ -64,10 +64,10 @@ class Collector:
     """Reduces the tensors of a sampled step; `finish` returns the numbers.
 
     Args:
-        quantities: the quantities to measure.
-        fold: combines a quantity with a window with its earlier samples: (name of the quantity, window, sites,
-            (k, units)) -> (k,).
-        careful: If True, use the formulas that need no check of the values, as on a GPU.
+        quantities: quantities to measure.
+        fold: function of (name of the quantity, window, sites, (k, units)) that combines a quantity that has a window
+            with its earlier samples, and returns (k,).
+        careful: If True, use the formulas that do not need a check of the values, as on a GPU.
     """
 
     def __init__(
@@ -108,13 +108,13 @@ class Collector:
             self._flush(group)
 
     def add_block(self, sites: Sequence[Site], values: Tensor) -> None:
-        """Measure (k, ...) values that are in one tensor already, one row per site."""
+        """Measure values (k, ...) that are in a single tensor, with one row per site."""
         group = self._group_of(sites[0], values[0])  # by the shape of a row: the next batch may be smaller
         with torch.no_grad():
             self._reduce(group, tuple(sites), values.detach())
 
     def about_to_write(self, tensor: Tensor) -> None:
-        """Copy a tensor that is held here, because an operation is about to overwrite it."""
+        """Copy a held tensor, because an operation is about to overwrite it."""
         for group in self._groups.values():
             for index in range(len(group.tensors) - 1, -1, -1):  # usually it is the latest
                 if group.tensors[index] is tensor:
@@ -123,13 +123,13 @@ class Collector:
                     return
 
     def flush(self) -> None:
-        """Reduce all tensors that are held; none is held afterwards."""
+        """Reduce and release all held tensors."""
         for group in self._groups.values():
             if group.tensors:
                 self._flush(group)
 
     def release(self) -> None:
-        """Release every tensor: those that are held, results, samples of earlier steps and reused memory."""
+        """Release every tensor: held tensors, results, samples of earlier steps, and reused memory."""
         self._fold = None
         self._results.clear()
         self._blocks.clear()
@@ -140,7 +140,7 @@ class Collector:
                 group.moments.free_scratch()
 
     def discard(self, sites: Iterable[Site]) -> None:
-        """Return no number of these sites for this step, because the wrong tensors were added under their names."""
+        """Drop the numbers of these sites in this step, because the wrong tensors were added under their names."""
         self._discarded.update(sites)
 
     def finish(self) -> list[Measured]:
@@ -209,7 +209,7 @@ class Collector:
         return group
 
     def _moments_suffice_now(self, group: _Group) -> bool:
-        """Return True if Moments are enough in this step, because no strided quantity is due."""
+        """Return True if Moments are sufficient in this step, because no strided quantity is due."""
         return group.moments is not None and not any(self.sampled % q.stride == 0 for q in group.strided)
 
     def _moments_suffice(self, tensor: Tensor, quantities: tuple[Quantity, ...]) -> bool:
@@ -242,7 +242,7 @@ class Collector:
                 self._reduce(group, tuple(sites), self._stack(tensors))
 
     def _stack(self, tensors: list[Tensor]) -> Tensor:
-        """Stack to (k, ...) in a reused block: allocating new memory would cost more than the copy."""
+        """Stack to (k, ...) in a reused block, since allocating new memory would take longer than the copy."""
         first = tensors[0]
         if len(tensors) == 1:
             return first.detach().unsqueeze(0)

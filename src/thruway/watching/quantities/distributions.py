@@ -1,7 +1,7 @@
 """Percentiles and histograms of a block of tensors.
 
 A histogram is a vector: the smallest value, the largest value, then the counts of BINS bins of equal width between
-them. Each tensor has bins of its own.
+them. Each tensor has its own bins.
 """
 
 import math
@@ -26,7 +26,7 @@ def percentile(rows: Rows, percent: float) -> Tensor:
         rows: a block of k tensors.
         percent: from 0 (the smallest value) to 100 (the largest).
     Returns:
-        (k,), in the tensors' unit; NaN where no value is finite.
+        The percentiles, (k,), in the unit of the tensors; NaN if no value is finite.
     Source:
         Hyndman & Fan 1996, definition 7, the default of NumPy.
 
@@ -50,12 +50,12 @@ def percentile(rows: Rows, percent: float) -> Tensor:
 def histogram(rows: Rows) -> Tensor:
     """Return a histogram of each tensor's finite values.
 
-    A bin holds its lower edge; the last bin holds both edges. Where all values are equal, the middle bin holds them.
+    A bin includes its lower edge, and the last bin both edges. If all values are equal, they are in the middle bin.
 
     Args:
         rows: a block of k tensors.
     Returns:
-        (k, 2 + BINS): smallest value, largest value (NaN where no value is finite), counts.
+        A tensor (k, 2 + BINS) of the smallest value, the largest value (NaN if no value is finite), and the counts.
     Source:
         The histograms of Glorot & Bengio 2010, figs. 4, 6-8.
 
@@ -79,7 +79,7 @@ def histogram(rows: Rows) -> Tensor:
 def bin_edges(low: float, high: float) -> NDArray[np.float64]:
     """Return the BINS + 1 edges between two values.
 
-    Where the values are equal, the bins extend around them over a width of the value itself, at least 1.
+    If the values are equal, the bins extend around them over a width equal to the value itself, but at least 1.
 
     >>> bin_edges(0.0, 32.0)[:3].tolist(), bin_edges(5.0, 5.0)[[0, -1]].tolist()
     ([0.0, 0.5, 1.0], [2.5, 7.5])

@@ -1,6 +1,6 @@
 """Mean singular value of a layer's Jacobian: the average factor by which the layer scales a small change of its input.
 
-It is exact up to a number of outputs; beyond that it is an estimate, with its standard error, from products with the
+It is exact for a limited number of outputs, and otherwise estimated, with a standard error, from products with the
 Jacobian.
 """
 
@@ -46,25 +46,28 @@ def layer_jacobian(
     directions: int = 4,
     generator: torch.Generator | None = None,
 ) -> LayerJacobian:
-    """Compute the mean singular value of a layer's Jacobian: how much it stretches a small change of its input.
+    """Compute the mean singular value of a layer's Jacobian: the factor by which it stretches a small change of its
+    input.
 
         J = ∂z' / ∂z at every example,    mean of σ_k(J) over k = 1..min(inputs, outputs) and over the examples
 
     Layers of at most `exact_up_to` outputs are computed exactly, by singular value decomposition. Larger ones are
     estimated by stochastic Lanczos quadrature of tr (JᵀJ)^½ along random directions, for which the layer must be twice
-    differentiable by autograd. As a check: a square matrix of independent entries with standard deviation σ gives
+    differentiable by autograd. For reference, a square matrix of independent entries with standard deviation σ gives
     0.849·σ·√n.
 
     Args:
         layer: a module, called in evaluation mode, or a function. Its output for an example may not depend on other
             examples.
         x: (batch, ...), the inputs at which the Jacobian is taken; all but the first dimension are flattened.
-        exact_up_to: outputs per example; a decomposition of 512 x 512 takes about 0.1 s per example.
-        directions: random directions per example, at least 2; the standard error falls with their square root.
-        generator: source of the directions; required for layers larger than `exact_up_to`.
+        exact_up_to: maximum number of outputs per example for the exact value. A decomposition of 512 x 512 takes about
+            0.1 s per example.
+        directions: number of random directions per example, at least 2. The standard error decreases with its square
+            root.
+        generator: generator of the directions, required for layers larger than `exact_up_to`.
     Raises:
         ShapeError: if the layer does not return one row per example.
-        ConfigError: for too few directions, or a large layer without a generator.
+        ConfigError: if there are too few directions, or there is no generator for a large layer.
     Source:
         Glorot & Bengio 2010, eq. 17; Ubaru, Chen & Saad 2017 (Fast estimation of tr(f(A)) via stochastic Lanczos
         quadrature), for large layers.
@@ -93,7 +96,7 @@ def mean_singular_value(
     directions: int = 4,
     generator: torch.Generator | None = None,
 ) -> LayerJacobian:
-    """Compute the same for two tensors of one graph, `output` computed from `source`, each (batch, ...)."""
+    """Compute the same for `output` and `source`, (batch, ...) each, where `output` was computed from `source`."""
     pair = _Pair(output, source)
     if pair.outputs <= exact_up_to:
         singular = _singular_values(pair.jacobian())
@@ -133,7 +136,7 @@ class _Pair:
         self.device = output.device
 
     def transposed_times(self, u: Tensor, *, create_graph: bool = False) -> Tensor:
-        """Jᵀu: (batch, outputs) -> (batch, inputs)."""
+        """Return Jᵀu, (batch, inputs), for u (batch, outputs)."""
         return self._backward(u.to(self._output.dtype).reshape(self._output.shape), create_graph=create_graph).flatten(
             1
         )
@@ -149,14 +152,14 @@ class _Pair:
         return product
 
     def times(self, v: Tensor) -> Tensor:
-        """Jv: (batch, inputs) -> (batch, outputs), as the derivative of Jᵀu, which is linear in u."""
+        """Return Jv, (batch, outputs), for v (batch, inputs), as the derivative of Jᵀu, which is linear in u."""
         u = self._output.new_zeros(self.batch, self.outputs).requires_grad_()
         back = self.transposed_times(u, create_graph=True)
         (product,) = torch.autograd.grad(back, u, v.to(back.dtype))
         return product
 
     def jacobian(self) -> Tensor:
-        """The Jacobians, (batch, outputs, inputs)."""
+        """Return the Jacobians, (batch, outputs, inputs)."""
         try:
             parts = [self._rows_from(start) for start in range(0, self.outputs, _ROWS_PER_CALL)]
         except RuntimeError:  # autograd cannot batch every operation: one unit per call instead
@@ -169,7 +172,10 @@ class _Pair:
         return u
 
     def _rows_from(self, start: int) -> Tensor:
-        """The rows of the units from `start` on, (batch, units, inputs); one call is a dozen times as fast as many."""
+        """Return the rows of the units from `start` on, (batch, units, inputs).
+
+        One call is a dozen times faster than many.
+        """
         units = range(start, min(start + _ROWS_PER_CALL, self.outputs))
         directions = torch.stack([self._unit(unit) for unit in units]).reshape(-1, *self._output.shape)
         with warnings.catch_warnings():
@@ -178,7 +184,7 @@ class _Pair:
         return product.flatten(2).transpose(0, 1)
 
     def gram_times(self, v: Tensor) -> Tensor:
-        """JᵀJv, or JJᵀv if that matrix is smaller, in float64; a J of 1e-30 is not squared into 0."""
+        """Return JᵀJv, or JJᵀv if that matrix is smaller, in float64, so that a J of 1e-30 is not squared into 0."""
         is_wide = self.outputs < self.inputs
         half = (self.transposed_times(v) if is_wide else self.times(v)).double()
         size: Tensor = torch.linalg.vector_norm(half, dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Jacobians between the layers of a model: on demand for any batch, or of the probe while the model trains."""
+"""Jacobians between the layers of a model, for any batch, or for the probe during training."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,27 +34,26 @@ def layer_jacobians(
     directions: int = 4,
     generator: torch.Generator | None = None,
 ) -> dict[str, LayerJacobian]:
-    """Compute the mean singular values of the Jacobians between layers: how much each layer stretches a small change.
+    """Compute the mean singular values of the Jacobians between layers: the factor by which each stretches a small
+    change.
 
         J_i = ∂z_{i+1} / ∂z_i
 
     The model runs once, in evaluation mode, and is not changed. The cost is one backward pass through each layer for
-    each of its units. To measure them while a model trains, pass the quantity "jacobian" to `watch`.
+    each of its units. To measure them during training, pass the quantity "jacobian" to `watch`.
 
     Args:
         model: any module whose output for an example does not depend on other examples.
-        x: (batch, ...), the model's input. 8 examples are enough for a mean over directions.
+        x: input of the model, (batch, ...). 8 examples are sufficient for a mean over directions.
         layers: paths of modules, in the order in which they run. Each Jacobian is that of a module's output with
-            respect to the output of the module before, the first with respect to x. By default the activation
-            modules, or if there are none, all modules without submodules; a HighwayStack or a RecurrentHighway counts
-            as one.
-        exact_up_to, directions, generator: as in layer_jacobian.
+            respect to the output of the module before, the first with respect to x. Default: the activation modules or,
+            if there are none, all modules without submodules. A HighwayStack or a RecurrentHighway counts as one.
+        exact_up_to, directions, generator: see `layer_jacobian`.
     Returns:
-        A result for each layer, by its path.
+        The result for each layer, by path.
     Raises:
-        ConfigError: for a path that is not in the model or did not run, or a layer that is not computed from the one
-            before.
-        ShapeError: for a layer that does not return one tensor with a row per example.
+        ConfigError: if a path is not in the model or did not run, or a layer is not computed from the preceding one.
+        ShapeError: if a layer does not return a single tensor with one row per example.
     Source:
         Glorot & Bengio 2010, eq. 17 and the text below it.
 
@@ -101,15 +100,15 @@ def probe_jacobians(model: nn.Module, inputs: Any) -> dict[str, float]:
     """Compute the mean singular values of `layer_jacobians` at a bounded cost, for the first 4 examples of a probe.
 
     They are exact for layers of up to 128 outputs per example. Larger layers are estimated along 2 random directions
-    per example, which are the same at every call. A layer is left out if it is not computed from the layer that ran
-    before it, or does not return one tensor with a row per example.
+    per example, which are the same at every call. A layer is omitted if it is not computed from the layer that ran
+    before it, or does not return a single tensor with one row per example.
 
     Args:
         model: any module whose output for an example does not depend on other examples.
         inputs: a tensor, a tuple of positional arguments or a dict of keyword arguments, whose tensors have one
             example per row. The first layer's Jacobian is with respect to the first tensor, if it is floating-point.
     Returns:
-        Mean singular values by the layer's path.
+        Mean singular values, by path of the layer.
     Raises:
         ConfigError: if no layer has a Jacobian, or a large layer is not twice differentiable.
     Source:
@@ -132,7 +131,7 @@ def probe_jacobians(model: nn.Module, inputs: Any) -> dict[str, float]:
     if not found:
         raise ConfigError(
             f"no layer of {type(model).__name__} has a Jacobian: none returns (batch, ...) computed from the layer "
-            "that ran before it. Leave 'jacobian' out of quantities, or select the layers in a Quantity of your own, "
+            "that ran before it. Omit 'jacobian' from quantities, or select the layers in your own Quantity, "
             "with of_model= and layer_jacobians."
         )
     return found
@@ -177,12 +176,12 @@ def _probe_jacobian(name: str, output: Tensor, before: Tensor) -> float:
         raise ConfigError(
             f"the Jacobian at layer {name!r} cannot be computed: {error}. Beyond {EXACT_UP_TO} outputs it is "
             "estimated, which needs second derivatives. Leave 'jacobian' out of quantities, or select other layers in "
-            "a Quantity of your own, with of_model= and layer_jacobians."
+            "your own Quantity, with of_model= and layer_jacobians."
         ) from error
 
 
 def _default_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the activation modules, or if there are none, the modules without submodules."""
+    """Return the activation modules or, if there are none, the modules without submodules."""
     # A recurrent highway calls its submodules at every micro-step.
     recurrent = [module for module in model.modules() if isinstance(module, RecurrentHighway)]
     inner = {part for layer in recurrent for part in layer.cell.modules()}

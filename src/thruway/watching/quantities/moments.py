@@ -1,8 +1,8 @@
-"""Mean, standard deviation, zeros and saturation by the shortest formulas, for sites of which nothing else is measured.
+"""Mean, standard deviation, zeros and saturation by the fastest formulas, for sites where nothing else is measured.
 
-On the CPU only, where reading a number needs no synchronisation. Tensors that need other formulas are refused and go
-through Rows: those with other strides, values that are not finite, squares outside the range of the type, or a mean
-much larger than the standard deviation.
+They are only used on the CPU, where reading a number needs no synchronisation. Tensors that need other formulas are
+rejected and measured by Rows: those with other strides, values that are not finite, squares outside the range of the
+dtype, or a mean much larger than the standard deviation.
 """
 
 import math
@@ -32,7 +32,7 @@ _SAFE_SUM = {torch.float32: (1e-26, 1e37), torch.float64: (1e-290, 1e305)}
 
 
 class Moments:
-    """Means, standard deviations and, for outputs of an activation, shares of tensors of `count` numbers each."""
+    """Means, standard deviations and, for outputs of an activation, shares, of tensors with `count` numbers each."""
 
     def __init__(
         self, dtype: torch.dtype, count: int, activation: str | None = None, shares: Iterable[str] = ()
@@ -48,7 +48,10 @@ class Moments:
         self._scratch: Tensor | None = None
 
     def add(self, site: Site, tensor: Tensor) -> bool:
-        """Measure a tensor now, while it is in the processor's cache. Return False if it needs the formulas of Rows."""
+        """Measure a tensor immediately, while it is in the processor's cache.
+
+        Return False if it needs the formulas of Rows.
+        """
         if not tensor.is_contiguous():
             return False
         flat = tensor.detach().view(-1)
@@ -66,7 +69,7 @@ class Moments:
         return True
 
     def add_rows(self, sites: tuple[Site, ...], flat: Tensor) -> bool:
-        """Measure all rows of (k, count), one per site, or none."""
+        """Measure all rows of a tensor (k, count), one per site, or none of them."""
         size = torch.linalg.vector_norm(flat, dim=1).numpy().astype(np.float64)
         if not (math.sqrt(self._least) < size.min() and size.max() < math.sqrt(self._most)):
             return False
@@ -104,7 +107,7 @@ class Moments:
         return shares
 
     def _scratch_like(self, like: Tensor) -> Tensor:
-        """Return reused memory for as many numbers."""
+        """Return reused memory for this many numbers."""
         if self._scratch is None or self._scratch.numel() < like.numel():
             self._scratch = torch.empty(like.numel(), dtype=like.dtype)
         return self._scratch[: like.numel()].view(like.shape)

@@ -1,7 +1,7 @@
-"""Moments by a compiled C loop, for float32 tensors on the CPU: each tensor is read once, as soon as it is captured.
+"""Moments computed by a C loop, for float32 tensors on the CPU, which are read once, as soon as they are captured.
 
-The loop is in native_moments.c and is compiled at its first use. Without a C compiler, `Moments` measures the same with
-torch's functions and takes a little longer.
+The loop is in native_moments.c and is compiled at first use. Without a C compiler, `Moments` computes the same with
+PyTorch functions, slightly more slowly.
 """
 
 import ctypes
@@ -39,7 +39,7 @@ _PLAIN_TYPES = (Tensor, nn.Parameter)
 
 
 class Plan(ctypes.Structure):
-    """The numbers to compute for each row; mirrors the struct in native_moments.c."""
+    """The numbers to compute for each row, with the same fields as the struct in native_moments.c."""
 
     _fields_ = (
         ("count", ctypes.c_int64),
@@ -52,20 +52,20 @@ class Plan(ctypes.Structure):
 class NativeFunctions(NamedTuple):
     """The two functions of native_moments.c.
 
-    All arguments but `rows` and `stride` are addresses. The result is 0 if a row needs the formulas of Rows.
+    All arguments except `rows` and `stride` are addresses. The result is 0 if a row needs the formulas of Rows.
     """
 
     sum_rows: Callable[[int, int, int, int, int], int]
-    """(plan, numbers, rows, stride, sums): each row begins `stride` numbers after the one before."""
+    """Function of (plan, numbers, rows, stride, sums). Each row begins `stride` numbers after the previous one."""
     sum_rows_at: Callable[[int, int, int, int], int]
-    """(plan, addresses of the rows, rows, sums)."""
+    """Function of (plan, addresses of the rows, rows, sums)."""
 
 
 @functools.cache
 def native_functions() -> NativeFunctions | None:
     """Return the compiled functions, or None if they cannot be compiled or loaded.
 
-    THRUWAY_NATIVE=0 in the environment disables them; CC names the compiler.
+    The environment variable THRUWAY_NATIVE=0 disables them; CC sets the compiler.
     """
     if os.environ.get("THRUWAY_NATIVE") == "0":
         return None
@@ -99,12 +99,15 @@ def _compiled() -> Path:
 
 
 class NativeMoments:
-    """Means, standard deviations and shares of tensors of `count` float32 numbers each; the interface of Moments."""
+    """Means, standard deviations and shares of tensors with `count` float32 numbers each.
+
+    The interface is that of Moments.
+    """
 
     def __init__(self, count: int, activation: str | None = None, shares: Iterable[str] = ()) -> None:
         functions = native_functions()
         if functions is None:
-            raise RuntimeError("the native functions are not available here. Use Moments, which measures the same.")
+            raise RuntimeError("the native functions are not available here. Use Moments, which computes the same.")
         self.count = count
         self._functions = functions
         self._activation = activation
@@ -130,7 +133,10 @@ class NativeMoments:
         self._rows_at_at = self._rows_at.ctypes.data
 
     def add(self, site: Site, tensor: Tensor) -> bool:
-        """Measure a tensor now, while it is in the processor's cache. Return False if it needs the formulas of Rows."""
+        """Measure a tensor immediately, while it is in the processor's cache.
+
+        Return False if it needs the formulas of Rows.
+        """
         if not _is_plain(tensor):
             return False
         if not tensor.is_contiguous() and not _is_channels_last(tensor):
@@ -145,7 +151,7 @@ class NativeMoments:
         return True
 
     def add_each(self, sites: list[Site], tensors: list[Tensor]) -> bool:
-        """Measure several tensors, or none, in one call, which for small ones costs more than its work."""
+        """Measure several tensors, or none of them, in one call, which is faster for small tensors."""
         if not all(map(_is_plain, tensors)):
             return False
         whole = [t if t.is_contiguous() or _is_channels_last(t) else t.detach().contiguous() for t in tensors]
@@ -159,7 +165,7 @@ class NativeMoments:
         return True
 
     def add_rows(self, sites: tuple[Site, ...], flat: Tensor) -> bool:
-        """Measure all rows of (k, count), one per site, or none."""
+        """Measure all rows of a tensor (k, count), one per site, or none of them."""
         if not _is_plain(flat):
             return False
         if flat.stride(1) != 1:
@@ -201,7 +207,7 @@ class NativeMoments:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    """Return True if the numbers in memory are the tensor's: no other subclass, no negated view, no ZeroTensor."""
+    """Return True if the numbers in memory are those of the tensor: no other subclass, negated view or ZeroTensor."""
     return type(tensor) in _PLAIN_TYPES and tensor.is_cpu and not tensor.is_neg() and tensor.data_ptr() != 0
 
 

@@ -1,9 +1,9 @@
-"""Tensors of one shape from several sites in one block, and the reductions that quantities share.
+"""Blocks of tensors of the same shape from several sites, and reductions shared by quantities.
 
 One call reduces all rows of the block, and each reduction is computed once, however many quantities use it. On the
 CPU the values are checked first. The plain formulas are used for finite values; rows whose squares would not be normal
 numbers are scaled by their largest value, so that 1e-30 is not squared into 0, nor 1e30 into infinity. For a block with
-a non-finite value, and on devices where a check would synchronise with the host, non-finite values are left out and
+a non-finite value, and on devices where a check would synchronise with the host, non-finite values are excluded and
 every row is scaled.
 """
 
@@ -28,7 +28,10 @@ T = TypeVar("T")
 
 
 class cached(Generic[T]):  # noqa: N801 - a decorator, used like @property
-    """A property that is computed once. functools.cached_property takes a lock at every access before Python 3.12."""
+    """A property that is computed once.
+
+    Before Python 3.12, functools.cached_property acquires a lock at every access.
+    """
 
     def __init__(self, compute: Callable[[Any], T]) -> None:
         self._compute = compute
@@ -43,20 +46,20 @@ class cached(Generic[T]):  # noqa: N801 - a decorator, used like @property
 
 
 def flat_rows(values: Tensor) -> Tensor:
-    """Reshape (k, ...) to (k, n), in an order of elements that needs no copy."""
+    """Reshape (k, ...) to (k, n), with the elements in an order that needs no copy."""
     if values.dim() == 3 and values.stride(1) == 1 and values.stride(2) == values.shape[1] > 1:
         values = values.mT  # features before inputs, the layout of HighwayStack
     return values.reshape(values.shape[0], -1)
 
 
 class Rows:
-    """A block of k tensors of one shape, one per site, and their reductions.
+    """A block of k tensors of the same shape, one per site, and their reductions.
 
     Args:
         values: (k, ...), float32 or float64.
-        activation: the activation whose outputs these are; None for other tensors.
-        unit_dim: the dimension of the units in one tensor.
-        careful: If True, use the formulas that hold for any values, without checking the values.
+        activation: activation of which these are outputs; None for other tensors.
+        unit_dim: dimension of the units in one tensor.
+        careful: If True, use the formulas that are valid for any values, without checking the values.
         scratch: memory for at least k·n numbers, which is overwritten.
     """
 
@@ -78,7 +81,7 @@ class Rows:
 
     @cached
     def flat(self) -> Tensor:
-        """The values as (k, n), in an order of elements that needs no copy."""
+        """The values as (k, n), with the elements in an order that needs no copy."""
         return flat_rows(self.values)
 
     @property
@@ -102,7 +105,7 @@ class Rows:
 
     @cached
     def _raw_rms(self) -> Tensor:
-        """Root mean square by the plain formula, right while squares neither overflow nor underflow."""
+        """Root mean square by the plain formula, which is correct if squares neither overflow nor underflow."""
         return _norm(self.flat) / math.sqrt(self.count)
 
     @cached
@@ -120,7 +123,7 @@ class Rows:
 
     @cached
     def squares_in_range(self) -> bool:
-        """True if squares neither overflow nor underflow; for a block that is all finite."""
+        """True if squares neither overflow nor underflow, for a block of finite values."""
         least, most = _SAFE_RMS[self.values.dtype]
         size = self._raw_rms.numpy()
         small = size <= least
@@ -150,12 +153,12 @@ class Rows:
 
     @cached
     def low(self) -> Tensor:
-        """(k,): the smallest finite value; NaN if there is none."""
+        """(k,): the smallest finite value; NaN if no value is finite."""
         return self._raw_low if self.all_finite else self._extreme(math.inf)
 
     @cached
     def high(self) -> Tensor:
-        """(k,): the largest finite value; NaN if there is none."""
+        """(k,): the largest finite value; NaN if no value is finite."""
         return self._raw_high if self.all_finite else self._extreme(-math.inf)
 
     def _extreme(self, fill: float) -> Tensor:

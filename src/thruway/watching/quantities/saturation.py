@@ -1,7 +1,7 @@
 """Saturation: the share of an activation's outputs that lie on the flat parts of its curve.
 
 An output is saturated at the low end if it is at most `low`, at the high end if it is at least `high`; `ENDS` has both
-values for every activation. Every computation of saturation reads them here: the quantities `saturation_low` and
+values for every activation. Every computation of saturation uses this table: the quantities `saturation_low` and
 `saturation_high`, their fast paths in `moments` and `native_moments`, and the derived quantity `saturation`.
 """
 
@@ -28,7 +28,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Ends:
-    """The limits of an activation's flat parts; None where it has no flat part at that end."""
+    """The limits of the flat parts of an activation; None if it has no flat part at that end."""
 
     low: float | None
     high: float | None
@@ -57,7 +57,7 @@ Number = TypeVar("Number", float, NDArray[np.floating])
 
 
 def ends_of(activation: str | None) -> Ends:
-    """Return the ends of an activation; both None for one that is not in ENDS."""
+    """Return the ends of an activation; both are None for an activation that is not in ENDS."""
     return ENDS.get(str(activation), Ends(None, None))
 
 
@@ -72,7 +72,7 @@ def saturation_high(rows: Rows) -> Tensor:
 
 
 def saturation(low: Number, high: Number) -> Number:
-    """Return the saturation at both ends together.
+    """Return the share of values saturated at either end.
 
     >>> saturation(0.25, 0.5)
     0.75

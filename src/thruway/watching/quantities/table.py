@@ -1,4 +1,4 @@
-"""The table of quantities. To add one, write a row: a name, a unit and a pure function of a block of tensors.
+"""The table of quantities. To add one, add an entry: a name, a unit and a pure function of a block of tensors.
 
 >>> kurtosis = Quantity("kurtosis", "", lambda rows: ((rows.flat - rows.mean[:, None]) ** 4).mean(1) / rows.std**4)
 >>> kurtosis.measure(Rows(Tensor([[-1.0, 1.0, -1.0, 1.0]])))
@@ -31,20 +31,20 @@ class Quantity:
     """A number for each site and sampled step.
 
     Args:
-        name: the name in tables and figures.
-        unit: the unit in words; "" for the unit of the measured tensor.
+        name: name in tables and figures.
+        unit: unit in words; "" for the unit of the measured tensor.
         measure: function of a block of k tensors that returns (k,).
-        kinds: the kinds of site at which it is measured.
-        activations: measure only outputs of these activations; None for every site.
-        merge: how the numbers of the parts of one step (micro-batches, shards) become one.
-        window: for a quantity of units: `measure` returns (k, units), bool, True for active units. The number is the
-            share of units that were inactive in the last `window` sampled passes.
-        stride: measure at every stride-th sampled step.
-        numbers: the most numbers per site. Above 1, `measure` returns (k, m) with m up to `numbers`, and
-            `trace.arrays` reads them.
+        kinds: kinds of sites at which it is measured.
+        activations: If given, only outputs of these activations are measured.
+        merge: rule for combining the numbers of the parts of a step (micro-batches, shards).
+        window: If given, `measure` returns (k, units), bool, True for active units, and the number is the share of
+            units that were inactive in the last `window` sampled passes.
+        stride: the quantity is measured at every stride-th sampled step.
+        numbers: maximum number of numbers per site. If above 1, `measure` returns (k, m) with m up to `numbers`, which
+            `trace.arrays` reads.
         of_model: alternative to `measure`: function of the model and the probe batch that returns a number for each
-            layer by its path. Measured on the probe only.
-        source: the publication that defines it.
+            path of a layer. It is measured on the probe only.
+        source: publication that defines the quantity.
     """
 
     name: str

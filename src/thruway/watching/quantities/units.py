@@ -1,4 +1,4 @@
-"""Quantities of a layer's units: input dependence, dead units and effective rank."""
+"""Quantities of the units of a layer: input dependence, dead units and effective rank."""
 
 import math
 
@@ -27,7 +27,7 @@ def input_dependence(rows: Rows) -> Tensor:
 
 
 def _finite_input_dependence(rows: Rows) -> Tensor:
-    """The same from the finite values, divided by each tensor's largest value: closed gates may be below 1e-20."""
+    """Return the same from finite values, scaled by the largest value of each tensor: gates may be below 1e-20."""
     finite = torch.isfinite(rows.values)
     scale = torch.where(rows.abs_max > 0, rows.abs_max, 1.0)
     shares = torch.where(finite, rows.values, 0.0) / scale.view(-1, *[1] * (rows.values.dim() - 1))
@@ -38,7 +38,7 @@ def _finite_input_dependence(rows: Rows) -> Tensor:
 
 
 def active_units(rows: Rows) -> Tensor:
-    """Return which units are nonzero for some input, (k, units), bool; NaN counts as nonzero."""
+    """Return a mask of the units that are nonzero for some input, (k, units), bool. NaN counts as nonzero."""
     size = rows.values.abs()
     if rows.inputs:
         size = size.amax(rows.inputs)
@@ -46,9 +46,9 @@ def active_units(rows: Rows) -> Tensor:
 
 
 class LastActive:
-    """Computes the share of units that were inactive in the last `window` samples, exactly.
+    """Computes the exact share of units that were inactive in the last `window` samples.
 
-    It stores the sample at which each unit was last active, which is one number per unit and no history.
+    Only the sample at which each unit was last active is stored: one number per unit, and no history.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class LastActive:
 
         Args:
             quantity: name of the quantity.
-            window: number of samples to look back; fewer while there are fewer.
+            window: number of samples to look back, or fewer if there are fewer.
             sites: k sites.
             active: (k, units), bool.
         Returns:
@@ -81,15 +81,15 @@ def effective_rank(rows: Rows) -> Tensor:
 
         p_k = σ_k / Σ σ,    erank = exp(-Σ p_k log p_k)
 
-    The matrix is (inputs, units) as it is, without subtracting the mean over inputs. Of more than 256 inputs or
-    units, 256 evenly spaced ones are taken. Positions of an image or a sequence count as inputs. Inputs with a value
-    that is not finite are left out.
+    The matrix is (inputs, units), without subtracting the mean over inputs. If there are more than 256 inputs or units,
+    256 evenly spaced ones are used. Positions of an image or a sequence count as inputs. Inputs with a value that is
+    not finite are excluded.
 
     Args:
         rows: a block of k tensors.
     Returns:
-        (k,), from 1 (all inputs give multiples of one vector) to min(inputs, units); 0 where everything is zero, NaN
-        where no input is finite.
+        The effective rank, (k,), from 1 (all inputs give multiples of one vector) to min(inputs, units); 0 if all
+        values are zero, NaN if no input is finite.
     Source:
         Roy & Vetterli 2007 (The effective rank), definition 1.
 

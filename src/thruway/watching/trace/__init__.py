@@ -1,4 +1,4 @@
-"""The recorded numbers of a watched training: storage, reading, saving and display.
+"""Recorded numbers of a watched training run: storage, reading, saving and display.
 
 Import the public names from `thruway.watching`.
 """

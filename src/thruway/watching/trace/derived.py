@@ -1,4 +1,4 @@
-"""Derived quantities, which are computed from measured ones when they are read and cost the training nothing.
+"""Derived quantities, which are computed from measured ones when they are read, at no cost during training.
 
 branch_ratio   rms f(x) / rms x            at every residual add
 update_ratio   norm of update / norm of parameter
@@ -20,7 +20,7 @@ __all__ = ["DERIVED", "Derivation", "DerivedQuantity"]
 
 @dataclass(frozen=True)
 class Derivation:
-    """A derived quantity for one layout: `of(numbers)` returns one value per site."""
+    """A derived quantity for one layout. `of(numbers)` returns one value per site."""
 
     quantity: str
     kind: Kind
@@ -30,7 +30,7 @@ class Derivation:
 
 @dataclass(frozen=True)
 class DerivedQuantity:
-    """A row of DERIVED.
+    """An entry of DERIVED.
 
     `derive` returns the derivation for a layout, or None if the layout lacks what it needs.
     """
@@ -117,7 +117,7 @@ def _saturation(layout: Layout, registry: Registry) -> Derivation | None:
 
 
 def _divide(above: NDArray[np.floating], below: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return above / below, NaN where below is 0."""
+    """Return above / below, with NaN where below is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(below == 0, np.nan, above / below)
 

@@ -1,4 +1,4 @@
-"""Merging of the traces of several processes into the trace of a single process on the whole batch."""
+"""Merging of the traces of several processes into one trace of the whole batch."""
 
 import dataclasses
 import sys
@@ -30,18 +30,18 @@ def merged(
     Outputs and their gradients become those of the whole batch: means are weighted, standard deviations are pooled
     about the common mean, extremes and counts are combined, percentiles and ranks are averaged. Parameters are the
     same in every process, and so are their gradients after averaging; both are taken from the first trace, as is the
-    probe. The result has the steps that every trace has kept.
+    probe. The result contains the steps that all traces have kept.
 
-    All shards have the same weight. If they differ in size, watch the quantity "count" as well; then they are weighted
+    All shards have the same weight. If they differ in size, record the quantity "count" too; shards are then weighted
     by their number of values.
 
     Args:
-        traces: one per process, in the order of the ranks; as watched, or from `Trace.load`.
+        traces: one trace per process, in the order of the ranks, from `watch` or from `Trace.load`.
         losses: "mean" if the loss is the mean of the processes' losses, as in DistributedDataParallel, so that
             gradients are divided by the number of processes; "sum" if it is their sum.
-        quantities: user-defined quantities that were watched.
+        quantities: user-defined quantities that were recorded.
     Raises:
-        ConfigError: for no trace, traces without a common step, or an unknown quantity.
+        ConfigError: if there are no traces, traces have no common step, or a quantity is unknown.
 
     >>> from thruway.watching import watch
     >>> import torch
@@ -61,7 +61,7 @@ def merged(
     common = [number for number in steps[0] if all(number in kept for kept in steps[1:])]
     if not common:
         raise ConfigError(
-            f"these {len(traces)} traces have no step in common. Pass the traces of one training, one per process."
+            f"these {len(traces)} traces have no step in common. Pass the traces of one training run, one per process."
         )
     registry = _joint_registry(traces)
     rules = QUANTITIES | {quantity.name: quantity for quantity in quantities}
@@ -128,7 +128,7 @@ def _scaled(array: Measured, factor: float) -> NDArray[Any]:
 
 
 def _first_bad(traces: Sequence[Trace], kept: BadValue | None, registry: Registry) -> BadValue | None:
-    """Return the earliest bad value of all processes; counted over all of them if its step is in the merged trace."""
+    """Return the earliest bad value of all processes, with counts over all of them if its step was merged."""
     found = [trace.first_bad for trace in traces if trace.first_bad is not None]
     earliest = min(found, key=lambda bad: bad.step, default=None)
     if earliest is None or (kept is not None and kept.step == earliest.step):

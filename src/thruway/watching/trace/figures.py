@@ -1,4 +1,4 @@
-"""Figures of a trace: the table of styles, each with the quantities it is drawn from."""
+"""Figures of a trace: the table of styles, each with the quantities that it needs."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -91,7 +91,7 @@ def _histograms(view: View) -> go.Figure:
 
 @dataclass(frozen=True)
 class Style:
-    """A style of figure and the quantities that it needs; without `needs` it draws any single quantity."""
+    """A style of figure, and the quantities that it needs. If `needs` is empty, it draws any single quantity."""
 
     draw: Callable[[View], go.Figure]
     needs: tuple[str, ...] = ()
@@ -112,7 +112,7 @@ SINGULAR: dict[Kind, str] = {kind: kind.replace("_", " ") for kind in KINDS}
 def draw_figure(
     trace: ReadableTrace, quantity: str, kind: Kind | None, style: str | None, sites: SiteSelection, step: int | None
 ) -> go.Figure:
-    """Draw the figure of `Trace.figure`."""
+    """Draw a figure; see `Trace.figure`."""
     name = style if style is not None else "histograms" if quantity == "histogram" else "heat_map"
     if name not in FIGURES:
         raise ConfigError(unknown_name("style of figure", name, FIGURES))
@@ -120,10 +120,10 @@ def draw_figure(
     if chosen.needs and quantity not in chosen.needs:
         raise ConfigError(
             f"{name} is drawn from {', '.join(chosen.needs)}, not from {quantity!r}. "
-            f"Pass {chosen.needs[0]!r}, or leave style out for a map of {quantity!r}."
+            f"Pass {chosen.needs[0]!r}, or omit style for a map of {quantity!r}."
         )
     if step is not None and name != "histograms":
-        raise ConfigError(f"step={step} is for histograms; {name} shows every step. Leave it out.")
+        raise ConfigError(f"step={step} is for histograms; {name} shows every step. Omit it.")
     kind = find_kind(trace, quantity, kind)
     lacking = [each for each in chosen.needs if each not in measured_at(trace, kind)]
     if lacking:
@@ -140,7 +140,7 @@ def find_kind(trace: ReadableTrace, quantity: str, kind: Kind | None) -> Kind:
     """Return the requested kind of sites, or by default the first kind that has the quantity.
 
     Raises:
-        ConfigError: if the quantity was not measured at that kind, or at any.
+        ConfigError: if the quantity was not measured at sites of that kind, or at any site.
     """
     there = [each for each in KINDS if quantity in measured_at(trace, each)]
     if kind is None and there:
@@ -168,7 +168,7 @@ def quantity_label(quantity: str, kind: Kind) -> str:
 
 
 def site_name(site: Site, trace: ReadableTrace) -> str:
-    """Return the site's name, or the name of the class for the model itself."""
+    """Return the name of the site, or the name of the class for the model itself."""
     return site.name or trace.model
 
 

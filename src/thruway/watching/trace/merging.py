@@ -1,4 +1,4 @@
-"""Merging of the parts of a step, micro-batches or the shards of several processes, into one number per site."""
+"""Merging of the parts of a step (micro-batches, or shards of several processes) into one number per site."""
 
 from collections.abc import Sequence
 
@@ -16,13 +16,13 @@ _Parts = list[tuple[int, NDArray[np.float64]]]
 
 
 def merge(measured: Sequence[Measured]) -> list[Measured]:
-    """Return the same quantities with every site once.
+    """Return the same quantities with a single number for each site.
 
     Means are weighted by their number of values, and standard deviations are pooled about the common mean, so mean,
     std, extremes, shares and counts are those of the concatenated values. Non-finite values have no weight if nan and
     inf were counted. Percentiles and ranks are weighted means over the parts. Histograms keep their extremes and
-    number of values, and spread each count evenly over its bin. Norms are those of the last part, because a parameter
-    has no parts.
+    number of values, and spread each count evenly over its bin. Norms are those of the last part, because parameters do
+    not have parts.
     """
     parts: dict[tuple[Quantity, Site], _Parts] = {}
     for m in measured:
@@ -79,7 +79,7 @@ def _root_mean_square(
 
 
 def _average(weights: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the weighted mean over parts, without the parts that are NaN because none of their values is finite."""
+    """Return the weighted mean over parts, excluding parts that are NaN because they have no finite values."""
     weights = np.where(np.isnan(values), 0.0, weights.reshape(-1, *[1] * (values.ndim - 1)))
     total = weights.sum(0)
     with np.errstate(invalid="ignore"):

@@ -20,9 +20,9 @@ def why_missing(trace: ReadableTrace, quantity: str, kind: Kind | None) -> str:
     """Return the reason why a quantity is missing, and how to record it.
 
     Args:
-        trace: the trace that was read.
-        quantity: the requested quantity, which was not measured at sites of this kind.
-        kind: the requested kind of site; None for any kind.
+        trace: trace that was read.
+        quantity: requested quantity, which was not measured at sites of this kind.
+        kind: requested kind of site; None for any kind.
     """
     if kind is not None and kind not in KINDS:
         return unknown_name("kind of site", kind, KINDS)

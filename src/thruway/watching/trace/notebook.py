@@ -1,4 +1,4 @@
-"""HTML view of a trace for notebooks: no script, readable on light and dark backgrounds."""
+"""HTML view of a trace for notebooks, without scripts, and readable on light and dark backgrounds."""
 
 import base64
 import html
@@ -104,11 +104,12 @@ def _map(trace: ReadableTrace) -> str:
 def png_data_url(values: NDArray[np.float64]) -> str:
     """Return a data URL of a map with one pixel per cell, the first row at the bottom, NaN transparent.
 
-    With more rows or columns than MAP_SIZE, neighbours share a cell, which shows the largest of them, as in
+    If there are more rows or columns than MAP_SIZE, neighbours share a cell, which shows the largest of them, as in
     figures.heat_map.
 
     Args:
-        values: (rows, columns); colours are spaced evenly, so pass logarithms for a logarithmic scale.
+        values: values of the map, (rows, columns). Colours are spaced evenly, so pass logarithms for a logarithmic
+            scale.
 
     >>> png_data_url(np.array([[0.0, 1.0]]))[:22]
     'data:image/png;base64,'
@@ -123,7 +124,7 @@ def png_data_url(values: NDArray[np.float64]) -> str:
 
 
 def _png(colors: NDArray[np.uint8]) -> bytes:
-    """Return a PNG file with a palette whose colour 0 is transparent."""
+    """Return a PNG file with a palette in which colour 0 is transparent."""
     height, width = colors.shape
     palette = bytes(part for shade in ["#000000", *ramp(SEQUENTIAL, SHADES)] for part in hex_to_rgb(shade))
     lines = np.hstack([np.zeros((height, 1), np.uint8), colors])  # each line begins with its filter type, 0

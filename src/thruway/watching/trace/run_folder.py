@@ -1,4 +1,4 @@
-"""Reading of a trace from the run folder that `watch(run=...)` wrote to."""
+"""Reading of a trace from a run folder written by `watch(run=...)`."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -20,13 +20,13 @@ __all__ = ["trace_of"]
 def trace_of(run: RunReader) -> Trace:
     """Read the trace of a watched run, which may be finished, killed or still in progress.
 
-    A run stores names and numbers only: it does not record which sites are activations or gates, and has no histograms.
-    It has every sampled step, including those that the watching process dropped to save memory.
+    A run stores only names and numbers: it does not record which sites are activations or gates, and has no histograms.
+    It contains every sampled step, including those dropped from memory.
 
     Args:
         run: an open run, from runs.open_run.
     Raises:
-        ConfigError: if the run has no watched numbers.
+        ConfigError: if the run contains no numbers written by `watch`.
         RunError: if the numbers are damaged.
     """
     table = run.table(member=0)
@@ -36,7 +36,7 @@ def trace_of(run: RunReader) -> Trace:
     is_ours = np.array([kind in KINDS and bool(name) for kind, name in watched], dtype=bool)
     rows = np.flatnonzero(is_ours[quantity_of]) if len(watched) else np.empty(0, dtype=np.intp)
     if not len(rows):
-        raise ConfigError(f"run {run.name!r} has no watched numbers. Pass it to watch(model, run=...) while training.")
+        raise ConfigError(f"run {run.name!r} has no numbers of a watch. Pass it to watch(model, run=...) in training.")
     steps, values = table["step"][rows], table["value"][rows]
     quantity_of, names_of = quantity_of[rows], names_of[rows]
     # A resumed run has its steps out of order; within a step, numbers keep the order in which they were logged.
@@ -76,7 +76,7 @@ def _numbered(column: NDArray[Any]) -> tuple[NDArray[np.intp], list[str]]:
 def _enter_sites(
     registry: Registry, logged: Iterable[tuple[int, tuple[int, ...]]], watched: Sequence[Any], names: Sequence[str]
 ) -> dict[tuple[str, int], Site]:
-    """Enter the sites of each kind in network order, as far as it follows from the order within each logged row."""
+    """Add the sites of each kind in network order, as far as it follows from the order within each logged row."""
     rows: dict[str, set[tuple[int, ...]]] = {kind: set() for kind in KINDS}
     for q, sites in logged:
         rows[watched[q][0]].add(sites)
@@ -105,4 +105,6 @@ def _quantity(name: str) -> Quantity:
 
 
 def _not_measured(_rows: object) -> Any:
-    raise ConfigError("this quantity was read from a run, which has its numbers but not the function that measures it.")
+    raise ConfigError(
+        "this quantity was read from a run, which contains its numbers but not the function that measures it."
+    )

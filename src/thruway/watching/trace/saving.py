@@ -1,4 +1,4 @@
-"""File format of a trace: one file of numbers and text, without executable content.
+"""File format of a trace: a single file of numbers and text, without executable content.
 
     header          JSON: sites, branches, layouts, first bad value ... and the number of the format
     steps           (steps,): the numbers of the steps
@@ -97,16 +97,16 @@ def save_trace(trace: SavedTrace, path: Path) -> Path:
         fsync_folder(path.parent)
     except OSError as error:
         raise RunError(
-            f"cannot write {str(path)!r}: {error}. Choose a folder you may write to, with room left."
+            f"cannot write {str(path)!r}: {error}. Choose a writable folder with enough free space."
         ) from error
     return path
 
 
 def load_trace(path: Path) -> SavedTrace:
-    """Read a file that `save_trace` wrote.
+    """Read a file written by `save_trace`.
 
     Raises:
-        RunError: if the file is missing, damaged, not a trace, or of a later format.
+        RunError: if the file is missing, damaged, not a trace, or in a newer format.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -122,11 +122,11 @@ def load_trace(path: Path) -> SavedTrace:
         raise
     except OSError as error:
         raise RunError(
-            f"{path} cannot be read: {error.strerror or error}. Pass a file that Trace.save wrote."
+            f"{path} cannot be read: {error.strerror or error}. Pass a file written by Trace.save."
         ) from error
     except _BROKEN as error:
         raise RunError(
-            f"{path} is damaged or not a trace ({type(error).__name__}: {error}). Pass a file that Trace.save wrote."
+            f"{path} is damaged or not a trace ({type(error).__name__}: {error}). Pass a file written by Trace.save."
         ) from error
 
 
@@ -166,7 +166,7 @@ class _Stack:
 
 
 def _pack(trace: SavedTrace, before: str, members: Members) -> dict[str, Any]:
-    """Return the header of a trace; put its numbers into `members`."""
+    """Return the header of a trace, and put its numbers into `members`."""
     every_site = [
         *trace.registry.sites.values(),
         *(site for key in trace.layouts for _, sites in key for site in sites),
@@ -270,4 +270,6 @@ def _message(error: Exception) -> str:
 
 
 def _not_measured(_rows: object) -> Any:
-    raise RunError("this quantity was loaded from a file, which has its numbers but not the function that measures it.")
+    raise RunError(
+        "this quantity was loaded from a file, which contains its numbers but not the function that measures it."
+    )

@@ -1,4 +1,4 @@
-"""Selection of the sites that a figure shows."""
+"""Selection of the sites shown in a figure."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +17,10 @@ def _is_activation(site: Site) -> bool:
 
 
 def _is_module(site: Site) -> bool:
-    """Return True for the output of a module; a function in its code has the operation in its name, as blocks.3.add."""
+    """Return True for the output of a module.
+
+    The name of a function's output ends in the operation, as in blocks.3.add.
+    """
     last = site.name.rpartition(".")[2]
     return re.fullmatch(re.escape(site.operation) + r"(_\d+)?", last) is None
 
@@ -38,9 +41,9 @@ def select_sites(sites: Sequence[Site], selection: SiteSelection, outputs: Itera
     """Return the indices of the selected sites, in order.
 
     Args:
-        sites: the sites to select from.
+        sites: sites to select from.
         selection: a key of SELECTIONS; names or patterns; a function of a Site; None for all sites.
-        outputs: the outputs of the network, for the sites of gradients.
+        outputs: outputs of the network, for the sites of gradients.
     Raises:
         ConfigError: if no site is selected, or a name or pattern matches none.
 

@@ -1,6 +1,6 @@
 """Series and histograms read from a trace.
 
-`ReadableTrace` is the part of a Trace that its summary, its figures and its notebook view use.
+`ReadableTrace` is the part of a Trace used by its summary, its figures and its notebook view.
 """
 
 from collections.abc import Iterator, Mapping, Sequence, Sized
@@ -33,7 +33,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Series:
-    """One quantity: `values` (sites, steps) at the steps where it was measured, NaN at sites that lack it then."""
+    """One quantity: `values` (sites, steps) at the steps where it was measured; NaN where a site has no value."""
 
     quantity: str
     kind: Kind
@@ -43,13 +43,13 @@ class Series:
 
     @property
     def names(self) -> list[str]:
-        """The sites' names, in the order of the forward pass."""
+        """The names of the sites, in the order of the forward pass."""
         return [site.name for site in self.sites]
 
 
 @dataclass(frozen=True)
 class ArraySeries:
-    """A quantity of m numbers per site: `values` (sites, steps, m), NaN where it was not measured."""
+    """A quantity with m numbers per site: `values` (sites, steps, m), NaN where it was not measured."""
 
     quantity: str
     kind: Kind
@@ -59,13 +59,13 @@ class ArraySeries:
 
     @property
     def names(self) -> list[str]:
-        """The sites' names, in the order of the forward pass."""
+        """The names of the sites, in the order of the forward pass."""
         return [site.name for site in self.sites]
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """The histogram of one site's values at one step: `counts` (bins,) between `edges` (bins + 1,)."""
+    """The histogram of the values of one site at one step: `counts` (bins,) between `edges` (bins + 1,)."""
 
     site: Site
     step: int
@@ -85,12 +85,12 @@ class Histograms:
 
     @property
     def names(self) -> list[str]:
-        """The sites' names, in the order of the forward pass."""
+        """The names of the sites, in the order of the forward pass."""
         return [site.name for site in self.sites]
 
 
 class ReadableTrace(Protocol):
-    """The numbers of a Trace, as its views read them."""
+    """Interface of a Trace for its views."""
 
     model: str
     kept_every: int
@@ -100,7 +100,7 @@ class ReadableTrace(Protocol):
 
     @property
     def probe(self) -> "ReadableTrace | None":
-        """The trace of the probe."""
+        """The trace recorded on the probe batch, if there is one."""
 
     @property
     def steps(self) -> list[int]:
@@ -111,16 +111,16 @@ class ReadableTrace(Protocol):
         """All sites."""
 
     def quantities(self, kind: Kind = "output") -> list[str]:
-        """The quantities of one number at sites of a kind."""
+        """The quantities with one number per site, at sites of a kind."""
 
     def array_quantities(self, kind: Kind = "output") -> list[str]:
-        """The quantities of many numbers at sites of a kind."""
+        """The quantities with many numbers per site, at sites of a kind."""
 
     def series(self, quantity: str, kind: Kind = "output", *, last: int | None = None) -> Series:
-        """One quantity at every site and step."""
+        """The values of one quantity at every site and step."""
 
     def histograms(self, kind: Kind = "output", step: int | None = None) -> Histograms:
-        """The histograms of all sites at one step."""
+        """The histograms of all sites of a kind at one step."""
 
 
 def series_of(columns: Sequence[tuple[int, tuple[Site, ...], NDArray[Any]]], quantity: str, kind: Kind) -> Series:
@@ -139,7 +139,7 @@ def series_of(columns: Sequence[tuple[int, tuple[Site, ...], NDArray[Any]]], qua
 
 
 def array_names(steps: Sequence[Step], kind: Kind) -> list[str]:
-    """Return the quantities of many numbers that were measured at sites of a kind."""
+    """Return the quantities with many numbers that were measured at sites of a kind."""
     found = ((m.quantity.name, m.sites) for step in steps for m in step.arrays)
     return list(dict.fromkeys(name for name, sites in found if any(site.kind == kind for site in sites)))
 
@@ -151,7 +151,7 @@ def has_parts(measured: Sequence[Measured]) -> bool:
 
 
 def read_arrays(steps: Sequence[Step], quantity: str, kind: Kind) -> ArraySeries:
-    """Read a quantity of many numbers at every site and step."""
+    """Read a quantity with many numbers at every site and step."""
     found = {step.number: dict(_numbers(step, quantity, kind)) for step in steps}
     found = {number: rows for number, rows in found.items() if rows}
     if not found:
@@ -211,6 +211,6 @@ def _step_to_read(found: Mapping[int, Sized], step: int | None, steps: Sequence[
         nearest = min(measured, key=lambda number: abs(number - step))
         raise ConfigError(
             f"no histogram was measured at {kind}s at step {step}; the nearest of the {len(measured)} steps with "
-            f"histograms is {nearest}. Leave step out for the last one."
+            f"histograms is {nearest}. Omit step for the last one."
         )
     return step

@@ -1,4 +1,4 @@
-"""The numbers of one sampled step: how they are laid out, the first non-finite one, and their form as table rows."""
+"""Numbers of one sampled step: their layout, the first non-finite one, and conversion to table rows."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,9 +31,9 @@ Row = tuple[int, Kind, str, tuple[Site, ...], NDArray[np.floating]]  # step, kin
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """The positions of a step's numbers in one vector; computed once for all steps that are laid out alike.
+    """Positions of the numbers of a step in one vector, computed once for all steps with the same layout.
 
-    `places` maps a kind of site and a quantity to the sites, in the order of the network, and their positions.
+    `places` maps a kind of site and a quantity to the sites, in the order of the network, and to their positions.
     """
 
     size: int
@@ -42,7 +42,7 @@ class Layout:
 
     @classmethod
     def of(cls, key: LayoutKey) -> "Layout":
-        """Return the layout of numbers that are packed in the order of the key."""
+        """Return the layout of numbers packed in the order of the key."""
         found: dict[tuple[Kind, str], list[tuple[int, Site, int]]] = {}
         position = 0
         for name, sites in key:
@@ -56,18 +56,18 @@ class Layout:
         return cls(position, places, any(len(set(sites)) < len(sites) for sites, _ in places.values()))
 
     def positions(self, kind: Kind, quantity: str) -> dict[str, int]:
-        """Return the position of each site's number by the site's name."""
+        """Return the position of the number of each site, by name of the site."""
         sites, positions = self.places.get((kind, quantity), ((), np.empty(0, dtype=np.int64)))
         return {site.name: int(p) for site, p in zip(sites, positions, strict=True)}
 
 
 def layout_key(measured: Sequence[Measured]) -> LayoutKey:
-    """Return the key that steps of one layout share."""
+    """Return the key of the layout, which is equal for steps with the same layout."""
     return tuple((m.quantity.name, m.sites) for m in measured)
 
 
 def pack(measured: Sequence[Measured]) -> NDArray[np.floating]:
-    """Concatenate all numbers into one vector, of the narrowest type that holds them."""
+    """Concatenate all numbers into one vector of the narrowest sufficient dtype."""
     return np.concatenate([m.values for m in measured]) if measured else np.empty(0, dtype=np.float32)
 
 
@@ -83,7 +83,7 @@ class Step:
 
 @dataclass(frozen=True)
 class BadValue:
-    """The site of the first NaN or infinity: in the earliest step, the first in the order of the passes."""
+    """The site of the first NaN or infinity: the first one, in the order of the passes, of the earliest such step."""
 
     step: int
     site: Site
@@ -108,20 +108,20 @@ def first_bad_value(step: int, layout: Layout, numbers: NDArray[Any]) -> BadValu
 
 
 def _order_of_events(site: Site) -> tuple[int, int]:
-    """A sort key: the order in a step, in which the backward pass reaches the last site first."""
+    """Return a sort key: the order within a step, in which the backward pass reaches the last site first."""
     turn = {"parameter": 0, "output": 1, "gradient": 2, "parameter_gradient": 3, "update": 4}[site.kind]
     return turn, -site.order if site.kind == "gradient" else site.order
 
 
 class SiteLog(Protocol):
-    """An object that a trace writes its numbers to as they come, such as a Run."""
+    """An object to which a trace writes its numbers during training, such as a Run."""
 
     def log_sites(self, step: int, quantity: str, sites: Sequence[str], values: Any) -> None:
         """Write one quantity at many sites of one step."""
 
 
 def log_rows(run: SiteLog, rows: Iterable[Row]) -> None:
-    """Write rows to a run, whose quantities are named "kind.quantity" because it has no column for the kind."""
+    """Write rows to a run, with quantities named "kind.quantity", because a run has no column for the kind."""
     for step, kind, quantity, sites, numbers in rows:
         run.log_sites(step, f"{kind}.{quantity}", [site.name for site in sites], numbers)
 

@@ -1,4 +1,4 @@
-"""Summary of a trace: the newest numbers of interest, and the text that `print(trace)` shows."""
+"""Summary of a trace: the latest numbers of interest, and the text shown by `print(trace)`."""
 
 import math
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ NOTABLE = 0.005  # share of values; less would be shown as 0 %
 
 @dataclass(frozen=True)
 class Summary:
-    """The newest numbers of interest."""
+    """The latest numbers of interest."""
 
     size: str  # the number of steps and sites, in words
     saturated: list[tuple[str, str, float, float]]  # site, activation, share at the low end, at the high end
@@ -91,7 +91,7 @@ def _saturated(trace: ReadableTrace) -> list[tuple[str, str, float, float]]:
 
 
 def _gradient(trace: ReadableTrace) -> tuple[str, float, str, float] | None:
-    """Return the gradient rms at the first and the last activation; at the first and last site without two of these."""
+    """Return the gradient rms at the first and the last activation; with fewer than two, at the first and last site."""
     mean, std = (_newest(trace, quantity, "gradient") for quantity in ("mean", "std"))
     newest = {site: math.hypot(mean[site], spread) for site, spread in std.items() if site in mean}
     outputs = (site for site in trace.sites if site.kind == "output")
@@ -114,7 +114,7 @@ def gradient_ratio(first: float, last: float) -> str:
 
 
 def ordinal(number: int) -> str:
-    """Return an ordinal number.
+    """Format an ordinal number.
 
     >>> [ordinal(n) for n in (2, 4, 11, 23, 32, 101, 112)]
     ['2nd', '4th', '11th', '23rd', '32nd', '101st', '112th']
@@ -124,7 +124,7 @@ def ordinal(number: int) -> str:
 
 
 def _newest(trace: ReadableTrace, quantity: str, kind: Kind) -> dict[Site, float]:
-    """Return the number of every site, in network order, at the last of the steps with the most finite numbers."""
+    """Return the number of every site, in network order, at the last step with the largest count of finite numbers."""
     if quantity not in trace.quantities(kind):
         return {}
     series = trace.series(quantity, kind, last=1)

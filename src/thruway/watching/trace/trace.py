@@ -1,4 +1,4 @@
-"""The trace of a watched training: numbers by step, site and quantity, in memory and optionally in a run."""
+"""Trace of a watched training run: numbers by step, site and quantity, in memory and optionally in a run."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -52,11 +52,11 @@ __all__ = ["Trace"]
 
 
 class Trace:
-    """The numbers of a watched training, which grow while it runs.
+    """The numbers recorded during a watched training run. More are added as long as it continues.
 
-    Steps are counted from 0 or from `first_step`. When the numbers exceed the memory limit, every other step is dropped
+    Steps are counted from 0 or from `first_step`. If the numbers exceed the memory limit, every other step is dropped,
     and from then on only every other sampled step is kept. `kept_every` is the resulting interval in sampled steps. A
-    run that the trace writes to has every sampled step.
+    run to which the trace is written contains every sampled step.
     """
 
     def __init__(self, model: str, registry: Registry, run: SiteLog | None, memory: int) -> None:
@@ -145,7 +145,7 @@ class Trace:
 
     @property
     def branches(self) -> dict[str, tuple[str, str]]:
-        """The residual adds: name of the sum -> (site of the branch's output, site of the shortcut's)."""
+        """The residual additions: for the name of each sum, the sites of the branch and of the shortcut."""
         return dict(self._registry.branches)
 
     def quantities(self, kind: Kind = "output") -> list[str]:
@@ -157,7 +157,8 @@ class Trace:
         return list(names)
 
     def series(self, quantity: str, kind: Kind = "output", *, last: int | None = None) -> Series:
-        """Return one quantity at every site and at every step where it was measured, or at the `last` of these steps.
+        """Return one quantity at every site and at every step where it was measured, or only at the `last` of these
+        steps.
 
         Raises:
             ConfigError: if it was not measured at sites of this kind; the message says how to record it.
@@ -193,15 +194,15 @@ class Trace:
         """Return the histogram of one site at one step, by default the last step that has one.
 
         Raises:
-            ConfigError: for a site or a step without a histogram.
+            ConfigError: if there is no histogram at this site or step.
         """
         return read_histogram(self._flushed_steps(), name, kind, step)
 
     def histograms(self, kind: Kind = "output", step: int | None = None) -> Histograms:
-        """Return the histograms of all sites of a kind at one step, as figures.layer_histograms takes them.
+        """Return the histograms of all sites of a kind at one step, in the form accepted by figures.layer_histograms.
 
         Raises:
-            ConfigError: for a step without histograms.
+            ConfigError: if there are no histograms at this step.
         """
         return read_histograms(self._flushed_steps(), kind, step)
 
@@ -226,28 +227,29 @@ class Trace:
         sites: SiteSelection = None,
         step: int | None = None,
     ) -> "go.Figure":
-        """Draw a quantity as a map of sites x steps, or in another style of FIGURES.
+        """Plot a quantity as a map of sites x steps, or in another style of FIGURES.
 
         Args:
-            what: the name of the quantity, as in `quantities()`.
-            kind: the kind of the sites; by default the first kind that has the quantity, outputs first.
+            what: name of the quantity, as in `quantities()`.
+            kind: kind of the sites. Default: the first kind that has the quantity, starting with outputs.
             style: "heat_map", "mean_and_spread", "percentile_bands", "std_intervals" or "histograms".
             sites: "activations", "modules", "gates"; names or patterns such as "blocks.*.relu"; or a function of a
-                Site that returns True for the sites to draw. By default a map shows all sites, other styles the
-                activations.
-            step: the step of histograms; by default the last step that has them.
+                Site that returns True for the sites to draw. Default: all sites for a map, the activations for other
+                styles.
+            step: step of the histograms. Default: the last step that has them.
         Raises:
-            ConfigError: for a quantity that was not measured, or an unknown argument; the message lists the known ones.
+            ConfigError: if the quantity was not measured, or an argument is unknown; the message lists the known ones.
         """
         from thruway.watching.trace.figures import draw_figure  # loads Plotly, which takes longer than a training step
 
         return draw_figure(self, what, kind, style, sites, step)
 
     def save(self, path: Path | str) -> Path:
-        """Save the trace in one file, usually `something.npz`, for `Trace.load` and NumPy. The file contains no code.
+        """Save the trace to a file, usually `something.npz`, which `Trace.load` and NumPy can read. The file contains
+        no code.
 
         Raises:
-            RunError: if it cannot be written; an existing file is then left as it was.
+            RunError: if the file cannot be written. An existing file is then unchanged.
         """
         return save_trace(self._contents(), Path(path))
 
@@ -256,7 +258,7 @@ class Trace:
         """Load a saved trace.
 
         Raises:
-            RunError: if the file is missing, damaged, not a trace, or of a later format.
+            RunError: if the file is missing, damaged, not a trace, or in a newer format.
         """
         return cls._of(load_trace(Path(path)))
 
