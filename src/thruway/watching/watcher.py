@@ -68,8 +68,7 @@ def watch(
             every sampled step, in evaluation mode, and its activations are recorded in `trace.probe`, as is the
             quantity "jacobian".
         first_step: number of the first step, for a resumed training run.
-        memory: maximum size of the numbers in memory, in bytes. When it is reached, every other recorded step is
-            dropped.
+        memory: maximum size of the numbers in memory, in bytes. Beyond it, every other recorded step is dropped.
     Returns:
         A context manager that returns the Trace.
     Raises:
@@ -179,10 +178,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
     # Steps
 
     def _model_called(self, _module: nn.Module, _inputs: Any) -> None:
-        """Begin a step at a call of the model, if there is no optimizer.
-
-        A call that raised an exception is not counted.
-        """
+        """Begin a step at a call of the model, if there is no optimizer. Calls that raise are not counted."""
         refuse_inside_compiled(
             self._trace.model,
             "Watch what torch.compile returned, if that is the model; otherwise pass optimizer=, "
