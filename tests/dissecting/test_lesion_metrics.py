@@ -144,7 +144,7 @@ def test_tau_is_scipys():
 
 def test_tau_is_that_of_orders_only():
     assert kendall_tau([]) == kendall_tau([0]) == 1.0
-    with pytest.raises(ConfigError, match=r"each of 0 \.\.\. 1 once"):
+    with pytest.raises(ConfigError, match=r"each of the 2 numbers 0 \.\.\. 1 once"):
         kendall_tau([0, 2])
 
 

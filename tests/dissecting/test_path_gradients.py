@@ -486,7 +486,7 @@ def test_invalid_arguments_are_refused():
         d.path_gradients(lambda output: net[-1].weight.sum())
     with pytest.raises(ConfigError, match="the loss must return a floating tensor, got float"):
         d.path_gradients(lambda output: 1.0)
-    with pytest.raises(ConfigError, match='where is "input" or "stream"'):
+    with pytest.raises(ConfigError, match='where must be "input" or "stream"'):
         d.path_gradients(loss, where="middle")
     with pytest.raises(ConfigError, match="statistics of the batch"):
         dissect(Normed().double().train(), x).path_gradients(loss, examples=2)

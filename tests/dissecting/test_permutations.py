@@ -167,7 +167,7 @@ def test_branches_that_do_something_else_stay_where_they_are():
             dissect(net, x).swap(0, 1)
         with pytest.raises(ConfigError, match="no two branches can be swapped"):
             dissect(net, x).permute_pairs(1, 1, Error([]), torch.Generator())
-    with pytest.raises(ConfigError, match=r"each of 0 \.\.\. 1 once"):
+    with pytest.raises(ConfigError, match=r"each of 0 \.\.\. 1 exactly once"):
         dissect(net, x).permute([0, 0])
 
 

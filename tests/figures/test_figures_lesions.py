@@ -182,7 +182,7 @@ def test_no_data_gives_an_empty_figure():
 
 
 REFUSED = {
-    "one edge": (lambda: deletion_bars([1], intact=0, low=[1], **ERROR), ConfigError, "needs both edges"),
+    "one edge": (lambda: deletion_bars([1], intact=0, low=[1], **ERROR), ConfigError, "needs both ends"),
     "kind": (lambda: deletion_bars([1], intact=0, kinds=["gate"], **ERROR), ConfigError, "did you mean 'gated'"),
     "kinds": (lambda: deletion_bars([1], intact=0, kinds=[], **ERROR), ShapeError, "got 0 kinds for 1"),
     "boundary": (lambda: deletion_bars([1], intact=0, boundaries=[1], **ERROR), ConfigError, "0 to 0, got 1"),

@@ -233,7 +233,7 @@ def test_compile_covers_every_branch_that_is_drawn(seed: int) -> None:
         (lambda: RandomSubset(Plain(2), use=1), r"Residual blocks, got Plain as block 0.*Residual\(branch"),
         (
             lambda: RandomSubset(Residual(nn.Identity()), Residual(nn.Identity(), drop=0.5), use=1),
-            "block 1 has stochastic depth of its own.*drop=0.5",
+            "block 1 has its own stochastic depth.*drop=0.5",
         ),
     ],
 )

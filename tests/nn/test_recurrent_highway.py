@@ -296,7 +296,7 @@ def test_global_module_hooks_receive_every_gate() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int64], ids=str)
 def test_an_input_of_another_dtype_raises(dtype: torch.dtype) -> None:
     layer, x = layer_of(), sample(6, 2, 3).to(dtype)
-    said = rf"torch\.float64 parameters, got a {dtype} input\. Convert one with \.to"
+    said = rf"torch\.float64 parameters, got a {dtype} input\. Convert one of them, for example with x\.to"
     with pytest.raises(ShapeError, match=said):
         layer(x)
     with pytest.raises(ShapeError, match=said):

@@ -124,7 +124,7 @@ def test_vmap_draws_once_for_all() -> None:
 
 def test_different_shapes_raise_with_advice() -> None:
     block = Residual(nn.Linear(3, 1))  # would broadcast
-    with pytest.raises(ShapeError, match=r"branch gave \(2, 1\), the shortcut \(2, 3\).*Resize"):
+    with pytest.raises(ShapeError, match=r"branch returned \(2, 1\), the shortcut \(2, 3\).*Resize"):
         block(torch.ones(2, 3))
     x = torch.ones(2, 3)
     assert Residual(nn.Linear(3, 1), Resize(3, 1))(x).shape == (2, 1)

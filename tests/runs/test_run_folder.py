@@ -357,7 +357,7 @@ def test_a_fork_cannot_write(run: Run) -> None:
         run.close()
 
     child = Child(work)
-    assert "is a fork of it" in next(child.lines())
+    assert "of which this process is a fork" in next(child.lines())
     assert child.wait() == 0
     run.log(0, {"loss": 2.0})
     run.flush()

@@ -34,7 +34,9 @@ def test_wrong_arguments_are_refused_at_the_call(arguments, message):
 def test_what_takes_no_hooks_is_refused():
     with pytest.raises(ConfigError, match=r"takes a torch\.nn\.Module, got function"):
         tw.watch(lambda x: x)
-    with pytest.raises(ConfigError, match=r"a ScriptModule takes no hooks, got .*Watch the model it was made of"):
+    with pytest.raises(
+        ConfigError, match=r"a ScriptModule takes no hooks, got .*Watch the model from which it was made"
+    ):
         tw.watch(torch.jit.script(_net()))
 
 

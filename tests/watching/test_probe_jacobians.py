@@ -217,7 +217,7 @@ class Branches(nn.Module):
 def test_a_model_without_a_jacobian_has_an_error_with_advice() -> None:
     net = nn.Sequential(Branches())
     with (
-        pytest.warns(WatchWarning, match=r"no layer of Sequential has a Jacobian.*Leave 'jacobian' out of quantities"),
+        pytest.warns(WatchWarning, match=r"no layer of Sequential has a Jacobian.*Omit 'jacobian' from quantities"),
         watch(net, quantities=["mean", EVERY_TIME], probe=random(2, 3)),
     ):
         net(random(2, 3).requires_grad_())

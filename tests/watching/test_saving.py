@@ -222,7 +222,7 @@ def as_npy(text: str, tmp_path: Path) -> bytes:
 
 def test_what_is_no_trace_is_refused(small: tuple[bytes, str], tmp_path: Path) -> None:
     path = tmp_path / "trace.npz"
-    with pytest.raises(RunError, match=r"cannot be read: .*Pass a file that Trace\.save wrote"):
+    with pytest.raises(RunError, match=r"cannot be read: .*Pass a file written by Trace\.save"):
         Trace.load(path)
     with pytest.raises(RunError, match="cannot be read"):
         Trace.load(tmp_path)
@@ -292,7 +292,7 @@ def test_a_disk_that_fails_leaves_the_older_file(trace: Trace, tmp_path: Path, m
             raise OSError("no space left on device")
 
     monkeypatch.setattr(saving_module.npy, "write_array", fail_later)
-    with pytest.raises(RunError, match=r"cannot write .*no space left.*Choose a folder"):
+    with pytest.raises(RunError, match=r"cannot write .*no space left.*Choose a writable folder"):
         trace.save(path)
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["trace.npz"]
@@ -339,5 +339,7 @@ def test_a_run_keeps_what_memory_let_go(tmp_path: Path) -> None:
 def test_a_run_in_which_nothing_was_watched_is_refused(tmp_path: Path) -> None:
     with new_run(tmp_path / "run") as run:
         run.log(0, {"loss": 1.0, "val.accuracy": 0.5})
-    with pytest.raises(ConfigError, match=r"run 'watched' has no watched numbers\. Pass it to watch\(model, run=...\)"):
+    with pytest.raises(
+        ConfigError, match=r"run 'watched' contains no numbers written by watch\. Pass it to watch\(model, run=...\)"
+    ):
         trace_of(open_run(tmp_path / "run"))

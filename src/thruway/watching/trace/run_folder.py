@@ -36,7 +36,9 @@ def trace_of(run: RunReader) -> Trace:
     is_ours = np.array([kind in KINDS and bool(name) for kind, name in watched], dtype=bool)
     rows = np.flatnonzero(is_ours[quantity_of]) if len(watched) else np.empty(0, dtype=np.intp)
     if not len(rows):
-        raise ConfigError(f"run {run.name!r} has no numbers of a watch. Pass it to watch(model, run=...) in training.")
+        raise ConfigError(
+            f"run {run.name!r} contains no numbers written by watch. Pass it to watch(model, run=...) during training."
+        )
     steps, values = table["step"][rows], table["value"][rows]
     quantity_of, names_of = quantity_of[rows], names_of[rows]
     # A resumed run has its steps out of order; within a step, numbers keep the order in which they were logged.
