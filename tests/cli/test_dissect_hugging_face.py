@@ -93,7 +93,7 @@ def test_an_image_model_classifies_named_data(capsys, empty_place):
 
 
 REFUSED = {
-    "no weights": ("model.safetensors", None, "has a config.json and no model.safetensors"),
+    "no weights": ("model.safetensors", None, "has a config.json but no model.safetensors"),
     "broken weights": ("model.safetensors", b"{}", "cannot be read"),
     "no config": ("config.json", b"nonsense", "is not readable JSON"),
     "another config": ("config.json", b'{"name": "net"}', "names no model"),

@@ -1,4 +1,4 @@
-"""Which layers of a deep network saturate, and when, depends on its activation and its initial weights.
+"""The activation and the initial weights decide which layers of a deep network saturate, and when.
 
 Paper     Glorot & Bengio 2010, figs. 2, 3, 4 and 10
 Protocol  sigmoid networks with 4 and 5 hidden layers; tanh and softsign networks, and tanh networks with normalized
