@@ -137,7 +137,7 @@ def test_help_shows_an_example_of_this_study_that_is_right(name, capsys):
 def test_help_without_a_name_says_whose_options_it_shows(capsys):
     assert main(["run", "--help"]) == 0
     first, *others = STUDIES
-    assert f"these are those of {first}. Others: {', '.join(others)}." in said(capsys)
+    assert f"these are those of {first}. Others: {', '.join(others)}; and package.module" in said(capsys)
 
 
 def test_the_name_may_stand_behind_options(capsys, empty_place):

@@ -243,7 +243,7 @@ def test_its_number_stays_in_the_table_and_the_answer_explains_sparseness():
     assert table["mean gate / start"] == pytest.approx(mean_gate(0.2, 0.06) * (1 + math.exp(2)), rel=1e-9)
     said = lead(PAPER, config)
     assert "a gate is 10% open, 0.82 times as far as at initialization" in said
-    assert "gates for one example is 0.05, where 1 means that all are equally open, however little" in said
+    assert "for one example is 0.05, where 1 means that all are equally open, however little" in said
 
 
 def test_claims_are_about_the_paper_s_share_of_the_depth():

@@ -25,7 +25,7 @@ BLOCKS = {
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float64, torch.bfloat16], ids=str)
 def test_an_input_of_another_dtype_raises_with_both_dtypes(name, dtype):
     build, shape = BLOCKS[name]
-    said = rf"torch\.float32 parameters, got a {dtype} input\. Convert one of them, .*x\.to\(torch\.float32\)"
+    said = rf"torch\.float32 parameters, got a {dtype} input\. Convert one of them, for .* x\.to\(torch\.float32\)"
     with pytest.raises(ShapeError, match=said):
         build()(torch.ones(shape).to(dtype))
 
