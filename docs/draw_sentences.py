@@ -21,6 +21,7 @@ Lines = list[tuple[int, str]]
 
 SECTION = re.compile(r"(Args|Arguments|Attributes|Returns|Yields|Raises|Source|Example|Examples|Note|Shape):$")
 ITEMIZED = ("Args", "Arguments", "Attributes", "Raises")  # each line that is not indented further begins an item
+NAMED = re.compile(r" {4}[a-z_]\w*(, [a-z_]\w*)*: ")  # "std: ..." in other sections
 LABEL = re.compile(r"\w+ {2,}\S")  # "Claims    ..." at the head of a study
 ITEM = re.compile(r"(?:[-*+]|\d+\.) +")
 ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|vs|cf|al|[Ss]ecs?|[Ff]igs?|[Ee]qs?|[Nn]o|approx|resp)|\.)\.$")
@@ -92,7 +93,9 @@ def _paragraphs_of_docstring(text: str, first_line: int) -> Iterator[Lines]:
             if heading:
                 yield current
                 current, section = [], heading[1]
-            elif is_label or is_item or (section in ITEMIZED and _indent(line) == 4):
+            elif (
+                is_label or is_item or (_indent(line) == 4 and (section in ITEMIZED or (section and NAMED.match(line))))
+            ):
                 yield current
                 current = [(number, line)]
             elif section or is_labelled or _indent(line) < 4:
@@ -127,7 +130,7 @@ def _strings(node: ast.AST) -> Iterator[tuple[int, str]]:
             if isinstance(part, ast.Constant | ast.FormattedValue)
         )
         yield node.lineno, "".join(parts)
-    else:
+    elif not isinstance(node, ast.Call):  # an argument such as the kind in unknown_name(kind, ...) is no sentence
         for child in ast.iter_child_nodes(node):
             yield from _strings(child)
 

@@ -9,7 +9,7 @@
         └── CheckpointError   a checkpoint is damaged or does not match the model
 
 Each exception also derives from the built-in exception in parentheses, so `except ValueError` works. A message states
-the value received, the values allowed, and what to do.
+the value received, the values allowed, and how to correct the error.
 """
 
 import difflib

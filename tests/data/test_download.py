@@ -68,7 +68,7 @@ class Mirror(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(CONTENT + bytes(1000))
 
-    def shifted(self, start):  # answers with another range than requested
+    def shifted(self, start):  # answers with a different range than requested
         where = f"bytes {start - 1}-{len(CONTENT) - 1}/{len(CONTENT)}"
         self.send(CONTENT[start - 1 :], 0, status=206, headers=[("Content-Range", where)])
 

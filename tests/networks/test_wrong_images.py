@@ -1,4 +1,4 @@
-"""Errors common to the networks on images: images of another dtype than the weights, invalid generators."""
+"""Errors common to the networks on images: images of a different dtype than the weights, invalid generators."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Inputs of another dtype than the weights, and arguments that are not tensors, generators or bools."""
+"""Inputs of a different dtype than the weights, and arguments that are not tensors, generators or bools."""
 
 import numpy as np
 import pytest

@@ -51,7 +51,7 @@ def test_convolutional_members_train_as_they_do_alone(name: str) -> None:
         for step, (images, targets) in enumerate(batches()):
             optimiser.zero_grad()
             loss = F.cross_entropy(net(images), targets)
-            # float64: one grouped convolution sums in another order than three, and four steps amplify the difference.
+            # float64: one grouped convolution sums in a different order than three, and 4 steps amplify the difference.
             assert_close(together[step, member], loss.detach(), rtol=1e-9, atol=1e-11)
             loss.backward()
             optimiser.step()

@@ -42,7 +42,7 @@ class ConsoleProgress:
             self._bar.update(self._task, total=total)
 
     def advance(self, done: float, doing: str) -> None:
-        """Add completed work and show what is being done. Raises KeyboardInterrupt if a stop was requested."""
+        """Add completed work and show the current work. Raises KeyboardInterrupt if a stop was requested."""
         self._done += done
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self._done, description=escape(doing))

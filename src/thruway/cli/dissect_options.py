@@ -37,7 +37,7 @@ class DissectOptions:
     data: str | None = None
     """Name of a data set from `thruway list`. The model classifies its test part."""
     data_root: Path | None = None
-    """Folder of the data sets, instead of the usual places."""
+    """Folder of the data sets. If unset, the default folders are searched."""
     download: bool = False
     """Download the data set if it is missing."""
     pixels: Literal["standardised", "raw"] = "standardised"

@@ -35,7 +35,7 @@ def read_tensors(path: Path) -> Any:
     """Read a tensor or a nested structure of tensors from a .npy, .npz, .safetensors or .pt file.
 
     Raises:
-        ConfigError: if the file is missing, damaged, of another type, or holds other objects than tensors.
+        ConfigError: if the file is missing, damaged, of an unsupported type, or holds objects that are not tensors.
     """
     if path.suffix not in _READERS:
         raise ConfigError(f"{path}: files of tensors end in {', '.join(_READERS)}; got {path.suffix or 'no suffix'}.")
@@ -49,7 +49,7 @@ def read_tensors(path: Path) -> Any:
         raise ConfigError(f"{path} is not a safetensors file: {_first_line(error)}") from error
     except Exception as error:  # a pickle that torch refuses to load, or not a pickle at all
         raise ConfigError(
-            f"{path} is damaged, or holds other objects than tensors and plain containers, which are not loaded."
+            f"{path} is damaged, or holds objects that are not tensors and plain containers, which are not loaded."
         ) from error
 
 

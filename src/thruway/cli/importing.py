@@ -34,10 +34,10 @@ def import_object(name: str, kind: str, is_kind: Callable[[Any], bool]) -> Any:
 
     Args:
         name: a name of this form.
-        kind: what it should be, such as "function", for error messages.
+        kind: expected kind of object, such as "function", for error messages.
         is_kind: returns True for an object of this kind. It also selects the names that an error lists.
     Raises:
-        ConfigError: if the name has another form, there is no such module or object, or it is of another kind.
+        ConfigError: if the name has a different form, there is no such module or object, or it is of a different kind.
 
     >>> import_object("math:pi", "number", lambda value: isinstance(value, float))
     3.141592653589793
@@ -68,7 +68,7 @@ def _type_name(value: Any) -> str:
 
 
 def import_module(name: str) -> ModuleType:
-    """Import package.module, from the working folder too, or path/to/file.py.
+    """Import a module, given as package.module or as path/to/file.py. Packages in the working folder are also found.
 
     Raises:
         ConfigError: if there is no such module, or importing it fails.

@@ -52,7 +52,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 
 
 class ImageFolder(Dataset[tuple[Any, Any]]):
-    """Dataset of images in one folder per class, like torchvision's class of the same name.
+    """Dataset of images in one folder per class, like `torchvision.datasets.ImageFolder`.
 
     Args:
         root: folder that contains the class folders; their sorted names are the classes.

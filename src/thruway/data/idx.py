@@ -31,7 +31,7 @@ def read_idx(path: str | Path, counts: tuple[int, ...], item: tuple[int, ...] = 
     Returns:
         A uint8 tensor (N, *item), with N one of `counts`.
     Raises:
-        DatasetError: if the file is missing, damaged or of another shape.
+        DatasetError: if the file is missing, damaged or of a different shape.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

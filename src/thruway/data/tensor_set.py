@@ -1,4 +1,4 @@
-"""An in-memory data set, all images and labels as tensors on one device, and the seeded order of its batches.
+"""An in-memory data set with all images and labels as tensors on one device. Its batches are drawn in a seeded order.
 
 The data sets of the papers fit into memory, and one copy at the start is cheaper than data-loading workers. The batches
 of an epoch are a function of (seed, epoch, step): resuming in the middle of an epoch needs only these three numbers and

@@ -1,4 +1,4 @@
-"""Map-style data sets with the names, arguments and disk layout of torchvision's.
+"""Map-style data sets with the same names, arguments and disk layout as in torchvision.
 
 An item is (image, label). The image is a uint8 NumPy array, (H, W) or (H, W, 3), which torchvision's `ToTensor` and
 `ToImage` accept and which does not need Pillow. For training, `load` is faster.

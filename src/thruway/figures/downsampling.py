@@ -50,7 +50,7 @@ def extreme(table: FloatArray, starts: Starts, axis: int) -> FloatArray:
 
 
 def mean(table: FloatArray, starts: Starts, axis: int) -> FloatArray:
-    """Return the mean of the finite numbers of each group; NaN if there are none."""
+    """Return the mean of the finite numbers in each group, or NaN if a group has none."""
     known = np.isfinite(table)
     total = np.add.reduceat(np.where(known, table, 0), starts, axis=axis)
     counts = np.add.reduceat(known, starts, axis=axis, dtype=np.intp)

@@ -45,7 +45,7 @@ def deletion_bars(
         intact: metric with all branches.
         low, high: ends of the interval around each value, (branches,); both or neither.
         kinds: kind of each branch, "identity", "projection", "gated" or "module", which sets its colour.
-        boundaries: indices of the branches at which a stage of another shape begins, counted from 0.
+        boundaries: indices of the branches at which a stage of a different shape begins, counted from 0.
         first: number of the first branch on the axis. Pass 0 for the indices of a dissection.
         quantity: name of the metric, such as "test error".
     Raises:
@@ -120,7 +120,7 @@ def deletion_comparison(
     Args:
         nets: metric without each branch, (branches,), in `unit`, by name of a network. NaN is a gap.
         intact: metric with all branches by name of a network, drawn as a dashed line in the colour of the network.
-        boundaries: indices of the branches at which a stage of another shape begins, counted from 0.
+        boundaries: indices of the branches at which a stage of a different shape begins, counted from 0.
         quantity: name of the metric, such as "test error".
     Raises:
         ShapeError: if the networks differ in length.

@@ -1,4 +1,4 @@
-"""Layout of figures: panels beside or below each other, axes, labels, legends, notes, and styles of blocks.
+"""Layout of figures: panels next to or below each other, axes, labels, legends, notes, and styles of blocks.
 
 A figure has two arrangements of its panels in `layout.meta`: "wide", which is applied, and "narrow", with one
 panel below the other, which the report page applies on a small screen. Each is a mapping from paths in the layout to

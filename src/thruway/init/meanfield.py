@@ -32,7 +32,7 @@ _LEAST, _MOST = 1e-12, 1e12
 
 
 def variance_map(q: float, activation: str | Function, sigma_w: float, sigma_b: float = 0.0) -> float:
-    """Return the variance of the next layer's pre-activations from the variance q of this layer's.
+    """Return the variance q' of the pre-activations of the next layer, given the variance q in this layer.
 
         q' = sigma_w^2 E f(sqrt(q) z)^2 + sigma_b^2,   z ~ N(0, 1)
 

@@ -123,7 +123,7 @@ def stack_of(model: nn.Module) -> tuple[list[int], list[float]]:
 
 
 def _dense_weights(model: nn.Module) -> Iterator[Tensor]:
-    """Yield the weights (outputs, inputs) of a chain of layers, first layer first."""
+    """Yield the weights of a chain of layers in order, each of shape (outputs, inputs)."""
     inside_linear: set[int] = set()  # ids of the submodules that hold a parametrised weight
     for name, module in model.named_modules():
         if id(module) in inside_linear:

@@ -31,7 +31,7 @@ def to_torch(
             channels first, also if the Keras layer is channels_last.
         activation: activation of H; required only if it is not in thruway.activations.ACTIVATIONS.
     Raises:
-        ConfigError: if the layer is of another class, or its activation has no name in Thruway.
+        ConfigError: if the layer is of a different class, or its activation has no name in Thruway.
         ShapeError: if the layer has not been built and has no weights.
     """
     keras, kinds = import_keras(), layers()
@@ -65,7 +65,7 @@ def from_torch(module: nn.Module, **arguments: Any) -> Any:
         arguments: arguments of the Keras layer, such as name, dtype or data_format. Default dtype: that of the module.
             `activation` is required if the module's is not in thruway.activations.ACTIVATIONS.
     Raises:
-        ConfigError: if the module is of another class, is on the meta device, has groups or a padding mode that the
+        ConfigError: if the module is of a different class, is on the meta device, has groups or a padding mode that the
             Keras layers do not support, or its activation has no name; or if an argument is determined by the module.
     """
     if not isinstance(module, HighwayLinear | HighwayConv1d | HighwayConv2d):

@@ -20,7 +20,7 @@ class ConvNet(nn.Module):
         inputs: channels of the images.
         size: height and width of the images, if the head depends on them. If None, any size is accepted.
     Raises:
-        ShapeError: when called on an input that is not a batch of images with `inputs` channels, or of another size
+        ShapeError: when called on an input that is not a batch of images with `inputs` channels, or of a different size
             or dtype.
 
     >>> import torch

@@ -50,8 +50,8 @@ def gated_resnet(
     in the author's single run, and 93.75 % for the identity. It has 14, 28 and 56 channels after a first layer of 16.
 
     If sizes change, x is the output of the shortcut, and gates have the stride of F: they blend the new maps with the
-    resized input. The first paper does not say how its gates did this. With "project" every shortcut is a 1x1
-    convolution with batch norm; the paper does not say whether He's had batch norm.
+    resized input. He et al. do not state how their gates did this. With "project" every shortcut is a 1x1
+    convolution with batch norm; they do not state whether theirs had batch norm.
 
     Args:
         depth: number of layers, 6n + 2, or the number of modules in each stage, such as (2, 2, 2). Layers of gates are

@@ -236,7 +236,7 @@ class HighwayLinear(nn.Module):
         generator: generator of the initial weights. If None, PyTorch's global generator.
     Raises:
         ConfigError: for a width below 1, an unknown activation or carry, or a gate bias that is not a number.
-        ShapeError: when called on an input that is not (..., width), or of another dtype than the weights.
+        ShapeError: when called on an input that is not (..., width), or of a different dtype than the weights.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), eqs. 2-3, sec. 2.2;
         weights after Glorot & Bengio 2010, eq. 16, as in sec. 3.1 of the former.

@@ -28,7 +28,7 @@ class Dropout(nn.Dropout):
         generator: generator of the masks. If None, PyTorch's global generator.
     Raises:
         ConfigError: if p is out of range; if torch.utils.checkpoint recomputes a layer with a generator, which would
-            draw another mask than before.
+            draw a different mask than before.
     Source:
         Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov 2014, sec. 4, scaled in training instead of after it.
 

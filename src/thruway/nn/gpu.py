@@ -87,7 +87,9 @@ def _load_or_error(device: torch.device, dtype: torch.dtype) -> ModuleType | Exc
 
 
 def _check_kernels(launches: ModuleType, device: torch.device, dtype: torch.dtype) -> None:
-    """Compare the kernels with the formulas, forward and backward: a narrow stack, the widest one, a wide layer.
+    """Compare the kernels with the formulas, in the forward and the backward pass.
+
+    This is done for a narrow stack, for the widest stack that is supported, and for a wide layer.
 
     Raises:
         ArithmeticError: if a result is out of tolerance.

@@ -101,7 +101,7 @@ class HighwayConv1d(_HighwayConv):
     Raises:
         ConfigError: if the kernel is even, or `groups` does not divide `channels`; see also `HighwayLinear`.
         ShapeError: when called on an input that is not (batch, channels, *spatial) or (channels, *spatial), or of
-            another dtype than the weights.
+            a different dtype than the weights.
     Source:
         Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), sec. 2.1-2.2.
 

@@ -21,8 +21,8 @@ class RandomSubset(nn.Module):
     are skipped for the whole batch; only their shortcuts are computed, including any change of size. No path through
     the stack is therefore longer than `use` branches. With use = n, nothing is drawn.
 
-    In evaluation all branches are used, multiplied by use/n if `rescale` is True. The paper does not say which its
-    experiment used. Since use/n is the probability of each branch in training, rescaling preserves the mean of each
+    In evaluation all branches are used, multiplied by use/n if `rescale` is True. The paper does not state which of
+    the two it used. Since use/n is the probability of each branch in training, rescaling preserves the mean of each
     single branch. It does not preserve the mean of the whole output, as it would for independent draws: a pair of
     branches is drawn together slightly less often than (use/n)^2. The running statistics of batch norm are those of the
     short paths in either case.

@@ -55,8 +55,8 @@ class RecurrentHighway(nn.Module):
     Raises:
         ConfigError: see `RecurrentHighwayCell`. With `coins`, the layer cannot be checkpointed in training with
             dropout.
-        ShapeError: when called on a tensor that is neither 2- nor 3-dimensional, has other features or another dtype
-            than the weights, or with a state of another shape.
+        ShapeError: when called on a tensor that is neither 2- nor 3-dimensional, has a wrong number of features or a
+            different dtype than the weights, or with a state of a wrong shape.
     Source:
         Zilly, Srivastava, Koutník & Schmidhuber 2017 (Recurrent Highway Networks), sec. 4.
 

@@ -69,7 +69,8 @@ class RecurrentHighwayCell(nn.Module):
         ConfigError: for a size below 1, an unknown activation or carry, a gate bias that is not a number, a dropout
             outside [0, 1); when called in training with dropout and without masks; if torch.utils.checkpoint
             recomputes a pass that draws masks from `coins`.
-        ShapeError: when called on tensors or masks of other shapes, or on an input of another dtype than the weights.
+        ShapeError: when called on tensors or masks of wrong shapes, or on an input of a different dtype than the
+            weights.
     Source:
         Zilly, Srivastava, Koutník & Schmidhuber 2017 (Recurrent Highway Networks), sec. 4; masks follow Gal &
         Ghahramani 2016, as in the code of Zilly et al.
@@ -171,7 +172,7 @@ class RecurrentHighwayCell(nn.Module):
         """Return W x of all maps, (..., maps·width), for any number of time steps at once.
 
         Raises:
-            ShapeError: if x has another dtype than the weights and autocast is off.
+            ShapeError: if x has a different dtype than the weights and autocast is off.
         """
         check_dtype("RecurrentHighwayCell", x, self.input_weight)
         return F.linear(x if mask is None else x * mask, self.input_weight)

@@ -192,9 +192,10 @@ def gate(
     adds_bias: tl.constexpr,
     ELEMENTS: tl.constexpr,
 ):
-    """Overwrite z with H over T, and fill y; z is (outer, 2, inner), x and y (outer, inner) of `count` elements.
+    """Compute H, T and y = x + T·(H - x) from the pre-activations z. H and T are written to z.
 
-    With a bias, (outer, 2 rows), each of its numbers applies to `each` consecutive elements of a row of `inner`.
+    z has shape (outer, 2, inner); x and y have shape (outer, inner) and `count` elements. The bias, if any, has shape
+    (outer, 2 rows), and each of its numbers is added to `each` consecutive elements of a row of `inner`.
     """
     i = tl.program_id(0).to(tl.int64) * ELEMENTS + tl.arange(0, ELEMENTS)
     is_there = i < count

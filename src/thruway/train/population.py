@@ -263,7 +263,7 @@ def _check_members(models: Sequence[nn.Module], rules: Sequence[SGD]) -> None:
         if architecture(model) != first:
             raise ConfigError(
                 f"all members must share one architecture: model {index} differs from model 0. Use a separate "
-                "population for networks of another depth, width or activation. A callable activation must be the "
+                "population for networks of a different depth, width or activation. A callable activation must be the "
                 "same function object in all members, and the same parameters must be frozen or tied."
             )
     if not any(p.requires_grad for p in models[0].parameters()):

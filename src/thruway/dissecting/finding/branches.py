@@ -32,7 +32,7 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A computation beside a shortcut that it joins again: y = x + f(x), or y = x + T(x)·(H(x) - x).
+    """A branch of a model, in parallel to a shortcut: f in y = x + f(x), or H in y = x + T(x)·(H(x) - x).
 
     Attributes:
         index: position in `Dissection.branches`, in the order in which the joins run.

@@ -54,7 +54,7 @@ def check_paths(tape: Tape, paths: Iterable[str], others: Iterable[str]) -> None
     ran = {frame.path for frame in tape.frames}
     for path in paths:
         if path not in ran and path not in set(others):
-            raise ConfigError(unknown_name("module (of those that ran)", path, ran - {""}))
+            raise ConfigError(f"{unknown_name('module', path, ran - {''})} Only modules that ran can be given.")
 
 
 def is_within(tape: Tape, call: int, path: str) -> bool:

@@ -71,7 +71,7 @@ class _Mean:
 
 
 def _averaging(gate: _Mean, carry: _Mean | None) -> Callable[[Operands], Tensor]:
-    """A merge that computes the join as it is and adds its gates to the means."""
+    """Return a merge that computes the unchanged join and adds the values of its gates to the running means."""
 
     def merge(at: Operands) -> Tensor:
         assert at.gate is not None

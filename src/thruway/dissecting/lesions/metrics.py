@@ -147,7 +147,7 @@ def batches_of(metric: Metric) -> Iterator[tuple[Any, Any]]:
     """Check and yield the batches of a metric.
 
     Raises:
-        ConfigError: if there are none, or one of them is not a pair.
+        ConfigError: if there are no batches, or a batch is not a pair.
     """
     count = 0
     for batch in metric.batches:

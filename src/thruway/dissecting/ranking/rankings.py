@@ -110,7 +110,8 @@ def rankings(
     Args:
         batches: pairs (inputs, targets). The targets may be None without a loss.
         loss: see `predict_deletions`. It adds the rankings "predicted" and "curved".
-        measured: changes by deletion, one per branch, or a table with a column `change`. Adds "measured".
+        measured: change of a metric when each branch is deleted, in the order of the branches, or a table with a
+            column `change`. It adds the ranking "measured".
         per: one vector per "token" or per "example"; "auto" is per token for (batch, tokens, features) and per example
             otherwise.
     Raises:

@@ -87,7 +87,7 @@ def run_full(model: nn.Module, plan: FullPlan, args: tuple[Any, ...], kwargs: Ma
     """Run one pass of the model along `plan`. A plan that changes nothing runs the bare model.
 
     Raises:
-        TapeMismatchError: if the pass makes another call than the tape has, or if it needs a value that was not
+        TapeMismatchError: if the pass makes a different call than the tape has, or if it needs a value that was not
             computed.
     """
     if not plan.merges:

@@ -1,4 +1,4 @@
-"""Reruns of a model that compute only what a lesion changes. All other values are stored, or not needed.
+"""Reruns of a model that compute only the values that a lesion changes. All others are stored or not needed.
 
 The values equal those of `full_pass` bit for bit, but they are detached, so there are no gradients.
 """
@@ -28,7 +28,7 @@ def run_partial(
     """Run one lesioned pass of an `unfused` model on the inputs that `stored` was computed from.
 
     Raises:
-        TapeMismatchError: if the pass makes another call than the tape has, or needs a value that is not stored.
+        TapeMismatchError: if the pass makes a different call than the tape has, or needs a value that is not stored.
     """
     mode = _PartialPass(model, plan, stored)
     with mode:

@@ -91,7 +91,7 @@ def plan_all_calls(tape: Tape, merges: Sequence[tuple[Branch, Merge | None]], sw
 
 
 def plan_partial(facts: TapeFacts, merges: Sequence[tuple[Branch, Merge | None]], swaps: WeightSwaps) -> PartialPlan:
-    """Plan a lesioned pass that computes only what depends on the changed joins and weights."""
+    """Plan a lesioned pass that computes only the calls that depend on the changed joins and weights."""
     tape = facts.tape
     full = plan_full(tape, merges)
     computed, changed = _consequences(tape, full, swaps)

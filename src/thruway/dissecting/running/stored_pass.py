@@ -22,7 +22,7 @@ def run_and_store(
     """Run one intact pass of an `unfused` model; return its output, and the wanted values as first computed.
 
     Raises:
-        TapeMismatchError: if the pass makes another call than the tape has.
+        TapeMismatchError: if the pass makes a different call than the tape has.
     """
     mode = _StoringPass(tape, frozenset(wanted))
     with mode:

@@ -2,12 +2,14 @@
 
 Paper     Glorot & Bengio 2010, sec. 4.1 and fig. 5
 Protocol  a network with one hidden layer of tanh units and softmax outputs, with random weights, inputs and labels; two
-of its weights, one per layer, are varied over a square grid, on which both costs and their gradients with respect to
-the two weights are computed Claims    the quadratic cost is flat on a larger share of the square, in nearly every draw,
-and also where the network is no better than guessing Measured  results/glorot2010.cost_surface-laptop: all 3 claims
-hold, for weights up to 8 Cost      demo ten seconds on one core; laptop half a minute; paper the same with more draws
+          of its weights, one per layer, are varied over a square grid, on which both costs and their gradients with
+          respect to the two weights are computed
+Claims    the quadratic cost is flat on a larger share of the square, in nearly every draw, and also where the network
+          is no better than guessing
+Measured  results/glorot2010.cost_surface-laptop: all 3 claims hold, for weights up to 8
+Cost      demo ten seconds on one core; laptop half a minute; paper the same with more draws
 Differs   the sizes of the network, the data and the square, and the definition of a plateau, are ours: the paper shows
-one surface and does not state them
+          one surface and does not state them
 """
 
 import math
@@ -200,7 +202,10 @@ def guessing_cost(cost: Cost, classes: int) -> float:
 
 
 def is_flat(surface: Surface, fraction: float) -> Tensor:
-    """Return a mask of the points whose gradient norm is below `fraction` of the largest; all points if that is 0."""
+    """Return a mask of the points whose gradient norm is less than `fraction` times the largest norm.
+
+    If the largest norm is 0, all points are flat.
+    """
     steepest = surface.slope.max()
     return (surface.slope < fraction * steepest) | (steepest == 0)
 

@@ -33,7 +33,7 @@ def claims(config: Config, majority_error: float = math.nan) -> tuple[Claim, ...
     In the paper, the margin of sigmoid and the claims about pre-training and the SVM are about Shapeset only.
 
     Args:
-        config: the study's.
+        config: config of the run.
         majority_error: error of always predicting the most frequent class, 0 to 1.
 
     >>> [claim.id for claim in claims(Config(data="mnist"), 0.886)][:2]
@@ -204,7 +204,7 @@ def error_table(rows: Rows, rivals: Mapping[tuple[str, str], Sequence[int]], con
         rows: tested networks.
         rivals: for each (pair, other), the number of test examples per seed that only the pair's network classifies
             correctly.
-        config: the study's.
+        config: config of the run.
     """
     errors: dict[str, list[float]] = {pair: errors_of(rows, pair, config.deepest) for pair in config.pairs}
     means = {pair: _mean(each) for pair, each in errors.items() if each}

@@ -2,13 +2,15 @@
 
 Paper     Glorot & Bengio 2010, sec. 4.2: figs. 6 to 9, eqs. 4 to 7 and 13 to 17
 Protocol  tanh networks of five hidden layers, biases 0, weights by eq. 1 ("standard") or eq. 16 ("normalized"); spread
-of activations, back-propagated gradients and weight gradients before training, on 300 held-out examples, compared with
-the predictions of the equations; mean singular value of each layer's Jacobian; the spread of weight
-          gradients while plain SGD trains on batches of ten
+          of activations, back-propagated gradients and weight gradients before training, on 300 held-out examples,
+          compared with the predictions of the equations; mean singular value of each layer's Jacobian; the spread of
+          weight gradients while plain SGD trains on batches of ten
 Claims    some quantities shrink from layer to layer and others stay level; the equations are exact for a linear
-activation (initialization_claims.py) Measured  results/glorot2010.initialization-laptop: all 13 claims hold Cost
-demo half a minute on one core; laptop three minutes; paper a GPU Differs   learning rate, number of seeds and number of
-updates (the paper states none of them); the report lists all differences
+          activation (initialization_claims.py)
+Measured  results/glorot2010.initialization-laptop: all 13 claims hold
+Cost      demo half a minute on one core; laptop three minutes; paper a GPU
+Differs   learning rate, number of seeds and number of updates (the paper states none of them); the report lists all
+          differences
 """
 
 import math

@@ -125,8 +125,12 @@ def train_net(config: Config, training: Training, parts: Parts, run: Run, progre
     that update are logged.
 
     Args:
-        config, training, parts, run, progress: the study's.
-        cost: of one update, for `progress`.
+        config: config of the run.
+        training: the network to train.
+        parts: training and test examples.
+        run: the run. It stores the checkpoint and the logged numbers.
+        progress: receives the cost of the updates.
+        cost: cost of one update.
     """
     weights = generator(training.seed, "weights", "trained")
     model = build_net(_trained_widths(config, parts), parts.classes, "tanh", training.scheme, weights)

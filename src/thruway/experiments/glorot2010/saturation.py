@@ -2,14 +2,14 @@
 
 Paper     Glorot & Bengio 2010, figs. 2, 3, 4 and 10
 Protocol  sigmoid networks with 4 and 5 hidden layers; tanh and softsign networks, and tanh networks with normalized
-initialization, with 5; plain SGD on batches of ten, biases from 0; the outputs of every layer on 300 fixed test
-examples are
-          recorded during training
+          initialization, with 5; plain SGD on batches of ten, biases from 0; the outputs of every layer on 300 fixed
+          test examples are recorded during training
 Claims    the top sigmoid layer falls to 0 and takes long to recover, and at depth 5 it never does; tanh networks
-saturate layer by layer from the input on, softsign networks less and in all layers together, as do tanh networks with
-normalized initialization (saturation_claims.py) Measured  results/glorot2010.saturation-laptop: 9 of 12 claims hold, 3
-unclear (seeds 10 to 12) Cost      demo a minute on one core; laptop half an hour; paper a GPU Differs   learning rates,
-number of seeds and number of updates (the paper states none of them for these figures)
+          saturate layer by layer from the input on, softsign networks less and in all layers together, as do tanh
+          networks with normalized initialization (saturation_claims.py)
+Measured  results/glorot2010.saturation-laptop: 9 of 12 claims hold, 3 unclear (seeds 10 to 12)
+Cost      demo a minute on one core; laptop half an hour; paper a GPU
+Differs   learning rates, number of seeds and number of updates (the paper states none of them for these figures)
 """
 
 import math

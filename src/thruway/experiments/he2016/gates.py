@@ -3,12 +3,14 @@
 Paper     He, Zhang, Ren & Sun 2016 (Identity Mappings), sec. 3.1, table 1; R. Srivastava 2025, the repository
           highway-resnet-comparison, in reply
 Protocol  one residual network with different joins of branch and shortcut: gates on both or on the shortcut only,
-computed by a 1x1 convolution whose bias starts at 0 or below; half the sum; a 1x1 convolution or dropout as the
-shortcut; and the reply's gate, of two normalised convolutions, with the reply's bias and with 0 Claims    of the table:
-which networks fail, which are worse, and by how much at least; of the reply: its gate fails with a bias of 0, and is as
-good as the identity with -6 Measured  results/he2016.gates-laptop Cost      demo a minute on one core; laptop 48
-minutes; paper a GPU Differs   data, size and updates at demo and laptop scale, 56 layers instead of 110; the claim that
-the reply's gate fails with a bias of 0 is our reading of the reply; the report lists all differences
+          computed by a 1x1 convolution whose bias starts at 0 or below; half the sum; a 1x1 convolution or dropout as
+          the shortcut; and the reply's gate, of two normalised convolutions, with the reply's bias and with 0
+Claims    of the table: which networks fail, which are worse, and by how much at least; of the reply: its gate fails
+          with a bias of 0, and is as good as the identity with -6
+Measured  results/he2016.gates-laptop
+Cost      demo a minute on one core; laptop 48 minutes; paper a GPU
+Differs   data, size and updates at demo and laptop scale, 56 layers instead of 110; the claim that the reply's gate
+          fails with a bias of 0 is our reading of the reply; the report lists all differences
 """
 
 from functools import partial

@@ -3,16 +3,15 @@
 Paper     Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), sec. 3.3, tables 2 and 3; Romero et al.
           2015 (FitNets); rates of Highway B after the authors' published Caffe settings
 Protocol  the two fitnets, Highway A, B and C, and plain networks with the layers and the number of parameters of B and
-C, all trained in the same way from random weights; at laptop scale each network is also trained with a second, lower
-learning rate, and the one with the lower training error is used; test error of each seed Claims    Highway A and B are
-as good as the fitnets of their depth and size; 32 layers are no worse than 11, and come
+          C, all trained in the same way from random weights; at laptop scale each network is also trained with a
+          second, lower learning rate, and the one with the lower training error is used; test error of each seed
+Claims    Highway A and B are as good as the fitnets of their depth and size; 32 layers are no worse than 11, and come
           near Highway B with fewer parameters; the plain networks of 19 and 32 layers are worse
 Measured  results/highway2015.cifar-laptop
 Cost      demo a minute on one core; laptop 75 minutes; paper a GPU
 Differs   no network is trained with hints or in stages, not even the fitnets; the layers of Highway A and C are not
-published and are reconstructed from their depth and size; one weight decay and one learning rate for all parameters; at
-demo and laptop
-          scale narrower networks on other data, without dropout
+          published and are reconstructed from their depth and size; one weight decay and one learning rate for all
+          parameters; at demo and laptop scale narrower networks on other data, without dropout
 """
 
 from collections.abc import Callable

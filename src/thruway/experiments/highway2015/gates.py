@@ -2,14 +2,16 @@
 
 Paper     Srivastava, Greff & Schmidhuber 2015: Highway Networks, fig. 2; Training Very Deep Networks, figs. 2 and 3
 Protocol  train a highway network of 50 layers; for every layer and unit, record the bias of the transform gate, the
-mean of the gate over the training part, the gate and the output for one example, and for two classes the mean of the
-gate minus its mean over all classes Claims    biases fall during training; gates are low on average and sparse for one
-example; a low bias makes a gate selective but does not close it; outputs hardly change after the first 15 layers;
-classes differ in these first layers Measured  results/highway2015.gates-laptop Cost      demo ten seconds on one core;
-laptop nine minutes (half a minute with the networks of highway2015.lesion);
+          mean of the gate over the training part, the gate and the output for one example, and for two classes the mean
+          of the gate minus its mean over all classes
+Claims    biases fall during training; gates are low on average and sparse for one example; a low bias makes a gate
+          selective but does not close it; outputs hardly change after the first 15 layers; classes differ in these
+          first layers
+Measured  results/highway2015.gates-laptop
+Cost      demo ten seconds on one core; laptop nine minutes (half a minute with the networks of highway2015.lesion);
           paper a GPU
 Differs   data and training at demo and laptop scale; activation, rate and gate bias as in highway2015.lesion, whose
-networks are used
+          networks are used
 """
 
 import math
@@ -45,7 +47,7 @@ class Config(HighwayConfig):
     """Settings that determine the results of a run."""
 
     looked_at: int | None = Field(default=None, ge=20)
-    """Means are taken over this number of first training examples. If unset, over all."""
+    """Number of training examples, from the first one on, over which means are taken. If unset, all."""
     example: int = Field(default=0, ge=0)
     """The training example whose gates and outputs are shown, counted from 0."""
     classes: tuple[int, int] = (0, 7)

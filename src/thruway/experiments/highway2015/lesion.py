@@ -2,11 +2,13 @@
 
 Paper     Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), sec. 4, fig. 4
 Protocol  train a highway network of 50 layers; then, for each layer, measure the error on the training part with its
-transform gate closed, T = 0, so that the layer returns its input Claims    layers 15 to 45 have almost no effect, and
-more than half of all layers have none; up to layer 45, the first 15 layers account for most of the effect Measured
-results/highway2015.lesion-laptop Cost      demo a quarter of a minute on one core; laptop six minutes; paper a GPU
+          transform gate closed, T = 0, so that the layer returns its input
+Claims    layers 15 to 45 have almost no effect, and more than half of all layers have none; up to layer 45, the first
+          15 layers account for most of the effect
+Measured  results/highway2015.lesion-laptop
+Cost      demo 15 seconds on one core; laptop six minutes; paper a GPU
 Differs   data and training at demo and laptop scale; activation, rate and gate bias are from pilot runs (the paper does
-not state the result of its search); in addition to T = 0, the gate is fixed at its mean, unit by unit
+          not state the result of its search); in addition to T = 0, the gate is fixed at its mean, unit by unit
 """
 
 import abc
@@ -44,7 +46,7 @@ class Config(HighwayConfig):
     """Settings that determine the results of a run."""
 
     lesioned_examples: int | None = Field(default=None, ge=20)
-    """Lesions are measured on this number of first training examples. If unset, on all."""
+    """Number of training examples, from the first one on, on which lesions are measured. If unset, all."""
 
 
 _RECIPE: dict[str, Any] = {"learning_rate": 0.05, "weight_decay": 0.0, "clip": 1.0}

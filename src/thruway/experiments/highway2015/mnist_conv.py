@@ -3,12 +3,13 @@
 Paper     Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), sec. 3.2, table 1; layers, dropout and
           rates after the authors' published Caffe settings
 Protocol  the 10-layer highway network of each width, and for comparison a plain network with the same layers and number
-of parameters, trained in the same way; test accuracy of each seed Claims    the small network reaches 99.4 % (judged on
-MNIST only), and one of twice the width a little more (if both are trained); both are hardly worse than plain networks,
-on test and on training examples Measured  results/highway2015.mnist_conv-laptop Cost      demo 15 seconds on one core;
-laptop 46 minutes on a busy core; paper a GPU Differs   the plain network is ours; data, updates, learning rate and no
-dropout at demo and laptop scale; one weight decay and one learning rate for all parameters; the report lists all
-differences
+          of parameters, trained in the same way; test accuracy of each seed
+Claims    the small network reaches 99.4 % (judged on MNIST only), and one of twice the width a little more (if both are
+          trained); both are hardly worse than plain networks, on test and on training examples
+Measured  results/highway2015.mnist_conv-laptop
+Cost      demo 15 seconds on one core; laptop 46 minutes on a busy core; paper a GPU
+Differs   the plain network is ours; data, updates, learning rate and no dropout at demo and laptop scale; one weight
+          decay and one learning rate for all parameters; the report lists all differences
 """
 
 from functools import partial

@@ -3,11 +3,12 @@
 Paper     Srivastava, Greff & Schmidhuber 2015: Highway Networks, sec. 3 (900 layers, CIFAR-100, 80 epochs); Training
           Very Deep Networks, sec. 2.2 (SGD did not stall in pilots beyond 1,000 layers)
 Protocol  a highway network of 1,000 layers, and plain networks of the same depth and number of parameters, trained by
-SGD with momentum; training loss against epoch, for which the papers show no curve Claims    the highway network learns,
-without setbacks; the plain ones do not Measured  results/highway2015.very_deep-laptop Cost      demo 40 seconds on one
-busy core; laptop 28 minutes on one busy core (26 of training); paper a GPU Differs   data, width and recipe, which the
-papers do not state for this network; its gate bias of -7 is from pilot runs; plain networks for comparison, which the
-papers have only up to 100 layers
+          SGD with momentum; training loss against epoch, for which the papers show no curve
+Claims    the highway network learns, without setbacks; the plain ones do not
+Measured  results/highway2015.very_deep-laptop
+Cost      demo 40 seconds on one busy core; laptop 28 minutes on one busy core (26 of training); paper a GPU
+Differs   data, width and recipe, which the papers do not state for this network; its gate bias of -7 is from pilot
+          runs; plain networks for comparison, which the papers have only up to 100 layers
 """
 
 import math

@@ -86,7 +86,7 @@ class Study:
 
     Attributes:
         name: unique name, such as "highway2015.depth". It is stored in run folders.
-        title: what the study shows, in one line.
+        title: finding of the study, in one line.
         source: paper, sections and figures.
         config: pydantic model of all settings that determine the results of a run.
         scales: config for each name of a scale. The first one is the default on the command line.
@@ -257,7 +257,7 @@ def _origin(reader: RunReader, page: StudyPage) -> dict[str, str | Sequence[str]
 NOT_PROTOCOL = frozenset(
     ("scale", "data_root", "download", "device", "seed", "seeds", "searches", "trained_seeds", "looks", "nets_of")
 )
-"""Config fields that determine where and how often a study is run, but not what it does."""
+"""Config fields that determine where and how often a study is run, but not its protocol."""
 
 # Meaning of an unset field, where it is not "all".
 _UNSET = {"reach": "an eighth of the side", "clip": "any"}

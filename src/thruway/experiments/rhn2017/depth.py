@@ -3,10 +3,11 @@
 Paper     Zilly, Srivastava, Koutník & Schmidhuber 2017 (Recurrent Highway Networks), sec. 5; the numbers for each depth
           in the authors' repository, jzilly/RecurrentHighwayNetworks
 Protocol  language models with recurrence depths from 1 to 10 and the same number of parameters, so that deeper ones are
-narrower; test loss at the epoch with the lowest validation loss Claims    each increase of the depth helps, and the
-first one most. Thresholds were set before any run Measured  results/rhn2017.depth-laptop Cost      demo half a minute
-on one thread; laptop 43 minutes on one thread of a busy machine; paper a GPU Differs   characters of Python's
-documentation instead of the words of the Penn Treebank; networks a few hundred times
+          narrower; test loss at the epoch with the lowest validation loss
+Claims    each increase of the depth helps, and the first one most. Thresholds were set before any run
+Measured  results/rhn2017.depth-laptop
+Cost      demo half a minute on one thread; laptop 43 minutes on one thread of a busy machine; paper a GPU
+Differs   characters of Python's documentation instead of the words of the Penn Treebank; networks a few hundred times
           smaller, trained for a few epochs with Adam and without dropout, which networks this small do not need
 """
 
@@ -30,7 +31,7 @@ class Config(BaseModel):
     """demo: a minute; laptop: three quarters of an hour on one busy core; paper: the authors' settings for characters,
     needs a GPU. Sets the defaults of the other options."""
     characters: int | None = Field(default=100_000, ge=1000)
-    """Number of first characters of the text to use. If unset, all."""
+    """Number of characters to use, from the start of the text. If unset, all."""
     depths: tuple[int, ...] = Field(default=(1, 3, 10), min_length=1)
     """Recurrence depths: numbers of highway layers in a time step."""
     parameters: int = Field(default=30_000, ge=1)

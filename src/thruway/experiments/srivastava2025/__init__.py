@@ -1,4 +1,4 @@
-"""Highway-110 beside ResNet-110, Srivastava 2025: a reply to Identity Mappings in Deep Residual Networks."""
+"""Comparison of Highway-110 and ResNet-110 (R. Srivastava 2025), a reply to He et al. 2016."""
 
 from thruway.experiments.srivastava2025.reply import STUDY as REPLY
 

@@ -1,13 +1,16 @@
 """A gated network of 110 layers whose gates start nearly closed is as good as the residual network of that depth.
 
 Paper     R. Srivastava 2025, the repository highway-resnet-comparison: a reply to He, Zhang, Ren & Sun 2016 (Identity
-Mappings), sec. 3.1, where gated shortcuts are worse than the identity Protocol  ResNet-110 and Highway-110, trained in
-the same way, except that the first epoch of the residual network uses a tenth of the learning rate, as in the author's
-code. In the highway network every module computes y = T·H + (1 - T)·x, with a branch H that ends in a ReLU and a gate T
-of two normalised convolutions whose last norm has an initial bias of -6 Claims    the gated network trains, and is at
-least as good Measured  results/srivastava2025.reply-laptop Cost      demo half a minute on one core; laptop 41 minutes;
-paper a GPU Differs   data, size and updates at demo and laptop scale; three seeds (the published numbers are for one);
-no mixed precision; the report lists all differences
+          Mappings), sec. 3.1, where gated shortcuts are worse than the identity
+Protocol  ResNet-110 and Highway-110, trained in the same way, except that the first epoch of the residual network uses
+          a tenth of the learning rate, as in the author's code. In the highway network every module computes y = T·H +
+          (1 - T)·x, with a branch H that ends in a ReLU and a gate T of two normalised convolutions whose last norm has
+          an initial bias of -6
+Claims    the gated network trains, and is at least as good
+Measured  results/srivastava2025.reply-laptop
+Cost      demo half a minute on one core; laptop 41 minutes; paper a GPU
+Differs   data, size and updates at demo and laptop scale; three seeds (the published numbers are for one); no mixed
+          precision; the report lists all differences
 """
 
 from functools import partial

@@ -41,7 +41,7 @@ class DeletionConfig(PaperConfig, abc.ABC):
     draws: int = Field(default=10, ge=1)
     """Number of random lesions for each number of modules."""
     drawn_examples: int | None = Field(default=None, ge=20)
-    """Random lesions are measured on this number of first test examples. If unset, on all."""
+    """Number of test examples, from the first one on, on which random lesions are measured. If unset, all."""
 
     @model_validator(mode="after")
     def _can_be_deleted(self) -> "DeletionConfig":

@@ -2,11 +2,12 @@
 
 Paper     Veit, Wilber & Belongie 2016, sec. 5
 Protocol  train two residual networks with the same initial weights, on the same examples in the same order: one as
-usual, one with exactly k of n random modules in each batch (23 of 54), so that no path is longer than k Claims    the
-test errors hardly differ Measured  results/veit2016.effective_paths-laptop Cost      demo half a minute on one core;
-laptop about 22 minutes, 6 with networks of veit2016.lesion; paper a GPU Differs   data, size and training at demo and
-laptop scale; at test time each module is weighted by k/n, which the paper does not specify (the table also shows the
-error with full weights); the report lists all differences
+          usual, one with exactly k of n random modules in each batch (23 of 54), so that no path is longer than k
+Claims    the test errors hardly differ
+Measured  results/veit2016.effective_paths-laptop
+Cost      demo half a minute on one core; laptop about 22 minutes, 6 with networks of veit2016.lesion; paper a GPU
+Differs   data, size and training at demo and laptop scale; at test time each module is weighted by k/n, which the paper
+          does not specify (the table also shows the error with full weights); the report lists all differences
 """
 
 import math
@@ -51,7 +52,7 @@ class Config(PaperConfig):
     """Settings that determine the results of a run."""
 
     use: int | None = Field(default=None, ge=1)
-    """Number of modules used in a training batch. If unset, the same share as 23 of 54."""
+    """Number of modules used in a training batch. If unset, 23/54 of them, as in the paper."""
 
     @model_validator(mode="after")
     def _can_be_drawn(self) -> "Config":

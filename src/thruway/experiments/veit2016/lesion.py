@@ -2,12 +2,14 @@
 
 Paper     Veit, Wilber & Belongie 2016, sec. 4, figs. 3 to 5
 Protocol  train a residual network and a VGG; then, without further training, measure the test error without each layer
-of the VGG and each module of the residual network, without k random modules, and with k random pairs of modules of
-equal shape swapped Claims    deleting one module hardly changes the error, except where the size changes; deleting any
-layer of VGG does; the error grows smoothly with the number of deleted modules, and as modules are reordered Measured
-results/veit2016.lesion-laptop Cost      demo half a minute on one core; laptop about 25 minutes; paper a GPU Differs
-data, size and training at demo and laptop scale; VGG with and without batch norm, since the paper does not say which it
-used; the report lists all differences
+          of the VGG and each module of the residual network, without k random modules, and with k random pairs of
+          modules of equal shape swapped
+Claims    deleting one module hardly changes the error, except where the size changes; deleting any layer of VGG does;
+          the error grows smoothly with the number of deleted modules, and as modules are reordered
+Measured  results/veit2016.lesion-laptop
+Cost      demo half a minute on one core; laptop about 25 minutes; paper a GPU
+Differs   data, size and training at demo and laptop scale; VGG with and without batch norm, since the paper does not
+          say which it used; the report lists all differences
 """
 
 import math
@@ -61,7 +63,7 @@ class Config(DeletionConfig):
         if self.modules < 3:
             raise ValueError(
                 f"modules: got {self.modules}, but swapping needs at least 3 per stage, since the first one has "
-                "another shape than the others"
+                "a different shape from the others"
             )
         return self
 

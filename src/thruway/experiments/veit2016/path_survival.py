@@ -2,12 +2,14 @@
 
 Paper     Veit, Wilber & Belongie 2016, sec. 5, fig. 7
 Protocol  compute, for each path length, the share of the paths that remain when d modules are deleted at random, and
-the same share weighted by the contribution of the paths to the gradient of a trained network; measure the error of the
-network without d modules Claims    a much larger share of the contribution remains than of the paths; the error
-increases as the contribution decreases Measured  results/veit2016.path_survival-laptop Cost      demo 15 seconds on one
-core; laptop about 20 minutes, 4 with networks of veit2016.lesion; paper a GPU Differs   data, size and training at demo
-and laptop scale; contributions and errors are ours, since the paper's figure shows neither; the report lists all
-differences
+          the same share weighted by the contribution of the paths to the gradient of a trained network; measure the
+          error of the network without d modules
+Claims    a much larger share of the contribution remains than of the paths; the error increases as the contribution
+          decreases
+Measured  results/veit2016.path_survival-laptop
+Cost      demo 15 seconds on one core; laptop about 20 minutes, 4 with networks of veit2016.lesion; paper a GPU
+Differs   data, size and training at demo and laptop scale; contributions and errors are ours, since the paper's figure
+          shows neither; the report lists all differences
 """
 
 import math
@@ -52,7 +54,7 @@ class Config(DeletionConfig):
     """Settings that determine the results of a run."""
 
     probe: int = Field(default=64, ge=1)
-    """Number of first test examples whose gradients are used to weight the paths."""
+    """Number of test examples, from the first one on, whose gradients are used to weight the paths."""
     paths: int = Field(default=20, ge=2)
     """Number of random paths of each length."""
 

@@ -2,13 +2,13 @@
 
 Paper     Veit, Wilber & Belongie 2016, sec. 4.4 to 5, fig. 6
 Protocol  train a residual network; then count the paths of each length, and measure the gradient with respect to the
-input along single random paths of each length, as published, and as the exact sum over all paths of a length Claims
-path lengths follow a binomial distribution; the gradient along a path falls exponentially with its length;
+          input along single random paths of each length, as published, and as the exact sum over all paths of a length
+Claims    path lengths follow a binomial distribution; the gradient along a path falls exponentially with its length;
           short paths contribute nearly all of the gradient
 Measured  results/veit2016.paths-laptop
-Cost      demo 15 seconds on one core; laptop about 20 minutes, 4 with networks of veit2016.lesion; paper a GPU Differs
-data, size and training at demo and laptop scale; the exact decomposition in addition to the published estimate; the
-report lists all differences
+Cost      demo 15 seconds on one core; laptop about 20 minutes, 4 with networks of veit2016.lesion; paper a GPU
+Differs   data, size and training at demo and laptop scale; the exact decomposition in addition to the published
+          estimate; the report lists all differences
 """
 
 import math
@@ -32,7 +32,7 @@ class Config(PaperConfig):
     """Settings that determine the results of a run."""
 
     probe: int = Field(default=64, ge=1)
-    """Number of first test examples whose gradients are decomposed."""
+    """Number of test examples, from the first one on, whose gradients are decomposed."""
     paths: int = Field(default=20, ge=2)
     """Number of random paths of each length."""
 

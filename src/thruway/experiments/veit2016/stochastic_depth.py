@@ -2,11 +2,12 @@
 
 Paper     Veit, Wilber & Belongie 2016, fig. 8; Huang, Sun, Liu, Sedra & Weinberger 2016 for the training
 Protocol  train two residual networks with the same initial weights, on the same examples in the same order: one as
-usual, one with stochastic depth (p_L = 0.5, linear rule); measure the error of both without k random modules Claims
-the network trained with stochastic depth is more robust, but only slightly Measured
-results/veit2016.stochastic_depth-laptop Cost      demo half a minute on one core; laptop about 33 minutes, 17 with
-networks of veit2016.lesion; paper a GPU Differs   data, size and training at demo and laptop scale; the contents of
-fig. 8 are known only from descriptions by others; the report lists all differences
+          usual, one with stochastic depth (p_L = 0.5, linear rule); measure the error of both without k random modules
+Claims    the network trained with stochastic depth is more robust, but only slightly
+Measured  results/veit2016.stochastic_depth-laptop
+Cost      demo half a minute on one core; laptop about 33 minutes, 17 with networks of veit2016.lesion; paper a GPU
+Differs   data, size and training at demo and laptop scale; the contents of fig. 8 are known only from descriptions by
+          others; the report lists all differences
 """
 
 import math

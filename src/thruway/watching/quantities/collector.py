@@ -32,7 +32,7 @@ _NATIVE_BLOCK = 512 << 10  # smaller ones are measured together, as many as fit 
 
 @dataclass(slots=True)
 class Measured:
-    """One quantity at several sites: `values` (sites,), or (sites, m) for a quantity of m numbers."""
+    """Values of one quantity at several sites, of shape (sites,), or (sites, m) for a quantity of m numbers."""
 
     quantity: Quantity
     sites: tuple[Site, ...]

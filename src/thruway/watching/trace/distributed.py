@@ -96,8 +96,8 @@ def _parts(step: Step, rank: int, registry: Registry, rules: dict[str, Quantity]
             continue
         if name not in rules:
             raise ConfigError(
-                f"{unknown_name('quantity', name, rules)} Pass your own quantities as quantities=[...], because "
-                "they say how parts are merged."
+                f"{unknown_name('quantity', name, rules)} Pass your own quantities as quantities=[...]: their merge "
+                "rules are needed."
             )
         rule = rules[name]
         scale = factor if kind == "gradient" and rule.unit == "" else 1.0
