@@ -34,8 +34,8 @@ DAMAGED = {
     "labels instead of images": (idx_bytes(VALUES[:, 0, 0]), "starts with bytes 00 00 08 01"),
     "floats": (bytes([0, 0, 13, 3]) + GOOD[4:], "starts with bytes 00 00 0d 03"),
     "cut in the header": (GOOD[:11], "ends inside its header"),
-    "cut in the body": (GOOD[:-1], "should have 40 bytes uncompressed, has only 39"),
-    "too long": (GOOD + b"\0", "has more"),
+    "cut in the body": (GOOD[:-1], "expected 40 bytes after decompression, got only 39"),
+    "too long": (GOOD + b"\0", "got more"),
     "negative axis": (GOOD[:4] + struct.pack(">i", -2) + GOOD[8:], "has shape (-2, 3, 4) in its header"),
     "huge axis": (GOOD[:4] + struct.pack(">i", 2**31 - 1) + GOOD[8:], "has shape (2147483647, 3, 4) in its header"),
     "other image size": (idx_bytes(VALUES.reshape(2, 4, 3)), "has shape (2, 4, 3) in its header, allowed: (2, 3, 4)"),
@@ -82,7 +82,7 @@ def test_a_gzip_bomb_costs_no_memory(tmp_path):
     path.write_bytes(gzip.compress(GOOD + bytes(64 << 20), compresslevel=1))
     tracemalloc.start()
     try:
-        with pytest.raises(DatasetError, match="has more"):
+        with pytest.raises(DatasetError, match="got more"):
             read(path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:

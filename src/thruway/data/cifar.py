@@ -39,7 +39,8 @@ def read_cifar_binary(path: str | Path, count: int, label_bytes: int = 1) -> tup
     content = read_at_most(path, count * record)
     if len(content) != count * record:
         got = f"only {len(content)}" if len(content) < count * record else "more"
-        raise damaged_file_error(path, f"should have {count} records of {record} bytes = {count * record}, has {got}")
+        whole = f"{count * record} bytes ({count} records of {record})"
+        raise damaged_file_error(path, f"expected {whole}, got {got}")
     records = torch.frombuffer(content, dtype=torch.uint8).view(count, record)
     return records[:, label_bytes:].reshape(count, *_IMAGE), records[:, :label_bytes]
 

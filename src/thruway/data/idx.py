@@ -62,7 +62,7 @@ def read_idx(path: str | Path, counts: tuple[int, ...], item: tuple[int, ...] = 
     expected = header + count * item_bytes
     if len(content) != expected:
         got = f"only {len(content)}" if len(content) < expected else "more"
-        raise damaged_file_error(path, f"should have {expected} bytes uncompressed, has {got}")
+        raise damaged_file_error(path, f"expected {expected} bytes after decompression, got {got}")
     return torch.frombuffer(content, dtype=torch.uint8, offset=header).reshape(count, *item)
 
 

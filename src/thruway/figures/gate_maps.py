@@ -41,7 +41,7 @@ def gate_maps(
 
     Args:
         maps: maps (layers, units) by name, such as the bias of every gate; all of the same shape.
-        layers: names of the layers, first layer first. If None, numbers from 1.
+        layers: names of the layers, from the first to the last. If None, numbers from 1.
         diverging: names of the maps to colour by sign, with 0 in the middle of the scale.
         limits: (lowest, highest) value of the scale by name of a map, to compare maps. By default a scale ranges from
             the lowest to the highest number of its map.

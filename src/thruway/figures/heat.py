@@ -44,7 +44,7 @@ def heat_map(
     Args:
         values: (layers, steps), in `unit`.
         steps: (steps,), increasing: the step of each column.
-        layers: names of the layers, first layer first. If None, numbers from 1.
+        layers: names of the layers, from the first to the last. If None, numbers from 1.
         quantity: name of the quantity, such as "gradient norm".
         unit: unit of the quantity; empty for a dimensionless number.
         title: title above the map.

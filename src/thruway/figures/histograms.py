@@ -43,7 +43,7 @@ def layer_histograms(
             panels either one such array or a mapping from the panels' names.
         counts: (layers, bins), 0 or more; or a mapping from the name of a panel, such as an initialiser, to such a
             table. A layer without counts has no line.
-        layers: names of the layers, first layer first. If None, numbers from 1.
+        layers: names of the layers, from the first to the last. If None, numbers from 1.
         quantity: name of the quantity, such as "activation".
         log: If True, use a logarithmic density axis; empty bins are then gaps.
     Raises:

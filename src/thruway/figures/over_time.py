@@ -37,7 +37,7 @@ def percentile_bands(
     Args:
         low, mid, high: percentiles, each (layers, steps), in `unit`. NaN is a gap.
         steps: (steps,), increasing.
-        layers: names of the layers, first layer first. If None, numbers from 1.
+        layers: names of the layers, from the first to the last. If None, numbers from 1.
         spread: standard deviations, (layers, steps), drawn as dashed lines.
         quantity: name of the quantity, such as "activation".
         names: labels of low, mid and high.
@@ -91,7 +91,7 @@ def mean_and_spread(
         mean: (layers, steps), in `unit`. NaN is a gap.
         std: standard deviations, (layers, steps).
         steps: (steps,), increasing.
-        layers: names of the layers, first layer first. If None, numbers from 1.
+        layers: names of the layers, from the first to the last. If None, numbers from 1.
         quantity: name of the quantity, such as "activation".
     Raises:
         ShapeError: if the arrays have inconsistent shapes.
@@ -130,7 +130,7 @@ def std_intervals(
         std: standard deviations, (layers, steps), in `unit`; or a mapping from names, such as initialisers, to such
             tables, with one panel each on the same axes. NaN is a gap.
         steps: (steps,), increasing, the same in all panels.
-        layers: names of the layers, first layer first. If None, numbers from 1.
+        layers: names of the layers, from the first to the last. If None, numbers from 1.
         quantity: name of the quantity, such as "weight gradient".
     Raises:
         ShapeError: if the arrays have inconsistent shapes.

@@ -193,6 +193,6 @@ def _notes(*sentences: str, names: list[str]) -> str:
 
 
 def _distinct(name: str, seen: Counter[str]) -> str:
-    """Number repeated names, so that two parts of one name get different random values."""
+    """Append a number to a repeated name, so that parts with the same name get different random values."""
     seen[name] += 1
     return name if seen[name] == 1 else f"{name}#{seen[name]}"

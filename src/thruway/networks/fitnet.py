@@ -56,7 +56,7 @@ def fitnet(
         number: a key of FITNETS.
         inputs: number of channels of the images, 1 for greyscale.
         classes: number of logits.
-        widths: numbers of units of each convolution, stage by stage. If None, those of `number`.
+        widths: numbers of units of each convolution, stage by stage. If None, those of FITNETS[number].
         hidden: number of units of the dense maxout layer.
         pieces: number of linear pieces of each convolutional unit, at least 2.
         hidden_pieces: number of linear pieces of each unit of the dense layer.

@@ -44,7 +44,7 @@ class Gate(nn.Module):
 
 
 class GatedShortcut(nn.Module):
-    """(1 - g(x))·shortcut(x)"""
+    """A shortcut multiplied by a carry gate, (1 - g(x))·shortcut(x)."""
 
     def __init__(self, shortcut: nn.Module, gate: Gate) -> None:
         super().__init__()

@@ -145,7 +145,7 @@ def read_series(
 def _frames(connection: sqlite3.Connection, selection: Selection, check: bool, result: _Result) -> Iterator[Row]:
     """Return the frames that may contain selected steps.
 
-    For a check, all frames are returned, since a step itself may be damaged.
+    If `check` is True, all frames are returned, since the recorded step of a frame may be damaged.
     """
     if check:
         count, last = connection.execute("SELECT count(*), max(id) FROM frames").fetchone()

@@ -84,7 +84,7 @@ def _argument(read: Read, names: tuple[str, ...]) -> str:
 
 
 def _step(tape: Tape, call: Call, a: Read, b: Read) -> Blend | None:
-    """u + g·(v - u)"""
+    """Match u + g·(v - u)."""
     for base, step in ((a, b), (b, a)):
         product = _producer(tape, step.value, PRODUCTS)
         if product is not None:
@@ -95,7 +95,7 @@ def _step(tape: Tape, call: Call, a: Read, b: Read) -> Blend | None:
 
 
 def _fused_step(tape: Tape, call: Call) -> Blend | None:
-    """addcmul(u, g, v - u)"""
+    """Match addcmul(u, g, v - u)."""
     base = next((read for read in call.reads if _argument(read, ("input", "tensor1", "tensor2")) == "input"), None)
     if base is None or call.constants[1].get("value", 1) != 1:
         return None
@@ -119,7 +119,7 @@ def _step_towards(tape: Tape, product: Call, factors: list[Read], start: int, fi
 
 
 def _weighted_sum(tape: Tape, a: Read, b: Read) -> Blend | None:
-    """g·v + (1 - g)·u, or g·v + c·u with two gates that were squashed separately"""
+    """Match g·v + (1 - g)·u, or g·v + c·u with two gates that were squashed separately."""
     products = [_producer(tape, read.value, PRODUCTS) for read in (a, b)]
     if products[0] is None or products[1] is None:
         return None
@@ -140,7 +140,7 @@ def _weighted_sum(tape: Tape, a: Read, b: Read) -> Blend | None:
 
 
 def _carry_gate_sum(tape: Tape, call: Call, a: Read, b: Read) -> Blend | None:
-    """v + c·u, where only c is a gate: squashed, or 1 minus a squashed value"""
+    """Match v + c·u, where only c is a gate, that is a squashed value or 1 minus a squashed value."""
     for weighed, added in ((a, b), (b, a)):
         product = _producer(tape, weighed.value, PRODUCTS)
         if product is None or len(product.reads) != 2:
@@ -152,7 +152,7 @@ def _carry_gate_sum(tape: Tape, call: Call, a: Read, b: Read) -> Blend | None:
 
 
 def _weight_score(tape: Tape, value: int) -> int:
-    """Like `_gate_score`, also for 1 minus a gate."""
+    """Return the `_gate_score` of a value, or of g if the value is 1 - g."""
     call = _producer(tape, value, COMPLEMENTS | {"sub", "subtract"})
     if call is not None and any(_is_complement(tape, value, read.value) for read in call.reads):
         return max(_gate_score(tape, read.value) for read in call.reads)
@@ -164,7 +164,7 @@ def _factors(product: Call, gate: int) -> tuple[Read, Read]:
 
 
 def _is_complement(tape: Tape, a: int, b: int) -> bool:
-    """a = 1 - b"""
+    """Return True if a = 1 - b."""
     call = _producer(tape, a, COMPLEMENTS | {"sub", "subtract"})
     if call is None or "alpha" in call.constants[1]:
         return False
@@ -183,7 +183,7 @@ def _is_ones(tape: Tape, read: object) -> bool:
 
 
 def _gate_score(tape: Tape, value: int) -> int:
-    """2 for a value squashed in a module named "...Gate", 1 for another squashed value, 0 for others."""
+    """Return 2 for a value squashed in a module named "...Gate", 1 for other squashed values, and 0 for the rest."""
     # A piece of a squashed tensor counts as squashed.
     call = _producer(tape, value, SQUASHES, TRANSPARENT | PIECES)
     if call is None:
@@ -192,14 +192,14 @@ def _gate_score(tape: Tape, value: int) -> int:
 
 
 def _producer(tape: Tape, value: int, names: frozenset[str], through: frozenset[str] = TRANSPARENT) -> Call | None:
-    """The call that made a value, looking through views of it. None if it has none of these names."""
+    """Return the call that computed a value or the tensor it is a view of. None if its name is not in `names`."""
     number = tape.values[_unwrapped(tape, value, through)].call
     call = None if number is None else tape.calls[number]
     return call if call is not None and call.name in names else None
 
 
 def _unwrapped(tape: Tape, value: int, through: frozenset[str] = TRANSPARENT) -> int:
-    """The value that a value is a view or cast of, or itself."""
+    """Return the value of which a value is a view or cast, or the value itself."""
     while (number := tape.values[value].call) is not None:
         call = tape.calls[number]
         if call.name not in through or len(call.reads) != 1:

@@ -95,7 +95,7 @@ def _with_means(gate: _Mean, carry: _Mean | None) -> Callable[[Operands], Tensor
 
 
 def joined(at: Operands) -> Tensor:
-    """(1 - T)·x + T·H, or C·x + T·H."""
+    """Return (1 - T)·x + T·H, or C·x + T·H."""
     assert at.gate is not None
     share = 1 - at.gate if at.carry is None else at.carry
     return share * at.shortcut + at.gate * at.branch

@@ -40,7 +40,7 @@ def path_gradients(
 
     The result is exact: the g_k are vector sums, including all cancellation, and add up to the gradient of autograd.
     A projection does not count as a branch. In a gated block the path along C·x with C constant does not count;
-    everything else, including the dependence of the gates on x, counts as through the branch.
+    all other paths, including those through the gates, count as paths through the branch.
 
     Args:
         loss: function of the model's output, and of the targets if given. It returns one number, or one per example.

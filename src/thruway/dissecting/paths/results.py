@@ -30,7 +30,7 @@ class ByLength(abc.ABC):
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """0, 1, ... up to the longest path."""
+        """Path lengths, from 0 to that of the longest path."""
         return tuple(range(len(self.paths)))
 
     @property

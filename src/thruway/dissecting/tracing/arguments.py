@@ -1,4 +1,4 @@
-"""Checks and normal forms of the user's arguments: the model, its inputs, and functions to call."""
+"""Checks and conversions of the user's arguments: the model, its inputs, and callbacks."""
 
 import inspect
 from collections.abc import Mapping

@@ -7,7 +7,7 @@ Protocol  a network with one hidden layer of tanh units and softmax outputs, wit
 Claims    the quadratic cost is flat on a larger share of the square, in nearly every draw, and also where the network
           is no better than guessing
 Measured  results/glorot2010.cost_surface-laptop: all 3 claims hold, for weights up to 8
-Cost      demo ten seconds on one core; laptop half a minute; paper the same with more draws
+Cost      demo: ten seconds on one core; laptop: half a minute; paper: the same with more draws
 Differs   the sizes of the network, the data and the square, and the definition of a plateau, are ours: the paper shows
           one surface and does not state them
 """

@@ -9,7 +9,7 @@ Claims    sigmoid networks are by far the worst and do not learn at depth 5; nor
           and softsign little; tanh networks with it are among the best, beat the SVM, and close much of the gap to
           pre-training (errors_claims.py)
 Measured  results/glorot2010.errors-laptop: 6 of 9 claims hold, 3 unclear
-Cost      demo under a minute on one core; laptop an hour on a busy one; paper a GPU
+Cost      demo: under a minute on one core; laptop: an hour on a busy one; paper: requires a GPU
 Differs   the grid of learning rates and the number of seeds (the paper states neither); the report lists all
           differences
 """

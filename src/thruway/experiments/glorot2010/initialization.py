@@ -8,7 +8,7 @@ Protocol  tanh networks of five hidden layers, biases 0, weights by eq. 1 ("stan
 Claims    some quantities shrink from layer to layer and others stay level; the equations are exact for a linear
           activation (initialization_claims.py)
 Measured  results/glorot2010.initialization-laptop: all 13 claims hold
-Cost      demo half a minute on one core; laptop three minutes; paper a GPU
+Cost      demo: half a minute on one core; laptop: three minutes; paper: requires a GPU
 Differs   learning rate, number of seeds and number of updates (the paper states none of them); the report lists all
           differences
 """
@@ -147,7 +147,7 @@ def start_nets(config: Config) -> list[Net]:
 
 
 def load_parts(config: Config) -> Parts:
-    """Load the data of a run, the same as for `glorot2010.errors`; `test` holds the images that are measured.
+    """Load the data of a run, as in `glorot2010.errors`. `test` holds the images on which the networks are measured.
 
     Raises:
         ConfigError: if the data set is unknown or was never published, or a batch is larger than the training part.

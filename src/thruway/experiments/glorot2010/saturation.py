@@ -8,7 +8,7 @@ Claims    the top sigmoid layer falls to 0 and takes long to recover, and at dep
           saturate layer by layer from the input on, softsign networks less and in all layers together, as do tanh
           networks with normalized initialization (saturation_claims.py)
 Measured  results/glorot2010.saturation-laptop: 9 of 12 claims hold, 3 unclear (seeds 10 to 12)
-Cost      demo a minute on one core; laptop half an hour; paper a GPU
+Cost      demo: a minute on one core; laptop: half an hour; paper: requires a GPU
 Differs   learning rates, number of seeds and number of updates (the paper states none of them for these figures)
 """
 

@@ -8,7 +8,7 @@ Protocol  one residual network with different joins of branch and shortcut: gate
 Claims    of the table: which networks fail, which are worse, and by how much at least; of the reply: its gate fails
           with a bias of 0, and is as good as the identity with -6
 Measured  results/he2016.gates-laptop
-Cost      demo a minute on one core; laptop 48 minutes; paper a GPU
+Cost      demo: a minute on one core; laptop: 48 minutes; paper: requires a GPU
 Differs   data, size and updates at demo and laptop scale, 56 layers instead of 110; the claim that the reply's gate
           fails with a bias of 0 is our reading of the reply; the report lists all differences
 """

@@ -79,7 +79,7 @@ def _by_bias(rows: Rows, config: Config) -> list[Section]:
 
 
 def _lead(rows: Rows, config: Config) -> str:
-    """Return the answer in words."""
+    """Return the lead of the report: the main result in words."""
     identity = error_of(rows, "identity")
     sentences = [f"With identity shortcuts, {config.layers} layers have a test error of {identity:.1%}."]
     for joining, biases in (("exclusive", config.exclusive), ("highway", config.highway)):

@@ -8,7 +8,7 @@ Protocol  the two fitnets, Highway A, B and C, and plain networks with the layer
 Claims    Highway A and B are as good as the fitnets of their depth and size; 32 layers are no worse than 11, and come
           near Highway B with fewer parameters; the plain networks of 19 and 32 layers are worse
 Measured  results/highway2015.cifar-laptop
-Cost      demo a minute on one core; laptop 75 minutes; paper a GPU
+Cost      demo: a minute on one core; laptop: 75 minutes; paper: requires a GPU
 Differs   no network is trained with hints or in stages, not even the fitnets; the layers of Highway A and C are not
           published and are reconstructed from their depth and size; one weight decay and one learning rate for all
           parameters; at demo and laptop scale narrower networks on other data, without dropout

@@ -6,7 +6,7 @@ Protocol  for plain and highway networks of each depth, 100 random settings as i
 Claims    averaged over the epochs, the loss of highway networks is lower than that of plain ones at every depth; at the
           greatest depth it ends an order of magnitude lower; networks of 50 layers and more end like shallow ones
 Measured  results/highway2015.convergence-laptop
-Cost      demo 50 seconds on one busy core; laptop 41 minutes on one busy core; paper a GPU
+Cost      demo: 50 seconds on one busy core; laptop: 41 minutes on one busy core; paper: requires a GPU
 Differs   as in highway2015.depth, whose search is used: the ranges of the search, and data, trials and epochs at demo
           and laptop scale; the mean is over at least two settings, even if that is more than a tenth
 """

@@ -6,7 +6,8 @@ Protocol  for each kind of block and each depth, a random search over learning r
 Claims    plain networks get much worse with depth, highway networks do not; at the greatest depth they are ten times
           better; they converge faster
 Measured  results/highway2015.depth-laptop: five claims with their verdicts, from three searches on Fashion-MNIST
-Cost      demo 1.5 minutes on two cores; laptop 70 minutes on two busy cores, not yet timed on idle ones; paper a GPU
+Cost      demo: 1.5 minutes on two cores; laptop: 70 minutes on two busy cores, not yet timed on idle ones; paper:
+          requires a GPU
 Differs   the ranges of the search (the papers state only that of the gate bias), the data at demo and laptop scale,
           residual blocks in addition to the papers' two, and the order of the training examples, which is the same in
           all searches of a run (it depends on `seed` only)

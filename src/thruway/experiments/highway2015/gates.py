@@ -8,8 +8,8 @@ Claims    biases fall during training; gates are low on average and sparse for o
           selective but does not close it; outputs hardly change after the first 15 layers; classes differ in these
           first layers
 Measured  results/highway2015.gates-laptop
-Cost      demo ten seconds on one core; laptop nine minutes (half a minute with the networks of highway2015.lesion);
-          paper a GPU
+Cost      demo: ten seconds on one core; laptop: nine minutes (half a minute with the networks of highway2015.lesion);
+          paper: requires a GPU
 Differs   data and training at demo and laptop scale; activation, rate and gate bias as in highway2015.lesion, whose
           networks are used
 """

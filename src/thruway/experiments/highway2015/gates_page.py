@@ -69,7 +69,7 @@ def page(_reader: RunReader, config: Config, rows: Rows) -> StudyPage:
 
 
 def lead(rows: Rows, config: Config) -> str:
-    """Return the answer in words; "" before anything has been measured."""
+    """Return the lead of the report: the main result in words. "" before anything has been measured."""
     ours = {name: _over_seeds(measure, rows) for name, measure in _statistics(config).items()}
     if any(value is None for value in ours.values()):
         return "No network has learned enough for its gates to be meaningful." if rows else ""

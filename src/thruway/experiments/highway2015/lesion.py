@@ -6,7 +6,7 @@ Protocol  train a highway network of 50 layers; then, for each layer, measure th
 Claims    layers 15 to 45 have almost no effect, and more than half of all layers have none; up to layer 45, the first
           15 layers account for most of the effect
 Measured  results/highway2015.lesion-laptop
-Cost      demo 15 seconds on one core; laptop six minutes; paper a GPU
+Cost      demo: 15 seconds on one core; laptop: six minutes; paper: requires a GPU
 Differs   data and training at demo and laptop scale; activation, rate and gate bias are from pilot runs (the paper does
           not state the result of its search); in addition to T = 0, the gate is fixed at its mean, unit by unit
 """

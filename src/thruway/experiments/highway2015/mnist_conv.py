@@ -7,7 +7,7 @@ Protocol  the 10-layer highway network of each width, and for comparison a plain
 Claims    the small network reaches 99.4 % (judged on MNIST only), and one of twice the width a little more (if both are
           trained); both are hardly worse than plain networks, on test and on training examples
 Measured  results/highway2015.mnist_conv-laptop
-Cost      demo 15 seconds on one core; laptop 46 minutes on a busy core; paper a GPU
+Cost      demo: 15 seconds on one core; laptop: 46 minutes on a busy core; paper: requires a GPU
 Differs   the plain network is ours; data, updates, learning rate and no dropout at demo and laptop scale; one weight
           decay and one learning rate for all parameters; the report lists all differences
 """

@@ -6,7 +6,7 @@ Protocol  a highway network of 1,000 layers, and plain networks of the same dept
           SGD with momentum; training loss against epoch, for which the papers show no curve
 Claims    the highway network learns, without setbacks; the plain ones do not
 Measured  results/highway2015.very_deep-laptop
-Cost      demo 40 seconds on one busy core; laptop 28 minutes on one busy core (26 of training); paper a GPU
+Cost      demo: 40 seconds on one busy core; laptop: 28 minutes on one busy core (26 of training); paper: requires a GPU
 Differs   data, width and recipe, which the papers do not state for this network; its gate bias of -7 is from pilot
           runs; plain networks for comparison, which the papers have only up to 100 layers
 """

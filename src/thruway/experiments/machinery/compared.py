@@ -61,8 +61,8 @@ class ComparedPage:
     Attributes:
         title: question that the study answers.
         subtitle: paper and tables.
-        lead: function that returns the answer for the rows, called once every network has been tested with at least one
-            seed. If None, the errors of all networks are listed.
+        lead: function of the rows that returns the main result in words. It is called once every network has been
+            tested with at least one seed. If None, the errors of all networks are listed.
         sections: function that returns additional figures and tables for the rows.
         published: the paper's numbers. If empty, the section that compares with them is omitted.
         paper_data: sentence about the data on which the paper's networks were trained.

@@ -45,7 +45,7 @@ class ImageConfig(BaseModel, abc.ABC):
     learning_rate: float = Field(default=0.1, gt=0, lt=math.inf)
     """Learning rate of SGD, before the schedule."""
     warmup: int = Field(default=1, ge=0)
-    """Number of first epochs with a tenth of the learning rate."""
+    """Number of epochs, from the first one on, with a tenth of the learning rate."""
     drops: tuple[float, ...] = (0.5, 0.75)
     """The learning rate is divided by ten after each of these shares of the epochs."""
     momentum: float = Field(default=0.9, ge=0, lt=1)

@@ -59,7 +59,7 @@ class StudyPage:
     Attributes:
         title: question that the study answers.
         subtitle: paper and figures.
-        lead: the answer, computed from the numbers.
+        lead: the main result in words, computed from the rows.
         sections: figures and tables.
         table: the main table, which is also printed on the command line.
         facts: names and values, such as scale, data, networks and seeds.

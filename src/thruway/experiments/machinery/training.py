@@ -35,7 +35,7 @@ class Net:
         build: function (data, weights, coins) that returns the network. `weights` and `coins` are generators for the
             initial weights and for random numbers drawn during training, such as dropout masks.
         learning_rate: learning rate. If None, that of the config.
-        warmup: number of first epochs with a tenth of the learning rate. If None, that of the config.
+        warmup: number of epochs, from the first one on, with a tenth of the learning rate. If None, that of the config.
         weights: name of the stream of initial weights. Networks with the same seed and stream start from the same
             random numbers. If "", `name` is used.
         cost: cost of one training example, in a unit common to all networks of the study.

@@ -6,7 +6,7 @@ Protocol  language models with recurrence depths from 1 to 10 and the same numbe
           narrower; test loss at the epoch with the lowest validation loss
 Claims    each increase of the depth helps, and the first one most. Thresholds were set before any run
 Measured  results/rhn2017.depth-laptop
-Cost      demo half a minute on one thread; laptop 43 minutes on one thread of a busy machine; paper a GPU
+Cost      demo: half a minute on one thread; laptop: 43 minutes on one thread of a busy machine; paper: requires a GPU
 Differs   characters of Python's documentation instead of the words of the Penn Treebank; networks a few hundred times
           smaller, trained for a few epochs with Adam and without dropout, which networks this small do not need
 """

@@ -114,7 +114,7 @@ def depth_table(rows: Rows) -> TableData:
 
 
 def _lead(rows: Rows, config: Config, status: str) -> str:
-    """Return the answer in words."""
+    """Return the lead of the report: the main result in words."""
     expected = len(nets(config))
     unfinished = (
         "" if len(rows) == expected else f"{len(rows)} of {expected} networks have finished (the run is {status}). "

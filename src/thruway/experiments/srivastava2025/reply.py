@@ -8,7 +8,7 @@ Protocol  ResNet-110 and Highway-110, trained in the same way, except that the f
           an initial bias of -6
 Claims    the gated network trains, and is at least as good
 Measured  results/srivastava2025.reply-laptop
-Cost      demo half a minute on one core; laptop 41 minutes; paper a GPU
+Cost      demo: half a minute on one core; laptop: 41 minutes; paper: requires a GPU
 Differs   data, size and updates at demo and laptop scale; three seeds (the published numbers are for one); no mixed
           precision; the report lists all differences
 """

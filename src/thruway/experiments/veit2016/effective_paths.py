@@ -5,7 +5,8 @@ Protocol  train two residual networks with the same initial weights, on the same
           usual, one with exactly k of n random modules in each batch (23 of 54), so that no path is longer than k
 Claims    the test errors hardly differ
 Measured  results/veit2016.effective_paths-laptop
-Cost      demo half a minute on one core; laptop about 22 minutes, 6 with networks of veit2016.lesion; paper a GPU
+Cost      demo: half a minute on one core; laptop: about 22 minutes, 6 with networks of veit2016.lesion; paper: requires
+          a GPU
 Differs   data, size and training at demo and laptop scale; at test time each module is weighted by k/n, which the paper
           does not specify (the table also shows the error with full weights); the report lists all differences
 """
@@ -228,7 +229,7 @@ def beside_the_paper(rows: Rows, config: Config) -> TableData:
 
 
 def _lead(rows: Rows, config: Config) -> str:
-    """Return the answer in words."""
+    """Return the lead of the report: the main result in words."""
     if not all(only(rows, net=net) for net in ("resnet", "subset")):
         return ""
     full, subset = (mean_of(row["error"] for row in only(rows, net=net)) for net in ("resnet", "subset"))

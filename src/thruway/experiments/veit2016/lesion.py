@@ -7,7 +7,7 @@ Protocol  train a residual network and a VGG; then, without further training, me
 Claims    deleting one module hardly changes the error, except where the size changes; deleting any layer of VGG does;
           the error grows smoothly with the number of deleted modules, and as modules are reordered
 Measured  results/veit2016.lesion-laptop
-Cost      demo half a minute on one core; laptop about 25 minutes; paper a GPU
+Cost      demo: half a minute on one core; laptop: about 25 minutes; paper: requires a GPU
 Differs   data, size and training at demo and laptop scale; VGG with and without batch norm, since the paper does not
           say which it used; the report lists all differences
 """

@@ -145,7 +145,7 @@ def _reordered(rows: Rows) -> list[Section]:
 
 
 def _lead(rows: Rows, config: Config) -> str:
-    """Return the answer in words."""
+    """Return the lead of the report: the main result in words."""
     sentences = []
     for net in ("resnet", *config.plain):
         mine = only(rows, net=net, what="delete_one")

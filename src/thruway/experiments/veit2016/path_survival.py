@@ -7,7 +7,8 @@ Protocol  compute, for each path length, the share of the paths that remain when
 Claims    a much larger share of the contribution remains than of the paths; the error increases as the contribution
           decreases
 Measured  results/veit2016.path_survival-laptop
-Cost      demo 15 seconds on one core; laptop about 20 minutes, 4 with networks of veit2016.lesion; paper a GPU
+Cost      demo: 15 seconds on one core; laptop: about 20 minutes, 4 with networks of veit2016.lesion; paper: requires a
+          GPU
 Differs   data, size and training at demo and laptop scale; contributions and errors are ours, since the paper's figure
           shows neither; the report lists all differences
 """
@@ -236,7 +237,7 @@ def _remaining(rows: Rows, table: TableData) -> list[Section]:
 
 
 def _lead(rows: Rows, config: Config) -> str:
-    """Return the answer in words."""
+    """Return the lead of the report: the main result in words."""
     ten = config.as_many_as(10)
     paths, carried = (mean_by(only(rows, what="left"), "k", key).get(ten) for key in ("of_paths", "of_contribution"))
     if paths is None or carried is None:

@@ -6,7 +6,8 @@ Protocol  train a residual network; then count the paths of each length, and mea
 Claims    path lengths follow a binomial distribution; the gradient along a path falls exponentially with its length;
           short paths contribute nearly all of the gradient
 Measured  results/veit2016.paths-laptop
-Cost      demo 15 seconds on one core; laptop about 20 minutes, 4 with networks of veit2016.lesion; paper a GPU
+Cost      demo: 15 seconds on one core; laptop: about 20 minutes, 4 with networks of veit2016.lesion; paper: requires a
+          GPU
 Differs   data, size and training at demo and laptop scale; the exact decomposition in addition to the published
           estimate; the report lists all differences
 """

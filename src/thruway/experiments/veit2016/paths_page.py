@@ -118,7 +118,7 @@ def _figure_6(rows: Rows, what: str, title: str, reading: str) -> list[Section]:
 
 
 def _lead(rows: Rows, config: Config) -> str:
-    """Return the answer in words."""
+    """Return the lead of the report: the main result in words."""
     sentences = []
     for what, how in (("sampled_whole", "By the published estimate"), ("exact_whole", "Summed exactly")):
         whole = only(rows, what=what)

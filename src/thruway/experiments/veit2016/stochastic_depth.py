@@ -5,7 +5,8 @@ Protocol  train two residual networks with the same initial weights, on the same
           usual, one with stochastic depth (p_L = 0.5, linear rule); measure the error of both without k random modules
 Claims    the network trained with stochastic depth is more robust, but only slightly
 Measured  results/veit2016.stochastic_depth-laptop
-Cost      demo half a minute on one core; laptop about 33 minutes, 17 with networks of veit2016.lesion; paper a GPU
+Cost      demo: half a minute on one core; laptop: about 33 minutes, 17 with networks of veit2016.lesion; paper:
+          requires a GPU
 Differs   data, size and training at demo and laptop scale; the contents of fig. 8 are known only from descriptions by
           others; the report lists all differences
 """
@@ -218,7 +219,7 @@ def _single(rows: Rows, config: Config) -> list[Section]:
 
 
 def _lead(rows: Rows, config: Config) -> str:
-    """Return the answer in words."""
+    """Return the lead of the report: the main result in words."""
     ten = config.as_many_as(10)
     damages = {net: _damages(rows, net).get(ten) for net in _NETS}
     intact = {net: mean_of(row["intact"] for row in only(rows, net=net, what="delete_k")) for net in _NETS}

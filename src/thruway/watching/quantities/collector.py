@@ -1,8 +1,8 @@
 """Reduction of captured tensors to numbers, with one stacked call per shape and one copy to the host per step.
 
-A tensor is held until its group fills a block, or until an operation is about to overwrite it. On the CPU, a tensor of
-which only mean, standard deviation, zeros and saturation are measured is reduced without a block: large tensors
-immediately, small ones in groups by one call of the native loop.
+Tensors of the same shape are collected and reduced together when they fill a block of memory, or before an operation
+overwrites one of them. On the CPU, tensors of which only mean, standard deviation, zeros and saturation are measured
+are not copied into a block: large ones are reduced immediately, small ones in groups by one call of the native loop.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
