@@ -1,4 +1,4 @@
-"""Schedules: factors on the initial learning rate that start at 1."""
+"""Schedules: factors of the initial learning rate that start at 1."""
 
 import math
 

@@ -26,7 +26,7 @@ class InputData(NamedTuple):
 
     Attributes:
         example: a small input.
-        example_about: its description.
+        example_about: description of `example`.
         batches: pairs (inputs, targets); empty without data.
         about: description of the data.
     """

@@ -30,9 +30,9 @@ class Task:
         loss: maps output and targets to one number per example, for predictions. None if there is no such loss.
         batches: pairs (inputs, targets) for that loss.
         path_loss: maps the output to one number per example, for the gradient by path length.
-        path_loss_about: its description.
-        path_unit: unit of the norm of its gradient.
-        path_inputs: the examples it is computed on.
+        path_loss_about: description of `path_loss`.
+        path_unit: unit of the gradient norm of `path_loss`.
+        path_inputs: examples for the gradient by path length.
     """
 
     metrics: tuple[Metric, ...]

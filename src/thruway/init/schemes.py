@@ -160,7 +160,7 @@ def zeros_(weight: Tensor, gain: float = 1.0, generator: torch.Generator | None 
 
 
 def gain(activation_name: str) -> float:
-    """Return the gain of an activation: the factor on the initial standard deviation of the preceding layer.
+    """Return the gain of an activation: the factor of the initial standard deviation of the layer before it.
 
     Raises:
         ConfigError: if the name is unknown; the message suggests the closest one.

@@ -15,7 +15,7 @@ class Row:
         part: name of the map within the parameter ("transform", "forget_gate"); "" if the parameter is undivided.
         done: a scheme's name, "constant <value>", "normal", or "kept".
         fan_in, fan_out: fans of the map; None for a constant.
-        gain: factor on the scheme's standard deviation.
+        gain: factor by which the scheme's standard deviation is multiplied.
         std: expected standard deviation of the entries; None if the values were kept.
         note: details, such as the reason for the gain or the other names of a shared parameter.
         is_skipped: True if the part was not initialised as requested.

@@ -128,7 +128,7 @@ def mlp(
         activation: a name from thruway.activations.ACTIVATIONS, or with fused=False any callable on tensors.
         gate_bias: initial bias of the transform gates; "depth": gate_bias_for_depth(depth). Highway only.
         carry: "coupled" or "independent". Highway only.
-        residual_scale: s, the factor on each residual branch; "depth" for 1/sqrt(depth), with which the initial second
+        residual_scale: s, the factor of each residual branch; "depth" for 1/sqrt(depth), with which the initial second
             moment grows by less than a factor of e at any depth for branches of mean 0 (tanh). The means of relu
             branches add up, and the second moment grows by about exp(2·sqrt(depth / π)): 5e4 at depth 100, compared
             with 1e46 for s = 1. Residual only.

@@ -193,7 +193,7 @@ def agreement_caption(found: DissectionFindings) -> str:
 
 
 def decay_per_branch(found: SampledPaths) -> float:
-    """Return the factor on the gradient of a single path per additional branch, from a linear fit of its logarithm.
+    """Return the ratio of the gradients of single paths with n + 1 and n branches, from a linear fit of the logarithm.
 
     NaN for fewer than three lengths.
     """

@@ -52,8 +52,8 @@ def train(
         epochs: one iterable of (inputs, targets) batches per epoch.
         optimizer: any PyTorch optimizer of the parameters of the model.
         loss: function of (outputs, targets) that returns a 0-d loss.
-        schedule: function of the epoch that returns a factor on the initial learning rate of each parameter group,
-            called at the start of each epoch. If None, the rates are not changed.
+        schedule: function of the epoch that returns the factor by which the initial learning rate of each parameter
+            group is multiplied. It is called at the start of each epoch. If None, the rates are not changed.
         clip: maximum L2 norm of the gradient of all parameters together. If None, gradients are not clipped.
         first_epoch: number of epochs completed in earlier calls, from which the schedule continues.
     Raises:

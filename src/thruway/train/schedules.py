@@ -1,4 +1,4 @@
-"""Learning-rate schedules: functions from the epoch to a factor on the initial learning rate.
+"""Learning-rate schedules: functions from the epoch to the factor by which the initial learning rate is multiplied.
 
 A schedule is defined for any epoch of at least 0, including fractions. `train` calls it once, at the start of each
 epoch; a custom loop can also call it within an epoch.

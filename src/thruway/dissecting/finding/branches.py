@@ -19,7 +19,7 @@ class Operand:
         value: number of the operand on the tape.
         call: number of the call.
         path: path of the argument within the arguments of the call.
-        scale: factor on the operand, such as -1 in a subtraction.
+        scale: factor by which the operand is multiplied, such as -1 in a subtraction.
         copied: If True, the tensor is overwritten later and must be copied when it is taken.
     """
 

@@ -162,7 +162,7 @@ def _needed(plans: Sequence[PartialPlan], group: Sequence[int]) -> frozenset[int
 
 
 def _grouped(facts: TapeFacts, plans: Sequence[PartialPlan], memory: int) -> list[list[int]]:
-    """Group consecutive plans whose stored values fit into memory together. A plan that does not fit is in no group."""
+    """Group consecutive plans whose stored values fit into memory together. Plans that do not fit are omitted."""
     groups: list[list[int]] = []
     stored: frozenset[int] = frozenset()
     for index, plan in enumerate(plans):

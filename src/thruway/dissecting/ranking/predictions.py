@@ -107,7 +107,7 @@ def predict_deletions(engine: Engine, loss: Any, batches: Any = None) -> Predict
         ConfigError: if there are no batches, or the loss returns anything else.
         DissectError: if the loss is not finite, or has no gradient.
     Source:
-        Ours: a Taylor expansion in a factor on the branch. The lesion is that of Veit, Wilber & Belongie 2016, sec.
+        Ours: a Taylor expansion in a scale of the branch. The lesion is that of Veit, Wilber & Belongie 2016, sec.
         4.1; the second-order term that of Theis et al. 2018 (Fisher pruning).
 
     >>> from thruway.dissecting import dissect

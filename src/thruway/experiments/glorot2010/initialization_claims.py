@@ -143,7 +143,7 @@ START_CLAIMS = (
         id="activations-shrink-upwards",
         text="With standard initialization activations get smaller from layer to layer.",
         source=f"{_PAPER}, fig. 6, eq. 5",
-        statistic="factor on the std of activations per layer, upwards, standard (predicted 0.58)",
+        statistic="ratio of the stds of activations between adjacent layers, upwards, standard (predicted 0.58)",
         measure=lambda rows: math.sqrt(factor_per_layer(rows, "standard", "activation_variance", upwards=True)),
         holds_if="<=",
         threshold=0.7,
@@ -152,7 +152,7 @@ START_CLAIMS = (
         id="activations-level",
         text="With normalized initialization activations do not get smaller from layer to layer.",
         source=f"{_PAPER}, fig. 6, eqs. 5 and 12",
-        statistic="factor on the std of activations per layer, upwards, normalized (predicted 1)",
+        statistic="ratio of the stds of activations between adjacent layers, upwards, normalized (predicted 1)",
         measure=lambda rows: math.sqrt(factor_per_layer(rows, "normalized", "activation_variance", upwards=True)),
         holds_if=">=",
         threshold=0.8,
@@ -162,7 +162,7 @@ START_CLAIMS = (
         text="With standard initialization back-propagated gradients get smaller towards the input: their variance "
         "falls about threefold per layer.",
         source=f"{_PAPER}, fig. 7, eqs. 13 and 15",
-        statistic="factor on the variance of dC/ds per layer, downwards, standard (predicted 0.33)",
+        statistic="ratio of the variances of dC/ds between adjacent layers, downwards, standard (predicted 0.33)",
         measure=lambda rows: factor_per_layer(rows, "standard", "gradient_variance", upwards=False),
         holds_if="<=",
         threshold=0.45,
@@ -171,7 +171,7 @@ START_CLAIMS = (
         id="gradients-level",
         text="With normalized initialization back-propagated gradients stay about level.",
         source=f"{_PAPER}, fig. 7, eqs. 11 and 12",
-        statistic="factor on the variance of dC/ds per layer, downwards, normalized (predicted 1)",
+        statistic="ratio of the variances of dC/ds between adjacent layers, downwards, normalized (predicted 1)",
         measure=lambda rows: factor_per_layer(rows, "normalized", "gradient_variance", upwards=False),
         holds_if=">=",
         threshold=0.6,
@@ -281,9 +281,9 @@ def paper_table(start: Rows) -> TableData:
     ):
         for scheme, published, source in zip(("standard", "normalized"), ("1/3", "1"), sources, strict=True):
             factor = mean_factor(start, scheme, quantity, upwards=upwards)
-            entries.append((f"factor on {name} per layer, {scheme}", published, factor, source))
+            entries.append((f"ratio of {name} between adjacent layers, {scheme}", published, factor, source))
     return paper_comparison(
         entries,
-        caption="Tanh, equally wide layers. The factors in the paper's column are those of its equations, which assume "
+        caption="Tanh, equally wide layers. The ratios in the paper's column are those of its equations, which assume "
         "a linear activation; the paper prints no numbers for figs. 6 to 9.",
     )

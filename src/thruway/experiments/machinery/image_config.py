@@ -76,7 +76,7 @@ class ImageConfig(BaseModel, abc.ABC):
         return range(self.seed, self.seed + self.seeds)
 
     def learning_rate_factor(self, epoch: float, warmup: int | None = None) -> float:
-        """Return the factor on the learning rate in an epoch, counted from 0.
+        """Return the factor by which the learning rate is multiplied in an epoch, counted from 0.
 
         Args:
             epoch: number of the epoch.

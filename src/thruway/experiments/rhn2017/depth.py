@@ -49,7 +49,7 @@ class Config(BaseModel):
     steady: float = Field(default=0.5, ge=0, le=1)
     """Share of the epochs with the full learning rate."""
     decay: float = Field(default=0.6, gt=0, le=1)
-    """Factor on the learning rate in each later epoch."""
+    """Factor by which the learning rate is multiplied in each later epoch."""
     weight_decay: float = Field(default=0.0, ge=0)
     clip: float = Field(default=1.0, gt=0)
     """Maximum norm of the gradient; larger gradients are clipped."""

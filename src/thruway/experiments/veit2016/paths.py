@@ -141,7 +141,10 @@ def _near_half(rows: Rows, depth: int) -> float:
 
 
 def decay(rows: Rows) -> tuple[float, float]:
-    """Return the factor on the gradient of a path per additional module, and R^2 of this law; NaN without gradients."""
+    """Fit an exponential decay of the gradient with the path length, and return the factor per module and R^2.
+
+    Both are NaN without gradients.
+    """
     found = [(row["length"], row["gradient"]) for row in only(rows, what="sampled") if row["gradient"] > 0]
     if len(found) < 3:
         return math.nan, math.nan
