@@ -28,7 +28,7 @@ _LINES = 20  # number of plain lines per run
 
 
 class ConsoleProgress:
-    """The progress display that is passed to an experiment."""
+    """The progress display that is passed to a study."""
 
     def __init__(self, console: Console, bar: Progress | None) -> None:
         self.stop_requested = False
@@ -59,7 +59,7 @@ class ConsoleProgress:
 
 @contextmanager
 def console_progress(console: Console) -> Iterator[ConsoleProgress]:
-    """Show the progress of one experiment, and handle Ctrl-C until the block ends."""
+    """Show the progress of one study, and handle Ctrl-C until the block ends."""
     columns = (TextColumn("{task.description:32}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
     bar = Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console)
     progress = ConsoleProgress(console, bar if console.is_terminal else None)

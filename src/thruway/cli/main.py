@@ -16,8 +16,8 @@ from thruway.errors import ConfigError, ThruwayError, unknown_name
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
-    "list": (list_command, "list the experiments, their scales and the data sets"),
-    "run": (run_command, "run an experiment, or resume an interrupted one"),
+    "list": (list_command, "list the studies, their scales and the data sets"),
+    "run": (run_command, "run a study, or resume an interrupted run"),
     "report": (report_command, "write the report of a finished or running run"),
     "dissect": (
         dissect_command,

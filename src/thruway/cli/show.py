@@ -27,7 +27,7 @@ def list_command(arguments: Sequence[str]) -> int:
     module = parser.parse_args(arguments).module
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("study", no_wrap=True, overflow="ignore")  # a name cut short cannot be typed
-    for column in ("shows that", "source", "scales"):
+    for column in ("title", "source", "scales"):
         table.add_column(column)
     for name, study in (STUDIES if module is None else studies_in(module)).items():
         table.add_row(escape(name), escape(study.title), escape(study.source), ", ".join(map(escape, study.scales)))

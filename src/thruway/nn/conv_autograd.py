@@ -55,11 +55,11 @@ def highway_conv(conv: SameConv, x: Tensor, weight: Tensor, bias: Tensor, act: s
 
 def unhooked_activation(activation: nn.Module, transform_gate: nn.Module) -> str | None:
     """Return the name of the activation if it is supported and no hook is registered for H or T; else None."""
-    is_heard = _has_any_global_hook() or any(  # type: ignore[no-untyped-call]
+    has_hooks = _has_any_global_hook() or any(  # type: ignore[no-untyped-call]
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
         for module in (activation, transform_gate)
     )
-    return _BY_MODULE.get(type(activation)) if type(transform_gate) is TransformGate and not is_heard else None
+    return _BY_MODULE.get(type(activation)) if type(transform_gate) is TransformGate and not has_hooks else None
 
 
 def is_fusible(conv: SameConv, *tensors: Tensor) -> bool:
