@@ -124,7 +124,10 @@ def ordinal(number: int) -> str:
 
 
 def _newest(trace: ReadableTrace, quantity: str, kind: Kind) -> dict[Site, float]:
-    """Return the number of every site, in network order, at the last step with the largest count of finite numbers."""
+    """Return the latest value of each site, in network order.
+
+    All values are from one step: the last of those at which the most sites have a finite value.
+    """
     if quantity not in trace.quantities(kind):
         return {}
     series = trace.series(quantity, kind, last=1)
