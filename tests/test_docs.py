@@ -137,3 +137,12 @@ def test_the_readme_is_short_and_shows_code_before_tables():
     assert len(text.split()) <= 900
     assert text.rindex("```python") < text.index("\n| ")
     assert len(re.findall(r"^\| --- ", text, flags=re.MULTILINE)) == 1
+
+
+def test_the_files_that_the_architecture_names_exist():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`([\w/]+\.(?:py|c))`", page))
+    assert len(named) >= 15
+    source = ROOT / "src" / "thruway"
+    # A file's folder is left out where the same row or sentence has named it.
+    assert [name for name in sorted(named) if not (source / name).exists() and not [*source.rglob(name)]] == []

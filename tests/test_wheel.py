@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from hatchling import build
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "thruway"
@@ -15,7 +16,6 @@ PACKAGE = ROOT / "src" / "thruway"
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory):
     """The folder that an installed wheel would be unpacked into."""
-    build = pytest.importorskip("hatchling.build")
     folder = tmp_path_factory.mktemp("wheel")
     before = Path.cwd()
     os.chdir(ROOT)

@@ -19,7 +19,6 @@ TINY = ["--data-root", "shapes", "--epochs", "2", "--width", "4", "--threads", "
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """An empty working folder with the page's study and a small folder of its images."""
-    pytest.importorskip("PIL")
     monkeypatch.chdir(tmp_path)
     namespace = {}
     exec(DRAW, namespace)
