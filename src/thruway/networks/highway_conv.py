@@ -76,7 +76,7 @@ def highway_conv(
         classes: number of logits.
         width: channels of the first stage; the other stages are scaled in proportion and rounded, the 1x1 layer keeps
             100. If None, that of the layout, 16 or 32. `plain_twin_width` returns the width of a plain network with as
-               many parameters.
+            many parameters.
         size: height and width of the images, at least 8, for layout "mnist", whose linear layer depends on them. If
             None, 28. The other layouts accept images of any size.
         block: a key of CONV_BLOCKS: "highway" or "plain". The first layer of a stage is plain in both.
