@@ -12,13 +12,30 @@ from typing import TYPE_CHECKING, Any
 from thruway.errors import ThruwayError
 
 if TYPE_CHECKING:
-    from thruway import data, dissecting, experiments, init, networks, nn, report, runs, seeding, sweep, train, watching
+    from thruway import (
+        data,
+        diagnosing,
+        dissecting,
+        experiments,
+        init,
+        networks,
+        nn,
+        report,
+        runs,
+        seeding,
+        sweep,
+        train,
+        watching,
+    )
+    from thruway.diagnosing import diagnose
     from thruway.dissecting import dissect
     from thruway.watching import watch
 
 __all__ = [
     "ThruwayError",
     "data",
+    "diagnose",
+    "diagnosing",
     "dissect",
     "dissecting",
     "experiments",
@@ -34,7 +51,11 @@ __all__ = [
     "watching",
 ]
 
-_FUNCTIONS = {"dissect": "dissecting", "watch": "watching"}  # function -> subpackage that defines it
+_FUNCTIONS = {
+    "diagnose": "diagnosing",
+    "dissect": "dissecting",
+    "watch": "watching",
+}  # function -> subpackage that defines it
 _SUBPACKAGES = frozenset(__all__) - {"ThruwayError", *_FUNCTIONS}
 
 

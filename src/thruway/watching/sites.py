@@ -27,6 +27,7 @@ class Site:
     unit_dim: int = -1  # the dimension of the units (features or channels)
     is_gate: bool = False  # the output of a sigmoid that blends two signals
     order: int = 0  # position in the registry
+    shape: tuple[int, ...] = ()  # of the tensor that was captured first, with its batch dimension
     group: Any = field(default=None, repr=False)  # the collector's group of tensors that are reduced together
 
     @property

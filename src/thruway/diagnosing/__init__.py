@@ -1,0 +1,9 @@
+"""Diagnosis of training runs: which layer is sick, since when, why, and what cures it."""
+
+from thruway.diagnosing.diagnose import diagnose
+from thruway.diagnosing.diagnosis import Diagnosis
+from thruway.diagnosing.finding import SYMPTOMS, Cure, Evidence, Finding
+from thruway.diagnosing.reading import Reading
+from thruway.diagnosing.rules.table import RULES, Rule
+
+__all__ = ["RULES", "SYMPTOMS", "Cure", "Diagnosis", "Evidence", "Finding", "Reading", "Rule", "diagnose"]
