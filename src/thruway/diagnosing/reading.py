@@ -14,14 +14,16 @@ from thruway.watching.trace.trace import Trace
 __all__ = ["MAP_OPERATIONS", "NORM_OPERATIONS", "Layer", "Parameter", "Reading", "Values"]
 
 # Operations of the layers that multiply by a weight, as named by watching: module classes and functions.
-MAP_OPERATIONS = frozenset(
+_MAPS = (
     "Linear Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d Bilinear "
-    "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d bilinear".split()
+    "linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d bilinear"
 )
-NORM_OPERATIONS = frozenset(
+_NORMS = (
     "BatchNorm1d BatchNorm2d BatchNorm3d LayerNorm GroupNorm RMSNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d "
-    "batch_norm layer_norm group_norm rms_norm".split()
+    "batch_norm layer_norm group_norm rms_norm"
 )
+MAP_OPERATIONS = frozenset(_MAPS.split())
+NORM_OPERATIONS = frozenset(_NORMS.split())
 
 Matrix = NDArray[np.float64]
 
@@ -227,7 +229,7 @@ class Reading:
 
 
 def _owned(name: str, part: str) -> tuple[str, ...]:
-    """Return the possible names of the weight or bias of an output site: "a.b#2" and "a.linear" belong to "a.b", "a"."""
+    """Return the possible names of a parameter of an output site, whose name may end in "#2" or ".linear"."""
     path = name.split("#")[0]
     parent = path.rpartition(".")[0]
     return (f"{path}.{part}", f"{parent}.{part}" if parent else part)

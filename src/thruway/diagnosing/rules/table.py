@@ -36,4 +36,6 @@ class Rule:
     advice: str = ""
 
 
-RULES: dict[str, Rule] = {rule.name: rule for rule in ()}
+_ROWS: tuple[Rule, ...] = ()
+
+RULES: dict[str, Rule] = {rule.name: rule for rule in _ROWS}
