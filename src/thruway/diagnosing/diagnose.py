@@ -6,7 +6,8 @@ from dataclasses import replace
 from thruway.diagnosing.diagnosis import Diagnosis
 from thruway.diagnosing.finding import Finding
 from thruway.diagnosing.reading import Reading
-from thruway.diagnosing.rules.table import RULES, Rule
+from thruway.diagnosing.rules.rule import Rule
+from thruway.diagnosing.rules.table import RULES
 from thruway.errors import ConfigError
 from thruway.watching.trace.trace import Trace
 

@@ -1,40 +1,8 @@
-"""The table of rules. To add one, write a function of a Reading that yields findings, and an entry.
+"""The table of rules. To add one, write a function of a Reading that yields findings, and an entry."""
 
->>> from thruway.diagnosing.finding import Finding
->>> def loss_is_negative(reading):
-...     if reading.loss is not None and reading.loss[-1] < 0:
-...         yield Finding("loss_is_negative", "The loss is below 0.", since=(None, int(reading.steps[-1])))
->>> rule = Rule("loss_is_negative", loss_is_negative, needs=(("loss", "step"),))
-"""
+from thruway.diagnosing.rules.rule import Rule
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-
-from thruway.diagnosing.finding import Finding
-from thruway.diagnosing.reading import Reading
-from thruway.watching.sites import Kind
-
-__all__ = ["RULES", "Rule"]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A function that looks for one symptom.
-
-    Attributes:
-        name: name of the rule, unique in the table.
-        find: function of a Reading that yields findings, none if the symptom is absent.
-        needs: (quantity, kind) pairs without which the symptom cannot be seen.
-        explains: names of rules whose findings follow from this one, if they begin no earlier.
-        advice: how to record what is needed; part of the reason in `Diagnosis.unseen`.
-    """
-
-    name: str
-    find: Callable[[Reading], Iterator[Finding]]
-    needs: tuple[tuple[str, Kind], ...] = ()
-    explains: frozenset[str] = frozenset()
-    advice: str = ""
-
+__all__ = ["RULES"]
 
 _ROWS: tuple[Rule, ...] = ()
 
