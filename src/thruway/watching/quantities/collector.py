@@ -77,14 +77,14 @@ class Collector:
         *,
         careful: bool = False,
     ) -> None:
-        self._quantities = tuple(quantities)
+        self.quantities = tuple(quantities)
         self._fold = fold
         self._careful = careful
         self._groups: dict[tuple[Any, ...], _Group] = {}
         self._blocks: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
         self._results: list[tuple[Quantity, tuple[Site, ...], int, Tensor]] = []
         self._overwritten: set[Site] = set()
-        self._discarded: set[Site] = set()
+        self._discarded: dict[Site, bool] = {}
         self.sampled = 0  # number of sampled steps before this one, for the strides
 
     def add(self, site: Site, tensor: Tensor) -> None:
@@ -113,6 +113,10 @@ class Collector:
         with torch.no_grad():
             self._reduce(group, tuple(sites), values.detach())
 
+    def add_number(self, quantity: Quantity, site: Site, number: Tensor) -> None:
+        """Add a number that was computed on its device, a tensor of one element, to be copied with the others."""
+        self._results.append((quantity, (site,), 1, number.detach().reshape(1)))
+
     def about_to_write(self, tensor: Tensor) -> None:
         """Copy a held tensor, because an operation is about to overwrite it."""
         for group in self._groups.values():
@@ -139,9 +143,9 @@ class Collector:
                 group.moments.clear()
                 group.moments.free_scratch()
 
-    def discard(self, sites: Iterable[Site]) -> None:
-        """Drop the numbers of these sites in this step, because the wrong tensors were added under their names."""
-        self._discarded.update(sites)
+    def discard(self, sites: Iterable[Site], *, only_of_activations: bool = False) -> None:
+        """Drop the numbers of these sites in this step: all of them, or those that only activations have."""
+        self._discarded.update(dict.fromkeys(sites, only_of_activations))
 
     def finish(self) -> list[Measured]:
         """Return the numbers of the step, copied to the host in one transfer per device."""
@@ -167,7 +171,7 @@ class Collector:
         measured += self._immediate_results()
         if self._discarded:
             measured = [_without(m, self._discarded) for m in measured]
-            self._discarded = set()
+            self._discarded = {}
         return measured
 
     def _immediate_results(self) -> Iterator[Measured]:
@@ -186,7 +190,7 @@ class Collector:
             capacity = 1 if size >= _DIRECT else _BLOCK // max(size, 1024)
             quantities = tuple(
                 q
-                for q in self._quantities
+                for q in self.quantities
                 if site.kind in q.kinds and (q.activations is None or site.activation in q.activations)
             )
             group = _Group(
@@ -282,8 +286,9 @@ class Collector:
             self._results.append((quantity, sites, rows.count, measured))
 
 
-def _without(measured: Measured, discarded: set[Site]) -> Measured:
-    kept = [index for index, site in enumerate(measured.sites) if site not in discarded]
+def _without(measured: Measured, discarded: dict[Site, bool]) -> Measured:
+    is_of_all = measured.quantity.activations is None
+    kept = [i for i, site in enumerate(measured.sites) if site not in discarded or (discarded[site] and is_of_all)]
     sites = tuple(measured.sites[index] for index in kept)
     return Measured(measured.quantity, sites, measured.count, measured.values[kept])
 
