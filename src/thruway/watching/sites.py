@@ -34,6 +34,11 @@ class Site:
     def key(self) -> tuple[Kind, str]:
         return self.kind, self.name
 
+    @property
+    def is_activation(self) -> bool:
+        """True for the output of an activation function that acts on each value, which softmax does not."""
+        return self.activation is not None and self.activation not in ("softmax", "log_softmax")
+
     def __repr__(self) -> str:
         what = f", {self.activation}" if self.activation else ""
         return f"<{self.kind} {self.name} ({self.operation}{what}{', gate' if self.is_gate else ''})>"
