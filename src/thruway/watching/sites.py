@@ -7,7 +7,7 @@ from torch import Tensor
 
 __all__ = ["KINDS", "Kind", "Registry", "Site", "StackLayers"]
 
-Kind = Literal["output", "gradient", "parameter", "parameter_gradient", "update"]
+Kind = Literal["output", "gradient", "parameter", "parameter_gradient", "update", "input", "step"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 

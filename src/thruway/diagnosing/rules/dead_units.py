@@ -16,7 +16,7 @@ from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Layer, Matrix, Reading
 from thruway.diagnosing.rules.flow import modules_of
 from thruway.diagnosing.rules.rule import Rule
-from thruway.diagnosing.rules.wording import named, number, percent
+from thruway.diagnosing.rules.wording import join_names, number, percent
 from thruway.diagnosing.theory import binomial_bound, dead_share
 from thruway.diagnosing.trunk import column
 
@@ -122,7 +122,7 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
     zeros = float(column(reading, "zeros", [entry.site], at)[0])
     order = [one.layer.name for one in layers]
     names = sorted((one.layer.name for one, _ in sick), key=order.index)
-    others = f" The same holds for {named([one.layer.name for one, _ in sick[1:]])}." if len(sick) > 1 else ""
+    others = f" The same holds for {join_names([one.layer.name for one, _ in sick[1:]])}." if len(sick) > 1 else ""
     grown = f" At step {since[0]} the layer was still active; now {percent(last)} are." if is_dying else ""
     yield Finding(
         "dying_relu" if is_dying else "dead_units",

@@ -11,7 +11,7 @@ from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Layer, Matrix, Reading
 from thruway.diagnosing.rules.flow import modules_of
 from thruway.diagnosing.rules.rule import Rule
-from thruway.diagnosing.rules.wording import named, number, percent
+from thruway.diagnosing.rules.wording import join_names, number, percent
 from thruway.diagnosing.theory import critical_gain, mean_square_slope, saturated_shares
 from thruway.diagnosing.trunk import column, gain_of, recurrent_names
 

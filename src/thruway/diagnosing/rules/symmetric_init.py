@@ -10,7 +10,7 @@ from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Layer, Parameter, Reading
 from thruway.diagnosing.rules.flow import modules_of
 from thruway.diagnosing.rules.rule import Rule
-from thruway.diagnosing.rules.wording import named, number
+from thruway.diagnosing.rules.wording import join_names, number
 from thruway.diagnosing.trunk import trunk_of
 
 __all__ = ["SYMMETRIC_INIT"]
@@ -33,7 +33,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
     step = int(reading.steps[0])
     yield Finding(
         "symmetric_init",
-        f"All weights of {named(names)} are {what}. {consequence}",
+        f"All weights of {join_names(names)} are {what}. {consequence}",
         modules_of(reading, names),
         (None, step),
         (
