@@ -34,6 +34,7 @@ class Trunk:
         normalised: (sites,), True if there is a norm between the site and the one before.
         layers: the layer of each site, None for a sum.
         is_branched: the network has residual sums or gates.
+        is_chain: False if layers may lie side by side, as the maps of queries, keys and values do in attention.
     """
 
     names: tuple[str, ...]
@@ -43,11 +44,14 @@ class Trunk:
     normalised: NDArray[np.bool_]
     layers: tuple[Layer | None, ...]
     is_branched: bool
+    is_chain: bool
 
     @property
     def window(self) -> int:
         """Number of neighbouring sites that are compared with others, so that a single site decides nothing."""
-        return 1 if len(self.names) < 6 else 2 if len(self.names) < 9 else 3
+        if self.is_chain or len(self.names) < 6:
+            return 1
+        return 2 if len(self.names) < 9 else 3
 
     def drop(self) -> tuple[Matrix, NDArray[np.int64], NDArray[np.int64]]:
         """Return the largest reduction of the gradient on its way back: log ratio, early site and late site per step.
@@ -117,6 +121,7 @@ def trunk_of(reading: Reading) -> Trunk:
         np.array(normalised, dtype=bool),
         tuple(layers.get(site.name) if site.name not in sums else None for site in sites),
         bool(sums or gates),
+        not gates and not any(site.activation == "softmax" or "ttention" in site.operation for site in outputs[:-1]),
     )
 
 

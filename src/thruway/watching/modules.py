@@ -8,7 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["call_model", "evaluation_mode", "module_names", "named_outputs", "plain_name", "unwrapped"]
+__all__ = [
+    "call_model",
+    "evaluation_mode",
+    "is_torch_layer",
+    "module_names",
+    "named_outputs",
+    "plain_name",
+    "unwrapped",
+]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -34,6 +42,11 @@ def plain_name(name: str) -> str:
     'blocks.3.weight'
     """
     return name.replace("_orig_mod.", "").removesuffix("_orig_mod").removesuffix(".")
+
+
+def is_torch_layer(module: nn.Module) -> bool:
+    """Return True for a PyTorch layer without submodules, of which only the output is captured."""
+    return type(module).__module__.startswith("torch.nn.modules.") and not module._modules
 
 
 def named_outputs(output: Any) -> Iterator[tuple[str, Tensor]]:

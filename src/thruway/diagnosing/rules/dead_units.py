@@ -24,8 +24,9 @@ __all__ = ["DEAD_UNITS", "DYING_RELU"]
 
 _RECTIFIERS = frozenset(("relu", "relu6"))
 _WINDOW = 50  # passes over which the quantity dead_units looks back
-_LEAST_SAMPLES = 512
 _LEAST_SHARE = 1 / 3  # fewer dead units cost capacity, but the layer works
+_SURE = 0.8  # estimate of dead units from zeros above which living units cannot explain them
+_UNEQUAL = 4  # units are active unequally often: a sample of n tells as much as n / 4 of equal units
 
 
 @dataclass(frozen=True)
@@ -40,49 +41,69 @@ class _Layer:
 
 
 def _rectified(reading: Reading) -> list[_Layer]:
-    zeros, dead, likeness = (reading.values(name) for name in ("zeros", "dead_units", "input_correlation"))
+    zeros, likeness = reading.values("zeros"), reading.values("input_correlation")
     shapes = {site.name: (site.shape, site.unit_dim) for site in reading.outputs}
     found = []
     for layer in reading.layers:
         if layer.activation not in _RECTIFIERS or layer.activation_site is None:
             continue
         site = layer.activation_site
-        share = _shares(reading, site)
+        of_zeros = None if zeros is None else zeros.of(site)
+        measured = reading.values("dead_units")
+        share = _shares(of_zeros, None if measured is None else measured.of(site))
         if share is None:
             continue
         shape, dim = shapes[site]
         units = shape[dim % len(shape)] if shape else 0
-        per_pass = math.prod(shape) / units if units else 0.0
+        # The positions of an image are alike, so they count as one sample.
+        per_pass = float(shape[0] if len(shape) > 3 else math.prod(shape) / units) if units else 1.0
         of_input = None if likeness is None else likeness.of(layer.pre_activation)
-        bound, expected = np.full(len(share), np.nan), np.full(len(share), np.nan)
-        known = np.flatnonzero(np.isfinite(share))
-        for count, at in enumerate(known):
-            passes = min(_WINDOW, count + 1)
-            samples = per_pass * passes
-            if samples < _LEAST_SAMPLES or of_input is None or not np.isfinite(of_input[at]):
-                expected[at] = 0.5
-            else:
-                expected[at] = _expected(round(float(of_input[at]), 3), samples)
-            bound[at] = max(_LEAST_SHARE, min(binomial_bound(expected[at], units or 1), 1 - 1e-9))
+        expected = _expected_shares(share, of_zeros, of_input, per_pass)
+        bound = np.array([max(_LEAST_SHARE, min(binomial_bound(one, units or 1), 1 - 1e-9)) for one in expected])
         found.append(_Layer(layer, site, share, bound, expected))
     return found
 
 
-def _shares(reading: Reading, site: str) -> Matrix | None:
-    """Return the share of dead units where it was measured; where not, 1 if every value of the layer is zero."""
-    zeros, dead = reading.values("zeros"), reading.values("dead_units")
-    of_zeros = None if zeros is None else zeros.of(site)
-    of_dead = None if dead is None else dead.of(site)
-    if of_zeros is None and of_dead is None:
-        return None
-    if of_dead is None:
-        # Values that are zero in all passes: a unit that is zero for most inputs is not dead.
-        return np.where(of_zeros >= 1, 1.0, np.where(np.isfinite(of_zeros), 0.0, np.nan))
-    found = of_dead.copy()
-    if of_zeros is not None:
-        # Between two measurements of dead units, the share of zeros is an upper limit of the share of dead units.
-        found = np.where(np.isnan(found) & np.isfinite(of_zeros), np.where(of_zeros >= 1, 1.0, np.nan), found)
-    return found
+def _expected_shares(share: Matrix, zeros: Matrix | None, likeness: Matrix | None, per_pass: float) -> Matrix:
+    """Return the share of units that are zero in all samples by chance: at random weights, or because active units are
+    rarely so."""
+    known = np.flatnonzero(np.isfinite(share))
+    expected = np.full(len(share), 0.5)
+    if likeness is not None and np.isfinite(likeness).any():
+        for count, at in enumerate(known):
+            correlation = likeness[: at + 1][np.isfinite(likeness[: at + 1])]
+            if len(correlation):
+                samples = min(per_pass * min(_WINDOW, 1 + count // 10), 1e5)
+                expected[at] = _expected(round(float(correlation[-1]), 3), samples)
+    if zeros is not None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            of_living = np.clip((zeros - share) / (1 - share), 0.0, 1.0)
+        rare = np.nan_to_num(of_living) ** max(1.0, per_pass / _UNEQUAL)
+        expected = np.maximum(expected, np.where(share < 1, rare, 0.0))
+    return expected
+
+
+def _shares(zeros: Matrix | None, dead: Matrix | None) -> Matrix | None:
+    """Return the share of dead units at every step, as far as it is known.
+
+    Between two measurements it is estimated from the share of zeros: if the living units are zero as often as in the
+    first step, all further zeros are those of dead units. The estimate counts only if it leaves few living units.
+    """
+    if zeros is None:
+        return dead
+    first = zeros[np.isfinite(zeros)][:1]
+    if not len(first):
+        return dead
+    usual = float(first[0])
+    with np.errstate(invalid="ignore"):
+        estimate = np.where(zeros >= 1, 1.0, (zeros - usual) / (1 - usual) if usual < 0.75 else 0.0)
+    is_sure = estimate > _SURE
+    measured = np.where(np.isfinite(zeros), 0.0, np.nan) if dead is None else dead
+    held = measured.copy()
+    places = np.where(np.isfinite(measured), np.arange(len(measured)), -1)
+    places = np.maximum.accumulate(places)
+    held[places >= 0] = measured[places[places >= 0]]
+    return np.where(is_sure, np.fmax(estimate, measured), np.where(np.isfinite(zeros), held, np.nan))
 
 
 _KEPT: dict[tuple[float, float], float] = {}

@@ -32,7 +32,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
     rms = trunk.rms[:-1]
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.where(rms > 0, np.log(rms), np.nan)
-    least = np.fmin.accumulate(logs, axis=0)
+    # Growth counts from the first layers on: one small layer among others makes the next one large beside it.
+    least = np.fmax.reduce(logs[: min(3, count // 2)], axis=0)
     growth = np.where(np.isnan(logs), -np.inf, logs - least)
     place = growth.argmax(0)
     value = growth[place, np.arange(growth.shape[1])]
@@ -43,7 +44,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
     since, until = spell
     at = int(np.searchsorted(reading.steps, since[1]))
     late = int(place[at])
-    early = int(np.nanargmin(logs[: late + 1, at]))
+    early = int(np.nanargmax(logs[: min(3, count // 2), at]))
     ratio = math.exp(min(float(value[at]), 600.0))
     factor = ratio ** (1 / (late - early))
     yield Finding(

@@ -14,6 +14,7 @@ from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.rules.flow import Flow, flow_between, modules_of
 from thruway.diagnosing.rules.rule import Rule
+from thruway.diagnosing.rules.time_gradients import exploding_through_time
 from thruway.diagnosing.rules.wording import number, percent
 from thruway.diagnosing.theory import critical_gain
 from thruway.diagnosing.trunk import Trunk, trunk_of
@@ -47,6 +48,12 @@ def exploding_spell(reading: Reading) -> tuple[tuple[int | None, int], int | Non
 
 
 def _find(reading: Reading) -> Iterator[Finding]:
+    found = next(_over_depth(reading), None) or next(exploding_through_time(reading), None)
+    if found is not None:
+        yield found
+
+
+def _over_depth(reading: Reading) -> Iterator[Finding]:
     trunk = trunk_of(reading)
     spell = exploding_spell(reading)
     if spell is None:

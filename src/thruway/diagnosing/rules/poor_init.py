@@ -2,7 +2,8 @@
 
 Weights count as wrongly scaled if sigma_w = rms(weight) * sqrt(fan_in) lies outside of the range of the schemes in use,
 and if signals or gradients suffer from it. The schemes range from PyTorch's default for linear layers, 1/sqrt(3), to He's
-sqrt(2); a factor of 2 on both sides is left for layers whose numbers of inputs and outputs differ.
+sqrt(2). Half of the lowest is left for layers whose numbers of inputs and outputs differ, and 5/3, PyTorch's gain of tanh,
+times the critical value of the activation.
 """
 
 import math
@@ -25,7 +26,8 @@ from thruway.diagnosing.trunk import Trunk, column, gain_of, trunk_of
 
 __all__ = ["POOR_INIT"]
 
-_LOWEST, _HIGHEST = 1 / math.sqrt(3) / 2, 2 * math.sqrt(2)
+_LARGE = 1.75  # times the critical value, above the gain of 5/3 for tanh
+_LOWEST, _HIGHEST = 1 / math.sqrt(3) / 2, _LARGE * math.sqrt(2)
 _JUMP = 10.0  # of the size of the signal in one layer, where a layer in use changes it by less than 2
 _GROWTH = 30.0  # of the size of the signal over all layers, where it should stay the same
 
@@ -85,7 +87,7 @@ def _whole(reading: Reading, trunk: Trunk, weights: _Weights) -> tuple[Finding, 
     if len(hidden) < 2 or trunk.is_branched:
         return ()
     gain, relative = geometric_mean(weights.gains[hidden]), geometric_mean(weights.relative[hidden])
-    is_large = relative > 2 and gain > _HIGHEST
+    is_large = relative > _LARGE and gain > _LARGE
     is_small = relative < 0.5 and gain < _LOWEST
     if not (is_large or is_small):
         return ()
@@ -177,7 +179,7 @@ def _finding(
     layer = trunk.layers[worst]
     assert layer is not None  # only layers have weights
     critical = float(weights.gains[worst] / weights.relative[worst])
-    limit = max(_HIGHEST, 2 * critical) if is_large else min(_LOWEST, critical / 2)
+    limit = _LARGE * max(critical, 1.0) if is_large else min(_LOWEST, critical / 2)
     parameter = next(p for p in reading.parameters if p.name == layer.weight)
     std = float(parameter.norm[np.isfinite(parameter.norm)][0] / math.sqrt(math.prod(parameter.shape)))
     right = critical / math.sqrt(layer.fan_in)

@@ -14,6 +14,7 @@ from thruway.diagnosing.finding import Cure, Evidence, Finding
 from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.rules.flow import Flow, flow_between, modules_of
 from thruway.diagnosing.rules.rule import Rule
+from thruway.diagnosing.rules.time_gradients import vanishing_through_time
 from thruway.diagnosing.rules.wording import number, percent
 from thruway.diagnosing.theory import critical_gain, steepest_slope
 from thruway.diagnosing.trunk import trunk_of
@@ -24,6 +25,12 @@ VANISHING_RATIO = 1e-3
 
 
 def _find(reading: Reading) -> Iterator[Finding]:
+    found = next(_over_depth(reading), None) or next(vanishing_through_time(reading), None)
+    if found is not None:
+        yield found
+
+
+def _over_depth(reading: Reading) -> Iterator[Finding]:
     trunk = trunk_of(reading)
     drop, first, last = trunk.drop()
     spell = reading.spell(drop < math.log(VANISHING_RATIO), np.isfinite(drop))

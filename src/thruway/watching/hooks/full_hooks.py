@@ -17,12 +17,13 @@ from torch.utils.hooks import RemovableHandle
 
 from thruway.watching.hooks.call_names import CallNames
 from thruway.watching.hooks.call_table import CallSites, CallTable
-from thruway.watching.hooks.capture import Capture, Hook
+from thruway.watching.hooks.capture import Capture, Hook, is_measurable
 from thruway.watching.hooks.function_mode import FunctionMode, Result
+from thruway.watching.hooks.hand_written import unmark_inner_activations
 from thruway.watching.hooks.inputs import NOTHING, capture_inputs
 from thruway.watching.hooks.lineage import Lineage
 from thruway.watching.hooks.stack_hooks import StackHooks
-from thruway.watching.modules import named_outputs
+from thruway.watching.modules import is_torch_layer, named_outputs
 from thruway.watching.operations import ACTIVATION_MODULES
 from thruway.watching.sites import Registry, Site
 
@@ -78,13 +79,13 @@ class FullHooks:
         for module in self._names:
             if isinstance(module, torch.jit.ScriptModule) or module in self._stacks.inner:
                 continue
-            if _is_torch_layer(module):
+            if is_torch_layer(module):
                 self._handles.append(module.register_forward_hook(Hook(self._leave_torch_layer)))
             else:
                 self._handles.append(module.register_forward_pre_hook(Hook(self._enter), with_kwargs=True))
                 self._handles.append(module.register_forward_hook(Hook(self._leave), always_call=True))
         self._handles += [module.register_forward_hook(Hook(hook)) for module, hook in self._stacks.hooks()]
-        if called is not None and called in self._names and not _is_torch_layer(called):
+        if called is not None and called in self._names and not is_torch_layer(called):
             self._enter(called, arguments, keywords)
 
     def detach(self) -> None:
@@ -158,8 +159,14 @@ class FullHooks:
         return True
 
     def _end_pass(self) -> None:
+        lineage = self._mode.lineage if self._mode is not None else None
         self._leave_mode()
         self.capture_pending()
+        if lineage is not None:
+            try:
+                unmark_inner_activations(lineage, self._capture.collector)
+            except Exception as error:
+                self._capture.fail(error)
         self._registry.has_lineage = True
         self._clear_pass()
         self._table.end_full_pass()
@@ -253,7 +260,7 @@ class FullHooks:
             key = self._table.key(self._last, result.operation, result.weight) if result.is_function else None
             known = self._registry.known_outputs.get(name)
             if known is None:
-                if not _is_measurable(tensor):
+                if not is_measurable(tensor):
                     if key is not None:
                         self._table.record(key, None)
                     return
@@ -264,6 +271,8 @@ class FullHooks:
             self._site_by_id[id(tensor)] = weakref.ref(tensor), site
             self._capture.add_output(site, gradient, tensor)
             self._last = site
+            if site.activation is not None and self._mode is not None and self._mode.lineage is not None:
+                self._mode.lineage.add_activation(tensor, site)
             if key is not None:
                 self._table.record(key, CallSites(site, gradient, operands))
         except Exception as error:
@@ -288,12 +297,3 @@ class FullHooks:
         if ours is not None and theirs is not None:
             self._registry.branches[name] = ours.name, theirs.name
         return tuple(found)
-
-
-def _is_torch_layer(module: nn.Module) -> bool:
-    """Return True for a PyTorch layer without submodules, of which only the output is captured."""
-    return type(module).__module__.startswith("torch.nn.modules.") and not module._modules
-
-
-def _is_measurable(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.layout is torch.strided and not tensor.is_meta and tensor.numel() > 0

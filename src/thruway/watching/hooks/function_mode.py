@@ -101,27 +101,27 @@ class FunctionMode(TorchFunctionMode):
     def __init__(self, observer: FunctionObserver, lineage: Lineage | None) -> None:
         super().__init__()
         self._observer = observer
-        self._lineage = lineage
+        self.lineage = lineage
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         action = ACTIONS.get(func) or action_of(func)
-        if self._lineage is None and action.is_idle:
+        if self.lineage is None and action.is_idle:
             if not kwargs:
                 return func(*args)
             if "out" not in kwargs:
                 return func(*args, **kwargs)
         if not torch.is_grad_enabled():  # evaluation, or the inside of an autograd.Function
             return func(*args, **(kwargs or {}))
-        if self._lineage is not None:
-            return self._run_with_lineage(self._lineage, action, func, args, kwargs or {})
+        if self.lineage is not None:
+            return self._run_with_lineage(self.lineage, action, func, args, kwargs or {})
         return self._run(action, func, args, kwargs or {})
 
     def record(self, inputs: Any, outputs: Any) -> None:
         """Record in the lineage that `outputs` were computed from `inputs` by calls that were not captured."""
-        if self._lineage is not None:
-            self._lineage.record(_tensors(inputs), _tensors(outputs))
+        if self.lineage is not None:
+            self.lineage.record(_tensors(inputs), _tensors(outputs))
 
     def _run(
         self,
