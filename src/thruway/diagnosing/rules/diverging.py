@@ -56,11 +56,13 @@ def _follows_gradient(reading: Reading, history: LossHistory) -> bool:
     if sizes is None:
         return True
     values = history.finite
-    predicted = sizes.predicted_fall[history.places[: len(values)]]
-    span = history.places[len(values) - 1] - history.places[0] + 1
-    steps = (reading.steps[-1] - reading.steps[0] + 1) / len(reading.steps) if span > 1 else 1.0
-    total = float(np.nansum(predicted)) * steps
-    return float(values[-1] - values[0]) > 0.1 * total
+    lowest = int(np.argmin(values))
+    above = np.flatnonzero(values[lowest:] > GROWTH * values[lowest])
+    end = lowest + int(above[0]) if len(above) else len(values) - 1
+    places = history.places[lowest : end + 1]
+    spacing = (reading.steps[-1] - reading.steps[0]) / max(len(reading.steps) - 1, 1)
+    total = float(np.nansum(sizes.predicted_fall[places])) * spacing
+    return float(values[end] - values[lowest]) > 0.1 * total
 
 
 def _finding(reading: Reading, history: LossHistory, levels: list[float], wrong: str) -> Finding:

@@ -21,6 +21,8 @@ LARGE = 0.1  # update ratio: ten such steps in one direction replace the weight
 OVERSHOOT = 2.0  # predicted fall over loss from which a step is too long even for a convex loss
 RISE = 1.5  # factor on the loss before the step that is no noise if the median of several later losses exceeds it
 
+RECOVERED = 0.5  # share of the loss before the step below which the rest of the run has made up for it
+
 
 @dataclass(frozen=True)
 class _Harm:
@@ -77,9 +79,11 @@ def _unstable_since(history: LossHistory, overshoot: NDArray[np.float64]) -> int
     of more than four times the loss. With smaller steps the loss grows for another reason, such as a wrong sign.
     """
     values = history.finite
+    if len(values) < 4:
+        return None
     lowest = int(np.argmin(values))
     above = np.flatnonzero(values[lowest:] > 2.0 * values[lowest])
-    if len(values) < 4 or not values[lowest] > 0 or not len(above) or values[-1] < values[lowest + above[0]]:
+    if not values[lowest] > 0 or not len(above) or values[-1] < values[lowest + above[0]]:
         return None
     doubled = lowest + int(above[0])
     places = history.places[lowest : doubled + 1]
@@ -107,6 +111,8 @@ def _harm(history: LossHistory, place: int, *, is_replaced: bool) -> _Harm | Non
     highest = float(np.median(np.sort(after)[-max(len(after) // 10, 3) :]))
     has_risen = soon > RISE * start or highest > 4.0 * start
     has_jumped = is_replaced and float(after[:5].max()) > start + 3.0 * min(history.noise, start / 30)
+    if last < RECOVERED * start:  # a few rising steps on the way to a low loss
+        return None
     is_stuck = last >= 0.95 * start
     above = int((after > start).sum())
     if has_risen or has_jumped:
