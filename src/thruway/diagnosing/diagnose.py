@@ -39,7 +39,7 @@ def diagnose(trace: Trace, *, losses: Sequence[float] | None = None, rules: Iter
         if missing:
             unseen[rule.name] = f"not recorded: {', '.join(missing)}. {rule.advice}".rstrip()
         found += rule.find(reading)
-    return Diagnosis(fold_effects(found, table), unseen, trace)
+    return Diagnosis(fold_effects(found, table), unseen, trace, losses)
 
 
 def fold_effects(findings: Sequence[Finding], rules: dict[str, Rule]) -> tuple[Finding, ...]:

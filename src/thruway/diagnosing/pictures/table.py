@@ -1,0 +1,147 @@
+"""The pictures of each symptom, in the order in which the card shows them."""
+
+from collections.abc import Callable
+
+from thruway.diagnosing.finding import Finding
+from thruway.diagnosing.pictures import sources as of
+from thruway.diagnosing.pictures.case import Case, Draw, Picture, Source
+from thruway.diagnosing.pictures.depth import depth_of
+from thruway.diagnosing.pictures.inputs import input_ranges
+from thruway.diagnosing.pictures.maps import map_of
+from thruway.diagnosing.pictures.numbers import evidence_figure
+from thruway.diagnosing.pictures.over_time import lines_of, loss_curve, two_softmaxes
+from thruway.diagnosing.pictures.states import parameter_states
+from thruway.diagnosing.pictures.theory import expected_gradients, expected_signals
+from thruway.diagnosing.reading import Reading
+
+__all__ = ["PICTURES", "pictures_of"]
+
+Choose = Callable[[Case], tuple[Source, ...]]
+
+_LOSS = loss_curve()
+
+_GRADIENT_MAP = map_of(of.GRADIENT, title="Gradient, layer by layer")
+_GRADIENT_DEPTH = depth_of(
+    of.GRADIENT,
+    title="Gradient over depth",
+    theory=expected_gradients,
+    reference="last",
+    reference_name="healthy: equal in every layer",
+    only=of.layer_names,
+)
+_SIGNAL_MAP = map_of(of.SIGNAL, title="Outputs, layer by layer")
+_SIGNAL_DEPTH = depth_of(
+    of.SIGNAL,
+    title="Outputs over depth",
+    theory=expected_signals,
+    reference="first",
+    reference_name="healthy: equal in every layer",
+    only=of.layer_names,
+)
+_GRADIENT_BESIDE = depth_of(
+    of.GRADIENT,
+    title="Gradient over depth",
+    theory=expected_gradients,
+    reference="last",
+    reference_name="healthy: equal in every layer",
+    only=of.layer_names,
+    name="gradient",
+)
+_GATE_MAP = map_of(of.GATES, title="Transform gates, layer by layer")
+_GATE_DEPTH = depth_of(of.GATES, title="Transform gates over depth", reference=0.5, reference_name="half open")
+_UPDATE_MAP = map_of(of.UPDATE_RATIO, title="Relative size of the updates")
+_UPDATE_DEPTH = depth_of(
+    of.UPDATE_RATIO, title="Relative size of the update", reference=1e-3, reference_name="usual: about 0.001"
+)
+_LIKENESS_MAP = map_of(of.INPUT_CORRELATION, of.RANK, of.SPREAD, title="Likeness of the outputs for all inputs")
+_LIKENESS_DEPTH = depth_of(of.INPUT_CORRELATION, of.RANK, of.SPREAD, title="Likeness over depth")
+
+
+def _chosen(choose: Choose, draw: Callable[..., Draw], title: str) -> Draw:
+    """Return a function that draws sources that depend on the finding."""
+    return lambda case: draw(*choose(case), title=title)(case)
+
+
+def _expected_by_evidence(case: Case) -> Picture | None:
+    """Draw update ratios with the value that the finding's own evidence expects, if there is one."""
+    found = [each for each in case.finding.evidence if each.quantity == "update_ratio" and each.expected is not None]
+    if not found:
+        return _UPDATE_DEPTH(case)
+    expected = found[0].expected
+    draw = depth_of(of.UPDATE_RATIO, title="Relative size of the update", reference=expected, reference_name="expected")
+    return draw(case)
+
+
+PICTURES: dict[str, tuple[Draw, ...]] = {
+    "vanishing_gradient": (_GRADIENT_MAP, _GRADIENT_DEPTH),
+    "exploding_gradient": (_GRADIENT_MAP, _GRADIENT_DEPTH),
+    "exploding_activation": (_SIGNAL_MAP, _SIGNAL_DEPTH),
+    "poor_init": (_SIGNAL_DEPTH, _GRADIENT_BESIDE, _SIGNAL_MAP),
+    "saturated": (
+        _chosen(of.saturation, map_of, "Saturation, layer by layer"),
+        _chosen(of.saturation, depth_of, "Saturation over depth"),
+    ),
+    "dead_units": (
+        map_of(of.DEAD, of.ZEROS, title="Dead units, layer by layer"),
+        depth_of(of.DEAD, of.ZEROS, title="Dead units over depth"),
+    ),
+    "dying_relu": (
+        map_of(of.DEAD, of.ZEROS, title="Dead units, layer by layer"),
+        depth_of(of.DEAD, of.ZEROS, title="Dead units over depth"),
+    ),
+    "symmetric_init": (
+        map_of(of.PARAMETER, title="Spread of the parameters"),
+        depth_of(of.PARAMETER, title="Spread of the parameters"),
+    ),
+    "frozen_parameters": (parameter_states, _UPDATE_MAP, _UPDATE_DEPTH),
+    "nan_or_inf": (
+        map_of(of.NOT_FINITE, title="NaN and infinite values"),
+        depth_of(of.SIGNAL, title="Outputs before and at the onset", only=of.layer_names),
+    ),
+    "lr_too_high": (_UPDATE_MAP, _expected_by_evidence, _LOSS),
+    "lr_too_low": (_UPDATE_MAP, _expected_by_evidence, _LOSS),
+    "rank_collapse": (_LIKENESS_MAP, _LIKENESS_DEPTH),
+    "gates_shut": (_GATE_MAP, _GATE_DEPTH),
+    "gates_open": (_GATE_MAP, _GATE_DEPTH),
+    "gradients_accumulate": (
+        lines_of(
+            of.gradient_growth,
+            title="Gradients, relative to the first step",
+            y_name="relative to the first step",
+            caption="Parameter gradients that grow while the gradient at the last layer stays are sums over steps.",
+        ),
+        map_of(of.PARAMETER_GRADIENT, title="Gradient of every parameter"),
+    ),
+    "double_softmax": (loss_curve(two_softmaxes), map_of(of.SPREAD, title="Outputs, layer by layer")),
+    "constant_output": (_LIKENESS_MAP, _LIKENESS_DEPTH),
+    "unscaled_input": (input_ranges, _SIGNAL_DEPTH),
+    "gate_bias_not_negative": (_GATE_DEPTH, _GATE_MAP),
+    "diverging": (_LOSS, _SIGNAL_MAP, _UPDATE_MAP),
+}
+
+# For symptoms of a rule of the user's own.
+_OTHER: tuple[Draw, ...] = (
+    _chosen(of.named_by_evidence, map_of, "The quantity of the evidence"),
+    _chosen(of.named_by_evidence, depth_of, "The quantity of the evidence over depth"),
+)
+
+
+def pictures_of(reading: Reading, finding: Finding, *, with_loss: bool = True) -> list[Picture]:
+    """Return the pictures of a finding: those of its symptom, and if the trace has none of them, others.
+
+    Args:
+        reading: reading of the trace.
+        finding: finding to draw.
+        with_loss: if True, add the loss curve, if it is known and not among the symptom's own pictures.
+    """
+    case = Case(reading, finding)
+    drawn = [picture for draw in PICTURES.get(finding.rule, _OTHER) if (picture := draw(case)) is not None]
+    if not drawn:
+        drawn = [picture for draw in _OTHER if (picture := draw(case)) is not None]
+    if not drawn:
+        numbers = evidence_figure(case)
+        drawn = [] if numbers is None else [numbers]
+    if with_loss and all(picture.name != "loss" for picture in drawn):
+        loss = _LOSS(case)
+        drawn += [] if loss is None else [loss]
+    return drawn
