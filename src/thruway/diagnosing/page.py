@@ -69,19 +69,17 @@ def _title(diagnosis: Diagnosis) -> str:
 
 
 def _lead(diagnosis: Diagnosis) -> str:
-    unseen = f" {count(len(diagnosis.unseen), 'symptom')} could not be seen in this trace; they are listed below."
-    more = unseen if diagnosis.unseen else ""
+    unseen = count(len(diagnosis.unseen), "symptom")
+    more = f" This trace cannot show {unseen}: see the end of this page." if diagnosis.unseen else ""
     if diagnosis.healthy:
         return f"None of the known symptoms is present in {size_text(diagnosis)}.{more}"
     if len(diagnosis) > 1:
         return f"{_sentence('; '.join(each.symptom for each in diagnosis))}.{more}"
-    finding = diagnosis[0]
-    cure = f" First thing to try: {printable(finding.cures[0].text)}." if finding.cures else ""
-    return f"{_sentence(where_text(finding))}, {since_text(finding)}.{cure}"
+    return printable(diagnosis[0].cause)
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] if not text.startswith(("module ", "the ")) else text[:1].upper() + text[1:]
+    return text[:1].upper() + text[1:]
 
 
 def _card(reading: Reading, finding: Finding, place: int, total: int) -> Card:
@@ -98,17 +96,28 @@ def _card(reading: Reading, finding: Finding, place: int, total: int) -> Card:
     if finding.end is not None:
         facts["End"] = f"the {finding.end} end of the activation"
     if finding.margin > 1:
-        facts["Over the limit"] = f"{number(finding.margin)} times"
-    facts["Confidence"] = f"{finding.confidence:.0%}"
-    chips = (("cause" if total == 1 else f"cause {place} of {total}", "fails"),)
+        facts["Over the limit"] = (
+            f"{number(finding.margin)} times" if finding.margin < 1000 else "more than 1,000 times"
+        )
+    chips = (
+        ("cause" if total == 1 else f"cause {place} of {total}", "fails"),
+        (f"confidence {finding.confidence:.0%}", ""),
+    )
+    # A single symptom and its cause are the heading of the page.
     return Card(
-        _sentence(printable(finding.symptom)),
+        _place(finding) if total == 1 else _sentence(printable(finding.symptom)),
         printable(finding.rule),
-        printable(finding.cause),
+        "" if total == 1 else printable(finding.cause),
         chips,  # type: ignore[arg-type]
         facts,
         tuple(parts),
     )
+
+
+def _place(finding: Finding) -> str:
+    where = where_text(finding).split(" (")[0]
+    where = _sentence(where) if where.startswith(("the ", "module ")) else where
+    return f"{where}, {since_text(finding).split(' (')[0].split(',')[0]}"
 
 
 def _drawn(picture: Picture) -> CardFigure:

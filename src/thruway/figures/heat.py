@@ -219,6 +219,6 @@ def _power(value: float) -> str:
     """Format a tick such as 0.01, 500 or 10⁻⁷."""
     digits, exponent = f"{value:.2e}".split("e")
     if -3 <= int(exponent) <= 4:
-        return f"{value:.3g}"
+        return f"{float(digits) * 10 ** int(exponent):g}"
     times = "" if float(digits) == 1 else f"{float(digits):g}·"
     return f"{times}10<sup>{int(exponent)}</sup>".replace("-", "−")

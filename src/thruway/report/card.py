@@ -73,7 +73,7 @@ def card_markup(card: Card, plot: Plot) -> Markup:
             tag("dl", *facts, class_="facts") if facts else "",
         ),
         *_parts(card, plot),
-        class_="card",
+        class_="card marked" if any(tone for _, tone in card.chips) else "card",
     )
 
 

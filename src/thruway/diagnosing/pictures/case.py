@@ -69,6 +69,16 @@ class Case:
         self.reading = reading
         self.finding = finding
 
+    @property
+    def is_healthy(self) -> bool:
+        """True if there is no finding: nothing is marked."""
+        return not self.finding.rule
+
+    @property
+    def color(self) -> str:
+        """The colour of measured numbers."""
+        return BEFORE if self.is_healthy else SICK
+
     @cached_property
     def column(self) -> int:
         """The place of the first step with the symptom among the recorded steps."""
@@ -91,18 +101,19 @@ class Case:
         return [site.name or own for site in sites]
 
     def affected(self, sites: Sequence[Site]) -> list[int]:
-        """Return the rows of the sites that the finding names, by itself, by its span, or by a parameter of it."""
+        """Return the rows of the sites that the finding names, directly or by a parameter of theirs."""
         names = set(self.finding.sites) | set(self.finding.span or ())
         rows = {row for row, site in enumerate(sites) if site.name in names}
         if not rows:
             owners = {_owner(name) for name in names} | names
             rows = {row for row, site in enumerate(sites) if _path(site) in owners or _owner(site.name) in names}
-        if rows and self.finding.span is not None and len(self.finding.sites) > 1:
-            ends = {row for row, site in enumerate(sites) if site.name in self.finding.span}
-            # Sites between the ends that are not named are healthy, unless the finding names only the worst.
-            if len(ends) == 2 and len(rows) <= 2:
-                rows = set(range(min(ends), max(ends) + 1))
         return sorted(rows)
+
+    def framed(self, sites: Sequence[Site]) -> list[int]:
+        """Return the affected rows with those between the ends of the finding's span: one frame holds them all."""
+        span = self.finding.span
+        ends = [row for row, site in enumerate(sites) if span is not None and site.name in span]
+        return list(range(min(ends), max(ends) + 1)) if ends else self.affected(sites)
 
 
 Draw = Callable[[Case], Picture | None]

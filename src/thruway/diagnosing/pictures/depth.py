@@ -20,7 +20,7 @@ from thruway.diagnosing.pictures.case import (
     halved,
     last_known,
 )
-from thruway.diagnosing.pictures.maps import without_scalars
+from thruway.diagnosing.pictures.maps import chosen_sites, without_scalars
 from thruway.diagnosing.reading import Reading, Values
 from thruway.diagnosing.wording import number
 from thruway.figures.lines import line
@@ -63,22 +63,12 @@ def depth_of(
             values = source.read(case.reading)
             if values is None or not np.isfinite(values.values).any():
                 continue
-            values = _chosen(case, without_scalars(values), only)
+            values = chosen_sites(case, without_scalars(values), only)
             found = _draw(case, source, values, title, theory, reference, reference_name)
             return None if found is None else Picture(name, title, found[1], found[0])
         return None
 
     return draw
-
-
-def _chosen(case: Case, values: Values, only: Callable[[Reading], set[str]] | None) -> Values:
-    if only is None:
-        return values
-    names = only(case.reading)
-    rows = [row for row, site in enumerate(values.sites) if site.name in names]
-    chosen = Values(tuple(values.sites[row] for row in rows), values.values[rows])
-    hides = bool(case.affected(values.sites)) and not case.affected(chosen.sites)
-    return values if len(rows) < 2 or hides else chosen
 
 
 def _draw(
@@ -101,9 +91,9 @@ def _draw(
         lines[f"before: step {finding.since[0]:,}"] = (before, BEFORE, 1.8)
     end = len(case.reading.steps) - 1 if finding.until is None else case.column_of(finding.until)
     if end > column and finding.since[0] is None:
-        lines[f"step {int(case.reading.steps[end]):,}"] = (last_known(values.values, end), AFTER, 1.4)
+        lines[f"later: step {int(case.reading.steps[end]):,}"] = (last_known(values.values, end), AFTER, 1.4)
     measured = last_known(values.values, column)
-    lines[f"measured: step {finding.onset:,}"] = (measured, SICK, 2.6)
+    lines[f"measured: step {finding.onset:,}"] = (measured, case.color, 2.6)
     expected = None if theory is None else theory(case.reading, column)
     log = source.log or (
         not source.is_share and _spans_decades(np.concatenate([each for each, _, _ in lines.values()]))
@@ -169,7 +159,7 @@ def _on_axis(values: Numbers, log: bool) -> Numbers:
 
 def _add_line(figure: go.Figure, x: Numbers, y: Numbers, names: list[str], name: str, color: str, width: float) -> None:
     trace = line(x, y, title=label(name), x_name="layer", color=color, width=width)
-    is_marked = len(x) <= MARKERS_BELOW and color == SICK
+    is_marked = len(x) <= MARKERS_BELOW and width > 2
     # A single layer between gaps is only visible as a marker.
     trace.update(
         name=label(name),
@@ -242,7 +232,8 @@ def _mark(figure: go.Figure, x: Numbers, y: Numbers, affected: list[int], names:
 def _depth_axis(names: list[str]) -> dict[str, object]:
     # Names of layers would overlap; the hover text has them.
     ends = f"1 = {names[0]}, {len(names):,} = {names[-1]}"
-    short = f"layer ({ends})" if len(ends) < 40 else "layer, from the first to the last"
+    is_clear = len(ends) < 40 and not names[0].isdigit()
+    short = f"layer ({ends})" if is_clear else "layer, from the first to the last"
     return {
         "title": {"text": label(short, longest=60)},
         "range": [0.5 - 0.02 * len(names), len(names) + 0.5 + 0.02 * len(names)],

@@ -1,19 +1,20 @@
 """Maps of a quantity, layers by steps, with a frame around the affected layers from the onset on."""
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from thruway.diagnosing.pictures.case import SICK, Case, Draw, Picture, Source, halved
-from thruway.diagnosing.reading import Values
+from thruway.diagnosing.reading import Reading, Values
 from thruway.figures import heat_map
 from thruway.figures.downsampling import evenly_spaced, group_starts
 from thruway.figures.panels import add_margins
 from thruway.figures.ticks import shortened
 
-__all__ = ["frame", "map_of", "without_scalars"]
+__all__ = ["chosen_sites", "frame", "map_of", "without_scalars"]
 
 MOST_ROWS, MOST_COLUMNS = 420, 300  # about the pixels of the map; more cells would only make the page larger
 DECADES = 100.0  # from this ratio of the largest to the smallest value on, colours are logarithmic
@@ -21,7 +22,7 @@ TICKS = 12
 MOST_FRAMES = 8
 
 
-def map_of(*sources: Source, title: str) -> Draw:
+def map_of(*sources: Source, title: str, only: Callable[[Reading], set[str]] | None = None) -> Draw:
     """Return a function that draws the first of the sources that the trace has, and None if it has none of them.
 
     A map needs two steps and two sites: of one step, the figure over depth shows everything.
@@ -31,10 +32,21 @@ def map_of(*sources: Source, title: str) -> Draw:
         for source in sources:
             values = source.read(case.reading)
             if values is not None and np.isfinite(values.values).any():
-                return _draw(case, source, without_scalars(values), title)
+                return _draw(case, source, chosen_sites(case, without_scalars(values), only), title)
         return None
 
     return draw
+
+
+def chosen_sites(case: Case, values: Values, only: Callable[[Reading], set[str]] | None) -> Values:
+    """Keep the sites with the chosen names, unless that would hide all affected sites."""
+    if only is None:
+        return values
+    names = only(case.reading)
+    rows = [row for row, site in enumerate(values.sites) if site.name in names]
+    chosen = Values(tuple(values.sites[row] for row in rows), values.values[rows])
+    hides = bool(case.affected(values.sites)) and not case.affected(chosen.sites)
+    return values if len(rows) < 2 or hides else chosen
 
 
 def without_scalars(values: Values) -> Values:
@@ -69,7 +81,7 @@ def _draw(case: Case, source: Source, values: Values, title: str) -> Picture | N
         max_columns=MOST_COLUMNS,
         x_name="step",
     )
-    rows = case.affected(values.sites)
+    rows = case.framed(values.sites)
     frame(figure, rows, len(values.sites), steps, case.finding.onset, case.finding.until)
     return Picture("map", title, _caption(case, len(rows), len(values.sites)), _named(figure))
 

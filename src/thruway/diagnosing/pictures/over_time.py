@@ -31,7 +31,8 @@ def loss_curve(levels: Callable[[Case], Levels] | None = None) -> Draw:
             return None
         at = _expected(case) if levels is None else levels(case)
         figure = _figure(case, {"loss": loss}, "loss", at)
-        caption = f"The loss at every recorded step. The line marks step {case.finding.onset:,}."
+        mark = "" if case.is_healthy else f" The line marks step {case.finding.onset:,}."
+        caption = f"The loss at every recorded step.{mark}"
         return Picture("loss", "The loss", caption, figure, is_wide=True)
 
     return draw
@@ -84,8 +85,8 @@ def _figure(case: Case, series: Mapping[str, Numbers], y_name: str, levels: Leve
     known = [float(v) for each in series.values() for v in each[np.isfinite(each)].tolist()]
     log = min(known) > 0 and max(known) > 100 * min(known)
     y_axis = log_axis(y_name, [*known, *levels.values()]) if log else {"title": {"text": label(y_name)}}
-    figure = small_multiples([""], [{"title": {"text": "step"}}], y_axis, height=HEIGHT)
-    colors = [SICK, BEFORE, AFTER]
+    figure = small_multiples([""], [{"title": {"text": "step"}, "range": _range(steps)}], y_axis, height=HEIGHT)
+    colors = [case.color, BEFORE, AFTER]
     starts, size = group_starts(len(steps), MOST_POINTS)
     for place, (name, each) in enumerate(series.items()):
         # A quantity that is not measured at every step is joined over the steps between.
@@ -101,10 +102,16 @@ def _figure(case: Case, series: Mapping[str, Numbers], y_name: str, levels: Leve
         trace = line(ends, np.full(2, value), title=label(name), x_name="step", color=EXPECTED, width=1.8)
         trace.update(line={"dash": "dot" if name != "limit" else "dash"}, name=label(name), showlegend=True)
         figure.add_trace(trace)
-    _mark_onset(figure, case)
+    if not case.is_healthy:
+        _mark_onset(figure, case)
     bad = [name for name, each in series.items() if not np.isfinite(each).all() and name == "loss"]
     notes = [f"Each point: the mean of {size} steps."] if size > 1 else []
     return add_note(fit_legend(figure), [*notes, *(["Gaps: not a finite number."] if bad else [])])
+
+
+def _range(steps: Numbers) -> list[float]:
+    margin = 0.015 * float(steps[-1] - steps[0])
+    return [float(steps[0]) - margin, float(steps[-1]) + margin]
 
 
 def _mark_onset(figure: go.Figure, case: Case) -> None:

@@ -50,8 +50,8 @@ def _kind(name: str) -> Kind:
     return next(kind for kind in KINDS if kind == name)
 
 
-SIGNAL = Source(lambda reading: reading.rms("output"), "output (root mean square)")
-GRADIENT = Source(lambda reading: reading.rms("gradient"), "gradient (root mean square)")
+SIGNAL = Source(lambda reading: reading.rms("output"), "output (root mean square)", log=True)
+GRADIENT = Source(lambda reading: reading.rms("gradient"), "gradient (root mean square)", log=True)
 SPREAD = Source.of("std", words="output (standard deviation)")
 PARAMETER = Source.of("std", "parameter", "parameter (standard deviation)")
 PARAMETER_GRADIENT = Source.of("norm", "parameter_gradient", "parameter gradient (norm)")

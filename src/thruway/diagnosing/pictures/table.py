@@ -1,6 +1,7 @@
 """The pictures of each symptom, in the order in which the card shows them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from thruway.diagnosing.finding import Finding
 from thruway.diagnosing.pictures import sources as of
@@ -20,7 +21,7 @@ Choose = Callable[[Case], tuple[Source, ...]]
 
 _LOSS = loss_curve()
 
-_GRADIENT_MAP = map_of(of.GRADIENT, title="Gradient, layer by layer")
+_GRADIENT_MAP = map_of(of.GRADIENT, title="Gradient, layer by layer", only=of.layer_names)
 _GRADIENT_DEPTH = depth_of(
     of.GRADIENT,
     title="Gradient over depth",
@@ -29,7 +30,15 @@ _GRADIENT_DEPTH = depth_of(
     reference_name="healthy: equal in every layer",
     only=of.layer_names,
 )
-_SIGNAL_MAP = map_of(of.SIGNAL, title="Outputs, layer by layer")
+_SIGNAL_MAP = map_of(of.SIGNAL, title="Outputs, layer by layer", only=of.layer_names)
+_SIGNAL_FROM_ONE = depth_of(
+    of.SIGNAL,
+    title="Outputs over depth",
+    theory=expected_signals,
+    reference=1.0,
+    reference_name="healthy: about 1",
+    only=of.layer_names,
+)
 _SIGNAL_DEPTH = depth_of(
     of.SIGNAL,
     title="Outputs over depth",
@@ -76,7 +85,7 @@ PICTURES: dict[str, tuple[Draw, ...]] = {
     "vanishing_gradient": (_GRADIENT_MAP, _GRADIENT_DEPTH),
     "exploding_gradient": (_GRADIENT_MAP, _GRADIENT_DEPTH),
     "exploding_activation": (_SIGNAL_MAP, _SIGNAL_DEPTH),
-    "poor_init": (_SIGNAL_DEPTH, _GRADIENT_BESIDE, _SIGNAL_MAP),
+    "poor_init": (_SIGNAL_FROM_ONE, _GRADIENT_BESIDE, _SIGNAL_MAP),
     "saturated": (
         _chosen(of.saturation, map_of, "Saturation, layer by layer"),
         _chosen(of.saturation, depth_of, "Saturation over depth"),
@@ -144,4 +153,29 @@ def pictures_of(reading: Reading, finding: Finding, *, with_loss: bool = True) -
     if with_loss and all(picture.name != "loss" for picture in drawn):
         loss = _LOSS(case)
         drawn += [] if loss is None else [loss]
+    drawn = _paired(drawn)
+    _level(drawn)
     return drawn
+
+
+def _paired(pictures: list[Picture]) -> list[Picture]:
+    """Widen a picture that would stand alone in the left half."""
+    found: list[Picture] = []
+    is_left = True
+    for place, picture in enumerate(pictures):
+        is_last = place + 1 == len(pictures) or pictures[place + 1].is_wide
+        is_lonely = not picture.is_wide and is_left and is_last
+        found.append(replace(picture, is_wide=True) if is_lonely else picture)
+        is_left = picture.is_wide or is_lonely or not is_left
+    return found
+
+
+def _level(pictures: list[Picture]) -> None:
+    """Give the pictures that stand side by side the same height."""
+    half = [picture.figure for picture in pictures if not picture.is_wide]
+    height = max((figure.layout.height for figure in half), default=0)
+    for figure in half:
+        figure.layout.height = height
+        meta = dict(figure.layout.meta)
+        meta["wide"] = {**meta["wide"], "height": height}
+        figure.layout.meta = meta
