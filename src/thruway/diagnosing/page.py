@@ -24,8 +24,9 @@ from thruway.runs.record import versions
 
 __all__ = ["diagnosis_page", "write_report"]
 
-ROLES = {"threshold": "decisive", "theory": "theory", "ruled out": "ruled out", "context": "context"}
+ROLES = {"threshold": "decisive", "theory": "theory", "ruled out": "ruled\N{NO-BREAK SPACE}out", "context": "context"}
 MOST_EFFECTS = 50
+IN_LEAD = 4  # symptoms named at the top of the page
 
 
 def write_report(diagnosis: Diagnosis, path: Path | str) -> Path:
@@ -74,7 +75,10 @@ def _lead(diagnosis: Diagnosis) -> str:
     if diagnosis.healthy:
         return f"None of the known symptoms is present in {size_text(diagnosis)}.{more}"
     if len(diagnosis) > 1:
-        return f"{_sentence('; '.join(each.symptom for each in diagnosis))}.{more}"
+        first = [printable(each.symptom) for each in diagnosis.findings[:IN_LEAD]]
+        rest = len(diagnosis) - len(first)
+        first += [f"and {count(rest, 'other')}"] if rest else []
+        return f"{_sentence('; '.join(first))}.{more}"
     return printable(diagnosis[0].cause)
 
 

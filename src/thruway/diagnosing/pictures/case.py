@@ -47,19 +47,13 @@ class Source:
     unit: str = ""
     log: bool = False
     is_share: bool = False  # the scale is then linear
+    note: str = ""  # added to the caption
 
     @classmethod
-    def of(
-        cls, quantity: str, kind: Kind = "output", words: str = "", unit: str = "", *, log: bool = False
-    ) -> "Source":
-        """Return the source of a quantity of the trace."""
-        return cls(
-            lambda reading: reading.values(quantity, kind),
-            words or quantity.replace("_", " "),
-            unit,
-            log,
-            is_share=unit.startswith("share"),
-        )
+    def of(cls, quantity: str, kind: Kind = "output", words: str = "", unit: str = "", **scale: Any) -> "Source":
+        """Return the source of a quantity of the trace; `scale` has further fields."""
+        fields = {"is_share": unit.startswith("share"), **scale}
+        return cls(lambda reading: reading.values(quantity, kind), words or quantity.replace("_", " "), unit, **fields)
 
 
 class Case:

@@ -1,8 +1,9 @@
 """A quantity over depth, at the onset and before it, beside the line that theory expects."""
 
 import itertools
-import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import plotly.graph_objects as go
@@ -22,27 +23,40 @@ from thruway.diagnosing.pictures.case import (
 )
 from thruway.diagnosing.pictures.maps import chosen_sites, without_scalars
 from thruway.diagnosing.reading import Reading, Values
-from thruway.diagnosing.wording import number
+from thruway.diagnosing.wording import count
 from thruway.figures.lines import line
 from thruway.figures.panels import add_note, axis_title, fit_legend, label, log_axis, small_multiples
 from thruway.figures.theme import GREY
 
-__all__ = ["Line", "depth_of"]
+__all__ = ["Line", "Reference", "depth_of"]
 
 Numbers = NDArray[np.float64]
-# Returns (names of the layers, expected numbers), or None, at a place among the recorded steps.
-Line = Callable[[Reading, int], tuple[list[str], Numbers] | None]
+Expected = tuple[list[str], Numbers]  # names of the layers, and their expected numbers
+Line = Callable[[Reading, int], Expected | None]  # of a reading, at a place among its steps
 
-MOST_POINTS = 1000
 MARKERS_BELOW = 60  # layers; more markers would cover each other
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A number that a healthy network has in every layer: a constant, or that of the first or last layer."""
+
+    value: float | Literal["first", "last"]
+    name: str
+
+    def of(self, measured: Numbers) -> float | None:
+        """Return the number; None if the first or last layer has no positive one."""
+        if isinstance(self.value, float):
+            return self.value
+        known = measured[np.isfinite(measured) & (measured > 0)]
+        return float(known[0 if self.value == "first" else -1]) if known.size else None
 
 
 def depth_of(
     *sources: Source,
     title: str,
     theory: Line | None = None,
-    reference: float | str | None = None,
-    reference_name: str = "",
+    reference: Reference | None = None,
     only: Callable[[Reading], set[str]] | None = None,
     name: str = "depth",
 ) -> Draw:
@@ -52,8 +66,7 @@ def depth_of(
         sources: quantities, the preferred one first.
         title: heading of the picture.
         theory: line that theory expects for the measured weights.
-        reference: a constant that a healthy network has; "first" or "last" for the measured number of that layer.
-        reference_name: name of the reference in the legend.
+        reference: a number that a healthy network has in every layer.
         only: names of the sites to draw, as a function of the reading; if the trace has fewer than two of them, all.
         name: name of the picture.
     """
@@ -64,86 +77,70 @@ def depth_of(
             if values is None or not np.isfinite(values.values).any():
                 continue
             values = chosen_sites(case, without_scalars(values), only)
-            found = _draw(case, source, values, title, theory, reference, reference_name)
-            return None if found is None else Picture(name, title, found[1], found[0])
+            if len(values.sites) < 2:
+                return None
+            expected = None if theory is None else theory(case.reading, case.column)
+            figure, caption = _draw(case, source, values, expected, reference)
+            return Picture(name, title, caption, figure)
         return None
 
     return draw
 
 
 def _draw(
-    case: Case,
-    source: Source,
-    values: Values,
-    title: str,
-    theory: Line | None,
-    reference: float | str | None,
-    reference_name: str,
-) -> tuple[go.Figure, str] | None:
-    if len(values.sites) < 2:
-        return None
+    case: Case, source: Source, values: Values, expected: Expected | None, reference: Reference | None
+) -> tuple[go.Figure, str]:
     names = case.names(values.sites)
     x = np.arange(1.0, len(names) + 1)
-    column, finding = case.column, case.finding
-    lines: dict[str, tuple[Numbers, str, float]] = {}
-    if finding.since[0] is not None:
-        before = last_known(values.values, case.column_of(finding.since[0]))
-        lines[f"before: step {finding.since[0]:,}"] = (before, BEFORE, 1.8)
-    end = len(case.reading.steps) - 1 if finding.until is None else case.column_of(finding.until)
-    if end > column and finding.since[0] is None:
-        lines[f"later: step {int(case.reading.steps[end]):,}"] = (last_known(values.values, end), AFTER, 1.4)
-    measured = last_known(values.values, column)
-    lines[f"measured: step {finding.onset:,}"] = (measured, case.color, 2.6)
-    expected = None if theory is None else theory(case.reading, column)
-    log = source.log or (
-        not source.is_share and _spans_decades(np.concatenate([each for each, _, _ in lines.values()]))
-    )
-    known = [float(v) for each, _, _ in lines.values() for v in each.tolist() if math.isfinite(v)]
-    level = _level(reference, measured)
+    lines = _lines(case, values, is_crowded=expected is not None or reference is not None)
+    measured = last_known(values.values, case.column)
+    level = None if reference is None else reference.of(measured)
+    drawn = np.concatenate([each for each, _, _ in lines.values()])
+    log = source.log or (not source.is_share and _spans_decades(drawn))
+    known = [*drawn[np.isfinite(drawn)].tolist(), *([] if level is None else [level])]
     if expected is not None:
-        known += [float(v) for v in expected[1].tolist() if math.isfinite(v)]
-    if level is not None:
-        known.append(level)
+        known += expected[1][np.isfinite(expected[1])].tolist()
     y_name = axis_title(source.quantity, source.unit)
     y_axis = log_axis(y_name, known) if log else {"title": {"text": y_name}, "rangemode": "tozero"}
     figure = small_multiples([""], [_depth_axis(names)], y_axis)
-    if level is not None:
-        ends = np.array([x[0], x[-1]])
-        figure.add_trace(
-            line(ends, np.full(2, level), title=reference_name, x_name="layer", color=EXPECTED, width=1.8).update(
-                line={"dash": "dot"}, name=label(reference_name), showlegend=True
-            )
-        )
+    if reference is not None and level is not None:
+        _add_flat(figure, np.array([x[0], x[-1]]), np.full(2, level), reference.name, EXPECTED, "dot")
     if expected is not None:
         places = {site.name: place for place, site in enumerate(values.sites, 1)}
-        at = [(places[each], v) for each, v in zip(*expected, strict=True) if each in places]
-        figure.add_trace(
-            line(
-                np.array([p for p, _ in at], dtype=np.float64),
-                _on_axis(np.array([v for _, v in at]), log),
-                title="theory, for the measured weights",
-                x_name="layer",
-                color=GREY,
-            ).update(line={"dash": "dash"}, name="theory, for the measured weights", showlegend=True)
-        )
+        at = [(float(places[each]), v) for each, v in zip(*expected, strict=True) if each in places]
+        line_x, line_y = np.array([p for p, _ in at]), _on_axis(np.array([v for _, v in at]), log)
+        _add_flat(figure, line_x, line_y, "theory, for the measured weights", GREY, "dash")
     for name, (each, color, width) in lines.items():
         _add_line(figure, x, _on_axis(each, log), names, name, color, width)
     zeros = _add_zeros(figure, x, measured, names, known) if log else 0
     affected = case.affected(values.sites)
     if 0 < len(affected) < len(names):
-        _mark(figure, x, _on_axis(measured, log), affected, names)
+        _mark(figure, x, _on_axis(measured, log), affected)
     fit_legend(figure)
-    notes = [f"Triangles at the bottom: {zeros:,} layers with 0."] if zeros else []
+    notes = [f"Triangles at the bottom: {count(zeros, 'layer')} with 0."] if zeros else []
     if not np.isfinite(measured).all():
         notes.append("Gaps: no finite number.")
-    return add_note(halved(figure), notes), _caption(case, source, len(affected), len(names), expected is not None)
+    caption = _caption(case, source, len(affected), len(names), expected is not None)
+    return add_note(halved(figure), notes), caption
 
 
-def _level(reference: float | str | None, measured: Numbers) -> float | None:
-    if reference is None or isinstance(reference, float | int):
-        return reference
-    known = measured[np.isfinite(measured) & (measured > 0)]
-    return float(known[0 if reference == "first" else -1]) if known.size else None
+def _lines(case: Case, values: Values, *, is_crowded: bool) -> dict[str, tuple[Numbers, str, float]]:
+    """Return (numbers, colour, width) of the step before the onset, of the last step, and of the onset."""
+    finding, steps = case.finding, case.reading.steps
+    found: dict[str, tuple[Numbers, str, float]] = {}
+    if finding.since[0] is not None:
+        before = last_known(values.values, case.column_of(finding.since[0]))
+        found[f"before: step {finding.since[0]:,}"] = (before, BEFORE, 1.8)
+    end = len(steps) - 1 if finding.until is None else case.column_of(finding.until)
+    if end > case.column and (finding.since[0] is None or not is_crowded):
+        found[f"later: step {int(steps[end]):,}"] = (last_known(values.values, end), AFTER, 1.4)
+    found[f"measured: step {finding.onset:,}"] = (last_known(values.values, case.column), case.color, 2.6)
+    return found
+
+
+def _add_flat(figure: go.Figure, x: Numbers, y: Numbers, name: str, color: str, dash: str) -> None:
+    trace = line(x, y, title=label(name), x_name="layer", color=color, width=1.8)
+    figure.add_trace(trace.update(line={"dash": dash}, name=label(name), showlegend=True))
 
 
 def _spans_decades(values: Numbers) -> bool:
@@ -198,7 +195,7 @@ def _add_zeros(figure: go.Figure, x: Numbers, measured: Numbers, names: list[str
     return len(rows)
 
 
-def _mark(figure: go.Figure, x: Numbers, y: Numbers, affected: list[int], names: list[str]) -> None:
+def _mark(figure: go.Figure, x: Numbers, y: Numbers, affected: list[int]) -> None:
     """Put a ring around the affected layers; of many, shade the range instead."""
     runs = [list(group) for _, group in itertools.groupby(enumerate(affected), key=lambda pair: pair[1] - pair[0])]
     if len(affected) > 12:
@@ -232,7 +229,7 @@ def _mark(figure: go.Figure, x: Numbers, y: Numbers, affected: list[int], names:
 def _depth_axis(names: list[str]) -> dict[str, object]:
     # Names of layers would overlap; the hover text has them.
     ends = f"1 = {names[0]}, {len(names):,} = {names[-1]}"
-    is_clear = len(ends) < 40 and not names[0].isdigit()
+    is_clear = len(ends) < 28 and not names[0].isdigit()
     short = f"layer ({ends})" if is_clear else "layer, from the first to the last"
     return {
         "title": {"text": label(short, longest=60)},
@@ -242,17 +239,12 @@ def _depth_axis(names: list[str]) -> dict[str, object]:
     }
 
 
-def _caption(case: Case, source: Source, affected: int, count: int, has_theory: bool) -> str:
+def _caption(case: Case, source: Source, affected: int, total: int, has_theory: bool) -> str:
     finding = case.finding
     parts = [f"The {source.quantity} of every layer at step {finding.onset:,}."]
     if has_theory:
         parts.append("Dashed: what theory predicts from the measured weights alone.")
-    rates = [
-        f"Measured {number(each.value)}, theory {number(each.expected)}."
-        for each in finding.evidence
-        if each.role == "theory" and each.expected is not None
-    ]
-    parts += rates[:1]
-    if 0 < affected < count:
+    parts += [source.note] if source.note else []
+    if 0 < affected < total:
         parts.append("Rings: affected layers." if affected <= 12 else "Shaded: affected layers.")
     return " ".join(parts)

@@ -20,6 +20,7 @@ MOST_ROWS, MOST_COLUMNS = 420, 300  # about the pixels of the map; more cells wo
 DECADES = 100.0  # from this ratio of the largest to the smallest value on, colours are logarithmic
 TICKS = 12
 MOST_FRAMES = 8
+MOST_BAR_TEXT = 32  # characters of all labels of the colour bar, which is about 240 pixels wide
 
 
 def map_of(*sources: Source, title: str, only: Callable[[Reading], set[str]] | None = None) -> Draw:
@@ -83,7 +84,7 @@ def _draw(case: Case, source: Source, values: Values, title: str) -> Picture | N
     )
     rows = case.framed(values.sites)
     frame(figure, rows, len(values.sites), steps, case.finding.onset, case.finding.until)
-    return Picture("map", title, _caption(case, len(rows), len(values.sites)), _named(figure))
+    return Picture("map", title, _caption(case, source, len(rows), len(values.sites)), _named(figure))
 
 
 def _spans_decades(known: NDArray[np.float64]) -> bool:
@@ -153,14 +154,22 @@ def _named(figure: go.Figure) -> go.Figure:
     meta = dict(figure.layout.meta)
     meta["narrow"] = {**meta["narrow"], "yaxis.ticktext": shortened(plain, 14)}
     figure.layout.meta = meta
+    if "coloraxis2" in figure.layout:  # the logarithmic scale, with labels of its own
+        bar = figure.layout.coloraxis2.colorbar
+        while sum(len(_without_tags(text)) + 1 for text in bar.ticktext) > MOST_BAR_TEXT:
+            bar.update(tickvals=bar.tickvals[::2], ticktext=bar.ticktext[::2])
     return halved(figure, yaxis__ticktext=shortened(plain, 20))
+
+
+def _without_tags(text: str) -> str:
+    return text.replace("<sup>", "").replace("</sup>", "")
 
 
 def _unescaped(name: str) -> str:
     return name.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
-def _caption(case: Case, affected: int, count: int) -> str:
+def _caption(case: Case, source: Source, affected: int, count: int) -> str:
     finding = case.finding
     which = (
         "all layers" if not affected or affected == count else f"the affected {'layer' if affected == 1 else 'layers'}"
@@ -168,4 +177,4 @@ def _caption(case: Case, affected: int, count: int) -> str:
     since = (
         f"from step {finding.onset:,} on" if finding.until is None else f"step {finding.onset:,} to {finding.until:,}"
     )
-    return f"Every layer at every recorded step. The frame holds {which}, {since}."
+    return " ".join([f"Every layer at every recorded step. The frame holds {which}, {since}.", source.note]).strip()

@@ -19,6 +19,7 @@ Numbers = NDArray[np.float64]
 Levels = Mapping[str, float]
 
 MOST_POINTS = 800
+DASHES = ("dot", "dash")
 HEIGHT = 260  # pixels of the axes; a curve across the whole card need not be high
 
 
@@ -97,10 +98,10 @@ def _figure(case: Case, series: Mapping[str, Numbers], y_name: str, levels: Leve
         trace.update(name=label(name), showlegend=len(series) > 1 or bool(levels))
         trace.update(mode="lines+markers" if is_few else "lines", marker={"size": 5})
         figure.add_trace(trace)
-    for name, value in levels.items():
+    for place, (name, value) in enumerate(levels.items()):
         ends = np.array([steps[0], steps[-1]])
         trace = line(ends, np.full(2, value), title=label(name), x_name="step", color=EXPECTED, width=1.8)
-        trace.update(line={"dash": "dot" if name != "limit" else "dash"}, name=label(name), showlegend=True)
+        trace.update(line={"dash": DASHES[place % 2]}, name=label(name), showlegend=True)
         figure.add_trace(trace)
     if not case.is_healthy:
         _mark_onset(figure, case)

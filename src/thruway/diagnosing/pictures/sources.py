@@ -19,7 +19,9 @@ __all__ = [
     "SPREAD",
     "UPDATE_RATIO",
     "ZEROS",
+    "activation_names",
     "gradient_growth",
+    "layer_and_softmax_names",
     "layer_names",
     "named_by_evidence",
     "saturation",
@@ -58,7 +60,9 @@ PARAMETER_GRADIENT = Source.of("norm", "parameter_gradient", "parameter gradient
 UPDATE_RATIO = Source.of("update_ratio", "update", "|update| / |parameter|", log=True)
 DEAD = Source.of("dead_units", unit="share of units")
 ZEROS = Source.of("zeros", unit="share of values")
-INPUT_CORRELATION = Source.of("input_correlation", words="likeness of two inputs", unit="share, 1 = the same")
+INPUT_CORRELATION = Source.of(
+    "input_correlation", words="input correlation", is_share=True, note="1: a layer returns the same for every input."
+)
 RANK = Source.of("effective_rank", words="effective rank", unit="directions")
 GATES = Source(_gates, "mean of the transform gate", is_share=True)
 NOT_FINITE = Source(_not_finite, "NaN and infinite values", is_share=True)
@@ -66,11 +70,10 @@ NOT_FINITE = Source(_not_finite, "NaN and infinite values", is_share=True)
 
 def saturation(case: Case) -> tuple[Source, ...]:
     """Return the share of saturated values, at the end that the finding names."""
-    both = Source.of("saturation", words="saturated", unit="share of values")
+    both = Source.of("saturation", unit="share of values")
     if case.finding.end is None:
         return (both,)
-    words = f"saturated at the {case.finding.end} end"
-    return Source.of(f"saturation_{case.finding.end}", words=words, unit="share of values"), both
+    return Source.of(f"saturation_{case.finding.end}", words=f"saturation, {case.finding.end} end", unit="share"), both
 
 
 def named_by_evidence(case: Case) -> tuple[Source, ...]:
@@ -87,6 +90,16 @@ def named_by_evidence(case: Case) -> tuple[Source, ...]:
 def layer_names(reading: Reading) -> set[str]:
     """Return the names of the layers with weights: a line over depth through all sites would zigzag."""
     return {layer.name for layer in reading.layers}
+
+
+def layer_and_softmax_names(reading: Reading) -> set[str]:
+    """Return the names of the layers with weights and of softmax."""
+    return layer_names(reading) | {site.name for site in reading.outputs if "softmax" in site.operation.lower()}
+
+
+def activation_names(reading: Reading) -> set[str]:
+    """Return the names of the activations, without gates: these are saturated by design."""
+    return {site.name for site in reading.outputs if site.activation is not None and not site.is_gate}
 
 
 def gradient_growth(reading: Reading) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:

@@ -3,10 +3,11 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from thruway.diagnosing.pictures.case import BEFORE, SICK, Case, Picture
+from thruway.diagnosing.pictures.case import SICK, Case, Picture
 from thruway.diagnosing.reading import Parameter
 from thruway.figures.downsampling import evenly_spaced
-from thruway.figures.panels import add_note, fit_legend, label, small_multiples
+from thruway.figures.panels import add_margins, add_note, fit_legend, label, small_multiples
+from thruway.figures.theme import FAINT, GREY
 from thruway.figures.ticks import shortened
 
 __all__ = ["parameter_states"]
@@ -40,29 +41,31 @@ def parameter_states(case: Case) -> Picture | None:
         "ticks": "",
     }
     figure = small_multiples([""], [x_axis], y_axis, height=max(60, 22 * len(rows)))
-    figure.add_trace(
-        go.Heatmap(
-            x=list(COLUMNS),
-            y=whole,
-            z=cells,
-            zmin=0,
-            zmax=1,
-            colorscale=[[0, SICK], [1, BEFORE]],
-            showscale=False,
-            xgap=3,
-            ygap=3,
-            text=[["" if np.isnan(c) else "yes" if c else "no" for c in row] for row in cells],
-            texttemplate="%{text}",
-            textfont={"color": "#ffffff", "size": 11},
-            hovertemplate="%{y}<br>%{x}: %{text}<extra></extra>",
-            hoverongaps=False,
+    for answer, color, ink in ((0, SICK, "#ffffff"), (1, FAINT, GREY)):
+        figure.add_trace(
+            go.Heatmap(
+                x=list(COLUMNS),
+                y=whole,
+                z=np.where(cells == answer, cells, np.nan),
+                zmin=0,
+                zmax=1,
+                colorscale=[[0, color], [1, color]],
+                showscale=False,
+                xgap=3,
+                ygap=3,
+                text=[[("yes" if answer else "no") if c == answer else "" for c in row] for row in cells],
+                texttemplate="%{text}",
+                textfont={"color": ink, "size": 11},
+                hovertemplate="%{y}<br>%{x}: %{text}<extra></extra>",
+                hoverongaps=False,
+            )
         )
-    )
     fit_legend(figure)
     meta = dict(figure.layout.meta)
     meta["narrow"] = {**meta["narrow"], "yaxis.ticktext": shortened(names, 14), "xaxis.tickfont.size": 9}
     meta["wide"] = {**meta["wide"], "yaxis.ticktext": shortened(names, 34), "xaxis.tickfont.size": 12}
     figure.layout.meta = meta
+    add_margins(figure, below=-40)  # the axis is above the grid
     notes = [f"{len(rows)} of {len(parameters):,} parameters."] if len(rows) < len(parameters) else []
     return Picture(
         "states",

@@ -6,7 +6,7 @@ from dataclasses import replace
 from thruway.diagnosing.finding import Finding
 from thruway.diagnosing.pictures import sources as of
 from thruway.diagnosing.pictures.case import Case, Draw, Picture, Source
-from thruway.diagnosing.pictures.depth import depth_of
+from thruway.diagnosing.pictures.depth import Reference, depth_of
 from thruway.diagnosing.pictures.inputs import input_ranges
 from thruway.diagnosing.pictures.maps import map_of
 from thruway.diagnosing.pictures.numbers import evidence_figure
@@ -26,8 +26,7 @@ _GRADIENT_DEPTH = depth_of(
     of.GRADIENT,
     title="Gradient over depth",
     theory=expected_gradients,
-    reference="last",
-    reference_name="healthy: equal in every layer",
+    reference=Reference("last", "healthy: equal in every layer"),
     only=of.layer_names,
 )
 _SIGNAL_MAP = map_of(of.SIGNAL, title="Outputs, layer by layer", only=of.layer_names)
@@ -35,49 +34,50 @@ _SIGNAL_FROM_ONE = depth_of(
     of.SIGNAL,
     title="Outputs over depth",
     theory=expected_signals,
-    reference=1.0,
-    reference_name="healthy: about 1",
+    reference=Reference(1.0, "healthy: about 1"),
     only=of.layer_names,
 )
 _SIGNAL_DEPTH = depth_of(
     of.SIGNAL,
     title="Outputs over depth",
     theory=expected_signals,
-    reference="first",
-    reference_name="healthy: equal in every layer",
+    reference=Reference("first", "healthy: equal in every layer"),
     only=of.layer_names,
 )
 _GRADIENT_BESIDE = depth_of(
     of.GRADIENT,
     title="Gradient over depth",
     theory=expected_gradients,
-    reference="last",
-    reference_name="healthy: equal in every layer",
+    reference=Reference("last", "healthy: equal in every layer"),
     only=of.layer_names,
     name="gradient",
 )
 _GATE_MAP = map_of(of.GATES, title="Transform gates, layer by layer")
-_GATE_DEPTH = depth_of(of.GATES, title="Transform gates over depth", reference=0.5, reference_name="half open")
+_GATE_DEPTH = depth_of(of.GATES, title="Transform gates over depth", reference=Reference(0.5, "half open"))
 _UPDATE_MAP = map_of(of.UPDATE_RATIO, title="Relative size of the updates")
 _UPDATE_DEPTH = depth_of(
-    of.UPDATE_RATIO, title="Relative size of the update", reference=1e-3, reference_name="usual: about 0.001"
+    of.UPDATE_RATIO, title="Relative size of the update", reference=Reference(1e-3, "usual: about 0.001")
 )
-_LIKENESS_MAP = map_of(of.INPUT_CORRELATION, of.RANK, of.SPREAD, title="Likeness of the outputs for all inputs")
+_LIKENESS_MAP = map_of(of.INPUT_CORRELATION, of.RANK, of.SPREAD, title="Likeness of the outputs of all inputs")
 _LIKENESS_DEPTH = depth_of(of.INPUT_CORRELATION, of.RANK, of.SPREAD, title="Likeness over depth")
 
 
-def _chosen(choose: Choose, draw: Callable[..., Draw], title: str) -> Draw:
+def _chosen(
+    choose: Choose, draw: Callable[..., Draw], title: str, only: Callable[[Reading], set[str]] | None = None
+) -> Draw:
     """Return a function that draws sources that depend on the finding."""
-    return lambda case: draw(*choose(case), title=title)(case)
+    return lambda case: draw(*choose(case), title=title, only=only)(case)
 
 
 def _expected_by_evidence(case: Case) -> Picture | None:
     """Draw update ratios with the value that the finding's own evidence expects, if there is one."""
-    found = [each for each in case.finding.evidence if each.quantity == "update_ratio" and each.expected is not None]
-    if not found:
+    found = (each.expected for each in case.finding.evidence if each.quantity == "update_ratio")
+    expected = next((each for each in found if each is not None), None)
+    if expected is None:
         return _UPDATE_DEPTH(case)
-    expected = found[0].expected
-    draw = depth_of(of.UPDATE_RATIO, title="Relative size of the update", reference=expected, reference_name="expected")
+    draw = depth_of(
+        of.UPDATE_RATIO, title="Relative size of the update", reference=Reference(float(expected), "expected")
+    )
     return draw(case)
 
 
@@ -87,20 +87,20 @@ PICTURES: dict[str, tuple[Draw, ...]] = {
     "exploding_activation": (_SIGNAL_MAP, _SIGNAL_DEPTH),
     "poor_init": (_SIGNAL_FROM_ONE, _GRADIENT_BESIDE, _SIGNAL_MAP),
     "saturated": (
-        _chosen(of.saturation, map_of, "Saturation, layer by layer"),
-        _chosen(of.saturation, depth_of, "Saturation over depth"),
+        _chosen(of.saturation, map_of, "Saturation, layer by layer", of.activation_names),
+        _chosen(of.saturation, depth_of, "Saturation over depth", of.activation_names),
     ),
     "dead_units": (
-        map_of(of.DEAD, of.ZEROS, title="Dead units, layer by layer"),
-        depth_of(of.DEAD, of.ZEROS, title="Dead units over depth"),
+        map_of(of.DEAD, of.ZEROS, title="Dead units, layer by layer", only=of.activation_names),
+        depth_of(of.DEAD, of.ZEROS, title="Dead units over depth", only=of.activation_names),
     ),
     "dying_relu": (
-        map_of(of.DEAD, of.ZEROS, title="Dead units, layer by layer"),
-        depth_of(of.DEAD, of.ZEROS, title="Dead units over depth"),
+        map_of(of.DEAD, of.ZEROS, title="Dead units, layer by layer", only=of.activation_names),
+        depth_of(of.DEAD, of.ZEROS, title="Dead units over depth", only=of.activation_names),
     ),
     "symmetric_init": (
-        map_of(of.PARAMETER, title="Spread of the parameters"),
         depth_of(of.PARAMETER, title="Spread of the parameters"),
+        map_of(of.PARAMETER, title="Spread at every step"),
     ),
     "frozen_parameters": (parameter_states, _UPDATE_MAP, _UPDATE_DEPTH),
     "nan_or_inf": (
@@ -121,7 +121,10 @@ PICTURES: dict[str, tuple[Draw, ...]] = {
         ),
         map_of(of.PARAMETER_GRADIENT, title="Gradient of every parameter"),
     ),
-    "double_softmax": (loss_curve(two_softmaxes), map_of(of.SPREAD, title="Outputs, layer by layer")),
+    "double_softmax": (
+        loss_curve(two_softmaxes),
+        map_of(of.SPREAD, title="Outputs, layer by layer", only=of.layer_and_softmax_names),
+    ),
     "constant_output": (_LIKENESS_MAP, _LIKENESS_DEPTH),
     "unscaled_input": (input_ranges, _SIGNAL_DEPTH),
     "gate_bias_not_negative": (_GATE_DEPTH, _GATE_MAP),
