@@ -133,7 +133,7 @@ def test_without_counts_equal_shards_still_make_the_whole() -> None:
     joint, single = merged(parts), whole()
     for quantity in ("mean", "std", "abs_max", "branch_ratio"):
         np.testing.assert_allclose(joint.series(quantity).values, single.series(quantity).values, 1e-9)
-    assert joint.branches == single.branches == {"add": ("tanh", "relu")}
+    assert joint.branches == single.branches == {"add": ("branch.tanh", "first.relu")}
 
 
 def test_bad_values_are_counted_over_all_processes() -> None:

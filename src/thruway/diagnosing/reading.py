@@ -1,8 +1,9 @@
 """Reading of a trace for the rules: aligned arrays, layers in forward order, parameters and loss."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,11 @@ _NORMS = (
 MAP_OPERATIONS = frozenset(_MAPS.split())
 NORM_OPERATIONS = frozenset(_NORMS.split())
 
-Matrix = NDArray[np.float64]
+# Parts of the names of operations that keep or drop values, without weights.
+_PASSING = ("Dropout", "Pool", "Identity", "Flatten")
 
+Matrix = NDArray[np.float64]
+Derived = TypeVar("Derived")
 
 @dataclass(frozen=True)
 class Values:
@@ -57,6 +61,7 @@ class Layer:
         activation: key of ACTIVATIONS of the function that takes this output, or None.
         activation_site: name of the site of the activation's output, or None.
         is_normalised: a norm lies between the layer and the activation.
+        pre_activation: name of the site whose output the activation takes: that of the norm, if there is one.
     """
 
     name: str
@@ -66,6 +71,7 @@ class Layer:
     activation: str | None
     activation_site: str | None
     is_normalised: bool
+    pre_activation: str
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,14 @@ class Reading:
         self.steps: NDArray[np.int64] = np.array(trace.steps, dtype=np.int64)
         self._losses = losses
         self._values: dict[tuple[str, Kind], Values | None] = {}
+        self._derived: dict[Callable[..., Any], Any] = {}
+
+    def derived(self, function: Callable[["Reading"], Derived]) -> Derived:
+        """Return function(reading), computed once: several rules use the same numbers."""
+        if function not in self._derived:
+            self._derived[function] = function(self)
+        found: Derived = self._derived[function]
+        return found
 
     def values(self, quantity: str, kind: Kind = "output") -> Values | None:
         """Return a quantity at all sites of a kind, aligned with `steps`, or None if it was not measured."""
@@ -160,30 +174,32 @@ class Reading:
                     next((name for name in _owned(site.name, part) if name in shapes), None)
                     for part in ("weight", "bias")
                 )
-                activation, is_normalised = self._activation_after(place)
+                activation, norm = self._activation_after(place)
                 found.append(
                     Layer(
                         site.name,
                         weight,
                         bias,
-                        _numel(shapes[weight][1:]) if weight is not None and len(shapes[weight]) > 1 else 0,
+                        0 if weight is None else _fan_in(shapes[weight], site.operation),
                         None if activation is None else activation.activation,
                         None if activation is None else activation.name,
-                        is_normalised,
+                        norm is not None,
+                        norm or site.name,
                     )
                 )
         return tuple(found)
 
-    def _activation_after(self, place: int) -> tuple[Site | None, bool]:
-        """Return the activation that directly follows an output, and True if a norm lies between them."""
-        is_normalised = False
+    def _activation_after(self, place: int) -> tuple[Site | None, str | None]:
+        """Return the activation that directly follows an output, and the name of the norm between them, if any."""
+        norm = None
         for site in self.outputs[place + 1 :]:
             if site.activation is not None and site.activation not in ("softmax", "log_softmax"):
-                return site, is_normalised
-            if site.operation not in NORM_OPERATIONS:
+                return site, norm
+            if site.operation in NORM_OPERATIONS:
+                norm = site.name
+            elif not any(part in site.operation for part in _PASSING):
                 break
-            is_normalised = True
-        return None, is_normalised
+        return None, norm
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -228,11 +244,43 @@ class Reading:
         return (before, int(self.steps[first])), until
 
 
+    def spell(
+        self, is_sick: NDArray[np.bool_], is_known: NDArray[np.bool_]
+    ) -> tuple[tuple[int | None, int], int | None] | None:
+        """Return the onset and the end of a lasting symptom as `onset` does, None if it does not last.
+
+        It lasts if it is present in four fifths of the steps since it was first seen, or in the last tenth of all
+        steps. A symptom that passes while the network learns is not worth a warning.
+
+        Args:
+            is_sick: (steps,), True where the symptom is present.
+            is_known: (steps,), False where it could not be seen.
+        """
+        steps, sick = self.steps[is_known], is_sick[is_known]
+        if not sick.any():
+            return None
+        first = int(np.argmax(sick))
+        if sick[first:].mean() < 0.8 or len(sick) - first < len(sick) / 20:
+            healthy = np.flatnonzero(~sick)
+            first = int(healthy[-1]) + 1 if len(healthy) else 0
+            if len(sick) - first < max(2, len(sick) / 10):
+                return None
+        last = int(np.flatnonzero(sick)[-1])
+        until = None if last == len(sick) - 1 else int(steps[last])
+        return (int(steps[first - 1]) if first else None, int(steps[first])), until
+
+
 def _owned(name: str, part: str) -> tuple[str, ...]:
     """Return the possible names of a parameter of an output site, whose name may end in "#2" or ".linear"."""
     path = name.split("#")[0]
     parent = path.rpartition(".")[0]
     return (f"{path}.{part}", f"{parent}.{part}" if parent else part)
+
+
+def _fan_in(shape: tuple[int, ...], operation: str) -> int:
+    if len(shape) < 2:
+        return 0
+    return _numel((shape[0], *shape[2:])) if "ranspose" in operation else _numel(shape[1:])
 
 
 def _numel(shape: tuple[int, ...]) -> int:

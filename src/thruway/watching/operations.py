@@ -24,13 +24,13 @@ __all__ = [
 
 _NAMES = (
     "relu relu6 tanh sigmoid softsign hardtanh hardsigmoid hardswish elu selu celu gelu silu mish softplus "
-    "leaky_relu prelu rrelu logsigmoid tanhshrink softshrink hardshrink glu"
+    "leaky_relu prelu rrelu logsigmoid tanhshrink softshrink hardshrink glu softmax log_softmax"
 )
 
 
 def _functions(name: str) -> list[Callable[..., Any]]:
     """Return all PyTorch functions of one activation, including the in-place ones."""
-    homes = (torch, torch.Tensor, F, torch._C._nn)
+    homes = (torch, torch.Tensor, F, torch.special, torch._C._nn)
     return [f for home in homes for f in (getattr(home, name, None), getattr(home, f"{name}_", None)) if f is not None]
 
 

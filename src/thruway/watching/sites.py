@@ -7,7 +7,7 @@ from torch import Tensor
 
 __all__ = ["KINDS", "Kind", "Registry", "Site", "StackLayers"]
 
-Kind = Literal["output", "gradient", "parameter", "parameter_gradient", "update"]
+Kind = Literal["output", "gradient", "parameter", "parameter_gradient", "update", "input", "step"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -33,6 +33,11 @@ class Site:
     @property
     def key(self) -> tuple[Kind, str]:
         return self.kind, self.name
+
+    @property
+    def is_activation(self) -> bool:
+        """True for the output of an activation function that acts on each value, which softmax does not."""
+        return self.activation is not None and self.activation not in ("softmax", "log_softmax")
 
     def __repr__(self) -> str:
         what = f", {self.activation}" if self.activation else ""

@@ -10,6 +10,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from thruway.diagnosing.finding import Finding
 from thruway.diagnosing.reading import Reading
@@ -28,6 +29,9 @@ class Rule:
         needs: (quantity, kind) pairs without which the symptom cannot be seen.
         explains: names of rules whose findings follow from this one, if they begin no earlier.
         advice: how to record what is needed; part of the reason in `Diagnosis.unseen`.
+        effects_begin: earliest beginning of the findings that follow: in the same step; in the next step, for what an
+            update does; or at any step, if the symptom is exact and may be seen later than its effects.
+        least_steps: number of recorded steps below which the symptom cannot be seen with certainty.
     """
 
     name: str
@@ -35,3 +39,5 @@ class Rule:
     needs: tuple[tuple[str, Kind], ...] = ()
     explains: frozenset[str] = frozenset()
     advice: str = ""
+    effects_begin: Literal["same step", "next step", "any step"] = "same step"
+    least_steps: int = 1

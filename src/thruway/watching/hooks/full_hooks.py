@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from thruway.watching.hooks.call_names import CallNames
 from thruway.watching.hooks.call_table import CallSites, CallTable
 from thruway.watching.hooks.capture import Capture, Hook
 from thruway.watching.hooks.function_mode import FunctionMode, Result
@@ -31,11 +32,11 @@ _GATES = ("sigmoid", "hardsigmoid")
 
 @dataclasses.dataclass(slots=True)
 class _Frame:
-    """A module whose forward is running, and the number of calls of each operation in it."""
+    """A module whose forward is running."""
 
-    name: str
+    name: str  # its path, and the number of the call
+    path: str
     is_stack: bool = False  # captured by StackHooks
-    calls: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 class FullHooks:
@@ -58,7 +59,7 @@ class FullHooks:
         self._stacks = StackHooks(names, registry, capture, self._is_capturing)
         self._handles: list[RemovableHandle] = []
         self._frames: list[_Frame] = []
-        self._module_calls: dict[str, int] = {}
+        self._call_names = CallNames(names.values())
         self._site_by_id: dict[int, tuple[weakref.ref[Tensor], Site]] = {}
         self._last: Site | None = None
         self._operand_sites: tuple[Site | None, Site | None] = (None, None)
@@ -116,7 +117,7 @@ class FullHooks:
         if self.pending is not None:
             with torch._C.DisableTorchFunction():
                 self.capture_pending()
-        self._frames.append(_Frame(self._call_name(module), module in self._stacks.stacks))
+        self._frames.append(_Frame(self._call_name(module), self._names[module], module in self._stacks.stacks))
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if not self._is_capturing():
@@ -143,10 +144,7 @@ class FullHooks:
             self._end_pass()
 
     def _call_name(self, module: nn.Module) -> str:
-        path = self._names[module]
-        calls = self._module_calls.get(path, 0) + 1
-        self._module_calls[path] = calls
-        return path if calls == 1 else f"{path}#{calls}"
+        return self._call_names.of_module(self._names[module])
 
     def _begin_pass(self) -> bool:
         """Begin a pass and return True, except in evaluation or in the recomputation of a checkpointed block."""
@@ -168,7 +166,7 @@ class FullHooks:
     def _clear_pass(self) -> None:
         self._leave_mode()
         self.pending = None
-        self._module_calls.clear()
+        self._call_names.clear()
         self._site_by_id.clear()
 
     def _leave_mode(self) -> None:
@@ -179,10 +177,14 @@ class FullHooks:
 
     # Functions: called by FunctionMode
 
+    def layer_of(self, tensor: Any) -> str | None:
+        return self._call_names.layer_of(tensor, self._frames[-1].path) if self._frames else None
+
     def before_write(self, tensor: Tensor) -> None:
         try:
             for written in (tensor, tensor._base):  # a write into a view is a write into its base
                 if written is not None:
+                    self._call_names.remove_output(written)
                     self._capture.collector.about_to_write(written)
         except Exception as error:
             self._capture.fail(error)
@@ -203,21 +205,22 @@ class FullHooks:
     # Naming of results
 
     def capture_pending(self) -> None:
-        """Capture the pending result, which no module returned, under the running module's name and the operation."""
+        """Capture the pending result, which no module returned, under the running module's name and the operation.
+
+        An activation of a layer's output has that layer's name instead of the running module's.
+        """
         result = self.pending
         if result is None:
             return
         self.pending = None
-        frame = self._frames[-1] if self._frames else _Frame("")
+        frame = self._frames[-1] if self._frames else _Frame("", "")
         if frame.is_stack:  # its layers are captured by StackHooks, even where a user hook makes them run as calls
             return
-        calls = frame.calls.get(result.operation, 0) + 1
-        frame.calls[result.operation] = calls
-        name = f"{frame.name}.{result.operation}" if frame.name else result.operation
-        self._capture_result(name if calls == 1 else f"{name}_{calls}", result)
+        self._capture_result(self._call_names.of_function(result.layer or frame.name, result.operation), result)
 
     def _capture_outputs(self, name: str, module: nn.Module, output: Any, *, is_torch_layer: bool) -> None:
         for suffix, tensor in (("", output),) if isinstance(output, Tensor) else named_outputs(output):
+            self._call_names.add_output(tensor, name + suffix, self._names[module])
             result = self.pending
             if result is not None and result.tensor is tensor and name:
                 self.pending = None

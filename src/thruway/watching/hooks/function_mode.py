@@ -48,6 +48,7 @@ class Result(NamedTuple):
     weight: Tensor | None = None  # identifies the call
     module: str | None = None  # the class of the layer that returned it
     is_function: bool = True  # the result of a captured function; False for the output of a module
+    layer: str | None = None  # of an activation: the name of the layer whose output it was applied to
 
 
 class FunctionObserver(Protocol):
@@ -60,6 +61,9 @@ class FunctionObserver(Protocol):
 
     def capture_pending(self) -> None:
         """Capture the pending result under the name of the running module, before another function runs."""
+
+    def layer_of(self, tensor: Any) -> str | None:
+        """Return the name of the layer in the running module that returned `tensor`; None if there is no such layer."""
 
     def before_write(self, tensor: Tensor) -> None:
         """Handle a function that is about to overwrite `tensor`."""
@@ -130,6 +134,9 @@ class FunctionMode(TorchFunctionMode):
         observer = self._observer
         if observer.pending is not None:
             observer.capture_pending()
+        layer = None
+        if action.activation is not None:
+            layer = observer.layer_of(args[0] if args else kwargs.get("input"))
         if action.always_writes or action.inplace_at is not None or "out" in kwargs:
             written = written_by(action, args, kwargs)
             if written is not None:
@@ -139,7 +146,7 @@ class FunctionMode(TorchFunctionMode):
             if action.operation is not None and isinstance(result, Tensor):
                 weight = weight_of(action, args, kwargs)
                 activation = activation_of_call(action.activation, args, kwargs)
-                observer.pending = Result(result, action.operation, activation, weight=weight)
+                observer.pending = Result(result, action.operation, activation, weight=weight, layer=layer)
             return result
         operands = operands_of(args, kwargs)
         if operands is None:

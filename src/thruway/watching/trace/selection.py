@@ -13,7 +13,7 @@ SiteSelection = str | Iterable[str] | Callable[[Site], bool] | None
 
 
 def _is_activation(site: Site) -> bool:
-    return site.activation is not None
+    return site.is_activation
 
 
 def _is_module(site: Site) -> bool:

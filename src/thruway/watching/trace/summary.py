@@ -95,7 +95,7 @@ def _gradient(trace: ReadableTrace) -> tuple[str, float, str, float] | None:
     mean, std = (_newest(trace, quantity, "gradient") for quantity in ("mean", "std"))
     newest = {site: math.hypot(mean[site], spread) for site, spread in std.items() if site in mean}
     outputs = (site for site in trace.sites if site.kind == "output")
-    activations = {site.name for site in outputs if site.activation and not site.is_gate}
+    activations = {site.name for site in outputs if site.is_activation and not site.is_gate}
     of_activations = [site for site in newest if site.name in activations]
     sites = of_activations if len(of_activations) > 1 else list(newest)
     if len(sites) < 2:
