@@ -1,6 +1,7 @@
 """Recording of activations, gradients, gates and parameter updates of every layer during any training run."""
 
 from thruway.watching.errors import WatchWarning
+from thruway.watching.facts import LossNode, ParameterState
 from thruway.watching.quantities.jacobian import LayerJacobian, layer_jacobian
 from thruway.watching.quantities.layer_jacobians import layer_jacobians
 from thruway.watching.quantities.rows import Rows
@@ -19,6 +20,8 @@ __all__ = [
     "Histogram",
     "Histograms",
     "LayerJacobian",
+    "LossNode",
+    "ParameterState",
     "Quantity",
     "Rows",
     "Series",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from thruway.errors import ConfigError, ShapeError, unknown_name
 from thruway.watching.quantities.rows import Rows
+from thruway.watching.quantities.step_table import STEP_QUANTITIES
 from thruway.watching.quantities.table import QUANTITIES, Quantity
 from thruway.watching.trace.derived import DERIVED
 
@@ -83,6 +84,11 @@ def select_quantities(quantities: Iterable[str | Quantity]) -> tuple[Quantity, .
         if not isinstance(quantity, Quantity):
             if quantity in DERIVED:
                 raise ConfigError(DERIVED[quantity].not_measured(quantity))
+            if quantity in STEP_QUANTITIES:
+                raise ConfigError(
+                    f"{quantity!r} is recorded at every sampled step. Leave it out of quantities, and read it with "
+                    f"trace.series({quantity!r})."
+                )
             if quantity not in QUANTITIES:
                 raise ConfigError(unknown_name("quantity", quantity, [*QUANTITIES, *DERIVED]))
             quantity = QUANTITIES[quantity]

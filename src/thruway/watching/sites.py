@@ -1,4 +1,4 @@
-"""Sites: the outputs, gradients and parameters of a network that are measured, and a registry of them."""
+"""Sites: the inputs, outputs, gradients and parameters of a network that are measured, and a registry of them."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
@@ -13,21 +13,22 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(eq=False, slots=True)
 class Site:
-    """One measured place: an output, the gradient with respect to an output, or a parameter.
+    """One measured place: an input, an output, the gradient with respect to an output, a parameter, or the whole step.
 
     `name` is the path of a module. For a function called in a module's own code, it is the path and the operation
     ("blocks.3.add"). From the second call of a shared module on, the number of the call is appended ("encoder#2"). An
-    output and its gradient have the same name.
+    output and its gradient have the same name. `shape` is that of the tensor when it was first captured, with its batch
+    dimension; () also in traces of older files.
     """
 
     name: str
     kind: Kind
-    operation: str  # class of the module, name of the function, or "parameter"
+    operation: str  # class of the module, name of the function, "parameter", "input" or "step"
     activation: str | None = None  # for outputs of activation functions: a key of ENDS or ACTIVATIONS
     unit_dim: int = -1  # the dimension of the units (features or channels)
     is_gate: bool = False  # the output of a sigmoid that blends two signals
     order: int = 0  # position in the registry
-    shape: tuple[int, ...] = ()  # of the tensor that was captured first, with its batch dimension
+    shape: tuple[int, ...] = ()
     group: Any = field(default=None, repr=False)  # the collector's group of tensors that are reduced together
 
     @property
@@ -69,18 +70,37 @@ class Registry:
         """Return the site of an output and the site of the gradient with respect to it."""
         pair = self.known_outputs.get(name)
         if pair is None:
-            unit_dim = _unit_dim(tensor, operation)
+            unit_dim, shape = _unit_dim(tensor, operation), tuple(tensor.shape)
             pair = self.known_outputs[name] = (
-                self.add(Site(name, "output", operation, activation, unit_dim)),
-                self.add(Site(name, "gradient", operation, None, unit_dim)),
+                self.add(Site(name, "output", operation, activation, unit_dim, shape=shape)),
+                self.add(Site(name, "gradient", operation, None, unit_dim, shape=shape)),
             )
         return pair
 
-    def parameter(self, name: str, kind: Kind) -> Site:
+    def parameter(self, name: str, kind: Kind, tensor: Tensor) -> Site:
         """Return the site of a parameter, of its gradient or of its update."""
-        return self.sites.get((kind, name)) or self.add(Site(name, kind, "parameter", unit_dim=0))
+        known = self.sites.get((kind, name))
+        return known or self.add(Site(name, kind, "parameter", unit_dim=0, shape=tuple(tensor.shape)))
 
-    def stack_layers(self, path: str, depth: int, activation: str | None, *, is_recurrent: bool = False) -> StackLayers:
+    def input(self, name: str, tensor: Tensor) -> Site:
+        """Return the site of a tensor that is passed to the model."""
+        known = self.sites.get(("input", name))
+        unit_dim = _unit_dim(tensor, "input")
+        return known or self.add(Site(name, "input", "input", unit_dim=unit_dim, shape=tuple(tensor.shape)))
+
+    def step(self, name: str) -> Site:
+        """Return the site of a number of the whole step."""
+        return self.sites.get(("step", name)) or self.add(Site(name, "step", "step"))
+
+    def stack_layers(
+        self,
+        path: str,
+        depth: int,
+        activation: str | None,
+        *,
+        is_recurrent: bool = False,
+        shape: tuple[int, ...] = (),
+    ) -> StackLayers:
         """Return the sites of a stack's layers, named after the parts of HighwayLinear.
 
         The gradient of the last layer is omitted unless the stack is recurrent: a recurrent stack also feeds the output
@@ -93,10 +113,11 @@ class Registry:
             found: list[tuple[Site, Site, Site, Site]] = []
             for layer in range(depth):
                 name = f"{before}{layer}"
-                h = self.add(Site(f"{name}.activation", "output", "transform", activation))
-                t = self.add(Site(f"{name}.transform_gate", "output", "transform gate", "sigmoid", is_gate=True))
-                y = self.add(Site(name, "output", "highway layer"))
-                found.append((h, t, y, self.add(Site(name, "gradient", "highway layer"))))
+                h = Site(f"{name}.activation", "output", "transform", activation, shape=shape)
+                t = Site(f"{name}.transform_gate", "output", "transform gate", "sigmoid", is_gate=True, shape=shape)
+                y = Site(name, "output", "highway layer", shape=shape)
+                slope = Site(name, "gradient", "highway layer", shape=shape)
+                found.append((self.add(h), self.add(t), self.add(y), self.add(slope)))
             transforms, gates, outputs, gradients = zip(*found, strict=True)
             captured = gradients if is_recurrent else gradients[:-1]
             known = self.stacks[path] = StackLayers((transforms, gates, outputs[:-1]), captured)

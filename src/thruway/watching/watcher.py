@@ -16,13 +16,8 @@ from thruway.watching.errors import WatchWarning, catching, nothing_recorded, wi
 from thruway.watching.hooks.capture import Hook, is_training_pass
 from thruway.watching.hooks.compiled import EagerSteps, refuse_compiled, refuse_inside_compiled
 from thruway.watching.hooks.model_hooks import ModelHooks
-from thruway.watching.hooks.optimizer import (
-    GradientUnscaler,
-    ParameterCapture,
-    Scaler,
-    read_before_update,
-    warn_if_scale_unknown,
-)
+from thruway.watching.hooks.optimizer import GradientUnscaler, Scaler, read_before_update, warn_if_scale_unknown
+from thruway.watching.hooks.step_capture import StepCapture
 from thruway.watching.modules import module_names, unwrapped
 from thruway.watching.probe import Probe
 from thruway.watching.quantities.collector import Collector
@@ -112,9 +107,8 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         self._collector = Collector([q for q in quantities if q.of_model is None], LastActive())
         names = module_names(model)
         self._hooks = ModelHooks(names, self._registry, self._collector, self._fail, self._unscaler)
-        self._parameters = None
-        if optimizer is not None:
-            self._parameters = ParameterCapture(unwrapped(model), optimizer, self._registry, self._collector)
+        self._numbers = StepCapture(model, optimizer, self._hooks.capture, self._registry, self._unscaler)
+        self._trace.optimizer = "" if optimizer is None else type(optimizer).__name__
         self._probe = None
         if probe is not None:
             self._probe = Probe(unwrapped(model), probe, names, quantities, memory, self._fail)
@@ -136,7 +130,9 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
             raise ConfigError("this watch has already been used: call watch(...) again for another block.")
         self._is_open = True
         if self._optimizer is None:
-            self._handles.append(self._model.register_forward_pre_hook(Hook(self._model_called), prepend=True))
+            self._handles.append(
+                self._model.register_forward_pre_hook(Hook(self._model_called), prepend=True, with_kwargs=True)
+            )
             self._handles.append(self._model.register_forward_hook(Hook(self._model_returned)))
         else:
             self._handles.append(self._optimizer.register_step_pre_hook(Hook(self._before_update)))
@@ -168,15 +164,15 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         self._collector.release()
         if self._unscaler is not None:
             self._unscaler.clear()
-        for holder in (self._parameters, self._probe):
-            if holder is not None:
-                holder.clear()
+        self._numbers.clear()
+        if self._probe is not None:
+            self._probe.clear()
         self._trace.flush = None
         self._is_open = False
 
     # Steps
 
-    def _model_called(self, _module: nn.Module, _inputs: Any) -> None:
+    def _model_called(self, _module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         """Begin a step at a call of the model without an optimizer. A call that raised an exception is not counted."""
         refuse_inside_compiled(
             self._trace.model,
@@ -199,7 +195,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         elif self._is_sampling:
             self._discard_call()
         self._has_returned = False
-        self._begin_if_sampled(called=self._model)
+        self._begin_if_sampled(self._model, arguments, keywords)
 
     def _model_returned(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:
         if not self._is_probing and is_training_pass() and self._hooks.is_watched_thread():
@@ -208,24 +204,25 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
     def _discard_call(self) -> None:
         self._collector.finish()
         self._collector.sampled -= 1
+        self._numbers.discard()
         self._hooks.discard_pass()
 
     def _before_update(self, _optimizer: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         refuse_inside_compiled(
             f"{type(self._optimizer).__name__}.step()", "Call it outside of the compiled code, or watch every step."
         )
-        if not self._is_sampling or self._parameters is None:
+        if not self._is_sampling:
             return None
-        return read_before_update(self._catching(self._parameters.before_update), arguments, keywords)
+        return read_before_update(self._catching(self._numbers.before_update), arguments, keywords)
 
     def _after_update(self, *_: Any) -> None:
-        if self._is_sampling and self._parameters is not None:
-            self._catching(self._parameters.after_update)()
+        if self._is_sampling:
+            self._catching(self._numbers.after_update)()
         self._finish_if_sampling()
         self._step += 1
         self._begin_if_sampled()
 
-    def _begin_if_sampled(self, called: nn.Module | None = None) -> None:
+    def _begin_if_sampled(self, called: nn.Module | None = None, *call: Any) -> None:
         if not self._is_open or not self._should_sample():
             self._stop_sampling()
             return
@@ -240,7 +237,8 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
             self._is_probing = False
         if self._failure is None:
             self._hooks.resume()
-            self._hooks.attach(called)
+            self._hooks.attach(called, *call)
+            self._catching(self._numbers.begin)()
 
     def _should_sample(self) -> bool:
         if self._failure is not None:
@@ -261,13 +259,15 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         self._hooks.remove_gradient_hooks()
 
     def _record_numbers(self) -> None:
-        measured = self._collector.finish()
+        measured = self._numbers.finish()
         if measured:
             self._trace.add(self._step, measured)
+            self._trace.loss_graph = self._numbers.loss_graph
 
     def _stop_sampling(self) -> None:
         self._is_sampling = False
         self._hooks.detach()
+        self._numbers.end()
         self._eager.end()
 
     def _flush(self) -> None:
@@ -287,8 +287,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         self._failure = self._trace.failure = without_frames(error)
         self._hooks.pause()
         self._collector.release()
-        if self._parameters is not None:
-            self._parameters.clear()
+        self._numbers.clear()
         if self._probe is not None:
             self._probe.stop()
         warnings.warn(

@@ -45,6 +45,10 @@ def find_lr_too_high(reading: Reading) -> Iterator[Finding]:
     largest, overshoot = sizes.largest, _overshoot(reading, sizes)
     history = loss_history(reading)
     is_strong = (largest >= REPLACED) | (overshoot >= OVERSHOOT)
+    if history is not None:
+        start = _unstable_since(history, overshoot)
+        if start is not None:
+            is_strong[start], largest = True, np.where(np.arange(len(largest)) == start, LARGE, largest)
     places = np.flatnonzero((largest >= LARGE) & (is_strong | (overshoot >= OVERSHOOT / 4)))
     if len(places) and history is not None:
         place = int(places[0])
@@ -64,6 +68,24 @@ def _overshoot(reading: Reading, sizes: StepSizes) -> NDArray[np.float64]:
         return np.full(len(reading.steps), np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(loss > 0, sizes.predicted_fall / loss, np.nan)
+
+
+def _unstable_since(history: LossHistory, overshoot: NDArray[np.float64]) -> int | None:
+    """Return the place of the step from which the loss grows because every step overshoots, or None.
+
+    Along a direction of curvature c, a step of lr > 2 / c multiplies the distance from the minimum and predicts a fall
+    of more than four times the loss. With smaller steps the loss grows for another reason, such as a wrong sign.
+    """
+    values = history.finite
+    lowest = int(np.argmin(values))
+    above = np.flatnonzero(values[lowest:] > 2.0 * values[lowest])
+    if len(values) < 4 or not values[lowest] > 0 or not len(above) or values[-1] < values[lowest + above[0]]:
+        return None
+    doubled = lowest + int(above[0])
+    while doubled < len(values) - 1 and values[doubled + 1] < values[doubled]:
+        return None
+    places = history.places[lowest : doubled + 1]
+    return int(places[0]) if np.nanmedian(overshoot[places]) >= 2 * OVERSHOOT else None
 
 
 def _single_step(

@@ -112,6 +112,8 @@ class Capture:
         self._captures_gradients = captures_gradients
         self._gradient_hooks: dict[Site, GradientHook] = {}
         self._hooked: list[dict[int, GradientHook]] = []
+        self.has_gradient = False  # a gradient has arrived since this was last set to False
+        self.names_nodes = captures_gradients  # autograd nodes get the name of the site, for the graph of the loss
         self._thread: threading.Thread | None = None
 
     def is_watched_thread(self) -> bool:
@@ -122,6 +124,10 @@ class Capture:
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.current_thread()
         return self._thread is threading.current_thread()
+
+    def is_other_thread(self) -> bool:
+        """Return True in a thread other than the one whose passes are captured."""
+        return self._thread not in (None, threading.current_thread())
 
     def can_begin_pass(self) -> bool:
         """Return True if a forward pass that begins now is to be captured."""
@@ -135,9 +141,12 @@ class Capture:
             if hook is None:
                 hook = self._gradient_hooks[gradient] = partial(self.add_gradient, gradient)
             self._hooked.append(register_gradient_hook(tensor, node, hook, self._key))
+            if self.names_nodes:
+                node.metadata[self._key] = site.name  # type: ignore[index]
 
     def add_gradient(self, site: Site, gradient: Tensor) -> None:
         """Capture a gradient; called in the backward pass."""
+        self.has_gradient = True
         if self.is_paused:
             return
         try:
@@ -147,7 +156,13 @@ class Capture:
 
     def add_gradient_block(self, sites: tuple[Site, ...], gradients: Tensor) -> None:
         """Capture (k, ...) gradients that lie in one tensor."""
+        self.has_gradient = True
         self.collector.add_block(sites, gradients if self._unscale is None else self._unscale(gradients))
+
+    def site_of_node(self, node: Any) -> str | None:
+        """Return the name of the output that an autograd node computed, if it was captured while nodes were named."""
+        name: str | None = node.metadata.get(self._key)
+        return name
 
     def end_pass(self) -> None:
         """Measure the tensors that are still held, since activations must not be kept beyond their forward pass."""

@@ -19,6 +19,7 @@ from thruway.watching.hooks.call_names import CallNames
 from thruway.watching.hooks.call_table import CallSites, CallTable
 from thruway.watching.hooks.capture import Capture, Hook
 from thruway.watching.hooks.function_mode import FunctionMode, Result
+from thruway.watching.hooks.inputs import NOTHING, capture_inputs
 from thruway.watching.hooks.lineage import Lineage
 from thruway.watching.hooks.stack_hooks import StackHooks
 from thruway.watching.modules import named_outputs
@@ -68,13 +69,10 @@ class FullHooks:
 
     # From attach to detach
 
-    def attach(self, called: nn.Module | None = None) -> None:
-        """Register the hooks, unless they are registered already.
-
-        Args:
-            called: module whose call is just beginning. PyTorch has already collected its hooks, so a hook registered
-                now would not run.
-        """
+    def attach(
+        self, called: nn.Module | None = None, arguments: tuple[Any, ...] = (), keywords: Mapping[str, Any] = NOTHING
+    ) -> None:
+        """Register the hooks, unless they are registered already. The arguments are those of ModelHooks.attach."""
         if self._handles:
             return
         for module in self._names:
@@ -83,11 +81,11 @@ class FullHooks:
             if _is_torch_layer(module):
                 self._handles.append(module.register_forward_hook(Hook(self._leave_torch_layer)))
             else:
-                self._handles.append(module.register_forward_pre_hook(Hook(self._enter)))
+                self._handles.append(module.register_forward_pre_hook(Hook(self._enter), with_kwargs=True))
                 self._handles.append(module.register_forward_hook(Hook(self._leave), always_call=True))
         self._handles += [module.register_forward_hook(Hook(hook)) for module, hook in self._stacks.hooks()]
         if called is not None and called in self._names and not _is_torch_layer(called):
-            self._enter(called, ())
+            self._enter(called, arguments, keywords)
 
     def detach(self) -> None:
         """Remove every hook from the modules."""
@@ -107,11 +105,13 @@ class FullHooks:
 
     # Module hooks. While the mode is on it also captures the reading of a tensor's attributes: hence the guards.
 
-    def _enter(self, module: nn.Module, _inputs: Any) -> None:
+    def _enter(self, module: nn.Module, arguments: tuple[Any, ...], keywords: Mapping[str, Any] = NOTHING) -> None:
+        # A hook that is removed while PyTorch iterates over the hooks is called without the keyword arguments.
         if not self._frames:
             if not self._begin_pass():
                 return
             self._table.entry_modules[module] = None
+            capture_inputs(self._capture, self._registry, self._names[module], arguments, keywords)
         elif not self._is_capturing():
             return
         if self.pending is not None:
@@ -132,13 +132,15 @@ class FullHooks:
         if not self._frames:
             self._end_pass()
 
-    def _leave_torch_layer(self, module: nn.Module, _inputs: Any, output: Any) -> None:
+    def _leave_torch_layer(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if self._frames:
             if self._is_capturing():
                 with torch._C.DisableTorchFunction():
                     self._capture_outputs(self._call_name(module), module, output, is_torch_layer=True)
         elif self._begin_pass():  # the training loop calls this layer itself
             self._table.entry_modules[module] = None
+            if not getattr(module, "inplace", False):  # otherwise the input has been overwritten by now
+                capture_inputs(self._capture, self._registry, self._names[module], inputs, NOTHING)
             with torch._C.DisableTorchFunction():
                 self._capture_outputs(self._call_name(module), module, output, is_torch_layer=True)
             self._end_pass()

@@ -1,12 +1,14 @@
 """Hooks of one watch on a model: full hooks until its calls are known, replayed hooks afterwards."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
 from thruway.watching.hooks.call_table import CallTable
 from thruway.watching.hooks.capture import Capture
 from thruway.watching.hooks.full_hooks import FullHooks
+from thruway.watching.hooks.inputs import NOTHING
 from thruway.watching.hooks.replayed_hooks import ReplayedHooks
 from thruway.watching.quantities.collector import Collector
 from thruway.watching.sites import Registry
@@ -37,19 +39,23 @@ class ModelHooks:
         captures_gradients: bool = True,
     ) -> None:
         self._registry = registry
-        self._capture = Capture(collector, fail, unscale, captures_gradients=captures_gradients)
+        self.capture = self._capture = Capture(collector, fail, unscale, captures_gradients=captures_gradients)
         self._table = CallTable()
         self._full = FullHooks(names, registry, self._capture, self._table)
         self._replayed = ReplayedHooks(names, registry, self._capture, self._table)
         self._attached: FullHooks | ReplayedHooks = self._full
         self._passes = 0
 
-    def attach(self, called: nn.Module | None = None) -> None:
+    def attach(
+        self, called: nn.Module | None = None, arguments: tuple[Any, ...] = (), keywords: Mapping[str, Any] = NOTHING
+    ) -> None:
         """Capture the following passes.
 
         Args:
             called: module whose call is just beginning. PyTorch has already collected its hooks, so a hook registered
                 now would not run.
+            arguments: positional arguments of that call.
+            keywords: its keyword arguments.
         """
         self._passes += 1
         # Full hooks again at the 1st, 2nd, 4th, 8th ... pass: the model may by now call functions not in the table.
@@ -59,7 +65,7 @@ class ModelHooks:
             self._attached.detach()
             self._registry.has_lineage = wanted is self._replayed
             self._attached = wanted
-        wanted.attach(called)
+        wanted.attach(called, arguments, keywords)
 
     def discard_pass(self) -> None:
         """Discard the latest pass, which was aborted. Its calls are incomplete, so the next pass is a full one."""

@@ -1,4 +1,4 @@
-"""Capture at the optimizer: parameters, their gradients and updates, and the loss scale of mixed precision."""
+"""The optimizer's step: when its gradients exist, and the loss scale of mixed precision."""
 
 import functools
 import warnings
@@ -6,63 +6,11 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from thruway.watching.errors import WatchWarning
-from thruway.watching.modules import plain_name
-from thruway.watching.quantities.collector import Collector
-from thruway.watching.sites import Registry
 
-__all__ = ["GradientUnscaler", "ParameterCapture", "Scaler", "read_before_update", "warn_if_scale_unknown"]
-
-
-class ParameterCapture:
-    """Captures the parameters of `model` that are updated by `optimizer`."""
-
-    def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, registry: Registry, collector: Collector
-    ) -> None:
-        self._optimizer = optimizer
-        self._registry = registry
-        self._collector = collector
-        self._names = {
-            parameter: plain_name(name) for name, parameter in model.named_parameters() if parameter.is_floating_point()
-        }
-        self._before: list[tuple[nn.Parameter, Tensor]] = []
-
-    def before_update(self) -> None:
-        """Measure parameters and gradients before the optimizer's step.
-
-        At this point a loss scaler has either unscaled the gradients, or passed the scale to the optimizer as
-        `grad_scale`.
-        """
-        scale = getattr(self._optimizer, "grad_scale", None)
-        self._before = [
-            (parameter, parameter.detach().clone())
-            for group in self._optimizer.param_groups
-            for parameter in group["params"]
-            if parameter in self._names and parameter.grad is not None and parameter.grad.layout is torch.strided
-        ]
-        for parameter, before in self._before:
-            name = self._names[parameter]
-            self._collector.add(self._registry.parameter(name, "parameter"), before)
-            gradient = parameter.grad
-            assert gradient is not None
-            if isinstance(scale, Tensor):
-                gradient = gradient.float() / scale
-            self._collector.add(self._registry.parameter(name, "parameter_gradient"), gradient)
-        self._collector.flush()  # the step may overwrite gradients
-
-    def after_update(self) -> None:
-        """Measure the change of the parameters in the step."""
-        for parameter, before in self._before:
-            update = parameter.detach() - before
-            self._collector.add(self._registry.parameter(self._names[parameter], "update"), update)
-        self.clear()
-
-    def clear(self) -> None:
-        """Release the copies of the parameters."""
-        self._before = []
+__all__ = ["GradientUnscaler", "Scaler", "read_before_update", "warn_if_scale_unknown"]
 
 
 def read_before_update(

@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from thruway.watching.hooks.call_table import CallSites, CallTable
 from thruway.watching.hooks.capture import Capture, Hook
 from thruway.watching.hooks.function_mode import ACTIONS, Action, action_of, operands_of, weight_of, written_by
+from thruway.watching.hooks.inputs import NOTHING, capture_inputs
 from thruway.watching.hooks.stack_hooks import StackHooks
 from thruway.watching.modules import named_outputs
 from thruway.watching.sites import Registry, Site
@@ -39,12 +40,14 @@ class ReplayedHooks:
         self._depth = 0
         self._mode: _ReplayMode | None = None
 
-    def attach(self, called: nn.Module | None = None) -> None:
+    def attach(
+        self, called: nn.Module | None = None, arguments: tuple[Any, ...] = (), keywords: Mapping[str, Any] = NOTHING
+    ) -> None:
         """Register the hooks, unless they are registered already."""
         if self._handles:
             return
         for module in self._table.entry_modules:
-            self._handles.append(module.register_forward_pre_hook(Hook(self._enter)))
+            self._handles.append(module.register_forward_pre_hook(Hook(self._enter), with_kwargs=True))
         for module in self._table.output_modules:
             self._handles.append(module.register_forward_hook(Hook(self._capture_output)))
         for module in self._table.checked_modules:
@@ -52,8 +55,8 @@ class ReplayedHooks:
         self._handles += [module.register_forward_hook(Hook(hook)) for module, hook in self._stacks.hooks()]
         for module in self._table.entry_modules:
             self._handles.append(module.register_forward_hook(Hook(self._leave), always_call=True))
-        if called in self._table.entry_modules:
-            self._enter(called, ())
+        if called is not None and called in self._table.entry_modules:
+            self._enter(called, arguments, keywords)
 
     def detach(self) -> None:
         """Remove every hook."""
@@ -71,10 +74,11 @@ class ReplayedHooks:
         """Return True if a pass is being captured in this thread."""
         return self._depth > 0 and self._capture.is_watched_thread()
 
-    def _enter(self, module: nn.Module | None, _inputs: Any) -> None:
+    def _enter(self, module: nn.Module, arguments: tuple[Any, ...], keywords: Mapping[str, Any] = NOTHING) -> None:
         if self._depth == 0:
             if not self._handles or not self._capture.can_begin_pass():
                 return
+            capture_inputs(self._capture, self._registry, self._names[module], arguments, keywords)
             self._mode = _ReplayMode(self._table, self._capture)
             self._mode.__enter__()  # type: ignore[no-untyped-call]
         elif not self._is_capturing():

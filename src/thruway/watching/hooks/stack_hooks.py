@@ -48,7 +48,10 @@ class StackHooks:
         try:
             path = _parent(self._names[module])
             activation, is_recurrent = self._activations.get(path), path in self._recurrent
-            layers = self._registry.stack_layers(path, len(states.x), activation, is_recurrent=is_recurrent)
+            shape = tuple(states.x.shape[1:])
+            layers = self._registry.stack_layers(
+                path, len(states.x), activation, is_recurrent=is_recurrent, shape=shape
+            )
             with torch._C.DisableTorchFunction():
                 for sites, values in zip(layers.outputs, (states.h, states.t, states.x[1:]), strict=True):
                     if sites:

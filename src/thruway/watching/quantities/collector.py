@@ -77,7 +77,7 @@ class Collector:
         *,
         careful: bool = False,
     ) -> None:
-        self._quantities = tuple(quantities)
+        self.quantities = tuple(quantities)
         self._fold = fold
         self._careful = careful
         self._groups: dict[tuple[Any, ...], _Group] = {}
@@ -112,6 +112,10 @@ class Collector:
         group = self._group_of(sites[0], values[0])  # by the shape of a row: the next batch may be smaller
         with torch.no_grad():
             self._reduce(group, tuple(sites), values.detach())
+
+    def add_number(self, quantity: Quantity, site: Site, number: Tensor) -> None:
+        """Add a number that was computed on its device, a tensor of one element, to be copied with the others."""
+        self._results.append((quantity, (site,), 1, number.detach().reshape(1)))
 
     def about_to_write(self, tensor: Tensor) -> None:
         """Copy a held tensor, because an operation is about to overwrite it."""
@@ -186,7 +190,7 @@ class Collector:
             capacity = 1 if size >= _DIRECT else _BLOCK // max(size, 1024)
             quantities = tuple(
                 q
-                for q in self._quantities
+                for q in self.quantities
                 if site.kind in q.kinds and (q.activations is None or site.activation in q.activations)
             )
             group = _Group(

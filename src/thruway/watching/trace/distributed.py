@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from thruway.errors import ConfigError, unknown_name
 from thruway.watching.quantities.collector import Measured
+from thruway.watching.quantities.step_table import STEP_QUANTITIES
 from thruway.watching.quantities.table import QUANTITIES, Quantity
 from thruway.watching.sites import Kind, Registry, Site
 from thruway.watching.trace.steps import BadValue, Step
@@ -19,7 +20,7 @@ __all__ = ["merged"]
 
 # The weight of a shard whose number of values is unknown: so large that subtracting bad values does not matter.
 _EQUAL_WEIGHT = 1 << 50
-_PER_SHARD: tuple[Kind, ...] = ("output", "gradient")
+_PER_SHARD: tuple[Kind, ...] = ("output", "gradient", "input")
 
 
 def merged(
@@ -64,7 +65,8 @@ def merged(
             f"these {len(traces)} traces have no step in common. Pass the traces of one training run, one per process."
         )
     registry = _joint_registry(traces)
-    rules = QUANTITIES | {quantity.name: quantity for quantity in quantities}
+    rules = QUANTITIES | STEP_QUANTITIES | {quantity.name: quantity for quantity in quantities}
+    rules["loss"] = dataclasses.replace(rules["loss"], merge=losses)
     whole = Trace(traces[0].model, registry, None, sys.maxsize)
     factor = 1 / len(traces) if losses == "mean" else 1.0
     for number in common:
@@ -74,6 +76,7 @@ def merged(
     whole.first_bad = _first_bad(traces, whole.first_bad, registry)
     whole.failure = next((trace.failure for trace in traces if trace.failure is not None), None)
     whole.probe = traces[0].probe
+    whole.optimizer, whole.loss_graph = traces[0].optimizer, traces[0].loss_graph
     return whole
 
 
@@ -92,7 +95,7 @@ def _parts(step: Step, rank: int, registry: Registry, rules: dict[str, Quantity]
     """Iterate over the numbers of one process in one step, with sites of the joint registry."""
     counts = {name: _counts(step, registry, name) for name in ("count", "nan", "inf")}
     for (kind, name), (sites, places) in step.layout.places.items():
-        if kind not in _PER_SHARD and rank > 0:
+        if kind not in _PER_SHARD and name != "loss" and rank > 0:
             continue
         if name not in rules:
             raise ConfigError(

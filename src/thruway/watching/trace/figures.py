@@ -12,11 +12,11 @@ from thruway.errors import ConfigError, unknown_name
 from thruway.figures import heat_map, layer_histograms, mean_and_spread, percentile_bands, std_intervals
 from thruway.watching.sites import KINDS, Kind, Site
 from thruway.watching.trace.derived import DERIVED
-from thruway.watching.trace.missing import measured_at, why_missing
+from thruway.watching.trace.missing import find_kind, measured_at
 from thruway.watching.trace.selection import SiteSelection, select_sites
 from thruway.watching.trace.series import ReadableTrace, Series
 
-__all__ = ["FIGURES", "Style", "View", "draw_figure", "find_kind", "quantity_label", "site_name", "spans_decades"]
+__all__ = ["FIGURES", "Style", "View", "draw_figure", "quantity_label", "site_name", "spans_decades"]
 
 DECADES = 100.0  # from this ratio of the largest to the smallest value on, the scale is logarithmic
 
@@ -134,20 +134,6 @@ def draw_figure(
     if sites is None and chosen.draws_few and any(site.is_activation for site in trace.sites):
         sites = "activations" if kind in ("output", "gradient") else None
     return chosen.draw(View(trace, quantity, kind, sites, step))
-
-
-def find_kind(trace: ReadableTrace, quantity: str, kind: Kind | None) -> Kind:
-    """Return the requested kind of sites, or by default the first kind that has the quantity.
-
-    Raises:
-        ConfigError: if the quantity was not measured at sites of that kind, or at any site.
-    """
-    there = [each for each in KINDS if quantity in measured_at(trace, each)]
-    if kind is None and there:
-        return there[0]
-    if kind in there:
-        return kind
-    raise ConfigError(why_missing(trace, quantity, kind))
 
 
 def spans_decades(values: NDArray[np.float64]) -> bool:

@@ -1,12 +1,12 @@
 """Error messages for a quantity that a trace does not have, with the arguments of `watch` that would record it."""
 
-from thruway.errors import unknown_name
+from thruway.errors import ConfigError, unknown_name
 from thruway.watching.quantities.table import QUANTITIES
 from thruway.watching.sites import KINDS, Kind
 from thruway.watching.trace.derived import DERIVED
 from thruway.watching.trace.series import ReadableTrace
 
-__all__ = ["measured_at", "why_missing"]
+__all__ = ["find_kind", "measured_at", "why_missing"]
 
 _OF_PARAMETERS: tuple[Kind, ...] = ("parameter", "parameter_gradient", "update")
 
@@ -14,6 +14,20 @@ _OF_PARAMETERS: tuple[Kind, ...] = ("parameter", "parameter_gradient", "update")
 def measured_at(trace: ReadableTrace, kind: Kind) -> list[str]:
     """Return all quantities at sites of a kind, including those of many numbers per site."""
     return [*trace.quantities(kind), *trace.array_quantities(kind)]
+
+
+def find_kind(trace: ReadableTrace, quantity: str, kind: Kind | None) -> Kind:
+    """Return the requested kind of sites, or by default the first kind that has the quantity.
+
+    Raises:
+        ConfigError: if the quantity was not measured at sites of that kind, or at any site.
+    """
+    there = [each for each in KINDS if quantity in measured_at(trace, each)]
+    if kind is None and there:
+        return there[0]
+    if kind in there:
+        return kind
+    raise ConfigError(why_missing(trace, quantity, kind))
 
 
 def why_missing(trace: ReadableTrace, quantity: str, kind: Kind | None) -> str:

@@ -21,7 +21,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -29,14 +29,16 @@ from numpy.typing import NDArray
 
 from thruway.errors import RunError, ThruwayError
 from thruway.runs.files import fsync_folder, temporary
+from thruway.watching.facts import LossNode
 from thruway.watching.quantities.collector import Measured
 from thruway.watching.quantities.table import Quantity
-from thruway.watching.sites import Kind, Registry, Site
+from thruway.watching.sites import KINDS, Kind, Registry, Site
 from thruway.watching.trace.steps import BadValue, Layout, LayoutKey, Step
 
 __all__ = ["SavedTrace", "load_trace", "save_trace"]
 
-FORMAT = 1
+FORMAT = 2  # of files with sites of a kind in _NEW_KINDS; others are in format 1, which older versions read
+_NEW_KINDS: frozenset[Kind] = frozenset(("input", "step"))
 Members = dict[str, NDArray[Any]]
 
 # Exceptions of zipfile, NumPy, json and this module for a damaged or malicious file.
@@ -71,6 +73,8 @@ class SavedTrace:
     layouts: dict[LayoutKey, Layout]
     steps: list[Step]
     probe: "SavedTrace | None" = None
+    optimizer: str = ""
+    loss_graph: tuple[LossNode, ...] = ()
 
 
 def save_trace(trace: SavedTrace, path: Path) -> Path:
@@ -80,7 +84,7 @@ def save_trace(trace: SavedTrace, path: Path) -> Path:
         RunError: if it cannot be written; an existing file at `path` is then left as it was.
     """
     members: Members = {}
-    header = json.dumps({"format": FORMAT, "trace": _pack(trace, "", members)})
+    header = json.dumps({"format": _format_of(trace), "trace": _pack(trace, "", members)})
     members = {"header": np.frombuffer(header.encode(), np.uint8)} | members
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,6 +153,12 @@ class _Members:
         return np.frombuffer(content, dtype, offset=file.tell()).reshape(shape, order="F" if fortran else "C")
 
 
+def _format_of(trace: SavedTrace) -> int:
+    """Return the oldest format that can hold the trace."""
+    parts = [trace] if trace.probe is None else [trace, trace.probe]
+    return 2 if any(kind in _NEW_KINDS for part in parts for kind, _ in part.registry.sites) else 1
+
+
 # One trace
 
 
@@ -202,7 +212,10 @@ def _pack(trace: SavedTrace, before: str, members: Members) -> dict[str, Any]:
         "failure": None if trace.failure is None else _message(trace.failure),
         "units": trace.units,
         "sites": [[s.name, s.kind, s.operation, s.activation, s.unit_dim, s.is_gate, s.order] for s in number_of],
+        "shapes": [s.shape for s in number_of],
         "branches": trace.registry.branches,
+        "optimizer": trace.optimizer,
+        "loss_graph": [[n.operation, n.shape, n.site, n.inputs] for n in trace.loss_graph],
         "layouts": [[[name, [number_of[site] for site in sites]] for name, sites in key] for key in trace.layouts],
         "blocks": [block.layout for block in blocks.values()],
         "arrays": [
@@ -219,7 +232,8 @@ def _pack(trace: SavedTrace, before: str, members: Members) -> dict[str, Any]:
 
 
 def _unpack(header: Mapping[str, Any], before: str, members: _Members) -> SavedTrace:
-    sites = [_site(*fields) for fields in header["sites"]]
+    shapes = header.get("shapes", [()] * len(header["sites"]))  # formats before shapes were recorded have none
+    sites = [_site(shape, *fields) for shape, fields in zip(shapes, header["sites"], strict=True)]
     registry = Registry({site.key: site for site in sites}, {k: (a, b) for k, (a, b) in header["branches"].items()})
     keys = [tuple((str(name), tuple(sites[n] for n in at)) for name, at in key) for key in header["layouts"]]
     layouts = {key: Layout.of(key) for key in keys}
@@ -254,15 +268,20 @@ def _unpack(header: Mapping[str, Any], before: str, members: _Members) -> SavedT
         layouts=layouts,
         steps=steps,
         probe=None if probe is None else _unpack(probe, f"{before}probe.", members),
+        optimizer=str(header.get("optimizer", "")),
+        loss_graph=tuple(_loss_node(*fields) for fields in header.get("loss_graph", ())),
     )
 
 
-def _site(
-    name: str, kind: Kind, operation: str, activation: str | None, unit_dim: int, is_gate: bool, order: int
-) -> Site:
-    if kind not in get_args(Kind):
+def _loss_node(operation: str, shape: list[int], site: str | None, inputs: list[int]) -> LossNode:
+    return LossNode(str(operation), tuple(map(int, shape)), site, tuple(map(int, inputs)))
+
+
+def _site(shape: list[int], name: str, kind: Kind, *fields: Any) -> Site:
+    if kind not in KINDS:
         raise ValueError(f"{kind!r} is not a kind of site")
-    return Site(name, kind, operation, activation, unit_dim, is_gate, order)
+    operation, activation, unit_dim, is_gate, order = fields
+    return Site(name, kind, operation, activation, unit_dim, is_gate, order, tuple(map(int, shape)))
 
 
 def _message(error: Exception) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thruway.errors import ConfigError, unknown_name
+from thruway.watching.facts import LossNode
 from thruway.watching.quantities.collector import Measured
 from thruway.watching.quantities.distributions import bin_edges
 from thruway.watching.sites import Kind, Site
@@ -97,6 +98,8 @@ class ReadableTrace(Protocol):
     first_bad: BadValue | None
     failure: Exception | None
     units: dict[str, str]
+    optimizer: str
+    loss_graph: tuple[LossNode, ...]
 
     @property
     def probe(self) -> "ReadableTrace | None":
@@ -116,7 +119,7 @@ class ReadableTrace(Protocol):
     def array_quantities(self, kind: Kind = "output") -> list[str]:
         """The quantities with many numbers per site, at sites of a kind."""
 
-    def series(self, quantity: str, kind: Kind = "output", *, last: int | None = None) -> Series:
+    def series(self, quantity: str, kind: Kind | None = None, *, last: int | None = None) -> Series:
         """The values of one quantity at every site and step."""
 
     def histograms(self, kind: Kind = "output", step: int | None = None) -> Histograms:

@@ -107,9 +107,13 @@ def first_bad_value(step: int, layout: Layout, numbers: NDArray[Any]) -> BadValu
     return BadValue(step, first, counts[first].get("nan", 0), counts[first].get("inf", 0))
 
 
+# The order within a step.
+_TURNS: tuple[Kind, ...] = ("parameter", "input", "output", "gradient", "parameter_gradient", "update", "step")
+
+
 def _order_of_events(site: Site) -> tuple[int, int]:
     """Return a sort key: the order within a step, in which the backward pass reaches the last site first."""
-    turn = {"parameter": 0, "output": 1, "gradient": 2, "parameter_gradient": 3, "update": 4}[site.kind]
+    turn = _TURNS.index(site.kind)
     return turn, -site.order if site.kind == "gradient" else site.order
 
 

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from thruway.errors import ConfigError
 from thruway.runs import Table
+from thruway.watching.facts import LossNode
 from thruway.watching.quantities.collector import Measured
 from thruway.watching.sites import Kind, Registry, Site
 from thruway.watching.trace.derived import DERIVED, Derivation
 from thruway.watching.trace.merging import merge
-from thruway.watching.trace.missing import why_missing
+from thruway.watching.trace.missing import find_kind, why_missing
 from thruway.watching.trace.saving import SavedTrace, load_trace, save_trace
 from thruway.watching.trace.selection import SiteSelection
 from thruway.watching.trace.series import (
@@ -65,12 +66,13 @@ class Trace:
         self.first_bad: BadValue | None = None
         self.failure: Exception | None = None
         self.probe: Trace | None = None
+        self.optimizer = ""  # its class
+        self.loss_graph: tuple[LossNode, ...] = ()  # from the loss down to the outputs, in the first sampled step
         self.flush: Callable[[], None] | None = None  # set by the watcher: adds a step that is complete but pending
         self._registry = registry
         self._run = run
         self._memory = memory
-        self._used = 0
-        self._samples = 0
+        self._used = self._samples = 0
         self.units: dict[str, str] = {}
         self._steps: list[Step] = []
         self._layouts: dict[LayoutKey, Layout] = {}
@@ -156,13 +158,15 @@ class Trace:
             names |= {d.quantity: None for d in self._derived(layout) if d.kind == kind}
         return list(names)
 
-    def series(self, quantity: str, kind: Kind = "output", *, last: int | None = None) -> Series:
-        """Return one quantity at every site and at every step where it was measured, or only at the `last` of these
-        steps.
+    def series(self, quantity: str, kind: Kind | None = None, *, last: int | None = None) -> Series:
+        """Return one quantity at every site and at every step where it was measured, or at the `last` of these steps.
+
+        The default kind of sites is the first that has the quantity, starting with outputs.
 
         Raises:
             ConfigError: if it was not measured at sites of this kind; the message says how to record it.
         """
+        kind = kind or find_kind(self, quantity, None)
         taken = ((step.number, *self._read(step, quantity, kind)) for step in reversed(self._flushed_steps()))
         columns = list(islice((column for column in taken if column[1]), last))[::-1]
         if not columns:
@@ -274,14 +278,16 @@ class Trace:
             layouts=self._layouts,
             steps=self._flushed_steps(),
             probe=None if self.probe is None else self.probe._contents(),
+            optimizer=self.optimizer,
+            loss_graph=self.loss_graph,
         )
 
     @classmethod
     def _of(cls, saved: SavedTrace) -> "Trace":
         trace = cls(saved.model, saved.registry, None, sys.maxsize)
         trace.kept_every, trace._samples, trace.units = saved.kept_every, saved.samples, saved.units
-        trace.first_bad, trace.failure = saved.first_bad, saved.failure
-        trace._layouts, trace._steps = saved.layouts, saved.steps
+        trace.first_bad, trace.failure, trace.optimizer = saved.first_bad, saved.failure, saved.optimizer
+        trace._layouts, trace._steps, trace.loss_graph = saved.layouts, saved.steps, saved.loss_graph
         trace.probe = None if saved.probe is None else cls._of(saved.probe)
         return trace
 
