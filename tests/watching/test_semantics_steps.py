@@ -251,7 +251,7 @@ def test_what_the_last_call_saw_before_it_raised_is_kept() -> None:
         model(torch.full((3, WIDTH), torch.nan, dtype=torch.float64))
     assert trace.steps == [0, 1]
     assert trace.first_bad is not None
-    assert (trace.first_bad.step, trace.first_bad.site.name) == (1, "first")
+    assert (trace.first_bad.step, trace.first_bad.site.key) == (1, ("input", "input"))
 
 
 def test_a_failing_evaluation_changes_nothing() -> None:
