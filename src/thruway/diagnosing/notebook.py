@@ -14,6 +14,7 @@ from thruway.diagnosing.wording import (
     since_text,
     size_text,
     unseen_groups,
+    unseen_of,
     verdict_text,
     where_text,
 )
@@ -111,7 +112,7 @@ def _unseen(diagnosis: Diagnosis) -> str:
     lines = "".join(f"<div>{_text(', '.join(names))}: {_text(reason)}</div>" for reason, names in groups)
     return (
         f'<details style="{GREY}"{" open" if len(groups) < 3 else ""}>'
-        f"<summary>not seen: {count(len(diagnosis.unseen), 'symptom')} that this trace could not show</summary>"
+        f"<summary>not seen: {count(len(unseen_of(diagnosis)), 'symptom')} that this trace could not show</summary>"
         f"{lines}</details>"
     )
 

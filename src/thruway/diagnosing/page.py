@@ -17,6 +17,7 @@ from thruway.diagnosing.wording import (
     printable,
     since_text,
     size_text,
+    unseen_of,
     where_text,
 )
 from thruway.report import Card, CardFigure, CardList, Page, Section, TableData, write_page
@@ -50,7 +51,7 @@ def diagnosis_page(diagnosis: Diagnosis) -> Page:
     sections: list[Section | Card] = [*cards]
     if diagnosis.healthy:
         sections += _healthy(reading)
-    if diagnosis.unseen:
+    if unseen_of(diagnosis):
         sections.append(_unseen(diagnosis))
     return Page(
         title=_title(diagnosis),
@@ -70,8 +71,8 @@ def _title(diagnosis: Diagnosis) -> str:
 
 
 def _lead(diagnosis: Diagnosis) -> str:
-    unseen = count(len(diagnosis.unseen), "symptom")
-    more = f" This trace cannot show {unseen}: see the end of this page." if diagnosis.unseen else ""
+    unseen = count(len(unseen_of(diagnosis)), "symptom")
+    more = f" This trace cannot show {unseen}: see the end of this page." if unseen_of(diagnosis) else ""
     if diagnosis.healthy:
         return f"None of the known symptoms is present in {size_text(diagnosis)}.{more}"
     if len(diagnosis) > 1:
@@ -170,7 +171,7 @@ def _healthy(reading: Reading) -> list[Section | Card]:
 def _unseen(diagnosis: Diagnosis) -> Section:
     rows = tuple(
         (printable(name), SYMPTOMS.get(name, printable(name).replace("_", " ")), printable(reason))
-        for name, reason in diagnosis.unseen.items()
+        for name, reason in unseen_of(diagnosis).items()
     )
     text = "The trace lacks the numbers that show these symptoms. They may be present nevertheless."
     return Section("Not seen", None, text, TableData(("symptom", "meaning", "reason"), rows))

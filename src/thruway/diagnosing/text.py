@@ -16,6 +16,7 @@ from thruway.diagnosing.wording import (
     since_text,
     size_text,
     unseen_groups,
+    unseen_of,
     verdict_text,
     where_text,
 )
@@ -84,7 +85,7 @@ def unseen_line(diagnosis: Diagnosis) -> list[str]:
     if len(groups) == 1:
         (reason, names), start = groups[0], "Not seen: "
         return _wrapped(f"{', '.join(names)} ({reason.rstrip('.')})", start, "", 2)
-    return _wrapped(", ".join(diagnosis.unseen), "Not seen (reasons in .unseen): ", "", 2)
+    return _wrapped(", ".join(map(printable, unseen_of(diagnosis))), "Not seen (reasons in .unseen): ", "", 2)
 
 
 def _finding_lines(finding: Finding, start: str, room: int) -> list[str]:
@@ -95,11 +96,11 @@ def _finding_lines(finding: Finding, start: str, room: int) -> list[str]:
     where = _wrapped(
         f"{since_text(finding)}; {where_text(finding)}; confidence {finding.confidence:.0%}", indent, indent, 2
     )
-    cause = _wrapped(printable(finding.cause), indent, indent, 2)
+    cause = _wrapped(printable(finding.cause), indent, indent, 4)
     decisive = by_role(finding, "threshold")[:1] or finding.evidence[:1]
-    measured = [line for each in decisive for line in _labelled("measured", evidence_text(each), indent, 2)]
+    measured = [line for each in decisive for line in _labelled("measured", evidence_text(each), indent, 3)]
     theory = [
-        line for each in by_role(finding, "theory")[:1] for line in _labelled("theory", evidence_text(each), indent, 2)
+        line for each in by_role(finding, "theory")[:1] for line in _labelled("theory", evidence_text(each), indent, 3)
     ]
     ruled_out = [
         line
@@ -108,22 +109,24 @@ def _finding_lines(finding: Finding, start: str, room: int) -> list[str]:
     ]
     cures = [_cure_line("or" if place else "try", cure, indent) for place, cure in enumerate(finding.cures)]
     effects = _effect_lines(finding, indent, 3)
-    first = [*head, *where, *cause]
-    parts = [measured, theory, ruled_out, cures[:2], effects]
+    parts = [[*head, *where], cause, measured, theory, ruled_out, cures[:2], effects]
     # Shorten until it fits: effects to one line, one cure, one line per piece of evidence, and at last the cause.
     shorter: Sequence[tuple[int, list[str]]] = [
-        (4, _effect_lines(finding, indent, 1)),
-        (3, cures[:1]),
-        (2, _one_line(ruled_out)),
-        (1, _one_line(theory)),
-        (0, _one_line(measured)),
+        (6, _effect_lines(finding, indent, 1)),
+        (5, cures[:1]),
+        (3, _first(theory, 2)),
+        (1, _first(cause, 3)),
+        (4, _first(ruled_out, 1)),
+        (3, _first(theory, 1)),
+        (2, _first(measured, 2)),
+        (1, _first(cause, 2)),
+        (2, _first(measured, 1)),
+        (0, [*head, *_first(where, 1)]),
     ]
     for place, less in shorter:
-        if len(first) + sum(map(len, parts)) > room:
+        if sum(map(len, parts)) > room:
             parts[place] = less
-    if len(first) + sum(map(len, parts)) > room:
-        first = [*head, where[0] if len(where) == 1 else _cut(where[0]), *cause]
-    return [*first, *(line for part in parts for line in part)][:room]
+    return [line for part in parts for line in part][:room]
 
 
 def _cure_line(label: str, cure: Cure, indent: str) -> str:
@@ -159,12 +162,9 @@ def _wrapped(text: str, start: str, indent: str, most: int) -> list[str]:
     ) or [start.rstrip()]
 
 
-def _one_line(lines: list[str]) -> list[str]:
-    return [lines[0] if len(lines) == 1 else _cut(lines[0])] if lines else []
-
-
-def _cut(line: str) -> str:
-    return line if len(line) < COLUMNS - 1 else line[: COLUMNS - 2].rstrip() + " …"
+def _first(lines: list[str], most: int) -> list[str]:
+    """Return the first lines; if that leaves some out, the last of them ends in an ellipsis."""
+    return lines if len(lines) <= most else [*lines[: most - 1], lines[most - 1][: COLUMNS - 2].rstrip() + " …"]
 
 
 def _fit(text: str) -> str:

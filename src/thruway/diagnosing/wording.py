@@ -1,6 +1,7 @@
 """Words of a finding, shared by text, notebook and report: numbers, steps, places, and the roles of evidence."""
 
 import math
+import re
 from collections.abc import Sequence
 
 from thruway.diagnosing.diagnosis import Diagnosis
@@ -18,6 +19,7 @@ __all__ = [
     "since_text",
     "size_text",
     "unseen_groups",
+    "unseen_of",
     "verdict_text",
     "where_text",
 ]
@@ -84,10 +86,10 @@ def site_text(name: str) -> str:
 
 
 def where_text(finding: Finding) -> str:
-    """Return the affected layers: the span in depth, the number of sites and the worst of them.
+    """Return the affected layers: the span in depth, or the number of sites, and the worst of them.
 
     >>> where_text(Finding("saturated", "", sites=("h.3", "h.1", "h.2"), span=("h.1", "h.3")))
-    'h.1 to h.3 (3 sites, worst: h.3)'
+    'h.1 to h.3 (worst: h.3)'
     >>> where_text(Finding("diverging", ""))
     'the whole network'
     """
@@ -95,10 +97,11 @@ def where_text(finding: Finding) -> str:
         return "the whole network" if finding.span is None else _range(finding.span)
     if len(finding.sites) == 1:
         return site_text(finding.sites[0])
-    worst = f"{count(len(finding.sites), 'site')}, worst: {site_text(finding.sites[0])}"
-    if finding.span is None or finding.span[0] == finding.span[1]:
-        return worst
-    return f"{_range(finding.span)} ({worst})"
+    worst = f"worst: {site_text(finding.sites[0])}"
+    # A rule may name only the worst sites of a span, so their number is not that of all affected ones.
+    if finding.span is not None and finding.span[0] != finding.span[1]:
+        return f"{_range(finding.span)} ({worst})"
+    return f"{count(len(finding.sites), 'site')}, {worst}"
 
 
 def _range(span: tuple[str, str]) -> str:
@@ -154,12 +157,24 @@ def evidence_text(evidence: Evidence) -> str:
     text = printable(evidence.text).rstrip(". ")
     words = text.replace(evidence.site, "") if evidence.site else text
     # A sentence with digits has the measured number already, perhaps in another form such as a percentage.
-    if not any(each.isdigit() for each in words):
+    is_number = evidence.role in ("threshold", "theory") and math.isfinite(evidence.value)
+    if is_number and not any(each.isdigit() for each in words):
         text += f": {number(evidence.value)}"
     named = {"expected": evidence.expected, "limit": evidence.threshold}
-    missing = [f"{name} {number(value)}" for name, value in named.items() if value is not None]
-    missing = [each for each in missing if each.split()[1] not in text.split()]
+    missing = [
+        f"{name} {number(value)}" for name, value in named.items() if value is not None and not _has(words, value)
+    ]
     return f"{text} ({', '.join(missing)})" if missing else text
+
+
+def _has(text: str, value: float) -> bool:
+    """Return True if a text contains a number, rounded to two digits or more, or as a percentage.
+
+    >>> _has("theory expects 0.14 a layer", 0.1414), _has("at most 3 % of them", 0.03), _has("at step 30", 3.0)
+    (True, True, False)
+    """
+    numbers = (float(each.replace(",", "")) for each in re.findall(r"\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?", text))
+    return any(math.isclose(each, near, rel_tol=0.05) for each in numbers for near in (value, 100 * value))
 
 
 def cure_text(cure: Cure) -> str:
@@ -168,11 +183,17 @@ def cure_text(cure: Cure) -> str:
 
 
 def unseen_groups(diagnosis: Diagnosis) -> list[tuple[str, list[str]]]:
-    """Return (reason, names of the symptoms) of what the trace could not show."""
+    """Return (reason, names of the symptoms) of what the trace could not show and no finding names."""
     groups: dict[str, list[str]] = {}
-    for name, reason in diagnosis.unseen.items():
+    for name, reason in unseen_of(diagnosis).items():
         groups.setdefault(printable(reason).strip(), []).append(printable(name))
     return list(groups.items())
+
+
+def unseen_of(diagnosis: Diagnosis) -> dict[str, str]:
+    """Return the reasons by symptom, without those that were found all the same, by other evidence."""
+    found = {finding.rule for _, finding in diagnosis.every_finding()}
+    return {name: reason for name, reason in diagnosis.unseen.items() if name not in found}
 
 
 def effects_of(findings: Sequence[Finding]) -> list[Finding]:
