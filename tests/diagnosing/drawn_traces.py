@@ -3,13 +3,16 @@
 `python tests/diagnosing/drawn_traces.py PAGE.html` writes one report with a card of every symptom, to be looked at.
 """
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from thruway.diagnosing import CURES, Diagnosis, Evidence, Finding
+from thruway.diagnosing import CURES, Cure, Diagnosis, Evidence, Finding
 from thruway.watching.quantities.collector import Measured
 from thruway.watching.quantities.table import QUANTITIES, Quantity
 from thruway.watching.sites import Registry, Site
@@ -192,8 +195,73 @@ def diagnosis_of(rules: Sequence[str], trace: Trace) -> Diagnosis:
     return Diagnosis(tuple(findings), unseen, trace)
 
 
+@dataclass(frozen=True)
+class MadeTrial:
+    """Numbers of one cure, as `prescribe` measures them."""
+
+    cure: Cure
+    arm: str = "cure"
+    applicable: bool = True
+    reason: str = ""
+    final: tuple[float, ...] = ()
+    gain: float = math.nan
+    interval: tuple[float, float] = (-math.inf, math.inf)
+    curves: np.ndarray | None = None
+    points: tuple[int, ...] = ()
+    remaining: tuple[Finding, ...] = ()
+    cleared: bool | None = None
+    diff: str = ""
+    code: str = ""
+
+    @property
+    def helps(self) -> bool:
+        return self.applicable and self.interval[0] > 0
+
+
+@dataclass(frozen=True)
+class MadePrescription:
+    """Cures that were tried, with made-up curves."""
+
+    ranking: tuple[MadeTrial, ...]
+    best: MadeTrial | None
+    no_change: MadeTrial | None
+    placebo: MadeTrial | None
+    seeds: tuple[int, ...] = (0, 1, 2)
+    steps: int = 200
+
+    def trials(self) -> tuple[MadeTrial, ...]:
+        return (*self.ranking, *(each for each in (self.no_change, self.placebo) if each is not None))
+
+
+def made_prescription() -> MadePrescription:
+    """Return a prescription: one cure that helps, one that does not, one that diverges, one that does not apply."""
+    points = tuple(range(0, 201, 20))
+
+    def trial(name: str, rate: float, arm: str = "cure", **more: Any) -> MadeTrial:
+        rng = np.random.default_rng(len(name))
+        curves = 2.3 * np.exp(-rate * np.array(points)) * np.exp(0.05 * rng.standard_normal((3, len(points))))
+        gains = (2.3 - curves[:, -1]) / 2.3
+        spread = 0.05
+        interval = (float(gains.mean() - spread), float(gains.mean() + spread))
+        final = tuple(curves[:, -1].tolist())
+        return MadeTrial(CURES[name], arm, True, "", final, float(np.median(gains)), interval, curves, points, **more)
+
+    diverged = trial("raise_lr", 0.0)
+    diverged.curves[:, 4:] = np.nan
+    diverged = replace(diverged, gain=-0.4, interval=(-math.inf, math.inf), final=(math.nan,) * 3)
+    best = trial(
+        "skip",
+        0.012,
+        cleared=True,
+        code="model = nn.Sequential(\n    *(Residual(block) for block in model),\n)",
+        diff="-a\n+b",
+    )
+    ranking = (best, trial("relu", 0.0), diverged, MadeTrial(CURES["logits"], "cure", False, "no softmax at the end"))
+    return MadePrescription(ranking, best, trial("clip", 0.0, "no change"), trial("gate_bias", 0.0, "placebo"))
+
+
 if __name__ == "__main__":
     from thruway.diagnosing import SYMPTOMS
 
     chosen = sys.argv[2:] or list(SYMPTOMS)
-    print(diagnosis_of(chosen, layered_trace()).report(Path(sys.argv[1])))
+    print(diagnosis_of(chosen, layered_trace()).report(Path(sys.argv[1]), made_prescription()))

@@ -15,6 +15,8 @@ from thruway.watching.trace.trace import Trace
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from thruway.diagnosing.tried import Tried
+
 __all__ = ["Diagnosis"]
 
 
@@ -97,15 +99,20 @@ class Diagnosis(Sequence[Finding]):
 
         return finding_figure(self, which, picture)
 
-    def report(self, path: Path | str) -> Path:
+    def report(self, path: Path | str, prescription: "Tried | None" = None) -> Path:
         """Write the diagnosis as one self-contained HTML page.
 
+        Args:
+            path: file to write.
+            prescription: result of `prescribe`; the page then shows its measured curves and intervals.
+        Returns:
+            The path.
         Raises:
             RunError: if the file cannot be written.
         """
         from thruway.diagnosing.page import write_report  # loads Plotly
 
-        return write_report(self, Path(path))
+        return write_report(self, Path(path), prescription)
 
     def __repr__(self) -> str:
         from thruway.diagnosing.text import diagnosis_text

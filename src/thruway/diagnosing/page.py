@@ -7,6 +7,7 @@ from thruway.diagnosing.finding import SYMPTOMS, Finding
 from thruway.diagnosing.pictures import Case, Picture, pictures_of
 from thruway.diagnosing.pictures.overview import overview_pictures
 from thruway.diagnosing.reading import Reading
+from thruway.diagnosing.tried import Tried, best_sentence, prescription_card
 from thruway.diagnosing.wording import (
     by_role,
     count,
@@ -21,6 +22,7 @@ from thruway.diagnosing.wording import (
     where_text,
 )
 from thruway.report import Card, CardFigure, CardList, Page, Section, TableData, write_page
+from thruway.report.card import Tone
 from thruway.runs.record import versions
 
 __all__ = ["diagnosis_page", "write_report"]
@@ -30,25 +32,28 @@ MOST_EFFECTS = 50
 IN_LEAD = 4  # symptoms named at the top of the page
 
 
-def write_report(diagnosis: Diagnosis, path: Path | str) -> Path:
+def write_report(diagnosis: Diagnosis, path: Path | str, prescription: Tried | None = None) -> Path:
     """Write the diagnosis as one self-contained HTML page.
 
     Args:
         diagnosis: the diagnosis of a trace with at least one step.
         path: file to write. It is written atomically.
+        prescription: cures that were tried; the page then shows their measured curves and intervals.
     Returns:
         The path.
     Raises:
         RunError: if the file cannot be written.
     """
-    return write_page(diagnosis_page(diagnosis), path)
+    return write_page(diagnosis_page(diagnosis, prescription), path)
 
 
-def diagnosis_page(diagnosis: Diagnosis) -> Page:
+def diagnosis_page(diagnosis: Diagnosis, prescription: Tried | None = None) -> Page:
     """Return the page: a card per cause, with its evidence drawn, then what was not seen, then the provenance."""
     reading = Reading(diagnosis.trace, diagnosis.losses)
     cards = [_card(reading, finding, place, len(diagnosis)) for place, finding in enumerate(diagnosis.findings, 1)]
     sections: list[Section | Card] = [*cards]
+    tried = None if prescription is None else prescription_card(prescription)
+    sections += [] if tried is None else [tried]
     if diagnosis.healthy:
         sections += _healthy(reading)
     if unseen_of(diagnosis):
@@ -56,7 +61,7 @@ def diagnosis_page(diagnosis: Diagnosis) -> Page:
     return Page(
         title=_title(diagnosis),
         subtitle=f"Diagnosis of {printable(diagnosis.trace.model)}, {size_text(diagnosis)}",
-        lead=_lead(diagnosis),
+        lead=_lead(diagnosis) + ("" if tried is None or prescription is None else f" {best_sentence(prescription)}"),
         sections=tuple(sections),
         provenance=_provenance(diagnosis),
     )
@@ -104,7 +109,7 @@ def _card(reading: Reading, finding: Finding, place: int, total: int) -> Card:
         facts["Over the limit"] = (
             f"{number(finding.margin)} times" if finding.margin < 1000 else "more than 1,000 times"
         )
-    chips = (
+    chips: tuple[tuple[str, Tone], ...] = (
         ("cause" if total == 1 else f"cause {place} of {total}", "fails"),
         (f"confidence {finding.confidence:.0%}", ""),
     )
@@ -113,7 +118,7 @@ def _card(reading: Reading, finding: Finding, place: int, total: int) -> Card:
         _place(finding) if total == 1 else _sentence(printable(finding.symptom)),
         printable(finding.rule),
         "" if total == 1 else printable(finding.cause),
-        chips,  # type: ignore[arg-type]
+        chips,
         facts,
         tuple(parts),
     )

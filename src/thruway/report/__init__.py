@@ -9,7 +9,7 @@
 All functions take plain data: a report does not depend on an experiment or a run folder.
 """
 
-from thruway.report.card import Card, CardFigure, CardList
+from thruway.report.card import Card, CardCode, CardFigure, CardList
 from thruway.report.content import (
     ROW_KEYS,
     Cell,
@@ -30,6 +30,7 @@ __all__ = [
     "HYPERPARAMETERS",
     "ROW_KEYS",
     "Card",
+    "CardCode",
     "CardFigure",
     "CardList",
     "Cell",

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from thruway.report.content import TableData
 from thruway.report.html import Markup, table, tag
 
-__all__ = ["Card", "CardFigure", "CardList", "card_markup"]
+__all__ = ["Card", "CardCode", "CardFigure", "CardList", "card_markup"]
 
 Tone = Literal["", "holds", "fails", "unclear"]
 Plot = Callable[[go.Figure, str], Markup]
@@ -34,6 +34,14 @@ class CardList:
 
 
 @dataclass(frozen=True)
+class CardCode:
+    """Code or a diff, in lines that are not wrapped."""
+
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Card:
     """One finding in a frame.
 
@@ -43,7 +51,7 @@ class Card:
         text: the main statement.
         chips: short labels beside the kicker, with their tone.
         facts: name and value of each fact, in one row.
-        parts: figures, tables with a heading, and lists, in order.
+        parts: figures, tables with a heading, lists and code, in order.
     """
 
     title: str
@@ -51,7 +59,7 @@ class Card:
     text: str = ""
     chips: tuple[tuple[str, Tone], ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
-    parts: tuple["CardFigure | CardList | tuple[str, TableData]", ...] = ()
+    parts: tuple["CardFigure | CardList | CardCode | tuple[str, TableData]", ...] = ()
 
 
 def card_markup(card: Card, plot: Plot) -> Markup:
@@ -73,7 +81,7 @@ def card_markup(card: Card, plot: Plot) -> Markup:
             tag("dl", *facts, class_="facts") if facts else "",
         ),
         *_parts(card, plot),
-        class_="card marked" if any(tone for _, tone in card.chips) else "card",
+        class_="card marked" if any(tone == "fails" for _, tone in card.chips) else "card",
     )
 
 
@@ -93,6 +101,10 @@ def _parts(card: Card, plot: Plot) -> list[Markup]:
                 tag("li", text, tag("span", remark, class_="remark") if remark else "") for text, remark in part.entries
             ]
             found.append(tag("div", tag("h3", part.title), tag("ol", *entries, class_="steps"), class_="part"))
+        elif isinstance(part, CardCode):
+            # Scrolls in its own box, also by keyboard.
+            box = tag("pre", tag("code", part.text), tabindex="0", role="region", aria_label=part.title)
+            found.append(tag("div", tag("h3", part.title), box, class_="part"))
         elif part is not None:
             found.append(tag("div", tag("h3", part[0]), table(part[1]), class_="part"))
     return found

@@ -105,15 +105,15 @@ def _draw(
     figure = small_multiples([""], [_depth_axis(names)], y_axis)
     if reference is not None and level is not None:
         _add_flat(figure, np.array([x[0], x[-1]]), np.full(2, level), reference.name, EXPECTED, "dot")
+    for name, (each, color, width) in lines.items():
+        _add_line(figure, x, _on_axis(each, log), names, name, color, width)
     if expected is not None:
         places = {site.name: place for place, site in enumerate(values.sites, 1)}
         at = [(float(places[each]), v) for each, v in zip(*expected, strict=True) if each in places]
         line_x, line_y = np.array([p for p, _ in at]), _on_axis(np.array([v for _, v in at]), log)
         _add_flat(figure, line_x, line_y, "theory, for the measured weights", GREY, "dash")
-    for name, (each, color, width) in lines.items():
-        _add_line(figure, x, _on_axis(each, log), names, name, color, width)
     zeros = _add_zeros(figure, x, measured, names, known) if log else 0
-    affected = case.affected(values.sites)
+    affected = case.framed(values.sites)
     if 0 < len(affected) < len(names):
         _mark(figure, x, _on_axis(measured, log), affected)
     fit_legend(figure)
