@@ -23,13 +23,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import plotly.graph_objects as go
 
 from thruway.errors import ConfigError, unknown_name
 from thruway.runs.files import write_atomically
+
+if TYPE_CHECKING:
+    from thruway.report.card import Card
 
 __all__ = [
     "ROW_KEYS",
@@ -138,7 +141,7 @@ class Page:
         subtitle: paper and figure that it reproduces.
         lead: main result, in one paragraph.
         claims: claims of the paper with their verdicts.
-        sections: figures and tables, in order.
+        sections: figures and tables, or cards, in order.
         provenance: facts needed to reproduce and judge the run: scale, data, hardware, seeds, versions, command,
             cost, differences from the paper. A sequence is shown as a list.
     """
@@ -147,7 +150,7 @@ class Page:
     subtitle: str
     lead: str
     claims: tuple[ClaimVerdict, ...] = ()
-    sections: tuple[Section, ...] = ()
+    sections: tuple["Section | Card", ...] = ()
     provenance: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
 
 
