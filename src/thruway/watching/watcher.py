@@ -1,7 +1,6 @@
 """Watching of a training run: `with watch(model) as trace:` around an unchanged training loop."""
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
@@ -12,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from thruway.errors import ConfigError
 from thruway.watching.arguments import check_arguments, check_probe, check_size, select_quantities
-from thruway.watching.errors import WatchWarning, catching, nothing_recorded, without_frames
+from thruway.watching.errors import catching, nothing_recorded, warn, without_frames
 from thruway.watching.hooks.capture import Hook, is_training_pass
 from thruway.watching.hooks.compiled import EagerSteps, refuse_compiled, refuse_inside_compiled
 from thruway.watching.hooks.model_hooks import ModelHooks
@@ -154,7 +153,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         if kind is None and self._failure is None and not self._has_recorded():
             steps = range(self._first_step, self._step + self._has_returned)
             why = nothing_recorded(self._trace.model, steps, self._collector.sampled, self._optimizer is not None)
-            warnings.warn(f"nothing was recorded: {why}", WatchWarning, stacklevel=2)
+            warn(f"nothing was recorded: {why}", stacklevel=2)
 
     def _has_recorded(self) -> bool:
         return bool(self._trace.steps or (self._trace.probe is not None and self._trace.probe.steps))
@@ -291,9 +290,8 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
             self._parameters.clear()
         if self._probe is not None:
             self._probe.stop()
-        warnings.warn(
+        warn(
             f"watching stopped at step {self._step}: {type(error).__name__}: {str(error).rstrip('.')}. "
             "The trace has all earlier steps, and the error is in trace.failure. Training continues.",
-            WatchWarning,
             stacklevel=3,
         )

@@ -1,14 +1,13 @@
 """Capture at the optimizer: parameters, their gradients and updates, and the loss scale of mixed precision."""
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from thruway.watching.errors import WatchWarning
+from thruway.watching.errors import warn
 from thruway.watching.modules import plain_name
 from thruway.watching.quantities.collector import Collector
 from thruway.watching.sites import Registry
@@ -129,10 +128,9 @@ def warn_if_scale_unknown() -> bool:
         for device in ("cuda", "cpu")
     )
     if half:
-        warnings.warn(
+        warn(
             "float16 autocast is on: if a GradScaler scales the loss, pass it as scaler=. Otherwise the gradients of "
             "activations are reported multiplied by its scale.",
-            WatchWarning,
             stacklevel=2,
         )
     return half
