@@ -1,7 +1,6 @@
 """Watching of a training run: `with watch(model) as trace:` around an unchanged training loop."""
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
@@ -12,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from thruway.errors import ConfigError
 from thruway.watching.arguments import check_arguments, check_probe, check_size, select_quantities
-from thruway.watching.errors import WatchWarning, catching, without_frames
+from thruway.watching.errors import catching, warn, without_frames
 from thruway.watching.hooks.capture import Hook, is_training_pass
 from thruway.watching.hooks.compiled import EagerSteps, refuse_compiled, refuse_inside_compiled
 from thruway.watching.hooks.model_hooks import ModelHooks
@@ -152,7 +151,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         self._close()
         steps = range(self._first_step, self._step + self._has_returned)
         if kind is None and self._failure is None and (why := self._check.warning(steps, self._collector.sampled)):
-            warnings.warn(why, WatchWarning, stacklevel=2)
+            warn(why, stacklevel=2)
 
     def _close(self) -> None:
         """Remove every hook and release every tensor."""
@@ -289,9 +288,8 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         self._numbers.clear()
         if self._probe is not None:
             self._probe.stop()
-        warnings.warn(
+        warn(
             f"watching stopped at step {self._step}: {type(error).__name__}: {str(error).rstrip('.')}. "
             "The trace has all earlier steps, and the error is in trace.failure. Training continues.",
-            WatchWarning,
             stacklevel=3,
         )
