@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         train,
         watching,
     )
-    from thruway.diagnosing import diagnose
+    from thruway.diagnosing import diagnose, prescribe
     from thruway.dissecting import dissect
     from thruway.watching import watch
 
@@ -44,6 +44,7 @@ __all__ = [
     "init",
     "networks",
     "nn",
+    "prescribe",
     "report",
     "runs",
     "seeding",
@@ -56,6 +57,7 @@ __all__ = [
 _FUNCTIONS = {
     "diagnose": "diagnosing",
     "dissect": "dissecting",
+    "prescribe": "diagnosing",
     "watch": "watching",
 }  # function -> subpackage that defines it
 _SUBPACKAGES = frozenset(__all__) - {"ThruwayError", *_FUNCTIONS}
