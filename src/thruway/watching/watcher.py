@@ -16,6 +16,7 @@ from thruway.watching.hooks.capture import Hook, is_training_pass
 from thruway.watching.hooks.compiled import EagerSteps, refuse_compiled, refuse_inside_compiled
 from thruway.watching.hooks.model_hooks import ModelHooks
 from thruway.watching.hooks.optimizer import GradientUnscaler, Scaler, read_before_update, warn_if_scale_unknown
+from thruway.watching.hooks.pickling import HookFreeState
 from thruway.watching.hooks.step_capture import StepCapture
 from thruway.watching.modules import module_names, unwrapped
 from thruway.watching.probe import Probe
@@ -114,6 +115,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
             self._probe = Probe(unwrapped(model), probe, names, quantities, memory, self._fail)
             self._trace.probe = self._probe.trace
         self._eager = EagerSteps()
+        self._hook_free_state = HookFreeState()
         self._handles: list[RemovableHandle] = []
         self._first_step = self._step = first_step
         self._has_returned = False  # the model's call of this step has returned; without an optimizer
@@ -129,6 +131,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         if self._is_open or self._trace.steps:
             raise ConfigError("this watch has already been used: call watch(...) again for another block.")
         self._is_open = True
+        self._hook_free_state.begin()
         has_optimizer = self._optimizer is not None
         self._check = RecordingCheck(self._model, self._trace, self._registry, has_optimizer=has_optimizer)
         if self._optimizer is None:
@@ -158,6 +161,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._hook_free_state.end()
         self._stop_sampling()
         self._collector.release()
         if self._unscaler is not None:
