@@ -12,6 +12,8 @@ from thruway.watching.hooks.capture import Hook
 
 __all__ = ["HookFreeState"]
 
+_ORIGINAL = vars(nn.Module).get("__getstate__")  # older versions of PyTorch inherit it from object
+
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 # Attributes that hold the ids of hooks that were registered with further options.
 _OPTIONS = ("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs")
@@ -20,8 +22,8 @@ _OPTIONS = ("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forw
 class HookFreeState:
     """Makes the state of modules, which pickle and copy read, free of watching hooks between `begin` and `end`.
 
-    `nn.Module` inherits `__getstate__` from object. While at least one watch is open, it has one of its own. A module
-    class that defines `__getstate__` itself keeps it, and its copies contain hooks that do nothing.
+    While at least one watch is open, `nn.Module.__getstate__` is replaced. A module class that defines the method itself
+    keeps its own, and its copies contain hooks that do nothing.
     """
 
     _lock = threading.Lock()
@@ -36,7 +38,7 @@ class HookFreeState:
             if not self._has_begun:
                 self._has_begun = True
                 HookFreeState._open += 1
-                if HookFreeState._open == 1 and "__getstate__" not in vars(nn.Module):
+                if HookFreeState._open == 1:
                     nn.Module.__getstate__ = _state_without_hooks  # type: ignore[method-assign]
 
     def end(self) -> None:
@@ -45,13 +47,16 @@ class HookFreeState:
             if self._has_begun:
                 self._has_begun = False
                 HookFreeState._open -= 1
-                if HookFreeState._open == 0 and vars(nn.Module).get("__getstate__") is _state_without_hooks:
-                    del nn.Module.__getstate__
+                if HookFreeState._open == 0 and nn.Module.__getstate__ is _state_without_hooks:
+                    if _ORIGINAL is None:
+                        del nn.Module.__getstate__
+                    else:
+                        nn.Module.__getstate__ = _ORIGINAL
 
 
 def _state_without_hooks(module: nn.Module) -> Any:
-    """Return what `object.__getstate__` returns, without hooks of a watch."""
-    state = object.__getstate__(module)  # type: ignore[attr-defined]
+    """Return the state of a module without hooks of a watch."""
+    state = object.__getstate__(module) if _ORIGINAL is None else _ORIGINAL(module)  # type: ignore[attr-defined]
     attributes = state[0] if isinstance(state, tuple) else state  # a tuple if the class has __slots__
     if not isinstance(attributes, dict):
         return state
