@@ -51,12 +51,12 @@ class HookFreeState:
                     if _ORIGINAL is None:
                         del nn.Module.__getstate__
                     else:
-                        nn.Module.__getstate__ = _ORIGINAL
+                        nn.Module.__getstate__ = _ORIGINAL  # type: ignore[method-assign]
 
 
 def _state_without_hooks(module: nn.Module) -> Any:
     """Return the state of a module without hooks of a watch."""
-    state = object.__getstate__(module) if _ORIGINAL is None else _ORIGINAL(module)  # type: ignore[attr-defined]
+    state = object.__getstate__(module) if _ORIGINAL is None else _ORIGINAL(module)
     attributes = state[0] if isinstance(state, tuple) else state  # a tuple if the class has __slots__
     if not isinstance(attributes, dict):
         return state
