@@ -87,7 +87,7 @@ def _whole(reading: Reading, trunk: Trunk, weights: _Weights) -> tuple[Finding, 
     hidden = weights.places[weights.places < len(trunk.names) - 1]
     if len(hidden) < 2 or trunk.is_branched:
         return ()
-    gain, relative = geometric_mean(weights.gains[hidden]), geometric_mean(weights.relative[hidden])
+    gain, relative = float(np.median(weights.gains[hidden])), float(np.median(weights.relative[hidden]))
     is_large = relative > _LARGE and gain > _LARGE
     is_small = relative < 0.5 and gain < _LOWEST
     if not (is_large or is_small):
@@ -243,7 +243,7 @@ def _finding(
         (
             Evidence(
                 "sigma_w", layer.name, int(reading.steps[0]), gain,
-                f"std(weight) * sqrt(fan_in) is {number(gain)}{' on average' if is_whole else ''}; the usual schemes lie "
+                f"std(weight) * sqrt(fan_in) is {number(gain)}{' in the median' if is_whole else ''}; the usual schemes lie "
                 f"between 0.58 (PyTorch's default) and {usual}, {'up' if is_large else 'down'} to {number(limit)} is allowed.",
                 "threshold", critical, limit,
             ),
