@@ -68,6 +68,8 @@ def _notes(trace: ReadableTrace) -> list[str]:
     else:
         what = " and ".join(f"{n:,} {name}" for name, n in (("NaN", bad.nan), ("infinite", bad.inf)) if n)
         where = f"the {bad.site.kind.replace('_', ' ')} of {bad.site.name or trace.model}"
+        if bad.site.kind == "input":
+            where = "the model's input" if bad.site.name == "input" else f"the model's input {bad.site.name}"
         notes = [f"first bad value at step {bad.step:,} in {where}: {what}"]
     if trace.kept_every > 1:
         notes.append(f"every {ordinal(trace.kept_every)} sampled step is kept, to save memory")
