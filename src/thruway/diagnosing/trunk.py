@@ -112,9 +112,7 @@ def trunk_of(reading: Reading) -> Trunk:
     kept = [number for number, known in zip(kept, has_gradient, strict=True) if known]
     sites, rms, gradient = [outputs[number] for number in kept], rms[has_gradient], gradient[has_gradient]
     norms = [number for number, site in enumerate(outputs) if site.operation in NORM_OPERATIONS]
-    normalised = [
-        any(before < norm < at for norm in norms) for before, at in zip([-1, *kept], kept, strict=False)
-    ]
+    normalised = [any(before < norm < at for norm in norms) for before, at in zip([-1, *kept], kept, strict=False)]
     return Trunk(
         tuple(site.name for site in sites),
         rms,
@@ -210,9 +208,19 @@ def expected_factors(reading: Reading, trunk: Trunk, step: int) -> NDArray[np.fl
     for kind in set(kinds):
         rows = [row for row, layer in enumerate(trunk.layers) if layer is not None and kinds[row] == kind]
         names = [trunk.layers[row].pre_activation for row in rows]  # type: ignore[union-attr]
-        slopes[rows] = mean_square_slope(kind, column(reading, "mean", names, step), column(reading, "std", names, step))
+        slopes[rows] = mean_square_slope(
+            kind, column(reading, "mean", names, step), column(reading, "std", names, step)
+        )
     before, after = column(reading, "std", trunk.names, step), np.full(len(trunk.names), np.nan)
-    after[:] = column(reading, "std", [name if layer is None else layer.pre_activation for name, layer in zip(trunk.names, trunk.layers, strict=True)], step)
+    after[:] = column(
+        reading,
+        "std",
+        [
+            name if layer is None else layer.pre_activation
+            for name, layer in zip(trunk.names, trunk.layers, strict=True)
+        ],
+        step,
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         return gains[1:] * np.sqrt(slopes[:-1]) * (after / before)[:-1]  # a norm divides gradients as it does values
 

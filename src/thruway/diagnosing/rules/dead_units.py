@@ -170,25 +170,45 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
         since,
         (
             Evidence(
-                "dead_units", entry.site, since[1], value,
+                "dead_units",
+                entry.site,
+                since[1],
+                value,
                 f"At step {since[1]} {percent(value)} of the units of {entry.site} are zero for every input; with random "
                 f"weights it would be {percent(bound)} at most.",
-                "threshold", float(entry.expected[at]), bound,
+                "threshold",
+                float(entry.expected[at]),
+                bound,
             ),
             Evidence(
-                "dead_units", entry.site, since[1], value,
+                "dead_units",
+                entry.site,
+                since[1],
+                value,
                 f"At this likeness of the inputs theory expects {percent(float(entry.expected[at]))} of the units to be "
                 "zero for every input, and never more than half.",
-                "theory", float(entry.expected[at]),
+                "theory",
+                float(entry.expected[at]),
             ),
             Evidence(
-                "zeros", entry.site, since[1], zeros,
+                "zeros",
+                entry.site,
+                since[1],
+                zeros,
                 f"It is not the usual half of the values of a ReLU: {percent(zeros if math.isfinite(zeros) else value)} "
                 "of the values are zero, in the same units for every input.",
-                "ruled out", 0.5,
+                "ruled out",
+                0.5,
             ),
         ),
-        tuple(CURES[name] for name in (("lower_lr", "leaky_relu", "clip") if is_dying else ("reset_bias", "critical_init", "leaky_relu", "lower_lr"))),
+        tuple(
+            CURES[name]
+            for name in (
+                ("lower_lr", "leaky_relu", "clip")
+                if is_dying
+                else ("reset_bias", "critical_init", "leaky_relu", "lower_lr")
+            )
+        ),
         (names[0], names[-1]),
         until,
         margin=max(1.0, value / bound),

@@ -55,19 +55,31 @@ def _find(reading: Reading) -> Iterator[Finding]:
         since,
         (
             Evidence(
-                "rms", trunk.names[late], since[1], ratio,
+                "rms",
+                trunk.names[late],
+                since[1],
+                ratio,
                 f"At step {since[1]} the output of {trunk.names[late]} is {number(ratio)} times as large as that of "
                 f"{trunk.names[early]}.",
-                "threshold", 1.0, math.exp(limit),
+                "threshold",
+                1.0,
+                math.exp(limit),
             ),
             Evidence(
-                "rms", trunk.names[late], since[1], ratio,
+                "rms",
+                trunk.names[late],
+                since[1],
+                ratio,
                 f"At this depth theory expects a factor of 1 for critical weights, and of sqrt({late - early}) = "
                 f"{number(math.sqrt(late - early))} for a residual trunk with normalised branches.",
-                "theory", math.sqrt(late - early),
+                "theory",
+                math.sqrt(late - early),
             ),
             Evidence(
-                "rms", trunk.names[early], since[1], float(rms[early, at]),
+                "rms",
+                trunk.names[early],
+                since[1],
+                float(rms[early, at]),
                 f"Unscaled inputs do not explain it: the first of these layers has the size {number(float(rms[early, at]))}, "
                 "and the growth is between layers.",
                 "ruled out",
@@ -83,7 +95,9 @@ def _find(reading: Reading) -> Iterator[Finding]:
 
 def _cause(reading: Reading, trunk: Trunk, early: int, late: int, at: int) -> str:
     if trunk.is_branched:
-        return "Each residual branch adds a signal as large as its input: normalise the branches or start them near zero."
+        return (
+            "Each residual branch adds a signal as large as its input: normalise the branches or start them near zero."
+        )
     gains = gain_of(reading, trunk.layers[early + 1 : late + 1], at)
     gains = gains[np.isfinite(gains)]
     kinds = [layer.activation for layer in trunk.layers[early:late] if layer is not None and layer.activation]

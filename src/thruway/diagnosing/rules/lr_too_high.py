@@ -21,6 +21,8 @@ LARGE = 0.1  # update ratio: ten such steps in one direction replace the weight
 OVERSHOOT = 2.0  # predicted fall over loss from which a step is too long even for a convex loss
 RISE = 1.5  # factor on the loss before the step that is no noise if the median of several later losses exceeds it
 
+RECOVERED = 0.5  # share of the loss before the step below which the rest of the run has made up for it
+
 
 @dataclass(frozen=True)
 class _Harm:
@@ -42,23 +44,23 @@ def find_lr_too_high(reading: Reading) -> Iterator[Finding]:
     sizes = step_sizes(reading)
     if sizes is None:
         return
-    largest, overshoot = sizes.largest, _overshoot(reading, sizes)
-    history = loss_history(reading)
+    largest, overshoot, history = sizes.largest, _overshoot(reading, sizes), loss_history(reading)
     is_strong = (largest >= REPLACED) | (overshoot >= OVERSHOOT)
+    is_suspect = (largest >= LARGE) & (is_strong | (overshoot >= OVERSHOOT / 4) | (largest >= REPLACED / 4))
+    places = [int(place) for place in np.flatnonzero(is_suspect)[:1]]
     if history is not None:
-        start = _unstable_since(history, overshoot)
-        if start is not None:
-            is_strong[start], largest = True, np.where(np.arange(len(largest)) == start, LARGE, largest)
-    places = np.flatnonzero((largest >= LARGE) & (is_strong | (overshoot >= OVERSHOOT / 4)))
-    if len(places) and history is not None:
-        place = int(places[0])
-        harm = _harm(history, place)
-        if harm is not None and (harm.is_lasting or is_strong[place]):
-            yield _finding(reading, sizes, overshoot, place, harm)
-            return
-    place_alone = _single_step(reading, largest, overshoot, history)
-    if place_alone is not None:
-        yield _finding(reading, sizes, overshoot, place_alone, None)
+        unstable = _unstable_since(history, overshoot)
+        places += [] if unstable is None else [unstable]
+        for place in places:
+            harm = _harm(history, place, is_replaced=bool(largest[place] >= REPLACED))
+            if harm is not None and (harm.is_lasting or is_strong[place] or place == unstable):
+                yield _finding(reading, sizes, overshoot, place, harm)
+                return
+    if history is None or len(history.values) <= 2:
+        # No later loss can confirm or refute the damage.
+        is_enough = (largest >= REPLACED) | ((largest >= REPLACED / 2) & (overshoot >= OVERSHOOT))
+        for place in np.flatnonzero(is_enough)[:1]:
+            yield _finding(reading, sizes, overshoot, int(place), None)
 
 
 def _overshoot(reading: Reading, sizes: StepSizes) -> NDArray[np.float64]:
@@ -66,7 +68,7 @@ def _overshoot(reading: Reading, sizes: StepSizes) -> NDArray[np.float64]:
     loss = reading.loss
     if loss is None:
         return np.full(len(reading.steps), np.nan)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         return np.where(loss > 0, sizes.predicted_fall / loss, np.nan)
 
 
@@ -77,49 +79,48 @@ def _unstable_since(history: LossHistory, overshoot: NDArray[np.float64]) -> int
     of more than four times the loss. With smaller steps the loss grows for another reason, such as a wrong sign.
     """
     values = history.finite
+    if len(values) < 4:
+        return None
     lowest = int(np.argmin(values))
     above = np.flatnonzero(values[lowest:] > 2.0 * values[lowest])
-    if len(values) < 4 or not values[lowest] > 0 or not len(above) or values[-1] < values[lowest + above[0]]:
+    if not values[lowest] > 0 or not len(above) or values[-1] < values[lowest + above[0]]:
         return None
     doubled = lowest + int(above[0])
-    while doubled < len(values) - 1 and values[doubled + 1] < values[doubled]:
-        return None
     places = history.places[lowest : doubled + 1]
     return int(places[0]) if np.nanmedian(overshoot[places]) >= 2 * OVERSHOOT else None
 
 
-def _single_step(
-    reading: Reading, largest: NDArray[np.float64], overshoot: NDArray[np.float64], history: LossHistory | None
-) -> int | None:
-    """Return the place of a step that replaces a weight, if no later loss can confirm or refute the damage."""
-    if history is not None and len(history.values) > 2:
-        return None
-    places = np.flatnonzero((largest >= REPLACED) | ((largest >= REPLACED / 2) & (overshoot >= OVERSHOOT)))
-    return int(places[0]) if len(places) else None
+def _harm(history: LossHistory, place: int, *, is_replaced: bool) -> _Harm | None:
+    """Return the damage to the loss after the update of the step at `place`, or None.
 
-
-def _harm(history: LossHistory, place: int) -> _Harm | None:
-    """Return the damage to the loss after the update of the step at `place`, or None."""
+    Args:
+        history: the loss.
+        place: position of the step.
+        is_replaced: True if the step was as large as a weight, so that any rise within the next steps is its doing.
+    """
     before = history.finite[history.places[: len(history.finite)] <= place]
     after = history.finite[history.places[: len(history.finite)] > place]
-    start = float(np.median(before[-3:])) if len(before) else float("nan")
-    if history.failed_at is not None and len(before) and np.isfinite(start):
-        step = int(history.places[history.failed_at])
-        if step > place:
-            return _Harm("the loss is not finite afterwards", "the loss was finite before the step", True)
+    if not len(before):
+        return None
+    start = float(np.median(before[-5:]) if len(before) >= 5 else before.min())
+    if history.failed_at is not None and int(history.places[history.failed_at]) > place:
+        return _Harm("the loss is not finite afterwards", "the loss was finite before the step", True)
     if len(after) < 2 or not start > 0:
         return None
-    soon = float(np.median(after[:5]))
+    soon, last = float(np.median(after[:5])), float(np.median(after[-max(len(after) // 4, 3) :]))
     highest = float(np.median(np.sort(after)[-max(len(after) // 10, 3) :]))
-    last = float(np.median(after[-max(len(after) // 4, 3) :]))
-    has_risen = soon > RISE * start + 3.0 * min(history.noise, start / 6) or highest > 4.0 * start
+    has_risen = soon > RISE * start or highest > 4.0 * start
+    has_jumped = is_replaced and float(after[:5].max()) > start + 3.0 * min(history.noise, start / 30)
+    if last < RECOVERED * start:  # a few rising steps on the way to a low loss
+        return None
     is_stuck = last >= 0.95 * start
     above = int((after > start).sum())
-    if has_risen:
-        text = f"the loss rose from {number(start)} to {number(max(soon, float(after[:5].max())))}"
-        return _Harm(
-            text, f"not one noisy batch: {above} of {len(after)} later losses are above {number(start)}", is_stuck
-        )
+    if has_risen or has_jumped:
+        peak = float(after.max() if not after[:5].max() > RISE * start else after[:5].max())
+        ruled_out = f"not one noisy batch: {above} of {len(after)} later losses are above {number(start)}"
+        if has_jumped and not has_risen:
+            ruled_out = "not one noisy batch: a step of the size of a weight leaves nothing of it, whatever the batch"
+        return _Harm(f"the loss rose from {number(start)} to {number(peak)}", ruled_out, is_stuck)
     if is_stuck and len(after) >= 10:
         text = f"the loss is {number(last)} after {len(after)} more steps, from {number(start)}"
         return _Harm(text, "not a slow start: the weights moved by more than a tenth of their norm in one step", True)
