@@ -40,7 +40,7 @@ class _Layer:
 
 
 def _rectified(reading: Reading) -> list[_Layer]:
-    zeros, likeness, dead, mean = (reading.values(q) for q in ("zeros", "input_correlation", "dead_units", "mean"))
+    zeros, likeness, dead = (reading.values(q) for q in ("zeros", "input_correlation", "dead_units"))
     layers = [
         layer for layer in reading.layers if layer.activation in _RECTIFIERS and layer.activation_site is not None
     ]
@@ -53,9 +53,11 @@ def _rectified(reading: Reading) -> list[_Layer]:
         share = _shares(of_zeros, None if dead is None else dead.of(site))
         if share is None:
             continue
-        of_inputs = None if mean is None else mean.of(layer.pre_activation)
-        if of_inputs is not None:
-            share = np.where(np.isfinite(of_inputs), share, np.nan)  # NaN is not zero
+        for quantity in ("nan", "inf"):
+            bad = reading.values(quantity)
+            of_site = None if bad is None else bad.of(layer.pre_activation)
+            if of_site is not None:
+                share = np.where(of_site > 0, np.nan, share)
         shape, dim = shapes[site]
         units = shape[dim % len(shape)] if shape else 0
         # The positions of an image are alike, so they count as one sample.
@@ -76,15 +78,19 @@ def _expected_shares(share: Matrix, zeros: Matrix | None, likeness: Matrix | Non
     rarely so.
 
     The likeness is that of the layer's inputs. Theory takes the differences of inputs for independent. In deep layers,
-    where more than half of the signal is common, they are mostly differences of size, which change no sign, so that
-    the limit of 1/2 is used.
+    where more than half of the signal is common, many are differences of size, which change no sign, and inputs differ
+    in few directions: a quarter of the differences and eight independent inputs are assumed there.
     """
     expected = np.full(len(share), 0.5)
     if likeness is not None and np.isfinite(likeness).any():
         places = np.maximum.accumulate(np.where(np.isfinite(likeness), np.arange(len(likeness)), 0))
         held = likeness[places]
-        for at in np.flatnonzero(held < 0.5):
-            expected[at] = _expected(round(float(held[at]), 2), per_pass)
+        for at in np.flatnonzero(np.isfinite(held)):
+            likeness_at = round(float(held[at]), 2)
+            is_alike = likeness_at >= 0.5
+            expected[at] = _expected(
+                1 - (1 - likeness_at) / 4 if is_alike else likeness_at, min(per_pass, 8.0) if is_alike else per_pass
+            )
     if zeros is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
             of_living = np.clip((zeros - share) / (1 - share), 0.0, 1.0)
@@ -146,7 +152,8 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
         return
     onset = min(spell[0][1] for _, spell in sick)
     at = int(np.searchsorted(reading.steps, onset))
-    sick.sort(key=lambda pair: (pair[1][0][1] > onset, -float(np.nan_to_num(pair[0].dead[at]))))
+    # Layers behind a dead one may be dead because of it: of those with few living units, the first one is at fault.
+    sick.sort(key=lambda pair: (pair[1][0][1] > onset, -min(float(np.nan_to_num(pair[0].dead[at])), 0.9)))
     entry, (since, until) = sick[0]
     value, bound = float(entry.dead[at]), float(entry.bound[at])
     last = float(entry.dead[np.isfinite(entry.dead)][-1])

@@ -87,7 +87,7 @@ def _whole(reading: Reading, trunk: Trunk, weights: _Weights) -> tuple[Finding, 
     hidden = weights.places[weights.places < len(trunk.names) - 1]
     if len(hidden) < 2 or trunk.is_branched:
         return ()
-    gain, relative = geometric_mean(weights.gains[hidden]), geometric_mean(weights.relative[hidden])
+    gain, relative = float(np.median(weights.gains[hidden])), float(np.median(weights.relative[hidden]))
     is_large = relative > _LARGE and gain > _LARGE
     is_small = relative < 0.5 and gain < _LOWEST
     if not (is_large or is_small):
@@ -161,19 +161,31 @@ def _shifted(reading: Reading, trunk: Trunk, weights: _Weights) -> tuple[Finding
             (None, int(reading.steps[0])),
             (
                 Evidence(
-                    "mean", layer.name, int(reading.steps[0]), ratio,
+                    "mean",
+                    layer.name,
+                    int(reading.steps[0]),
+                    ratio,
                     f"The common part of the weights is {number(ratio)} times as large as the random part (mean * sqrt(fan_in) "
                     "/ (2 * std)).",
-                    "threshold", 0.0, _SHIFT,
+                    "threshold",
+                    0.0,
+                    _SHIFT,
                 ),
                 Evidence(
-                    "mean", layer.name, int(reading.steps[0]), mean,
+                    "mean",
+                    layer.name,
+                    int(reading.steps[0]),
+                    mean,
                     f"All initialisation schemes draw weights with mean 0: of {layer.fan_in} weights it would be about "
                     f"{number(std / math.sqrt(layer.fan_in))}.",
-                    "theory", 0.0,
+                    "theory",
+                    0.0,
                 ),
                 Evidence(
-                    "mean", layer.name, int(reading.steps[0]), mean,
+                    "mean",
+                    layer.name,
+                    int(reading.steps[0]),
+                    mean,
                     f"Training did not shift them: this is the first step, and {len(sick)} of {len(hidden)} layers are shifted.",
                     "ruled out",
                 ),
@@ -257,7 +269,7 @@ def _finding(
                 layer.name,
                 int(reading.steps[0]),
                 gain,
-                f"std(weight) * sqrt(fan_in) is {number(gain)}{' on average' if is_whole else ''}; the usual schemes lie "
+                f"std(weight) * sqrt(fan_in) is {number(gain)}{' in the median' if is_whole else ''}; the usual schemes lie "
                 f"between 0.58 (PyTorch's default) and {usual}, {'up' if is_large else 'down'} to {number(limit)} is allowed.",
                 "threshold",
                 critical,

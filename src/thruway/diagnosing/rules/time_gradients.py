@@ -15,22 +15,37 @@ from thruway.diagnosing.rules.wording import number
 __all__ = ["exploding_through_time", "vanishing_through_time"]
 
 _RATIO = 1e3
-_LEARNT = 0.1  # relative fall of the loss: what the network needs from early steps seems to arrive
+# A loss that still falls, or has fallen far, needs no more from the first time steps than it gets.
+_STILL_FALLS, _HAS_FALLEN = 0.05, 0.7
 
 
 def vanishing_through_time(reading: Reading) -> Iterator[Finding]:
     """Yield a finding if the gradient of the first time steps vanishes and the loss does not fall."""
-    history = loss_history(reading)
-    if history is None or len(history.finite) < 10 or not history.relative_fall < _LEARNT:
-        return  # a loss that falls needs no more from the first steps than it gets
+    fall = _late_fall(reading)
+    if fall is None:
+        return
     for recurrence in recurrences(reading):
         ratio = recurrence.log_ratio
         if recurrence.is_gated and not recurrence.is_measured:
             continue
         spell = reading.spell(ratio < -math.log(_RATIO), np.isfinite(ratio))
         if spell is not None and spell[1] is None:
-            yield _finding(reading, recurrence, spell, history.relative_fall)
+            yield _finding(reading, recurrence, spell, fall)
             return
+
+
+def _late_fall(reading: Reading) -> float | None:
+    """Return the relative fall of the loss in the last two thirds of training, None if the network learns.
+
+    The fall before is often that to the loss of a constant output, which needs no gradient through time.
+    """
+    history = loss_history(reading)
+    if history is None or len(history.finite) < 30:
+        return None
+    n = len(history.finite)
+    early, late = history.level(n // 3, n // 3 + max(3, n // 6)), history.last_level
+    fall = (early - late) / abs(early) if early else 0.0
+    return fall if fall < _STILL_FALLS and history.relative_fall < _HAS_FALLEN else None
 
 
 def exploding_through_time(reading: Reading) -> Iterator[Finding]:
@@ -75,25 +90,41 @@ def _finding(
         since,
         (
             Evidence(
-                "gradient_ratio", recurrence.name, since[1], ratio,
+                "gradient_ratio",
+                recurrence.name,
+                since[1],
+                ratio,
                 f"The gradient at the first of {recurrence.steps} time steps {how} {number(ratio)} times that at the last.",
-                "threshold", 1.0, limit,
+                "threshold",
+                1.0,
+                limit,
             ),
             Evidence(
-                "gradient_factor", recurrence.name, since[1], factor,
+                "gradient_factor",
+                recurrence.name,
+                since[1],
+                factor,
                 f"A factor of 1 per step preserves gradients; {number(limit ** (1 / max(1, recurrence.steps - 1)))} is the "
                 f"limit for {recurrence.steps} steps, and it is {number(factor)}.",
-                "theory", 1.0,
+                "theory",
+                1.0,
             ),
             Evidence(
-                "relative_fall", "", since[1], fall,
+                "relative_fall",
+                "",
+                since[1],
+                fall,
                 "It is not the sum of the gradients of all outputs: the growth is from step to step."
                 if is_exploding
-                else f"The task does need the first steps: the loss falls by {number(100 * fall)} % only.",
+                else f"The network does not learn without the first time steps: in the last two thirds of the trace the loss falls by "
+                f"{number(100 * max(fall, 0.0))} %.",
                 "ruled out",
             ),
         ),
-        tuple(CURES[name] for name in (("clip", "critical_init", "lower_lr") if is_exploding else ("critical_init", "skip"))),
+        tuple(
+            CURES[name]
+            for name in (("clip", "critical_init", "lower_lr") if is_exploding else ("critical_init", "skip"))
+        ),
         (recurrence.name, recurrence.name),
         until,
         margin=max(1.0, ratio / limit if is_exploding else min(1e300, limit / ratio)),
