@@ -70,7 +70,9 @@ def _unrolled(reading: Reading) -> Iterator[Recurrence]:
         ratio = np.where(ratio > 0, grown, ratio)
         is_gated = "LSTM" in operation or "GRU" in operation
         if part in ("", "0]"):
-            yield Recurrence(name, len(found), np.where(np.isfinite(ratio), ratio, np.nan), True, _gain(reading, name), is_gated)
+            yield Recurrence(
+                name, len(found), np.where(np.isfinite(ratio), ratio, np.nan), True, _gain(reading, name), is_gated
+            )
 
 
 def _is_state(reading: Reading, name: str, operation: str) -> bool:
@@ -93,7 +95,9 @@ def _fused(reading: Reading) -> Iterator[Recurrence]:
         if site.operation == "RNN" and math.isfinite(gain):
             for at in range(len(reading.steps)):
                 ratio[at] = _expected(reading, site.name, _gain(reading, name, at), at) * steps
-                if at >= 1:  # the recurrent weight changes little: one step decides about the start, the last about the rest
+                if (
+                    at >= 1
+                ):  # the recurrent weight changes little: one step decides about the start, the last about the rest
                     break
             last = len(reading.steps) - 1
             ratio[1:] = _expected(reading, site.name, _gain(reading, name, last), last) * steps

@@ -75,25 +75,40 @@ def _finding(
         since,
         (
             Evidence(
-                "gradient_ratio", recurrence.name, since[1], ratio,
+                "gradient_ratio",
+                recurrence.name,
+                since[1],
+                ratio,
                 f"The gradient at the first of {recurrence.steps} time steps {how} {number(ratio)} times that at the last.",
-                "threshold", 1.0, limit,
+                "threshold",
+                1.0,
+                limit,
             ),
             Evidence(
-                "gradient_factor", recurrence.name, since[1], factor,
+                "gradient_factor",
+                recurrence.name,
+                since[1],
+                factor,
                 f"A factor of 1 per step preserves gradients; {number(limit ** (1 / max(1, recurrence.steps - 1)))} is the "
                 f"limit for {recurrence.steps} steps, and it is {number(factor)}.",
-                "theory", 1.0,
+                "theory",
+                1.0,
             ),
             Evidence(
-                "relative_fall", "", since[1], fall,
+                "relative_fall",
+                "",
+                since[1],
+                fall,
                 "It is not the sum of the gradients of all outputs: the growth is from step to step."
                 if is_exploding
                 else f"The task does need the first steps: the loss falls by {number(100 * fall)} % only.",
                 "ruled out",
             ),
         ),
-        tuple(CURES[name] for name in (("clip", "critical_init", "lower_lr") if is_exploding else ("critical_init", "skip"))),
+        tuple(
+            CURES[name]
+            for name in (("clip", "critical_init", "lower_lr") if is_exploding else ("critical_init", "skip"))
+        ),
         (recurrence.name, recurrence.name),
         until,
         margin=max(1.0, ratio / limit if is_exploding else min(1e300, limit / ratio)),
