@@ -8,19 +8,17 @@ from torch.nn import functional as F
 
 from tests.corpus.case import Batch, Case, Draw
 from tests.corpus.data import Data, digits, imbalanced, regression, rings, same_batch
-from tests.corpus.loops import accumulated, bce_logits, clipped, cross_entropy, growing, mse, nll, scheduled
+from tests.corpus.loops import accumulated, clipped, cross_entropy, mse, nll, scheduled
 from tests.corpus.measuring import rms
 from tests.corpus.mlp_cases import deep
 from tests.corpus.nets import he, mlp, scaled
 from tests.corpus.optimizers import adam, other, sgd
 from tests.corpus.proofs import (
-    aligned,
     alive,
     all_of,
     changes,
     fresh_gradients,
     gradient_ratio,
-    inputs,
     learns,
     reaches_floor,
     share_of_values,
@@ -32,7 +30,7 @@ from tests.corpus.proofs import (
 def sparse_units(draw: Draw) -> nn.Module:
     """A wide hidden layer whose negative biases let every unit be active for few inputs."""
     net = mlp(2, draw.integer("width", 90, 120), init=he())
-    nn.init.constant_(net[0].bias, -1.8)
+    nn.init.constant_(net[0].bias, -1.2)
     return net
 
 
@@ -97,7 +95,7 @@ OVERFIT = same_batch(digits(100, batch=64))
 CASES = [
     Case(
         "mlp_relu", "mlp", RELU4, digits(), cross_entropy, sgd(0.05), tempting="half of all values are zero",
-        proof=all_of(share_of_values("3", lambda x: x == 0, above=0.4), alive("[1357]"), learns(0.5)),
+        proof=all_of(share_of_values("3", lambda x: x == 0, above=0.4), alive("[1357]", most=0.15), learns(0.5)),
     ),
     Case(
         "mlp_relu_he_depth_24", "mlp", deep("relu", 22, 26, he()), digits(60), cross_entropy, sgd(0.01, 0.9),
@@ -156,8 +154,8 @@ CASES = [
         adam(0.02), tempting="a plateau after learning", proof=learns(0.5),
     ),
     Case(
-        "mlp_small_batches", "mlp", RELU4, digits(100, batch=4), cross_entropy, sgd(0.02),
-        tempting="the loss jumps from step to step, and units are zero for a whole batch", proof=learns(0.3),
+        "mlp_small_batches", "mlp", RELU4, digits(100, batch=4), cross_entropy, sgd(0.03),
+        tempting="the loss jumps from step to step, and units are zero for a whole batch", proof=learns(0.2),
     ),
     Case(
         "mlp_one_batch_again_and_again", "mlp", deep("relu", 3, 4, he()), same_batch(digits(60, batch=8)), cross_entropy,
@@ -187,8 +185,8 @@ CASES = [
         tempting="inputs are positive and not centred, biases start at 0", proof=learns(0.5),
     ),
     Case(
-        "mlp_loss_rises_at_first", "mlp", deep("relu", 3, 3, he()), digits(80), cross_entropy, sgd(0.1, 0.9),
-        tempting="the loss rises for a few steps",
+        "mlp_loss_rises_at_first", "mlp", trained(deep("relu", 3, 3, he()), digits(80), cross_entropy, 15, 0.003),
+        digits(80), cross_entropy, adam(0.025), tempting="the loss rises for a few steps after a restart at a higher rate",
         proof=all_of(sizes("the highest loss", lambda r: max(r.losses[1:12]) / r.losses[0], above=1.0), learns(0.5)),
     ),
     Case(
@@ -205,8 +203,8 @@ CASES = [
     ),
     Case(
         "mlp_sparse_units", "mlp", sparse_units, digits(60), cross_entropy, adam(0.003),
-        tempting="more than 85 % of the values are zero",
-        proof=all_of(share_of_values("1", lambda x: x == 0, above=0.85), alive("1"), learns(0.5)),
+        tempting="three quarters of the values are zero",
+        proof=all_of(share_of_values("1", lambda x: x == 0, above=0.7), alive("1", most=0.15), learns(0.5)),
     ),
     Case(
         "mlp_gradients_of_1e-9", "mlp", lambda d: mlp(3, d.integer("width", 40, 56), 8, 1, act="tanh"), regression(80),

@@ -14,6 +14,7 @@ __all__ = [
     "is_torch_layer",
     "module_names",
     "named_outputs",
+    "parameter_versions",
     "plain_name",
     "unwrapped",
 ]
@@ -33,6 +34,15 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def module_names(model: nn.Module) -> dict[nn.Module, str]:
     """Return every module of the unwrapped model once, with its path."""
     return {module: plain_name(name) for name, module in unwrapped(model).named_modules()}
+
+
+def parameter_versions(model: nn.Module) -> list[Any]:
+    """Return a list that changes if an optimizer updates the parameters, or a backward pass their gradients."""
+    return [
+        (p._version, None if p.grad is None else (id(p.grad), p.grad._version))
+        for p in model.parameters()
+        if not p.is_inference()
+    ]
 
 
 def plain_name(name: str) -> str:

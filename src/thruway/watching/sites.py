@@ -67,7 +67,8 @@ class Registry:
     sites: dict[tuple[Kind, str], Site] = field(default_factory=dict)
     branches: dict[str, tuple[str, str]] = field(default_factory=dict)
     branch_operand: dict[str, int | None] = field(default_factory=dict)
-    has_lineage: bool = False  # a whole pass was captured with its Lineage, so branches and gates are known
+    # Paths of the modules of which a whole call was captured with its Lineage, so that branches and gates are known.
+    with_lineage: set[str] = field(default_factory=set)
     stacks: dict[str, StackLayers] = field(default_factory=dict)
     known_outputs: dict[str, tuple[Site, Site]] = field(default_factory=dict)
 

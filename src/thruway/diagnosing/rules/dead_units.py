@@ -2,7 +2,7 @@
 
 With random weights half of the units of a layer are dead at most: for deep inputs that are all alike, a unit is active
 for all of them or for none, with equal probability. The bound is that share for the measured likeness of the inputs,
-plus three standard deviations of a binomial share.
+plus the standard deviations of a binomial share that one of all layers exceeds in 0.1 % of networks.
 """
 
 import math
@@ -23,7 +23,6 @@ from thruway.diagnosing.trunk import column
 __all__ = ["DEAD_UNITS", "DYING_RELU"]
 
 _RECTIFIERS = frozenset(("relu", "relu6"))
-_WINDOW = 50  # passes over which the quantity dead_units looks back
 _LEAST_SHARE = 1 / 3  # fewer dead units cost capacity, but the layer works
 _SURE = 0.8  # estimate of dead units from zeros above which living units cannot explain them
 _UNEQUAL = 4  # units are active unequally often: a sample of n tells as much as n / 4 of equal units
@@ -41,40 +40,57 @@ class _Layer:
 
 
 def _rectified(reading: Reading) -> list[_Layer]:
-    zeros, likeness = reading.values("zeros"), reading.values("input_correlation")
+    zeros, likeness, dead = (reading.values(q) for q in ("zeros", "input_correlation", "dead_units"))
+    layers = [
+        layer for layer in reading.layers if layer.activation in _RECTIFIERS and layer.activation_site is not None
+    ]
     shapes = {site.name: (site.shape, site.unit_dim) for site in reading.outputs}
-    found = []
-    for layer in reading.layers:
-        if layer.activation not in _RECTIFIERS or layer.activation_site is None:
-            continue
-        site = layer.activation_site
+    deviations = math.sqrt(2 * math.log(1000 * max(1, len(layers))))
+    found, before = [], ""
+    for layer in layers:
+        site, source, before = str(layer.activation_site), before, str(layer.activation_site)
         of_zeros = None if zeros is None else zeros.of(site)
-        measured = reading.values("dead_units")
-        share = _shares(of_zeros, None if measured is None else measured.of(site))
+        share = _shares(of_zeros, None if dead is None else dead.of(site))
         if share is None:
             continue
+        for quantity in ("nan", "inf"):
+            bad = reading.values(quantity)
+            of_site = None if bad is None else bad.of(layer.pre_activation)
+            if of_site is not None:
+                share = np.where(of_site > 0, np.nan, share)
         shape, dim = shapes[site]
         units = shape[dim % len(shape)] if shape else 0
         # The positions of an image are alike, so they count as one sample.
         per_pass = float(shape[0] if len(shape) > 3 else math.prod(shape) / units) if units else 1.0
-        of_input = None if likeness is None else likeness.of(layer.pre_activation)
-        expected = _expected_shares(share, of_zeros, of_input, per_pass)
-        bound = np.array([max(_LEAST_SHARE, min(binomial_bound(one, units or 1), 1 - 1e-9)) for one in expected])
+        of_source = None if likeness is None else likeness.of(source)
+        if of_source is None and likeness is not None and not source:
+            of_source = likeness.of(layer.pre_activation)
+        expected = _expected_shares(share, of_zeros, of_source, per_pass)
+        bound = np.array(
+            [max(_LEAST_SHARE, min(binomial_bound(one, units or 1, deviations), 1 - 1e-9)) for one in expected]
+        )
         found.append(_Layer(layer, site, share, bound, expected))
     return found
 
 
 def _expected_shares(share: Matrix, zeros: Matrix | None, likeness: Matrix | None, per_pass: float) -> Matrix:
     """Return the share of units that are zero in all samples by chance: at random weights, or because active units are
-    rarely so."""
-    known = np.flatnonzero(np.isfinite(share))
+    rarely so.
+
+    The likeness is that of the layer's inputs. Theory takes the differences of inputs for independent. In deep layers,
+    where more than half of the signal is common, many are differences of size, which change no sign, and inputs differ
+    in few directions: a quarter of the differences and eight independent inputs are assumed there.
+    """
     expected = np.full(len(share), 0.5)
     if likeness is not None and np.isfinite(likeness).any():
-        for count, at in enumerate(known):
-            correlation = likeness[: at + 1][np.isfinite(likeness[: at + 1])]
-            if len(correlation):
-                samples = min(per_pass * min(_WINDOW, 1 + count // 10), 1e5)
-                expected[at] = _expected(round(float(correlation[-1]), 3), samples)
+        places = np.maximum.accumulate(np.where(np.isfinite(likeness), np.arange(len(likeness)), 0))
+        held = likeness[places]
+        for at in np.flatnonzero(np.isfinite(held)):
+            likeness_at = round(float(held[at]), 2)
+            is_alike = likeness_at >= 0.5
+            expected[at] = _expected(
+                1 - (1 - likeness_at) / 4 if is_alike else likeness_at, min(per_pass, 8.0) if is_alike else per_pass
+            )
     if zeros is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
             of_living = np.clip((zeros - share) / (1 - share), 0.0, 1.0)
@@ -136,7 +152,8 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
         return
     onset = min(spell[0][1] for _, spell in sick)
     at = int(np.searchsorted(reading.steps, onset))
-    sick.sort(key=lambda pair: (pair[1][0][1] > onset, -float(np.nan_to_num(pair[0].dead[at]))))
+    # Layers behind a dead one may be dead because of it: of those with few living units, the first one is at fault.
+    sick.sort(key=lambda pair: (pair[1][0][1] > onset, -min(float(np.nan_to_num(pair[0].dead[at])), 0.9)))
     entry, (since, until) = sick[0]
     value, bound = float(entry.dead[at]), float(entry.bound[at])
     last = float(entry.dead[np.isfinite(entry.dead)][-1])

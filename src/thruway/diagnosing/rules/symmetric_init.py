@@ -131,7 +131,7 @@ SYMMETRIC_INIT = Rule(
     needs=(("std", "parameter"),),
     explains=frozenset(
         "constant_output rank_collapse vanishing_gradient lr_too_low frozen_parameters dead_units poor_init saturated "
-        "exploding_activation exploding_gradient".split()
+        "exploding_activation exploding_gradient lr_too_high diverging nan_or_inf dying_relu".split()
     ),
     advice="Pass optimizer= to watch, and record the first step.",
 )

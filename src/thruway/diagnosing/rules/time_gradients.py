@@ -15,22 +15,37 @@ from thruway.diagnosing.rules.wording import number
 __all__ = ["exploding_through_time", "vanishing_through_time"]
 
 _RATIO = 1e3
-_LEARNT = 0.1  # relative fall of the loss: what the network needs from early steps seems to arrive
+# A loss that still falls, or has fallen far, needs no more from the first time steps than it gets.
+_STILL_FALLS, _HAS_FALLEN = 0.05, 0.7
 
 
 def vanishing_through_time(reading: Reading) -> Iterator[Finding]:
     """Yield a finding if the gradient of the first time steps vanishes and the loss does not fall."""
-    history = loss_history(reading)
-    if history is None or len(history.finite) < 10 or not history.relative_fall < _LEARNT:
-        return  # a loss that falls needs no more from the first steps than it gets
+    fall = _late_fall(reading)
+    if fall is None:
+        return
     for recurrence in recurrences(reading):
         ratio = recurrence.log_ratio
         if recurrence.is_gated and not recurrence.is_measured:
             continue
         spell = reading.spell(ratio < -math.log(_RATIO), np.isfinite(ratio))
         if spell is not None and spell[1] is None:
-            yield _finding(reading, recurrence, spell, history.relative_fall)
+            yield _finding(reading, recurrence, spell, fall)
             return
+
+
+def _late_fall(reading: Reading) -> float | None:
+    """Return the relative fall of the loss in the last two thirds of training, None if the network learns.
+
+    The fall before is often that to the loss of a constant output, which needs no gradient through time.
+    """
+    history = loss_history(reading)
+    if history is None or len(history.finite) < 30:
+        return None
+    n = len(history.finite)
+    early, late = history.level(n // 3, n // 3 + max(3, n // 6)), history.last_level
+    fall = (early - late) / abs(early) if early else 0.0
+    return fall if fall < _STILL_FALLS and history.relative_fall < _HAS_FALLEN else None
 
 
 def exploding_through_time(reading: Reading) -> Iterator[Finding]:
@@ -101,7 +116,8 @@ def _finding(
                 fall,
                 "It is not the sum of the gradients of all outputs: the growth is from step to step."
                 if is_exploding
-                else f"The task does need the first steps: the loss falls by {number(100 * fall)} % only.",
+                else f"The network does not learn without the first time steps: in the last two thirds of the trace the loss falls by "
+                f"{number(100 * max(fall, 0.0))} %.",
                 "ruled out",
             ),
         ),

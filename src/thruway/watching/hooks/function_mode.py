@@ -71,6 +71,9 @@ class FunctionObserver(Protocol):
     def before_add(self, a: Tensor, b: Tensor) -> None:
         """Handle an addition of `a` and `b`, which may overwrite one of them."""
 
+    def note_no_gradients(self) -> None:
+        """Handle a function that was called without gradients; called in passes with a lineage."""
+
     def note_gate(self, gate: Tensor, other: Tensor) -> None:
         """Handle a multiplication of `gate`, which may be the output of a sigmoid, with `other`."""
 
@@ -113,6 +116,8 @@ class FunctionMode(TorchFunctionMode):
             if "out" not in kwargs:
                 return func(*args, **kwargs)
         if not torch.is_grad_enabled():  # evaluation, or the inside of an autograd.Function
+            if self.lineage is not None:
+                self._observer.note_no_gradients()
             return func(*args, **(kwargs or {}))
         if self.lineage is not None:
             return self._run_with_lineage(self.lineage, action, func, args, kwargs or {})
