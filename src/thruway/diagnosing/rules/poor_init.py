@@ -105,7 +105,10 @@ def _single(reading: Reading, trunk: Trunk, weights: _Weights) -> tuple[Finding,
     for place in weights.places.tolist():
         gain, is_last = weights.gains[place], place == len(trunk.names) - 1
         grows = weights.growth[place]
-        is_large = gain > max(_HIGHEST, _JUMP * min(usual, weights.gains[place] / weights.relative[place])) and not grows < _JUMP
+        is_large = (
+            gain > max(_HIGHEST, _JUMP * min(usual, weights.gains[place] / weights.relative[place]))
+            and not grows < _JUMP
+        )
         # A last layer may start near zero. A layer inside of a chain must pass the gradient.
         is_small = gain < min(_LOWEST, usual) / (2 * _JUMP) and not is_last and not trunk.is_branched
         if is_large or is_small:
@@ -158,19 +161,31 @@ def _shifted(reading: Reading, trunk: Trunk, weights: _Weights) -> tuple[Finding
             (None, int(reading.steps[0])),
             (
                 Evidence(
-                    "mean", layer.name, int(reading.steps[0]), ratio,
+                    "mean",
+                    layer.name,
+                    int(reading.steps[0]),
+                    ratio,
                     f"The common part of the weights is {number(ratio)} times as large as the random part (mean * sqrt(fan_in) "
                     "/ (2 * std)).",
-                    "threshold", 0.0, _SHIFT,
+                    "threshold",
+                    0.0,
+                    _SHIFT,
                 ),
                 Evidence(
-                    "mean", layer.name, int(reading.steps[0]), mean,
+                    "mean",
+                    layer.name,
+                    int(reading.steps[0]),
+                    mean,
                     f"All initialisation schemes draw weights with mean 0: of {layer.fan_in} weights it would be about "
                     f"{number(std / math.sqrt(layer.fan_in))}.",
-                    "theory", 0.0,
+                    "theory",
+                    0.0,
                 ),
                 Evidence(
-                    "mean", layer.name, int(reading.steps[0]), mean,
+                    "mean",
+                    layer.name,
+                    int(reading.steps[0]),
+                    mean,
                     f"Training did not shift them: this is the first step, and {len(sick)} of {len(hidden)} layers are shifted.",
                     "ruled out",
                 ),
@@ -192,9 +207,17 @@ def _harm(reading: Reading, trunk: Trunk, weights: _Weights, *, is_large: bool) 
                 f"The gradient grows {number(math.exp(min(rise[0], 600)))} times from {trunk.names[int(last[0])]} back to "
                 f"{trunk.names[int(first[0])]}."
             )
-        sites = [layer.activation_site for layer in trunk.layers[:-1] if layer is not None and layer.activation_site is not None]
+        sites = [
+            layer.activation_site
+            for layer in trunk.layers[:-1]
+            if layer is not None and layer.activation_site is not None
+        ]
         share = column(reading, "saturation", [site for site in sites], 0)
-        bounded = [layer.activation in ("tanh", "sigmoid", "softsign", "hardtanh") for layer in trunk.layers[:-1] if layer is not None and layer.activation_site is not None]
+        bounded = [
+            layer.activation in ("tanh", "sigmoid", "softsign", "hardtanh")
+            for layer in trunk.layers[:-1]
+            if layer is not None and layer.activation_site is not None
+        ]
         share = share[np.array(bounded, dtype=bool)] if len(bounded) else share
         if np.isfinite(share).any() and np.nanmean(share) > 0.5:
             return f"{percent(float(np.nanmean(share)))} of the values of the activations are saturated."
@@ -242,20 +265,33 @@ def _finding(
         (None, int(reading.steps[0])),
         (
             Evidence(
-                "sigma_w", layer.name, int(reading.steps[0]), gain,
+                "sigma_w",
+                layer.name,
+                int(reading.steps[0]),
+                gain,
                 f"std(weight) * sqrt(fan_in) is {number(gain)}{' in the median' if is_whole else ''}; the usual schemes lie "
                 f"between 0.58 (PyTorch's default) and {usual}, {'up' if is_large else 'down'} to {number(limit)} is allowed.",
-                "threshold", critical, limit,
+                "threshold",
+                critical,
+                limit,
             ),
             Evidence(
-                "sigma_w", layer.name, int(reading.steps[0]), gain,
+                "sigma_w",
+                layer.name,
+                int(reading.steps[0]),
+                gain,
                 f"Mean field theory: at {number(critical)} neither signals nor gradients grow or shrink with depth.",
-                "theory", critical,
+                "theory",
+                critical,
             ),
             Evidence(
-                "growth", layer.name, int(reading.steps[0]), float(np.nan_to_num(weights.growth[worst], nan=gain)),
+                "growth",
+                layer.name,
+                int(reading.steps[0]),
+                float(np.nan_to_num(weights.growth[worst], nan=gain)),
                 "No norm or skip connection makes the scale harmless: none follows this layer before the next one.",
-                "ruled out", 1.0,
+                "ruled out",
+                1.0,
             ),
         ),
         tuple(CURES[name] for name in ("critical_init", "normalise", "skip")),
