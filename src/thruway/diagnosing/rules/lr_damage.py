@@ -105,6 +105,9 @@ def unstable_since(history: LossHistory, overshoot: NDArray[np.float64]) -> int 
     above = np.flatnonzero(values[lowest:] > 2.0 * values[lowest])
     if not values[lowest] > 0 or not len(above) or values[-1] < values[lowest + above[0]]:
         return None
+    # Near 0, losses differ by large factors from batch to batch.
+    if history.failed_at is None and history.last_level < RISE * values[0]:
+        return None
     doubled = lowest + int(above[0])
     places = history.places[lowest : doubled + 1]
     return int(places[0]) if np.nanmedian(overshoot[places]) >= 2 * OVERSHOOT else None
