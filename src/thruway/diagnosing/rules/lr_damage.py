@@ -110,4 +110,5 @@ def unstable_since(history: LossHistory, overshoot: NDArray[np.float64]) -> int 
         return None
     doubled = lowest + int(above[0])
     places = history.places[lowest : doubled + 1]
-    return int(places[0]) if np.nanmedian(overshoot[places]) >= 2 * OVERSHOOT else None
+    known = overshoot[places][np.isfinite(overshoot[places])]
+    return int(places[0]) if len(known) and np.median(known) >= 2 * OVERSHOOT else None
