@@ -1,7 +1,7 @@
 """Capture of a sampled step beyond the outputs of the model and their gradients: its loss and its parameters."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from thruway.watching.facts import LossNode
 from thruway.watching.hooks.capture import Capture
 from thruway.watching.hooks.loss import LossCapture
+from thruway.watching.hooks.optimizer import GradientUnscaler
 from thruway.watching.hooks.parameters import ParameterCapture
 from thruway.watching.modules import unwrapped
 from thruway.watching.quantities.collector import Measured
@@ -32,7 +33,7 @@ class StepCapture:
         optimizer: optimizer whose step ends a training step; None if a call of the model is a step.
         capture: capture of the model's outputs and gradients.
         registry: sites captured so far.
-        unscale: function that removes the factor of a loss scaler; None without a scaler.
+        unscale: removes the factor of a loss scaler; None without a scaler.
     """
 
     def __init__(
@@ -41,13 +42,13 @@ class StepCapture:
         optimizer: torch.optim.Optimizer | None,
         capture: Capture,
         registry: Registry,
-        unscale: Callable[[Tensor], Tensor] | None,
+        unscale: GradientUnscaler | None,
     ) -> None:
         self._collector = capture.collector
         self._parameters = None
         if optimizer is not None:
             self._parameters = ParameterCapture(unwrapped(model), optimizer, registry, self._collector)
-        self._loss = LossCapture(capture, self._parameters, unscale)
+        self._loss = LossCapture(capture, model, self._parameters, unscale)
         self._registry = registry
         self._has_scaler = unscale is not None
         # Then the norm of all gradients follows from the numbers of each one.

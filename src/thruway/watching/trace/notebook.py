@@ -15,7 +15,7 @@ from thruway.watching.sites import Kind
 from thruway.watching.trace.figures import quantity_label, spans_decades
 from thruway.watching.trace.findings import found_symptoms
 from thruway.watching.trace.series import ReadableTrace
-from thruway.watching.trace.summary import gradient_ratio, summarize, summary_text
+from thruway.watching.trace.summary import summarize, summary_text
 
 __all__ = ["MAP_SIZE", "png_data_url", "trace_html"]
 
@@ -35,8 +35,9 @@ def trace_html(trace: ReadableTrace) -> str:
     found = summarize(trace)
     lines = [*found.notes]
     if found.gradient is not None:
-        first, small, last, large = found.gradient
-        lines.append(f"gradient rms {small:.2g} at {first}, {large:.2g} at {last}: {gradient_ratio(small, large)}")
+        ends = found.gradient
+        shown = f"gradient rms {ends.small:.2g} at {ends.first}, {ends.large:.2g} at {ends.last}"
+        lines.append(f"{shown}: {ends.comparison()}")
     if trace.probe is not None and trace.probe.steps:
         lines.append(f"trace.probe: a fixed batch, at {len(trace.probe.steps):,} steps")
     parts = [
