@@ -45,6 +45,7 @@ class LossCapture:
         self.measures_raw_norm = parameters is not None
         self._before_step: GradientMarks | None = None
         self._is_listening = False
+        self._is_first = True
         self._zeroes_unseen: bool | None = None
         self.clear()
 
@@ -74,8 +75,10 @@ class LossCapture:
     def before_update(self) -> None:
         """Notice no further calls in this step, whose gradients the optimizer is about to use."""
         self._is_listening = False
-        if self._after_backward is not None and any(self._changed(self._after_backward)):
-            self.measures_raw_norm = True  # from the next step on
+        if self._after_backward is not None:  # from the next step on, measured only where gradients are modified
+            is_modified = any(self._changed(self._after_backward))
+            self.measures_raw_norm = is_modified or (self.measures_raw_norm and not self._is_first)
+            self._is_first = False
 
     def is_stale(self) -> Sequence[bool]:
         """Return True for each parameter whose gradient was that of the previous step when the backward pass began."""

@@ -61,7 +61,8 @@ def input_correlation(rows: Rows) -> Tensor:
         values, size = values / scale.view(-1, *[1] * (values.dim() - 1)), rows.root_mean_square / scale
     centre = values.mean(1).flatten(1)
     common = torch.linalg.vector_norm(centre, dim=1) / math.sqrt(centre.shape[1])
-    return (common / size).square().clamp_max(1.0)
+    correlation: Tensor = (common / size).square().clamp_max(1.0)
+    return correlation
 
 
 def active_units(rows: Rows) -> Tensor:

@@ -13,6 +13,7 @@ from thruway.figures.downsampling import downsample, group_starts
 from thruway.figures.scales import SEQUENTIAL, ramp
 from thruway.watching.sites import Kind
 from thruway.watching.trace.figures import quantity_label, spans_decades
+from thruway.watching.trace.findings import found_symptoms
 from thruway.watching.trace.series import ReadableTrace
 from thruway.watching.trace.summary import summarize, summary_text
 
@@ -44,7 +45,15 @@ def trace_html(trace: ReadableTrace) -> str:
         *(html.escape(line) for line in lines),
     ]
     body = "".join(f"<div>{part}</div>" for part in parts)
-    return f'<div style="{STYLE}">{body}{_saturation(found.saturated)}{_map(trace)}</div>'
+    return f'<div style="{STYLE}">{_findings(trace)}{body}{_saturation(found.saturated)}{_map(trace)}</div>'
+
+
+def _findings(trace: ReadableTrace) -> str:
+    return "".join(
+        f'<div style="border-left: 3px solid #d9622b; padding-left: 8px; margin: 0 0 8px"><b>{html.escape(what)}</b> '
+        f"{html.escape(cause)}</div>"
+        for what, cause in found_symptoms(trace)
+    )
 
 
 def _saturation(rows: list[tuple[str, str, float, float]]) -> str:
