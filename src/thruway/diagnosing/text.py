@@ -42,10 +42,13 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
     # A blank line before each finding, before the others and before the last line.
     room = SCREEN - len(lines) - len(last) - bool(last) - len(shown)
     needs = [len(_finding_lines(finding, "1. ", SCREEN)) for finding in shown]
-    for place, finding in enumerate(shown, 1):
-        least = room // len(shown)
-        given = max(least, room - sum(min(need, least) for other, need in enumerate(needs, 1) if other != place))
-        lines += ["", *_finding_lines(finding, f"{place}. ", given)]
+    for place, finding in enumerate(shown):
+        # A finding may use what the ones after it do not need, beyond their equal share.
+        share = room // (len(shown) - place)
+        later = sum(min(need, share) for need in needs[place + 1 :])
+        block = _finding_lines(finding, f"{place + 1}. ", room - later)
+        room -= len(block)
+        lines += ["", *block]
     lines += ["", *brief] if brief else []
     return "\n".join([*lines, *(["", *last] if last else [])])
 
