@@ -3,8 +3,8 @@
 import textwrap
 from collections.abc import Sequence
 
-from thruway.diagnosing.diagnosis import Diagnosis
 from thruway.diagnosing.finding import Cure, Finding
+from thruway.diagnosing.readable import ReadableDiagnosis
 from thruway.diagnosing.wording import (
     by_role,
     count,
@@ -30,7 +30,7 @@ MOST_BRIEF = 8
 LABEL = 12  # columns of the labels "measured", "theory" ...
 
 
-def diagnosis_text(diagnosis: Diagnosis) -> str:
+def diagnosis_text(diagnosis: ReadableDiagnosis) -> str:
     """Return the diagnosis as one screen of text, at most 100 columns wide."""
     name = middle_cut(printable(diagnosis.trace.model))
     lines = [f"Diagnosis of {name}: {verdict_text(diagnosis)} in {size_text(diagnosis)}"]
@@ -53,14 +53,14 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
     return "\n".join([*lines, *(["", *last] if last else [])])
 
 
-def findings_lines(diagnosis: Diagnosis, limit: int = 3) -> list[str]:
+def findings_lines(diagnosis: ReadableDiagnosis, limit: int = 3) -> list[str]:
     """Return one line of at most 100 columns per cause, for the summary of a trace.
 
     Args:
         diagnosis: findings to show.
         limit: number of causes; a last line counts the others.
 
-    >>> from thruway.diagnosing.finding import Finding
+    >>> from thruway.diagnosing import Diagnosis, Finding
     >>> from thruway.watching.sites import Registry
     >>> from thruway.watching.trace.trace import Trace
     >>> finding = Finding("diverging", "The loss rises from 2.3 to 80.", since=(10, 11))
@@ -80,7 +80,7 @@ def findings_lines(diagnosis: Diagnosis, limit: int = 3) -> list[str]:
     return lines
 
 
-def unseen_line(diagnosis: Diagnosis) -> list[str]:
+def unseen_line(diagnosis: ReadableDiagnosis) -> list[str]:
     """Return the line of what the trace could not show, or nothing. `Diagnosis.unseen` has all reasons."""
     groups = unseen_groups(diagnosis)
     if not groups:
