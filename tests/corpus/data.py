@@ -199,3 +199,19 @@ def sorting(steps: int = STEPS, batch: int = 64, *, length: int = 8, tokens: int
         return [(part, part.sort(dim=1).values) for part in x]
 
     return data
+
+
+def imbalanced(steps: int = STEPS, batch: int = 128, *, share: float = 0.06) -> Data:
+    """Return two classes of points, one of them rare."""
+
+    def data(draw: Draw) -> list[Batch]:
+        g = draw.generator("points")
+        batches = []
+        for _ in range(steps):
+            y = (torch.rand(batch, generator=g) < share).long()
+            x = torch.randn(batch, 64, generator=g)
+            x[:, :8] += 1.5 * y[:, None]
+            batches.append((x, y))
+        return batches
+
+    return data

@@ -32,6 +32,7 @@ _PASSING = ("Dropout", "Pool", "Identity", "Flatten")
 Matrix = NDArray[np.float64]
 Derived = TypeVar("Derived")
 
+
 @dataclass(frozen=True)
 class Values:
     """One quantity, aligned with the steps of the trace: `values` (sites, steps), NaN where it was not measured."""
@@ -242,7 +243,6 @@ class Reading:
         before = int(self.steps[first - 1]) if first else None
         until = None if last == len(self.steps) - 1 else int(self.steps[last])
         return (before, int(self.steps[first])), until
-
 
     def spell(
         self, is_sick: NDArray[np.bool_], is_known: NDArray[np.bool_]

@@ -34,6 +34,7 @@ class Trunk:
         normalised: (sites,), True if there is a norm between the site and the one before.
         layers: the layer of each site, None for a sum.
         is_branched: the network has residual sums or gates.
+        is_chain: False if layers may lie side by side, as the maps of queries, keys and values do in attention.
     """
 
     names: tuple[str, ...]
@@ -43,11 +44,14 @@ class Trunk:
     normalised: NDArray[np.bool_]
     layers: tuple[Layer | None, ...]
     is_branched: bool
+    is_chain: bool
 
     @property
     def window(self) -> int:
         """Number of neighbouring sites that are compared with others, so that a single site decides nothing."""
-        return 1 if len(self.names) < 6 else 2 if len(self.names) < 9 else 3
+        if self.is_chain or len(self.names) < 6:
+            return 1
+        return 2 if len(self.names) < 9 else 3
 
     def drop(self) -> tuple[Matrix, NDArray[np.int64], NDArray[np.int64]]:
         """Return the largest reduction of the gradient on its way back: log ratio, early site and late site per step.
@@ -108,9 +112,7 @@ def trunk_of(reading: Reading) -> Trunk:
     kept = [number for number, known in zip(kept, has_gradient, strict=True) if known]
     sites, rms, gradient = [outputs[number] for number in kept], rms[has_gradient], gradient[has_gradient]
     norms = [number for number, site in enumerate(outputs) if site.operation in NORM_OPERATIONS]
-    normalised = [
-        any(before < norm < at for norm in norms) for before, at in zip([-1, *kept], kept, strict=False)
-    ]
+    normalised = [any(before < norm < at for norm in norms) for before, at in zip([-1, *kept], kept, strict=False)]
     return Trunk(
         tuple(site.name for site in sites),
         rms,
@@ -119,6 +121,7 @@ def trunk_of(reading: Reading) -> Trunk:
         np.array(normalised, dtype=bool),
         tuple(layers.get(site.name) if site.name not in sums else None for site in sites),
         bool(sums or gates),
+        not gates and not any(site.activation == "softmax" or "ttention" in site.operation for site in outputs[:-1]),
     )
 
 
@@ -205,9 +208,19 @@ def expected_factors(reading: Reading, trunk: Trunk, step: int) -> NDArray[np.fl
     for kind in set(kinds):
         rows = [row for row, layer in enumerate(trunk.layers) if layer is not None and kinds[row] == kind]
         names = [trunk.layers[row].pre_activation for row in rows]  # type: ignore[union-attr]
-        slopes[rows] = mean_square_slope(kind, column(reading, "mean", names, step), column(reading, "std", names, step))
+        slopes[rows] = mean_square_slope(
+            kind, column(reading, "mean", names, step), column(reading, "std", names, step)
+        )
     before, after = column(reading, "std", trunk.names, step), np.full(len(trunk.names), np.nan)
-    after[:] = column(reading, "std", [name if layer is None else layer.pre_activation for name, layer in zip(trunk.names, trunk.layers, strict=True)], step)
+    after[:] = column(
+        reading,
+        "std",
+        [
+            name if layer is None else layer.pre_activation
+            for name, layer in zip(trunk.names, trunk.layers, strict=True)
+        ],
+        step,
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         return gains[1:] * np.sqrt(slopes[:-1]) * (after / before)[:-1]  # a norm divides gradients as it does values
 

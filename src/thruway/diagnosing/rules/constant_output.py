@@ -85,15 +85,10 @@ def _all_zero(reading: Reading, weights: list[Parameter]) -> Finding:
 
 
 def _no_variation(reading: Reading) -> Iterator[Finding]:
-    correlation = reading.values("input_correlation", "output")
-    if correlation is None or not reading.outputs:
+    found = _share_of_constant(reading)
+    if found is None:
         return
-    measured = [site.name for site in reading.outputs if correlation.of(site.name) is not None]
-    if not measured:
-        return
-    name = measured[-1]
-    values = correlation.of(name)
-    assert values is not None
+    name, values = found
     places = np.flatnonzero(np.isfinite(values))
     is_constant = 1.0 - values[places] <= ROUNDING
     # A head that starts at zero is constant at the first step only.
@@ -151,6 +146,24 @@ def _no_variation(reading: Reading) -> Iterator[Finding]:
     )
 
 
+def _share_of_constant(reading: Reading) -> tuple[str, NDArray[np.float64]] | None:
+    """Return the name of the last output and the share of its power that is the same for every input, (steps,).
+
+    If the share was not measured, it is known only where all values of the output are equal: there it is 1.
+    """
+    outputs = [site for site in reading.outputs if site.operation not in ("softmax", "log_softmax")]
+    correlation = reading.values("input_correlation", "output")
+    for site in reversed(outputs):
+        values = None if correlation is None else correlation.of(site.name)
+        if values is not None:
+            return site.name, values
+    std = reading.values("std", "output")
+    values = None if std is None or not outputs else std.of(outputs[-1].name)
+    if values is None or not outputs[-1].shape or outputs[-1].shape[0] < 2:
+        return None
+    return outputs[-1].name, np.where(np.isfinite(values), (values == 0).astype(np.float64), np.nan)
+
+
 def _starts_at_zero(reading: Reading, name: str) -> bool:
     """Return True if the weight of the output's layer is zero at the first step, or unknown."""
     layers = [layer for layer in reading.layers if layer.weight is not None]
@@ -167,9 +180,8 @@ def _is_at(reading: Reading, chance: float) -> bool:
 CONSTANT_OUTPUT = Rule(
     "constant_output",
     find_constant_output,
-    needs=(("input_correlation", "output"),),
+    needs=(("std", "output"),),
     explains=frozenset(
         ("symmetric_init", "vanishing_gradient", "rank_collapse", "poor_init", "lr_too_low", "dead_units")
     ),
-    advice='Watch with the default quantities, or add "input_correlation".',
 )

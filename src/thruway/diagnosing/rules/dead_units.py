@@ -2,7 +2,7 @@
 
 With random weights half of the units of a layer are dead at most: for deep inputs that are all alike, a unit is active
 for all of them or for none, with equal probability. The bound is that share for the measured likeness of the inputs,
-plus three standard deviations of a binomial share.
+plus the standard deviations of a binomial share that one of all layers exceeds in 0.1 % of networks.
 """
 
 import math
@@ -23,9 +23,9 @@ from thruway.diagnosing.trunk import column
 __all__ = ["DEAD_UNITS", "DYING_RELU"]
 
 _RECTIFIERS = frozenset(("relu", "relu6"))
-_WINDOW = 50  # passes over which the quantity dead_units looks back
-_LEAST_SAMPLES = 512
 _LEAST_SHARE = 1 / 3  # fewer dead units cost capacity, but the layer works
+_SURE = 0.8  # estimate of dead units from zeros above which living units cannot explain them
+_UNEQUAL = 4  # units are active unequally often: a sample of n tells as much as n / 4 of equal units
 
 
 @dataclass(frozen=True)
@@ -40,49 +40,86 @@ class _Layer:
 
 
 def _rectified(reading: Reading) -> list[_Layer]:
-    zeros, dead, likeness = (reading.values(name) for name in ("zeros", "dead_units", "input_correlation"))
+    zeros, likeness, dead = (reading.values(q) for q in ("zeros", "input_correlation", "dead_units"))
+    layers = [
+        layer for layer in reading.layers if layer.activation in _RECTIFIERS and layer.activation_site is not None
+    ]
     shapes = {site.name: (site.shape, site.unit_dim) for site in reading.outputs}
-    found = []
-    for layer in reading.layers:
-        if layer.activation not in _RECTIFIERS or layer.activation_site is None:
-            continue
-        site = layer.activation_site
-        share = _shares(reading, site)
+    deviations = math.sqrt(2 * math.log(1000 * max(1, len(layers))))
+    found, before = [], ""
+    for layer in layers:
+        site, source, before = str(layer.activation_site), before, str(layer.activation_site)
+        of_zeros = None if zeros is None else zeros.of(site)
+        share = _shares(of_zeros, None if dead is None else dead.of(site))
         if share is None:
             continue
+        for quantity in ("nan", "inf"):
+            bad = reading.values(quantity)
+            of_site = None if bad is None else bad.of(layer.pre_activation)
+            if of_site is not None:
+                share = np.where(of_site > 0, np.nan, share)
         shape, dim = shapes[site]
         units = shape[dim % len(shape)] if shape else 0
-        per_pass = math.prod(shape) / units if units else 0.0
-        of_input = None if likeness is None else likeness.of(layer.pre_activation)
-        bound, expected = np.full(len(share), np.nan), np.full(len(share), np.nan)
-        known = np.flatnonzero(np.isfinite(share))
-        for count, at in enumerate(known):
-            passes = min(_WINDOW, count + 1)
-            samples = per_pass * passes
-            if samples < _LEAST_SAMPLES or of_input is None or not np.isfinite(of_input[at]):
-                expected[at] = 0.5
-            else:
-                expected[at] = _expected(round(float(of_input[at]), 3), samples)
-            bound[at] = max(_LEAST_SHARE, min(binomial_bound(expected[at], units or 1), 1 - 1e-9))
+        # The positions of an image are alike, so they count as one sample.
+        per_pass = float(shape[0] if len(shape) > 3 else math.prod(shape) / units) if units else 1.0
+        of_source = None if likeness is None else likeness.of(source)
+        if of_source is None and likeness is not None and not source:
+            of_source = likeness.of(layer.pre_activation)
+        expected = _expected_shares(share, of_zeros, of_source, per_pass)
+        bound = np.array(
+            [max(_LEAST_SHARE, min(binomial_bound(one, units or 1, deviations), 1 - 1e-9)) for one in expected]
+        )
         found.append(_Layer(layer, site, share, bound, expected))
     return found
 
 
-def _shares(reading: Reading, site: str) -> Matrix | None:
-    """Return the share of dead units where it was measured; where not, 1 if every value of the layer is zero."""
-    zeros, dead = reading.values("zeros"), reading.values("dead_units")
-    of_zeros = None if zeros is None else zeros.of(site)
-    of_dead = None if dead is None else dead.of(site)
-    if of_zeros is None and of_dead is None:
-        return None
-    if of_dead is None:
-        # Values that are zero in all passes: a unit that is zero for most inputs is not dead.
-        return np.where(of_zeros >= 1, 1.0, np.where(np.isfinite(of_zeros), 0.0, np.nan))
-    found = of_dead.copy()
-    if of_zeros is not None:
-        # Between two measurements of dead units, the share of zeros is an upper limit of the share of dead units.
-        found = np.where(np.isnan(found) & np.isfinite(of_zeros), np.where(of_zeros >= 1, 1.0, np.nan), found)
-    return found
+def _expected_shares(share: Matrix, zeros: Matrix | None, likeness: Matrix | None, per_pass: float) -> Matrix:
+    """Return the share of units that are zero in all samples by chance: at random weights, or because active units are
+    rarely so.
+
+    The likeness is that of the layer's inputs. Theory takes the differences of inputs for independent. In deep layers,
+    where more than half of the signal is common, many are differences of size, which change no sign, and inputs differ
+    in few directions: a quarter of the differences and eight independent inputs are assumed there.
+    """
+    expected = np.full(len(share), 0.5)
+    if likeness is not None and np.isfinite(likeness).any():
+        places = np.maximum.accumulate(np.where(np.isfinite(likeness), np.arange(len(likeness)), 0))
+        held = likeness[places]
+        for at in np.flatnonzero(np.isfinite(held)):
+            likeness_at = round(float(held[at]), 2)
+            is_alike = likeness_at >= 0.5
+            expected[at] = _expected(
+                1 - (1 - likeness_at) / 4 if is_alike else likeness_at, min(per_pass, 8.0) if is_alike else per_pass
+            )
+    if zeros is not None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            of_living = np.clip((zeros - share) / (1 - share), 0.0, 1.0)
+        rare = np.nan_to_num(of_living) ** max(1.0, per_pass / _UNEQUAL)
+        expected = np.maximum(expected, np.where(share < 1, rare, 0.0))
+    return expected
+
+
+def _shares(zeros: Matrix | None, dead: Matrix | None) -> Matrix | None:
+    """Return the share of dead units at every step, as far as it is known.
+
+    Between two measurements it is estimated from the share of zeros: if the living units are zero as often as in the
+    first step, all further zeros are those of dead units. The estimate counts only if it leaves few living units.
+    """
+    if zeros is None:
+        return dead
+    first = zeros[np.isfinite(zeros)][:1]
+    if not len(first):
+        return dead
+    usual = float(first[0])
+    with np.errstate(invalid="ignore"):
+        estimate = np.where(zeros >= 1, 1.0, (zeros - usual) / (1 - usual) if usual < 0.75 else 0.0)
+    is_sure = estimate > _SURE
+    measured = np.where(np.isfinite(zeros), 0.0, np.nan) if dead is None else dead
+    held = measured.copy()
+    places = np.where(np.isfinite(measured), np.arange(len(measured)), -1)
+    places = np.maximum.accumulate(places)
+    held[places >= 0] = measured[places[places >= 0]]
+    return np.where(is_sure, np.fmax(estimate, measured), np.where(np.isfinite(zeros), held, np.nan))
 
 
 _KEPT: dict[tuple[float, float], float] = {}
@@ -115,7 +152,8 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
         return
     onset = min(spell[0][1] for _, spell in sick)
     at = int(np.searchsorted(reading.steps, onset))
-    sick.sort(key=lambda pair: (pair[1][0][1] > onset, -float(np.nan_to_num(pair[0].dead[at]))))
+    # Layers behind a dead one may be dead because of it: of those with few living units, the first one is at fault.
+    sick.sort(key=lambda pair: (pair[1][0][1] > onset, -min(float(np.nan_to_num(pair[0].dead[at])), 0.9)))
     entry, (since, until) = sick[0]
     value, bound = float(entry.dead[at]), float(entry.bound[at])
     last = float(entry.dead[np.isfinite(entry.dead)][-1])
@@ -132,25 +170,45 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
         since,
         (
             Evidence(
-                "dead_units", entry.site, since[1], value,
+                "dead_units",
+                entry.site,
+                since[1],
+                value,
                 f"At step {since[1]} {percent(value)} of the units of {entry.site} are zero for every input; with random "
                 f"weights it would be {percent(bound)} at most.",
-                "threshold", float(entry.expected[at]), bound,
+                "threshold",
+                float(entry.expected[at]),
+                bound,
             ),
             Evidence(
-                "dead_units", entry.site, since[1], value,
+                "dead_units",
+                entry.site,
+                since[1],
+                value,
                 f"At this likeness of the inputs theory expects {percent(float(entry.expected[at]))} of the units to be "
                 "zero for every input, and never more than half.",
-                "theory", float(entry.expected[at]),
+                "theory",
+                float(entry.expected[at]),
             ),
             Evidence(
-                "zeros", entry.site, since[1], zeros,
+                "zeros",
+                entry.site,
+                since[1],
+                zeros,
                 f"It is not the usual half of the values of a ReLU: {percent(zeros if math.isfinite(zeros) else value)} "
                 "of the values are zero, in the same units for every input.",
-                "ruled out", 0.5,
+                "ruled out",
+                0.5,
             ),
         ),
-        tuple(CURES[name] for name in (("lower_lr", "leaky_relu", "clip") if is_dying else ("reset_bias", "critical_init", "leaky_relu", "lower_lr"))),
+        tuple(
+            CURES[name]
+            for name in (
+                ("lower_lr", "leaky_relu", "clip")
+                if is_dying
+                else ("reset_bias", "critical_init", "leaky_relu", "lower_lr")
+            )
+        ),
         (names[0], names[-1]),
         until,
         margin=max(1.0, value / bound),

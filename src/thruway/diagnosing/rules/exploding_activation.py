@@ -32,7 +32,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
     rms = trunk.rms[:-1]
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.where(rms > 0, np.log(rms), np.nan)
-    least = np.fmin.accumulate(logs, axis=0)
+    # Growth counts from the first layers on: one small layer among others makes the next one large beside it.
+    least = np.fmax.reduce(logs[: min(3, count // 2)], axis=0)
     growth = np.where(np.isnan(logs), -np.inf, logs - least)
     place = growth.argmax(0)
     value = growth[place, np.arange(growth.shape[1])]
@@ -43,7 +44,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
     since, until = spell
     at = int(np.searchsorted(reading.steps, since[1]))
     late = int(place[at])
-    early = int(np.nanargmin(logs[: late + 1, at]))
+    early = int(np.nanargmax(logs[: min(3, count // 2), at]))
     ratio = math.exp(min(float(value[at]), 600.0))
     factor = ratio ** (1 / (late - early))
     yield Finding(
@@ -54,19 +55,31 @@ def _find(reading: Reading) -> Iterator[Finding]:
         since,
         (
             Evidence(
-                "rms", trunk.names[late], since[1], ratio,
+                "rms",
+                trunk.names[late],
+                since[1],
+                ratio,
                 f"At step {since[1]} the output of {trunk.names[late]} is {number(ratio)} times as large as that of "
                 f"{trunk.names[early]}.",
-                "threshold", 1.0, math.exp(limit),
+                "threshold",
+                1.0,
+                math.exp(limit),
             ),
             Evidence(
-                "rms", trunk.names[late], since[1], ratio,
+                "rms",
+                trunk.names[late],
+                since[1],
+                ratio,
                 f"At this depth theory expects a factor of 1 for critical weights, and of sqrt({late - early}) = "
                 f"{number(math.sqrt(late - early))} for a residual trunk with normalised branches.",
-                "theory", math.sqrt(late - early),
+                "theory",
+                math.sqrt(late - early),
             ),
             Evidence(
-                "rms", trunk.names[early], since[1], float(rms[early, at]),
+                "rms",
+                trunk.names[early],
+                since[1],
+                float(rms[early, at]),
                 f"Unscaled inputs do not explain it: the first of these layers has the size {number(float(rms[early, at]))}, "
                 "and the growth is between layers.",
                 "ruled out",
@@ -82,7 +95,9 @@ def _find(reading: Reading) -> Iterator[Finding]:
 
 def _cause(reading: Reading, trunk: Trunk, early: int, late: int, at: int) -> str:
     if trunk.is_branched:
-        return "Each residual branch adds a signal as large as its input: normalise the branches or start them near zero."
+        return (
+            "Each residual branch adds a signal as large as its input: normalise the branches or start them near zero."
+        )
     gains = gain_of(reading, trunk.layers[early + 1 : late + 1], at)
     gains = gains[np.isfinite(gains)]
     kinds = [layer.activation for layer in trunk.layers[early:late] if layer is not None and layer.activation]

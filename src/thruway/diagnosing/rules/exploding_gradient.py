@@ -14,6 +14,7 @@ from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.rules.flow import Flow, flow_between, modules_of
 from thruway.diagnosing.rules.rule import Rule
+from thruway.diagnosing.rules.time_gradients import exploding_through_time
 from thruway.diagnosing.rules.wording import number, percent
 from thruway.diagnosing.theory import critical_gain
 from thruway.diagnosing.trunk import Trunk, trunk_of
@@ -47,6 +48,12 @@ def exploding_spell(reading: Reading) -> tuple[tuple[int | None, int], int | Non
 
 
 def _find(reading: Reading) -> Iterator[Finding]:
+    found = next(_over_depth(reading), None) or next(exploding_through_time(reading), None)
+    if found is not None:
+        yield found
+
+
+def _over_depth(reading: Reading) -> Iterator[Finding]:
     trunk = trunk_of(reading)
     spell = exploding_spell(reading)
     if spell is None:
@@ -65,10 +72,15 @@ def _find(reading: Reading) -> Iterator[Finding]:
         since,
         (
             Evidence(
-                "gradient_ratio", early, since[1], ratio,
+                "gradient_ratio",
+                early,
+                since[1],
+                ratio,
                 f"At step {since[1]} the gradient at {early} is {number(ratio)} times that at {late}; up to "
                 f"{number(limit)} is usual.",
-                "threshold", 1.0, limit,
+                "threshold",
+                1.0,
+                limit,
             ),
             _theory(flow, early, since[1]),
             _ruled_out(reading, flow, early, since[1], at),
@@ -95,28 +107,42 @@ def _cause(flow: Flow, reading: Reading, step: int) -> str:
 def _theory(flow: Flow, site: str, step: int) -> Evidence:
     if math.isfinite(flow.expected):
         return Evidence(
-            "gradient_factor", site, step, flow.factor,
+            "gradient_factor",
+            site,
+            step,
+            flow.factor,
             f"At this depth and activation theory expects a factor of sqrt(chi) = {number(flow.expected)} a layer, from "
             f"the measured pre-activations and weights; {number(flow.factor)} was measured, and 1 preserves gradients.",
-            "theory", flow.expected,
+            "theory",
+            flow.expected,
         )
     return Evidence(
-        "gradient_factor", site, step, flow.factor,
+        "gradient_factor",
+        site,
+        step,
+        flow.factor,
         f"A factor of 1 a layer preserves gradients at any depth; {number(flow.factor)} was measured.",
-        "theory", 1.0,
+        "theory",
+        1.0,
     )
 
 
 def _ruled_out(reading: Reading, flow: Flow, early: str, step: int, at: int) -> Evidence:
     if flow.saturation > 0.5:
         return Evidence(
-            "saturation", early, step, flow.saturation,
+            "saturation",
+            early,
+            step,
+            flow.saturation,
             f"{percent(flow.saturation)} of the activations are saturated, but this does not make the gradient vanish: "
             "the weights are so large that it grows nevertheless.",
             "ruled out",
         )
     return Evidence(
-        "gradient_norm", early, step, flow.late_gradient,
+        "gradient_norm",
+        early,
+        step,
+        flow.late_gradient,
         f"A large loss does not explain it: the gradient at the last layer is {number(flow.late_gradient)}, and it grows "
         "on its way back.",
         "ruled out",

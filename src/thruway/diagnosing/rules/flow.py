@@ -50,7 +50,11 @@ def flow_between(reading: Reading, trunk: Trunk, first: int, last: int, at: int)
     layers = [layer for layer in trunk.layers[first : last + 1] if layer is not None]
     kinds = [layer.activation for layer in layers if layer.activation is not None]
     activation = max(set(kinds), key=kinds.count) if kinds else None
-    sites = [layer.activation_site for layer in layers if layer.activation_site is not None and layer.activation == activation]
+    sites = [
+        layer.activation_site
+        for layer in layers
+        if layer.activation_site is not None and layer.activation == activation
+    ]
     saturation = column(reading, "saturation", sites, at)
     gradient = trunk.log_gradient[last, at]
     is_plain = all(layer is not None for layer in trunk.layers[first : last + 1])

@@ -31,7 +31,7 @@ def find_frozen(reading: Reading) -> Iterator[Finding]:
     if constant:
         yield _constant(reading, constant)
     rest = [h for h in known if h not in constant]
-    forgotten = [h for h in rest if h.is_trainable and not h.is_optimized and h.has_gradient]
+    forgotten = [h for h in rest if h.is_trainable and not h.is_optimized and h.has_gradient and not _moves(h)]
     if forgotten:
         yield _forgotten(reading, forgotten)
     detached = _detached(reading, rest)
@@ -153,15 +153,25 @@ def _is(items: Sequence[object]) -> str:
     return "is" if len(items) == 1 else "are"
 
 
+def _moves(h: ParameterHistory) -> bool:
+    """Return True if the parameter changed between the recorded steps: another optimizer trains it."""
+    norms, stds = (values[np.isfinite(values)] for values in (h.parameter.norm, h.parameter.std))
+    return any(len(values) > 1 and bool((values != values[0]).any()) for values in (norms, stds))
+
+
 def _forgotten(reading: Reading, parameters: Sequence[ParameterHistory]) -> Finding:
     names = join_names([h.name for h in parameters])
     # optimizer.zero_grad() does not reach them, so their gradients are sums over all steps.
     is_stale = any(h.has(STALE).any() for h in parameters)
     first = parameters[0]
+    steps = int(np.isfinite(first.parameter.norm).sum())
+    is_still = steps > 1
     other = (
-        "not trained by another optimizer: their gradients are never set to zero"
+        f"not trained by another optimizer: their norms are the same at all {steps} recorded steps"
+        if is_still
+        else "not trained by another optimizer: their gradients are never set to zero"
         if is_stale
-        else "a second optimizer is possible: their gradients are set to zero in each step"
+        else "one step does not show if another optimizer trains them"
     )
     return _finding(
         reading,
@@ -174,7 +184,7 @@ def _forgotten(reading: Reading, parameters: Sequence[ParameterHistory]) -> Find
             _rest_row(parameters, parameters, other),
         ),
         (CURES["add_parameters"],),
-        0.98 if is_stale else 0.6,
+        0.98 if is_stale or is_still else 0.6,
     )
 
 

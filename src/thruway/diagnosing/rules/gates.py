@@ -89,19 +89,31 @@ def _find_shut(reading: Reading) -> Iterator[Finding]:
         since,
         (
             Evidence(
-                "mean", gates.sites[0].name, since[1], float(applied[at]),
+                "mean",
+                gates.sites[0].name,
+                since[1],
+                float(applied[at]),
                 f"The sum of the mean gates is {number(float(applied[at]))}; below {number(limit)} the layers do nearly "
                 "nothing, and their weights get as little of the gradient.",
-                "threshold", depth / (1 + math.exp(-guide)), limit,
+                "threshold",
+                depth / (1 + math.exp(-guide)),
+                limit,
             ),
             Evidence(
-                "mean", gates.sites[0].name, since[1], mean,
+                "mean",
+                gates.sites[0].name,
+                since[1],
+                mean,
                 f"With the bias of {number(guide)} that the guideline gives for {depth} layers, gates start at "
                 f"{number(1 / (1 + math.exp(-guide)))}.",
-                "theory", 1 / (1 + math.exp(-guide)),
+                "theory",
+                1 / (1 + math.exp(-guide)),
             ),
             Evidence(
-                "mean", gates.sites[0].name, int(reading.steps[-1]), float(gates.means[:, -1].mean()),
+                "mean",
+                gates.sites[0].name,
+                int(reading.steps[-1]),
+                float(gates.means[:, -1].mean()),
                 "They are not only shut at the start, as gates that carry are: up to the end of the trace they have not "
                 f"opened (mean {number(float(np.nanmean(gates.means[:, -1])))}).",
                 "ruled out",
@@ -135,13 +147,21 @@ def _find_open(reading: Reading) -> Iterator[Finding]:
         since,
         (
             Evidence(
-                "carried", gates.sites[0].name, since[1], float(carried[at]),
+                "carried",
+                gates.sites[0].name,
+                since[1],
+                float(carried[at]),
                 f"The product of 1 - T over {depth} layers is {number(float(carried[at]))}.",
-                "threshold", 1.0, _CARRIED,
+                "threshold",
+                1.0,
+                _CARRIED,
             ),
             _guideline(gates, mean, since[1]),
             Evidence(
-                "mean", gates.sites[0].name, since[1], mean,
+                "mean",
+                gates.sites[0].name,
+                since[1],
+                mean,
                 f"It is not a single layer that learnt to transform: {int(is_open[:, at].sum())} of {depth} gates are above "
                 f"{number(_OPEN)}.",
                 "ruled out",
@@ -175,14 +195,22 @@ def _find_bias(reading: Reading) -> Iterator[Finding]:
         (None, 0),
         (
             Evidence(
-                "mean", gates.sites[0].name, 0, mean,
+                "mean",
+                gates.sites[0].name,
+                0,
+                mean,
                 f"The gates start at {number(mean)}; a negative bias starts them below 0.5, and the product of 1 - T over "
                 f"the layers, {number(carried)}, should be above {number(_CARRIED)}.",
-                "threshold", 1 / (1 + math.exp(-guide)), 0.45,
+                "threshold",
+                1 / (1 + math.exp(-guide)),
+                0.45,
             ),
             _guideline(gates, mean, 0),
             Evidence(
-                "carried", gates.sites[0].name, 0, carried,
+                "carried",
+                gates.sites[0].name,
+                0,
+                carried,
                 f"The network is too deep for it to be harmless: up to ten layers pass a thousandth, these {depth} pass "
                 f"{number(carried)}.",
                 "ruled out",
@@ -209,10 +237,14 @@ def _guideline(gates: _Gates, mean: float, step: int) -> Evidence:
     guide = gate_bias_for_depth(len(gates.sites))
     start = 1 / (1 + math.exp(-guide))
     return Evidence(
-        "mean", gates.sites[0].name, step, mean,
+        "mean",
+        gates.sites[0].name,
+        step,
+        mean,
         f"With the bias of {number(guide)} that the guideline gives for {len(gates.sites)} layers, gates start at "
         f"{number(start)}, and {number((1 - start) ** len(gates.sites))} of the input passes all layers.",
-        "theory", start,
+        "theory",
+        start,
     )
 
 
@@ -221,7 +253,9 @@ def _logit(share: float) -> float:
     return math.log(share / (1 - share))
 
 
-GATES_SHUT = Rule("gates_shut", _find_shut, explains=frozenset(("lr_too_low", "vanishing_gradient", "frozen_parameters")))
+GATES_SHUT = Rule(
+    "gates_shut", _find_shut, explains=frozenset(("lr_too_low", "vanishing_gradient", "frozen_parameters"))
+)
 GATES_OPEN = Rule(
     "gates_open", _find_open, explains=frozenset(("vanishing_gradient", "exploding_gradient", "rank_collapse"))
 )

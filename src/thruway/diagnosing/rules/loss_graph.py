@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from thruway.diagnosing.reading import Reading
 from thruway.watching.facts import LossNode as Node
 
-__all__ = ["Node", "chance_loss", "contains_layers", "feeding", "loss_nodes"]
+__all__ = ["Node", "chance_loss", "contains_layers", "feeding", "loss_nodes", "negated_loss", "unbounded_loss"]
 
 # Operations that rearrange or select values, or change their type, but not the values themselves.
 _REARRANGING = (
@@ -46,3 +46,25 @@ def chance_loss(nodes: Sequence[Node]) -> float | None:
         if node.operation.startswith("BinaryCrossEntropy"):
             return math.log(2.0)
     return None
+
+
+def negated_loss(nodes: Sequence[Node]) -> str:
+    """Return a sentence if the loss is minus a loss that has its minimum at 0, else ""."""
+    place, signs = 0, 0
+    while nodes and place < len(nodes):
+        node = nodes[place]
+        signs += node.operation.startswith("NegBackward")
+        if node.operation.startswith(("NllLoss", "MseLoss", "BinaryCrossEntropy", "SmoothL1Loss", "HuberLoss")):
+            return f"the loss is minus {node.operation.partition('Backward')[0]}" if signs % 2 else ""
+        if len(node.inputs) != 1 or not node.operation.startswith(("NegBackward", "DivBackward", "MeanBackward")):
+            return ""
+        place = node.inputs[0]
+    return ""
+
+
+def unbounded_loss(nodes: Sequence[Node]) -> str:
+    """Return a sentence if nll_loss, which takes log-probabilities, gets the raw outputs of a layer, else ""."""
+    for node in nodes:
+        if node.operation.startswith("NllLoss") and any(f.operation.startswith(_LAYERS) for f in feeding(nodes, node)):
+            return "nll_loss takes log-probabilities, but the model returns raw outputs: apply log_softmax"
+    return ""

@@ -1,7 +1,6 @@
 """A learning rate that is too high: steps that are too large for the weights or the loss, and a loss that suffers."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +8,8 @@ from numpy.typing import NDArray
 from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Reading
-from thruway.diagnosing.rules.loss_history import LossHistory, loss_history
+from thruway.diagnosing.rules.loss_history import loss_history
+from thruway.diagnosing.rules.lr_damage import OVERSHOOT, Harm, harm_to_loss, lost_units, unstable_since
 from thruway.diagnosing.rules.rule import Rule
 from thruway.diagnosing.rules.step_sizes import HEALTHY_RATIO, StepSizes, step_sizes
 from thruway.diagnosing.rules.wording import number, percent, power_of_ten
@@ -17,24 +17,8 @@ from thruway.diagnosing.rules.wording import number, percent, power_of_ten
 __all__ = ["LR_TOO_HIGH"]
 
 REPLACED = 1.0  # update ratio at which nothing of the weight before the step remains
+MOST = 10_000  # factor; beyond it the gradient is at fault, not the rate
 LARGE = 0.1  # update ratio: ten such steps in one direction replace the weight
-OVERSHOOT = 2.0  # predicted fall over loss from which a step is too long even for a convex loss
-RISE = 1.5  # factor on the loss before the step that is no noise if the median of several later losses exceeds it
-
-
-@dataclass(frozen=True)
-class _Harm:
-    """Damage to the loss after a step.
-
-    Attributes:
-        text: the damage in words.
-        ruled_out: the reason why it is not the noise of one batch.
-        is_lasting: True if the loss ended no lower than before the step, or failed.
-    """
-
-    text: str
-    ruled_out: str
-    is_lasting: bool
 
 
 def find_lr_too_high(reading: Reading) -> Iterator[Finding]:
@@ -42,23 +26,25 @@ def find_lr_too_high(reading: Reading) -> Iterator[Finding]:
     sizes = step_sizes(reading)
     if sizes is None:
         return
-    largest, overshoot = sizes.largest, _overshoot(reading, sizes)
-    history = loss_history(reading)
+    largest, overshoot, history = sizes.largest, _overshoot(reading, sizes), loss_history(reading)
     is_strong = (largest >= REPLACED) | (overshoot >= OVERSHOOT)
+    is_suspect = (largest >= LARGE) & (is_strong | (overshoot >= OVERSHOOT / 4) | (largest >= REPLACED / 4))
+    places = [int(place) for place in np.flatnonzero(is_suspect)[:1]]
     if history is not None:
-        start = _unstable_since(history, overshoot)
-        if start is not None:
-            is_strong[start], largest = True, np.where(np.arange(len(largest)) == start, LARGE, largest)
-    places = np.flatnonzero((largest >= LARGE) & (is_strong | (overshoot >= OVERSHOOT / 4)))
-    if len(places) and history is not None:
-        place = int(places[0])
-        harm = _harm(history, place)
-        if harm is not None and (harm.is_lasting or is_strong[place]):
-            yield _finding(reading, sizes, overshoot, place, harm)
-            return
-    place_alone = _single_step(reading, largest, overshoot, history)
-    if place_alone is not None:
-        yield _finding(reading, sizes, overshoot, place_alone, None)
+        unstable = unstable_since(history, overshoot)
+        places += [] if unstable is None else [unstable]
+        for place in places:
+            harm = harm_to_loss(history, place, is_replaced=bool(largest[place] >= REPLACED))
+            if harm is None and is_strong[place] and largest[place] >= REPLACED / 2:
+                harm = lost_units(reading, place)
+            if harm is not None and (harm.is_lasting or is_strong[place] or place == unstable):
+                yield _finding(reading, sizes, overshoot, place, harm)
+                return
+    if history is None or len(history.values) <= 2:
+        # No later loss can confirm or refute the damage.
+        is_enough = (largest >= REPLACED) | ((largest >= REPLACED / 2) & (overshoot >= OVERSHOOT))
+        for place in np.flatnonzero(is_enough)[:1]:
+            yield _finding(reading, sizes, overshoot, int(place), None)
 
 
 def _overshoot(reading: Reading, sizes: StepSizes) -> NDArray[np.float64]:
@@ -66,68 +52,12 @@ def _overshoot(reading: Reading, sizes: StepSizes) -> NDArray[np.float64]:
     loss = reading.loss
     if loss is None:
         return np.full(len(reading.steps), np.nan)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         return np.where(loss > 0, sizes.predicted_fall / loss, np.nan)
 
 
-def _unstable_since(history: LossHistory, overshoot: NDArray[np.float64]) -> int | None:
-    """Return the place of the step from which the loss grows because every step overshoots, or None.
-
-    Along a direction of curvature c, a step of lr > 2 / c multiplies the distance from the minimum and predicts a fall
-    of more than four times the loss. With smaller steps the loss grows for another reason, such as a wrong sign.
-    """
-    values = history.finite
-    lowest = int(np.argmin(values))
-    above = np.flatnonzero(values[lowest:] > 2.0 * values[lowest])
-    if len(values) < 4 or not values[lowest] > 0 or not len(above) or values[-1] < values[lowest + above[0]]:
-        return None
-    doubled = lowest + int(above[0])
-    while doubled < len(values) - 1 and values[doubled + 1] < values[doubled]:
-        return None
-    places = history.places[lowest : doubled + 1]
-    return int(places[0]) if np.nanmedian(overshoot[places]) >= 2 * OVERSHOOT else None
-
-
-def _single_step(
-    reading: Reading, largest: NDArray[np.float64], overshoot: NDArray[np.float64], history: LossHistory | None
-) -> int | None:
-    """Return the place of a step that replaces a weight, if no later loss can confirm or refute the damage."""
-    if history is not None and len(history.values) > 2:
-        return None
-    places = np.flatnonzero((largest >= REPLACED) | ((largest >= REPLACED / 2) & (overshoot >= OVERSHOOT)))
-    return int(places[0]) if len(places) else None
-
-
-def _harm(history: LossHistory, place: int) -> _Harm | None:
-    """Return the damage to the loss after the update of the step at `place`, or None."""
-    before = history.finite[history.places[: len(history.finite)] <= place]
-    after = history.finite[history.places[: len(history.finite)] > place]
-    start = float(np.median(before[-3:])) if len(before) else float("nan")
-    if history.failed_at is not None and len(before) and np.isfinite(start):
-        step = int(history.places[history.failed_at])
-        if step > place:
-            return _Harm("the loss is not finite afterwards", "the loss was finite before the step", True)
-    if len(after) < 2 or not start > 0:
-        return None
-    soon = float(np.median(after[:5]))
-    highest = float(np.median(np.sort(after)[-max(len(after) // 10, 3) :]))
-    last = float(np.median(after[-max(len(after) // 4, 3) :]))
-    has_risen = soon > RISE * start + 3.0 * min(history.noise, start / 6) or highest > 4.0 * start
-    is_stuck = last >= 0.95 * start
-    above = int((after > start).sum())
-    if has_risen:
-        text = f"the loss rose from {number(start)} to {number(max(soon, float(after[:5].max())))}"
-        return _Harm(
-            text, f"not one noisy batch: {above} of {len(after)} later losses are above {number(start)}", is_stuck
-        )
-    if is_stuck and len(after) >= 10:
-        text = f"the loss is {number(last)} after {len(after)} more steps, from {number(start)}"
-        return _Harm(text, "not a slow start: the weights moved by more than a tenth of their norm in one step", True)
-    return None
-
-
 def _finding(
-    reading: Reading, sizes: StepSizes, overshoot: NDArray[np.float64], place: int, harm: _Harm | None
+    reading: Reading, sizes: StepSizes, overshoot: NDArray[np.float64], place: int, harm: Harm | None
 ) -> Finding:
     step = int(reading.steps[place])
     names = sizes.worst(place)
@@ -153,7 +83,8 @@ def _finding(
     cause = f"Step {step} moved {names[0]} by {percent(ratio)} of its norm"
     if harm is not None:
         cause += f", and {harm.text}"
-    cause += f": the learning rate{_rate(reading, place)} is too high. Lower it about {factor}x."
+    cause += f": the learning rate{_rate(reading, place)} is too high. "
+    cause += f"Lower it about {factor}x." if factor <= MOST else "No usual learning rate suits gradients of this size."
     cure = CURES["much_lower_lr" if factor >= 100 else "lower_lr"]
     other = CURES["lower_lr" if factor >= 100 else "much_lower_lr"]
     confidence = 0.7 if harm is None else 0.95 if harm.is_lasting or ratio >= REPLACED else 0.85

@@ -2,7 +2,8 @@
 
 Weights count as wrongly scaled if sigma_w = rms(weight) * sqrt(fan_in) lies outside of the range of the schemes in use,
 and if signals or gradients suffer from it. The schemes range from PyTorch's default for linear layers, 1/sqrt(3), to He's
-sqrt(2); a factor of 2 on both sides is left for layers whose numbers of inputs and outputs differ.
+sqrt(2). Half of the lowest is left for layers whose numbers of inputs and outputs differ, and 5/3, PyTorch's gain of tanh,
+times the critical value of the activation.
 """
 
 import math
@@ -25,8 +26,10 @@ from thruway.diagnosing.trunk import Trunk, column, gain_of, trunk_of
 
 __all__ = ["POOR_INIT"]
 
-_LOWEST, _HIGHEST = 1 / math.sqrt(3) / 2, 2 * math.sqrt(2)
+_LARGE = 1.75  # times the critical value, above the gain of 5/3 for tanh
+_LOWEST, _HIGHEST = 1 / math.sqrt(3) / 2, _LARGE * math.sqrt(2)
 _JUMP = 10.0  # of the size of the signal in one layer, where a layer in use changes it by less than 2
+_SHIFT = 2.0  # of the common part of the weights to the random part
 _GROWTH = 30.0  # of the size of the signal over all layers, where it should stay the same
 
 
@@ -47,7 +50,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
     weights = _weights(reading, trunk)
     if not len(weights.places):
         return
-    yield from _whole(reading, trunk, weights) or _single(reading, trunk, weights)
+    yield from _whole(reading, trunk, weights) or _single(reading, trunk, weights) or _shifted(reading, trunk, weights)
 
 
 def _weights(reading: Reading, trunk: Trunk) -> _Weights:
@@ -84,8 +87,8 @@ def _whole(reading: Reading, trunk: Trunk, weights: _Weights) -> tuple[Finding, 
     hidden = weights.places[weights.places < len(trunk.names) - 1]
     if len(hidden) < 2 or trunk.is_branched:
         return ()
-    gain, relative = geometric_mean(weights.gains[hidden]), geometric_mean(weights.relative[hidden])
-    is_large = relative > 2 and gain > _HIGHEST
+    gain, relative = float(np.median(weights.gains[hidden])), float(np.median(weights.relative[hidden]))
+    is_large = relative > _LARGE and gain > _LARGE
     is_small = relative < 0.5 and gain < _LOWEST
     if not (is_large or is_small):
         return ()
@@ -102,7 +105,10 @@ def _single(reading: Reading, trunk: Trunk, weights: _Weights) -> tuple[Finding,
     for place in weights.places.tolist():
         gain, is_last = weights.gains[place], place == len(trunk.names) - 1
         grows = weights.growth[place]
-        is_large = gain > max(_HIGHEST, _JUMP * min(usual, weights.gains[place] / weights.relative[place])) and not grows < _JUMP
+        is_large = (
+            gain > max(_HIGHEST, _JUMP * min(usual, weights.gains[place] / weights.relative[place]))
+            and not grows < _JUMP
+        )
         # A last layer may start near zero. A layer inside of a chain must pass the gradient.
         is_small = gain < min(_LOWEST, usual) / (2 * _JUMP) and not is_last and not trunk.is_branched
         if is_large or is_small:
@@ -122,6 +128,76 @@ def _single(reading: Reading, trunk: Trunk, weights: _Weights) -> tuple[Finding,
     return (_finding(reading, trunk, weights, places, text, gain, is_large=is_large, is_whole=False),)
 
 
+def _shifted(reading: Reading, trunk: Trunk, weights: _Weights) -> tuple[Finding, ...]:
+    """Return a finding if the weights of most hidden layers do not have mean 0.
+
+    Weights with mean m and standard deviation s are a matrix m 1 1^T of rank one with gain m n, plus a random one with a
+    gain of about 2 s sqrt(n). If the first is much larger, all units compute nearly the same.
+    """
+    hidden = [place for place in weights.places.tolist() if 0 < place]
+    means, deviations = reading.values("mean", "parameter"), reading.values("std", "parameter")
+    if len(hidden) < 2 or means is None or deviations is None:
+        return ()
+    ratios = []
+    for place in hidden:
+        layer = trunk.layers[place]
+        if layer is None or layer.weight not in means.row_of or layer.weight not in deviations.row_of:
+            continue
+        mean, std = float(means.of(layer.weight)[0]), float(deviations.of(layer.weight)[0])  # type: ignore[index]
+        if std > 0:
+            ratios.append((abs(mean) * math.sqrt(layer.fan_in) / (2 * std), place, mean, std))
+    sick = sorted((entry for entry in ratios if entry[0] > _SHIFT), reverse=True)
+    if len(sick) < 2 or len(sick) < len(hidden) / 2:
+        return ()
+    ratio, place, mean, std = sick[0]
+    layer = trunk.layers[place]
+    assert layer is not None
+    return (
+        Finding(
+            "poor_init",
+            f"The initial weights of {len(sick)} layers do not have mean 0: in {layer.name} they have mean {number(mean)} and "
+            f"standard deviation {number(std)}, so all its units compute nearly the same sum of their {layer.fan_in} inputs.",
+            modules_of(reading, [trunk.names[entry[1]] for entry in sick]),
+            (None, int(reading.steps[0])),
+            (
+                Evidence(
+                    "mean",
+                    layer.name,
+                    int(reading.steps[0]),
+                    ratio,
+                    f"The common part of the weights is {number(ratio)} times as large as the random part (mean * sqrt(fan_in) "
+                    "/ (2 * std)).",
+                    "threshold",
+                    0.0,
+                    _SHIFT,
+                ),
+                Evidence(
+                    "mean",
+                    layer.name,
+                    int(reading.steps[0]),
+                    mean,
+                    f"All initialisation schemes draw weights with mean 0: of {layer.fan_in} weights it would be about "
+                    f"{number(std / math.sqrt(layer.fan_in))}.",
+                    "theory",
+                    0.0,
+                ),
+                Evidence(
+                    "mean",
+                    layer.name,
+                    int(reading.steps[0]),
+                    mean,
+                    f"Training did not shift them: this is the first step, and {len(sick)} of {len(hidden)} layers are shifted.",
+                    "ruled out",
+                ),
+            ),
+            (CURES["critical_init"], CURES["normalise"]),
+            (trunk.names[min(entry[1] for entry in sick)], trunk.names[max(entry[1] for entry in sick)]),
+            margin=ratio / _SHIFT,
+            confidence=0.85,
+        ),
+    )
+
+
 def _harm(reading: Reading, trunk: Trunk, weights: _Weights, *, is_large: bool) -> str | None:
     """Return the effect on signals or gradients at the first step in one sentence, None if there is none."""
     if is_large:
@@ -131,9 +207,17 @@ def _harm(reading: Reading, trunk: Trunk, weights: _Weights, *, is_large: bool) 
                 f"The gradient grows {number(math.exp(min(rise[0], 600)))} times from {trunk.names[int(last[0])]} back to "
                 f"{trunk.names[int(first[0])]}."
             )
-        sites = [layer.activation_site for layer in trunk.layers[:-1] if layer is not None and layer.activation_site is not None]
+        sites = [
+            layer.activation_site
+            for layer in trunk.layers[:-1]
+            if layer is not None and layer.activation_site is not None
+        ]
         share = column(reading, "saturation", [site for site in sites], 0)
-        bounded = [layer.activation in ("tanh", "sigmoid", "softsign", "hardtanh") for layer in trunk.layers[:-1] if layer is not None and layer.activation_site is not None]
+        bounded = [
+            layer.activation in ("tanh", "sigmoid", "softsign", "hardtanh")
+            for layer in trunk.layers[:-1]
+            if layer is not None and layer.activation_site is not None
+        ]
         share = share[np.array(bounded, dtype=bool)] if len(bounded) else share
         if np.isfinite(share).any() and np.nanmean(share) > 0.5:
             return f"{percent(float(np.nanmean(share)))} of the values of the activations are saturated."
@@ -166,7 +250,7 @@ def _finding(
     layer = trunk.layers[worst]
     assert layer is not None  # only layers have weights
     critical = float(weights.gains[worst] / weights.relative[worst])
-    limit = max(_HIGHEST, 2 * critical) if is_large else min(_LOWEST, critical / 2)
+    limit = _LARGE * max(critical, 1.0) if is_large else min(_LOWEST, critical / 2)
     parameter = next(p for p in reading.parameters if p.name == layer.weight)
     std = float(parameter.norm[np.isfinite(parameter.norm)][0] / math.sqrt(math.prod(parameter.shape)))
     right = critical / math.sqrt(layer.fan_in)
@@ -181,20 +265,33 @@ def _finding(
         (None, int(reading.steps[0])),
         (
             Evidence(
-                "sigma_w", layer.name, int(reading.steps[0]), gain,
-                f"std(weight) * sqrt(fan_in) is {number(gain)}{' on average' if is_whole else ''}; the usual schemes lie "
+                "sigma_w",
+                layer.name,
+                int(reading.steps[0]),
+                gain,
+                f"std(weight) * sqrt(fan_in) is {number(gain)}{' in the median' if is_whole else ''}; the usual schemes lie "
                 f"between 0.58 (PyTorch's default) and {usual}, {'up' if is_large else 'down'} to {number(limit)} is allowed.",
-                "threshold", critical, limit,
+                "threshold",
+                critical,
+                limit,
             ),
             Evidence(
-                "sigma_w", layer.name, int(reading.steps[0]), gain,
+                "sigma_w",
+                layer.name,
+                int(reading.steps[0]),
+                gain,
                 f"Mean field theory: at {number(critical)} neither signals nor gradients grow or shrink with depth.",
-                "theory", critical,
+                "theory",
+                critical,
             ),
             Evidence(
-                "growth", layer.name, int(reading.steps[0]), float(np.nan_to_num(weights.growth[worst], nan=gain)),
+                "growth",
+                layer.name,
+                int(reading.steps[0]),
+                float(np.nan_to_num(weights.growth[worst], nan=gain)),
                 "No norm or skip connection makes the scale harmless: none follows this layer before the next one.",
-                "ruled out", 1.0,
+                "ruled out",
+                1.0,
             ),
         ),
         tuple(CURES[name] for name in ("critical_init", "normalise", "skip")),

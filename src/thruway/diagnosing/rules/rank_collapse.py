@@ -55,19 +55,31 @@ def _find(reading: Reading) -> Iterator[Finding]:
         since,
         (
             Evidence(
-                "input_correlation", collapsed[0], since[1], value,
+                "input_correlation",
+                collapsed[0],
+                since[1],
+                value,
                 f"At step {since[1]} {number(value)} of the signal depends on the input, and all the rest is the same for "
                 "every input.",
-                "threshold", float(start[at]), _LEAST,
+                "threshold",
+                float(start[at]),
+                _LEAST,
             ),
             Evidence(
-                "input_correlation", collapsed[0], since[1], factor,
+                "input_correlation",
+                collapsed[0],
+                since[1],
+                factor,
                 "At the critical point theory expects inputs to become alike like 1 / layers^2, not by a factor a layer: "
                 f"after {steps} layers about {number(1 / steps**2)}.",
-                "theory", 1 / steps**2,
+                "theory",
+                1 / steps**2,
             ),
             Evidence(
-                "input_correlation", names[0], since[1], float(start[at]),
+                "input_correlation",
+                names[0],
+                since[1],
+                float(start[at]),
                 f"The inputs of the batch are not alike: after {names[0]} {number(float(start[at]))} of the signal depends "
                 "on them.",
                 "ruled out",

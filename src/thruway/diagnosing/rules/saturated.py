@@ -51,7 +51,9 @@ def _find(reading: Reading) -> Iterator[Finding]:
     layer, share, (since, until), limit = sick[0]
     site = str(layer.activation_site)
     value = float(share[at])
-    low_share, high_share = (float(column(reading, name, [site], at)[0]) for name in ("saturation_low", "saturation_high"))
+    low_share, high_share = (
+        float(column(reading, name, [site], at)[0]) for name in ("saturation_low", "saturation_high")
+    )
     low_share, high_share = (0.0 if math.isnan(part) else part for part in (low_share, high_share))
     end: Literal["low", "high"] = "low" if low_share >= high_share else "high"
     order = [entry.name for entry in layers]
@@ -66,14 +68,22 @@ def _find(reading: Reading) -> Iterator[Finding]:
         since,
         (
             Evidence(
-                "saturation", site, since[1], value,
+                "saturation",
+                site,
+                since[1],
+                value,
                 f"At step {since[1]} {percent(value)} of the values of {site} are saturated"
                 f"{', since the first recorded step' if since[0] is None else ''}; up to {percent(limit)} is usual.",
-                "threshold", _expected_at_unit_variance(layer.activation), limit,
+                "threshold",
+                _expected_at_unit_variance(layer.activation),
+                limit,
             ),
             _theory(reading, layer, site, value, since[1], at),
             Evidence(
-                "saturation", site, since[1], value,
+                "saturation",
+                site,
+                since[1],
+                value,
                 f"It is neither a gate nor an output unit: {layer.name} is a hidden layer"
                 f"{', and features that a network learnt would not be saturated before training' if since[0] is None else ''}.",
                 "ruled out",
@@ -127,11 +137,15 @@ def _theory(reading: Reading, layer: Layer, site: str, value: float, step: int, 
     passed = float(np.sqrt(mean_square_slope(layer.activation, mean, std)[0]))
     usual = _expected_at_unit_variance(layer.activation)
     return Evidence(
-        "saturation", site, step, value,
+        "saturation",
+        site,
+        step,
+        value,
         f"For pre-activations of standard deviation 1 theory expects {percent(usual)}; for the measured "
         f"{number(float(std[0]))} around {number(float(mean[0]))} it expects {percent(expected)}, and the gradient "
         f"that passes is {number(passed)} of what arrives.",
-        "theory", usual,
+        "theory",
+        usual,
     )
 
 

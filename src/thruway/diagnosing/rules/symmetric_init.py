@@ -38,18 +38,30 @@ def _find(reading: Reading) -> Iterator[Finding]:
         (None, step),
         (
             Evidence(
-                "std", parameter.name, step, 0.0,
+                "std",
+                parameter.name,
+                step,
+                0.0,
                 f"The standard deviation of {parameter.name} is exactly 0 over its {math.prod(parameter.shape)} weights.",
-                "threshold", None, 0.0,
+                "threshold",
+                None,
+                0.0,
             ),
             Evidence(
-                "std", parameter.name, step, 0.0,
+                "std",
+                parameter.name,
+                step,
+                0.0,
                 f"Random weights would have a standard deviation of about 1 / sqrt({math.prod(parameter.shape[1:])}) = "
                 f"{number(1 / math.sqrt(max(1, math.prod(parameter.shape[1:]))))}.",
-                "theory", 1 / math.sqrt(max(1, math.prod(parameter.shape[1:]))),
+                "theory",
+                1 / math.sqrt(max(1, math.prod(parameter.shape[1:]))),
             ),
             Evidence(
-                "norm", parameter.name, step, gradient,
+                "norm",
+                parameter.name,
+                step,
+                gradient,
                 "It is not the last layer of a residual branch, a gate or an output layer, which may start at zero.",
                 "ruled out",
             ),
@@ -66,7 +78,9 @@ def _constant(reading: Reading) -> Iterator[tuple[Parameter, str, float]]:
     trunk, gates = trunk_of(reading), {site.name for site in reading.outputs if site.is_gate}
     parameters = {parameter.name: parameter for parameter in reading.parameters}
     layers = [layer for layer in reading.layers if layer.weight is not None and "#" not in layer.name]
-    constant = [(layer, parameters[str(layer.weight)]) for layer in layers if _is_constant(parameters[str(layer.weight)])]
+    constant = [
+        (layer, parameters[str(layer.weight)]) for layer in layers if _is_constant(parameters[str(layer.weight)])
+    ]
     is_zero_stack = sum(_value(parameter) == 0 for _, parameter in constant) > 1
     for layer, parameter in constant:
         value = _value(parameter)
@@ -102,7 +116,9 @@ def _is_constant(parameter: Parameter) -> bool:
 
 def _is_rounded_zero(parameter: Parameter) -> bool:
     """Return True if the standard deviation of equal values is not 0 because of rounding only."""
-    return bool(parameter.norm[0] > 0 and parameter.std[0] * math.sqrt(math.prod(parameter.shape)) < 1e-5 * parameter.norm[0])
+    return bool(
+        parameter.norm[0] > 0 and parameter.std[0] * math.sqrt(math.prod(parameter.shape)) < 1e-5 * parameter.norm[0]
+    )
 
 
 def _value(parameter: Parameter) -> float:
@@ -115,7 +131,7 @@ SYMMETRIC_INIT = Rule(
     needs=(("std", "parameter"),),
     explains=frozenset(
         "constant_output rank_collapse vanishing_gradient lr_too_low frozen_parameters dead_units poor_init saturated "
-        "exploding_activation exploding_gradient".split()
+        "exploding_activation exploding_gradient lr_too_high diverging nan_or_inf dying_relu".split()
     ),
     advice="Pass optimizer= to watch, and record the first step.",
 )

@@ -14,6 +14,7 @@ from thruway.diagnosing.finding import Cure, Evidence, Finding
 from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.rules.flow import Flow, flow_between, modules_of
 from thruway.diagnosing.rules.rule import Rule
+from thruway.diagnosing.rules.time_gradients import vanishing_through_time
 from thruway.diagnosing.rules.wording import number, percent
 from thruway.diagnosing.theory import critical_gain, steepest_slope
 from thruway.diagnosing.trunk import trunk_of
@@ -24,6 +25,12 @@ VANISHING_RATIO = 1e-3
 
 
 def _find(reading: Reading) -> Iterator[Finding]:
+    found = next(_over_depth(reading), None) or next(vanishing_through_time(reading), None)
+    if found is not None:
+        yield found
+
+
+def _over_depth(reading: Reading) -> Iterator[Finding]:
     trunk = trunk_of(reading)
     drop, first, last = trunk.drop()
     spell = reading.spell(drop < math.log(VANISHING_RATIO), np.isfinite(drop))
@@ -44,10 +51,15 @@ def _find(reading: Reading) -> Iterator[Finding]:
         since,
         (
             Evidence(
-                "gradient_ratio", early, since[1], ratio,
+                "gradient_ratio",
+                early,
+                since[1],
+                ratio,
                 f"At step {since[1]} the gradient at {early} is {number(ratio)} times that at {late}; "
                 f"below {number(VANISHING_RATIO)} the first layers hardly learn.",
-                "threshold", 1.0, VANISHING_RATIO,
+                "threshold",
+                1.0,
+                VANISHING_RATIO,
             ),
             _theory(flow, early, since[1]),
             _ruled_out(reading, flow, late, since[1], at),
@@ -86,23 +98,34 @@ def _cause(flow: Flow) -> tuple[str, tuple[str, ...]]:
 def _theory(flow: Flow, site: str, step: int) -> Evidence:
     if math.isfinite(flow.expected):
         return Evidence(
-            "gradient_factor", site, step, flow.factor,
+            "gradient_factor",
+            site,
+            step,
+            flow.factor,
             f"At this depth and activation theory expects a factor of sqrt(chi) = {number(flow.expected)} a layer, from "
             f"the measured pre-activations and weights; {number(flow.factor)} was measured, and 1 preserves gradients.",
-            "theory", flow.expected,
+            "theory",
+            flow.expected,
         )
     return Evidence(
-        "gradient_factor", site, step, flow.factor,
+        "gradient_factor",
+        site,
+        step,
+        flow.factor,
         f"A factor of 1 a layer preserves gradients at any depth; over {flow.count} layers the lowest that keeps a "
         f"thousandth is {number(VANISHING_RATIO ** (1 / max(1, flow.count)))}, and {number(flow.factor)} was measured.",
-        "theory", 1.0,
+        "theory",
+        1.0,
     )
 
 
 def _ruled_out(reading: Reading, flow: Flow, late: str, step: int, at: int) -> Evidence:
     size = flow.late_gradient
     return Evidence(
-        "gradient_norm", late, step, size,
+        "gradient_norm",
+        late,
+        step,
+        size,
         f"The run has not simply converged: the gradient at {late} is {number(size)}, so there is something to learn, "
         "and the early layers do not get it.",
         "ruled out",

@@ -71,6 +71,9 @@ class FunctionObserver(Protocol):
     def before_add(self, a: Tensor, b: Tensor) -> None:
         """Handle an addition of `a` and `b`, which may overwrite one of them."""
 
+    def note_no_gradients(self) -> None:
+        """Handle a function that was called without gradients; called in passes with a lineage."""
+
     def note_gate(self, gate: Tensor, other: Tensor) -> None:
         """Handle a multiplication of `gate`, which may be the output of a sigmoid, with `other`."""
 
@@ -101,27 +104,29 @@ class FunctionMode(TorchFunctionMode):
     def __init__(self, observer: FunctionObserver, lineage: Lineage | None) -> None:
         super().__init__()
         self._observer = observer
-        self._lineage = lineage
+        self.lineage = lineage
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         action = ACTIONS.get(func) or action_of(func)
-        if self._lineage is None and action.is_idle:
+        if self.lineage is None and action.is_idle:
             if not kwargs:
                 return func(*args)
             if "out" not in kwargs:
                 return func(*args, **kwargs)
         if not torch.is_grad_enabled():  # evaluation, or the inside of an autograd.Function
+            if self.lineage is not None:
+                self._observer.note_no_gradients()
             return func(*args, **(kwargs or {}))
-        if self._lineage is not None:
-            return self._run_with_lineage(self._lineage, action, func, args, kwargs or {})
+        if self.lineage is not None:
+            return self._run_with_lineage(self.lineage, action, func, args, kwargs or {})
         return self._run(action, func, args, kwargs or {})
 
     def record(self, inputs: Any, outputs: Any) -> None:
         """Record in the lineage that `outputs` were computed from `inputs` by calls that were not captured."""
-        if self._lineage is not None:
-            self._lineage.record(_tensors(inputs), _tensors(outputs))
+        if self.lineage is not None:
+            self.lineage.record(_tensors(inputs), _tensors(outputs))
 
     def _run(
         self,
