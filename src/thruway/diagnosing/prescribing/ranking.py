@@ -53,9 +53,13 @@ def _is_as_good(trial: Trial, leader: Trial) -> bool:
 
 
 def best_of(ranking: Sequence[Trial], placebo: Trial | None) -> Trial | None:
-    """Return the first cure of the ranking if it helps, and more than the placebo; None if none helps."""
+    """Return the first cure of the ranking if it helps, and more than the placebo; None if none helps.
+
+    A placebo that gains as much does not count against a cure that clears the findings, which the placebo leaves.
+    """
     if not ranking or not ranking[0].helps:
         return None
     best = ranking[0]
-    beats = placebo is None or not placebo.applicable or best.gain > placebo.gain
-    return best if beats else None
+    if placebo is None or best.gain > placebo.gain or (best.cleared is True and placebo.cleared is not True):
+        return best
+    return None

@@ -39,7 +39,7 @@ def stacked_outputs(model: nn.Module, arguments: tuple[Any, ...], keywords: Mapp
     return output
 
 
-_NOT_ELEMENTWISE = frozenset({"prelu", "rrelu", "glu"})
+_NOT_ELEMENTWISE = frozenset({"prelu", "rrelu", "glu", "softmax", "log_softmax"})
 _SUBS = (torch.sub, torch.rsub, torch.Tensor.sub, torch.Tensor.__sub__, torch.Tensor.__rsub__)
 _MUL = (torch.Tensor.mul_, torch.Tensor.__imul__, torch.Tensor.__truediv__, torch.div)
 _ELEMENTWISE: frozenset[Any] = frozenset(
