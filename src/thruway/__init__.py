@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         train,
         watching,
     )
-    from thruway.diagnosing import diagnose
+    from thruway.diagnosing import diagnose, prescribe
     from thruway.dissecting import dissect
     from thruway.watching import watch
 
@@ -42,6 +42,7 @@ __all__ = [
     "init",
     "networks",
     "nn",
+    "prescribe",
     "report",
     "runs",
     "seeding",
@@ -54,6 +55,7 @@ __all__ = [
 _FUNCTIONS = {
     "diagnose": "diagnosing",
     "dissect": "dissecting",
+    "prescribe": "diagnosing",
     "watch": "watching",
 }  # function -> subpackage that defines it
 _SUBPACKAGES = frozenset(__all__) - {"ThruwayError", *_FUNCTIONS}
