@@ -6,12 +6,16 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from browser import CHROMIUM, chromium
 from drawn_traces import HOSTILE, diagnosis_of, finding_of, layered_trace, made_prescription
 from sample_report import HOSTILE as WORSE
+from torch import nn
 
-from thruway.diagnosing import SYMPTOMS, Cure, Diagnosis, Evidence, Finding
+from thruway import watch
+from thruway.diagnosing import SYMPTOMS, Cure, Diagnosis, Evidence, Finding, diagnose
 from thruway.diagnosing.page import diagnosis_page, write_report
+from thruway.diagnosing.prescribing import prescribe
 from thruway.diagnosing.tried import best_sentence, prescription_card
 from thruway.report import Card, CardCode, CardFigure, Section, render_page
 from thruway.report.page import plotly_bundle
@@ -233,3 +237,36 @@ def test_hostile_names_are_shown_as_they_are(tab, tmp_path):
     open_quietly(tab, hostile().report(tmp_path / "r.html"))
     assert tab.evaluate("document.querySelectorAll('img, a[href^=javascript]').length") == 0
     assert tab.evaluate("document.querySelectorAll('.plot .main-svg').length") > 0
+
+
+# --- of a real run
+
+
+@pytest.mark.slow
+def test_the_report_of_a_real_run_and_its_cures(tmp_path):
+    torch.manual_seed(0)
+    weights = torch.randn(16, 4)
+    batches = [(x := torch.randn(32, 16), (x @ weights).argmax(1)) for _ in range(20)]
+
+    def build():
+        layers = [layer for _ in range(12) for layer in (nn.Linear(16, 16), nn.Sigmoid())]
+        return nn.Sequential(*layers, nn.Linear(16, 4))
+
+    model = build()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer=optimizer) as trace:
+        for x, y in batches:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    diagnosis = diagnose(trace)
+    assert [finding.rule for finding in diagnosis] == ["vanishing_gradient"]
+    tried = prescribe(build, batches, diagnosis, loss=nn.functional.cross_entropy, steps=20, seeds=2, progress=False)
+    text = diagnosis.report(tmp_path / "r.html", tried).read_text()
+    assert "theory, for the measured weights" in text
+    card = prescription_card(tried)
+    curves = figures_of(card)["Loss with each cure"].data
+    drawn = next(each for each in curves if each.name == "no change" and each.fill is None)
+    np.testing.assert_allclose(drawn.y, tried.no_change.curves.mean(0), rtol=1e-12)
+    for line in repr(diagnosis).split("\n"):
+        assert len(line) <= 100

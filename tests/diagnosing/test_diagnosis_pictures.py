@@ -281,3 +281,11 @@ def test_figures_of_a_diagnosis_are_those_of_the_card(trace):
         diagnosis.figure(7)
     with pytest.raises(ConfigError, match=r"unknown picture of this finding 'dpeth'.*depth, loss, map"):
         diagnosis.figure(0, "dpeth")
+
+
+def test_a_layer_stands_for_the_activation_that_follows_it(trace):
+    """Rules name modules; the shares of zeros and of saturation are measured at activations."""
+    finding = Finding("dead_units", "", ("hidden.7",), (None, 0))
+    figure = pictures_of(Reading(trace), finding)[0].figure
+    row = list(figure.data[0].y).index("hidden.7.relu")
+    assert (figure.layout.shapes[-1].y0, figure.layout.shapes[-1].y1) == (row - 0.5, row + 0.5)

@@ -1,5 +1,6 @@
 """The report of a diagnosis: one self-contained HTML page with a card per finding."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from thruway.diagnosing.finding import SYMPTOMS, Finding
@@ -128,6 +129,8 @@ def _card(reading: Reading, finding: Finding, place: int, total: int) -> Card:
 
 def _place(finding: Finding) -> str:
     where = where_text(finding).split(" (")[0]
+    if finding.span is None and len(finding.sites) > 1:
+        where = f"{where_text(replace(finding, sites=finding.sites[:1]))} and {count(len(finding.sites) - 1, 'other')}"
     where = _sentence(where) if where.startswith(("the ", "module ")) else where
     return f"{where}, {since_text(finding).split(' (')[0].split(',')[0]}"
 
