@@ -2,8 +2,8 @@
 
 import html
 
-from thruway.diagnosing.diagnosis import Diagnosis
 from thruway.diagnosing.finding import Evidence, Finding
+from thruway.diagnosing.readable import ReadableDiagnosis
 from thruway.diagnosing.wording import (
     by_role,
     count,
@@ -27,7 +27,7 @@ MARK = "#d9622b"
 OPEN = 3  # findings whose evidence is shown at once; that of the others unfolds
 
 
-def diagnosis_html(diagnosis: Diagnosis) -> str:
+def diagnosis_html(diagnosis: ReadableDiagnosis) -> str:
     """Return the findings with their evidence, cures and effects, and what was not seen."""
     head = (
         f"<div><b>Diagnosis of {_text(diagnosis.trace.model)}</b>: {verdict_text(diagnosis)} "
@@ -37,7 +37,7 @@ def diagnosis_html(diagnosis: Diagnosis) -> str:
     return f'<div style="{STYLE}">{head}{"".join(cards)}{_unseen(diagnosis)}</div>'
 
 
-def findings_html(diagnosis: Diagnosis, limit: int = 3) -> str:
+def findings_html(diagnosis: ReadableDiagnosis, limit: int = 3) -> str:
     """Return one line per cause, for the notebook view of a trace.
 
     Args:
@@ -105,7 +105,7 @@ def _row(label: str, text: str) -> str:
     )
 
 
-def _unseen(diagnosis: Diagnosis) -> str:
+def _unseen(diagnosis: ReadableDiagnosis) -> str:
     groups = unseen_groups(diagnosis)
     if not groups:
         return ""

@@ -1,11 +1,12 @@
 """The report of a diagnosis: one self-contained HTML page with a card per finding."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from thruway.diagnosing.diagnosis import Diagnosis
 from thruway.diagnosing.finding import SYMPTOMS, Finding
 from thruway.diagnosing.pictures import Case, Picture, pictures_of
 from thruway.diagnosing.pictures.overview import overview_pictures
+from thruway.diagnosing.readable import ReadableDiagnosis
 from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.tried import Tried, best_sentence, prescription_card
 from thruway.diagnosing.wording import (
@@ -32,7 +33,7 @@ MOST_EFFECTS = 50
 IN_LEAD = 4  # symptoms named at the top of the page
 
 
-def write_report(diagnosis: Diagnosis, path: Path | str, prescription: Tried | None = None) -> Path:
+def write_report(diagnosis: ReadableDiagnosis, path: Path | str, prescription: Tried | None = None) -> Path:
     """Write the diagnosis as one self-contained HTML page.
 
     Args:
@@ -47,10 +48,12 @@ def write_report(diagnosis: Diagnosis, path: Path | str, prescription: Tried | N
     return write_page(diagnosis_page(diagnosis, prescription), path)
 
 
-def diagnosis_page(diagnosis: Diagnosis, prescription: Tried | None = None) -> Page:
+def diagnosis_page(diagnosis: ReadableDiagnosis, prescription: Tried | None = None) -> Page:
     """Return the page: a card per cause, with its evidence drawn, then what was not seen, then the provenance."""
     reading = Reading(diagnosis.trace, diagnosis.losses)
-    cards = [_card(reading, finding, place, len(diagnosis)) for place, finding in enumerate(diagnosis.findings, 1)]
+    cards = [
+        _card(reading, finding, place, len(diagnosis.findings)) for place, finding in enumerate(diagnosis.findings, 1)
+    ]
     sections: list[Section | Card] = [*cards]
     tried = None if prescription is None else prescription_card(prescription)
     sections += [] if tried is None else [tried]
@@ -67,25 +70,25 @@ def diagnosis_page(diagnosis: Diagnosis, prescription: Tried | None = None) -> P
     )
 
 
-def _title(diagnosis: Diagnosis) -> str:
+def _title(diagnosis: ReadableDiagnosis) -> str:
     if diagnosis.healthy:
         return "Nothing was found"
-    if len(diagnosis) == 1:
-        return _sentence(diagnosis[0].symptom)
-    return f"{count(len(diagnosis), 'cause')} found"
+    if len(diagnosis.findings) == 1:
+        return _sentence(diagnosis.findings[0].symptom)
+    return f"{count(len(diagnosis.findings), 'cause')} found"
 
 
-def _lead(diagnosis: Diagnosis) -> str:
+def _lead(diagnosis: ReadableDiagnosis) -> str:
     unseen = count(len(unseen_of(diagnosis)), "symptom")
     more = f" This trace cannot show {unseen}: see the end of this page." if unseen_of(diagnosis) else ""
     if diagnosis.healthy:
         return f"None of the known symptoms is present in {size_text(diagnosis)}.{more}"
-    if len(diagnosis) > 1:
+    if len(diagnosis.findings) > 1:
         first = [printable(each.symptom) for each in diagnosis.findings[:IN_LEAD]]
-        rest = len(diagnosis) - len(first)
+        rest = len(diagnosis.findings) - len(first)
         first += [f"and {count(rest, 'other')}"] if rest else []
         return f"{_sentence('; '.join(first))}.{more}"
-    return printable(diagnosis[0].cause)
+    return printable(diagnosis.findings[0].cause)
 
 
 def _sentence(text: str) -> str:
@@ -126,6 +129,8 @@ def _card(reading: Reading, finding: Finding, place: int, total: int) -> Card:
 
 def _place(finding: Finding) -> str:
     where = where_text(finding).split(" (")[0]
+    if finding.span is None and len(finding.sites) > 1:
+        where = f"{where_text(replace(finding, sites=finding.sites[:1]))} and {count(len(finding.sites) - 1, 'other')}"
     where = _sentence(where) if where.startswith(("the ", "module ")) else where
     return f"{where}, {since_text(finding).split(' (')[0].split(',')[0]}"
 
@@ -173,7 +178,7 @@ def _healthy(reading: Reading) -> list[Section | Card]:
     return [Card("The run at a glance", parts=tuple(_drawn(picture) for picture in pictures))]
 
 
-def _unseen(diagnosis: Diagnosis) -> Section:
+def _unseen(diagnosis: ReadableDiagnosis) -> Section:
     rows = tuple(
         (printable(name), SYMPTOMS.get(name, printable(name).replace("_", " ")), printable(reason))
         for name, reason in unseen_of(diagnosis).items()
@@ -182,7 +187,7 @@ def _unseen(diagnosis: Diagnosis) -> Section:
     return Section("Not seen", None, text, TableData(("symptom", "meaning", "reason"), rows))
 
 
-def _provenance(diagnosis: Diagnosis) -> dict[str, str | list[str]]:
+def _provenance(diagnosis: ReadableDiagnosis) -> dict[str, str | list[str]]:
     trace = diagnosis.trace
     kinds = {kind: sum(site.kind == kind for site in trace.sites) for kind in ("output", "gradient", "parameter")}
     facts: dict[str, str | list[str]] = {

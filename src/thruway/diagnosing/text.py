@@ -3,8 +3,8 @@
 import textwrap
 from collections.abc import Sequence
 
-from thruway.diagnosing.diagnosis import Diagnosis
 from thruway.diagnosing.finding import Cure, Finding
+from thruway.diagnosing.readable import ReadableDiagnosis
 from thruway.diagnosing.wording import (
     by_role,
     count,
@@ -30,7 +30,7 @@ MOST_BRIEF = 8
 LABEL = 12  # columns of the labels "measured", "theory" ...
 
 
-def diagnosis_text(diagnosis: Diagnosis) -> str:
+def diagnosis_text(diagnosis: ReadableDiagnosis) -> str:
     """Return the diagnosis as one screen of text, at most 100 columns wide."""
     name = middle_cut(printable(diagnosis.trace.model))
     lines = [f"Diagnosis of {name}: {verdict_text(diagnosis)} in {size_text(diagnosis)}"]
@@ -42,22 +42,25 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
     # A blank line before each finding, before the others and before the last line.
     room = SCREEN - len(lines) - len(last) - bool(last) - len(shown)
     needs = [len(_finding_lines(finding, "1. ", SCREEN)) for finding in shown]
-    for place, finding in enumerate(shown, 1):
-        least = room // len(shown)
-        given = max(least, room - sum(min(need, least) for other, need in enumerate(needs, 1) if other != place))
-        lines += ["", *_finding_lines(finding, f"{place}. ", given)]
+    for place, finding in enumerate(shown):
+        # A finding may use what the ones after it do not need, beyond their equal share.
+        share = room // (len(shown) - place)
+        later = sum(min(need, share) for need in needs[place + 1 :])
+        block = _finding_lines(finding, f"{place + 1}. ", room - later)
+        room -= len(block)
+        lines += ["", *block]
     lines += ["", *brief] if brief else []
     return "\n".join([*lines, *(["", *last] if last else [])])
 
 
-def findings_lines(diagnosis: Diagnosis, limit: int = 3) -> list[str]:
+def findings_lines(diagnosis: ReadableDiagnosis, limit: int = 3) -> list[str]:
     """Return one line of at most 100 columns per cause, for the summary of a trace.
 
     Args:
         diagnosis: findings to show.
         limit: number of causes; a last line counts the others.
 
-    >>> from thruway.diagnosing.finding import Finding
+    >>> from thruway.diagnosing import Diagnosis, Finding
     >>> from thruway.watching.sites import Registry
     >>> from thruway.watching.trace.trace import Trace
     >>> finding = Finding("diverging", "The loss rises from 2.3 to 80.", since=(10, 11))
@@ -77,7 +80,7 @@ def findings_lines(diagnosis: Diagnosis, limit: int = 3) -> list[str]:
     return lines
 
 
-def unseen_line(diagnosis: Diagnosis) -> list[str]:
+def unseen_line(diagnosis: ReadableDiagnosis) -> list[str]:
     """Return the line of what the trace could not show, or nothing. `Diagnosis.unseen` has all reasons."""
     groups = unseen_groups(diagnosis)
     if not groups:

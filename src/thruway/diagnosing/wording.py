@@ -4,8 +4,8 @@ import math
 import re
 from collections.abc import Sequence
 
-from thruway.diagnosing.diagnosis import Diagnosis
 from thruway.diagnosing.finding import Cure, Evidence, Finding
+from thruway.diagnosing.readable import ReadableDiagnosis
 
 __all__ = [
     "by_role",
@@ -123,7 +123,7 @@ def since_text(finding: Finding) -> str:
     return f"{since}, the first recorded one" if before is None else f"{since} (not yet at step {before:,})"
 
 
-def size_text(diagnosis: Diagnosis) -> str:
+def size_text(diagnosis: ReadableDiagnosis) -> str:
     """Return the recorded steps, in words."""
     steps = diagnosis.trace.steps
     if len(steps) < 2:
@@ -131,9 +131,9 @@ def size_text(diagnosis: Diagnosis) -> str:
     return f"{len(steps):,} recorded steps ({steps[0]:,} to {steps[-1]:,})"
 
 
-def verdict_text(diagnosis: Diagnosis) -> str:
+def verdict_text(diagnosis: ReadableDiagnosis) -> str:
     """Return the number of causes and effects, or "healthy"."""
-    causes = len(diagnosis)
+    causes = len(diagnosis.findings)
     if not causes:
         return "healthy, nothing was found"
     effects = sum(depth > 0 for depth, _ in diagnosis.every_finding())
@@ -182,7 +182,7 @@ def cure_text(cure: Cure) -> str:
     return f"{printable(cure.text)} ({printable(cure.source)})" if cure.source else printable(cure.text)
 
 
-def unseen_groups(diagnosis: Diagnosis) -> list[tuple[str, list[str]]]:
+def unseen_groups(diagnosis: ReadableDiagnosis) -> list[tuple[str, list[str]]]:
     """Return (reason, names of the symptoms) of what the trace could not show and no finding names."""
     groups: dict[str, list[str]] = {}
     for name, reason in unseen_of(diagnosis).items():
@@ -190,7 +190,7 @@ def unseen_groups(diagnosis: Diagnosis) -> list[tuple[str, list[str]]]:
     return list(groups.items())
 
 
-def unseen_of(diagnosis: Diagnosis) -> dict[str, str]:
+def unseen_of(diagnosis: ReadableDiagnosis) -> dict[str, str]:
     """Return the reasons by symptom, without those that were found all the same, by other evidence."""
     found = {finding.rule for _, finding in diagnosis.every_finding()}
     return {name: reason for name, reason in diagnosis.unseen.items() if name not in found}

@@ -17,7 +17,8 @@ import plotly.io as pio
 from plotly.offline import get_plotlyjs
 
 from thruway.figures.theme import TEMPLATE
-from thruway.report.card import Card, CardFigure, card_markup
+from thruway.report.card import Card, CardFigure
+from thruway.report.card_html import card_markup
 from thruway.report.content import VERDICTS, Page, Section
 from thruway.report.html import Markup, claims_list, provenance_list, table, tag
 from thruway.runs.files import write_atomically

@@ -95,19 +95,27 @@ class Case:
         return [site.name or own for site in sites]
 
     def affected(self, sites: Sequence[Site]) -> list[int]:
-        """Return the rows of the sites that the finding names, directly or by a parameter of theirs."""
+        """Return the rows of the sites that the finding names: directly, by a module, or in its evidence."""
         names = set(self.finding.sites) | set(self.finding.span or ())
         rows = {row for row, site in enumerate(sites) if site.name in names}
         if not rows:
             owners = {_owner(name) for name in names} | names
-            rows = {row for row, site in enumerate(sites) if _path(site) in owners or _owner(site.name) in names}
+            after = {each.activation_site for each in self.reading.layers if each.name in names}
+            rows = {
+                row
+                for row, site in enumerate(sites)
+                if _path(site) in owners or _owner(site.name) in names or site.name in after
+            }
+        if not rows:
+            named = {each.site for each in self.finding.evidence if each.site}
+            rows = {row for row, site in enumerate(sites) if site.name in named}
         return sorted(rows)
 
     def framed(self, sites: Sequence[Site]) -> list[int]:
         """Return the affected rows with those between the ends of the finding's span: one frame holds them all."""
         span = self.finding.span
         ends = [row for row, site in enumerate(sites) if span is not None and site.name in span]
-        return list(range(min(ends), max(ends) + 1)) if ends else self.affected(sites)
+        return list(range(min(ends), max(ends) + 1)) if len(ends) > 1 else self.affected(sites)
 
 
 Draw = Callable[[Case], Picture | None]

@@ -25,6 +25,7 @@ __all__ = [
     "layer_names",
     "named_by_evidence",
     "saturation",
+    "weight_names",
 ]
 
 
@@ -90,6 +91,11 @@ def named_by_evidence(case: Case) -> tuple[Source, ...]:
 def layer_names(reading: Reading) -> set[str]:
     """Return the names of the layers with weights: a line over depth through all sites would zigzag."""
     return {layer.name for layer in reading.layers}
+
+
+def weight_names(reading: Reading) -> set[str]:
+    """Return the names of the weights, without biases: these often start equal."""
+    return {layer.weight for layer in reading.layers if layer.weight is not None}
 
 
 def layer_and_softmax_names(reading: Reading) -> set[str]:

@@ -91,16 +91,16 @@ PICTURES: dict[str, tuple[Draw, ...]] = {
         _chosen(of.saturation, depth_of, "Saturation over depth", of.activation_names),
     ),
     "dead_units": (
-        map_of(of.DEAD, of.ZEROS, title="Dead units, layer by layer", only=of.activation_names),
-        depth_of(of.DEAD, of.ZEROS, title="Dead units over depth", only=of.activation_names),
+        map_of(of.DEAD, of.ZEROS, title="Inactive units, layer by layer", only=of.activation_names),
+        depth_of(of.DEAD, of.ZEROS, title="Inactive units over depth", only=of.activation_names),
     ),
     "dying_relu": (
-        map_of(of.DEAD, of.ZEROS, title="Dead units, layer by layer", only=of.activation_names),
-        depth_of(of.DEAD, of.ZEROS, title="Dead units over depth", only=of.activation_names),
+        map_of(of.DEAD, of.ZEROS, title="Inactive units, layer by layer", only=of.activation_names),
+        depth_of(of.DEAD, of.ZEROS, title="Inactive units over depth", only=of.activation_names),
     ),
     "symmetric_init": (
-        depth_of(of.PARAMETER, title="Spread of the parameters"),
-        map_of(of.PARAMETER, title="Spread at every step"),
+        depth_of(of.PARAMETER, title="Spread of the weights", only=of.weight_names),
+        map_of(of.PARAMETER, title="Spread of the weights, step by step", only=of.weight_names),
     ),
     "frozen_parameters": (parameter_states, _UPDATE_MAP, _UPDATE_DEPTH),
     "nan_or_inf": (

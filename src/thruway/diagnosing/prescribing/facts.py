@@ -192,7 +192,7 @@ class _Recorder(TorchFunctionMode):
             call = LayerCall(path, tuple(args[0].shape), tuple(result.shape))
             self.facts.layers.append(call)
             self._fed_by[id(result)] = call, False
-        elif func in ACTIVATION_FUNCTIONS:
+        elif func in ACTIVATION_FUNCTIONS and func not in SOFTMAXES:
             layer, is_normalised = self._fed_by.get(id(given), (None, False))
             activation = ActivationCall(
                 len(self.facts.activations),

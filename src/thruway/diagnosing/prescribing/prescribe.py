@@ -136,6 +136,8 @@ def _trials(
     if failed:
         raise ConfigError(f"a training step of the unchanged model failed: {failed}")
     wanted = {finding.rule for finding in findings}
+    first_losses = np.stack([[run.curve[0] for run in own] for own in runs.values() if not any(r.error for r in own)])
+    starts = np.where(np.isfinite(first_losses), first_losses, np.inf).min(axis=0)
     trials: list[Trial] = []
     for arm in arms:
         own = runs.get(arm.cure.name, [])
@@ -148,8 +150,8 @@ def _trials(
         shown = wanted & every_rule(trials[0].remaining if trials else remaining)
         first, final = [run.curve[0] for run in own], [_final(run, plan) for run in own]
         gains = tuple(
-            gain_of((before.curve[0], run.curve[0]), (_final(before, plan), last))
-            for before, run, last in zip(unchanged, own, final, strict=True)
+            gain_of(start, _final(before, plan), last)
+            for start, before, last in zip(starts, unchanged, final, strict=True)
         )
         cleared = not shown & every_rule(remaining) if shown else None
         trials.append(

@@ -8,33 +8,34 @@ from thruway.diagnosing.prescribing.trial import Trial
 
 __all__ = ["best_of", "gain_of", "ranked"]
 
+_TIE = 0.05  # difference of two gains that does not matter, in units of the first loss
 
-def gain_of(first: tuple[float, float], final: tuple[float, float]) -> float:
-    """Return the loss gained by a cure, in units of the smaller first loss.
 
-    A run that diverges, or ends above this first loss, counts as one that ends there: how far a loss has exploded says
+def gain_of(start: float, without: float, cured: float) -> float:
+    """Return the loss gained by a cure, in units of the first loss.
+
+    A run that diverges, or ends above the first loss, counts as one that ends there: how far a loss has exploded says
     nothing about the cure. Gains of positive losses therefore lie in [-1, 1].
 
     Args:
-        first: loss before the first step, (without the cure, with it).
-        final: final loss, likewise.
+        start: first loss: the smallest of all arms with this seed, since some start from an exploded one.
+        without: final loss without the cure.
+        cured: final loss with it.
 
-    >>> gain_of((2.0, 2.0), (2.0, 0.5)), gain_of((9.0, 2.0), (float("nan"), 1.0)), gain_of((2.0, 2.0), (1.0, 1e6))
+    >>> gain_of(2.0, 2.0, 0.5), gain_of(2.0, float("nan"), 1.0), gain_of(2.0, 1.0, 1e6)
     (0.75, 0.5, -0.5)
     """
-    known = [value for value in first if math.isfinite(value)]
-    if not known:
+    if not math.isfinite(start):
         return 0.0
-    start = min(known)
-    without, cured = (min(value, start) if math.isfinite(value) else start for value in final)
-    return (without - cured) / (start if start > 0 else 1.0)
+    before, after = (min(value, start) if math.isfinite(value) else start for value in (without, cured))
+    return (before - after) / (start if start > 0 else 1.0)
 
 
 def ranked(trials: Sequence[Trial]) -> tuple[Trial, ...]:
     """Return the trials by the median loss gained, the best first and those that are not applicable last.
 
-    Of two cures whose paired difference is not distinguishable from 0, one that clears the findings comes before one
-    that does not.
+    Of two cures whose paired difference is not distinguishable from 5 % of the first loss, one that clears the findings
+    comes before one that does not.
     """
     applicable = sorted((t for t in trials if t.applicable), key=lambda t: -t.gain)
     if applicable and applicable[0].cleared is not True:
@@ -48,13 +49,17 @@ def ranked(trials: Sequence[Trial]) -> tuple[Trial, ...]:
 
 def _is_as_good(trial: Trial, leader: Trial) -> bool:
     low, _ = paired_interval([a - b for a, b in zip(leader.gains, trial.gains, strict=True)])
-    return low <= 0
+    return low <= _TIE
 
 
 def best_of(ranking: Sequence[Trial], placebo: Trial | None) -> Trial | None:
-    """Return the first cure of the ranking if it helps, and more than the placebo; None if none helps."""
+    """Return the first cure of the ranking if it helps, and more than the placebo; None if none helps.
+
+    A placebo that gains as much does not count against a cure that clears the findings, which the placebo leaves.
+    """
     if not ranking or not ranking[0].helps:
         return None
     best = ranking[0]
-    beats = placebo is None or not placebo.applicable or best.gain > placebo.gain
-    return best if beats else None
+    if placebo is None or best.gain > placebo.gain or (best.cleared is True and placebo.cleared is not True):
+        return best
+    return None

@@ -58,7 +58,7 @@ class _Replacing(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        kind = "activation" if func in ACTIVATION_FUNCTIONS else "softmax" if func in SOFTMAXES else None
+        kind = "softmax" if func in SOFTMAXES else "activation" if func in ACTIVATION_FUNCTIONS else None
         if kind is None or not args:
             if func in MAPS and MAPS[func].weight_at == 1 and MAPS[func].name != "embedding":
                 self._last_input = args[0]

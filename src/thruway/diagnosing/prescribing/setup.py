@@ -22,12 +22,17 @@ DEFAULT_RATE = 0.1  # of SGD, if `build` returns no optimizer
 Build = Callable[..., nn.Module | tuple[nn.Module, Optimizer]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scaling:
     """An affine map of the inputs: (x - mean) / std."""
 
     mean: Tensor
     std: Tensor
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Scaling) and torch.equal(self.mean, other.mean) and torch.equal(self.std, other.std)
+
+    __hash__ = None  # type: ignore[assignment]  # compared by value
 
     def __call__(self, inputs: Tensor) -> Tensor:
         return (inputs - self.mean) / self.std

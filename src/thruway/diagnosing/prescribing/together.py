@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, stack_module_state
 
 from thruway.diagnosing.prescribing.measuring import measuring_mode
 from thruway.diagnosing.prescribing.setup import Setup
 from thruway.diagnosing.prescribing.snapshot import Snapshot
+from thruway.diagnosing.prescribing.stacked import stacked_outputs
 from thruway.diagnosing.prescribing.updates import UPDATES
 from thruway.train.members import architecture, tensors_of, with_tensors
 
@@ -58,16 +59,19 @@ class Together:
         self._template = with_tensors(models[0], {name: t.to("meta") for name, t in tensors_of(models[0]).items()})
         parameters, buffers = stack_module_state(models)
         self._buffers = {name: b.detach().clone() for name, b in buffers.items()}
-        self._frozen = {name: p.detach() for name, p in parameters.items() if not p.requires_grad}
+        frozen = {name: p.detach() for name, p in parameters.items() if not p.requires_grad}
         trained = {name: p.detach() for name, p in parameters.items() if p.requires_grad}
         self._shapes = {name: p.shape[1:] for name, p in trained.items()}
         sizes = [p[0].numel() for p in trained.values()]
         self._flat = torch.cat([p.reshape(len(setups), -1) for p in trained.values()], dim=1)
-        # Leaves that share the memory of the flat parameters, which the update writes.
-        self._leaves = {
-            name: piece.view(len(setups), *self._shapes[name]).detach().requires_grad_()
-            for name, piece in zip(trained, torch.split(self._flat, sizes, dim=1), strict=True)
+        # A model whose parameters have an axis of members and share the memory of the flat ones, which updates write.
+        pieces = torch.split(self._flat, sizes, dim=1)
+        views = {
+            name: piece.view(len(setups), *self._shapes[name]) for name, piece in zip(trained, pieces, strict=True)
         }
+        self._model = with_tensors(models[0], {**views, **frozen, **self._buffers})
+        self._parameters: dict[str, Tensor] = dict(self._model.named_parameters())
+        self._leaves = {name: self._parameters[name] for name in trained}
         self._gradient = torch.zeros_like(self._flat)
         self._state: dict[str, Tensor] = {}
         self._numbers = self._hyperparameters(setups)
@@ -77,10 +81,11 @@ class Together:
         self._accumulates = any(not setup.zero_grad for setup in setups)
         self.diverged_at = torch.full((len(setups),), -1)  # step of divergence, or -1
         self._steps = 0
+        self._is_stackable: bool | None = None  # unknown before the first pass
 
     def step(self, batch: Batch) -> Tensor:
         """Update all members; return their losses before the update, float64 on the CPU, NaN if diverged."""
-        losses = self._losses(batch, self._template, self._buffers)
+        losses = self._losses(batch)
         computed = torch.autograd.grad(losses.sum(), list(self._leaves.values()), allow_unused=True)
         with torch.no_grad():
             self._collect(computed)
@@ -97,11 +102,11 @@ class Together:
 
     def measure(self, batches: Iterable[Batch]) -> Tensor:
         """Return the mean loss of every member over some batches, without dropout; float64, NaN if diverged."""
-        with torch.no_grad(), measuring_mode(self._template):
-            values = [
-                self._losses(batch, self._template, {n: b.clone() for n, b in self._buffers.items()})
-                for batch in batches
-            ]
+        kept = {name: b.clone() for name, b in self._buffers.items()}
+        with torch.no_grad(), measuring_mode(self._template), measuring_mode(self._model):
+            values = [self._losses(batch) for batch in batches]
+            for name, buffer in kept.items():
+                self._buffers[name].copy_(buffer)
         mean = torch.stack(values).double().mean(dim=0).cpu()
         return mean.masked_fill(self.diverged_at >= 0, float("nan"))
 
@@ -121,19 +126,42 @@ class Together:
                 states[name]["step"] = torch.tensor(float(self._steps))
             if self._accumulates and self._keeps[member]:
                 states[name]["gradient"] = self._gradient[member, piece].view(shape).clone()
-        tensors = {**self._leaves, **self._frozen, **self._buffers}
+        tensors = {**self._parameters, **self._buffers}
         return Snapshot({name: t[member].detach().clone() for name, t in tensors.items()}, states)
 
-    def _losses(self, batch: Batch, template: nn.Module, buffers: dict[str, Tensor]) -> Tensor:
-        inputs, targets = batch
-        arguments, keywords = ((), inputs) if isinstance(inputs, dict) else (inputs, {})
-        if not isinstance(arguments, tuple):
-            arguments = (arguments,)
+    def _losses(self, batch: Batch) -> Tensor:
+        if self._is_stackable is None:
+            self._is_stackable = self._can_stack(batch)
+        return self._stacked_losses(batch) if self._is_stackable else self._mapped_losses(batch)
+
+    def _can_stack(self, batch: Batch) -> bool:
+        """Return True if the stacked forward pass gives the losses of vmap. Buffers are unchanged afterwards."""
+        kept = {name: b.clone() for name, b in self._buffers.items()}
+        try:
+            with torch.no_grad():
+                stacked, mapped = self._stacked_losses(batch), self._mapped_losses(batch)
+            return stacked.shape == mapped.shape and torch.allclose(
+                stacked, mapped, rtol=1e-3, atol=1e-5, equal_nan=True
+            )
+        except Exception:  # a function without an entry, or one that the axis of members confuses
+            return False
+        finally:
+            for name, buffer in kept.items():
+                self._buffers[name].copy_(buffer)
+
+    def _stacked_losses(self, batch: Batch) -> Tensor:
+        arguments, keywords = _arguments(batch[0])
+        outputs = stacked_outputs(self._model, arguments, keywords)
+        result: Tensor = torch.vmap(self._loss, in_dims=(0, None))(outputs, batch[1])
+        return result
+
+    def _mapped_losses(self, batch: Batch) -> Tensor:
+        arguments, keywords = _arguments(batch[0])
 
         def loss_of(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
-            return self._loss(functional_call(template, (parameters, buffers), arguments, keywords), targets)
+            return self._loss(functional_call(self._template, (parameters, buffers), arguments, keywords), batch[1])
 
-        result: Tensor = torch.vmap(loss_of, randomness="different")({**self._leaves, **self._frozen}, buffers)
+        result: Tensor = torch.vmap(loss_of, randomness="different")(self._parameters, self._buffers)
         return result
 
     def _collect(self, computed: Sequence[Tensor | None]) -> None:
@@ -190,6 +218,12 @@ class Together:
 
     def _column(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float64).to(self._flat).unsqueeze(1)
+
+
+def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(inputs, dict):
+        return (), inputs
+    return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
 
 
 def _number(group: dict[str, Any] | None, name: str) -> float:

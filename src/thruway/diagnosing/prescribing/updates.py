@@ -43,7 +43,8 @@ def _sgd(w: Tensor, g: Tensor, h: Values, settings: Mapping[str, Any], state: St
         if step == 1:
             state["momentum_buffer"] = g.clone()
         else:
-            state["momentum_buffer"].mul_(h["momentum"]).add_(g * (1 - h["dampening"]))
+            fresh = g * (1 - h["dampening"]) if _is_used(h["dampening"]) else g
+            state["momentum_buffer"].mul_(h["momentum"]).add_(fresh)
         v = state["momentum_buffer"]
         g = g + h["momentum"] * v if settings["nesterov"] else v
     w.addcmul_(g, h["lr"], value=-1)
