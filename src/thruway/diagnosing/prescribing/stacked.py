@@ -51,6 +51,7 @@ _ELEMENTWISE: frozenset[Any] = frozenset(
 )
 # Attributes and methods that describe a tensor; the axis of members is hidden.
 _SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
+_DIMS = (torch.Tensor.dim, torch.Tensor.ndim.__get__)  # type: ignore[attr-defined]
 _SAME = frozenset(
     getattr(torch.Tensor, name).__get__ for name in ("dtype", "device", "requires_grad", "layout", "is_cuda", "is_meta")
 ) | {torch.Tensor.is_floating_point, torch.is_floating_point, torch.Tensor.is_complex}
@@ -71,9 +72,9 @@ class _Stacking(TorchFunctionMode):
             return func(*args, **kwargs)
         if func in _SAME:
             return func(*args, **kwargs)
-        if func is _SHAPE:
+        if func == _SHAPE:  # a new object in every call
             return args[0].shape[1:]
-        if func is torch.Tensor.dim or func is torch.Tensor.ndim.__get__:  # type: ignore[attr-defined]
+        if func in _DIMS:
             return args[0].dim() - 1
         if func is torch.Tensor.size:
             shape = args[0].shape[1:]

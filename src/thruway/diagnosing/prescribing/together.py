@@ -208,7 +208,11 @@ class Together:
                 row.append(
                     torch.cat(
                         [
-                            torch.full((shape.numel(),), _number(group, name), dtype=torch.float64)
+                            torch.full(
+                                (shape.numel(),),
+                                _number(group, name, setup.optimizer.param_groups[0]),
+                                dtype=torch.float64,
+                            )
                             for group, shape in zip(groups, self._shapes.values(), strict=True)
                         ]
                     )
@@ -226,9 +230,9 @@ def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (inputs if isinstance(inputs, tuple) else (inputs,)), {}
 
 
-def _number(group: dict[str, Any] | None, name: str) -> float:
-    if group is None:  # a parameter that the optimizer does not know
-        return 0.0
+def _number(group: dict[str, Any] | None, name: str, default: dict[str, Any]) -> float:
+    if group is None:  # a parameter that the optimizer does not know; its other numbers must only be valid
+        return 0.0 if name == "lr" else _number(default, name, default)
     if name.startswith("beta"):
         return float(group["betas"][int(name[-1]) - 1])
     return float(group[name])
