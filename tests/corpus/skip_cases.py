@@ -141,7 +141,7 @@ def stack_gates(below: float):
         training = evidence.case.training(evidence.seed, torch.float64)
         x = training.model.stem(training.batches[0][0])
         states = training.model.blocks.layer_states(x)
-        true(bool((states.gates < below).all()), "some gates are open")
+        true(bool((states.t < below).all()), "some gates are open")
 
     return proof
 
