@@ -13,15 +13,13 @@ from tests.corpus.mlp_cases import GROWN, SHRUNK, nan_at
 from tests.corpus.nets import mlp
 from tests.corpus.optimizers import adam, sgd
 from tests.corpus.proofs import (
-    accumulates,
-    all_of,
     alive,
+    all_of,
     changes,
     dead,
     fault_costs,
     first_update,
     gradient_ratio,
-    independent_of_input,
     inputs,
     learns,
     non_finite,
@@ -33,7 +31,6 @@ from tests.corpus.proofs import (
     unchanged,
 )
 
-
 # Adversarial networks on points of a ring
 
 
@@ -43,7 +40,9 @@ class Gan(nn.Module):
     def __init__(self, draw: Draw):
         super().__init__()
         width = draw.integer("width", 28, 40)
-        self.generator = nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
+        self.generator = nn.Sequential(
+            nn.Linear(4, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2)
+        )
         self.discriminator = nn.Sequential(
             nn.Linear(2, width), nn.LeakyReLU(0.2), nn.Linear(width, width), nn.LeakyReLU(0.2), nn.Linear(width, 1)
         )
@@ -111,8 +110,12 @@ def moves_to_the_data(evidence) -> None:
     """The mean of the generated points ends nearer to that of the data, (2, 0), than it began."""
     record = evidence.record
     name = list(record.outputs[0])[-1]  # the root, which is called last
-    first, last = (x[name].mean(0) - torch.tensor([2.0, 0.0], dtype=torch.float64) for x in (record.outputs[0], record.outputs[-1]))
-    true(last.norm() < 0.7 * first.norm(), f"the distance to the data goes from {first.norm():.2f} to {last.norm():.2f}")
+    first, last = (
+        x[name].mean(0) - torch.tensor([2.0, 0.0], dtype=torch.float64) for x in (record.outputs[0], record.outputs[-1])
+    )
+    true(
+        last.norm() < 0.7 * first.norm(), f"the distance to the data goes from {first.norm():.2f} to {last.norm():.2f}"
+    )
 
 
 def leftover_gradient(evidence) -> None:
@@ -162,7 +165,14 @@ def elbo(model: nn.Module, batch: Batch) -> Tensor:
 class Autoencoder(nn.Module):
     """An encoder to a code and a decoder."""
 
-    def __init__(self, draw: Draw, code: nn.Module | None = None, last: nn.Module | None = None, act: str = "relu", depth: int = 1):
+    def __init__(
+        self,
+        draw: Draw,
+        code: nn.Module | None = None,
+        last: nn.Module | None = None,
+        act: str = "relu",
+        depth: int = 1,
+    ):
         super().__init__()
         width = draw.integer("width", 40, 56)
         self.encoder = mlp(depth, width, classes=16, act=act)
@@ -225,107 +235,273 @@ def dead_code(value: float) -> Callable[[Draw], nn.Module]:
 PIXELS = digits(40, targets="inputs")
 UNIT = digits(50, standard=False, targets="inputs")
 
-# fmt: off
 CASES = [
     # --- adversarial, faulty
     Case(
-        "gan_generator_gets_no_gradient", "gan", Gan, ring(), no_loss, gan_adam("generator", 0.003),
-        loop=adversarial(watched="generator", detach_fake=True), watched=part("generator"), symptoms=("frozen_parameters",),
-        also=frozenset(("lr_too_low", "diverging")), sites=("*",), proof=unchanged("*"),
+        "gan_generator_gets_no_gradient",
+        "gan",
+        Gan,
+        ring(),
+        no_loss,
+        gan_adam("generator", 0.003),
+        loop=adversarial(watched="generator", detach_fake=True),
+        watched=part("generator"),
+        symptoms=("frozen_parameters",),
+        also=frozenset(("lr_too_low", "diverging")),
+        sites=("*",),
+        proof=unchanged("*"),
     ),
     Case(
-        "gan_discriminator_keeps_gradients", "gan", Gan, ring(), no_loss, gan_adam("discriminator", 0.003),
-        loop=adversarial(watched="discriminator", zero_grad=False), watched=part("discriminator"), symptoms=("gradients_accumulate",),
-        also=frozenset(("lr_too_high", "diverging")), onset=(1, 1), proof=leftover_gradient,
+        "gan_discriminator_keeps_gradients",
+        "gan",
+        Gan,
+        ring(),
+        no_loss,
+        gan_adam("discriminator", 0.003),
+        loop=adversarial(watched="discriminator", zero_grad=False),
+        watched=part("discriminator"),
+        symptoms=("gradients_accumulate",),
+        also=frozenset(("lr_too_high", "diverging")),
+        onset=(1, 1),
+        proof=leftover_gradient,
     ),
     Case(
-        "gan_discriminator_too_fast", "gan", Gan, ring(), no_loss, gan_adam("discriminator", 1.0), loop=adversarial(watched="discriminator"),
-        watched=part("discriminator"), symptoms=("lr_too_high",), onset=(0, 4), also=GROWN | SHRUNK | {"exploding_activation", "exploding_gradient"},
-        proof=all_of(first_update(above=0.5), sizes("the largest loss", lambda r: max(r.losses) / r.losses[0], above=10.0)),
+        "gan_discriminator_too_fast",
+        "gan",
+        Gan,
+        ring(),
+        no_loss,
+        gan_adam("discriminator", 1.0),
+        loop=adversarial(watched="discriminator"),
+        watched=part("discriminator"),
+        symptoms=("lr_too_high",),
+        onset=(0, 4),
+        also=GROWN | SHRUNK | {"exploding_activation", "exploding_gradient"},
+        proof=all_of(
+            first_update(above=0.5), sizes("the largest loss", lambda r: max(r.losses) / r.losses[0], above=10.0)
+        ),
     ),
     # --- adversarial, healthy
     Case(
-        "gan_discriminator", "gan", Gan, ring(), no_loss, gan_adam("discriminator", 0.003), loop=adversarial(watched="discriminator"),
-        watched=part("discriminator"), tempting="the loss oscillates and does not fall to 0",
+        "gan_discriminator",
+        "gan",
+        Gan,
+        ring(),
+        no_loss,
+        gan_adam("discriminator", 0.003),
+        loop=adversarial(watched="discriminator"),
+        watched=part("discriminator"),
+        tempting="the loss oscillates and does not fall to 0",
         proof=sizes("the last loss", lambda r: r.end, above=0.05, below=2.0),
     ),
     Case(
-        "gan_generator", "gan", Gan, ring(80), no_loss, gan_adam("generator", 0.005), loop=adversarial(watched="generator"),
-        watched=part("generator"), tempting="the loss rises while the discriminator learns", proof=moves_to_the_data,
+        "gan_generator",
+        "gan",
+        Gan,
+        ring(80),
+        no_loss,
+        gan_adam("generator", 0.005),
+        loop=adversarial(watched="generator"),
+        watched=part("generator"),
+        tempting="the loss rises while the discriminator learns",
+        proof=moves_to_the_data,
     ),
     Case(
-        "gan_generator_fast_discriminator", "gan", Gan, ring(80), no_loss, gan_adam("generator", 0.005),
-        loop=adversarial(watched="generator", rate=0.006), watched=part("generator"), tempting="the loss is higher at the end",
+        "gan_generator_fast_discriminator",
+        "gan",
+        Gan,
+        ring(80),
+        no_loss,
+        gan_adam("generator", 0.005),
+        loop=adversarial(watched="generator", rate=0.006),
+        watched=part("generator"),
+        tempting="the loss is higher at the end",
         proof=all_of(changes("*"), moves_to_the_data),
     ),
     # --- autoencoders, faulty
     Case(
-        "autoencoder_deep_sigmoid", "autoencoder", lambda d: Autoencoder(d, act="sigmoid", depth=d.integer("depth", 5, 6)), PIXELS, mse,
-        sgd(0.5), symptoms=("vanishing_gradient",), also=SHRUNK, cure={"build": Autoencoder},
+        "autoencoder_deep_sigmoid",
+        "autoencoder",
+        lambda d: Autoencoder(d, act="sigmoid", depth=d.integer("depth", 5, 6)),
+        PIXELS,
+        mse,
+        sgd(0.5),
+        symptoms=("vanishing_gradient",),
+        also=SHRUNK,
+        cure={"build": Autoencoder},
         proof=all_of(gradient_ratio(below=1e-5), fault_costs(0.05)),
     ),
     Case(
-        "autoencoder_dead_code", "autoencoder", dead_code(-15.0), PIXELS, mse, adam(0.003), symptoms=("dead_units", "dying_relu"),
-        also=SHRUNK, sites=("code", "encoder*"), cure={"build": dead_code(0.0)}, proof=all_of(dead("code", share=1.0), fault_costs()),
+        "autoencoder_dead_code",
+        "autoencoder",
+        dead_code(-15.0),
+        PIXELS,
+        mse,
+        adam(0.003),
+        symptoms=("dead_units", "dying_relu"),
+        also=SHRUNK,
+        sites=("code", "encoder*"),
+        cure={"build": dead_code(0.0)},
+        proof=all_of(dead("code", share=1.0), fault_costs()),
     ),
     Case(
-        "autoencoder_code_dies_of_penalty", "autoencoder", Coded, digits(60, targets="inputs"), sparse_code(20.0), adam(0.02),
-        symptoms=("dying_relu", "dead_units"), also=SHRUNK, sites=("code", "encoder*"), onset=(3, 45), cure={"loss": sparse_code(0.0)},
+        "autoencoder_code_dies_of_penalty",
+        "autoencoder",
+        Coded,
+        digits(60, targets="inputs"),
+        sparse_code(20.0),
+        adam(0.02),
+        symptoms=("dying_relu", "dead_units"),
+        also=SHRUNK,
+        sites=("code", "encoder*"),
+        onset=(3, 45),
+        cure={"loss": sparse_code(0.0)},
         proof=all_of(alive("code", most=0.1, steps=slice(0, 4)), dead("code", share=0.6, steps=slice(50, None))),
     ),
     Case(
-        "autoencoder_decoder_forgotten", "autoencoder", Autoencoder, PIXELS, mse, adam(0.003, part=lambda m: m.encoder),
-        symptoms=("frozen_parameters",), sites=("decoder*",), proof=all_of(unchanged("decoder.*"), changes("encoder.*")),
+        "autoencoder_decoder_forgotten",
+        "autoencoder",
+        Autoencoder,
+        PIXELS,
+        mse,
+        adam(0.003, part=lambda m: m.encoder),
+        symptoms=("frozen_parameters",),
+        sites=("decoder*",),
+        proof=all_of(unchanged("decoder.*"), changes("encoder.*")),
     ),
     Case(
-        "autoencoder_too_fast", "autoencoder", Autoencoder, PIXELS, mse, adam(1.0), symptoms=("lr_too_high",), onset=(0, 3),
-        also=GROWN | SHRUNK | {"exploding_activation", "exploding_gradient"}, cure={"optimizer": adam(0.003)},
+        "autoencoder_too_fast",
+        "autoencoder",
+        Autoencoder,
+        PIXELS,
+        mse,
+        adam(1.0),
+        symptoms=("lr_too_high",),
+        onset=(0, 3),
+        also=GROWN | SHRUNK | {"exploding_activation", "exploding_gradient"},
+        cure={"optimizer": adam(0.003)},
         proof=all_of(first_update(above=0.5), steps_raise_the_loss(1.0, 1), fault_costs()),
     ),
     Case(
-        "autoencoder_too_slow", "autoencoder", Autoencoder, PIXELS, mse, sgd(1e-4), symptoms=("lr_too_low",), onset=(0, 20),
-        cure={"optimizer": adam(0.005)}, proof=all_of(stuck(0.08), fault_costs()),
+        "autoencoder_too_slow",
+        "autoencoder",
+        Autoencoder,
+        PIXELS,
+        mse,
+        sgd(1e-4),
+        symptoms=("lr_too_low",),
+        onset=(0, 20),
+        cure={"optimizer": adam(0.005)},
+        proof=all_of(stuck(0.08), fault_costs()),
     ),
     Case(
-        "autoencoder_bytes", "autoencoder", Autoencoder, digits(standard=False, scale=255.0, targets="inputs"), mse, sgd(0.01),
-        symptoms=("unscaled_input",), also=GROWN | SHRUNK | {"exploding_activation", "exploding_gradient"},
+        "autoencoder_bytes",
+        "autoencoder",
+        Autoencoder,
+        digits(standard=False, scale=255.0, targets="inputs"),
+        mse,
+        sgd(0.01),
+        symptoms=("unscaled_input",),
+        also=GROWN | SHRUNK | {"exploding_activation", "exploding_gradient"},
         proof=all_of(inputs(deviation_above=50), stuck(0.0)),
     ),
     Case(
-        "autoencoder_output_saturated", "autoencoder", lambda d: Autoencoder(d, last=nn.Sigmoid()),
-        digits(standard=False, scale=16.0, targets="inputs"), mse, sgd(0.3), symptoms=("saturated", "unscaled_input"), also=SHRUNK | {"dead_units", "lr_too_high"},
-        sites=("last", "decoder*"), onset=(0, 40), cure={"data": digits(standard=False, targets="inputs"), "optimizer": adam(0.005)},
+        "autoencoder_output_saturated",
+        "autoencoder",
+        lambda d: Autoencoder(d, last=nn.Sigmoid()),
+        digits(standard=False, scale=16.0, targets="inputs"),
+        mse,
+        sgd(0.3),
+        symptoms=("saturated", "unscaled_input"),
+        also=SHRUNK | {"dead_units", "lr_too_high"},
+        sites=("last", "decoder*"),
+        onset=(0, 40),
+        cure={"data": digits(standard=False, targets="inputs"), "optimizer": adam(0.005)},
         proof=share_of_values("last", lambda x: (x > 0.99) | (x < 0.01), above=0.5, step=30),
     ),
     Case(
-        "vae_missing_pixel", "autoencoder", VAE, nan_at(8, digits(standard=False, targets="inputs")), squared_elbo, adam(0.003),
-        symptoms=("nan_or_inf",), also=GROWN, sites=("encoder*", "input*", ""), onset=(8, 8), proof=non_finite(8, sites="encoder.0"),
+        "vae_missing_pixel",
+        "autoencoder",
+        VAE,
+        nan_at(8, digits(standard=False, targets="inputs")),
+        squared_elbo,
+        adam(0.003),
+        symptoms=("nan_or_inf",),
+        also=GROWN,
+        sites=("encoder*", "input*", ""),
+        onset=(8, 8),
+        proof=non_finite(8, sites="encoder.0"),
     ),
     # --- autoencoders, healthy
     Case(
-        "autoencoder", "autoencoder", Autoencoder, digits(60, targets="inputs"), mse, adam(0.005), tempting="the loss stays above 0.2", proof=learns(0.3),
+        "autoencoder",
+        "autoencoder",
+        Autoencoder,
+        digits(60, targets="inputs"),
+        mse,
+        adam(0.005),
+        tempting="the loss stays above 0.2",
+        proof=learns(0.3),
     ),
     Case(
-        "autoencoder_sigmoid_output", "autoencoder", lambda d: Autoencoder(d, last=nn.Sigmoid()), UNIT, mse, adam(0.005),
-        tempting="the output sigmoid is near 0 at the border", proof=learns(0.3),
+        "autoencoder_sigmoid_output",
+        "autoencoder",
+        lambda d: Autoencoder(d, last=nn.Sigmoid()),
+        UNIT,
+        mse,
+        adam(0.005),
+        tempting="the output sigmoid is near 0 at the border",
+        proof=learns(0.3),
     ),
     Case(
-        "autoencoder_denoising", "autoencoder", Autoencoder, digits(60, targets="inputs"), denoise, adam(0.005), tempting="the loss is noisy",
+        "autoencoder_denoising",
+        "autoencoder",
+        Autoencoder,
+        digits(60, targets="inputs"),
+        denoise,
+        adam(0.005),
+        tempting="the loss is noisy",
         proof=learns(0.25),
     ),
     Case(
-        "autoencoder_sparse_code", "autoencoder", Coded, digits(60, targets="inputs"), sparse_code(0.05), adam(0.005),
-        tempting="a mild penalty makes the code sparse", proof=all_of(alive("code", most=0.2), learns(0.4)),
+        "autoencoder_sparse_code",
+        "autoencoder",
+        Coded,
+        digits(60, targets="inputs"),
+        sparse_code(0.05),
+        adam(0.005),
+        tempting="a mild penalty makes the code sparse",
+        proof=all_of(alive("code", most=0.2), learns(0.4)),
     ),
     Case(
-        "autoencoder_tied", "autoencoder", Tied, digits(60, targets="inputs"), mse, adam(0.003), tempting="one weight is used twice", proof=learns(0.3),
+        "autoencoder_tied",
+        "autoencoder",
+        Tied,
+        digits(60, targets="inputs"),
+        mse,
+        adam(0.003),
+        tempting="one weight is used twice",
+        proof=learns(0.3),
     ),
     Case(
-        "vae", "autoencoder", VAE, UNIT, elbo, adam(0.005), tempting="the KL term rises from 0", proof=learns(0.2),
+        "vae",
+        "autoencoder",
+        VAE,
+        UNIT,
+        elbo,
+        adam(0.005),
+        tempting="the KL term rises from 0",
+        proof=learns(0.2),
     ),
     Case(
-        "vae_kl_warm_up", "autoencoder", VAE, UNIT, elbo, adam(0.01), loop=scheduled(lambda done: min(1.0, 3 * done)),
-        tempting="no update at step 0", proof=learns(0.2),
+        "vae_kl_warm_up",
+        "autoencoder",
+        VAE,
+        UNIT,
+        elbo,
+        adam(0.01),
+        loop=scheduled(lambda done: min(1.0, 3 * done)),
+        tempting="no update at step 0",
+        proof=learns(0.2),
     ),
 ]
-# fmt: on
