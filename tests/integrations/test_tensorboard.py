@@ -15,6 +15,7 @@ from torch import nn
 from thruway.errors import ConfigError
 from thruway.integrations import TensorBoard
 from thruway.watching import Trace, watch
+from thruway.watching.sites import KINDS
 
 pytest.importorskip("tensorboard")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -57,11 +58,10 @@ def test_every_value_is_written_under_its_tag(net: nn.Module, tmp_path: Path) ->
         for _ in train(net):
             optimizer.step()
     events = read(tmp_path)
-    kinds = ("output", "gradient", "parameter", "parameter_gradient", "update")
-    wanted = {f"{k}.{q}/{name}" for k in kinds for q in trace.quantities(k) for name in trace.series(q, k).names}
+    wanted = {f"{k}.{q}/{name}" for k in KINDS for q in trace.quantities(k) for name in trace.series(q, k).names}
     assert set(events.Tags()["scalars"]) == wanted
-    for kind in kinds:
-        assert_holds(events, trace, kind, "mean")
+    for kind in KINDS:
+        assert_holds(events, trace, kind, "mean" if kind != "step" else "loss")
     assert_holds(events, trace, "update", "update_ratio")
 
 
@@ -80,7 +80,7 @@ def test_only_the_chosen_quantities_are_written(net: nn.Module, tmp_path: Path) 
     with TensorBoard(tmp_path, quantities=["std", "gradient.mean"]) as board, watch(net, run=board):
         list(train(net))
     found = {tag.partition("/")[0] for tag in read(tmp_path).Tags()["scalars"]}
-    assert found == {"output.std", "gradient.std", "gradient.mean"}
+    assert found == {"output.std", "gradient.std", "gradient.mean", "input.std"}
 
 
 def test_non_finite_values_are_written_unchanged(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_model_that_ran_compiled_before_is_recorded() -> None:
     with watch(compiled, quantities=["mean"]) as trace:
         compiled(batch(1)).sum().backward()
     assert graphs.ran == [-1]
-    assert trace.series("mean").names == ["body.0", "body.1", "tanh", "add", "add.shortcut", "head"]
+    assert trace.series("mean").names == ["body.0", "body.1", "body.1.tanh", "add", "add.shortcut", "head"]
     body = model.body[0](batch(1)).mean().item()
     assert trace.series("mean").values[0, 0] == pytest.approx(body, rel=1e-12)
     compiled(batch(2))

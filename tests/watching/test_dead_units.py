@@ -52,7 +52,7 @@ def test_a_unit_is_dead_when_every_input_gave_zero(net):
 def test_it_is_taken_at_relus_only():
     with watch(net := nn.Sequential(nn.Linear(3, 3), nn.Tanh()), quantities=["mean", "dead_units"]) as trace:
         net(torch.zeros(2, 3))
-    with pytest.raises(ConfigError, match="unknown output quantity 'dead_units'"):
+    with pytest.raises(ConfigError, match="unknown quantity 'dead_units'"):
         trace.series("dead_units")
 
 

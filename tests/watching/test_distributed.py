@@ -133,7 +133,7 @@ def test_without_counts_equal_shards_still_make_the_whole() -> None:
     joint, single = merged(parts), whole()
     for quantity in ("mean", "std", "abs_max", "branch_ratio"):
         np.testing.assert_allclose(joint.series(quantity).values, single.series(quantity).values, 1e-9)
-    assert joint.branches == single.branches == {"add": ("tanh", "relu")}
+    assert joint.branches == single.branches == {"add": ("branch.tanh", "first.relu")}
 
 
 def test_bad_values_are_counted_over_all_processes() -> None:
@@ -149,7 +149,8 @@ def test_bad_values_are_counted_over_all_processes() -> None:
         traces.append(trace)
     joint = merged(traces)
     assert joint.first_bad is not None
-    assert (joint.first_bad.step, joint.first_bad.site.name, joint.first_bad.nan) == (1, "first", 3 * 4)
+    assert (joint.first_bad.step, joint.first_bad.site.key, joint.first_bad.nan) == (1, ("input", "input"), 3)
+    assert joint.series("nan", "output").values[0, 1] == 3 * 4
     finite = torch.cat([net().first(batch(1)[:6])[rank + 1 :] for rank in range(2)])
     assert joint.series("mean").values[0, 1] == pytest.approx(finite.mean().item(), rel=1e-9)
     assert joint.series("std").values[0, 1] == pytest.approx(finite.std(correction=0).item(), rel=1e-9)
@@ -169,7 +170,7 @@ def test_a_first_bad_value_that_was_let_go_is_still_the_first() -> None:
         traces.append(trace)
     joint = merged(traces)
     assert joint.first_bad is not None
-    assert (joint.first_bad.step, joint.first_bad.site.name) == (13, "first")
+    assert (joint.first_bad.step, joint.first_bad.site.key) == (13, ("input", "input"))
     assert joint.kept_every == traces[0].kept_every
 
 

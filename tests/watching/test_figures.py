@@ -98,25 +98,25 @@ def test_every_style_draws_what_it_needs(trace: Trace) -> None:
         figure = trace.figure(style.needs[0] if style.needs else "mean", style=name)
         assert figure.data, name
     mean, std = (trace.series(each) for each in ("mean", "std"))
-    row = mean.names.index("tanh_2")
-    figure = trace.figure("mean", style="mean_and_spread", sites=["tanh_2"])
+    row = mean.names.index("layers.1.tanh")
+    figure = trace.figure("mean", style="mean_and_spread", sites=["layers.1.tanh"])
     np.testing.assert_allclose(figure.data[1].y, mean.values[row])
     low = figure.data[0].y[-12:][::-1]  # the band: its upper edge, then its lower one back
     np.testing.assert_allclose(
         np.sort([figure.data[0].y[:12], low], axis=0),
         np.sort([mean.values[row] - std.values[row], mean.values[row] + std.values[row]], axis=0),
     )
-    bands = trace.figure("p98", style="percentile_bands", sites=["tanh_2"])
+    bands = trace.figure("p98", style="percentile_bands", sites=["layers.1.tanh"])
     found = [each.y.tolist() for each in bands.data if each.fill is None and len(each.y) == 12]
     wanted = [trace.series(each).values[row].tolist() for each in ("p50", "p98", "p2", "std")]
     assert found == wanted
-    intervals = trace.figure("std", style="std_intervals", sites="tanh_2")
+    intervals = trace.figure("std", style="std_intervals", sites="layers.1.tanh")
     np.testing.assert_allclose(intervals.data[1].y, std.values[row])
 
 
 def test_histograms_are_of_the_step_that_was_asked_for(trace: Trace) -> None:
-    figure = trace.figure("histogram", sites=["tanh"], step=100)
-    found = trace.histogram("tanh", step=100)
+    figure = trace.figure("histogram", sites=["layers.0.tanh"], step=100)
+    found = trace.histogram("layers.0.tanh", step=100)
     density = found.counts / found.counts.sum() / np.diff(found.edges)
     np.testing.assert_allclose(figure.data[0].y, density)
     assert figure.layout.xaxis.title.text == "output at step 100"
@@ -136,7 +136,14 @@ def test_layers_without_a_finite_value_have_no_histogram() -> None:
 
 def test_figures_of_few_layers_show_activations_by_default(trace: Trace) -> None:
     names = {each.name for each in trace.figure("std", style="std_intervals").data}
-    assert names == {"tanh", "tanh_2", "tanh_3", "relu", "highway.activation", "highway.transform_gate"}
+    assert names == {
+        "layers.0.tanh",
+        "layers.1.tanh",
+        "layers.2.tanh",
+        "relu",
+        "highway.activation",
+        "highway.transform_gate",
+    }
     assert len(trace.figure("std").data[0].y) == len(trace.series("std").sites)
     weights = {each.name for each in trace.figure("std", "parameter", style="std_intervals").data}
     assert weights >= {"norm.weight", "highway.weight"}
@@ -155,7 +162,10 @@ def test_the_probe_draws_itself() -> None:
 @pytest.mark.parametrize(
     ("choice", "wanted"),
     [
-        ("activations", ["tanh", "tanh_2", "tanh_3", "relu", "highway.activation", "highway.transform_gate"]),
+        (
+            "activations",
+            ["layers.0.tanh", "layers.1.tanh", "layers.2.tanh", "relu", "highway.activation", "highway.transform_gate"],
+        ),
         ("gates", ["highway.transform_gate"]),
         ("layers.1", ["layers.1"]),
         (["add_*", "norm"], ["add_2", "add_3", "norm"]),
@@ -170,7 +180,7 @@ def test_sites_are_chosen(trace: Trace, kind: Any, choice: Any, wanted: list[str
 def test_modules_differ_from_functions_in_their_code(trace: Trace) -> None:
     names = list(trace.figure("std", sites="modules").data[0].y)
     assert {"layers.0", "norm", "highway"} <= set(names)
-    assert not {name for name in names if name.startswith(("tanh", "add"))}
+    assert not {name for name in names if name.endswith("tanh") or name.startswith("add")}
 
 
 def test_colours_are_logarithmic_where_the_small_would_not_be_seen() -> None:
@@ -307,9 +317,10 @@ def read(page: str) -> str:
 def test_a_notebook_shows_the_state_of_things(trace: Trace) -> None:
     text = read(trace._repr_html_())
     mean, std = (trace.series(each, "gradient") for each in ("mean", "std"))
-    rows = [std.names.index(name) for name in ("tanh", "highway.activation")]
+    rows = [std.names.index(name) for name in ("layers.0.tanh", "highway.activation")]
     first, last = np.hypot(mean.values[rows, -1], std.values[rows, -1])
-    message = f"gradient rms {first:.2g} at tanh, {last:.2g} at highway.activation: first / last = {first / last:.2g}"
+    ends = f"{first:.2g} at layers.0.tanh, {last:.2g} at highway.activation"
+    message = f"gradient rms {ends}: first / last = {first / last:.2g}"
     assert message in text
     low, high = (trace.series(f"saturation_{end}") for end in ("low", "high"))
     relu = low.values[low.names.index("relu"), -1]

@@ -72,7 +72,7 @@ WITHOUT_OPTIMIZER: dict[str, tuple[Any, str]] = {
         "'std' was not measured at parameters, but at 'output'",
     ),
     "weights' rank": (lambda t: t.series("rms", "parameter_gradient"), "Pass optimizer="),
-    "a slip": (lambda t: t.series("sdt"), "unknown output quantity 'sdt'; did you mean 'std'"),
+    "a slip": (lambda t: t.series("sdt"), "unknown quantity 'sdt'; did you mean 'std'"),
     "a slip in a kind": (lambda t: t.series("std", "gradients"), "unknown kind of site 'gradients'; did you mean"),
     "by name only": (lambda t: t.series("p98"), r"To record it, watch with quantities=\[\*DEFAULT, 'p98'\]"),
 }
@@ -88,7 +88,8 @@ def test_without_an_optimizer(case: str) -> None:
 def test_with_an_optimizer_the_error_names_the_kind() -> None:
     trace = watched(with_optimizer=True)
     with pytest.raises(ConfigError, match=r"'update_ratio' was not measured at outputs, but at 'update'. Pass one of"):
-        trace.series("update_ratio")
+        trace.series("update_ratio", "output")
+    assert trace.series("update_ratio").kind == "update"
     trace = watched(with_optimizer=True, quantities=["mean"])
     message = "'update_ratio' is derived from 'norm' at .*, and this trace has none.* with 'norm' among the quantities"
     with pytest.raises(ConfigError, match=message):

@@ -1,12 +1,14 @@
 """Warnings for a with block that recorded nothing, and errors for a probe that the model does not accept."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 import thruway as tw
 from thruway.errors import ConfigError
-from thruway.watching import WatchWarning
+from thruway.watching import Trace, WatchWarning
 
 
 def net() -> nn.Module:
@@ -75,3 +77,52 @@ def test_the_text_of_a_trace_of_the_probe_only():
         train(model)
     assert repr(trace).startswith("Probe only: Trace of Sequential: ")
     assert "nothing recorded" not in repr(trace)
+
+
+class Bare(nn.Module):
+    """A model without modules of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(x @ self.weight)
+
+
+def forward_only(model: nn.Module, *, steps: bool = True, **options: Any) -> Trace:
+    """Two steps whose forward pass is a call of model.forward."""
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    if options.pop("with_optimizer", False):
+        options["optimizer"] = optimizer
+    with tw.watch(model, **options) as trace:
+        for _ in range(2):
+            model.forward(torch.randn(3, 4)).sum().backward()
+            if steps:
+                optimizer.step()
+    return trace
+
+
+@pytest.mark.parametrize("steps", [True, False], ids=["with steps", "gradients only"])
+def test_a_direct_call_of_forward_is_named(steps):
+    message = r"parameters of Sequential were trained, but it was not called.*call model\(x\) instead of model.forward"
+    with pytest.warns(WatchWarning, match=message):
+        trace = forward_only(net(), steps=steps)
+    assert trace.steps == []
+
+
+def test_a_direct_call_of_forward_is_named_if_only_parameters_are_recorded():
+    message = "no outputs were recorded: Bare was trained, but none of its modules was called.*instead of model.forward"
+    with pytest.warns(WatchWarning, match=message):
+        trace = forward_only(Bare(), with_optimizer=True)
+    assert trace.series("mean", "parameter").names == ["weight"]
+
+
+def test_a_direct_call_of_forward_is_no_reason_for_a_warning_if_the_layers_are_called():
+    trace = forward_only(net(), with_optimizer=True)
+    assert trace.series("mean").names == ["0", "1", "2"]
+
+
+def test_a_model_that_was_neither_called_nor_trained_is_not_said_to_be():
+    with pytest.warns(WatchWarning, match="it was not called with gradients enabled"), tw.watch(net()):
+        pass

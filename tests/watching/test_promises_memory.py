@@ -69,8 +69,7 @@ def test_the_first_bad_value_is_known_to_the_step(watched: tuple[Trace, list[int
     trace, _ = watched
     assert 1237 not in trace.steps
     assert trace.first_bad is not None
-    # One input of one of two rows: both units of that row.
-    assert (trace.first_bad.step, trace.first_bad.site.name, trace.first_bad.nan) == (1237, "layers.0", 2)
+    assert (trace.first_bad.step, trace.first_bad.site.key, trace.first_bad.nan) == (1237, ("input", "input"), 1)
 
 
 def test_changing_shapes_leave_nothing_behind() -> None:

@@ -28,7 +28,7 @@ def first(count: int) -> Callable[[Rows], Tensor]:
 REFUSED: dict[str, tuple[Quantity, str]] = {
     "not reduced": (
         Quantity("size", "", lambda rows: rows.flat.abs()),
-        r"'size' returned 20 numbers for a tensor of 20 values, but its limit is 1\. .*Quantity\(\.\.\., numbers=20\)",
+        r"'size' returned 15 numbers for a tensor of 15 values, but its limit is 1\. .*Quantity\(\.\.\., numbers=15\)",
     ),
     "more than it says": (Quantity("some", "", first(4), numbers=3), "'some' returned 4 numbers .* its limit is 3"),
     "one in a column": (Quantity("mine", "", lambda rows: rows.mean[:, None]), r"returned \(k, 1\).*squeeze\(1\)"),
@@ -38,7 +38,7 @@ REFUSED: dict[str, tuple[Quantity, str]] = {
     ),
     "a table each": (
         Quantity("mine", "", lambda rows: rows.values, numbers=99),
-        r"returned shape \(1, 5, 4\) for Rows of k = 1",
+        r"returned shape \(1, 5, 3\) for Rows of k = 1",  # of the input
     ),
     "no tensor": (Quantity("mine", "", lambda rows: 3.0), "'mine' returned float for Rows of k = 1"),  # type: ignore[arg-type, return-value]
 }

@@ -96,9 +96,9 @@ def _counted(name, passes):
 
     original = getattr(ReplayedHooks, name)
 
-    def counted(self, module, inputs):
+    def counted(self, module, *call):
         passes.append(module)
-        return original(self, module, inputs)
+        return original(self, module, *call)
 
     return counted
 

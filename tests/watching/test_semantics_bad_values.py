@@ -101,7 +101,7 @@ def test_a_bad_gradient_is_found_where_the_backward_pass_meets_it_first(layer: i
     step = (3 * layer) % STEPS
     bad = train(Net(), Spoil(step, layer, "backward", math.inf, 2)).first_bad
     assert bad is not None
-    assert (bad.step, bad.site.kind, bad.site.name) == (step, "gradient", f"layers.{layer}.tanh")
+    assert (bad.step, bad.site.kind, bad.site.name) == (step, "gradient", f"layers.{layer}.map.tanh")
     assert (bad.nan, bad.inf) == (0, 2)
 
 

@@ -1,6 +1,7 @@
 """Definition of a step: accumulated micro-batches, closures, evaluation, scaled losses, recomputed blocks."""
 
 import contextlib
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -170,23 +171,58 @@ def test_a_checkpointed_block_is_recorded_once(use_reentrant: bool, gives_optimi
         model = Checkpointed(way).double()
         model.load_state_dict(net().state_dict())
         optimizer = torch.optim.SGD(model.parameters(), 0.01)
-        with watch(model, optimizer=optimizer if gives_optimizer else None) as trace:
-            for step in range(5):
-                optimizer.zero_grad()
-                model(batch(step)).square().mean().backward()
-                optimizer.step()
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            with watch(model, optimizer=optimizer if gives_optimizer else None) as trace:
+                for step in range(5):
+                    optimizer.zero_grad()
+                    model(batch(step)).square().mean().backward()
+                    optimizer.step()
         traces.append(trace)
+        messages = [str(warning.message) for warning in found]
+        assert len(messages) == bool(way)
+        assert all(text.startswith("a reentrant checkpoint (in the model's own code)") for text in messages)
     plain, trace = traces
     assert trace.failure is None
     assert trace.steps == plain.steps == [0, 1, 2, 3, 4]
     for kind in ("output", "gradient"):
         ours, theirs = trace.series("std", kind), plain.series("std", kind)
         # Reentrant checkpointing runs the block without gradients, so there are none inside it.
-        expected = {"first", "relu", "head"} | ({"second", "tanh", "add"} if not use_reentrant else set())
+        expected = {"first", "first.relu", "head"} | ({"second", "second.tanh", "add"} if not use_reentrant else set())
         assert expected <= set(ours.names)
         for name, values in zip(ours.names, ours.values, strict=True):
             if name in theirs.names:
                 np.testing.assert_allclose(values, theirs.values[theirs.names.index(name)], 1e-12, err_msg=name)
+
+
+def test_layers_without_gradients_that_are_no_checkpoint_are_no_reason_for_a_warning() -> None:
+    class Frozen(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                x = F.relu(self.first(x))
+            return self.head(x)
+
+    model = Frozen().double()
+    with watch(model) as trace:  # warnings are errors
+        model(batch(0)).sum().backward()
+    assert trace.series("mean").names == ["first", "head"]
+
+
+def test_every_module_that_the_loop_calls_has_its_residual_branches() -> None:
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (x + torch.tanh(self.inner(x))).cos()
+
+    model = nn.ModuleDict({"encoder": Residual(), "decoder": Residual()}).double()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    with watch(model, optimizer=optimizer) as trace:
+        model["decoder"](model["encoder"](torch.ones(3, 4).double())).sum().backward()
+        optimizer.step()
+    assert set(trace.branches) == {"encoder.add", "decoder.add"}
 
 
 # --- a forward pass that raises
@@ -251,7 +287,7 @@ def test_what_the_last_call_saw_before_it_raised_is_kept() -> None:
         model(torch.full((3, WIDTH), torch.nan, dtype=torch.float64))
     assert trace.steps == [0, 1]
     assert trace.first_bad is not None
-    assert (trace.first_bad.step, trace.first_bad.site.name) == (1, "first")
+    assert (trace.first_bad.step, trace.first_bad.site.key) == (1, ("input", "input"))
 
 
 def test_a_failing_evaluation_changes_nothing() -> None:

@@ -56,7 +56,7 @@ def test_a_blend_whose_gate_comes_first_is_no_residual_add() -> None:
     with watch(net) as trace:
         net(torch.ones(3, 4)).sum().backward()
     assert trace.branches == {}
-    assert [site.name for site in trace.sites if site.is_gate] == ["0.sigmoid", "1.sigmoid"]
+    assert [site.name for site in trace.sites if site.is_gate] == ["0.gate.sigmoid", "1.gate.sigmoid"]
 
 
 Parts = dict[str, nn.Module]

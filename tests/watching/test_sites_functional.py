@@ -33,7 +33,7 @@ class Functional(nn.Module):
         d = c.tanh()
         e = d.sigmoid()
         f = e * 2
-        return {"first": a, "relu": b, "second": c, "tanh": d, "sigmoid": e, "output": f}, f
+        return {"first": a, "first.relu": b, "second": c, "second.tanh": d, "sigmoid": e, "output": f}, f
 
 
 class InPlaceModules(nn.Module):
@@ -155,7 +155,7 @@ class Inner(nn.Module):
 
 
 class Nested(nn.Module):
-    """Modules in modules in lists: functions go by the path of the module that calls them, counted per call."""
+    """Modules in modules in lists: functions go by the layer before or by the module that calls them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class Nested(nn.Module):
             c = (b - 0.25).clamp_min(0)
             x = c.tanh()
             path = f"blocks.{index}"
-            sites |= {f"{path}.map": a, f"{path}.relu": b, f"{path}.relu_2": c, path: x}
+            sites |= {f"{path}.map": a, f"{path}.map.relu": b, f"{path}.relu": c, path: x}
         end = x.mean(1)
         return sites | {"output": end}, end
 

@@ -103,7 +103,15 @@ class Encoder(nn.Module):
         e = F.linear(d, layer.linear2.weight, layer.linear2.bias)
         second = b + e
         end = F.layer_norm(second, (4,), layer.norm2.weight, layer.norm2.bias)
-        found = {"self_attn[0]": a, "add": first, "add.shortcut": x, "norm1": b, "linear1": c, "relu": d, "linear2": e}
+        found = {
+            "self_attn[0]": a,
+            "add": first,
+            "add.shortcut": x,
+            "norm1": b,
+            "linear1": c,
+            "linear1.relu": d,
+            "linear2": e,
+        }
         return {f"encoder.{name}": t for name, t in (found | {"add_2": second, "norm2": end}).items()}, end
 
 
@@ -138,7 +146,7 @@ class Recurrent(nn.Module):
         head = F.linear(whole, self.head.weight, self.head.bias)
         sites = {"lstm[0]": whole, "lstm[1][0]": h[None], "lstm[1][1]": c[None], "head": head}
         end = head.tanh()
-        return sites | {"tanh": end}, end
+        return sites | {"head.tanh": end}, end
 
 
 class HandHighway(nn.Module):
@@ -157,7 +165,7 @@ class HandHighway(nn.Module):
         b = F.linear(x, self.gate.weight, self.gate.bias)
         h, t = a.clamp_min(0), 1 / (1 + (-b).exp())
         y = h * t + x * (1 - t)
-        return {f"{path}.plain": a, f"{path}.relu": h, f"{path}.gate": b, f"{path}.sigmoid": t, path: y}, y
+        return {f"{path}.plain": a, f"{path}.plain.relu": h, f"{path}.gate": b, f"{path}.gate.sigmoid": t, path: y}, y
 
 
 class Highway(nn.Module):
@@ -210,7 +218,9 @@ CASES = {
     ),
     "lstm": Case(Recurrent, (2, 3, 3)),
     "highway by hand": Case(
-        lambda: Highway(HandHighway), (5, 4), gates=("layers.0.sigmoid", "layers.1.sigmoid", "layers.2.sigmoid")
+        lambda: Highway(HandHighway),
+        (5, 4),
+        gates=("layers.0.gate.sigmoid", "layers.1.gate.sigmoid", "layers.2.gate.sigmoid"),
     ),
     "highway": Case(
         lambda: Highway(lambda: HighwayLinear(4, gate_bias=-0.5)),

@@ -58,7 +58,7 @@ def test_the_first_bad_value_comes_before_all_else() -> None:
         for x in (torch.ones(3, 2), torch.zeros(3, 2), torch.full((3, 2), math.nan)):
             net(x).sum().backward()
     head, saturated, gradient = repr(trace).splitlines()
-    assert head.endswith("; first bad value at step 2 in the output of 0: 6 NaN")
+    assert head.endswith("; first bad value at step 2 in the model's input: 6 NaN")
     # Of the last step there is only the gradient of the sum, which is 1: what is shown is of the step before.
     slope = 1 - math.tanh(0.9 + 2 * 0.9 * math.tanh(0.9)) ** 2
     assert gradient == f"  gradient rms: {2 * 0.9 * slope:.2g} at 1, 1 at 3; first / last = {2 * 0.9 * slope:.2g}"
@@ -84,7 +84,7 @@ def test_the_text_shows_an_early_end_and_dropped_steps() -> None:
     net = nn.Linear(1, 1)
 
     def train() -> Trace:
-        with watch(net, quantities=[Quantity("fails", "", fails, ("output",))], memory=16) as trace:
+        with watch(net, quantities=[Quantity("fails", "", fails, ("output",))], memory=32) as trace:
             for _ in range(10):
                 net(torch.ones(1, 1)).sum().backward()
         return trace

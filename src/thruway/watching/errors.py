@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["WatchWarning", "catching", "nothing_recorded", "without_frames"]
+__all__ = ["WatchWarning", "catching", "without_frames"]
 
 
 class WatchWarning(UserWarning):
@@ -34,23 +34,3 @@ def catching(
             fail(error)
 
     return call
-
-
-def nothing_recorded(model: str, steps: range, sampled: int, has_optimizer: bool) -> str:
-    """Return the reason why nothing was recorded although `steps` were completed and `sampled` of them sampled."""
-    if not steps:
-        cause = (
-            "optimizer.step() was not called inside the with block"
-            if has_optimizer
-            else "it was not called with gradients enabled inside the with block"
-        )
-        return (
-            f"no training step of {model} was completed: {cause}. Watch the module that your training loop calls, or "
-            "pass optimizer=."
-        )
-    if not sampled:
-        return (
-            f"every= selected none of the {len(steps):,} steps from {steps.start} on. Pass a number, or a function of "
-            "the step that returns True for some steps."
-        )
-    return f"no layer of {model} returned a dense floating-point tensor, and nothing else is measured."

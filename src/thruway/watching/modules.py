@@ -8,7 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["call_model", "evaluation_mode", "module_names", "named_outputs", "plain_name", "unwrapped"]
+__all__ = [
+    "call_model",
+    "evaluation_mode",
+    "is_torch_layer",
+    "module_names",
+    "named_outputs",
+    "parameter_versions",
+    "plain_name",
+    "unwrapped",
+]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -27,6 +36,15 @@ def module_names(model: nn.Module) -> dict[nn.Module, str]:
     return {module: plain_name(name) for name, module in unwrapped(model).named_modules()}
 
 
+def parameter_versions(model: nn.Module) -> list[Any]:
+    """Return a list that changes if an optimizer updates the parameters, or a backward pass their gradients."""
+    return [
+        (p._version, None if p.grad is None else (id(p.grad), p.grad._version))
+        for p in model.parameters()
+        if not p.is_inference()
+    ]
+
+
 def plain_name(name: str) -> str:
     """Return the path of a module or parameter without the wrappers that torch.compile puts around submodules.
 
@@ -34,6 +52,11 @@ def plain_name(name: str) -> str:
     'blocks.3.weight'
     """
     return name.replace("_orig_mod.", "").removesuffix("_orig_mod").removesuffix(".")
+
+
+def is_torch_layer(module: nn.Module) -> bool:
+    """Return True for a PyTorch layer without submodules, of which only the output is captured."""
+    return type(module).__module__.startswith("torch.nn.modules.") and not module._modules
 
 
 def named_outputs(output: Any) -> Iterator[tuple[str, Tensor]]:

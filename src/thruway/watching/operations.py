@@ -24,13 +24,13 @@ __all__ = [
 
 _NAMES = (
     "relu relu6 tanh sigmoid softsign hardtanh hardsigmoid hardswish elu selu celu gelu silu mish softplus "
-    "leaky_relu prelu rrelu logsigmoid tanhshrink softshrink hardshrink glu"
+    "leaky_relu prelu rrelu logsigmoid tanhshrink softshrink hardshrink glu softmax log_softmax"
 )
 
 
 def _functions(name: str) -> list[Callable[..., Any]]:
     """Return all PyTorch functions of one activation, including the in-place ones."""
-    homes = (torch, torch.Tensor, F, torch._C._nn)
+    homes = (torch, torch.Tensor, F, torch.special, torch._C._nn)
     return [f for home in homes for f in (getattr(home, name, None), getattr(home, f"{name}_", None)) if f is not None]
 
 
@@ -114,13 +114,14 @@ MAPS: dict[Callable[..., Any], Map] = {
 }
 
 # What a function does to its input, which decides whether it may be part of a projection shortcut:
-#   kept    the values reshaped, resized, padded, joined or normalised
-#   piece   a part of the input
-#   scaled  scaled or shifted
-#   shape   a new tensor of the input's shape or type
-#   map     multiplied by weights
-#   other   anything else
-Role = Literal["kept", "piece", "scaled", "shape", "map", "other"]
+#   kept       the values reshaped, resized, padded, joined or normalised
+#   piece      a part of the input
+#   scaled     scaled or shifted
+#   shape      a new tensor of the input's shape or type
+#   map        multiplied by weights
+#   pointwise  another function of each value
+#   other      anything else
+Role = Literal["kept", "piece", "scaled", "shape", "map", "pointwise", "other"]
 
 _KEPT = (
     "view view_as reshape reshape_as flatten unflatten transpose permute movedim swapaxes contiguous clone to float "
@@ -136,8 +137,19 @@ _SCALED = "mul imul rmul multiply div truediv itruediv divide add iadd radd sub 
 _SHAPES = (
     "zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty new_tensor"
 )
+_POINTWISE = (
+    "relu relu6 tanh sigmoid expit softsign hardtanh hardsigmoid hardswish elu selu celu gelu silu mish softplus "
+    "leaky_relu logsigmoid tanhshrink softshrink hardshrink pow rpow square sqrt rsqrt exp exp2 expm1 log log1p erf "
+    "erfc abs clamp clamp_min clamp_max clip reciprocal rdiv rtruediv rsub"
+)
 
-_ROLE_NAMES: dict[Role, str] = {"kept": _KEPT, "piece": _PIECES, "scaled": _SCALED, "shape": _SHAPES}
+_ROLE_NAMES: dict[Role, str] = {
+    "kept": _KEPT,
+    "piece": _PIECES,
+    "scaled": _SCALED,
+    "shape": _SHAPES,
+    "pointwise": _POINTWISE,
+}
 _ROLES: dict[str, Role] = {name: role for role, names in _ROLE_NAMES.items() for name in names.split()}
 
 
@@ -145,7 +157,7 @@ def role_of(function: Callable[..., Any]) -> Role:
     """Return the role of a function by its plain name; methods, operators and in-place forms have the same role.
 
     >>> [role_of(f) for f in (torch.conv2d, torch.batch_norm, torch.Tensor.__getitem__, torch.Tensor.mul_, torch.relu)]
-    ['map', 'kept', 'piece', 'scaled', 'other']
+    ['map', 'kept', 'piece', 'scaled', 'pointwise']
     """
     name = getattr(function, "__name__", "").strip("_")
     return _ROLES.get(name) or ("map" if function in MAPS else "other")

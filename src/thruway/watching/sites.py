@@ -25,7 +25,7 @@ class Site:
     kind: Kind
     operation: str  # class of the module, name of the function, "parameter", "input" or "step"
     activation: str | None = None  # for outputs of activation functions: a key of ENDS or ACTIVATIONS
-    unit_dim: int = -1  # the dimension of the units (features or channels)
+    unit_dim: int = -1  # the dimension of the units (features or channels); 0 for parameters and single numbers
     is_gate: bool = False  # the output of a sigmoid that blends two signals
     order: int = 0  # position in the registry
     shape: tuple[int, ...] = ()
@@ -34,6 +34,16 @@ class Site:
     @property
     def key(self) -> tuple[Kind, str]:
         return self.kind, self.name
+
+    @property
+    def is_activation(self) -> bool:
+        """True for a layer's output of an activation function that acts on each value, which softmax does not."""
+        return self.activation not in (None, "softmax", "log_softmax") and not self.is_scalar
+
+    @property
+    def is_scalar(self) -> bool:
+        """True for a single number, such as a returned loss, which is no layer; False for parameters."""
+        return self.unit_dim == 0 and self.operation != "parameter"
 
     def __repr__(self) -> str:
         what = f", {self.activation}" if self.activation else ""
@@ -57,7 +67,8 @@ class Registry:
     sites: dict[tuple[Kind, str], Site] = field(default_factory=dict)
     branches: dict[str, tuple[str, str]] = field(default_factory=dict)
     branch_operand: dict[str, int | None] = field(default_factory=dict)
-    has_lineage: bool = False  # a whole pass was captured with its Lineage, so branches and gates are known
+    # Paths of the modules of which a whole call was captured with its Lineage, so that branches and gates are known.
+    with_lineage: set[str] = field(default_factory=set)
     stacks: dict[str, StackLayers] = field(default_factory=dict)
     known_outputs: dict[str, tuple[Site, Site]] = field(default_factory=dict)
 
@@ -126,6 +137,11 @@ class Registry:
 
 
 def _unit_dim(tensor: Tensor, operation: str) -> int:
-    """Return the dimension of the units: channels for images and "1d" layers, the last dimension otherwise."""
+    """Return the dimension of the units: channels for images and "1d" layers, the last dimension otherwise.
+
+    A single number has none, and 0 is returned, which marks it in files, too.
+    """
+    if tensor.dim() == 0:
+        return 0
     has_channels = tensor.dim() >= 4 or (tensor.dim() == 3 and operation.lower().endswith("1d"))
     return 1 if has_channels else -1

@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from thruway.errors import ConfigError
 from thruway.watching.arguments import check_arguments, check_probe, check_size, select_quantities
-from thruway.watching.errors import WatchWarning, catching, nothing_recorded, without_frames
+from thruway.watching.errors import WatchWarning, catching, without_frames
 from thruway.watching.hooks.capture import Hook, is_training_pass
 from thruway.watching.hooks.compiled import EagerSteps, refuse_compiled, refuse_inside_compiled
 from thruway.watching.hooks.model_hooks import ModelHooks
@@ -23,6 +23,7 @@ from thruway.watching.probe import Probe
 from thruway.watching.quantities.collector import Collector
 from thruway.watching.quantities.table import DEFAULT, Quantity
 from thruway.watching.quantities.units import LastActive
+from thruway.watching.recording_check import RecordingCheck
 from thruway.watching.sites import Registry
 from thruway.watching.trace.steps import SiteLog
 from thruway.watching.trace.trace import Trace
@@ -129,6 +130,8 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         if self._is_open or self._trace.steps:
             raise ConfigError("this watch has already been used: call watch(...) again for another block.")
         self._is_open = True
+        has_optimizer = self._optimizer is not None
+        self._check = RecordingCheck(self._model, self._trace, self._registry, has_optimizer=has_optimizer)
         if self._optimizer is None:
             self._handles.append(
                 self._model.register_forward_pre_hook(Hook(self._model_called), prepend=True, with_kwargs=True)
@@ -147,13 +150,9 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         if self._optimizer is None and not self._hooks.is_in_forward():
             self._finish_if_sampling()  # includes a last call that raised: its numbers may show the cause
         self._close()
-        if kind is None and self._failure is None and not self._has_recorded():
-            steps = range(self._first_step, self._step + self._has_returned)
-            why = nothing_recorded(self._trace.model, steps, self._collector.sampled, self._optimizer is not None)
-            warnings.warn(f"nothing was recorded: {why}", WatchWarning, stacklevel=2)
-
-    def _has_recorded(self) -> bool:
-        return bool(self._trace.steps or (self._trace.probe is not None and self._trace.probe.steps))
+        steps = range(self._first_step, self._step + self._has_returned)
+        if kind is None and self._failure is None and (why := self._check.warning(steps, self._collector.sampled)):
+            warnings.warn(why, WatchWarning, stacklevel=2)
 
     def _close(self) -> None:
         """Remove every hook and release every tensor."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from thruway.watching.quantities.collector import Collector
 from thruway.watching.sites import Site
 
-__all__ = ["Capture", "Hook", "is_training_pass", "register_gradient_hook"]
+__all__ = ["Capture", "Hook", "is_measurable", "is_training_pass", "register_gradient_hook"]
 
 GradientHook = Callable[[Tensor], None]
 
@@ -81,6 +81,11 @@ def is_training_pass() -> bool:
         and torch._C._current_graph_task_id() == -1
         and torch._C._functorch.peek_interpreter_stack() is None
     )
+
+
+def is_measurable(tensor: Tensor) -> bool:
+    """Return True for a dense floating-point tensor with values."""
+    return tensor.is_floating_point() and tensor.layout is torch.strided and not tensor.is_meta and tensor.numel() > 0
 
 
 _KEYS = itertools.count(-1, -1)  # one key per watch, as several may put hooks on one tensor

@@ -7,7 +7,6 @@ tensor: unlike the full backward hook of a module, this stays correct if the ten
 """
 
 import dataclasses
-import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,13 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from thruway.watching.hooks.call_names import CallNames
 from thruway.watching.hooks.call_table import CallSites, CallTable
-from thruway.watching.hooks.capture import Capture, Hook
+from thruway.watching.hooks.capture import Capture, Hook, is_measurable
+from thruway.watching.hooks.checkpoints import ReentrantCheckpoints
 from thruway.watching.hooks.function_mode import FunctionMode, Result
+from thruway.watching.hooks.hand_written import unmark_inner_activations
 from thruway.watching.hooks.inputs import NOTHING, capture_inputs
 from thruway.watching.hooks.lineage import Lineage
 from thruway.watching.hooks.stack_hooks import StackHooks
-from thruway.watching.modules import named_outputs
+from thruway.watching.hooks.tensor_sites import TensorSites
+from thruway.watching.modules import is_torch_layer, named_outputs
 from thruway.watching.operations import ACTIVATION_MODULES
 from thruway.watching.sites import Registry, Site
 
@@ -32,11 +35,11 @@ _GATES = ("sigmoid", "hardsigmoid")
 
 @dataclasses.dataclass(slots=True)
 class _Frame:
-    """A module whose forward is running, and the number of calls of each operation in it."""
+    """A module whose forward is running."""
 
-    name: str
+    name: str  # its path, and the number of the call
+    path: str
     is_stack: bool = False  # captured by StackHooks
-    calls: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 class FullHooks:
@@ -59,8 +62,9 @@ class FullHooks:
         self._stacks = StackHooks(names, registry, capture, self._is_capturing)
         self._handles: list[RemovableHandle] = []
         self._frames: list[_Frame] = []
-        self._module_calls: dict[str, int] = {}
-        self._site_by_id: dict[int, tuple[weakref.ref[Tensor], Site]] = {}
+        self._call_names = CallNames(names.values())
+        self._checkpoints = ReentrantCheckpoints()
+        self._sites = TensorSites()
         self._last: Site | None = None
         self._operand_sites: tuple[Site | None, Site | None] = (None, None)
         self._mode: FunctionMode | None = None
@@ -77,13 +81,13 @@ class FullHooks:
         for module in self._names:
             if isinstance(module, torch.jit.ScriptModule) or module in self._stacks.inner:
                 continue
-            if _is_torch_layer(module):
+            if is_torch_layer(module):
                 self._handles.append(module.register_forward_hook(Hook(self._leave_torch_layer)))
             else:
                 self._handles.append(module.register_forward_pre_hook(Hook(self._enter), with_kwargs=True))
                 self._handles.append(module.register_forward_hook(Hook(self._leave), always_call=True))
         self._handles += [module.register_forward_hook(Hook(hook)) for module, hook in self._stacks.hooks()]
-        if called is not None and called in self._names and not _is_torch_layer(called):
+        if called is not None and called in self._names and not is_torch_layer(called):
             self._enter(called, arguments, keywords)
 
     def detach(self) -> None:
@@ -107,7 +111,7 @@ class FullHooks:
     def _enter(self, module: nn.Module, arguments: tuple[Any, ...], keywords: Mapping[str, Any] = NOTHING) -> None:
         # A hook that is removed while PyTorch iterates over the hooks is called without the keyword arguments.
         if not self._frames:
-            if not self._begin_pass():
+            if not self._begin_pass(self._names[module]):
                 return
             self._table.entry_modules[module] = None
             capture_inputs(self._capture, self._registry, self._names[module], arguments, keywords)
@@ -116,7 +120,9 @@ class FullHooks:
         if self.pending is not None:
             with torch._C.DisableTorchFunction():
                 self.capture_pending()
-        self._frames.append(_Frame(self._call_name(module), module in self._stacks.stacks))
+        self._frames.append(
+            _Frame(self._call_names.of_module(self._names[module]), self._names[module], module in self._stacks.stacks)
+        )
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if not self._is_capturing():
@@ -129,40 +135,41 @@ class FullHooks:
                 self._capture_outputs(name, module, output, is_torch_layer=False)
         self._frames.pop()
         if not self._frames:
-            self._end_pass()
+            self._end_pass(self._names[module])
 
     def _leave_torch_layer(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        if self._frames:
-            if self._is_capturing():
-                with torch._C.DisableTorchFunction():
-                    self._capture_outputs(self._call_name(module), module, output, is_torch_layer=True)
-        elif self._begin_pass():  # the training loop calls this layer itself
+        path = self._names[module]
+        is_entry = not self._frames  # the training loop calls this layer itself
+        if not (self._begin_pass(path) if is_entry else self._is_capturing()):
+            return
+        if is_entry:
             self._table.entry_modules[module] = None
             if not getattr(module, "inplace", False):  # otherwise the input has been overwritten by now
-                capture_inputs(self._capture, self._registry, self._names[module], inputs, NOTHING)
-            with torch._C.DisableTorchFunction():
-                self._capture_outputs(self._call_name(module), module, output, is_torch_layer=True)
-            self._end_pass()
+                capture_inputs(self._capture, self._registry, path, inputs, NOTHING)
+        with torch._C.DisableTorchFunction():
+            self._capture_outputs(self._call_names.of_module(path), module, output, is_torch_layer=True)
+        if is_entry:
+            self._end_pass(path)
 
-    def _call_name(self, module: nn.Module) -> str:
-        path = self._names[module]
-        calls = self._module_calls.get(path, 0) + 1
-        self._module_calls[path] = calls
-        return path if calls == 1 else f"{path}#{calls}"
-
-    def _begin_pass(self) -> bool:
+    def _begin_pass(self, path: str) -> bool:
         """Begin a pass and return True, except in evaluation or in the recomputation of a checkpointed block."""
         if not self._handles or not self._capture.can_begin_pass():
             return False
         self._last = None
-        self._mode = FunctionMode(self, None if self._registry.has_lineage else Lineage())
+        self._mode = FunctionMode(self, None if path in self._registry.with_lineage else Lineage())
         self._mode.__enter__()  # type: ignore[no-untyped-call]
         return True
 
-    def _end_pass(self) -> None:
+    def _end_pass(self, path: str) -> None:
+        lineage = self._mode.lineage if self._mode is not None else None
         self._leave_mode()
         self.capture_pending()
-        self._registry.has_lineage = True
+        if lineage is not None:
+            try:
+                unmark_inner_activations(lineage, self._capture.collector)
+            except Exception as error:
+                self._capture.fail(error)
+        self._registry.with_lineage.add(path)
         self._clear_pass()
         self._table.end_full_pass()
         self._capture.end_pass()
@@ -170,8 +177,8 @@ class FullHooks:
     def _clear_pass(self) -> None:
         self._leave_mode()
         self.pending = None
-        self._module_calls.clear()
-        self._site_by_id.clear()
+        self._call_names.clear()
+        self._sites.clear()
 
     def _leave_mode(self) -> None:
         if self._mode is not None:
@@ -181,45 +188,49 @@ class FullHooks:
 
     # Functions: called by FunctionMode
 
+    def layer_of(self, tensor: Any) -> str | None:
+        return self._call_names.layer_of(tensor, self._frames[-1].path) if self._frames else None
+
     def before_write(self, tensor: Tensor) -> None:
         try:
             for written in (tensor, tensor._base):  # a write into a view is a write into its base
                 if written is not None:
+                    self._call_names.remove_output(written)
                     self._capture.collector.about_to_write(written)
         except Exception as error:
             self._capture.fail(error)
 
     def before_add(self, a: Tensor, b: Tensor) -> None:
-        self._operand_sites = self._site_of(a), self._site_of(b)
+        self._operand_sites = self._sites.of(a), self._sites.of(b)
 
     def note_gate(self, gate: Tensor, other: Tensor) -> None:
         self.capture_pending()
-        site = self._site_of(gate)
+        site = self._sites.of(gate)
         if site is not None and site.activation in _GATES and gate.shape == other.shape:
             site.is_gate = True
 
-    def _site_of(self, tensor: Tensor) -> Site | None:
-        known = self._site_by_id.get(id(tensor))
-        return known[1] if known is not None and known[0]() is tensor else None
+    def note_no_gradients(self) -> None:
+        self._checkpoints.check(self._frames[-1].path if self._frames else "")
 
     # Naming of results
 
     def capture_pending(self) -> None:
-        """Capture the pending result, which no module returned, under the running module's name and the operation."""
+        """Capture the pending result, which no module returned, under the running module's name and the operation.
+
+        An activation of a layer's output has that layer's name instead of the running module's.
+        """
         result = self.pending
         if result is None:
             return
         self.pending = None
-        frame = self._frames[-1] if self._frames else _Frame("")
+        frame = self._frames[-1] if self._frames else _Frame("", "")
         if frame.is_stack:  # its layers are captured by StackHooks, even where a user hook makes them run as calls
             return
-        calls = frame.calls.get(result.operation, 0) + 1
-        frame.calls[result.operation] = calls
-        name = f"{frame.name}.{result.operation}" if frame.name else result.operation
-        self._capture_result(name if calls == 1 else f"{name}_{calls}", result)
+        self._capture_result(self._call_names.of_function(result.layer or frame.name, result.operation), result)
 
     def _capture_outputs(self, name: str, module: nn.Module, output: Any, *, is_torch_layer: bool) -> None:
         for suffix, tensor in (("", output),) if isinstance(output, Tensor) else named_outputs(output):
+            self._call_names.add_output(tensor, name + suffix, self._names[module])
             result = self.pending
             if result is not None and result.tensor is tensor and name:
                 self.pending = None
@@ -229,18 +240,13 @@ class FullHooks:
                 self._capture_result(name + suffix, named)
                 continue
             self.capture_pending()
-            if self._site_of(tensor) is None and not self._is_reshaped(tensor):
+            if not self._sites.has_all_of(tensor):
                 activation = ACTIVATION_MODULES.get(type(module))
                 self._table.output_modules[module] = None
                 self._table.output_names.add((name or "output") + suffix)
                 kind = type(module).__name__
                 result = Result(tensor, kind, activation, is_function=False)
                 self._capture_result((name or "output") + suffix, result)
-
-    def _is_reshaped(self, tensor: Tensor) -> bool:
-        """Return True for a view of all elements of a tensor that has already been captured."""
-        base = tensor._base
-        return base is not None and base.numel() == tensor.numel() and self._site_of(base) is not None
 
     def _capture_result(self, name: str, result: Result) -> None:
         if self._capture.is_paused:
@@ -250,7 +256,7 @@ class FullHooks:
             key = self._table.key(self._last, result.operation, result.weight) if result.is_function else None
             known = self._registry.known_outputs.get(name)
             if known is None:
-                if not _is_measurable(tensor):
+                if not is_measurable(tensor):
                     if key is not None:
                         self._table.record(key, None)
                     return
@@ -258,9 +264,11 @@ class FullHooks:
                 known = self._registry.output(name, operation, result.activation, tensor)
             site, gradient = known
             operands = self._capture_operands(name, result) if result.operands is not None else ()
-            self._site_by_id[id(tensor)] = weakref.ref(tensor), site
+            self._sites.add(tensor, site)
             self._capture.add_output(site, gradient, tensor)
             self._last = site
+            if site.activation is not None and self._mode is not None and self._mode.lineage is not None:
+                self._mode.lineage.add_activation(tensor, site)
             if key is not None:
                 self._table.record(key, CallSites(site, gradient, operands))
         except Exception as error:
@@ -277,7 +285,7 @@ class FullHooks:
             if sites[index] is None and operand is not result.tensor:
                 role = "branch" if index == branch else "shortcut"
                 self._capture_result(f"{name}.{role}", Result(operand, role, is_function=False))
-                sites[index] = self._site_of(operand)
+                sites[index] = self._sites.of(operand)
                 known = self._registry.known_outputs.get(f"{name}.{role}")
                 if known is not None:
                     found.append((index, *known))
@@ -285,12 +293,3 @@ class FullHooks:
         if ours is not None and theirs is not None:
             self._registry.branches[name] = ours.name, theirs.name
         return tuple(found)
-
-
-def _is_torch_layer(module: nn.Module) -> bool:
-    """Return True for a PyTorch layer without submodules, of which only the output is captured."""
-    return type(module).__module__.startswith("torch.nn.modules.") and not module._modules
-
-
-def _is_measurable(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.layout is torch.strided and not tensor.is_meta and tensor.numel() > 0

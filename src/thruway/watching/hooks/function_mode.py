@@ -48,6 +48,7 @@ class Result(NamedTuple):
     weight: Tensor | None = None  # identifies the call
     module: str | None = None  # the class of the layer that returned it
     is_function: bool = True  # the result of a captured function; False for the output of a module
+    layer: str | None = None  # of an activation: the name of the layer whose output it was applied to
 
 
 class FunctionObserver(Protocol):
@@ -61,11 +62,17 @@ class FunctionObserver(Protocol):
     def capture_pending(self) -> None:
         """Capture the pending result under the name of the running module, before another function runs."""
 
+    def layer_of(self, tensor: Any) -> str | None:
+        """Return the name of the layer in the running module that returned `tensor`; None if there is no such layer."""
+
     def before_write(self, tensor: Tensor) -> None:
         """Handle a function that is about to overwrite `tensor`."""
 
     def before_add(self, a: Tensor, b: Tensor) -> None:
         """Handle an addition of `a` and `b`, which may overwrite one of them."""
+
+    def note_no_gradients(self) -> None:
+        """Handle a function that was called without gradients; called in passes with a lineage."""
 
     def note_gate(self, gate: Tensor, other: Tensor) -> None:
         """Handle a multiplication of `gate`, which may be the output of a sigmoid, with `other`."""
@@ -97,27 +104,29 @@ class FunctionMode(TorchFunctionMode):
     def __init__(self, observer: FunctionObserver, lineage: Lineage | None) -> None:
         super().__init__()
         self._observer = observer
-        self._lineage = lineage
+        self.lineage = lineage
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         action = ACTIONS.get(func) or action_of(func)
-        if self._lineage is None and action.is_idle:
+        if self.lineage is None and action.is_idle:
             if not kwargs:
                 return func(*args)
             if "out" not in kwargs:
                 return func(*args, **kwargs)
         if not torch.is_grad_enabled():  # evaluation, or the inside of an autograd.Function
+            if self.lineage is not None:
+                self._observer.note_no_gradients()
             return func(*args, **(kwargs or {}))
-        if self._lineage is not None:
-            return self._run_with_lineage(self._lineage, action, func, args, kwargs or {})
+        if self.lineage is not None:
+            return self._run_with_lineage(self.lineage, action, func, args, kwargs or {})
         return self._run(action, func, args, kwargs or {})
 
     def record(self, inputs: Any, outputs: Any) -> None:
         """Record in the lineage that `outputs` were computed from `inputs` by calls that were not captured."""
-        if self._lineage is not None:
-            self._lineage.record(_tensors(inputs), _tensors(outputs))
+        if self.lineage is not None:
+            self.lineage.record(_tensors(inputs), _tensors(outputs))
 
     def _run(
         self,
@@ -130,6 +139,9 @@ class FunctionMode(TorchFunctionMode):
         observer = self._observer
         if observer.pending is not None:
             observer.capture_pending()
+        layer = None
+        if action.activation is not None:
+            layer = observer.layer_of(args[0] if args else kwargs.get("input"))
         if action.always_writes or action.inplace_at is not None or "out" in kwargs:
             written = written_by(action, args, kwargs)
             if written is not None:
@@ -139,7 +151,7 @@ class FunctionMode(TorchFunctionMode):
             if action.operation is not None and isinstance(result, Tensor):
                 weight = weight_of(action, args, kwargs)
                 activation = activation_of_call(action.activation, args, kwargs)
-                observer.pending = Result(result, action.operation, activation, weight=weight)
+                observer.pending = Result(result, action.operation, activation, weight=weight, layer=layer)
             return result
         operands = operands_of(args, kwargs)
         if operands is None:

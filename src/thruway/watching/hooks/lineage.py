@@ -11,11 +11,14 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from thruway.watching.operations import Role
+from thruway.watching.sites import Site
 
 __all__ = ["Lineage"]
 
 # The most operations visited for one add: a block is tens of operations long, not thousands.
 _MAX_VISITED = 2000
+
+_NONLINEAR: tuple[Role, ...] = ("pointwise", "other")
 
 
 class Lineage:
@@ -23,11 +26,12 @@ class Lineage:
 
     def __init__(self) -> None:
         self._number: dict[int, tuple[weakref.ref[Tensor], int]] = {}
-        self._parents: list[tuple[int, ...]] = []
-        self._has_weights: list[bool] = []
-        self._is_computed: list[bool] = []  # from weights, directly or not; False for the model's inputs
-        self._roles: list[Role] = []
-        self._is_product: list[bool] = []
+        self.activations: dict[int, Site] = {}  # sites of the results of activation functions
+        self.parents: list[tuple[int, ...]] = []
+        self.has_weights: list[bool] = []
+        self.is_computed: list[bool] = []  # from weights, directly or not; False for the model's inputs
+        self.roles: list[Role] = []
+        self.is_product: list[bool] = []
 
     def record(
         self, inputs: Iterable[Tensor], outputs: Iterable[Tensor], *, role: Role = "other", is_product: bool = False
@@ -39,6 +43,10 @@ class Lineage:
         for output in outputs:
             self._add(output, parents, has_weights, role, is_product and len(parents) > 1)
 
+    def add_activation(self, result: Tensor, site: Site) -> None:
+        """Enter the site of an activation's result."""
+        self.activations[self._number_of(result)] = site
+
     def branch_of(self, a: Tensor, b: Tensor) -> int | None:
         """Return which operand of a + b is a residual branch, 0 or 1; None if this is not a residual addition."""
         if isinstance(a, nn.Parameter) or isinstance(b, nn.Parameter):
@@ -46,9 +54,9 @@ class Lineage:
         first, second = self._number_of(a), self._number_of(b)
         for ancestor, descendant, branch in ((first, second, 1), (second, first, 0)):
             between = self._ancestors(descendant, down_to=ancestor)
-            if ancestor in between and any(self._has_weights[n] for n in between if n > ancestor):
+            if ancestor in between and any(self.has_weights[n] for n in between if n > ancestor):
                 return branch
-        if self._is_product[first] or self._is_product[second]:
+        if self.is_product[first] or self.is_product[second]:
             return None  # a blend t*h + (1-t)*x
         for shortcut, branch, index in ((first, second, 1), (second, first, 0)):
             if self._is_projected(shortcut, branch):
@@ -64,30 +72,30 @@ class Lineage:
         """
         at, maps, in_pieces = shortcut, 0, False
         while at not in self._ancestors(branch, down_to=at):
-            role = self._roles[at]
-            sources = [parent for parent in self._parents[at] if self._is_computed[parent]]
+            role = self.roles[at]
+            sources = [parent for parent in self.parents[at] if self.is_computed[parent]]
             if self._is_map(at):
                 maps, sources = maps + 1, sources[:1]  # a weight may itself be computed, for example by weight_norm
-            elif role == "other":
+            elif role in _NONLINEAR:
                 return False
             if maps > 1 or len(sources) != 1:
                 return False
             at, in_pieces = sources[0], in_pieces or role == "piece"
         between = sorted(self._ancestors(branch, down_to=at))
-        if in_pieces and any(self._roles[n] == "piece" and at in self._parents[n] for n in between):
+        if in_pieces and any(self.roles[n] == "piece" and at in self.parents[n] for n in between):
             return False
         longest = {at: 0}  # the most maps on a way from `at` to each operation
         for n in between:
-            ways = [longest[parent] for parent in self._parents[n] if parent in longest]
+            ways = [longest[parent] for parent in self.parents[n] if parent in longest]
             if ways:
                 longest[n] = max(ways) + self._is_map(n)
-        is_nonlinear = any(self._roles[n] == "other" and not self._is_map(n) for n in longest if n > at)
+        is_nonlinear = any(self.roles[n] in _NONLINEAR and not self._is_map(n) for n in longest if n > at)
         return longest[branch] > 1 and (is_nonlinear or not maps)
 
     def _is_map(self, number: int) -> bool:
         """Return True for an operation that mixes units by weights, False for a norm or a weight per unit."""
-        role = self._roles[number]
-        return role == "map" or (role == "other" and self._has_weights[number])
+        role = self.roles[number]
+        return role == "map" or (role in _NONLINEAR and self.has_weights[number])
 
     def _number_of(self, tensor: Tensor) -> int:
         known = self._number.get(id(tensor))
@@ -96,12 +104,12 @@ class Lineage:
         return self._add(tensor, (), False, "other", False)
 
     def _add(self, tensor: Tensor, parents: tuple[int, ...], has_weights: bool, role: Role, is_product: bool) -> int:
-        number = len(self._parents)
-        self._parents.append(parents)
-        self._has_weights.append(has_weights)
-        self._is_computed.append(has_weights or any(self._is_computed[parent] for parent in parents))
-        self._roles.append(role)
-        self._is_product.append(is_product)
+        number = len(self.parents)
+        self.parents.append(parents)
+        self.has_weights.append(has_weights)
+        self.is_computed.append(has_weights or any(self.is_computed[parent] for parent in parents))
+        self.roles.append(role)
+        self.is_product.append(is_product)
         self._number[id(tensor)] = (weakref.ref(tensor), number)
         return number
 
@@ -112,5 +120,5 @@ class Lineage:
             at = waiting.pop()
             if at >= down_to and at not in found:
                 found.add(at)
-                waiting.extend(self._parents[at])
+                waiting.extend(self.parents[at])
         return found

@@ -63,14 +63,14 @@ class ModelHooks:
         wanted = self._replayed if self._table.is_ready and not is_full else self._full
         if wanted is not self._attached:
             self._attached.detach()
-            self._registry.has_lineage = wanted is self._replayed
+            self._registry.with_lineage.clear()
             self._attached = wanted
         wanted.attach(called, arguments, keywords)
 
     def discard_pass(self) -> None:
         """Discard the latest pass, which was aborted. Its calls are incomplete, so the next pass is a full one."""
         self._table.is_ready = False
-        self._registry.has_lineage = False
+        self._registry.with_lineage.clear()
         self.remove_gradient_hooks()
 
     def detach(self) -> None:

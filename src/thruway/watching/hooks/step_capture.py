@@ -101,7 +101,8 @@ class StepCapture:
             self._add_number("raw_gradient_norm", self._loss.raw_norm)
         self._loss.clear()
         measured = self._collector.finish()
-        return self._with_norms([*measured, *self._numbers]) if measured else []
+        is_measured = any(site.kind != "step" for m in measured for site in m.sites[:1])
+        return self._with_norms([*measured, *self._numbers]) if is_measured else []
 
     def _add_number(self, name: str, number: Tensor) -> None:
         self._collector.add_number(STEP_QUANTITIES[name], self._registry.step(name), number)

@@ -84,7 +84,7 @@ class Collector:
         self._blocks: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
         self._results: list[tuple[Quantity, tuple[Site, ...], int, Tensor]] = []
         self._overwritten: set[Site] = set()
-        self._discarded: set[Site] = set()
+        self._discarded: dict[Site, bool] = {}
         self.sampled = 0  # number of sampled steps before this one, for the strides
 
     def add(self, site: Site, tensor: Tensor) -> None:
@@ -143,9 +143,9 @@ class Collector:
                 group.moments.clear()
                 group.moments.free_scratch()
 
-    def discard(self, sites: Iterable[Site]) -> None:
-        """Drop the numbers of these sites in this step, because the wrong tensors were added under their names."""
-        self._discarded.update(sites)
+    def discard(self, sites: Iterable[Site], *, only_of_activations: bool = False) -> None:
+        """Drop the numbers of these sites in this step: all of them, or those that only activations have."""
+        self._discarded.update(dict.fromkeys(sites, only_of_activations))
 
     def finish(self) -> list[Measured]:
         """Return the numbers of the step, copied to the host in one transfer per device."""
@@ -171,7 +171,7 @@ class Collector:
         measured += self._immediate_results()
         if self._discarded:
             measured = [_without(m, self._discarded) for m in measured]
-            self._discarded = set()
+            self._discarded = {}
         return measured
 
     def _immediate_results(self) -> Iterator[Measured]:
@@ -286,8 +286,9 @@ class Collector:
             self._results.append((quantity, sites, rows.count, measured))
 
 
-def _without(measured: Measured, discarded: set[Site]) -> Measured:
-    kept = [index for index, site in enumerate(measured.sites) if site not in discarded]
+def _without(measured: Measured, discarded: dict[Site, bool]) -> Measured:
+    is_of_all = measured.quantity.activations is None
+    kept = [i for i, site in enumerate(measured.sites) if site not in discarded or (discarded[site] and is_of_all)]
     sites = tuple(measured.sites[index] for index in kept)
     return Measured(measured.quantity, sites, measured.count, measured.values[kept])
 

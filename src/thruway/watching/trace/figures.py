@@ -131,7 +131,7 @@ def draw_figure(
             f"{name} needs {', '.join(chosen.needs)}; at {SINGULAR[kind]}s {', '.join(lacking)} was not measured. "
             f"Watch with quantities=[*DEFAULT, {', '.join(map(repr, lacking))}]."
         )
-    if sites is None and chosen.draws_few and any(site.activation for site in trace.sites):
+    if sites is None and chosen.draws_few and any(site.is_activation for site in trace.sites):
         sites = "activations" if kind in ("output", "gradient") else None
     return chosen.draw(View(trace, quantity, kind, sites, step))
 

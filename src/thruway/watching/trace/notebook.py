@@ -77,15 +77,16 @@ def _map(trace: ReadableTrace) -> str:
     if kind is None:
         return ""
     series = trace.series("std", kind)
-    values = series.values
+    layers = [row for row, site in enumerate(series.sites) if not site.is_scalar]
+    values = series.values[layers]
     known = values[np.isfinite(values)]
     if not known.size:
         return ""
     log = spans_decades(known)
     low, high = (float(known[known > 0].min()) if log else float(known.min())), float(known.max())
     scale = f"linear-gradient(90deg, {', '.join(SEQUENTIAL)})"
-    names = [html.escape(site.name or trace.model) for site in (series.sites[-1], series.sites[0])]
-    height = max(MAP_HEIGHT, min(len(series.sites), 250))
+    names = [html.escape(site.name or trace.model) for site in (series.sites[layers[-1]], series.sites[layers[0]])]
+    height = max(MAP_HEIGHT, min(len(layers), 250))
     image = png_data_url(np.log10(np.where(values == 0, low, values)) if log else values)
     first, last = f"step {series.steps[0]:,}", f"{series.steps[-1]:,}"
     what = html.escape(quantity_label("std", kind))

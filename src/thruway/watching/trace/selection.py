@@ -13,16 +13,16 @@ SiteSelection = str | Iterable[str] | Callable[[Site], bool] | None
 
 
 def _is_activation(site: Site) -> bool:
-    return site.activation is not None
+    return site.is_activation
 
 
 def _is_module(site: Site) -> bool:
-    """Return True for the output of a module.
+    """Return True for the output of a module, unless it is a single number.
 
     The name of a function's output ends in the operation, as in blocks.3.add.
     """
     last = site.name.rpartition(".")[2]
-    return re.fullmatch(re.escape(site.operation) + r"(_\d+)?", last) is None
+    return not site.is_scalar and re.fullmatch(re.escape(site.operation) + r"(_\d+)?", last) is None
 
 
 def _is_gate(site: Site) -> bool:

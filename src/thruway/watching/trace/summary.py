@@ -68,6 +68,8 @@ def _notes(trace: ReadableTrace) -> list[str]:
     else:
         what = " and ".join(f"{n:,} {name}" for name, n in (("NaN", bad.nan), ("infinite", bad.inf)) if n)
         where = f"the {bad.site.kind.replace('_', ' ')} of {bad.site.name or trace.model}"
+        if bad.site.kind == "input":
+            where = "the model's input" if bad.site.name == "input" else f"the model's input {bad.site.name}"
         notes = [f"first bad value at step {bad.step:,} in {where}: {what}"]
     if trace.kept_every > 1:
         notes.append(f"every {ordinal(trace.kept_every)} sampled step is kept, to save memory")
@@ -81,7 +83,7 @@ def _saturated(trace: ReadableTrace) -> list[tuple[str, str, float, float]]:
     newest = {
         site: share
         for site, share in _newest(trace, "saturation", "output").items()
-        if share >= NOTABLE and not site.is_gate
+        if share >= NOTABLE and not site.is_gate and not site.is_scalar
     }
     low, high = (_newest(trace, f"saturation_{end}", "output") for end in ("low", "high"))
     return [
@@ -94,8 +96,9 @@ def _gradient(trace: ReadableTrace) -> tuple[str, float, str, float] | None:
     """Return the gradient rms at the first and the last activation; with fewer than two, at the first and last site."""
     mean, std = (_newest(trace, quantity, "gradient") for quantity in ("mean", "std"))
     newest = {site: math.hypot(mean[site], spread) for site, spread in std.items() if site in mean}
+    newest = {site: rms for site, rms in newest.items() if not site.is_scalar}  # a returned loss is no layer
     outputs = (site for site in trace.sites if site.kind == "output")
-    activations = {site.name for site in outputs if site.activation and not site.is_gate}
+    activations = {site.name for site in outputs if site.is_activation and not site.is_gate}
     of_activations = [site for site in newest if site.name in activations]
     sites = of_activations if len(of_activations) > 1 else list(newest)
     if len(sites) < 2:
