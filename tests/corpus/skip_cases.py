@@ -145,7 +145,7 @@ CASES = [
         gated(6, 10, -14.0, inputs=2, classes=3),
         rings(60),
         cross_entropy,
-        sgd(0.1, 0.9),
+        adam(0.003),
         symptoms=("gates_shut",),
         also=SHRUNK,
         **GATES,
