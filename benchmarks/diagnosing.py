@@ -161,9 +161,9 @@ use `thruway.watching`.
 A run with a label is a hit if one primary finding has an acceptable id; effects folded under their cause are not
 counted. A primary finding that is neither acceptable nor a true effect is a false alarm. "Right layer" and "right
 onset" are shares of the hits: the worst site is one of the layers at fault; the onset lies in the stated interval,
-which is at most {widest} steps wide. Macro F1 is the mean over the symptoms. Thruway and the fixed thresholds read the same trace,
-recorded at every step; torchmortem records its own. Names of other tools' findings are mapped to all ids that they may
-stand for, and one that fits is enough.
+which is at most {widest} steps wide. Macro F1 is the mean over the symptoms. Thruway and the fixed thresholds read the
+same trace, recorded at every step; torchmortem records its own. Names of other tools' findings are mapped to all ids
+that they may stand for, and one that fits is enough.
 
 torch {torch}, Python {python}.
 

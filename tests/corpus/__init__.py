@@ -25,4 +25,4 @@ TABLES = (
 )
 CASES: dict[str, Case] = {case.name: case for module in TABLES for case in module.CASES}
 
-__all__ = ["CASES", "HELD_OUT_SEEDS", "SYMPTOMS", "TUNING_SEEDS", "Case", "run"]
+__all__ = ["CASES", "HELD_OUT_SEEDS", "SYMPTOMS", "TABLES", "TUNING_SEEDS", "Case", "run"]
