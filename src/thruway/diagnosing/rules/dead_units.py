@@ -60,9 +60,7 @@ def _rectified(reading: Reading) -> list[_Layer]:
         units = shape[dim % len(shape)] if shape else 0
         # The positions of an image are alike, so they count as one sample.
         per_pass = float(shape[0] if len(shape) > 3 else math.prod(shape) / units) if units else 1.0
-        share = _shares(
-            of_zeros, None if dead is None else dead.of(site), partial(_are_dead, reading, layer, per_pass)
-        )
+        share = _shares(of_zeros, None if dead is None else dead.of(site), partial(_are_dead, reading, layer, per_pass))
         if share is None:
             continue
         for quantity in ("nan", "inf"):
