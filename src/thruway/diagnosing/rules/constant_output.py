@@ -151,7 +151,11 @@ def _share_of_constant(reading: Reading) -> tuple[str, NDArray[np.float64]] | No
 
     If the share was not measured, it is known only where all values of the output are equal: there it is 1.
     """
-    outputs = [site for site in reading.outputs if site.operation not in ("softmax", "log_softmax")]
+    outputs = [s for s in reading.outputs if s.operation not in ("softmax", "log_softmax") and len(s.shape) > 1]
+    outputs = [s for s in outputs if s.shape[0] > 1]  # a single example has no other to differ from
+    inputs = reading.values("std", "input")
+    if inputs is not None and not np.nansum(inputs.values) > 0:
+        return None
     correlation = reading.values("input_correlation", "output")
     for site in reversed(outputs):
         values = None if correlation is None else correlation.of(site.name)
@@ -159,7 +163,7 @@ def _share_of_constant(reading: Reading) -> tuple[str, NDArray[np.float64]] | No
             return site.name, values
     std = reading.values("std", "output")
     values = None if std is None or not outputs else std.of(outputs[-1].name)
-    if values is None or not outputs[-1].shape or outputs[-1].shape[0] < 2:
+    if values is None:
         return None
     return outputs[-1].name, np.where(np.isfinite(values), (values == 0).astype(np.float64), np.nan)
 

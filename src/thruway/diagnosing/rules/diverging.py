@@ -125,8 +125,18 @@ DIVERGING = Rule(
     find_diverging,
     needs=(("loss", "step"),),
     explains=frozenset(
-        "nan_or_inf exploding_activation exploding_gradient saturated dead_units dying_relu lr_too_high rank_collapse "
-        "constant_output vanishing_gradient".split()
+        [
+            "nan_or_inf",
+            "exploding_activation",
+            "exploding_gradient",
+            "saturated",
+            "dead_units",
+            "dying_relu",
+            "lr_too_high",
+            "rank_collapse",
+            "constant_output",
+            "vanishing_gradient",
+        ]
     ),
     least_steps=LEAST_STEPS,
     advice="Pass losses= to diagnose.",

@@ -1,7 +1,6 @@
 """A learning rate that is too high: steps that are too large for the weights or the loss, and a loss that suffers."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +8,8 @@ from numpy.typing import NDArray
 from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Reading
-from thruway.diagnosing.rules.loss_history import LossHistory, loss_history
+from thruway.diagnosing.rules.loss_history import loss_history
+from thruway.diagnosing.rules.lr_damage import OVERSHOOT, Harm, harm_to_loss, lost_units, unstable_since
 from thruway.diagnosing.rules.rule import Rule
 from thruway.diagnosing.rules.step_sizes import HEALTHY_RATIO, StepSizes, step_sizes
 from thruway.diagnosing.rules.wording import number, percent, power_of_ten
@@ -17,26 +17,8 @@ from thruway.diagnosing.rules.wording import number, percent, power_of_ten
 __all__ = ["LR_TOO_HIGH"]
 
 REPLACED = 1.0  # update ratio at which nothing of the weight before the step remains
+MOST = 10_000  # factor; beyond it the gradient is at fault, not the rate
 LARGE = 0.1  # update ratio: ten such steps in one direction replace the weight
-OVERSHOOT = 2.0  # predicted fall over loss from which a step is too long even for a convex loss
-RISE = 1.5  # factor on the loss before the step that is no noise if the median of several later losses exceeds it
-
-RECOVERED = 0.5  # share of the loss before the step below which the rest of the run has made up for it
-
-
-@dataclass(frozen=True)
-class _Harm:
-    """Damage to the loss after a step.
-
-    Attributes:
-        text: the damage in words.
-        ruled_out: the reason why it is not the noise of one batch.
-        is_lasting: True if the loss ended no lower than before the step, or failed.
-    """
-
-    text: str
-    ruled_out: str
-    is_lasting: bool
 
 
 def find_lr_too_high(reading: Reading) -> Iterator[Finding]:
@@ -49,10 +31,12 @@ def find_lr_too_high(reading: Reading) -> Iterator[Finding]:
     is_suspect = (largest >= LARGE) & (is_strong | (overshoot >= OVERSHOOT / 4) | (largest >= REPLACED / 4))
     places = [int(place) for place in np.flatnonzero(is_suspect)[:1]]
     if history is not None:
-        unstable = _unstable_since(history, overshoot)
+        unstable = unstable_since(history, overshoot)
         places += [] if unstable is None else [unstable]
         for place in places:
-            harm = _harm(history, place, is_replaced=bool(largest[place] >= REPLACED))
+            harm = harm_to_loss(history, place, is_replaced=bool(largest[place] >= REPLACED))
+            if harm is None and is_strong[place] and largest[place] >= REPLACED / 2:
+                harm = lost_units(reading, place)
             if harm is not None and (harm.is_lasting or is_strong[place] or place == unstable):
                 yield _finding(reading, sizes, overshoot, place, harm)
                 return
@@ -72,63 +56,8 @@ def _overshoot(reading: Reading, sizes: StepSizes) -> NDArray[np.float64]:
         return np.where(loss > 0, sizes.predicted_fall / loss, np.nan)
 
 
-def _unstable_since(history: LossHistory, overshoot: NDArray[np.float64]) -> int | None:
-    """Return the place of the step from which the loss grows because every step overshoots, or None.
-
-    Along a direction of curvature c, a step of lr > 2 / c multiplies the distance from the minimum and predicts a fall
-    of more than four times the loss. With smaller steps the loss grows for another reason, such as a wrong sign.
-    """
-    values = history.finite
-    if len(values) < 4:
-        return None
-    lowest = int(np.argmin(values))
-    above = np.flatnonzero(values[lowest:] > 2.0 * values[lowest])
-    if not values[lowest] > 0 or not len(above) or values[-1] < values[lowest + above[0]]:
-        return None
-    doubled = lowest + int(above[0])
-    places = history.places[lowest : doubled + 1]
-    return int(places[0]) if np.nanmedian(overshoot[places]) >= 2 * OVERSHOOT else None
-
-
-def _harm(history: LossHistory, place: int, *, is_replaced: bool) -> _Harm | None:
-    """Return the damage to the loss after the update of the step at `place`, or None.
-
-    Args:
-        history: the loss.
-        place: position of the step.
-        is_replaced: True if the step was as large as a weight, so that any rise within the next steps is its doing.
-    """
-    before = history.finite[history.places[: len(history.finite)] <= place]
-    after = history.finite[history.places[: len(history.finite)] > place]
-    if not len(before):
-        return None
-    start = float(np.median(before[-5:]) if len(before) >= 5 else before.min())
-    if history.failed_at is not None and int(history.places[history.failed_at]) > place:
-        return _Harm("the loss is not finite afterwards", "the loss was finite before the step", True)
-    if len(after) < 2 or not start > 0:
-        return None
-    soon, last = float(np.median(after[:5])), float(np.median(after[-max(len(after) // 4, 3) :]))
-    highest = float(np.median(np.sort(after)[-max(len(after) // 10, 3) :]))
-    has_risen = soon > RISE * start or highest > 4.0 * start
-    has_jumped = is_replaced and float(after[:5].max()) > start + 3.0 * min(history.noise, start / 30)
-    if last < RECOVERED * start:  # a few rising steps on the way to a low loss
-        return None
-    is_stuck = last >= 0.95 * start
-    above = int((after > start).sum())
-    if has_risen or has_jumped:
-        peak = float(after.max() if not after[:5].max() > RISE * start else after[:5].max())
-        ruled_out = f"not one noisy batch: {above} of {len(after)} later losses are above {number(start)}"
-        if has_jumped and not has_risen:
-            ruled_out = "not one noisy batch: a step of the size of a weight leaves nothing of it, whatever the batch"
-        return _Harm(f"the loss rose from {number(start)} to {number(peak)}", ruled_out, is_stuck)
-    if is_stuck and len(after) >= 10:
-        text = f"the loss is {number(last)} after {len(after)} more steps, from {number(start)}"
-        return _Harm(text, "not a slow start: the weights moved by more than a tenth of their norm in one step", True)
-    return None
-
-
 def _finding(
-    reading: Reading, sizes: StepSizes, overshoot: NDArray[np.float64], place: int, harm: _Harm | None
+    reading: Reading, sizes: StepSizes, overshoot: NDArray[np.float64], place: int, harm: Harm | None
 ) -> Finding:
     step = int(reading.steps[place])
     names = sizes.worst(place)
@@ -154,7 +83,8 @@ def _finding(
     cause = f"Step {step} moved {names[0]} by {percent(ratio)} of its norm"
     if harm is not None:
         cause += f", and {harm.text}"
-    cause += f": the learning rate{_rate(reading, place)} is too high. Lower it about {factor}x."
+    cause += f": the learning rate{_rate(reading, place)} is too high. "
+    cause += f"Lower it about {factor}x." if factor <= MOST else "No usual learning rate suits gradients of this size."
     cure = CURES["much_lower_lr" if factor >= 100 else "lower_lr"]
     other = CURES["lower_lr" if factor >= 100 else "much_lower_lr"]
     confidence = 0.7 if harm is None else 0.95 if harm.is_lasting or ratio >= REPLACED else 0.85

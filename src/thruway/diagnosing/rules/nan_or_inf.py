@@ -181,8 +181,21 @@ NAN_OR_INF = Rule(
     find_nan_or_inf,
     needs=(("nan", "output"),),
     explains=frozenset(
-        "diverging lr_too_high dead_units dying_relu saturated constant_output rank_collapse exploding_gradient "
-        "exploding_activation vanishing_gradient gates_shut gates_open frozen_parameters".split()
+        [
+            "diverging",
+            "lr_too_high",
+            "dead_units",
+            "dying_relu",
+            "saturated",
+            "constant_output",
+            "rank_collapse",
+            "exploding_gradient",
+            "exploding_activation",
+            "vanishing_gradient",
+            "gates_shut",
+            "gates_open",
+            "frozen_parameters",
+        ]
     ),
     advice='Include "nan" and "inf" in quantities.',
 )

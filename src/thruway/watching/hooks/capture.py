@@ -169,6 +169,10 @@ class Capture:
         self.has_gradient = True
         self.collector.add_block(sites, gradients if self._unscale is None else self._unscale(gradients))
 
+    def hooks_gradients(self) -> bool:
+        """Return True if a backward pass that reaches the captured outputs will be noticed."""
+        return bool(self._hooked)
+
     def site_of_node(self, node: Any) -> str | None:
         """Return the name of the output that an autograd node computed, if it was captured while nodes were named."""
         name: str | None = node.metadata.get(self._key)

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from thruway.watching.errors import WatchWarning
 from thruway.watching.facts import LossNode
 from thruway.watching.hooks.capture import Capture
 from thruway.watching.hooks.loss import LossCapture
+from thruway.watching.hooks.optimizer import GradientUnscaler
 from thruway.watching.hooks.other_steps import OtherSteps
 from thruway.watching.hooks.parameters import ParameterCapture
 from thruway.watching.modules import unwrapped
@@ -42,7 +43,7 @@ class StepCapture:
         optimizer: optimizer whose step ends a training step; None if a call of the model is a step.
         capture: capture of the model's outputs and gradients.
         registry: sites captured so far.
-        unscale: function that removes the factor of a loss scaler; None without a scaler.
+        unscale: removes the factor of a loss scaler; None without a scaler.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class StepCapture:
         optimizer: torch.optim.Optimizer | None,
         capture: Capture,
         registry: Registry,
-        unscale: Callable[[Tensor], Tensor] | None,
+        unscale: GradientUnscaler | None,
     ) -> None:
         self._capture = capture
         self._collector = capture.collector
@@ -61,7 +62,7 @@ class StepCapture:
             self._others = OtherSteps(optimizer)
             capture.before_pass = self._before_pass
             self._parameters = ParameterCapture(unwrapped(model), optimizer, registry, self._collector)
-        self._loss = LossCapture(capture, self._parameters, unscale)
+        self._loss = LossCapture(capture, model, self._parameters, unscale)
         self._registry = registry
         self._has_scaler = unscale is not None
         # Then the norm of all gradients follows from the numbers of each one.
