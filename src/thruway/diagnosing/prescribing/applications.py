@@ -13,8 +13,8 @@ __all__ = ["APPLICATIONS", "placebos", "suggested"]
 
 APPLICATIONS: dict[str, Application] = {row.name: row for row in (*WEIGHTS, *MODULES, *NUMBERS)}
 
-# Order in which a placebo is looked for: changes that leave a healthy run nearly as it was come first.
-_PLACEBOS = ("clip", "reset_bias", "scale_input", "lower_lr", "leaky_relu", "normalise", "critical_init", "skip")
+# Order in which a placebo is looked for: changes that leave a healthy run nearly as it was.
+_PLACEBOS = ("clip", "reset_bias", "scale_input", "lower_lr")
 
 
 def suggested(findings: Sequence[Finding]) -> list[Cure]:

@@ -100,7 +100,7 @@ def build_setup(build: Build, takes_seed: bool, seed: int, *, zero_grad: bool = 
         raise ConfigError(f"the {type(model).__name__} returned by build has no parameters, so nothing can be trained.")
     if optimizer is None:
         optimizer = SGD(model.parameters(), lr=DEFAULT_RATE)
-    if optimizer.state:
+    if any(float(state.get("step", 1)) > 0 for state in optimizer.state.values()):
         raise ConfigError(
             f"the {type(optimizer).__name__} returned by build has already made steps. Build a new model and a new "
             "optimizer in every call."
