@@ -40,7 +40,7 @@ def test_quantities_and_sites_remember_apart():
 
 @pytest.mark.parametrize("net", [nn.ReLU(), nn.ReLU6(), nn.Hardswish()], ids=lambda net: type(net).__name__)
 def test_a_unit_is_dead_when_every_input_gave_zero(net):
-    quantity = replace(QUANTITIES["dead_units"], window=2)
+    quantity = replace(QUANTITIES["dead_units"], stride=1, window=2)
     alive = torch.tensor([[-9.0, 2.0, -9.0], [-9.0, -9.0, 2.0]])  # unit 0 dead, 1 and 2 by one input each
     with watch(net, quantities=[quantity]) as trace:
         for x in (alive, -9 * torch.ones(2, 3), -9 * torch.ones(2, 3), alive):

@@ -60,6 +60,13 @@ def input_dependence(values: Numbers, site: Site) -> float:
     return float(np.mean(spreads)) if spreads else math.nan
 
 
+def input_correlation(values: Numbers, _site: Site) -> float:
+    if values.ndim < 2 or len(values) < 2 or not np.isfinite(values).all() or not values.any():
+        return math.nan
+    values = values / np.abs(values).max()
+    return float((values.mean(0) ** 2).sum() / (values**2).sum() * len(values))
+
+
 def dead_units(values: Numbers, site: Site) -> float:
     return float(np.mean([not unit.any() for unit in by_unit(values, site).T]))
 
@@ -102,6 +109,7 @@ TWINS: dict[str, Callable[[Numbers, Site], Any]] = {
     "count": lambda values, _: np.isfinite(values).sum(),
     "norm": of_finite(norm),
     "input_dependence": input_dependence,
+    "input_correlation": input_correlation,
     "rms": of_finite(lambda values: norm(values) / math.sqrt(values.size)),
     "p2": of_finite(lambda values: np.percentile(values, 2)),
     "p50": of_finite(lambda values: np.percentile(values, 50)),
@@ -181,6 +189,7 @@ def assert_as_its_twin(name: str, number: Any, values: Numbers, site: Site) -> N
             "inf",
             "saturation_low",
             "saturation_high",
+            "input_correlation",
             "dead_units",
         )
         atol = (1e-5 if name == "effective_rank" else 2e-6 * size) if is_of_size else 1e-7
@@ -268,7 +277,7 @@ def test_a_gate_without_a_finite_value_does_not_hide_the_others():
 
 def test_the_default_is_cheap():
     assert set(DEFAULT) <= set(QUANTITIES)
-    assert not {"p2", "p50", "p98", "histogram", "effective_rank", "dead_units"} & set(DEFAULT)
+    assert not {"p2", "p50", "p98", "histogram", "effective_rank"} & set(DEFAULT)
     assert QUANTITIES["histogram"].stride == QUANTITIES["effective_rank"].stride == 10
 
 

@@ -32,6 +32,11 @@ class GradientMarks:
             gradient = parameter.grad
             yield gradient is not None and mark is not None and mark[0]() is gradient and mark[1] == gradient._version
 
+    def have_changed(self) -> bool:
+        """Return True if a parameter has another gradient, or has none any more, or did not have one."""
+        kept = zip(self.kept(), self._parameters, self.had(), strict=True)
+        return any(not is_kept and (had or p.grad is not None) for is_kept, p, had in kept)
+
     def had(self) -> Iterator[bool]:
         """Iterate over the parameters: True if a parameter had a gradient."""
         return (mark is not None for mark in self._marks)

@@ -1,16 +1,17 @@
 """Capture of the loss, and of the gradients between the backward passes of a step and the optimizer's step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from thruway.watching.facts import LossNode
 from thruway.watching.hooks.backward_calls import BackwardCalls
 from thruway.watching.hooks.capture import Capture
 from thruway.watching.hooks.gradient_marks import GradientMarks
 from thruway.watching.hooks.loss_graph import loss_graph
+from thruway.watching.hooks.optimizer import GradientUnscaler
 from thruway.watching.hooks.parameters import ParameterCapture, total_norm
 
 __all__ = ["LossCapture"]
@@ -19,21 +20,24 @@ __all__ = ["LossCapture"]
 class LossCapture:
     """Captures the losses of the backward calls that reach the model.
 
-    A call reaches the model if the gradient of a captured output arrives during it. Calls of other threads, and the
+    A call reaches the model if the gradient of a captured output arrives during it; if no captured output has one, as
+    in reentrant checkpoints, if it changes the gradient of a parameter. Calls of other threads, and the
     calls of a closure after the first evaluation, do not count. If the gradients are zeroed between two calls, the
     losses before are dropped, because the optimizer does not get their gradients: in a GAN, the loss of the generator
     also reaches the discriminator, which zeroes its gradients afterwards.
 
     Args:
         capture: capture of the model's outputs and gradients.
+        model: model whose parameters these are.
         parameters: capture of the parameters; None without an optimizer.
-        unscale: function that removes the factor of a loss scaler; None without a scaler.
+        unscale: removes the factor of a loss scaler; None without a scaler.
     """
 
     def __init__(
-        self, capture: Capture, parameters: ParameterCapture | None, unscale: Callable[[Tensor], Tensor] | None
+        self, capture: Capture, model: nn.Module, parameters: ParameterCapture | None, unscale: GradientUnscaler | None
     ) -> None:
         self._capture = capture
+        self._model = model
         self._parameters = parameters
         self._unscale = unscale
         self.graph: tuple[LossNode, ...] = ()
@@ -41,6 +45,7 @@ class LossCapture:
         self.measures_raw_norm = parameters is not None
         self._before_step: GradientMarks | None = None
         self._is_listening = False
+        self._is_first = True
         self._zeroes_unseen: bool | None = None
         self.clear()
 
@@ -51,6 +56,8 @@ class LossCapture:
         self._stale: list[bool] | None = None
         self._after_backward: GradientMarks | None = None
         self._at_call: tuple[list[bool] | None, bool] | None = None
+        self.was_zeroed = False  # the gradients were zeroed between two backward calls of the step
+        self._at_call_marks: GradientMarks | None = None
 
     def begin_step(self) -> None:
         """Note the gradients left by the previous step, and notice the backward calls of this one."""
@@ -68,8 +75,10 @@ class LossCapture:
     def before_update(self) -> None:
         """Notice no further calls in this step, whose gradients the optimizer is about to use."""
         self._is_listening = False
-        if self._after_backward is not None and any(self._changed(self._after_backward)):
-            self.measures_raw_norm = True  # from the next step on
+        if self._after_backward is not None:  # from the next step on, measured only where gradients are modified
+            is_modified = any(self._changed(self._after_backward))
+            self.measures_raw_norm = is_modified or (self.measures_raw_norm and not self._is_first)
+            self._is_first = False
 
     def is_stale(self) -> Sequence[bool]:
         """Return True for each parameter whose gradient was that of the previous step when the backward pass began."""
@@ -106,14 +115,19 @@ class LossCapture:
         if self._at_call is None or self._capture.is_paused or self._capture.is_other_thread():
             return
         at_call, self._at_call = self._at_call, None
-        if self._capture.has_gradient:
-            try:
+        marks, self._at_call_marks = self._at_call_marks, None
+        try:
+            if self._capture.has_gradient or (marks is not None and marks.have_changed()):
                 self._add(_tensors(tensors), _tensors(grad_tensors), *at_call)
-            except Exception as error:
-                self._capture.fail(error)
+        except Exception as error:
+            self._capture.fail(error)
 
     def _note_gradients(self) -> None:
         self._capture.has_gradient = False
+        if not self._capture.hooks_gradients():
+            self._at_call_marks = GradientMarks([*self._model.parameters()])
+        if self._unscale is not None:
+            self._unscale.clear()  # the scale changes where a step was skipped
         is_zeroed = self._after_backward is not None and self._is_zeroed(self._after_backward)
         stale = self._stale
         if self._before_step is not None and (stale is None or is_zeroed):
@@ -123,7 +137,7 @@ class LossCapture:
     def _add(self, roots: list[Any], factors: list[Any], stale: list[bool] | None, is_zeroed: bool) -> None:
         self._stale = stale
         if is_zeroed:
-            self.loss = None
+            self.loss, self.was_zeroed = None, True
         with torch.no_grad():
             value = _value(roots, factors)
             if value is not None:

@@ -19,7 +19,8 @@ __all__ = ["ParameterCapture", "total_norm"]
 class ParameterCapture:
     """Captures the parameters of `model`, and their updates by `optimizer`.
 
-    A parameter without an update, because it is frozen, not part of the loss or not in the optimizer, is measured once.
+    A parameter without an update, because it is frozen or not part of the loss, is measured once. One that has a gradient
+    and is not in the optimizer is measured in every sampled step: another optimizer may update it.
     """
 
     def __init__(
@@ -66,7 +67,9 @@ class ParameterCapture:
             for parameter in self.parameters:
                 if parameter not in self._measured and _is_readable(parameter):
                     self._add(parameter, "parameter", parameter.detach())
-                self._measured.add(parameter)
+                # One with a gradient may be updated by another optimizer, so it is measured again in the next step.
+                if parameter in optimized or parameter.grad is None:
+                    self._measured.add(parameter)
         self._collector.flush()  # the step may overwrite gradients
         return [*states, *self._learning_rates()]
 
@@ -104,6 +107,12 @@ class ParameterCapture:
                 rates.append(float(rate))
         if sites:
             yield Measured(quantity, tuple(sites), 1, np.array(rates, dtype=np.float32))
+
+    def has_no_gradients(self) -> bool:
+        """Return True if the gradients of all parameters in the optimizer are None or zero."""
+        gradients = [parameter.grad for parameter in self.optimized() if parameter.grad is not None]
+        norm = total_norm(gradients)
+        return not gradients or (norm is not None and not bool(norm))
 
     def gradient_norm(self) -> Tensor | None:
         """Return the norm of all gradients that the optimizer gets; None if it cannot be read."""

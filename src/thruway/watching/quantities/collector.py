@@ -25,7 +25,7 @@ __all__ = ["Collector", "Measured"]
 
 # Bytes of one block: large enough that the overhead of a call is small, small enough for the processor's cache.
 _BLOCK = 4 << 20
-_DIRECT = _BLOCK // 4  # tensors of at least this size are reduced in place, without a copy into a block
+_DIRECT = _BLOCK // 16  # tensors of at least this size are reduced in place, without a copy into a block
 _IMMEDIATE = 64 << 10  # tensors of at least this size are measured at once, if Moments are enough
 _NATIVE_BLOCK = 512 << 10  # smaller ones are measured together, as many as fit into the cache
 

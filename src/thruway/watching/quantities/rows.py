@@ -23,7 +23,6 @@ _SAFE_RMS = {torch.float32: (1e-15, 1e18), torch.float64: (1e-150, 1e150)}
 # Up to this ratio of squared mean to variance, E[x^2] - mean^2 has a relative error of about 1e-5 in float32.
 STEEP = 30.0
 
-
 T = TypeVar("T")
 
 
@@ -130,6 +129,12 @@ class Rows:
         return bool((size < most).all()) and (
             not small.any() or not self.abs_max.numpy()[small].any()
         )  # rows of zeros are in range
+
+    @property
+    def plain_root_mean_square(self) -> Tensor | None:
+        """(k,): the root mean square if it is known that all squares are in range; None otherwise."""
+        is_known = self._checks_values and np.isfinite(self._raw_rms.numpy()).all() and self.squares_in_range
+        return self._raw_rms if is_known else None
 
     @cached
     def _raw_low(self) -> Tensor:
@@ -280,9 +285,7 @@ class Rows:
         return self._count_of(torch.isinf)
 
     def _count_of(self, test: Callable[[Tensor], Tensor]) -> Tensor:
-        if self.all_finite:
-            return self._zeros
-        return test(self.flat).sum(1).to(self.flat.dtype)
+        return self._zeros if self.all_finite else test(self.flat).sum(1).to(self.flat.dtype)
 
 
 def _spread(centred: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from thruway.watching.quantities.distributions import BINS, histogram, percentil
 from thruway.watching.quantities.layer_jacobians import probe_jacobians
 from thruway.watching.quantities.rows import Rows
 from thruway.watching.quantities.saturation import WITH_HIGH_END, WITH_LOW_END, saturation_high, saturation_low
-from thruway.watching.quantities.units import active_units, effective_rank, input_dependence
+from thruway.watching.quantities.units import active_units, effective_rank, input_correlation, input_dependence
 from thruway.watching.sites import KINDS, Kind
 
 __all__ = ["DEFAULT", "QUANTITIES", "Quantity"]
@@ -38,7 +38,7 @@ class Quantity:
         activations: If given, only outputs of these activations are measured.
         merge: rule for combining the numbers of the parts of a step (micro-batches, shards).
         window: If given, `measure` returns (k, units), bool, True for active units, and the number is the share of
-            units that were inactive in the last `window` sampled passes.
+            units that were inactive in the last `window` passes in which it was measured.
         stride: the quantity is measured at every stride-th sampled step.
         numbers: maximum number of numbers per site. If above 1, `measure` returns (k, m) with m up to `numbers`, which
             `trace.arrays` reads.
@@ -94,13 +94,7 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity("inf", "values", lambda rows: rows.inf_count, merge="sum"),
         Quantity("norm", "", _norm, _WEIGHTS, merge="last"),
         Quantity("input_dependence", "", input_dependence, ("output",), _GATES, stride=10, source=_HIGHWAY),
-        # The following cost more, so they are measured only if requested.
-        Quantity("zero_share", "share of values", lambda rows: rows.share_equal(0.0)),
-        Quantity("count", "values", lambda rows: rows.finite_count, merge="sum"),
-        Quantity("rms", "", lambda rows: rows.root_mean_square, merge="rms"),
-        Quantity("p2", "", lambda rows: percentile(rows, 2), source=f"{_GLOROT}, fig. 3 (its mirror image)"),
-        Quantity("p50", "", lambda rows: percentile(rows, 50)),
-        Quantity("p98", "", lambda rows: percentile(rows, 98), source=f"{_GLOROT}, figs. 3, 10"),
+        Quantity("input_correlation", "share of the mean square", input_correlation, ("output",), stride=10),
         Quantity(
             "dead_units",
             "share of units",
@@ -109,9 +103,17 @@ QUANTITIES: dict[str, Quantity] = {
             _RELU_LIKE,
             # Each shard has inputs of its own: a unit is dead for the whole batch only if it is dead in all shards.
             merge="min",
-            window=50,
+            stride=10,
+            window=5,  # with the stride, the last 50 sampled steps
             source="Lu, Shin, Su & Karniadakis 2020 (Dying ReLU and initialization), sec. 1",
         ),
+        # The following cost more, so they are measured only if requested.
+        Quantity("zero_share", "share of values", lambda rows: rows.share_equal(0.0)),
+        Quantity("count", "values", lambda rows: rows.finite_count, merge="sum"),
+        Quantity("rms", "", lambda rows: rows.root_mean_square, merge="rms"),
+        Quantity("p2", "", lambda rows: percentile(rows, 2), source=f"{_GLOROT}, fig. 3 (its mirror image)"),
+        Quantity("p50", "", lambda rows: percentile(rows, 50)),
+        Quantity("p98", "", lambda rows: percentile(rows, 98), source=f"{_GLOROT}, figs. 3, 10"),
         Quantity(
             "effective_rank",
             "directions",
@@ -150,4 +152,6 @@ DEFAULT: tuple[str, ...] = (
     "inf",
     "norm",
     "input_dependence",
+    "input_correlation",
+    "dead_units",
 )

@@ -8,7 +8,7 @@ from torch import Tensor
 from thruway.watching.quantities.rows import Rows
 from thruway.watching.sites import Site
 
-__all__ = ["RANK_LIMIT", "LastActive", "active_units", "effective_rank", "input_dependence"]
+__all__ = ["RANK_LIMIT", "LastActive", "active_units", "effective_rank", "input_correlation", "input_dependence"]
 
 # The most inputs, and the most units, in a spectrum: one of 256 x 256 takes about 6 ms on one core.
 RANK_LIMIT = 256
@@ -35,6 +35,34 @@ def _finite_input_dependence(rows: Rows) -> Tensor:
     centred = torch.where(finite, shares - shares.sum(rows.inputs, keepdim=True) / inputs, 0.0)
     spread: Tensor = torch.linalg.vector_norm(centred, dim=rows.inputs) / inputs.flatten(1).sqrt()
     return spread.nanmean(1) * scale
+
+
+def input_correlation(rows: Rows) -> Tensor:
+    """Return the share of the mean square that is the same for all inputs: ||E_x h||^2 / E||h||^2.
+
+    It is 0 if outputs of different inputs are uncorrelated, and 1 if the layer returns the same for every input. The
+    inputs are the entries of the first dimension. Of values that are not finite, no correlation is known.
+
+    Args:
+        rows: a block of k tensors.
+    Returns:
+        The correlation, (k,), from 0 to 1; NaN for fewer than two inputs, for values that are not finite, and if all
+        values are zero.
+
+    >>> input_correlation(Rows(torch.tensor([[[1.0, 2.0], [1.0, 2.0]], [[1.0, 2.0], [-1.0, 2.0]]])))
+    tensor([1.0000, 0.8000])
+    """
+    values = rows.values
+    if values.dim() < 3 or values.shape[1] < 2:
+        return torch.full_like(rows.mean, math.nan)
+    size = rows.plain_root_mean_square
+    if size is None:
+        scale = torch.where(rows.abs_max > 0, rows.abs_max, 1.0)
+        values, size = values / scale.view(-1, *[1] * (values.dim() - 1)), rows.root_mean_square / scale
+    centre = values.mean(1).flatten(1)
+    common = torch.linalg.vector_norm(centre, dim=1) / math.sqrt(centre.shape[1])
+    correlation: Tensor = (common / size).square().clamp_max(1.0)
+    return correlation
 
 
 def active_units(rows: Rows) -> Tensor:

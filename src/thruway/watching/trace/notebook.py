@@ -13,8 +13,9 @@ from thruway.figures.downsampling import downsample, group_starts
 from thruway.figures.scales import SEQUENTIAL, ramp
 from thruway.watching.sites import Kind
 from thruway.watching.trace.figures import quantity_label, spans_decades
+from thruway.watching.trace.findings import found_symptoms
 from thruway.watching.trace.series import ReadableTrace
-from thruway.watching.trace.summary import gradient_ratio, summarize, summary_text
+from thruway.watching.trace.summary import summarize, summary_text
 
 __all__ = ["MAP_SIZE", "png_data_url", "trace_html"]
 
@@ -34,8 +35,9 @@ def trace_html(trace: ReadableTrace) -> str:
     found = summarize(trace)
     lines = [*found.notes]
     if found.gradient is not None:
-        first, small, last, large = found.gradient
-        lines.append(f"gradient rms {small:.2g} at {first}, {large:.2g} at {last}: {gradient_ratio(small, large)}")
+        ends = found.gradient
+        shown = f"gradient rms {ends.small:.2g} at {ends.first}, {ends.large:.2g} at {ends.last}"
+        lines.append(f"{shown}: {ends.comparison()}")
     if trace.probe is not None and trace.probe.steps:
         lines.append(f"trace.probe: a fixed batch, at {len(trace.probe.steps):,} steps")
     parts = [
@@ -43,7 +45,15 @@ def trace_html(trace: ReadableTrace) -> str:
         *(html.escape(line) for line in lines),
     ]
     body = "".join(f"<div>{part}</div>" for part in parts)
-    return f'<div style="{STYLE}">{body}{_saturation(found.saturated)}{_map(trace)}</div>'
+    return f'<div style="{STYLE}">{_findings(trace)}{body}{_saturation(found.saturated)}{_map(trace)}</div>'
+
+
+def _findings(trace: ReadableTrace) -> str:
+    return "".join(
+        f'<div style="border-left: 3px solid #d9622b; padding-left: 8px; margin: 0 0 8px"><b>{html.escape(what)}</b> '
+        f"{html.escape(cause)}</div>"
+        for what, cause in found_symptoms(trace)
+    )
 
 
 def _saturation(rows: list[tuple[str, str, float, float]]) -> str:

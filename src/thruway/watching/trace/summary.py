@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import dropwhile
 
 import numpy as np
 
@@ -12,7 +13,34 @@ from thruway.watching.trace.series import ReadableTrace
 __all__ = ["Summary", "gradient_ratio", "ordinal", "summarize", "summary_text"]
 
 MOST_SATURATED = 5  # rows of the table
+# Modules through which the input may go before the first weight; it needs no gradient.
+_WITHOUT_WEIGHTS = frozenset(("Flatten", "Unflatten", "Identity", "Dropout", "Dropout1d", "Dropout2d", "Upsample"))
 NOTABLE = 0.005  # share of values; less would be shown as 0 %
+
+
+@dataclass(frozen=True)
+class EndGradients:
+    """The gradients at the first and the last layer that have one, and the layers before the first that have none."""
+
+    first: str
+    small: float  # root mean square
+    last: str
+    large: float
+    without: int = 0
+    example: str = ""  # the first layer without a gradient
+
+    def comparison(self) -> str:
+        """Return the ratio of the gradient at the first layer to that at the last, in words.
+
+        >>> EndGradients("0", 0.1, "9", 0.0).comparison(), EndGradients("4", 0.1, "9", 0.2, 2, "0").comparison()
+        ('the last is zero', 'none at the 2 layers before, from 0 on')
+        """
+        if self.without:
+            layers = "layer" if self.without == 1 else f"{self.without:,} layers"
+            return f"none at the {layers} before, {'' if self.without == 1 else 'from '}{self.example}" + (
+                "" if self.without == 1 else " on"
+            )
+        return gradient_ratio(self.small, self.large)
 
 
 @dataclass(frozen=True)
@@ -21,7 +49,7 @@ class Summary:
 
     size: str  # the number of steps and sites, in words
     saturated: list[tuple[str, str, float, float]]  # site, activation, share at the low end, at the high end
-    gradient: tuple[str, float, str, float] | None  # first site, its rms, last site, its rms
+    gradient: "EndGradients | None"
     notes: list[str]  # the first non-finite value, dropped steps, an early end
 
 
@@ -46,8 +74,9 @@ def summary_text(trace: ReadableTrace) -> str:
         name, activation, low, high = found.saturated[0]
         lines.append(f"most saturated: {name} ({activation}), {saturation(low, high):.0%} of its values")
     if found.gradient is not None:
-        first, small, last, large = found.gradient
-        lines.append(f"gradient rms: {small:.2g} at {first}, {large:.2g} at {last}; {gradient_ratio(small, large)}")
+        ends = found.gradient
+        shown = f"gradient rms: {ends.small:.2g} at {ends.first}, {ends.large:.2g} at {ends.last}"
+        lines.append(f"{shown}; {ends.comparison()}")
     return "\n  ".join([*lines, *found.notes[1:]])
 
 
@@ -92,19 +121,23 @@ def _saturated(trace: ReadableTrace) -> list[tuple[str, str, float, float]]:
     ]
 
 
-def _gradient(trace: ReadableTrace) -> tuple[str, float, str, float] | None:
-    """Return the gradient rms at the first and the last activation; with fewer than two, at the first and last site."""
+def _gradient(trace: ReadableTrace) -> EndGradients | None:
+    """Return the gradients at the first and the last activation; with fewer than two, at the first and last site."""
     mean, std = (_newest(trace, quantity, "gradient") for quantity in ("mean", "std"))
-    newest = {site: math.hypot(mean[site], spread) for site, spread in std.items() if site in mean}
-    newest = {site: rms for site, rms in newest.items() if not site.is_scalar}  # a returned loss is no layer
-    outputs = (site for site in trace.sites if site.kind == "output")
-    activations = {site.name for site in outputs if site.is_activation and not site.is_gate}
-    of_activations = [site for site in newest if site.name in activations]
-    sites = of_activations if len(of_activations) > 1 else list(newest)
-    if len(sites) < 2:
+    newest = {site.name: math.hypot(mean[site], spread) for site, spread in std.items() if site in mean}
+    outputs = [site for site in trace.sites if site.kind == "output" and not site.is_scalar]
+    activations = [site.name for site in outputs if site.is_activation and not site.is_gate]
+    layers = activations if sum(name in newest for name in activations) > 1 else [site.name for site in outputs]
+    reached = [name for name in layers if name in newest]
+    if len(reached) < 2:
         return None
-    first, last = sites[0], sites[-1]
-    return first.name or trace.model, newest[first], last.name or trace.model, newest[last]
+    first, last = reached[0], reached[-1]
+    has_gradient = {site.name for site in trace.sites if site.kind == "gradient"}
+    operations = {site.name: site.operation for site in outputs}
+    before = [name for name in layers[: layers.index(first)] if name not in has_gradient]
+    before = [*dropwhile(lambda name: operations[name] in _WITHOUT_WEIGHTS, before)]
+    named = [name or trace.model for name in (first, last, *before[:1])]
+    return EndGradients(named[0], newest[first], named[1], newest[last], len(before), "".join(named[2:]))
 
 
 def gradient_ratio(first: float, last: float) -> str:

@@ -1,0 +1,1 @@
+"""Rules of the diagnosis, one file per symptom or family of symptoms."""

@@ -1,0 +1,143 @@
+"""A loss that grows, or falls below all bounds, although no single step is too large: the loss itself is wrong.
+
+Its sign is wrong, or it is no loss at all, such as nll_loss of raw outputs, which has no minimum.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from thruway.diagnosing.cures import CURES
+from thruway.diagnosing.finding import Evidence, Finding
+from thruway.diagnosing.reading import Reading
+from thruway.diagnosing.rules.loss_graph import contains_layers, loss_nodes, negated_loss, unbounded_loss
+from thruway.diagnosing.rules.loss_history import LossHistory, loss_history
+from thruway.diagnosing.rules.rule import Rule
+from thruway.diagnosing.rules.step_sizes import step_sizes
+from thruway.diagnosing.rules.wording import number, percent
+
+__all__ = ["DIVERGING"]
+
+GROWTH = 2.0  # factor from the first to the last level of the loss
+LEAST_STEPS = 8
+
+
+def find_diverging(reading: Reading) -> Iterator[Finding]:
+    """Yield a finding if the loss of the last steps is far above that of the first, and rising, or falls without bound.
+
+    Otherwise losses that can be negative have no scale to compare with. The loss of a network that is computed by
+    another one rises as that one learns, as in a GAN.
+    """
+    history, nodes = loss_history(reading), loss_nodes(reading)
+    if history is None or contains_layers(nodes):
+        return
+    values = history.finite
+    if len(values) < LEAST_STEPS:
+        return
+    wrong = negated_loss(nodes) or unbounded_loss(nodes)
+    sign = -1.0 if wrong else 1.0
+    if not wrong and not (values > 0).all():
+        return
+    quarter = len(values) // 4
+    levels = [history.level(k * quarter, (k + 1) * quarter) for k in range(3)] + [history.last_level]
+    rises = (np.diff(levels) * sign > 0).all()
+    # The standard error of a median of k values is 1.25 noise / sqrt(k).
+    is_noise = sign * (levels[3] - levels[0]) < 5.0 * 1.25 * history.noise / np.sqrt(quarter)
+    if rises and not is_noise and (wrong or (levels[3] >= GROWTH * values[0] and _follows_gradient(reading, history))):
+        yield _finding(reading, history, levels, wrong)
+
+
+def _follows_gradient(reading: Reading, history: LossHistory) -> bool:
+    """Return True if the loss rose by about as much as the gradients say that it should fall, or if that is unknown.
+
+    A loss whose targets move, as in Q-learning, changes by an amount that has nothing to do with its gradient.
+    """
+    sizes = step_sizes(reading)
+    if sizes is None:
+        return True
+    values = history.finite
+    lowest = int(np.argmin(values))
+    above = np.flatnonzero(values[lowest:] > GROWTH * values[lowest])
+    end = lowest + int(above[0]) if len(above) else len(values) - 1
+    places = history.places[lowest : end + 1]
+    spacing = (reading.steps[-1] - reading.steps[0]) / max(len(reading.steps) - 1, 1)
+    total = float(np.nansum(sizes.predicted_fall[places])) * spacing
+    return float(values[end] - values[lowest]) > 0.1 * total
+
+
+def _finding(reading: Reading, history: LossHistory, levels: list[float], wrong: str) -> Finding:
+    values = history.finite
+    start = float(values[0])
+    lowest = 0 if wrong else int(np.argmin(values))
+    step = int(reading.steps[history.places[min(lowest + 1, len(values) - 1)]])
+    sizes = step_sizes(reading)
+    ratio = float("nan") if sizes is None else float(np.nanmedian(sizes.largest))
+    change = "fell" if wrong else "rose"
+    rows = [
+        Evidence(
+            "loss",
+            "",
+            int(reading.steps[history.places[len(values) - 1]]),
+            levels[3],
+            f"the loss {change} from {number(start)} to {number(levels[3])}, and goes on",
+            "threshold",
+            start,
+            0.0 if wrong else GROWTH * start,
+        )
+    ]
+    if wrong:
+        rows.append(Evidence("loss_graph", "", step, start, f"{wrong}: it has no minimum", "theory"))
+    else:
+        text = "small enough to lower the loss along its gradient"
+        rows.append(
+            Evidence(
+                "update_ratio",
+                "",
+                None,
+                ratio,
+                f"a typical step moves the weights by {percent(ratio)}: {text}",
+                "theory",
+            )
+        )
+    text = f"not noise: from batch to batch the loss varies by {number(history.noise)}"
+    rows.append(Evidence("loss", "", None, history.noise, text, "ruled out"))
+    cause = f"The loss {'falls' if wrong else 'grows'} from {number(start)} to {number(levels[3])}"
+    if wrong:
+        cause += f" without a bound: {wrong}"
+    elif ratio < 0.1:
+        cause += (
+            ", although the steps are small: check the sign of the loss, the targets, and what else changes the weights"
+        )
+    return Finding(
+        "diverging",
+        f"{cause}.",
+        (),
+        (int(reading.steps[history.places[lowest]]), step),
+        tuple(rows),
+        (CURES["lower_lr"], CURES["clip"]),
+        margin=1.0 if wrong else levels[3] / (GROWTH * start),
+        confidence=0.95 if wrong else 0.8,
+    )
+
+
+DIVERGING = Rule(
+    "diverging",
+    find_diverging,
+    needs=(("loss", "step"),),
+    explains=frozenset(
+        [
+            "nan_or_inf",
+            "exploding_activation",
+            "exploding_gradient",
+            "saturated",
+            "dead_units",
+            "dying_relu",
+            "lr_too_high",
+            "rank_collapse",
+            "constant_output",
+            "vanishing_gradient",
+        ]
+    ),
+    least_steps=LEAST_STEPS,
+    advice="Pass losses= to diagnose.",
+)

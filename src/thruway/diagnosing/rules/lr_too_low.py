@@ -1,0 +1,118 @@
+"""A learning rate that is too low: every step is tiny for the weights and for the loss, and the loss does not move.
+
+No finding: warm-up (the rate still rises), a schedule that has ended, a resumed run, a loss that is already far below
+chance at the first step, and gradients that are zero.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from thruway.diagnosing.cures import CURES
+from thruway.diagnosing.finding import Evidence, Finding
+from thruway.diagnosing.reading import Reading
+from thruway.diagnosing.rules.loss_graph import chance_loss, loss_nodes
+from thruway.diagnosing.rules.loss_history import LossHistory, loss_history
+from thruway.diagnosing.rules.rule import Rule
+from thruway.diagnosing.rules.step_sizes import HEALTHY_RATIO, StepSizes, step_sizes
+from thruway.diagnosing.rules.wording import number, percent
+
+__all__ = ["LR_TOO_LOW"]
+
+LEAST_STEPS = 20  # fewer steps show no trend
+SLOW = 1e-4  # update ratio: a tenth of a weight's norm takes 1,000 steps, even if all go in one direction
+FLAT = 0.02  # relative fall of the loss over the trace
+
+
+def find_lr_too_low(reading: Reading) -> Iterator[Finding]:
+    """Yield a finding if no step of the trace was large enough to change the loss."""
+    sizes, history = step_sizes(reading), loss_history(reading)
+    if sizes is None or history is None or history.failed_at is not None:
+        return
+    span = int(reading.steps[-1] - reading.steps[0]) + 1
+    if span < LEAST_STEPS or len(history.finite) < 6 or reading.steps[0] > 0 or _rate_changes(reading):
+        return
+    start, chance = history.first_level, chance_loss(loss_nodes(reading))
+    if not start > 0 or (chance is not None and start < chance / 2):
+        return
+    ratio = float(np.nanmax(sizes.largest)) if np.isfinite(sizes.largest).any() else float("nan")
+    shares = sizes.predicted_fall / start
+    share = float(np.nanmax(shares)) if np.isfinite(shares).any() else float("nan")
+    if not 0 < ratio < SLOW or not share < 10 * SLOW:
+        return
+    # A fall larger than all steps together predict is the noise of the batches.
+    if min(history.relative_fall, float(np.nanmean(shares)) * span) > FLAT:
+        return
+    yield _finding(reading, sizes, history, ratio, share, span)
+
+
+def _rate_changes(reading: Reading) -> bool:
+    """Return True if a learning rate rises (warm-up) or falls to zero in the trace."""
+    rates = reading.values("learning_rate", "step")
+    if rates is None:
+        return False
+    for row in rates.values:
+        known = row[np.isfinite(row)]
+        if len(known) and (known.max() > 1.001 * known[0] or known[-1] == 0):
+            return True
+    return False
+
+
+def _finding(
+    reading: Reading, sizes: StepSizes, history: LossHistory, ratio: float, share: float, span: int
+) -> Finding:
+    first = int(reading.steps[0])
+    place = int(np.nanargmax(sizes.largest))
+    name = sizes.worst(place)[0]
+    needed = 0.1 / ratio
+    factor = int(10 ** np.clip(round(np.log10(HEALTHY_RATIO / 10 / ratio)), 1, 6))
+    return Finding(
+        "lr_too_low",
+        f"No step moved a weight by more than {percent(ratio)} of its norm, and the loss went from "
+        f"{number(history.first_level)} to {number(history.last_level)} in {span:,} steps: the learning rate is too "
+        f"low. Raise it about {factor:,}x.",
+        (),
+        (None, first),
+        (
+            Evidence(
+                "update_ratio",
+                name,
+                int(reading.steps[place]),
+                ratio,
+                f"the largest step moved {name} by {percent(ratio)} of its norm; at this size, a tenth of it takes at "
+                f"least {needed:,.0f} steps",
+                "threshold",
+                HEALTHY_RATIO / 10,
+                SLOW,
+            ),
+            Evidence(
+                "predicted_fall",
+                "",
+                None,
+                share,
+                f"to first order, a step lowers the loss by at most {percent(share)}",
+                "theory",
+            ),
+            Evidence(
+                "loss",
+                "",
+                first,
+                history.relative_fall,
+                "not a plateau after learning: the loss has not fallen since the first step, and the learning rate is "
+                "not that of a warm-up",
+                "ruled out",
+            ),
+        ),
+        (CURES["raise_lr"],),
+        margin=max(SLOW / ratio, 1.0),
+        confidence=0.85 if ratio < SLOW / 10 else 0.7,
+    )
+
+
+LR_TOO_LOW = Rule(
+    "lr_too_low",
+    find_lr_too_low,
+    needs=(("norm", "update"), ("loss", "step")),
+    least_steps=LEAST_STEPS,
+    advice="Pass optimizer= to watch.",
+)

@@ -1,0 +1,102 @@
+"""Rule for layers that return nearly the same for every input: the information about the input is lost on the way.
+
+`input_correlation` is c = |mean over inputs|^2 / mean square; 1 - c is the share of the signal that depends on the input.
+In float32 a difference of 1e-7 of a value is rounding; below 1e-6 of the square it is at most a thousandth of the value.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from thruway.diagnosing.cures import CURES
+from thruway.diagnosing.finding import Evidence, Finding
+from thruway.diagnosing.reading import Reading
+from thruway.diagnosing.rules.flow import modules_of
+from thruway.diagnosing.rules.rule import Rule
+from thruway.diagnosing.rules.wording import number
+from thruway.diagnosing.trunk import trunk_of
+
+__all__ = ["RANK_COLLAPSE"]
+
+_LEAST = 1e-4  # a hundredth of the size of the signal
+
+
+def _find(reading: Reading) -> Iterator[Finding]:
+    likeness = reading.values("input_correlation")
+    if likeness is None:
+        return
+    trunk = reading.derived(trunk_of)
+    names = [name for name in (trunk.names or [layer.name for layer in reading.layers]) if name in likeness.row_of]
+    if len(names) < 3:
+        return
+    varying = 1 - likeness.values[[likeness.row_of[name] for name in names]]
+    start, rest = varying[0], varying[1:]
+    known = np.isfinite(start) & np.isfinite(rest).any(0)
+    low = np.where(np.isfinite(rest), rest, np.inf)
+    worst = low.min(0)
+    # The input itself must vary: a batch of one example, or of equal ones, is no collapse.
+    spell = reading.spell(known & (worst < _LEAST) & (start > 100 * np.maximum(worst, 1e-12)), known)
+    if spell is None or spell[1] is not None:
+        return
+    since, until = spell
+    at = int(np.searchsorted(reading.steps, since[1]))
+    is_low = low[:, at] < _LEAST
+    first, value = int(np.argmax(is_low)), float(max(worst[at], 0.0))
+    collapsed = [name for name, is_sick in zip(names[1:], is_low, strict=True) if is_sick]
+    steps = max(1, first + 1)
+    factor = (max(float(low[first, at]), 1e-12) / float(start[at])) ** (1 / steps)
+    order = np.argsort(low[:, at])
+    yield Finding(
+        "rank_collapse",
+        f"{collapsed[0]} returns nearly the same for every input: only {number(value)} of its signal depends on the input, "
+        f"{number(float(start[at]))} at {names[0]}. The dependence shrinks by a factor of {number(factor)} a layer.",
+        modules_of(reading, [names[1 + int(row)] for row in order if is_low[row]]),
+        since,
+        (
+            Evidence(
+                "input_correlation",
+                collapsed[0],
+                since[1],
+                value,
+                f"At step {since[1]} {number(value)} of the signal depends on the input, and all the rest is the same for "
+                "every input.",
+                "threshold",
+                float(start[at]),
+                _LEAST,
+            ),
+            Evidence(
+                "input_correlation",
+                collapsed[0],
+                since[1],
+                factor,
+                "At the critical point theory expects inputs to become alike like 1 / layers^2, not by a factor a layer: "
+                f"after {steps} layers about {number(1 / steps**2)}.",
+                "theory",
+                1 / steps**2,
+            ),
+            Evidence(
+                "input_correlation",
+                names[0],
+                since[1],
+                float(start[at]),
+                f"The inputs of the batch are not alike: after {names[0]} {number(float(start[at]))} of the signal depends "
+                "on them.",
+                "ruled out",
+            ),
+        ),
+        tuple(CURES[name] for name in ("critical_init", "skip", "normalise")),
+        (collapsed[0], collapsed[-1]),
+        until,
+        margin=max(1.0, _LEAST / max(value, 1e-12)),
+        confidence=0.85,
+    )
+
+
+RANK_COLLAPSE = Rule(
+    "rank_collapse",
+    _find,
+    needs=(("input_correlation", "output"),),
+    explains=frozenset(("constant_output", "lr_too_low")),
+    advice='Record "input_correlation", as by default.',
+)

@@ -1,0 +1,85 @@
+"""Sizes of the optimizer's steps: relative to the weights, and relative to the loss.
+
+Two numbers tell if a step is too large, and neither needs a constant for the network at hand:
+
+update ratio    |dw| / |w| of a weight matrix. At 1, nothing of the weight before the step remains.
+overshoot       sum over parameters of |dw| |g|, divided by the loss. For SGD, |dw| |g| is lr |g|^2, the amount by which
+                the linear approximation predicts the loss to fall. A loss that is at least 0 cannot fall by more than
+                itself, and from twice that on not even a convex loss must come nearer to its minimum.
+                Source: Polyak 1987 (Introduction to Optimization), sec. 5.3.2; Loizou et al. 2021 (Stochastic Polyak
+                step-size), eq. 2.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thruway.diagnosing.reading import Parameter, Reading
+
+__all__ = ["HEALTHY_RATIO", "StepSizes", "step_sizes"]
+
+HEALTHY_RATIO = 0.02  # between 0.01 and 0.04: the largest ratio per layer in networks that train well with SGD
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class StepSizes:
+    """Sizes of the updates at every step; NaN where unknown.
+
+    Attributes:
+        names: the weight matrices.
+        ratios: (weights, steps), |dw| / |w|.
+        predicted_fall: (steps,), sum of |dw| |g| over all parameters.
+    """
+
+    names: tuple[str, ...]
+    ratios: Matrix
+    predicted_fall: Matrix
+
+    @property
+    def largest(self) -> Matrix:
+        """The largest update ratio at every step, (steps,)."""
+        return _largest(self.ratios)
+
+    def worst(self, place: int) -> list[str]:
+        """Return the names of the weights by update ratio at one step, the largest first."""
+        values = np.nan_to_num(self.ratios[:, place], nan=-1.0, posinf=np.inf)
+        return [self.names[row] for row in np.argsort(-values, kind="stable") if values[row] >= 0]
+
+
+def step_sizes(reading: Reading) -> StepSizes | None:
+    """Return the sizes of the steps, or None if no update was recorded.
+
+    Embeddings are left out, since a step changes only the rows that were used, and so are vectors such as biases.
+    """
+    embeddings = {site.name.split("#")[0] for site in reading.outputs if site.operation in ("Embedding", "embedding")}
+    weights = [
+        p
+        for p in reading.parameters
+        if len(p.shape) >= 2 and p.name.rpartition(".")[0] not in embeddings and np.isfinite(p.update_norm).any()
+    ]
+    if not weights:
+        return None
+    with np.errstate(invalid="ignore", over="ignore"):
+        falls = np.stack([p.update_norm * p.gradient_norm for p in reading.parameters])
+        known = np.isfinite(falls).any(0)
+        predicted = np.where(known, np.nansum(falls, 0), np.nan)
+        ratios = np.stack([_ratio(p) for p in weights])
+    return StepSizes(tuple(p.name for p in weights), ratios, predicted)
+
+
+def _ratio(p: Parameter) -> Matrix:
+    """Return |dw| / |w|, with the norm of PyTorch's default initialisation as the least |w|.
+
+    Weights that start at zero or very small, as those of zero-initialised branches, move by many times their norm.
+    """
+    least = np.sqrt(p.shape[0] / 3.0)  # numel values of variance 1 / (3 fan_in)
+    return np.asarray(p.update_norm / np.fmax(p.norm, least), dtype=np.float64)
+
+
+def _largest(values: Matrix) -> Matrix:
+    known: NDArray[Any] = np.isfinite(values)
+    return np.where(known.any(0), np.max(np.where(known, values, -np.inf), 0), np.nan)

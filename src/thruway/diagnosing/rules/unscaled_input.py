@@ -1,0 +1,162 @@
+"""Inputs that are far from mean 0 and standard deviation 1, and reach a layer without a norm."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from thruway.diagnosing.cures import CURES
+from thruway.diagnosing.finding import Evidence, Finding
+from thruway.diagnosing.reading import NORM_OPERATIONS, Layer, Reading
+from thruway.diagnosing.rules.loss_graph import chance_loss, loss_nodes
+from thruway.diagnosing.rules.loss_history import loss_history
+from thruway.diagnosing.rules.rule import Rule
+from thruway.diagnosing.rules.wording import number
+
+__all__ = ["UNSCALED_INPUT"]
+
+LARGE = 10.0  # rms: with the usual initial weights pre-activations have a rms of 6 and more, on the flat part of tanh
+
+
+def find_unscaled_input(reading: Reading) -> Iterator[Finding]:
+    """Yield a finding if an input of wrong scale reaches the first layer, and training suffers."""
+    inputs = reading.rms("input")
+    if inputs is None or not reading.layers:
+        return
+    first = reading.layers[0]
+    if first.is_normalised or _norm_comes_first(reading, first):
+        return
+    gain = _first_layer_gain(reading, first)
+    for site, values in zip(inputs.sites, inputs.values, strict=True):
+        known = np.flatnonzero(np.isfinite(values))
+        if not len(known):
+            continue
+        size = float(values[known[0]])
+        if 1.0 / LARGE**2 < size < LARGE or gain is None or size == 0:
+            continue
+        # The input reaches this layer if the output has the size that the weights predict, within a factor of 4.
+        if not 0.25 < gain[1] / (gain[0] * size) < 4.0 * max(1.0, np.sqrt(first.fan_in) / 4.0):
+            continue
+        harm = _harm(reading, first, size)
+        if harm is not None:
+            yield _finding(reading, first, site.name, int(known[0]), size, gain, harm)
+            return
+
+
+def _norm_comes_first(reading: Reading, first: Layer) -> bool:
+    for site in reading.outputs:
+        if site.name == first.name:
+            return False
+        if site.operation in NORM_OPERATIONS:
+            return True
+    return False
+
+
+def _first_layer_gain(reading: Reading, first: Layer) -> tuple[float, float] | None:
+    """Return the rms of the first layer's output per rms of its input, as its weights predict, and its measured rms."""
+    outputs = reading.rms("output")
+    parameter = next((p for p in reading.parameters if p.name == first.weight), None)
+    if outputs is None or parameter is None or not first.fan_in:
+        return None
+    values = outputs.of(first.name)
+    stds = parameter.std[np.isfinite(parameter.std)]
+    if values is None or not len(stds) or not np.isfinite(values).any() or stds[0] == 0:
+        return None
+    return float(stds[0] * np.sqrt(first.fan_in)), float(values[np.isfinite(values)][0])
+
+
+def _harm(reading: Reading, first: Layer, size: float) -> str | None:
+    """Return the damage in words, or None if training goes well in spite of the scale."""
+    for end in ("low", "high"):
+        shares = reading.values(f"saturation_{end}", "output")
+        if (
+            first.activation_site is not None
+            and shares is not None
+            and first.activation not in ("relu", "gelu", "silu")
+        ):
+            row = shares.of(first.activation_site)
+            known = np.empty(0) if row is None else row[np.isfinite(row)]
+            if len(known) and known[0] > 0.25:
+                return f"{number(100 * float(known[0]))} % of {first.activation_site} lies at its {end} end"
+    history = loss_history(reading)
+    if history is None or not len(history.finite):
+        return None
+    chance = chance_loss(loss_nodes(reading))
+    if history.failed_at is not None:
+        return "the loss is not finite"
+    if size > 1 and chance is not None and history.finite[0] > 3.0 * chance:
+        return f"the first loss is {number(float(history.finite[0]))}, that of a constant guess {number(chance)}"
+    if len(history.finite) < 4:
+        return None
+    if float(history.finite[1:].max()) > 10.0 * history.finite[0]:
+        return f"the loss rose from {number(float(history.finite[0]))} to {number(float(history.finite[1:].max()))}"
+    if len(history.finite) >= 20 and history.relative_fall < 0.05:
+        return f"the loss did not fall: {number(history.first_level)} at first, {number(history.last_level)} at last"
+    return None
+
+
+def _finding(
+    reading: Reading, first: Layer, name: str, place: int, size: float, gain: tuple[float, float], harm: str
+) -> Finding:
+    step = int(reading.steps[place])
+    mean, std = reading.values("mean", "input"), reading.values("std", "input")
+    m, s = (float("nan") if v is None or (row := v.of(name)) is None else float(row[place]) for v in (mean, std))
+    threshold = LARGE if size > 1 else 1.0 / LARGE**2
+    return Finding(
+        "unscaled_input",
+        f"{name} has mean {number(m)} and standard deviation {number(s)} and reaches {first.name} without a norm; "
+        f"{harm}. Standardise the inputs.",
+        (first.name,),
+        (None, step),
+        (
+            Evidence(
+                "rms",
+                name,
+                step,
+                size,
+                f"the root mean square of {name} is {number(size)}; 1 is what the initial weights are made for",
+                "threshold",
+                1.0,
+                threshold,
+            ),
+            Evidence(
+                "rms",
+                first.name,
+                step,
+                gain[1],
+                f"for inputs of size 1 the output of {first.name} would be near {number(gain[0])}, and it is "
+                f"{number(gain[1])}",
+                "theory",
+                gain[0],
+            ),
+            Evidence("norm", first.name, step, 0.0, f"no norm lies between {name} and {first.name}", "ruled out"),
+        ),
+        (CURES["scale_input"], CURES["normalise"]),
+        (first.name, first.name),
+        margin=size / LARGE if size > 1 else 1.0 / LARGE**2 / size,
+        confidence=0.9,
+    )
+
+
+UNSCALED_INPUT = Rule(
+    "unscaled_input",
+    find_unscaled_input,
+    needs=(("std", "input"), ("norm", "parameter")),
+    explains=frozenset(
+        (
+            "lr_too_high",
+            "lr_too_low",
+            "nan_or_inf",
+            "diverging",
+            "saturated",
+            "exploding_activation",
+            "exploding_gradient",
+            "vanishing_gradient",
+            "dead_units",
+            "dying_relu",
+            "poor_init",
+            "constant_output",
+            "rank_collapse",
+        )
+    ),
+    advice="Pass optimizer= to watch.",
+)
