@@ -126,18 +126,19 @@ def regression(
     return data
 
 
-def mixed_units(steps: int = STEPS, batch: int = 128, *, largest: float = 1e4) -> Data:
+def mixed_units(steps: int = STEPS, batch: int = 128, *, columns: int = 8, largest: float = 1e4) -> Data:
     """Return a table with columns in different units, as age beside income; two classes."""
 
     def data(draw: Draw) -> list[Batch]:
         g = draw.generator("table")
-        units = torch.logspace(-1, 0, 8).mul(largest)[torch.randperm(8, generator=g)]
-        w = torch.randn(8, generator=g)
+        exponents = torch.linspace(0, 1, columns)[torch.randperm(columns, generator=g)]
+        units, w = largest**exponents, torch.randn(columns, generator=g)
         batches = []
         for _ in range(steps):
-            z = torch.randn(batch, 8, generator=g)
+            z = torch.randn(batch, columns, generator=g)
             y = (z @ w + 0.3 * (z[:, 0] * z[:, 1]) > 0).long()
-            batches.append(((z + 2) * units, y))
+            # Amounts of money and counts are positive.
+            batches.append(((z if largest == 1.0 else z + 2) * units, y))
         return batches
 
     return data

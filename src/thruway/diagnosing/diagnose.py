@@ -108,7 +108,7 @@ def diagnose(
             Exception
         ) as error:  # one rule that fails, such as a user's own, must not hide the findings of the others
             unseen[rule.name] = f"the rule failed: {type(error).__name__}: {error}"
-    return Diagnosis(fold_effects(found, table), unseen, trace)
+    return Diagnosis(fold_effects(found, table), unseen, trace, losses)
 
 
 def _why_unseen(rule: Rule, reading: Reading) -> str:

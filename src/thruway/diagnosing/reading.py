@@ -136,6 +136,12 @@ class Reading:
 
     def rms(self, kind: Kind = "output") -> Values | None:
         """Return the root mean square of every site: sqrt(mean^2 + std^2)."""
+        key = "rms of mean and std", kind
+        if key not in self._values:
+            self._values[key] = self._rms(kind)
+        return self._values[key]
+
+    def _rms(self, kind: Kind) -> Values | None:
         mean, std = self.values("mean", kind), self.values("std", kind)
         if mean is None or std is None or mean.sites != std.sites:
             return None

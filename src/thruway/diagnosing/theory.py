@@ -22,6 +22,7 @@ __all__ = [
     "binomial_bound",
     "critical_gain",
     "dead_share",
+    "dead_share_of_units",
     "mean_square",
     "mean_square_slope",
     "saturated_shares",
@@ -164,15 +165,30 @@ def dead_share(correlation: float, samples: float) -> float:
     return float((_WEIGHTS * np.exp(max(samples, 1.0) * logs)).sum())
 
 
-def binomial_bound(share: float, count: float, deviations: float = 3.0) -> float:
-    """Return the share that a binomial share of `count` draws exceeds with probability 0.1 % or less.
+def dead_share_of_units(mean: float, std: float, correlation: float, samples: float) -> float:
+    """Return the share of units whose pre-activation is negative for every one of `samples` inputs.
 
-    >>> round(binomial_bound(0.5, 100), 3)
-    0.65
+    Of the mean square of the pre-activations, the share `correlation` belongs to the means of the units and the rest to
+    the differences between inputs. Both are taken for normally distributed.
+
+    >>> round(dead_share_of_units(-2.0, 1.0, 0.8, 64), 2), round(dead_share_of_units(-2.0, 1.0, 0.999, 64), 2)
+    (0.23, 0.97)
+    """
+    within = max((1 - correlation) * (mean * mean + std * std), 1e-30)
+    between = math.sqrt(max(std * std - within, 0.0))
+    logs = np.log(np.maximum(_normal_cdf(-(mean + between * _NODES) / math.sqrt(within)), 1e-300))
+    return float((_WEIGHTS * np.exp(max(samples, 1.0) * logs)).sum())
+
+
+def binomial_bound(share: Numbers, count: float, deviations: float = 3.0) -> Numbers:
+    """Return the shares that binomial shares of `count` draws exceed rarely: by so many standard deviations.
+
+    >>> binomial_bound(np.array([0.5, 0.0]), 100).round(3)
+    array([0.65 , 0.015])
     """
     count = max(count, 1.0)
-    spread = math.sqrt(max(share * (1 - share), 1 / (4 * count * count)) / count)
-    return min(1.0, share + deviations * spread)
+    spread = np.sqrt(np.maximum(share * (1 - share), 1 / (4 * count * count)) / count)
+    return np.minimum(1.0, share + deviations * spread)
 
 
 def _normal_cdf(x: Numbers) -> Numbers:

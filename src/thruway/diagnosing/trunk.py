@@ -95,7 +95,7 @@ def trunk_of(reading: Reading) -> Trunk:
     """Return the trunk of a network. Layers without a gradient are left out."""
     outputs = reading.outputs
     place = {site.name: number for number, site in enumerate(outputs)}
-    repeated, layers = recurrent_names(reading), {layer.name: layer for layer in reading.layers}
+    repeated, layers = reading.derived(recurrent_names), {layer.name: layer for layer in reading.layers}
     inside, sums = _branches(reading, place)
     gates = {site.name for site in outputs if site.is_gate}
     parents = {_parent(site.name) for site in outputs if site.is_gate and site.operation != "transform gate"} - {""}

@@ -6,24 +6,27 @@ plus the standard deviations of a binomial share that one of all layers exceeds 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
-from thruway.diagnosing.reading import Layer, Matrix, Reading
+from thruway.diagnosing.reading import Layer, Matrix, Reading, Values
 from thruway.diagnosing.rules.flow import modules_of
 from thruway.diagnosing.rules.rule import Rule
 from thruway.diagnosing.rules.wording import join_names, number, percent
-from thruway.diagnosing.theory import binomial_bound, dead_share
+from thruway.diagnosing.theory import binomial_bound, dead_share, dead_share_of_units
 from thruway.diagnosing.trunk import column
 
 __all__ = ["DEAD_UNITS", "DYING_RELU"]
 
 _RECTIFIERS = frozenset(("relu", "relu6"))
 _LEAST_SHARE = 1 / 3  # fewer dead units cost capacity, but the layer works
+_MOMENTS = ("mean", "std", "input_correlation")
 _SURE = 0.8  # estimate of dead units from zeros above which living units cannot explain them
 _UNEQUAL = 4  # units are active unequally often: a sample of n tells as much as n / 4 of equal units
 
@@ -44,13 +47,20 @@ def _rectified(reading: Reading) -> list[_Layer]:
     layers = [
         layer for layer in reading.layers if layer.activation in _RECTIFIERS and layer.activation_site is not None
     ]
+    suspects = _above(zeros, _SURE) | _above(dead, _LEAST_SHARE)
     shapes = {site.name: (site.shape, site.unit_dim) for site in reading.outputs}
     deviations = math.sqrt(2 * math.log(1000 * max(1, len(layers))))
     found, before = [], ""
     for layer in layers:
         site, source, before = str(layer.activation_site), before, str(layer.activation_site)
+        if site not in suspects:
+            continue
         of_zeros = None if zeros is None else zeros.of(site)
-        share = _shares(of_zeros, None if dead is None else dead.of(site))
+        shape, dim = shapes[site]
+        units = shape[dim % len(shape)] if shape else 0
+        # The positions of an image are alike, so they count as one sample.
+        per_pass = float(shape[0] if len(shape) > 3 else math.prod(shape) / units) if units else 1.0
+        share = _shares(of_zeros, None if dead is None else dead.of(site), partial(_are_dead, reading, layer, per_pass))
         if share is None:
             continue
         for quantity in ("nan", "inf"):
@@ -58,19 +68,21 @@ def _rectified(reading: Reading) -> list[_Layer]:
             of_site = None if bad is None else bad.of(layer.pre_activation)
             if of_site is not None:
                 share = np.where(of_site > 0, np.nan, share)
-        shape, dim = shapes[site]
-        units = shape[dim % len(shape)] if shape else 0
-        # The positions of an image are alike, so they count as one sample.
-        per_pass = float(shape[0] if len(shape) > 3 else math.prod(shape) / units) if units else 1.0
         of_source = None if likeness is None else likeness.of(source)
         if of_source is None and likeness is not None and not source:
             of_source = likeness.of(layer.pre_activation)
         expected = _expected_shares(share, of_zeros, of_source, per_pass)
-        bound = np.array(
-            [max(_LEAST_SHARE, min(binomial_bound(one, units or 1, deviations), 1 - 1e-9)) for one in expected]
-        )
+        bound = np.maximum(_LEAST_SHARE, np.minimum(binomial_bound(expected, units or 1, deviations), 1 - 1e-9))
         found.append(_Layer(layer, site, share, bound, expected))
     return found
+
+
+def _above(values: Values | None, limit: float) -> set[str]:
+    """Return the names of the sites whose values are above a limit at some step."""
+    if values is None:
+        return set()
+    highest = np.fmax.reduce(values.values, axis=1)
+    return {site.name for site, is_above in zip(values.sites, (highest > limit).tolist(), strict=True) if is_above}
 
 
 def _expected_shares(share: Matrix, zeros: Matrix | None, likeness: Matrix | None, per_pass: float) -> Matrix:
@@ -85,12 +97,10 @@ def _expected_shares(share: Matrix, zeros: Matrix | None, likeness: Matrix | Non
     if likeness is not None and np.isfinite(likeness).any():
         places = np.maximum.accumulate(np.where(np.isfinite(likeness), np.arange(len(likeness)), 0))
         held = likeness[places]
-        for at in np.flatnonzero(np.isfinite(held)):
-            likeness_at = round(float(held[at]), 2)
-            is_alike = likeness_at >= 0.5
-            expected[at] = _expected(
-                1 - (1 - likeness_at) / 4 if is_alike else likeness_at, min(per_pass, 8.0) if is_alike else per_pass
-            )
+        held = np.round(held, 2)
+        for value in np.unique(held[np.isfinite(held)]).tolist():
+            alike = 1 - (1 - value) / 4, min(per_pass, 8.0)
+            expected[held == value] = _expected(*(alike if value >= 0.5 else (value, per_pass)))
     if zeros is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
             of_living = np.clip((zeros - share) / (1 - share), 0.0, 1.0)
@@ -99,27 +109,39 @@ def _expected_shares(share: Matrix, zeros: Matrix | None, likeness: Matrix | Non
     return expected
 
 
-def _shares(zeros: Matrix | None, dead: Matrix | None) -> Matrix | None:
+def _shares(zeros: Matrix | None, dead: Matrix | None, confirmed: Callable[[NDArray[np.int64]], bool]) -> Matrix | None:
     """Return the share of dead units at every step, as far as it is known.
 
     Between two measurements it is estimated from the share of zeros: if the living units are zero as often as in the
-    first step, all further zeros are those of dead units. The estimate counts only if it leaves few living units.
+    first step, all further zeros are those of dead units. The estimate counts only if it leaves few living units, and
+    if the distribution of the pre-activations confirms it: units that are rarely active give many zeros as well.
     """
-    if zeros is None:
+    known = np.empty(0) if zeros is None else zeros[np.isfinite(zeros)]
+    if zeros is None or not len(known):
         return dead
-    first = zeros[np.isfinite(zeros)][:1]
-    if not len(first):
-        return dead
-    usual = float(first[0])
+    usual = float(known[0])
     with np.errstate(invalid="ignore"):
         estimate = np.where(zeros >= 1, 1.0, (zeros - usual) / (1 - usual) if usual < 0.75 else 0.0)
     is_sure = estimate > _SURE
+    if is_sure.any() and not confirmed(np.flatnonzero(is_sure)):
+        is_sure = zeros >= 1
     measured = np.where(np.isfinite(zeros), 0.0, np.nan) if dead is None else dead
     held = measured.copy()
-    places = np.where(np.isfinite(measured), np.arange(len(measured)), -1)
-    places = np.maximum.accumulate(places)
+    places = np.maximum.accumulate(np.where(np.isfinite(measured), np.arange(len(measured)), -1))
     held[places >= 0] = measured[places[places >= 0]]
     return np.where(is_sure, np.fmax(estimate, measured), np.where(np.isfinite(zeros), held, np.nan))
+
+
+def _are_dead(reading: Reading, layer: Layer, samples: float, places: NDArray[np.int64]) -> bool:
+    """Return True if the pre-activations of many units are negative for all inputs, at the first and at the last place
+    at which their distribution was measured."""
+    series = [values.of(layer.pre_activation) for q in _MOMENTS if (values := reading.values(q)) is not None]
+    moments = np.array([one[places] for one in series if one is not None])
+    if len(moments) < len(_MOMENTS):
+        return False
+    measured = moments[:, np.isfinite(moments).all(0)].T.tolist()
+    numbers = measured[:1] + measured[-1:]
+    return bool(numbers) and all(dead_share_of_units(*number, samples) > _LEAST_SHARE for number in numbers)
 
 
 _KEPT: dict[tuple[float, float], float] = {}
@@ -141,7 +163,7 @@ def _find_dying(reading: Reading) -> Iterator[Finding]:
 
 
 def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
-    layers = _rectified(reading)
+    layers = reading.derived(_rectified)
     sick: list[tuple[_Layer, tuple[tuple[int | None, int], int | None]]] = []
     for entry in layers:
         known = np.isfinite(entry.dead)

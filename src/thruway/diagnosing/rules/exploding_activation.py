@@ -24,7 +24,7 @@ _LIMIT = 100.0  # times sqrt(layers)
 
 
 def _find(reading: Reading) -> Iterator[Finding]:
-    trunk = trunk_of(reading)
+    trunk = reading.derived(trunk_of)
     count = len(trunk.names)
     if count < 3:
         return

@@ -35,7 +35,7 @@ def exploding_spell(reading: Reading) -> tuple[tuple[int | None, int], int | Non
 
     One step with such gradients changes the weights so much that the network is another one afterwards.
     """
-    trunk = trunk_of(reading)
+    trunk = reading.derived(trunk_of)
     rise = trunk.rise()[0]
     sick, known = rise > allowed(trunk), np.isfinite(rise)
     lasting = reading.spell(sick, known)
@@ -54,7 +54,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
 
 
 def _over_depth(reading: Reading) -> Iterator[Finding]:
-    trunk = trunk_of(reading)
+    trunk = reading.derived(trunk_of)
     spell = exploding_spell(reading)
     if spell is None:
         return

@@ -43,7 +43,7 @@ def _gates(reading: Reading) -> _Gates | None:
     means = reading.values("mean")
     if means is None:
         return None
-    recurrent = recurrent_names(reading)
+    recurrent = reading.derived(recurrent_names)
     sites = [
         site
         for site in reading.outputs

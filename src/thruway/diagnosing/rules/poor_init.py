@@ -46,7 +46,7 @@ class _Weights:
 def _find(reading: Reading) -> Iterator[Finding]:
     if reading.steps[0] != 0:
         return
-    trunk = trunk_of(reading)
+    trunk = reading.derived(trunk_of)
     weights = _weights(reading, trunk)
     if not len(weights.places):
         return

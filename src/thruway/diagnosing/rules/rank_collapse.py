@@ -26,7 +26,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
     likeness = reading.values("input_correlation")
     if likeness is None:
         return
-    trunk = trunk_of(reading)
+    trunk = reading.derived(trunk_of)
     names = [name for name in (trunk.names or [layer.name for layer in reading.layers]) if name in likeness.row_of]
     if len(names) < 3:
         return

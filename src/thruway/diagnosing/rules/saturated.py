@@ -28,7 +28,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
     low, high = reading.values("saturation_low"), reading.values("saturation_high")
     if low is None or high is None:
         return
-    recurrent = recurrent_names(reading)
+    recurrent = reading.derived(recurrent_names)
     layers = [layer for layer in _hidden(reading) if layer.name.split("#")[0] not in recurrent]
     layers = [layer for layer in layers if layer.activation_site in low.row_of or layer.activation_site in high.row_of]
     sick: list[tuple[Layer, Matrix, tuple[tuple[int | None, int], int | None], float]] = []

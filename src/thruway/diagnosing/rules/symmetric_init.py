@@ -75,7 +75,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
 
 def _constant(reading: Reading) -> Iterator[tuple[Parameter, str, float]]:
     """Yield parameter, site and absolute value of the weights that are all equal where units must differ."""
-    trunk, gates = trunk_of(reading), {site.name for site in reading.outputs if site.is_gate}
+    trunk, gates = reading.derived(trunk_of), {site.name for site in reading.outputs if site.is_gate}
     parameters = {parameter.name: parameter for parameter in reading.parameters}
     layers = [layer for layer in reading.layers if layer.weight is not None and "#" not in layer.name]
     constant = [

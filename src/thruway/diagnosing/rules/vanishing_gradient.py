@@ -31,7 +31,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
 
 
 def _over_depth(reading: Reading) -> Iterator[Finding]:
-    trunk = trunk_of(reading)
+    trunk = reading.derived(trunk_of)
     drop, first, last = trunk.drop()
     spell = reading.spell(drop < math.log(VANISHING_RATIO), np.isfinite(drop))
     if spell is None:

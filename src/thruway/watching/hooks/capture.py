@@ -119,6 +119,7 @@ class Capture:
         self._hooked: list[dict[int, GradientHook]] = []
         self.has_gradient = False  # a gradient has arrived since this was last set to False
         self.names_nodes = captures_gradients  # autograd nodes get the name of the site, for the graph of the loss
+        self.before_pass: Callable[[], None] | None = None  # called when a forward pass begins
         self._thread: threading.Thread | None = None
 
     def is_watched_thread(self) -> bool:
@@ -136,7 +137,11 @@ class Capture:
 
     def can_begin_pass(self) -> bool:
         """Return True if a forward pass that begins now is to be captured."""
-        return not self.is_paused and is_training_pass() and self.is_watched_thread()
+        if self.is_paused or not is_training_pass() or not self.is_watched_thread():
+            return False
+        if self.before_pass is not None:
+            self.before_pass()
+        return not self.is_paused
 
     def add_output(self, site: Site, gradient: Site, tensor: Tensor) -> None:
         """Capture an output, and its gradient when the backward pass reaches it."""

@@ -56,6 +56,7 @@ class LossCapture:
         self._stale: list[bool] | None = None
         self._after_backward: GradientMarks | None = None
         self._at_call: tuple[list[bool] | None, bool] | None = None
+        self.was_zeroed = False  # the gradients were zeroed between two backward calls of the step
         self._at_call_marks: GradientMarks | None = None
 
     def begin_step(self) -> None:
@@ -136,7 +137,7 @@ class LossCapture:
     def _add(self, roots: list[Any], factors: list[Any], stale: list[bool] | None, is_zeroed: bool) -> None:
         self._stale = stale
         if is_zeroed:
-            self.loss = None
+            self.loss, self.was_zeroed = None, True
         with torch.no_grad():
             value = _value(roots, factors)
             if value is not None:

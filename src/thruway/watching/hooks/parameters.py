@@ -108,6 +108,12 @@ class ParameterCapture:
         if sites:
             yield Measured(quantity, tuple(sites), 1, np.array(rates, dtype=np.float32))
 
+    def has_no_gradients(self) -> bool:
+        """Return True if the gradients of all parameters in the optimizer are None or zero."""
+        gradients = [parameter.grad for parameter in self.optimized() if parameter.grad is not None]
+        norm = total_norm(gradients)
+        return not gradients or (norm is not None and not bool(norm))
+
     def gradient_norm(self) -> Tensor | None:
         """Return the norm of all gradients that the optimizer gets; None if it cannot be read."""
         norm = total_norm([p.grad for p in self.optimized() if p.grad is not None])

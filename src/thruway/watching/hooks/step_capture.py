@@ -1,6 +1,7 @@
 """Capture of a sampled step beyond the outputs of the model and their gradients: its loss and its parameters."""
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,10 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from thruway.watching.errors import WatchWarning
 from thruway.watching.facts import LossNode
 from thruway.watching.hooks.capture import Capture
 from thruway.watching.hooks.loss import LossCapture
 from thruway.watching.hooks.optimizer import GradientUnscaler
+from thruway.watching.hooks.other_steps import OtherSteps
 from thruway.watching.hooks.parameters import ParameterCapture
 from thruway.watching.modules import unwrapped
 from thruway.watching.quantities.collector import Measured
@@ -23,6 +26,13 @@ __all__ = ["StepCapture"]
 
 # Gradients are modified if their norm differs by more than this. The two norms are summed in different orders.
 _TOLERANCE = 1e-3
+
+
+_MIXED = (
+    "another optimizer made a step, and the gradients were zeroed only after the model had been called for its own "
+    "next step. The outputs and gradients of both steps are merged into the same numbers. Call zero_grad before the "
+    "model, so that the passes for the other optimizer can be left out."
+)
 
 
 class StepCapture:
@@ -44,9 +54,13 @@ class StepCapture:
         registry: Registry,
         unscale: GradientUnscaler | None,
     ) -> None:
+        self._capture = capture
         self._collector = capture.collector
-        self._parameters = None
+        self._parameters = self._others = None
+        self._has_passes = self._has_warned = False
         if optimizer is not None:
+            self._others = OtherSteps(optimizer)
+            capture.before_pass = self._before_pass
             self._parameters = ParameterCapture(unwrapped(model), optimizer, registry, self._collector)
         self._loss = LossCapture(capture, model, self._parameters, unscale)
         self._registry = registry
@@ -63,11 +77,16 @@ class StepCapture:
     def begin(self) -> None:
         """Begin a sampled step."""
         self._numbers = []
+        self._has_passes = False
         self._loss.begin_step()
+        if self._others is not None:
+            self._others.begin()
 
     def end(self) -> None:
         """Capture nothing more, for a step that is not sampled."""
         self._loss.end()
+        if self._others is not None:
+            self._others.end()
 
     def discard(self) -> None:
         """Forget the losses of this step, whose call of the model was aborted."""
@@ -79,9 +98,30 @@ class StepCapture:
         if self._parameters is not None:
             self._parameters.clear()
 
+    def _before_pass(self) -> None:
+        """Drop the passes so far if they belong to the step of another optimizer.
+
+        Those of the step of a generator also run through the discriminator, whose gradients are zeroed afterwards.
+        """
+        try:
+            assert self._parameters is not None
+            assert self._others is not None
+            if self._has_passes and self._others.were_made and self._parameters.has_no_gradients():
+                self._collector.finish()
+                self._collector.sampled -= 1
+                self._capture.remove_gradient_hooks()
+                self._loss.clear()
+                self._others.were_made = False
+            self._has_passes = True
+        except Exception as error:
+            self._capture.fail(error)
+
     def before_update(self) -> None:
         """Measure the parameters and gradients, once the gradients of the step exist."""
         assert self._parameters is not None
+        if self._others is not None and self._others.were_made and self._loss.was_zeroed and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(_MIXED, WatchWarning, stacklevel=2)
         self._loss.before_update()
         self._numbers += self._parameters.before_update(self._loss.is_stale())
         if not self._sums_norms or not self._parameters.has_all_gradients:

@@ -128,15 +128,16 @@ class ReadableTrace(Protocol):
 
 def series_of(columns: Sequence[tuple[int, tuple[Site, ...], NDArray[Any]]], quantity: str, kind: Kind) -> Series:
     """Return the series of (step, sites, numbers), whose sites may differ from step to step."""
-    found = {site for sites in {sites for _, sites, _ in columns} for site in sites}
+    # Steps of one layout share a tuple of sites; comparing identities is quick, hashing thousands of sites is not.
+    distinct = {id(sites): sites for _, sites, _ in columns}
+    found = {site for sites in distinct.values() for site in sites}
     ordered = sorted(found, key=lambda site: site.order)
     row_of = {site: row for row, site in enumerate(ordered)}
-    values = np.full((len(ordered), len(columns)), np.nan)
-    rows: dict[tuple[Site, ...], list[int]] = {}
+    rows = {key: np.array([row_of[site] for site in sites], dtype=np.int64) for key, sites in distinct.items()}
+    by_step = np.full((len(columns), len(ordered)), np.nan)
     for column, (_, sites, numbers) in enumerate(columns):
-        if sites not in rows:
-            rows[sites] = [row_of[site] for site in sites]
-        values[rows[sites], column] = numbers
+        by_step[column, rows[id(sites)]] = numbers
+    values = np.ascontiguousarray(by_step.T)
     steps = np.array([number for number, _, _ in columns], dtype=np.int64)
     return Series(quantity, kind, tuple(ordered), steps, values)
 
