@@ -135,7 +135,7 @@ def test_signals_from_outside(place, number, name):
                 assert line, process.stderr.read()
             time.sleep(0.1)
             process.send_signal(number)
-            _, errors[module] = process.communicate(timeout=60)
+            _, errors[module] = process.communicate(timeout=300)
             assert process.returncode == -number
     bare, watched = errors.values()
     assert watched.startswith(bare.rstrip("\n"))
