@@ -27,7 +27,7 @@ _CARRIED = 1e-3  # of the state that is left after all time steps
 
 @dataclass(frozen=True)
 class _Cell:
-    """A cell: mean values of each gate (time steps, steps), root mean squares of its state and its candidate (steps,)."""
+    """A cell: mean values of each gate (time steps, steps), root mean squares of state and candidate (steps,)."""
 
     name: str
     gates: dict[str, Matrix]
@@ -107,8 +107,8 @@ def _finding(reading: Reading, cell: _Cell, gate: str, rule: str, value: float, 
     )
     return Finding(
         rule,
-        f"The gate {module} is at {number(mean)} in all time steps since the first step: {effect}. Its bias starts too far "
-        "from 0.",
+        f"The gate {module} is at {number(mean)} in all time steps since the first step: {effect}. "
+        "Its bias starts too far from 0.",
         (module,),
         (None, step),
         (

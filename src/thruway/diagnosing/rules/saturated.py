@@ -39,10 +39,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
         parts = [values.of(site) for values in (low, high)]
         share = np.sum([np.zeros(len(reading.steps)) if part is None else part for part in parts], axis=0)
         known = np.isfinite(share)
-        # Output units count only at one end: at both, they tell inputs apart.
         is_last = layer.name == reading.layers[-1].name
-        if is_last:
-            share = np.max([np.zeros(len(reading.steps)) if part is None else part for part in parts], axis=0)
         for limit in (_LEARNT,) if is_last else (_AT_START, _LEARNT):
             spell = reading.spell(share > limit, known)
             # What holds since the first step was not learnt.

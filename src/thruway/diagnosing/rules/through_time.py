@@ -55,13 +55,14 @@ def _unrolled(reading: Reading) -> Iterator[Recurrence]:
         number, _, part = (rest if rest else path).partition("[")
         base = path.split("[")[0]
         calls.setdefault((base, part), []).append((int(number) if rest and number.isdigit() else 1, row))
+    repeated = {key for key, found in calls.items() if len(found) >= 4}
+    outer = {name for name, _ in repeated if name}
     for (name, part), found in calls.items():
         found.sort()
+        if (name, part) not in repeated or any(name.startswith(f"{other}.") for other in outer):
+            continue
         operation = gradient.sites[found[0][1]].operation
-        is_inner = any(
-            name.startswith(f"{other}.") for other, _ in calls if len(calls[other, _]) >= len(found) and other
-        )
-        if len(found) < 4 or is_inner or not _is_state(reading, name, operation):
+        if not _is_state(reading, name, operation):
             continue
         values = gradient.values[[row for _, row in found]]
         with np.errstate(divide="ignore", invalid="ignore"):
