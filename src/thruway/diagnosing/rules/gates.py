@@ -13,6 +13,7 @@ import numpy as np
 from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Matrix, Reading
+from thruway.diagnosing.rules.recurrent_gates import recurrent_gates
 from thruway.diagnosing.rules.rule import Rule
 from thruway.diagnosing.rules.wording import number
 from thruway.diagnosing.trunk import recurrent_names
@@ -65,6 +66,11 @@ def _layer_of(site: Site) -> str:
 
 
 def _find_shut(reading: Reading) -> Iterator[Finding]:
+    yield from _shut_over_depth(reading)
+    yield from recurrent_gates(reading, "gates_shut")
+
+
+def _shut_over_depth(reading: Reading) -> Iterator[Finding]:
     gates = _gates(reading)
     if gates is None:
         return
@@ -130,6 +136,11 @@ def _find_shut(reading: Reading) -> Iterator[Finding]:
 
 
 def _find_open(reading: Reading) -> Iterator[Finding]:
+    yield from _open_over_depth(reading)
+    yield from recurrent_gates(reading, "gates_open")
+
+
+def _open_over_depth(reading: Reading) -> Iterator[Finding]:
     gates = _gates(reading)
     if gates is None:
         return
@@ -261,7 +272,9 @@ def _logit(share: float) -> float:
 
 
 GATES_SHUT = Rule(
-    "gates_shut", _find_shut, explains=frozenset(("lr_too_low", "vanishing_gradient", "frozen_parameters"))
+    "gates_shut",
+    _find_shut,
+    explains=frozenset(("lr_too_low", "vanishing_gradient", "frozen_parameters", "constant_output", "rank_collapse")),
 )
 GATES_OPEN = Rule(
     "gates_open", _find_open, explains=frozenset(("vanishing_gradient", "exploding_gradient", "rank_collapse"))

@@ -28,6 +28,7 @@ __all__ = ["POOR_INIT"]
 _LARGE = 1.75  # times the critical value, above the gain of 5/3 for tanh
 _LOWEST, _HIGHEST = 1 / math.sqrt(3) / 2, _LARGE * math.sqrt(2)
 _JUMP = 10.0  # of the size of the signal in one layer, where a layer in use changes it by less than 2
+_LOST = 1e-4  # share of the signal that depends on the input
 _GROWTH = 30.0  # of the size of the signal over all layers, where it should stay the same
 
 
@@ -124,6 +125,9 @@ def _harm(reading: Reading, trunk: Trunk, weights: InitialWeights, *, is_large: 
             f"{trunk.names[int(last[0])]} back "
             f"to {trunk.names[int(first[0])]}."
         )
+    alike = column(reading, "input_correlation", [trunk.names[-1]], 0)
+    if 1 - alike[0] < _LOST:
+        return f"Only {number(max(0.0, float(1 - alike[0])))} of the signal at {trunk.names[-1]} depends on the input."
     return None
 
 

@@ -9,7 +9,7 @@ __all__ = ["join_names", "number", "percent", "power_of_ten"]
 def number(value: float) -> str:
     """Format a number with two significant digits.
 
-    >>> number(0.01234), number(1234.5), number(float("inf"))
+    >>> number(0.01234), number(1234.6), number(float("inf"))
     ('0.012', '1,235', 'inf')
     """
     if not math.isfinite(value) or value == 0:
