@@ -72,8 +72,8 @@ def diagnose(
     ...         yield Finding("negative_loss", "The last loss is below 0.", since=(None, int(reading.steps[-1])))
     >>> mine = Rule("negative_loss", find_negative_loss, needs=(("loss", "step"),))
     >>> net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
-    >>> diagnosis = tw.diagnose(net, (torch.randn(8, 3), torch.randn(8, 1)), lambda out, y: -1 - ((out - y) ** 2).mean(),
-    ...     rules=[*RULES.values(), mine])
+    >>> batch = torch.randn(8, 3), torch.randn(8, 1)
+    >>> diagnosis = tw.diagnose(net, batch, lambda out, y: -1 - (out - y).square().mean(), rules=[*RULES.values(), mine])
     >>> [finding.rule for finding in diagnosis]
     ['negative_loss']
     """
@@ -82,7 +82,7 @@ def diagnose(
             raise ConfigError("losses= and model= belong to a trace. For a model, pass diagnose(model, batch, loss).")
         if batch is None:
             raise ConfigError(
-                "to diagnose a model before training, pass a batch and a loss: diagnose(model, (inputs, targets), loss)."
+                "to diagnose a model before training, pass a batch and a loss: diagnose(net, (inputs, targets), loss)."
             )
         trace = trace_first_step(trace, batch, loss)
     elif not isinstance(trace, Trace):

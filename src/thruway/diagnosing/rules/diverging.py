@@ -62,7 +62,7 @@ def _follows_gradient(reading: Reading, history: LossHistory) -> bool:
     places = history.places[lowest : end + 1]
     spacing = (reading.steps[-1] - reading.steps[0]) / max(len(reading.steps) - 1, 1)
     total = float(np.nansum(sizes.predicted_fall[places])) * spacing
-    return float(values[end] - values[lowest]) > 0.1 * total
+    return bool(values[end] - values[lowest] > 0.1 * total)
 
 
 def _finding(reading: Reading, history: LossHistory, levels: list[float], wrong: str) -> Finding:
