@@ -1,5 +1,6 @@
 """Watching of everything that a program trains: each optimizer is paired with the module that it updates."""
 
+import contextlib
 import gc
 import weakref
 from collections.abc import Callable
@@ -63,13 +64,13 @@ class Session:
         self._roots = RootCalls(self._guarded(self._before_root))
         self._steps = OptimizerSteps(self._guarded(self._after_step))
         self._creations: list[Creations] = []
-        self._shown = warnings_shown_by(lambda message: self._say(message))
+        self._shown = contextlib.ExitStack()
 
     # Begin and end
 
     def open(self) -> None:
         """Begin to watch. Optimizers that exist already, as in a notebook, are included."""
-        self._shown.__enter__()
+        self._shown.enter_context(warnings_shown_by(lambda message: self._say(message)))
         self._creations = [
             Creations(torch.optim.Optimizer, self._guarded(self._on_optimizer)),
             Creations(torch.amp.GradScaler, self._guarded(self._on_scaler)),
@@ -85,7 +86,7 @@ class Session:
             creations.stop()
         for recording in self.recordings:
             recording.end()
-        self._shown.__exit__(None, None, None)
+        self._shown.close()
 
     def silence(self) -> None:
         """Stop in a forked process. Its parent goes on recording."""
