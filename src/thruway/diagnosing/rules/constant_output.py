@@ -65,7 +65,7 @@ def _all_zero(reading: Reading, weights: list[Parameter]) -> Finding:
                 names[0],
                 first,
                 _first(weights[0].gradient_norm),
-                "the gradient of a layer is multiplied by the weights after it, which are zero: only the last bias moves",
+                "the gradient of a layer is a product with the weights after it, all zero: only the last bias moves",
                 "theory",
                 0.0,
             ),
