@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import _global_optimizer_post_hooks
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from thruway.launch.options import WatchSettings
 from thruway.launch.session import PATIENCE, Session
 from thruway.watching import Trace, watch
 
 ORIGINALS = nn.Module.__call__, torch.optim.Optimizer.__init__, torch.amp.GradScaler.__init__
+BACKWARD = torch.autograd.backward, vars(nn.Module).get("__getstate__")
 STEPS = 3
 
 
@@ -30,6 +31,7 @@ class Watching:
     def close(self) -> dict[str, Trace]:
         self.session.close()
         assert (nn.Module.__call__, torch.optim.Optimizer.__init__, torch.amp.GradScaler.__init__) == ORIGINALS
+        assert not _global_optimizer_pre_hooks
         assert not _global_optimizer_post_hooks
         return {each.title: each.trace for each in self.session.recordings}
 
@@ -305,6 +307,7 @@ def test_a_new_model_in_every_fold(begin: Any) -> None:
     traces = watching.close()
     assert [*traces] == ["Sequential (SGD #0)", "Sequential (SGD #1)", "Sequential (SGD #2)"]
     assert all(trace.steps == [0, 1, 2] for trace in traces.values())
+    assert (torch.autograd.backward, vars(nn.Module).get("__getstate__")) == BACKWARD
 
 
 def test_a_second_optimizer_of_the_same_model_ends_the_first_recording(begin: Any) -> None:
@@ -488,7 +491,7 @@ def test_compiled_models(begin: Any, how: str) -> None:
         assert ran
     else:
         assert traces["Net (SGD #0)"].steps == [0, 2]
-        assert names(traces["Net (SGD #0)"]) == ["first", "tanh", "last"]
+        assert names(traces["Net (SGD #0)"]) == ["first", "first.tanh", "last"]
         assert len(ran) == 2
 
 

@@ -15,6 +15,7 @@ from thruway.launch.options import WatchSettings
 from thruway.launch.ownership import live_optimizers, module_of_optimizer, owned_parameters, split_between
 from thruway.launch.recording import Recording, open_recording
 from thruway.watching.errors import warnings_shown_by
+from thruway.watching.hooks.other_steps import OtherSteps
 
 __all__ = ["Session"]
 
@@ -31,7 +32,6 @@ class _Optimizer:
     title: str
     is_settled: bool = False  # paired, or given up
     is_second: bool = False  # another one updates the same parameters
-    steps: int = 0  # before it was paired
 
     @property
     def parameters(self) -> set[Tensor]:
@@ -63,7 +63,7 @@ class Session:
         self._root_calls_left = PATIENCE
         self._has_said_most = False
         self._roots = RootCalls(self._guarded(self._before_root))
-        self._steps = OptimizerSteps(self._guarded(self._after_step))
+        self._steps = OptimizerSteps(self._guarded(self._before_step))
         self._creations: list[Creations] = []
         self._shown = contextlib.ExitStack()
 
@@ -87,6 +87,7 @@ class Session:
             creations.stop()
         for recording in self.recordings:
             recording.end()
+        OtherSteps.end_dropped()
         self._shown.close()
 
     def silence(self) -> None:
@@ -169,12 +170,14 @@ class Session:
                     self._settle_without_root(optimizer)
         self._wait_or_rest()
 
-    def _after_step(self, stepped: torch.optim.Optimizer) -> None:
-        """Settle an optimizer that steps although no root with its parameters was called."""
+    def _before_step(self, stepped: torch.optim.Optimizer) -> None:
+        """Settle an optimizer that steps although no root with its parameters was called.
+
+        Its recording begins with the next step.
+        """
         for optimizer in self._waiting():
             if optimizer.reference() is stepped:
-                optimizer.steps += 1
-                self._settle_without_root(optimizer)
+                self._settle_without_root(optimizer, first_recorded=1)
         self._wait_or_rest()
 
     # Pairing
@@ -191,14 +194,14 @@ class Session:
             whole = module_of_optimizer(optimizer.parameters, root) if missing else None
             self._record(optimizer, whole or part)
 
-    def _settle_without_root(self, optimizer: _Optimizer) -> None:
+    def _settle_without_root(self, optimizer: _Optimizer, first_recorded: int = 0) -> None:
         if self._provisional is not None and self._provisional[1] is optimizer:
             optimizer.is_settled = True  # it belongs to a copy of the module that is called
             return
         module = module_of_optimizer(optimizer.parameters, None)
         optimizer.is_settled = True
         if module is not None:
-            self._record(optimizer, module)
+            self._record(optimizer, module, first_recorded)
 
     def _record_unowned(self, root: nn.Module, waiting: list[_Optimizer]) -> None:
         """Record a root that no optimizer updates, until one does.
@@ -217,7 +220,7 @@ class Session:
         recording = self._open(optimizer, root, is_foreign=optimizer is not None)
         self._provisional = recording, optimizer
 
-    def _record(self, optimizer: _Optimizer, module: nn.Module) -> None:
+    def _record(self, optimizer: _Optimizer, module: nn.Module, first_recorded: int = 0) -> None:
         optimizer.is_settled = True
         if self._provisional is not None:
             recording, of = self._provisional
@@ -231,16 +234,18 @@ class Session:
         if len(self.recordings) >= MOST_RECORDINGS:
             self._say_most(f"more than {MOST_RECORDINGS} optimizers")
         else:
-            self._open(optimizer, module)
+            self._open(optimizer, module, first_recorded)
 
-    def _open(self, optimizer: _Optimizer | None, module: nn.Module, *, is_foreign: bool = False) -> Recording:
+    def _open(
+        self, optimizer: _Optimizer | None, module: nn.Module, first_recorded: int = 0, *, is_foreign: bool = False
+    ) -> Recording:
         recording = open_recording(
             module,
             None if optimizer is None else optimizer.reference(),
             "" if optimizer is None else optimizer.title,
             self._settings,
             self._scaler(),
-            first_step=0 if optimizer is None else optimizer.steps,
+            first_recorded=first_recorded,
             is_foreign=is_foreign,
         )
         self.recordings.append(recording)

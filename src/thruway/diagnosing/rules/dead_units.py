@@ -141,7 +141,9 @@ def _are_dead(reading: Reading, layer: Layer, samples: float, places: NDArray[np
         return False
     measured = moments[:, np.isfinite(moments).all(0)].T.tolist()
     numbers = measured[:1] + measured[-1:]
-    return bool(numbers) and all(dead_share_of_units(*number, samples) > _LEAST_SHARE for number in numbers)
+    return bool(numbers) and all(
+        dead_share_of_units(mean, std, likeness, samples) > _LEAST_SHARE for mean, std, likeness in numbers
+    )
 
 
 _KEPT: dict[tuple[float, float], float] = {}
@@ -196,7 +198,8 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
                 entry.site,
                 since[1],
                 value,
-                f"At step {since[1]} {percent(value)} of the units of {entry.site} are zero for every input; with random "
+                f"At step {since[1]} {percent(value)} of the units of {entry.site} are zero for every input; with "
+                "random "
                 f"weights it would be {percent(bound)} at most.",
                 "threshold",
                 float(entry.expected[at]),
@@ -207,7 +210,8 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
                 entry.site,
                 since[1],
                 value,
-                f"At this likeness of the inputs theory expects {percent(float(entry.expected[at]))} of the units to be "
+                f"At this likeness of the inputs theory expects {percent(float(entry.expected[at]))} of the units "
+                "to be "
                 "zero for every input, and never more than half.",
                 "theory",
                 float(entry.expected[at]),
@@ -217,7 +221,8 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
                 entry.site,
                 since[1],
                 zeros,
-                f"It is not the usual half of the values of a ReLU: {percent(zeros if math.isfinite(zeros) else value)} "
+                "It is not the usual half of the values of a ReLU: "
+                f"{percent(zeros if math.isfinite(zeros) else value)} "
                 "of the values are zero, in the same units for every input.",
                 "ruled out",
                 0.5,

@@ -1,10 +1,9 @@
 """Rule for layers that return nearly the same for every input: the information about the input is lost on the way.
 
-`input_correlation` is c = |mean over inputs|^2 / mean square; 1 - c is the share of the signal that depends on the input.
-In float32 a difference of 1e-7 of a value is rounding; below 1e-6 of the square it is at most a thousandth of the value.
+`input_correlation` is c = |mean over inputs|^2 / mean square; 1 - c is the share of the signal that depends on the
+input. Below 1e-4 of the square, it is less than a hundredth of the value.
 """
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -49,7 +48,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
     order = np.argsort(low[:, at])
     yield Finding(
         "rank_collapse",
-        f"{collapsed[0]} returns nearly the same for every input: only {number(value)} of its signal depends on the input, "
+        f"{collapsed[0]} returns nearly the same for every input: only {number(value)} of its signal depends on "
+        "the input, "
         f"{number(float(start[at]))} at {names[0]}. The dependence shrinks by a factor of {number(factor)} a layer.",
         modules_of(reading, [names[1 + int(row)] for row in order if is_low[row]]),
         since,
@@ -59,7 +59,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 collapsed[0],
                 since[1],
                 value,
-                f"At step {since[1]} {number(value)} of the signal depends on the input, and all the rest is the same for "
+                f"At step {since[1]} {number(value)} of the signal depends on the input, and all the rest is the "
+                "same for "
                 "every input.",
                 "threshold",
                 float(start[at]),
@@ -70,7 +71,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 collapsed[0],
                 since[1],
                 factor,
-                "At the critical point theory expects inputs to become alike like 1 / layers^2, not by a factor a layer: "
+                "At the critical point theory expects inputs to become alike like 1 / layers^2, not by a factor a "
+                "layer: "
                 f"after {steps} layers about {number(1 / steps**2)}.",
                 "theory",
                 1 / steps**2,
@@ -80,7 +82,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 names[0],
                 since[1],
                 float(start[at]),
-                f"The inputs of the batch are not alike: after {names[0]} {number(float(start[at]))} of the signal depends "
+                f"The inputs of the batch are not alike: after {names[0]} {number(float(start[at]))} of the signal "
+                "depends "
                 "on them.",
                 "ruled out",
             ),

@@ -11,7 +11,7 @@ from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Layer, Matrix, Reading
 from thruway.diagnosing.rules.flow import modules_of
 from thruway.diagnosing.rules.rule import Rule
-from thruway.diagnosing.rules.wording import join_names, number, percent
+from thruway.diagnosing.rules.wording import number, percent
 from thruway.diagnosing.theory import critical_gain, mean_square_slope, saturated_shares
 from thruway.diagnosing.trunk import column, gain_of, recurrent_names
 
@@ -85,7 +85,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 since[1],
                 value,
                 f"It is neither a gate nor an output unit: {layer.name} is a hidden layer"
-                f"{', and features that a network learnt would not be saturated before training' if since[0] is None else ''}.",
+                f"{', and before training no feature is learnt' if since[0] is None else ''}.",
                 "ruled out",
             ),
         ),
