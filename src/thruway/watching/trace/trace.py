@@ -250,8 +250,7 @@ class Trace:
         return draw_figure(self, what, kind, style, sites, step)
 
     def save(self, path: Path | str) -> Path:
-        """Save the trace to a file, usually `something.npz`, which `Trace.load` and NumPy can read. The file contains
-        no code.
+        """Save the trace to a file, usually `x.npz`, which `Trace.load` and NumPy can read. It contains no code.
 
         Raises:
             RunError: if the file cannot be written. An existing file is then unchanged.
