@@ -7,6 +7,8 @@
 """
 
 import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 from thruway.errors import ThruwayError
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
         train,
         watching,
     )
-    from thruway.diagnosing import diagnose
+    from thruway.diagnosing import diagnose, prescribe
     from thruway.dissecting import dissect
     from thruway.watching import watch
 
@@ -42,6 +44,7 @@ __all__ = [
     "init",
     "networks",
     "nn",
+    "prescribe",
     "report",
     "runs",
     "seeding",
@@ -54,6 +57,7 @@ __all__ = [
 _FUNCTIONS = {
     "diagnose": "diagnosing",
     "dissect": "dissecting",
+    "prescribe": "diagnosing",
     "watch": "watching",
 }  # function -> subpackage that defines it
 _SUBPACKAGES = frozenset(__all__) - {"ThruwayError", *_FUNCTIONS}
@@ -70,3 +74,27 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Package(types.ModuleType):
+    """This package, in which the import of a module does not hide the function of the same name.
+
+    `python -m thruway.watch` needs a module `thruway.watch`. The import system would set it as an attribute here.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _FUNCTIONS and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Watch all later cells of a notebook: the extension `%load_ext thruway`."""
+    importlib.import_module("thruway.cli.watch_notebook").load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """End the watching of a notebook: `%unload_ext thruway`."""
+    importlib.import_module("thruway.cli.watch_notebook").unload(shell)

@@ -392,7 +392,7 @@ CASES = [
         symptoms=("lr_too_low",),
         onset=(0, 20),
         cure={"optimizer": adam(0.005)},
-        proof=all_of(stuck(0.08), fault_costs()),
+        proof=all_of(stuck(0.12), fault_costs()),
     ),
     Case(
         "autoencoder_bytes",

@@ -533,7 +533,7 @@ CASES = [
         symptoms=("lr_too_low",),
         onset=(0, 20),
         cure={"optimizer": sgd(0.05)},
-        proof=all_of(stuck(0.08), fault_costs(least=0.4)),
+        proof=all_of(stuck(0.12), fault_costs(least=0.4)),
     ),
     Case(
         "mlp_adam_too_slow",
@@ -545,7 +545,7 @@ CASES = [
         symptoms=("lr_too_low",),
         onset=(0, 20),
         cure={"optimizer": adam(1e-3)},
-        proof=all_of(stuck(0.08), fault_costs(least=0.3)),
+        proof=all_of(stuck(0.12), fault_costs(least=0.3)),
     ),
     # --- the loop and the loss
     Case(

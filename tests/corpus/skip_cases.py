@@ -371,7 +371,7 @@ CASES = [
         symptoms=("lr_too_low",),
         onset=(0, 20),
         cure={"optimizer": sgd(0.1)},
-        proof=all_of(stuck(0.08), fault_costs()),
+        proof=all_of(stuck(0.12), fault_costs()),
     ),
     Case(
         "residual_no_zero_grad",
@@ -425,7 +425,7 @@ CASES = [
         cross_entropy,
         sgd(0.05),
         tempting="the trunk grows over depth",
-        proof=all_of(output_ratio(above=3.0, below=100.0, sites="blocks.?"), learns(0.3)),
+        proof=all_of(output_ratio(above=2.0, below=100.0, sites="blocks.?"), learns(0.3)),
     ),
     Case(
         "residual_prenorm",

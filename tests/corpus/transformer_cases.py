@@ -259,7 +259,7 @@ CASES = [
         symptoms=("lr_too_low",),
         onset=(0, 20),
         cure={"optimizer": adam(0.01)},
-        proof=all_of(stuck(0.08), fault_costs()),
+        proof=all_of(stuck(0.12), fault_costs()),
     ),
     Case(
         "transformer_frozen_zero_positions",

@@ -142,5 +142,6 @@ def test_accumulated_steps_have_the_numbers_of_the_full_batch():
     one, parts_of_it = seen([24]), seen([4, 12, 8])
     assert set(one) == set(parts_of_it)
     for which, values in one.items():
-        if which[1] != "input_dependence":  # a weighted mean of the parts': within a few per cent
-            np.testing.assert_allclose(parts_of_it[which], values, rtol=1e-5, atol=1e-6, err_msg=str(which))
+        # Of the quantities of inputs, the weighted mean of the parts': within a few per cent.
+        rtol = 0.2 if which[1] in ("input_dependence", "input_correlation") else 1e-5
+        np.testing.assert_allclose(parts_of_it[which], values, rtol=rtol, atol=1e-6, err_msg=str(which))

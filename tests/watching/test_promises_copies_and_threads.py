@@ -60,6 +60,25 @@ def test_a_copy_is_not_watched_and_the_original_still_is(again, has_optimizer, s
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
 
 
+@pytest.mark.parametrize("steps", [1, 3])  # full hooks, and replayed hooks
+def test_a_watched_model_is_saved_without_hooks(steps):
+    net, x = _net(), torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    net.register_forward_hook(_own_hook)
+    before = vars(nn.Module).get("__getstate__")
+    with tw.watch(net), tw.watch(net):
+        for _ in range(steps):
+            _step(net, x)
+        watched = pickle.dumps(net)
+        assert len(net._forward_hooks) > 1
+    assert watched == pickle.dumps(net)
+    assert [*pickle.loads(watched)._forward_hooks.values()] == [_own_hook]
+    assert vars(nn.Module).get("__getstate__") is before
+
+
+def _own_hook(*_):
+    """A hook of the user's, which is kept."""
+
+
 def test_a_model_moved_inside_the_block_ends_no_process():
     net, x = _net(), torch.randn(6, 4)
 

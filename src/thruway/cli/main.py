@@ -1,5 +1,6 @@
 """Entry point of the command line. Exit codes: 0 success, 1 failure or interruption, 2 invalid arguments."""
 
+import importlib
 import os
 import re
 import sys
@@ -8,21 +9,21 @@ from collections.abc import Callable, Sequence
 from pydantic import ValidationError
 from rich.console import Console
 
-from thruway.cli.dissect import dissect_command
-from thruway.cli.run import run_command
-from thruway.cli.show import list_command, report_command
 from thruway.errors import ConfigError, ThruwayError, unknown_name
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
-    "list": (list_command, "list the studies, their scales and the data sets"),
-    "run": (run_command, "run a study, or resume an interrupted run"),
-    "report": (report_command, "write the report of a finished or running run"),
+# name: (its function, package.module:function, which is imported when it is called; description). A function returns
+# the exit code or, to run a program of the user's, a function that does and returns the exit code.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "list": ("thruway.cli.show:list_command", "list the studies, their scales and the data sets"),
+    "run": ("thruway.cli.run:run_command", "run a study, or resume an interrupted run"),
+    "report": ("thruway.cli.show:report_command", "write the report of a finished or running run"),
     "dissect": (
-        dissect_command,
+        "thruway.cli.dissect:dissect_command",
         "measure the importance of the layers of a trained net (a run, a model folder, your own)",
     ),
+    "watch": ("thruway.cli.watch:watch_command", "run a training script unchanged, and report what is wrong with it"),
 }
 
 _USAGE = """\
@@ -36,6 +37,7 @@ examples:
   thruway run highway2015.depth --scale demo
   thruway run --resume runs/highway2015.depth-demo
   thruway dissect mypackage.models:resnet --data digits
+  thruway watch train.py --epochs 3
   thruway COMMAND --help
 """
 
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if arguments[0] not in COMMANDS:
             raise ConfigError(unknown_name("command", arguments[0], COMMANDS))
-        return COMMANDS[arguments[0]][0](arguments[1:])
+        outcome = _command(arguments[0])(arguments[1:])
     except ThruwayError as error:
         _print_error(errors, str(error))
         return 2 if isinstance(error, ConfigError) else 1
@@ -70,6 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except SystemExit as error:  # raised by tyro for invalid arguments and --help
         return error.code if isinstance(error.code, int) else 2
+    # Outside of the handlers above, because the exceptions of the user's program are its own.
+    return outcome if isinstance(outcome, int) else outcome()
+
+
+def _command(name: str) -> Callable[[Sequence[str]], int | Callable[[], int]]:
+    module, _, function = COMMANDS[name][0].partition(":")
+    return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
 
 
 def _print_error(errors: Console, message: str) -> None:

@@ -4,13 +4,18 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from thruway.diagnosing.finding import Finding
 from thruway.runs import Table
 from thruway.watching.trace.trace import Trace
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from thruway.diagnosing.tried import Tried
 
 __all__ = ["Diagnosis"]
 
@@ -23,11 +28,13 @@ class Diagnosis(Sequence[Finding]):
         findings: the causes.
         unseen: symptoms that this trace could not show, with the reason. They may be present nevertheless.
         trace: the trace that was read.
+        losses: losses that were passed to `diagnose`, if the trace has none.
     """
 
     findings: tuple[Finding, ...]
     unseen: dict[str, str]
     trace: Trace
+    losses: Sequence[float] | None = None
 
     @overload
     def __getitem__(self, index: int) -> Finding: ...
@@ -79,15 +86,33 @@ class Diagnosis(Sequence[Finding]):
         }
         return json.dumps(content, indent=2, allow_nan=False)
 
-    def report(self, path: Path | str) -> Path:
+    def figure(self, which: Finding | int = 0, picture: str | None = None) -> "go.Figure":
+        """Plot the evidence of a finding.
+
+        Args:
+            which: a finding, or the place of a cause.
+            picture: name of the picture, such as "map", "depth" or "loss". Default: the first of the finding.
+        Raises:
+            ConfigError: if there is no such finding or picture; the message lists the known ones.
+        """
+        from thruway.diagnosing.pictures.choice import finding_figure  # loads Plotly
+
+        return finding_figure(self, which, picture)
+
+    def report(self, path: Path | str, prescription: "Tried | None" = None) -> Path:
         """Write the diagnosis as one self-contained HTML page.
 
+        Args:
+            path: file to write.
+            prescription: result of `prescribe`; the page then shows its measured curves and intervals.
+        Returns:
+            The path.
         Raises:
             RunError: if the file cannot be written.
         """
         from thruway.diagnosing.page import write_report  # loads Plotly
 
-        return write_report(self, Path(path))
+        return write_report(self, Path(path), prescription)
 
     def __repr__(self) -> str:
         from thruway.diagnosing.text import diagnosis_text

@@ -35,6 +35,8 @@ def heat_map(
     diverging: bool = False,
     keep: str = "largest",
     x_name: str = "training time (steps)",
+    max_rows: int = MAX_ROWS,
+    max_columns: int = MAX_COLUMNS,
 ) -> go.Figure:
     """Plot a heat map of layers by steps, first layer at the bottom, for two to thousands of layers.
 
@@ -52,6 +54,7 @@ def heat_map(
         diverging: If True, colour by sign, with 0 in the middle of the scale; "largest" then means farthest from 0.
         keep: number shown by a shared cell: "largest", "smallest", "farthest from 0" or "mean".
         x_name: title of the axis of steps.
+        max_rows, max_columns: numbers of cells above which neighbours share one.
     Raises:
         ShapeError: if values, steps and layers do not fit together.
         ConfigError: if `log` is combined with negative values or with `diverging`, or `keep` is unknown.
@@ -73,8 +76,8 @@ def heat_map(
     if not table.size:
         return empty_figure("Nothing to draw: no layer has values yet.")
     keep = "farthest from 0" if diverging and keep == "largest" else keep
-    columns, steps_per_cell = group_starts(len(x), MAX_COLUMNS)
-    rows, layers_per_cell = group_starts(len(names), MAX_ROWS)
+    columns, steps_per_cell = group_starts(len(x), max_columns)
+    rows, layers_per_cell = group_starts(len(names), max_rows)
     cells = _compact(downsample(downsample(table, columns, keep, axis=1), rows, keep, axis=0))
     x, names = x[columns], _row_names(names, rows)
 
@@ -216,6 +219,6 @@ def _power(value: float) -> str:
     """Format a tick such as 0.01, 500 or 10⁻⁷."""
     digits, exponent = f"{value:.2e}".split("e")
     if -3 <= int(exponent) <= 4:
-        return f"{value:.3g}"
+        return f"{float(digits) * 10 ** int(exponent):g}"
     times = "" if float(digits) == 1 else f"{float(digits):g}·"
     return f"{times}10<sup>{int(exponent)}</sup>".replace("-", "−")

@@ -2,13 +2,14 @@
 
     figures     loss_curves · final_loss_by_depth · search_scatter     Plotly figures from rows or arrays
     tables      final_loss_table · paper_comparison
-    page        Page of ClaimVerdict, Section, TableData -> write_page
+    page        Page of ClaimVerdict, Section, Card, TableData -> write_page
     summary     write_summary
     dissection  DissectionFindings -> write_dissection
 
 All functions take plain data: a report does not depend on an experiment or a run folder.
 """
 
+from thruway.report.card import Card, CardCode, CardFigure, CardList
 from thruway.report.content import (
     ROW_KEYS,
     Cell,
@@ -28,6 +29,10 @@ from thruway.report.search import HYPERPARAMETERS, Hyperparameter, final_loss_ta
 __all__ = [
     "HYPERPARAMETERS",
     "ROW_KEYS",
+    "Card",
+    "CardCode",
+    "CardFigure",
+    "CardList",
     "Cell",
     "ClaimVerdict",
     "DissectionFindings",

@@ -7,6 +7,7 @@ of their text only, so that no script within the data can run.
 import base64
 import functools
 import hashlib
+import itertools
 import zlib
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +17,8 @@ import plotly.io as pio
 from plotly.offline import get_plotlyjs
 
 from thruway.figures.theme import TEMPLATE
+from thruway.report.card import Card, CardFigure
+from thruway.report.card_html import card_markup
 from thruway.report.content import VERDICTS, Page, Section
 from thruway.report.html import Markup, claims_list, provenance_list, table, tag
 from thruway.runs.files import write_atomically
@@ -62,7 +65,7 @@ def render_page(page: Page) -> str:
     >>> "&lt;script&gt;" in render_page(Page("<script>", "", ""))
     True
     """
-    drawn = any(section.figure is not None for section in page.sections)
+    drawn = any(map(_has_figure, page.sections))
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -73,7 +76,7 @@ def render_page(page: Page) -> str:
         tag("link", rel="icon", href="data:,"),  # otherwise the browser requests one from a server
         tag("style", Markup(page_style())),
     )
-    sections = (_section(section, number) for number, section in enumerate(page.sections))
+    sections = (_card_or_section(section, number) for number, section in enumerate(page.sections))
     body = tag(
         "body",
         _header(page),
@@ -105,16 +108,32 @@ def _count(count: int, verdict: str) -> str:
     return f"{sign} {count} {word.removesuffix('s') if count > 1 else word}"
 
 
+def _has_figure(section: Section | Card) -> bool:
+    if isinstance(section, Card):
+        return any(isinstance(part, CardFigure) for part in section.parts)
+    return section.figure is not None
+
+
+def _card_or_section(section: Section | Card, number: int) -> Markup:
+    if isinstance(section, Section):
+        return _section(section, number)
+    names = (f"figure-{number}-{place}" for place in itertools.count())
+    return card_markup(section, lambda figure, title: _plot(figure, next(names), title))
+
+
 def _section(section: Section, number: int) -> Markup:
     parts = [tag("h2", section.title), tag("p", section.reading, class_="reading")]
     if section.figure is not None:
-        height = f"min-height: {int(section.figure.layout.height or 420)}px"
-        box = tag("div", tag("noscript", NO_SCRIPT), class_="plot", data_figure=f"figure-{number}", style=height)
-        data = figure_script(section.figure, f"figure-{number}")
-        parts.append(tag("figure", box, data, aria_label=section.title))
+        parts.append(_plot(section.figure, f"figure-{number}", section.title))
     if section.table is not None:
         parts.append(table(section.table))
     return tag("section", *parts)
+
+
+def _plot(figure: go.Figure, name: str, title: str) -> Markup:
+    height = f"min-height: {int(figure.layout.height or 420)}px"
+    box = tag("div", tag("noscript", NO_SCRIPT), class_="plot", data_figure=name, style=height)
+    return tag("figure", box, figure_script(figure, name), aria_label=title)
 
 
 def _scripts() -> tuple[Markup, ...]:

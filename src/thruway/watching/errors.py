@@ -1,15 +1,46 @@
 """The warning of `watch`, and the handling of errors during recording, which never reach the training loop."""
 
+import contextlib
 import functools
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["WatchWarning", "catching", "without_frames"]
+__all__ = ["WatchWarning", "catching", "warn", "warnings_shown_by", "without_frames"]
 
 
 class WatchWarning(UserWarning):
     """Issued if recording stopped early, or recorded less than requested. Training is not affected."""
+
+
+_show: Callable[[str], None] | None = None
+
+
+def warn(message: str, stacklevel: int) -> None:
+    """Issue a WatchWarning; under `warnings_shown_by`, pass its message to that function instead."""
+    if _show is not None:
+        _show(message)
+    else:
+        warnings.warn(message, WatchWarning, stacklevel=stacklevel + 1)
+
+
+@contextlib.contextmanager
+def warnings_shown_by(show: Callable[[str], None]) -> Iterator[None]:
+    """Call `show` with each message instead of issuing a warning.
+
+    A program that is watched unchanged may turn warnings into errors, or collect them.
+
+    >>> with warnings_shown_by(print):
+    ...     warn("recording stopped", stacklevel=1)
+    recording stopped
+    """
+    global _show
+    before, _show = _show, show
+    try:
+        yield
+    finally:
+        _show = before
 
 
 def without_frames(error: Exception) -> Exception:

@@ -1,7 +1,6 @@
 """Watching of a training run: `with watch(model) as trace:` around an unchanged training loop."""
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
@@ -12,11 +11,12 @@ from torch.utils.hooks import RemovableHandle
 
 from thruway.errors import ConfigError
 from thruway.watching.arguments import check_arguments, check_probe, check_size, select_quantities
-from thruway.watching.errors import WatchWarning, catching, without_frames
+from thruway.watching.errors import catching, warn, without_frames
 from thruway.watching.hooks.capture import Hook, is_training_pass
 from thruway.watching.hooks.compiled import EagerSteps, refuse_compiled, refuse_inside_compiled
 from thruway.watching.hooks.model_hooks import ModelHooks
 from thruway.watching.hooks.optimizer import GradientUnscaler, Scaler, read_before_update, warn_if_scale_unknown
+from thruway.watching.hooks.pickling import HookFreeState
 from thruway.watching.hooks.step_capture import StepCapture
 from thruway.watching.modules import module_names, unwrapped
 from thruway.watching.probe import Probe
@@ -115,6 +115,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
             self._probe = Probe(unwrapped(model), probe, names, quantities, memory, self._fail)
             self._trace.probe = self._probe.trace
         self._eager = EagerSteps()
+        self._hook_free_state = HookFreeState()
         self._handles: list[RemovableHandle] = []
         self._first_step = self._step = first_step
         self._has_returned = False  # the model's call of this step has returned; without an optimizer
@@ -130,6 +131,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         if self._is_open or self._trace.steps:
             raise ConfigError("this watch has already been used: call watch(...) again for another block.")
         self._is_open = True
+        self._hook_free_state.begin()
         has_optimizer = self._optimizer is not None
         self._check = RecordingCheck(self._model, self._trace, self._registry, has_optimizer=has_optimizer)
         if self._optimizer is None:
@@ -152,13 +154,14 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         self._close()
         steps = range(self._first_step, self._step + self._has_returned)
         if kind is None and self._failure is None and (why := self._check.warning(steps, self._collector.sampled)):
-            warnings.warn(why, WatchWarning, stacklevel=2)
+            warn(why, stacklevel=2)
 
     def _close(self) -> None:
         """Remove every hook and release every tensor."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._hook_free_state.end()
         self._stop_sampling()
         self._collector.release()
         if self._unscaler is not None:
@@ -289,9 +292,8 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
         self._numbers.clear()
         if self._probe is not None:
             self._probe.stop()
-        warnings.warn(
+        warn(
             f"watching stopped at step {self._step}: {type(error).__name__}: {str(error).rstrip('.')}. "
             "The trace has all earlier steps, and the error is in trace.failure. Training continues.",
-            WatchWarning,
             stacklevel=3,
         )

@@ -1,6 +1,7 @@
 """Support for torch.compile: sampled steps run eagerly, and code that cannot be watched raises an error."""
 
 import sys
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from thruway.errors import ConfigError
 
-__all__ = ["EagerSteps", "refuse_compiled", "refuse_inside_compiled"]
+__all__ = ["EagerSteps", "quiet", "refuse_compiled", "refuse_inside_compiled"]
 
 
 def refuse_compiled(model: nn.Module, *, has_optimizer: bool) -> None:
@@ -40,6 +41,21 @@ def _is_compiled() -> bool:
     if torch.compiler.is_compiling():  # the compiler traces this line, and could not trace the next one
         return True
     return "torch._dynamo" in sys.modules and torch._C._dynamo.eval_frame.get_eval_frame_callback() not in (None, False)
+
+
+def quiet(callback: Callable[..., Any], fail: Callable[[Exception], None]) -> Callable[..., Any]:
+    """Return `callback` with its exceptions passed to `fail`; inside compiled code it does nothing."""
+
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        if torch.compiler.is_compiling() or _is_compiled():  # the compiler sees only the first
+            return None
+        try:
+            return callback(*arguments, **keywords)
+        except Exception as error:
+            fail(error)
+            return None
+
+    return call
 
 
 class EagerSteps:

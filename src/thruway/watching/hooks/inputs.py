@@ -33,7 +33,7 @@ def capture_inputs(
             for name, value in [*named, *keywords.items()]:
                 for suffix, tensor in named_outputs(value):
                     if _is_measurable(tensor) and not (path and tensor.grad_fn is not None):
-                        capture.collector.add(registry.input(f"{before}{name}{suffix}", tensor), tensor.detach())
+                        capture.collector.add(registry.input(f"{before}{name}{suffix}", tensor), tensor)
         except Exception as error:
             capture.fail(error)
 

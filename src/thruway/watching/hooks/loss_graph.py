@@ -53,4 +53,6 @@ def loss_graph(loss: Tensor, site_of: Callable[[Any], str | None]) -> tuple[Loss
 def _shape_of(node: Any) -> tuple[int, ...]:
     """Return the shape of the first result of a node."""
     metadata = node._input_metadata  # the inputs of the backward function are gradients of the results
-    return tuple(int(size) for size in metadata[0].shape) if metadata else ()
+    if not metadata or metadata[0].is_nested_tensor:  # which has no shape in numbers
+        return ()
+    return tuple(int(size) for size in metadata[0].shape)

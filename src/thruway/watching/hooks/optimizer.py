@@ -1,14 +1,13 @@
 """The optimizer's step: when its gradients exist, and the loss scale of mixed precision."""
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from thruway.watching.errors import WatchWarning
+from thruway.watching.errors import warn
 
 __all__ = ["GradientUnscaler", "Scaler", "read_before_update", "warn_if_scale_unknown"]
 
@@ -77,10 +76,9 @@ def warn_if_scale_unknown() -> bool:
         for device in ("cuda", "cpu")
     )
     if half:
-        warnings.warn(
+        warn(
             "float16 autocast is on: if a GradScaler scales the loss, pass it as scaler=. Otherwise the gradients of "
             "activations are reported multiplied by its scale.",
-            WatchWarning,
             stacklevel=2,
         )
     return half
