@@ -29,7 +29,7 @@ _LEAST_SHARE = 1 / 3  # fewer dead units cost capacity, but the layer works
 _BIAS = 0.05  # of the differences between inputs are left by a layer whose bias is much larger than its other inputs
 _MOMENTS = ("mean", "std", "input_correlation")
 _LEAST_DYING = 1 / 2
-_SURE = 0.8  # estimate of dead units from zeros above which living units cannot explain them
+_SURE = 0.95  # estimate of dead units from zeros above which living units cannot explain them
 _UNEQUAL = 4  # units are active unequally often: a sample of n tells as much as n / 4 of equal units
 
 
