@@ -31,7 +31,11 @@ class _Optimizer:
     reference: weakref.ref[torch.optim.Optimizer]
     title: str
     is_settled: bool = False  # paired, or given up
-    is_second: bool = False  # another one updates the same parameters
+    second_of: weakref.ref[nn.Module] | None = None  # module of another optimizer with the same parameters
+
+    @property
+    def is_second(self) -> bool:
+        return self.second_of is not None
 
     @property
     def parameters(self) -> set[Tensor]:
@@ -183,7 +187,7 @@ class Session:
     # Pairing
 
     def _pair(self, owners: list[_Optimizer], root: nn.Module, parameters: set[Tensor]) -> None:
-        owners = _without_second(owners)
+        owners = _without_second(owners, root)
         owners.sort(key=lambda each: -len(each.parameters & parameters))
         for optimizer in owners[MOST_PER_ROOT:]:
             optimizer.is_settled = True
@@ -198,7 +202,8 @@ class Session:
         if self._provisional is not None and self._provisional[1] is optimizer:
             optimizer.is_settled = True  # it belongs to a copy of the module that is called
             return
-        module = module_of_optimizer(optimizer.parameters, None)
+        module = None if optimizer.second_of is None else optimizer.second_of()
+        module = module or module_of_optimizer(optimizer.parameters, None)
         optimizer.is_settled = True
         if module is not None:
             self._record(optimizer, module, first_recorded)
@@ -257,7 +262,7 @@ class Session:
             self._say(f"the program has {what}; the others are not recorded")
 
 
-def _without_second(owners: list[_Optimizer]) -> list[_Optimizer]:
+def _without_second(owners: list[_Optimizer], root: nn.Module) -> list[_Optimizer]:
     """Keep one optimizer of each set of parameters. The others wait for their first step, or for a root without one.
 
     A program may use two after one another, such as Adam and L-BFGS, or make the second by mistake for the parameters
@@ -266,6 +271,6 @@ def _without_second(owners: list[_Optimizer]) -> list[_Optimizer]:
     kept: dict[frozenset[Tensor], _Optimizer] = {}
     for each in owners:
         parameters = frozenset(each.parameters)
-        each.is_second = parameters in kept
-        kept.setdefault(parameters, each)
+        if kept.setdefault(parameters, each) is not each:
+            each.second_of = weakref.ref(root)
     return list(kept.values())
