@@ -136,7 +136,7 @@ CASES = [
         symptoms=("exploding_activation", "exploding_gradient", "poor_init"),
         also=GROWN,
         cure={"build": conv(4, 6, init=he()), "optimizer": adam(0.003)},
-        proof=all_of(output_ratio(above=300.0), fault_costs()),
+        proof=all_of(output_ratio(above=300.0), fault_costs(0.03)),
     ),
     Case(
         "cnn_tanh_large_weights",
@@ -196,7 +196,7 @@ CASES = [
         also=GROWN | SHRUNK | {"exploding_activation", "exploding_gradient"},
         onset=(0, 3),
         cure={"optimizer": sgd(0.03)},
-        proof=all_of(stuck(chance=LN10), first_update(above=0.5), fault_costs()),
+        proof=all_of(stuck(chance=LN10), first_update(above=0.5), fault_costs(0.05)),
     ),
     Case(
         "cnn_adam_too_slow",
