@@ -1,5 +1,6 @@
 """Small networks and runs for the tests of the rules about signals in the network."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ def mlp(depth: int, act: Callable[[], nn.Module], init: Init | None = None, *, w
     """Return a plain network of `depth` hidden layers; layer k is module 2 k, its activation 2 k + 1."""
     torch.manual_seed(0)
     sizes = [20] + [width] * depth
-    hidden = [m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), act())]
+    hidden = [m for a, b in itertools.pairwise(sizes) for m in (nn.Linear(a, b), act())]
     net = nn.Sequential(*hidden, nn.Linear(width, 4))
     for module in net:
         if init is not None and isinstance(module, nn.Linear):

@@ -41,7 +41,7 @@ class Place:
             input=stdin.encode(),
             capture_output=True,
             check=False,
-            timeout=120,
+            timeout=400,
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
         )
         return Ended(done.returncode, done.stdout, done.stderr.decode())

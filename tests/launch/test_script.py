@@ -92,27 +92,31 @@ def test_standard_input(place):
 
 
 @pytest.mark.parametrize(
-    ("line", "code"),
+    ("line", "code", "needs_torch"),
     [
-        ("raise ValueError('boom')", 1),
-        ("sys.exit(3)", 3),
-        ("sys.exit('goodbye')", 1),
-        ("net(torch.ones(2, 5))", 1),
-        ("assert False, 'inside'", 1),
+        ("raise ValueError('boom')", 1, True),
+        ("net(torch.ones(2, 5))", 1, True),
+        ("assert False, 'inside'", 1, False),
+        ("sys.exit(3)", 3, False),
+        ("sys.exit('goodbye')", 1, False),
     ],
 )
-def test_exit_codes_and_tracebacks(place, line, code):
-    place.write("train.py", TRAIN + f"    def inner():\n        {line}\n    inner()\n")
+def test_exit_codes_and_tracebacks(place, line, code, needs_torch):
+    script = TRAIN if needs_torch else "    import sys\n"
+    place.write("train.py", script + f"    def inner():\n        {line}\n    inner()\n")
     bare, watched = place.both("train.py")
     assert bare.code == code
-    told = bare.err.splitlines()
-    assert [line for line in told if line in watched.err.splitlines()] == told or "_call_impl" in bare.err
-    assert "thruway/" not in watched.err.partition("Trace of")[0].replace("thruway/watch", "")
-    assert place.traces()["sequential-sgd-0"].steps == [0, 1, 2, 3]
+    if "_call_impl" in bare.err:  # with hooks, the call passes other lines of torch
+        assert bare.err.splitlines()[-1] in watched.err
+    else:
+        assert bare.err.rstrip("\n") in watched.err
+    assert "src/thruway/" not in watched.err
+    if needs_torch:
+        assert place.traces()["sequential-sgd-0"].steps == [0, 1, 2, 3]
 
 
 def test_a_syntax_error_looks_as_python_shows_it(place):
-    place.write("train.py", "import torch\nfor x in range(3)\n    pass\n")
+    place.write("train.py", "for x in range(3)\n    pass\n")
     bare, watched = place.both("train.py")
     assert bare.code == 1
     assert watched.err.startswith(bare.err)
@@ -131,7 +135,7 @@ def test_signals_from_outside(place, number, name):
                 assert line, process.stderr.read()
             time.sleep(0.1)
             process.send_signal(number)
-            _, errors[module] = process.communicate(timeout=60)
+            _, errors[module] = process.communicate(timeout=300)
             assert process.returncode == -number
     bare, watched = errors.values()
     assert watched.startswith(bare.rstrip("\n"))

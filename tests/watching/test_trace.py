@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import thruway as tw
 from thruway.errors import ConfigError
 from thruway.watching import DEFAULT, QUANTITIES, Quantity, Site, Trace, WatchWarning, watch
 from thruway.watching.quantities.collector import Measured
@@ -32,7 +33,8 @@ def trained(steps: int, **options: object) -> Trace:
 
 def test_a_trace_says_in_three_lines_how_things_stand() -> None:
     trace = trained(4, every=2)
-    head, saturated, gradient = repr(trace).splitlines()
+    *findings, head, saturated, gradient = repr(trace).splitlines()
+    assert [line.partition(" since step ")[0] for line in findings[:-1]] == [found.rule for found in tw.diagnose(trace)]
     assert head == "Trace of Sequential: 2 steps (0 to 2), 4 outputs, 4 gradients; all finite"
     total = trace.series("saturation")
     most = total.values[:, -1].argmax()
@@ -57,7 +59,8 @@ def test_the_first_bad_value_comes_before_all_else() -> None:
     with watch(net) as trace:
         for x in (torch.ones(3, 2), torch.zeros(3, 2), torch.full((3, 2), math.nan)):
             net(x).sum().backward()
-    head, saturated, gradient = repr(trace).splitlines()
+    *findings, head, saturated, gradient = repr(trace).splitlines()
+    assert findings[0].startswith("nan_or_inf since step 2: ")
     assert head.endswith("; first bad value at step 2 in the model's input: 6 NaN")
     # Of the last step there is only the gradient of the sum, which is 1: what is shown is of the step before.
     slope = 1 - math.tanh(0.9 + 2 * 0.9 * math.tanh(0.9)) ** 2

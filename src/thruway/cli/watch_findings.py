@@ -2,11 +2,10 @@
 
 import importlib
 import importlib.util
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from thruway.launch import Watched
+from thruway.launch import Watched, write_line
 
 __all__ = ["diagnosis_of", "show_findings"]
 
@@ -21,25 +20,21 @@ def diagnosis_of(trace: Any) -> Any:
 def show_findings(watched: Sequence[Watched], *, writes_report: bool = True) -> None:
     """Print the diagnosis of every trace to the standard error, and write its report beside the trace."""
     for each in watched:
-        _say("")
+        write_line("")
         diagnosis = _try(diagnosis_of, each.trace)
-        _say(str(each.trace if diagnosis is None else diagnosis))
+        write_line(str(each.trace if diagnosis is None else diagnosis))
         if each.is_foreign:
-            _say(f"  {each.trace.model}: the optimizer updates no parameter of the model that the script calls")
+            write_line(f"  {each.trace.model}: the optimizer updates no parameter of the model that the script calls")
         if diagnosis is not None and writes_report:
             report = _try(diagnosis.report, each.path.with_suffix(".html"))
             if report is not None:
-                _say(f"report   {report}")
-        _say(f"trace    {each.path}")
+                write_line(f"report   {report}")
+        write_line(f"trace    {each.path}")
 
 
 def _try(function: Any, *arguments: Any) -> Any:
     try:
         return function(*arguments)
     except Exception as error:
-        _say(f"{getattr(function, '__name__', 'it')} failed: {type(error).__name__}: {error}")
+        write_line(f"{getattr(function, '__name__', 'it')} failed: {type(error).__name__}: {error}")
         return None
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.__stderr__, flush=True)

@@ -160,7 +160,8 @@ class Reading:
                     f"losses has {len(given)} numbers, but the trace has {len(self.steps)} steps up to number "
                     f"{self.steps[-1]}. Pass one loss for each recorded step, or for each step from the first on."
                 )
-            return given[places]
+            of_steps: Matrix = given[places]
+            return of_steps
         found = self.values("loss", "step")
         return None if found is None else found.values[0]
 

@@ -108,17 +108,17 @@ def trunk_of(reading: Reading) -> Trunk:
             kept.append(number)
     sites = [outputs[number] for number in kept]
     rms, gradient = _rows(reading, sites, "output"), _rows(reading, sites, "gradient")
-    has_gradient = np.isfinite(gradient).any(1)
-    kept = [number for number, known in zip(kept, has_gradient, strict=True) if known]
+    has_gradient = np.array([np.isfinite(row).any() for row in gradient], dtype=bool)
+    kept = [number for number, known in zip(kept, has_gradient.tolist(), strict=True) if known]
     sites, rms, gradient = [outputs[number] for number in kept], rms[has_gradient], gradient[has_gradient]
     norms = [number for number, site in enumerate(outputs) if site.operation in NORM_OPERATIONS]
-    normalised = [any(before < norm < at for norm in norms) for before, at in zip([-1, *kept], kept, strict=False)]
+    norms_before = np.searchsorted(norms, [-1, *kept])
     return Trunk(
         tuple(site.name for site in sites),
         rms,
         _log(gradient) + _log_sizes(sites)[:, None],
         _pooled(sites),
-        np.array(normalised, dtype=bool),
+        np.diff(norms_before) > 0,
         tuple(layers.get(site.name) if site.name not in sums else None for site in sites),
         bool(sums or gates),
         not gates and not any(site.activation == "softmax" or "ttention" in site.operation for site in outputs[:-1]),
@@ -222,7 +222,9 @@ def expected_factors(reading: Reading, trunk: Trunk, step: int) -> NDArray[np.fl
         step,
     )
     with np.errstate(divide="ignore", invalid="ignore"):
-        return gains[1:] * np.sqrt(slopes[:-1]) * (after / before)[:-1]  # a norm divides gradients as it does values
+        # A norm divides gradients as it does values.
+        factors: NDArray[np.float64] = gains[1:] * np.sqrt(slopes[:-1]) * (after / before)[:-1]
+    return factors
 
 
 def column(reading: Reading, quantity: str, names: Sequence[str], step: int) -> NDArray[np.float64]:

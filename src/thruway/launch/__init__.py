@@ -2,7 +2,7 @@
 
 from thruway.launch.notebook import Notebook
 from thruway.launch.options import WatchSettings
-from thruway.launch.program import Program, say
+from thruway.launch.program import Program, say, write_line
 from thruway.launch.saving import Destination, Watched
 from thruway.launch.script import Script, find_module, find_script
 
@@ -16,4 +16,5 @@ __all__ = [
     "find_module",
     "find_script",
     "say",
+    "write_line",
 ]

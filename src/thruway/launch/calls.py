@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
 from thruway.watching.hooks.capture import is_training_pass
@@ -97,23 +97,35 @@ class Creations:
 
 
 class OptimizerSteps:
-    """Calls `on_step(optimizer)` after every step of any optimizer, between `start` and `stop`."""
+    """Calls `on_step(optimizer)` before every step of any optimizer, between `start` and `stop`.
+
+    This is a pre-hook, because a watch registers post-hooks, which cannot be done while PyTorch iterates over those.
+    For the same reason, `stop` leaves the hook in place if `on_step` calls it; the next `stop` removes it.
+    """
 
     def __init__(self, on_step: Callable[[torch.optim.Optimizer], None]) -> None:
         self._on_step = on_step
         self._handle: RemovableHandle | None = None
+        self._is_wanted = False
+        self._is_running = False
 
     def start(self) -> None:
         """Report steps from now on."""
+        self._is_wanted = True
         if self._handle is None:
-            self._handle = register_optimizer_step_post_hook(self._after_step)
+            self._handle = register_optimizer_step_pre_hook(self._before_step)
 
     def stop(self) -> None:
         """Report no more steps."""
-        if self._handle is not None:
+        self._is_wanted = False
+        if self._handle is not None and not self._is_running:
             self._handle.remove()
             self._handle = None
 
-    def _after_step(self, optimizer: torch.optim.Optimizer, _arguments: Any, _keywords: Any) -> None:
-        if not torch.compiler.is_compiling():
-            self._on_step(optimizer)
+    def _before_step(self, optimizer: torch.optim.Optimizer, _arguments: Any, _keywords: Any) -> None:
+        if self._is_wanted and not torch.compiler.is_compiling():
+            self._is_running = True
+            try:
+                self._on_step(optimizer)
+            finally:
+                self._is_running = False

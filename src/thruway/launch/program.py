@@ -20,7 +20,7 @@ from thruway.launch.torch_import import after_torch_import
 if TYPE_CHECKING:
     from thruway.launch.session import Session
 
-__all__ = ["Program", "say"]
+__all__ = ["Program", "say", "write_line"]
 
 OURS = tuple(os.path.join(os.path.dirname(os.path.dirname(__file__)), room, "") for room in ("launch", "watching"))
 
@@ -76,7 +76,7 @@ class Program:
     def _begin(self) -> None:
         self._is_open = True
         self._cancel = after_torch_import(self._watch)
-        os.register_at_fork(after_in_child=self._forked)
+        self._guard_forks()
         # A script that handles SIGTERM itself replaces this handler.
         if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
             signal.signal(signal.SIGTERM, self._on_sigterm)
@@ -122,16 +122,38 @@ class Program:
         if watched:
             self._finish(watched)
 
+    # Forks
+
+    def _guard_forks(self) -> None:
+        """Record nothing in processes that the script forks, in which SIGTERM is not handled either.
+
+        SIGTERM is blocked meanwhile: Python would forget one that arrives before the handler is removed.
+        """
+        masks: list[set[signal.Signals]] = []
+
+        def before() -> None:
+            if self._is_open:
+                masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}))  # type: ignore[arg-type]
+
+        def after() -> None:
+            if masks:
+                signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop())
+
+        def after_in_child() -> None:
+            with contextlib.suppress(Exception):
+                self._forked()
+            after()
+
+        os.register_at_fork(before=before, after_in_parent=after, after_in_child=after_in_child)
+
     def _forked(self) -> None:
-        """Record nothing in a process that the script has forked."""
         if not self._is_open:
             return
         self._is_open = False
-        with contextlib.suppress(Exception):
-            self._cancel()
-            self._restore_signal()
-            if self._session is not None:
-                self._session.silence()
+        self._cancel()
+        self._restore_signal()
+        if self._session is not None:
+            self._session.silence()
 
     # SIGTERM
 
@@ -191,5 +213,10 @@ def _show_no_more(error: BaseException) -> None:
 
 def say(message: str) -> None:
     """Print a line for the user, on the standard error."""
-    with contextlib.suppress(Exception):  # it may be closed
-        print(f"thruway watch: {message}", file=sys.__stderr__, flush=True)
+    write_line(f"thruway watch: {message}")
+
+
+def write_line(line: str) -> None:
+    """Write to the standard error that the process began with, if it is still open."""
+    with contextlib.suppress(Exception):
+        print(line, file=sys.__stderr__, flush=True)

@@ -60,10 +60,10 @@ def open_recording(
     settings: WatchSettings,
     scaler: Scaler | None,
     *,
-    first_step: int,
-    is_foreign: bool,
+    first_recorded: int = 0,
+    is_foreign: bool = False,
 ) -> Recording:
-    """Begin to record the training of a module.
+    """Begin to record the training of a module, from the first step of the optimizer or the first call on.
 
     Args:
         module: module to watch.
@@ -71,30 +71,30 @@ def open_recording(
         optimizer_title: class and number of the optimizer.
         settings: what to record.
         scaler: the loss scaler.
-        first_step: number of the first step.
+        first_recorded: number of the first step to record; 1 if step 0 has already begun.
         is_foreign: True if the optimizer updates no parameter of the module.
     Raises:
         ConfigError: if the module cannot be watched.
     """
-    check_arguments(module, settings.every, None, None, scaler, first_step, settings.memory)
+    check_arguments(module, settings.every, None, None, scaler, 0, settings.memory)
     refuse_compiled(module, has_optimizer=optimizer is not None)
     watcher = Watcher(
         module,
-        lambda step: step % settings.every == 0,
+        lambda step: step >= first_recorded and step % settings.every == 0,
         select_quantities(settings.quantities or DEFAULT),
         optimizer,
         None,
         scaler,
         None,
-        first_step,
+        0,
         settings.memory,
     )
     for hook in ("_model_called", "_model_returned", "_before_update", "_after_update"):
         setattr(watcher, hook, quiet(getattr(watcher, hook), watcher._fail))  # no error reaches the program
-    eager = watcher._eager
     trace = watcher.__enter__()
     reference = weakref.ref(watcher)
-    weakref.finalize(watcher, eager.end).atexit = False
+    for held in (watcher._eager, watcher._hook_free_state):  # what a watch that is not closed would leave in place
+        weakref.finalize(watcher, held.end).atexit = False
     trace.flush = _weak(trace.flush)
     name = _class_name(module)
     trace.model = f"{name} ({optimizer_title})" if optimizer_title else name

@@ -1,5 +1,6 @@
 """Watching of everything that a program trains: each optimizer is paired with the module that it updates."""
 
+import contextlib
 import gc
 import weakref
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from thruway.launch.options import WatchSettings
 from thruway.launch.ownership import live_optimizers, module_of_optimizer, owned_parameters, split_between
 from thruway.launch.recording import Recording, open_recording
 from thruway.watching.errors import warnings_shown_by
+from thruway.watching.hooks.other_steps import OtherSteps
 
 __all__ = ["Session"]
 
@@ -29,7 +31,11 @@ class _Optimizer:
     reference: weakref.ref[torch.optim.Optimizer]
     title: str
     is_settled: bool = False  # paired, or given up
-    steps: int = 0  # before it was paired
+    second_of: weakref.ref[nn.Module] | None = None  # module of another optimizer with the same parameters
+
+    @property
+    def is_second(self) -> bool:
+        return self.second_of is not None
 
     @property
     def parameters(self) -> set[Tensor]:
@@ -61,15 +67,15 @@ class Session:
         self._root_calls_left = PATIENCE
         self._has_said_most = False
         self._roots = RootCalls(self._guarded(self._before_root))
-        self._steps = OptimizerSteps(self._guarded(self._after_step))
+        self._steps = OptimizerSteps(self._guarded(self._before_step))
         self._creations: list[Creations] = []
-        self._shown = warnings_shown_by(lambda message: self._say(message))
+        self._shown = contextlib.ExitStack()
 
     # Begin and end
 
     def open(self) -> None:
         """Begin to watch. Optimizers that exist already, as in a notebook, are included."""
-        self._shown.__enter__()
+        self._shown.enter_context(warnings_shown_by(lambda message: self._say(message)))
         self._creations = [
             Creations(torch.optim.Optimizer, self._guarded(self._on_optimizer)),
             Creations(torch.amp.GradScaler, self._guarded(self._on_scaler)),
@@ -85,7 +91,8 @@ class Session:
             creations.stop()
         for recording in self.recordings:
             recording.end()
-        self._shown.__exit__(None, None, None)
+        OtherSteps.end_dropped()
+        self._shown.close()
 
     def silence(self) -> None:
         """Stop in a forked process. Its parent goes on recording."""
@@ -107,11 +114,14 @@ class Session:
 
     def _wait_or_rest(self) -> None:
         """Look for roots as long as an optimizer has none, or nothing has been found."""
-        if self._root_calls_left > 0 and (self._waiting() or not self.recordings):
+        waiting = self._waiting()
+        if self._root_calls_left > 0 and (waiting or not self.recordings):
             self._roots.start()
             self._steps.start()
         else:
             self._stop_waiting()
+            if any(each.is_second for each in waiting):
+                self._steps.start()
 
     def _stop_waiting(self) -> None:
         self._roots.stop()
@@ -152,7 +162,7 @@ class Session:
         if is_lazy or not any(parameter.requires_grad for parameter in parameters):
             return
         waiting = self._waiting()
-        owners = [each for each in waiting if each.parameters & parameters]
+        owners = [each for each in waiting if not each.is_second and each.parameters & parameters]
         if owners:
             self._pair(owners, root, parameters)
         elif not any(each.parameters & parameters for each in self._optimizers):
@@ -160,20 +170,24 @@ class Session:
         self._root_calls_left -= 1
         if self._root_calls_left <= 0:
             for optimizer in self._waiting():
-                self._settle_without_root(optimizer)
+                if not optimizer.is_second:
+                    self._settle_without_root(optimizer)
         self._wait_or_rest()
 
-    def _after_step(self, stepped: torch.optim.Optimizer) -> None:
-        """Settle an optimizer that steps although no root with its parameters was called."""
+    def _before_step(self, stepped: torch.optim.Optimizer) -> None:
+        """Settle an optimizer that steps although no root with its parameters was called.
+
+        Its recording begins with the next step.
+        """
         for optimizer in self._waiting():
             if optimizer.reference() is stepped:
-                optimizer.steps += 1
-                self._settle_without_root(optimizer)
+                self._settle_without_root(optimizer, first_recorded=1)
         self._wait_or_rest()
 
     # Pairing
 
     def _pair(self, owners: list[_Optimizer], root: nn.Module, parameters: set[Tensor]) -> None:
+        owners = _without_second(owners, root)
         owners.sort(key=lambda each: -len(each.parameters & parameters))
         for optimizer in owners[MOST_PER_ROOT:]:
             optimizer.is_settled = True
@@ -184,17 +198,25 @@ class Session:
             whole = module_of_optimizer(optimizer.parameters, root) if missing else None
             self._record(optimizer, whole or part)
 
-    def _settle_without_root(self, optimizer: _Optimizer) -> None:
+    def _settle_without_root(self, optimizer: _Optimizer, first_recorded: int = 0) -> None:
         if self._provisional is not None and self._provisional[1] is optimizer:
             optimizer.is_settled = True  # it belongs to a copy of the module that is called
             return
-        module = module_of_optimizer(optimizer.parameters, None)
+        module = None if optimizer.second_of is None else optimizer.second_of()
+        module = module or module_of_optimizer(optimizer.parameters, None)
         optimizer.is_settled = True
         if module is not None:
-            self._record(optimizer, module)
+            self._record(optimizer, module, first_recorded)
 
     def _record_unowned(self, root: nn.Module, waiting: list[_Optimizer]) -> None:
-        """Record a root that no optimizer updates, until one does."""
+        """Record a root that no optimizer updates, until one does.
+
+        An optimizer whose parameters another one updates too was probably meant for this root.
+        """
+        second = next((each for each in waiting if each.is_second), None)
+        if second is not None:
+            second.is_settled = True
+            self._open(second, root, is_foreign=True)
         if self.recordings:
             return
         shapes = sorted(tuple(parameter.shape) for parameter in root.parameters())
@@ -203,7 +225,7 @@ class Session:
         recording = self._open(optimizer, root, is_foreign=optimizer is not None)
         self._provisional = recording, optimizer
 
-    def _record(self, optimizer: _Optimizer, module: nn.Module) -> None:
+    def _record(self, optimizer: _Optimizer, module: nn.Module, first_recorded: int = 0) -> None:
         optimizer.is_settled = True
         if self._provisional is not None:
             recording, of = self._provisional
@@ -217,16 +239,18 @@ class Session:
         if len(self.recordings) >= MOST_RECORDINGS:
             self._say_most(f"more than {MOST_RECORDINGS} optimizers")
         else:
-            self._open(optimizer, module)
+            self._open(optimizer, module, first_recorded)
 
-    def _open(self, optimizer: _Optimizer | None, module: nn.Module, *, is_foreign: bool = False) -> Recording:
+    def _open(
+        self, optimizer: _Optimizer | None, module: nn.Module, first_recorded: int = 0, *, is_foreign: bool = False
+    ) -> Recording:
         recording = open_recording(
             module,
             None if optimizer is None else optimizer.reference(),
             "" if optimizer is None else optimizer.title,
             self._settings,
             self._scaler(),
-            first_step=0 if optimizer is None else optimizer.steps,
+            first_recorded=first_recorded,
             is_foreign=is_foreign,
         )
         self.recordings.append(recording)
@@ -236,3 +260,17 @@ class Session:
         if not self._has_said_most:
             self._has_said_most = True
             self._say(f"the program has {what}; the others are not recorded")
+
+
+def _without_second(owners: list[_Optimizer], root: nn.Module) -> list[_Optimizer]:
+    """Keep one optimizer of each set of parameters. The others wait for their first step, or for a root without one.
+
+    A program may use two after one another, such as Adam and L-BFGS, or make the second by mistake for the parameters
+    of the wrong network.
+    """
+    kept: dict[frozenset[Tensor], _Optimizer] = {}
+    for each in owners:
+        parameters = frozenset(each.parameters)
+        if kept.setdefault(parameters, each) is not each:
+            each.second_of = weakref.ref(root)
+    return list(kept.values())

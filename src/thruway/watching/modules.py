@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 __all__ = [
     "call_model",
@@ -41,7 +42,7 @@ def parameter_versions(model: nn.Module) -> list[Any]:
     return [
         (p._version, None if p.grad is None else (id(p.grad), p.grad._version))
         for p in model.parameters()
-        if not p.is_inference()
+        if not is_lazy(p) and not p.is_inference()
     ]
 
 

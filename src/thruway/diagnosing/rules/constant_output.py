@@ -65,7 +65,7 @@ def _all_zero(reading: Reading, weights: list[Parameter]) -> Finding:
                 names[0],
                 first,
                 _first(weights[0].gradient_norm),
-                "the gradient of a layer is multiplied by the weights after it, which are zero: only the last bias moves",
+                "the gradient of a layer is a product with the weights after it, all zero: only the last bias moves",
                 "theory",
                 0.0,
             ),
@@ -156,16 +156,15 @@ def _share_of_constant(reading: Reading) -> tuple[str, NDArray[np.float64]] | No
     inputs = reading.values("std", "input")
     if inputs is not None and not np.nansum(inputs.values) > 0:
         return None
-    correlation = reading.values("input_correlation", "output")
+    correlation, std = reading.values("input_correlation", "output"), reading.values("std", "output")
     for site in reversed(outputs):
-        values = None if correlation is None else correlation.of(site.name)
-        if values is not None:
-            return site.name, values
-    std = reading.values("std", "output")
-    values = None if std is None or not outputs else std.of(outputs[-1].name)
-    if values is None:
-        return None
-    return outputs[-1].name, np.where(np.isfinite(values), (values == 0).astype(np.float64), np.nan)
+        spread = None if std is None else std.of(site.name)
+        if spread is None:
+            continue
+        share = None if correlation is None else correlation.of(site.name)
+        equal = np.where(spread == 0, 1.0, np.where(np.isfinite(spread), 0.0, np.nan))
+        return site.name, equal if share is None else np.where(spread == 0, 1.0, share)
+    return None
 
 
 def _starts_at_zero(reading: Reading, name: str) -> bool:

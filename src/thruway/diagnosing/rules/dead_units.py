@@ -26,8 +26,10 @@ __all__ = ["DEAD_UNITS", "DYING_RELU"]
 
 _RECTIFIERS = frozenset(("relu", "relu6"))
 _LEAST_SHARE = 1 / 3  # fewer dead units cost capacity, but the layer works
+_BIAS = 0.05  # of the differences between inputs are left by a layer whose bias is much larger than its other inputs
 _MOMENTS = ("mean", "std", "input_correlation")
-_SURE = 0.8  # estimate of dead units from zeros above which living units cannot explain them
+_LEAST_DYING = 1 / 2
+_SURE = 0.95  # estimate of dead units from zeros above which living units cannot explain them
 _UNEQUAL = 4  # units are active unequally often: a sample of n tells as much as n / 4 of equal units
 
 
@@ -72,9 +74,18 @@ def _rectified(reading: Reading) -> list[_Layer]:
         if of_source is None and likeness is not None and not source:
             of_source = likeness.of(layer.pre_activation)
         expected = _expected_shares(share, of_zeros, of_source, per_pass)
+        of_layer = None if likeness is None else likeness.of(layer.pre_activation)
+        if of_layer is not None and of_source is not None:
+            expected = np.where(_is_of_bias(of_layer, of_source), 0.0, expected)
         bound = np.maximum(_LEAST_SHARE, np.minimum(binomial_bound(expected, units or 1, deviations), 1 - 1e-9))
         found.append(_Layer(layer, site, share, bound, expected))
     return found
+
+
+def _is_of_bias(of_layer: Matrix, of_source: Matrix) -> bool:
+    """Return True if a layer makes its inputs alike by its bias: weights alone keep the likeness of inputs."""
+    known = np.flatnonzero(np.isfinite(of_layer) & np.isfinite(of_source))
+    return bool(len(known) and 1 - of_layer[known[0]] < _BIAS * (1 - of_source[known[0]]))
 
 
 def _above(values: Values | None, limit: float) -> set[str]:
@@ -141,7 +152,9 @@ def _are_dead(reading: Reading, layer: Layer, samples: float, places: NDArray[np
         return False
     measured = moments[:, np.isfinite(moments).all(0)].T.tolist()
     numbers = measured[:1] + measured[-1:]
-    return bool(numbers) and all(dead_share_of_units(*number, samples) > _LEAST_SHARE for number in numbers)
+    return bool(numbers) and all(
+        dead_share_of_units(mean, std, likeness, samples) > _LEAST_SHARE for mean, std, likeness in numbers
+    )
 
 
 _KEPT: dict[tuple[float, float], float] = {}
@@ -168,6 +181,10 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
     for entry in layers:
         known = np.isfinite(entry.dead)
         spell = reading.spell(entry.dead > entry.bound, known)
+        if is_dying:
+            # A trained layer may do without a third of its units, and one measurement of a batch is not enough.
+            is_sick = entry.dead > np.maximum(entry.bound, _LEAST_DYING)
+            spell = reading.spell(is_sick, known) if is_sick.sum() > 1 else None
         if spell is not None and (spell[0][0] is not None) == is_dying:
             sick.append((entry, spell))
     if not sick:
@@ -196,7 +213,8 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
                 entry.site,
                 since[1],
                 value,
-                f"At step {since[1]} {percent(value)} of the units of {entry.site} are zero for every input; with random "
+                f"At step {since[1]} {percent(value)} of the units of {entry.site} are zero for every input; with "
+                "random "
                 f"weights it would be {percent(bound)} at most.",
                 "threshold",
                 float(entry.expected[at]),
@@ -207,7 +225,8 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
                 entry.site,
                 since[1],
                 value,
-                f"At this likeness of the inputs theory expects {percent(float(entry.expected[at]))} of the units to be "
+                f"At this likeness of the inputs theory expects {percent(float(entry.expected[at]))} of the units "
+                "to be "
                 "zero for every input, and never more than half.",
                 "theory",
                 float(entry.expected[at]),
@@ -217,7 +236,8 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
                 entry.site,
                 since[1],
                 zeros,
-                f"It is not the usual half of the values of a ReLU: {percent(zeros if math.isfinite(zeros) else value)} "
+                "It is not the usual half of the values of a ReLU: "
+                f"{percent(zeros if math.isfinite(zeros) else value)} "
                 "of the values are zero, in the same units for every input.",
                 "ruled out",
                 0.5,

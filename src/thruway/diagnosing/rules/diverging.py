@@ -19,6 +19,7 @@ from thruway.diagnosing.rules.wording import number, percent
 __all__ = ["DIVERGING"]
 
 GROWTH = 2.0  # factor from the first to the last level of the loss
+AGAINST_GRADIENT = 1.25  # the same, if the rise is that of steps along the gradient instead of against it
 LEAST_STEPS = 8
 
 
@@ -43,18 +44,19 @@ def find_diverging(reading: Reading) -> Iterator[Finding]:
     rises = (np.diff(levels) * sign > 0).all()
     # The standard error of a median of k values is 1.25 noise / sqrt(k).
     is_noise = sign * (levels[3] - levels[0]) < 5.0 * 1.25 * history.noise / np.sqrt(quarter)
-    if rises and not is_noise and (wrong or (levels[3] >= GROWTH * values[0] and _follows_gradient(reading, history))):
+    if rises and not is_noise and (wrong or levels[3] >= _least_growth(reading, history) * values[0]):
         yield _finding(reading, history, levels, wrong)
 
 
-def _follows_gradient(reading: Reading, history: LossHistory) -> bool:
-    """Return True if the loss rose by about as much as the gradients say that it should fall, or if that is unknown.
+def _least_growth(reading: Reading, history: LossHistory) -> float:
+    """Return the growth of the loss that is too much.
 
-    A loss whose targets move, as in Q-learning, changes by an amount that has nothing to do with its gradient.
+    It is less if the loss rises as fast as its gradient says that it should fall, and infinite if the one has nothing
+    to do with the other, as for a loss whose targets move in Q-learning.
     """
     sizes = step_sizes(reading)
     if sizes is None:
-        return True
+        return GROWTH
     values = history.finite
     lowest = int(np.argmin(values))
     above = np.flatnonzero(values[lowest:] > GROWTH * values[lowest])
@@ -62,7 +64,8 @@ def _follows_gradient(reading: Reading, history: LossHistory) -> bool:
     places = history.places[lowest : end + 1]
     spacing = (reading.steps[-1] - reading.steps[0]) / max(len(reading.steps) - 1, 1)
     total = float(np.nansum(sizes.predicted_fall[places])) * spacing
-    return float(values[end] - values[lowest]) > 0.1 * total
+    share = (values[end] - values[lowest]) / total if total > 0 else 0.0
+    return AGAINST_GRADIENT if share > 0.3 else GROWTH if share > 0.1 else float("inf")
 
 
 def _finding(reading: Reading, history: LossHistory, levels: list[float], wrong: str) -> Finding:
@@ -82,7 +85,7 @@ def _finding(reading: Reading, history: LossHistory, levels: list[float], wrong:
             f"the loss {change} from {number(start)} to {number(levels[3])}, and goes on",
             "threshold",
             start,
-            0.0 if wrong else GROWTH * start,
+            0.0 if wrong else _least_growth(reading, history) * start,
         )
     ]
     if wrong:
@@ -115,7 +118,7 @@ def _finding(reading: Reading, history: LossHistory, levels: list[float], wrong:
         (int(reading.steps[history.places[lowest]]), step),
         tuple(rows),
         (CURES["lower_lr"], CURES["clip"]),
-        margin=1.0 if wrong else levels[3] / (GROWTH * start),
+        margin=1.0 if wrong else max(levels[3] / (GROWTH * start), 1.0),
         confidence=0.95 if wrong else 0.8,
     )
 

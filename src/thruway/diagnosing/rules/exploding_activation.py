@@ -49,7 +49,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
     factor = ratio ** (1 / (late - early))
     yield Finding(
         "exploding_activation",
-        f"The activations grow by a factor of {number(factor)} a layer, {number(ratio)} times from {trunk.names[early]} "
+        f"The activations grow by a factor of {number(factor)} a layer, {number(ratio)} times from "
+        f"{trunk.names[early]} "
         f"to {trunk.names[late]}. {_cause(reading, trunk, early, late, at)}",
         modules_of(reading, trunk.names[early + 1 : late + 1][::-1]),
         since,
@@ -80,7 +81,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 trunk.names[early],
                 since[1],
                 float(rms[early, at]),
-                f"Unscaled inputs do not explain it: the first of these layers has the size {number(float(rms[early, at]))}, "
+                "Unscaled inputs do not explain it: the first of these layers has the size "
+                f"{number(float(rms[early, at]))}, "
                 "and the growth is between layers.",
                 "ruled out",
             ),
@@ -110,11 +112,11 @@ def _cause(reading: Reading, trunk: Trunk, early: int, late: int, at: int) -> st
     )
 
 
+_EFFECTS = "exploding_gradient saturated diverging nan_or_inf lr_too_high dead_units dying_relu constant_output"
+
 EXPLODING_ACTIVATION = Rule(
     "exploding_activation",
     _find,
     needs=(("std", "output"),),
-    explains=frozenset(
-        "exploding_gradient saturated diverging nan_or_inf lr_too_high dead_units dying_relu constant_output".split()
-    ),
+    explains=frozenset(_EFFECTS.split()),
 )

@@ -66,7 +66,8 @@ def _over_depth(reading: Reading) -> Iterator[Finding]:
     early, late = trunk.names[flow.first], trunk.names[flow.last]
     yield Finding(
         "exploding_gradient",
-        f"The gradient grows by a factor of {number(flow.factor)} a layer on its way back: over the {flow.count} layers "
+        f"The gradient grows by a factor of {number(flow.factor)} a layer on its way back: over the {flow.count} "
+        "layers "
         f"from {late} to {early} it grows {number(ratio)} times. {_cause(flow, reading, since[1])}",
         modules_of(reading, trunk.names[flow.first : flow.last]),
         since,
@@ -111,7 +112,8 @@ def _theory(flow: Flow, site: str, step: int) -> Evidence:
             site,
             step,
             flow.factor,
-            f"At this depth and activation theory expects a factor of sqrt(chi) = {number(flow.expected)} a layer, from "
+            f"At this depth and activation theory expects a factor of sqrt(chi) = {number(flow.expected)} a layer, "
+            "from "
             f"the measured pre-activations and weights; {number(flow.factor)} was measured, and 1 preserves gradients.",
             "theory",
             flow.expected,
@@ -143,19 +145,21 @@ def _ruled_out(reading: Reading, flow: Flow, early: str, step: int, at: int) -> 
         early,
         step,
         flow.late_gradient,
-        f"A large loss does not explain it: the gradient at the last layer is {number(flow.late_gradient)}, and it grows "
+        f"A large loss does not explain it: the gradient at the last layer is {number(flow.late_gradient)}, and it "
+        "grows "
         "on its way back.",
         "ruled out",
     )
 
 
+_EFFECTS = (
+    "saturated dead_units dying_relu diverging nan_or_inf lr_too_high vanishing_gradient rank_collapse constant_output"
+)
+
 EXPLODING_GRADIENT = Rule(
     "exploding_gradient",
     _find,
     needs=(("std", "gradient"),),
-    explains=frozenset(
-        "saturated dead_units dying_relu diverging nan_or_inf lr_too_high vanishing_gradient rank_collapse "
-        "constant_output".split()
-    ),
+    explains=frozenset(_EFFECTS.split()),
     advice='Gradients are recorded with the quantities "mean" and "std" of training passes.',
 )

@@ -22,7 +22,12 @@ __all__ = ["FROZEN_PARAMETERS"]
 def find_frozen(reading: Reading) -> Iterator[Finding]:
     """Yield a finding for each reason for which parameters do not change."""
     known = histories(reading)
-    if not known or not any(h.has_gradient for h in known):
+    if not known:
+        return
+    if not any(h.has_gradient for h in known):
+        cut = [h for h in known if h.is_trainable and h.is_optimized]
+        if cut:
+            yield _detached_finding(reading, cut)
         return
     if not any(h.is_optimized for h in known):
         yield _of_a_copy(reading, known)

@@ -13,6 +13,7 @@ import numpy as np
 from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Matrix, Reading
+from thruway.diagnosing.rules.recurrent_gates import recurrent_gates
 from thruway.diagnosing.rules.rule import Rule
 from thruway.diagnosing.rules.wording import number
 from thruway.diagnosing.trunk import recurrent_names
@@ -65,6 +66,11 @@ def _layer_of(site: Site) -> str:
 
 
 def _find_shut(reading: Reading) -> Iterator[Finding]:
+    yield from _shut_over_depth(reading)
+    yield from recurrent_gates(reading, "gates_shut")
+
+
+def _shut_over_depth(reading: Reading) -> Iterator[Finding]:
     gates = _gates(reading)
     if gates is None:
         return
@@ -93,7 +99,8 @@ def _find_shut(reading: Reading) -> Iterator[Finding]:
                 gates.sites[0].name,
                 since[1],
                 float(applied[at]),
-                f"The sum of the mean gates is {number(float(applied[at]))}; below {number(limit)} the layers do nearly "
+                f"The sum of the mean gates is {number(float(applied[at]))}; below {number(limit)} the layers do "
+                "nearly "
                 "nothing, and their weights get as little of the gradient.",
                 "threshold",
                 depth / (1 + math.exp(-guide)),
@@ -114,7 +121,8 @@ def _find_shut(reading: Reading) -> Iterator[Finding]:
                 gates.sites[0].name,
                 int(reading.steps[-1]),
                 float(gates.means[:, -1].mean()),
-                "They are not only shut at the start, as gates that carry are: up to the end of the trace they have not "
+                "They are not only shut at the start, as gates that carry are: up to the end of the trace they "
+                "have not "
                 f"opened (mean {number(float(np.nanmean(gates.means[:, -1])))}).",
                 "ruled out",
             ),
@@ -128,6 +136,11 @@ def _find_shut(reading: Reading) -> Iterator[Finding]:
 
 
 def _find_open(reading: Reading) -> Iterator[Finding]:
+    yield from _open_over_depth(reading)
+    yield from recurrent_gates(reading, "gates_open")
+
+
+def _open_over_depth(reading: Reading) -> Iterator[Finding]:
     gates = _gates(reading)
     if gates is None:
         return
@@ -141,7 +154,8 @@ def _find_open(reading: Reading) -> Iterator[Finding]:
     mean, depth = float(gates.means[:, at].mean()), len(gates.sites)
     yield Finding(
         "gates_open",
-        f"The transform gates are wide open: their mean is {number(mean)}, so {number(float(carried[at]))} of the input "
+        f"The transform gates are wide open: their mean is {number(mean)}, so {number(float(carried[at]))} of the "
+        "input "
         f"passes the {depth} layers unchanged, and the network is as hard to train as a plain one of that depth.",
         tuple(name for name, sick in zip(gates.layers, is_open[:, at], strict=True) if sick),
         since,
@@ -162,7 +176,8 @@ def _find_open(reading: Reading) -> Iterator[Finding]:
                 gates.sites[0].name,
                 since[1],
                 mean,
-                f"It is not a single layer that learnt to transform: {int(is_open[:, at].sum())} of {depth} gates are above "
+                f"It is not a single layer that learnt to transform: {int(is_open[:, at].sum())} of {depth} gates "
+                "are above "
                 f"{number(_OPEN)}.",
                 "ruled out",
             ),
@@ -189,7 +204,8 @@ def _find_bias(reading: Reading) -> Iterator[Finding]:
     guide = gate_bias_for_depth(depth)
     yield Finding(
         "gate_bias_not_negative",
-        f"The transform gates of {depth} layers start at {number(mean)}: their bias is about {number(_logit(mean))}. Only "
+        f"The transform gates of {depth} layers start at {number(mean)}: their bias is about "
+        f"{number(_logit(mean))}. Only "
         f"{number(carried)} of the input passes all layers. Start the biases at about {number(guide)}.",
         tuple(name for name, sick in zip(gates.layers, starts_open, strict=True) if sick),
         (None, 0),
@@ -199,7 +215,8 @@ def _find_bias(reading: Reading) -> Iterator[Finding]:
                 gates.sites[0].name,
                 0,
                 mean,
-                f"The gates start at {number(mean)}; a negative bias starts them below 0.5, and the product of 1 - T over "
+                f"The gates start at {number(mean)}; a negative bias starts them below 0.5, and the product of 1 - "
+                "T over "
                 f"the layers, {number(carried)}, should be above {number(_CARRIED)}.",
                 "threshold",
                 1 / (1 + math.exp(-guide)),
@@ -211,7 +228,8 @@ def _find_bias(reading: Reading) -> Iterator[Finding]:
                 gates.sites[0].name,
                 0,
                 carried,
-                f"The network is too deep for it to be harmless: up to ten layers pass a thousandth, these {depth} pass "
+                f"The network is too deep for it to be harmless: up to ten layers pass a thousandth, these {depth} "
+                "pass "
                 f"{number(carried)}.",
                 "ruled out",
             ),
@@ -254,7 +272,9 @@ def _logit(share: float) -> float:
 
 
 GATES_SHUT = Rule(
-    "gates_shut", _find_shut, explains=frozenset(("lr_too_low", "vanishing_gradient", "frozen_parameters"))
+    "gates_shut",
+    _find_shut,
+    explains=frozenset(("lr_too_low", "vanishing_gradient", "frozen_parameters", "constant_output", "rank_collapse")),
 )
 GATES_OPEN = Rule(
     "gates_open", _find_open, explains=frozenset(("vanishing_gradient", "exploding_gradient", "rank_collapse"))

@@ -88,12 +88,16 @@ def _finding(
     cure = CURES["much_lower_lr" if factor >= 100 else "lower_lr"]
     other = CURES["lower_lr" if factor >= 100 else "much_lower_lr"]
     confidence = 0.7 if harm is None else 0.95 if harm.is_lasting or ratio >= REPLACED else 0.85
-    before = int(reading.steps[place - 1]) if place else None
+    # The symptom begins with the first of the large steps in a row.
+    start = place
+    while start and sizes.largest[start - 1] >= LARGE and not overshoot[start - 1] < OVERSHOOT / 20:
+        start -= 1
+    before = int(reading.steps[start - 1]) if start else None
     return Finding(
         "lr_too_high",
         cause,
         sites,
-        (before, step),
+        (before, int(reading.steps[start])),
         tuple(rows),
         (cure, other, CURES["clip"]),
         margin=max(ratio / threshold, 1.0),

@@ -38,12 +38,11 @@ def find_lr_too_low(reading: Reading) -> Iterator[Finding]:
     ratio = float(np.nanmax(sizes.largest)) if np.isfinite(sizes.largest).any() else float("nan")
     shares = sizes.predicted_fall / start
     share = float(np.nanmax(shares)) if np.isfinite(shares).any() else float("nan")
-    if not 0 < ratio < SLOW or not share < 10 * SLOW:
-        return
     # A fall larger than all steps together predict is the noise of the batches.
-    if min(history.relative_fall, float(np.nanmean(shares)) * span) > FLAT:
-        return
-    yield _finding(reading, sizes, history, ratio, share, span)
+    fall = min(history.relative_fall, float(np.nanmean(shares)) * span)
+    is_slow = 0 < ratio < SLOW and share < 10 * SLOW and fall <= FLAT
+    if is_slow:
+        yield _finding(reading, sizes, history, ratio, share, span)
 
 
 def _rate_changes(reading: Reading) -> bool:

@@ -1,88 +1,50 @@
 """Rule for initial weights of the wrong scale for this depth and activation.
 
 Weights count as wrongly scaled if sigma_w = rms(weight) * sqrt(fan_in) lies outside of the range of the schemes in use,
-and if signals or gradients suffer from it. The schemes range from PyTorch's default for linear layers, 1/sqrt(3), to He's
-sqrt(2). Half of the lowest is left for layers whose numbers of inputs and outputs differ, and 5/3, PyTorch's gain of tanh,
-times the critical value of the activation.
+and if signals or gradients suffer from it. The schemes range from PyTorch's default for linear layers, 1/sqrt(3), to
+He's sqrt(2). Half of the lowest is left for layers whose numbers of inputs and outputs differ, and 5/3, PyTorch's gain
+of tanh, times the critical value of the activation.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
-from thruway.diagnosing.reading import Layer, Reading
+from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.rules.exploding_gradient import allowed
 from thruway.diagnosing.rules.flow import geometric_mean, modules_of
+from thruway.diagnosing.rules.initial_weights import InitialWeights, initial_weights, shifted_weights
 from thruway.diagnosing.rules.rule import Rule
 from thruway.diagnosing.rules.vanishing_gradient import VANISHING_RATIO
 from thruway.diagnosing.rules.wording import number, percent
-from thruway.diagnosing.theory import critical_gain
-from thruway.diagnosing.trunk import Trunk, column, gain_of, trunk_of
+from thruway.diagnosing.trunk import Trunk, column, trunk_of
 
 __all__ = ["POOR_INIT"]
 
 _LARGE = 1.75  # times the critical value, above the gain of 5/3 for tanh
 _LOWEST, _HIGHEST = 1 / math.sqrt(3) / 2, _LARGE * math.sqrt(2)
 _JUMP = 10.0  # of the size of the signal in one layer, where a layer in use changes it by less than 2
-_SHIFT = 2.0  # of the common part of the weights to the random part
+_LOST = 1e-4  # share of the signal that depends on the input
 _GROWTH = 30.0  # of the size of the signal over all layers, where it should stay the same
-
-
-@dataclass(frozen=True)
-class _Weights:
-    """The layers whose scale matters: those of the trunk without a norm after them."""
-
-    places: NDArray[np.int64]
-    gains: NDArray[np.float64]
-    relative: NDArray[np.float64]  # gains divided by the critical gain of the activation
-    growth: NDArray[np.float64]  # of the root mean square from the layer's input to its output
 
 
 def _find(reading: Reading) -> Iterator[Finding]:
     if reading.steps[0] != 0:
         return
     trunk = reading.derived(trunk_of)
-    weights = _weights(reading, trunk)
+    weights = initial_weights(reading, trunk)
     if not len(weights.places):
         return
-    yield from _whole(reading, trunk, weights) or _single(reading, trunk, weights) or _shifted(reading, trunk, weights)
+    yield from (
+        _whole(reading, trunk, weights) or _single(reading, trunk, weights) or shifted_weights(reading, trunk, weights)
+    )
 
 
-def _weights(reading: Reading, trunk: Trunk) -> _Weights:
-    layers = trunk.layers
-    gains = gain_of(reading, layers, 0)
-    critical = np.array([critical_gain(None if layer is None else layer.activation) for layer in layers])
-    # Layers that a norm follows may have any scale: a norm after the last sum or layer counts as well.
-    is_free = np.array([layer is not None and not layer.is_normalised for layer in layers], dtype=bool)
-    if len(is_free) > 1:
-        is_free[:-1] &= ~trunk.normalised[1:]
-    places = np.flatnonzero(is_free & np.isfinite(gains) & (gains > 0))
-    sizes = column_rms(reading, [_input_of(reading, trunk, place) for place in range(len(layers))])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        growth = trunk.rms[:, 0] / sizes
-    return _Weights(places, gains, gains / critical, growth)
-
-
-def _input_of(reading: Reading, trunk: Trunk, place: int) -> str:
-    """Return the site whose output a layer of the trunk takes: the activation of the layer before."""
-    if place == 0:
-        return ""
-    layer = trunk.layers[place - 1]
-    return trunk.names[place - 1] if layer is None or layer.activation_site is None else layer.activation_site
-
-
-def column_rms(reading: Reading, names: list[str]) -> NDArray[np.float64]:
-    """Return the root mean squares of outputs at the first step."""
-    found: NDArray[np.float64] = np.hypot(column(reading, "mean", names, 0), column(reading, "std", names, 0))
-    return found
-
-
-def _whole(reading: Reading, trunk: Trunk, weights: _Weights) -> tuple[Finding, ...]:
+def _whole(reading: Reading, trunk: Trunk, weights: InitialWeights) -> tuple[Finding, ...]:
     """Return a finding if the layers as a whole have the wrong scale."""
     hidden = weights.places[weights.places < len(trunk.names) - 1]
     if len(hidden) < 2 or trunk.is_branched:
@@ -98,7 +60,7 @@ def _whole(reading: Reading, trunk: Trunk, weights: _Weights) -> tuple[Finding, 
     return (_finding(reading, trunk, weights, hidden, harm, gain, is_large=is_large, is_whole=True),)
 
 
-def _single(reading: Reading, trunk: Trunk, weights: _Weights) -> tuple[Finding, ...]:
+def _single(reading: Reading, trunk: Trunk, weights: InitialWeights) -> tuple[Finding, ...]:
     """Return a finding if one layer, or a few, have another scale than the rest."""
     usual = geometric_mean(np.clip(weights.gains[weights.places], _LOWEST, _HIGHEST))
     found = []
@@ -128,83 +90,14 @@ def _single(reading: Reading, trunk: Trunk, weights: _Weights) -> tuple[Finding,
     return (_finding(reading, trunk, weights, places, text, gain, is_large=is_large, is_whole=False),)
 
 
-def _shifted(reading: Reading, trunk: Trunk, weights: _Weights) -> tuple[Finding, ...]:
-    """Return a finding if the weights of most hidden layers do not have mean 0.
-
-    Weights with mean m and standard deviation s are a matrix m 1 1^T of rank one with gain m n, plus a random one with a
-    gain of about 2 s sqrt(n). If the first is much larger, all units compute nearly the same.
-    """
-    hidden = [place for place in weights.places.tolist() if 0 < place]
-    means, deviations = reading.values("mean", "parameter"), reading.values("std", "parameter")
-    if len(hidden) < 2 or means is None or deviations is None:
-        return ()
-    ratios = []
-    for place in hidden:
-        layer = trunk.layers[place]
-        if layer is None or layer.weight not in means.row_of or layer.weight not in deviations.row_of:
-            continue
-        mean, std = float(means.of(layer.weight)[0]), float(deviations.of(layer.weight)[0])  # type: ignore[index]
-        if std > 0:
-            ratios.append((abs(mean) * math.sqrt(layer.fan_in) / (2 * std), place, mean, std))
-    sick = sorted((entry for entry in ratios if entry[0] > _SHIFT), reverse=True)
-    if len(sick) < 2 or len(sick) < len(hidden) / 2:
-        return ()
-    ratio, place, mean, std = sick[0]
-    layer = trunk.layers[place]
-    assert layer is not None
-    return (
-        Finding(
-            "poor_init",
-            f"The initial weights of {len(sick)} layers do not have mean 0: in {layer.name} they have mean {number(mean)} and "
-            f"standard deviation {number(std)}, so all its units compute nearly the same sum of their {layer.fan_in} inputs.",
-            modules_of(reading, [trunk.names[entry[1]] for entry in sick]),
-            (None, int(reading.steps[0])),
-            (
-                Evidence(
-                    "mean",
-                    layer.name,
-                    int(reading.steps[0]),
-                    ratio,
-                    f"The common part of the weights is {number(ratio)} times as large as the random part (mean * sqrt(fan_in) "
-                    "/ (2 * std)).",
-                    "threshold",
-                    0.0,
-                    _SHIFT,
-                ),
-                Evidence(
-                    "mean",
-                    layer.name,
-                    int(reading.steps[0]),
-                    mean,
-                    f"All initialisation schemes draw weights with mean 0: of {layer.fan_in} weights it would be about "
-                    f"{number(std / math.sqrt(layer.fan_in))}.",
-                    "theory",
-                    0.0,
-                ),
-                Evidence(
-                    "mean",
-                    layer.name,
-                    int(reading.steps[0]),
-                    mean,
-                    f"Training did not shift them: this is the first step, and {len(sick)} of {len(hidden)} layers are shifted.",
-                    "ruled out",
-                ),
-            ),
-            (CURES["critical_init"], CURES["normalise"]),
-            (trunk.names[min(entry[1] for entry in sick)], trunk.names[max(entry[1] for entry in sick)]),
-            margin=ratio / _SHIFT,
-            confidence=0.85,
-        ),
-    )
-
-
-def _harm(reading: Reading, trunk: Trunk, weights: _Weights, *, is_large: bool) -> str | None:
+def _harm(reading: Reading, trunk: Trunk, weights: InitialWeights, *, is_large: bool) -> str | None:
     """Return the effect on signals or gradients at the first step in one sentence, None if there is none."""
     if is_large:
         rise, first, last = trunk.rise()
         if rise[0] > allowed(trunk):
             return (
-                f"The gradient grows {number(math.exp(min(rise[0], 600)))} times from {trunk.names[int(last[0])]} back to "
+                f"The gradient grows {number(math.exp(min(rise[0], 600)))} times from {trunk.names[int(last[0])]} "
+                "back to "
                 f"{trunk.names[int(first[0])]}."
             )
         sites = [
@@ -228,16 +121,20 @@ def _harm(reading: Reading, trunk: Trunk, weights: _Weights, *, is_large: bool) 
     drop, first, last = trunk.drop()
     if drop[0] < math.log(VANISHING_RATIO):
         return (
-            f"The gradient falls to {number(math.exp(max(drop[0], -600)))} of its size from {trunk.names[int(last[0])]} back "
+            f"The gradient falls to {number(math.exp(max(drop[0], -600)))} of its size from "
+            f"{trunk.names[int(last[0])]} back "
             f"to {trunk.names[int(first[0])]}."
         )
+    alike = column(reading, "input_correlation", [trunk.names[-1]], 0)
+    if 1 - alike[0] < _LOST:
+        return f"Only {number(max(0.0, float(1 - alike[0])))} of the signal at {trunk.names[-1]} depends on the input."
     return None
 
 
 def _finding(
     reading: Reading,
     trunk: Trunk,
-    weights: _Weights,
+    weights: InitialWeights,
     places: NDArray[np.int64],
     harm: str,
     gain: float,
@@ -259,7 +156,8 @@ def _finding(
     return Finding(
         "poor_init",
         f"{who} too {'large' if is_large else 'small'} for {len(trunk.names)} layers of "
-        f"{layer.activation or 'linear units'}: std {number(std)} with {layer.fan_in} inputs, where about {number(right)} "
+        f"{layer.activation or 'linear units'}: std {number(std)} with {layer.fan_in} inputs, where about "
+        f"{number(right)} "
         f"(= {number(critical)} / sqrt({layer.fan_in})) preserves signals and gradients. {harm}",
         modules_of(reading, [trunk.names[place] for place in ordered]),
         (None, int(reading.steps[0])),
@@ -269,8 +167,10 @@ def _finding(
                 layer.name,
                 int(reading.steps[0]),
                 gain,
-                f"std(weight) * sqrt(fan_in) is {number(gain)}{' in the median' if is_whole else ''}; the usual schemes lie "
-                f"between 0.58 (PyTorch's default) and {usual}, {'up' if is_large else 'down'} to {number(limit)} is allowed.",
+                f"std(weight) * sqrt(fan_in) is {number(gain)}{' in the median' if is_whole else ''}; the usual "
+                "schemes lie "
+                f"between 0.58 (PyTorch's default) and {usual}, {'up' if is_large else 'down'} to {number(limit)} "
+                "is allowed.",
                 "threshold",
                 critical,
                 limit,
@@ -301,13 +201,15 @@ def _finding(
     )
 
 
+_EFFECTS = (
+    "vanishing_gradient exploding_gradient exploding_activation saturated dead_units dying_relu "
+    "rank_collapse constant_output diverging nan_or_inf lr_too_high lr_too_low gates_open gates_shut"
+)
+
 POOR_INIT = Rule(
     "poor_init",
     _find,
     needs=(("norm", "parameter"),),
-    explains=frozenset(
-        "vanishing_gradient exploding_gradient exploding_activation saturated dead_units dying_relu rank_collapse "
-        "constant_output diverging nan_or_inf lr_too_high lr_too_low gates_open gates_shut".split()
-    ),
+    explains=frozenset(_EFFECTS.split()),
     advice="Pass optimizer= to watch, and record the first step.",
 )

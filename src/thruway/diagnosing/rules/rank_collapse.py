@@ -1,24 +1,26 @@
 """Rule for layers that return nearly the same for every input: the information about the input is lost on the way.
 
-`input_correlation` is c = |mean over inputs|^2 / mean square; 1 - c is the share of the signal that depends on the input.
-In float32 a difference of 1e-7 of a value is rounding; below 1e-6 of the square it is at most a thousandth of the value.
+`input_correlation` is c = |mean over inputs|^2 / mean square; 1 - c is the share of the signal that depends on the
+input. Below 1e-4 of the square, it is less than a hundredth of the value.
 """
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.rules.flow import modules_of
+from thruway.diagnosing.rules.loss_history import loss_history
 from thruway.diagnosing.rules.rule import Rule
 from thruway.diagnosing.rules.wording import number
 from thruway.diagnosing.trunk import trunk_of
 
 __all__ = ["RANK_COLLAPSE"]
 
+_LITTLE, _LEAST_LOSSES = 0.15, 20  # relative fall of the loss, and number of losses
 _LEAST = 1e-4  # a hundredth of the size of the signal
 
 
@@ -36,8 +38,11 @@ def _find(reading: Reading) -> Iterator[Finding]:
     low = np.where(np.isfinite(rest), rest, np.inf)
     worst = low.min(0)
     # The input itself must vary: a batch of one example, or of equal ones, is no collapse.
-    spell = reading.spell(known & (worst < _LEAST) & (start > 100 * np.maximum(worst, 1e-12)), known)
+    sick = known & (worst < _LEAST) & (start > 100 * np.maximum(worst, 1e-12))
+    spell = reading.spell(sick, known)
     if spell is None or spell[1] is not None:
+        spell = _at_start(reading, sick, known)
+    if spell is None:
         return
     since, until = spell
     at = int(np.searchsorted(reading.steps, since[1]))
@@ -46,12 +51,12 @@ def _find(reading: Reading) -> Iterator[Finding]:
     collapsed = [name for name, is_sick in zip(names[1:], is_low, strict=True) if is_sick]
     steps = max(1, first + 1)
     factor = (max(float(low[first, at]), 1e-12) / float(start[at])) ** (1 / steps)
-    order = np.argsort(low[:, at])
     yield Finding(
         "rank_collapse",
-        f"{collapsed[0]} returns nearly the same for every input: only {number(value)} of its signal depends on the input, "
+        f"{collapsed[0]} returns nearly the same for every input: only {number(value)} of its signal depends on "
+        "the input, "
         f"{number(float(start[at]))} at {names[0]}. The dependence shrinks by a factor of {number(factor)} a layer.",
-        modules_of(reading, [names[1 + int(row)] for row in order if is_low[row]]),
+        modules_of(reading, collapsed),
         since,
         (
             Evidence(
@@ -59,7 +64,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 collapsed[0],
                 since[1],
                 value,
-                f"At step {since[1]} {number(value)} of the signal depends on the input, and all the rest is the same for "
+                f"At step {since[1]} {number(value)} of the signal depends on the input, and all the rest is the "
+                "same for "
                 "every input.",
                 "threshold",
                 float(start[at]),
@@ -70,7 +76,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 collapsed[0],
                 since[1],
                 factor,
-                "At the critical point theory expects inputs to become alike like 1 / layers^2, not by a factor a layer: "
+                "At the critical point theory expects inputs to become alike like 1 / layers^2, not by a factor a "
+                "layer: "
                 f"after {steps} layers about {number(1 / steps**2)}.",
                 "theory",
                 1 / steps**2,
@@ -80,7 +87,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 names[0],
                 since[1],
                 float(start[at]),
-                f"The inputs of the batch are not alike: after {names[0]} {number(float(start[at]))} of the signal depends "
+                f"The inputs of the batch are not alike: after {names[0]} {number(float(start[at]))} of the signal "
+                "depends "
                 "on them.",
                 "ruled out",
             ),
@@ -91,6 +99,21 @@ def _find(reading: Reading) -> Iterator[Finding]:
         margin=max(1.0, _LEAST / max(value, 1e-12)),
         confidence=0.85,
     )
+
+
+def _at_start(
+    reading: Reading, sick: NDArray[np.bool_], known: NDArray[np.bool_]
+) -> tuple[tuple[int | None, int], int | None] | None:
+    """Return the onset and the end of a collapse that was there at the start of a run that has learnt little since."""
+    history = loss_history(reading)
+    places = np.flatnonzero(known)
+    if history is None or not len(places) or not sick[places[0]] or len(history.finite) < _LEAST_LOSSES:
+        return None
+    if not history.relative_fall < _LITTLE:
+        return None
+    healthy = places[~sick[places]]
+    last = places[np.searchsorted(places, healthy[0]) - 1] if len(healthy) else places[-1]
+    return (None, int(reading.steps[places[0]])), int(reading.steps[last])
 
 
 RANK_COLLAPSE = Rule(

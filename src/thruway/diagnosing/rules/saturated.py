@@ -10,8 +10,9 @@ from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Layer, Matrix, Reading
 from thruway.diagnosing.rules.flow import modules_of
+from thruway.diagnosing.rules.loss_history import loss_history
 from thruway.diagnosing.rules.rule import Rule
-from thruway.diagnosing.rules.wording import join_names, number, percent
+from thruway.diagnosing.rules.wording import number, percent
 from thruway.diagnosing.theory import critical_gain, mean_square_slope, saturated_shares
 from thruway.diagnosing.trunk import column, gain_of, recurrent_names
 
@@ -22,6 +23,7 @@ _BOUNDED = frozenset(("tanh", "sigmoid", "softsign", "hardtanh", "hardsigmoid"))
 # With more than half of the values saturated, a layer passes less than it stops; features that a network learns may be
 # saturated more often, because they are nearly binary.
 _AT_START, _LEARNT = 0.5, 0.9
+_LITTLE, _LEAST_LOSSES = 0.3, 20  # relative fall of the loss, and number of losses
 
 
 def _find(reading: Reading) -> Iterator[Finding]:
@@ -37,7 +39,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
         parts = [values.of(site) for values in (low, high)]
         share = np.sum([np.zeros(len(reading.steps)) if part is None else part for part in parts], axis=0)
         known = np.isfinite(share)
-        for limit in (_AT_START, _LEARNT):
+        is_last = layer.name == reading.layers[-1].name
+        for limit in (_LEARNT,) if is_last else (_AT_START, _LEARNT):
             spell = reading.spell(share > limit, known)
             # What holds since the first step was not learnt.
             if spell is not None and (limit == _LEARNT or spell[0][0] is None):
@@ -57,6 +60,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
     low_share, high_share = (0.0 if math.isnan(part) else part for part in (low_share, high_share))
     end: Literal["low", "high"] = "low" if low_share >= high_share else "high"
     order = [entry.name for entry in layers]
+    is_output = layer.name == reading.layers[-1].name
     names = sorted((entry[0].name for entry in sick), key=order.index)
     yield Finding(
         "saturated",
@@ -84,8 +88,9 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 site,
                 since[1],
                 value,
-                f"It is neither a gate nor an output unit: {layer.name} is a hidden layer"
-                f"{', and features that a network learnt would not be saturated before training' if since[0] is None else ''}.",
+                f"It is no gate, and no output unit of a network that is sure of its answers: {layer.name} is "
+                f"{'the output layer of a run that does not learn' if is_output else 'a hidden layer'}"
+                f"{', and before training no feature is learnt' if since[0] is None else ''}.",
                 "ruled out",
             ),
         ),
@@ -102,12 +107,19 @@ def _hidden(reading: Reading) -> list[Layer]:
     """Return the layers with a bounded activation that is followed by another layer, and is not a gate."""
     gates = {site.name for site in reading.outputs if site.is_gate}
     layers = reading.layers
-    last = max((place for place, layer in enumerate(layers)), default=-1)
+    last = len(layers) - 1 if not _learns_nothing(reading) else len(layers)
     return [
         layer
         for place, layer in enumerate(layers)
         if place < last and layer.activation in _BOUNDED and layer.activation_site not in gates
     ]
+
+
+def _learns_nothing(reading: Reading) -> bool:
+    """Return True if the loss hardly falls. Only then may saturated output units be a fault: those of a classifier that
+    is sure of its outputs are saturated as well."""
+    history = loss_history(reading)
+    return history is not None and len(history.finite) >= _LEAST_LOSSES and history.relative_fall < _LITTLE
 
 
 def _expected_at_unit_variance(activation: str | None) -> float:

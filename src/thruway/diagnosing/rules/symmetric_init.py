@@ -7,7 +7,7 @@ import numpy as np
 
 from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
-from thruway.diagnosing.reading import Layer, Parameter, Reading
+from thruway.diagnosing.reading import Parameter, Reading
 from thruway.diagnosing.rules.flow import modules_of
 from thruway.diagnosing.rules.rule import Rule
 from thruway.diagnosing.rules.wording import join_names, number
@@ -20,7 +20,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
     found = list(_constant(reading))
     if not found:
         return
-    parameter, site, value = found[0]
+    parameter, _, value = found[0]
     is_zero = all(value == 0 for _, _, value in found)
     names = [site for _, site, _ in found]
     what = "zero" if is_zero else f"equal ({number(value)})"
@@ -42,7 +42,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 parameter.name,
                 step,
                 0.0,
-                f"The standard deviation of {parameter.name} is exactly 0 over its {math.prod(parameter.shape)} weights.",
+                f"The standard deviation of {parameter.name} is exactly 0 over its {math.prod(parameter.shape)} "
+                "weights.",
                 "threshold",
                 None,
                 0.0,
@@ -125,13 +126,16 @@ def _value(parameter: Parameter) -> float:
     return float(parameter.norm[0]) / math.sqrt(math.prod(parameter.shape))
 
 
+_EFFECTS = (
+    "constant_output rank_collapse vanishing_gradient lr_too_low frozen_parameters dead_units "
+    "poor_init saturated exploding_activation exploding_gradient lr_too_high diverging nan_or_inf "
+    "dying_relu"
+)
+
 SYMMETRIC_INIT = Rule(
     "symmetric_init",
     _find,
     needs=(("std", "parameter"),),
-    explains=frozenset(
-        "constant_output rank_collapse vanishing_gradient lr_too_low frozen_parameters dead_units poor_init saturated "
-        "exploding_activation exploding_gradient lr_too_high diverging nan_or_inf dying_relu".split()
-    ),
+    explains=frozenset(_EFFECTS.split()),
     advice="Pass optimizer= to watch, and record the first step.",
 )

@@ -55,10 +55,14 @@ def _unrolled(reading: Reading) -> Iterator[Recurrence]:
         number, _, part = (rest if rest else path).partition("[")
         base = path.split("[")[0]
         calls.setdefault((base, part), []).append((int(number) if rest and number.isdigit() else 1, row))
+    repeated = {key for key, found in calls.items() if len(found) >= 4}
+    outer = {name for name, _ in repeated if name}
     for (name, part), found in calls.items():
         found.sort()
+        if (name, part) not in repeated or any(name.startswith(f"{other}.") for other in outer):
+            continue
         operation = gradient.sites[found[0][1]].operation
-        if len(found) < 4 or not _is_state(reading, name, operation):
+        if not _is_state(reading, name, operation):
             continue
         values = gradient.values[[row for _, row in found]]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -93,14 +97,10 @@ def _fused(reading: Reading) -> Iterator[Recurrence]:
         steps = min(shape[:2])  # the batch may be first or second
         ratio = np.full(len(reading.steps), np.nan)
         if site.operation == "RNN" and math.isfinite(gain):
-            for at in range(len(reading.steps)):
-                ratio[at] = _expected(reading, site.name, _gain(reading, name, at), at) * steps
-                if (
-                    at >= 1
-                ):  # the recurrent weight changes little: one step decides about the start, the last about the rest
-                    break
+            # The recurrent weight changes little: the first step decides about the start, the last about the rest.
             last = len(reading.steps) - 1
             ratio[1:] = _expected(reading, site.name, _gain(reading, name, last), last) * steps
+            ratio[0] = _expected(reading, site.name, gain, 0) * steps
         yield Recurrence(name, steps, ratio, False, gain, site.operation != "RNN")
 
 
@@ -110,7 +110,7 @@ def _expected(reading: Reading, name: str, gain: float, at: int) -> float:
     if not (math.isfinite(mean) and math.isfinite(std)) or gain <= 0:
         return math.nan
     size = mean * mean + std * std
-    if mean > 0.2 * std and size > 0:  # outputs of ReLU are not centred on 0
+    if size > 1 or (mean > 0.2 * std and size > 0):  # outputs of ReLU are not centred on 0, and may be above 1
         return math.log(gain * math.sqrt(0.5))
     # The variance of the pre-activations at which tanh has outputs of this size.
     grid = np.geomspace(1e-3, 1e3, 121)

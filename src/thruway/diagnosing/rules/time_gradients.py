@@ -12,7 +12,7 @@ from thruway.diagnosing.rules.loss_history import loss_history
 from thruway.diagnosing.rules.through_time import Recurrence, recurrences
 from thruway.diagnosing.rules.wording import number
 
-__all__ = ["exploding_through_time", "vanishing_through_time"]
+__all__ = ["exploding_through_time", "late_fall", "vanishing_through_time"]
 
 _RATIO = 1e3
 # A loss that still falls, or has fallen far, needs no more from the first time steps than it gets.
@@ -21,7 +21,7 @@ _STILL_FALLS, _HAS_FALLEN = 0.05, 0.7
 
 def vanishing_through_time(reading: Reading) -> Iterator[Finding]:
     """Yield a finding if the gradient of the first time steps vanishes and the loss does not fall."""
-    fall = _late_fall(reading)
+    fall = late_fall(reading)
     if fall is None:
         return
     for recurrence in recurrences(reading):
@@ -34,7 +34,7 @@ def vanishing_through_time(reading: Reading) -> Iterator[Finding]:
             return
 
 
-def _late_fall(reading: Reading) -> float | None:
+def late_fall(reading: Reading) -> float | None:
     """Return the relative fall of the loss in the last two thirds of training, None if the network learns.
 
     The fall before is often that to the loss of a constant output, which needs no gradient through time.
@@ -84,7 +84,8 @@ def _finding(
     return Finding(
         "exploding_gradient" if is_exploding else "vanishing_gradient",
         f"The gradient {'grows' if is_exploding else 'shrinks'} by a factor of {number(factor)} per time step of "
-        f"{recurrence.name} on its way back through {recurrence.steps} steps: at the first step it {how} {number(ratio)} "
+        f"{recurrence.name} on its way back through {recurrence.steps} steps: at the first step it {how} "
+        f"{number(ratio)} "
         f"times that at the last.{gain}",
         (recurrence.name,),
         since,
@@ -94,7 +95,8 @@ def _finding(
                 recurrence.name,
                 since[1],
                 ratio,
-                f"The gradient at the first of {recurrence.steps} time steps {how} {number(ratio)} times that at the last.",
+                f"The gradient at the first of {recurrence.steps} time steps {how} {number(ratio)} times that at "
+                "the last.",
                 "threshold",
                 1.0,
                 limit,
@@ -104,7 +106,8 @@ def _finding(
                 recurrence.name,
                 since[1],
                 factor,
-                f"A factor of 1 per step preserves gradients; {number(limit ** (1 / max(1, recurrence.steps - 1)))} is the "
+                "A factor of 1 per step preserves gradients; "
+                f"{number(limit ** (1 / max(1, recurrence.steps - 1)))} is the "
                 f"limit for {recurrence.steps} steps, and it is {number(factor)}.",
                 "theory",
                 1.0,
@@ -116,8 +119,8 @@ def _finding(
                 fall,
                 "It is not the sum of the gradients of all outputs: the growth is from step to step."
                 if is_exploding
-                else f"The network does not learn without the first time steps: in the last two thirds of the trace the loss falls by "
-                f"{number(100 * max(fall, 0.0))} %.",
+                else "The network does not learn without the first time steps: in the last two thirds of the trace the "
+                f"loss falls by {number(100 * max(fall, 0.0))} %.",
                 "ruled out",
             ),
         ),

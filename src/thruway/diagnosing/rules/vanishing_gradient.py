@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from thruway.diagnosing.cures import CURES
-from thruway.diagnosing.finding import Cure, Evidence, Finding
+from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.rules.flow import Flow, flow_between, modules_of
 from thruway.diagnosing.rules.rule import Rule
@@ -45,7 +45,8 @@ def _over_depth(reading: Reading) -> Iterator[Finding]:
     early, late = trunk.names[flow.first], trunk.names[flow.last]
     yield Finding(
         "vanishing_gradient",
-        f"The gradient shrinks by a factor of {number(flow.factor)} a layer on its way back: over the {flow.count} layers "
+        f"The gradient shrinks by a factor of {number(flow.factor)} a layer on its way back: over the {flow.count} "
+        "layers "
         f"from {late} to {early} it falls to {number(ratio)} of its size. {why}",
         sites,
         since,
@@ -102,7 +103,8 @@ def _theory(flow: Flow, site: str, step: int) -> Evidence:
             site,
             step,
             flow.factor,
-            f"At this depth and activation theory expects a factor of sqrt(chi) = {number(flow.expected)} a layer, from "
+            f"At this depth and activation theory expects a factor of sqrt(chi) = {number(flow.expected)} a layer, "
+            "from "
             f"the measured pre-activations and weights; {number(flow.factor)} was measured, and 1 preserves gradients.",
             "theory",
             flow.expected,

@@ -9,12 +9,12 @@ __all__ = ["join_names", "number", "percent", "power_of_ten"]
 def number(value: float) -> str:
     """Format a number with two significant digits.
 
-    >>> number(0.01234), number(1234.5), number(float("inf"))
-    ('0.012', '1,235', 'inf')
+    >>> number(0.01234), number(1234.0), number(99.9), number(float("inf"))
+    ('0.012', '1,234', '100', 'inf')
     """
     if not math.isfinite(value) or value == 0:
         return f"{value:g}"
-    return f"{value:,.0f}" if 100 <= abs(value) < 1e6 else f"{value:.2g}"
+    return f"{value:,.0f}" if 99.5 <= abs(value) < 1e6 else f"{value:.2g}"
 
 
 def percent(share: float) -> str:

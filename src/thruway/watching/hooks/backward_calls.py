@@ -6,6 +6,7 @@ A reference that was imported by name (`from torch.autograd import backward`) is
 
 import functools
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
@@ -29,10 +30,10 @@ class BackwardCalls:
 
     Several watches may overlap in any order: the first one replaces the function, and the last one restores it. If
     another program has replaced it in the meantime, it is left as it is, and our function, which that one calls, passes
-    every call on.
+    every call on. A listener is not kept alive: a program may drop a model while it is watched.
     """
 
-    _listeners: ClassVar[dict[BackwardListener, None]] = {}
+    _listeners: ClassVar[dict["weakref.ref[BackwardListener]", None]] = {}
     _original: ClassVar[Callable[..., None]]
     _replacement: ClassVar[Callable[..., None] | None] = None
 
@@ -43,11 +44,15 @@ class BackwardCalls:
             cls._original = torch.autograd.backward
             cls._replacement = _notifying(cls._original, cls._listeners)
             _replace(cls._replacement)
-        cls._listeners[listener] = None
+        cls._listeners[weakref.ref(listener, cls._drop)] = None
 
     @classmethod
     def remove(cls, listener: BackwardListener) -> None:
         """Stop notifying a listener."""
+        cls._drop(weakref.ref(listener))
+
+    @classmethod
+    def _drop(cls, listener: "weakref.ref[BackwardListener]") -> None:
         if cls._listeners.pop(listener, listener) is None and not cls._listeners:
             if torch.autograd.backward is cls._replacement:
                 _replace(cls._original)
@@ -57,7 +62,9 @@ class BackwardCalls:
 _state = threading.local()
 
 
-def _notifying(original: Callable[..., None], listeners: dict[BackwardListener, None]) -> Callable[..., None]:
+def _notifying(
+    original: Callable[..., None], listeners: dict["weakref.ref[BackwardListener]", None]
+) -> Callable[..., None]:
     """Return the function that calls `original` and notifies the listeners.
 
     A call inside a backward pass, as by reentrant checkpoints, is a part of that pass and notifies nobody.
@@ -67,7 +74,7 @@ def _notifying(original: Callable[..., None], listeners: dict[BackwardListener, 
     def backward(*arguments: Any, **keywords: Any) -> None:
         if not listeners or getattr(_state, "is_running", False) or torch._C._current_graph_task_id() != -1:
             return original(*arguments, **keywords)
-        called = tuple(listeners)
+        called = [listener for reference in tuple(listeners) if (listener := reference()) is not None]
         for listener in called:
             listener.before_backward()
         _state.is_running = True

@@ -19,8 +19,8 @@ __all__ = ["ParameterCapture", "total_norm"]
 class ParameterCapture:
     """Captures the parameters of `model`, and their updates by `optimizer`.
 
-    A parameter without an update, because it is frozen or not part of the loss, is measured once. One that has a gradient
-    and is not in the optimizer is measured in every sampled step: another optimizer may update it.
+    A parameter without an update, because it is frozen or not part of the loss, is measured once. One that has a
+    gradient and is not in the optimizer is measured in every sampled step: another optimizer may update it.
     """
 
     def __init__(

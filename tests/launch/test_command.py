@@ -1,0 +1,173 @@
+"""The command itself: wrong inputs, the help, the name of the module, and what is shown at the end."""
+
+import importlib
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import thruway as tw
+from thruway.cli import main, watch_findings
+from thruway.cli.watch import split_arguments
+from thruway.launch import Watched
+
+
+@pytest.fixture
+def here(place, monkeypatch):
+    """The command is called in this process; nothing gets as far as running a script."""
+    monkeypatch.chdir(place.folder)
+    monkeypatch.setenv("COLUMNS", "200")
+    place.write("train.py", "raise SystemExit('it ran')")
+    place.write("notes.txt", "buy milk and bread")
+    (place.folder / "model.pt").write_bytes(b"PK\0\1\2")
+    place.write("latin.py", "x = 1")
+    (place.folder / "latin.py").write_bytes("x = 'é'".encode("latin-1"))
+    place.write("old/trace.npz", "x")
+    place.write("package/__init__.py", "")
+    return place
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "no script was given"),
+        (["trian.py"], "there is no script 'trian.py'"),
+        (["package"], "package is a folder. Give the script itself, such as package/train.py"),
+        (["notes.txt"], "notes.txt is not a Python script"),
+        (["model.pt"], "model.pt is not a Python script: it has null bytes"),
+        (["--every", "0", "train.py"], "--every must be at least 1, got 0"),
+        (["--every", "x", "train.py"], "x"),
+        (["--memory", "0", "train.py"], "--memory must be at least 1, got 0"),
+        (["--evry", "2", "train.py"], "--evry"),
+        (["--out", "old", "train.py"], "--out old contains files already"),
+        (["--out", "train.py", "train.py"], "--out train.py is a file"),
+        (["-m", "no_such_module"], "there is no module 'no_such_module'"),
+        (["-m", "package.no_such_module"], "there is no module 'package.no_such_module'"),
+        (["-m", "package"], "package is a package without a __main__ module"),
+    ],
+)
+def test_wrong_inputs(here, capsys, monkeypatch, arguments, told):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert main(["watch", *arguments]) == 2
+    said = capsys.readouterr()
+    assert told in " ".join((said.out + said.err).split())
+    assert not (here.folder / "thruway-watch").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("names", "told"), [("mean,stx", "unknown quantity 'stx'; did you mean 'std'?"), ("jacobian", "no probe")]
+)
+def test_wrong_quantities(here, capsys, names, told):
+    assert main(["watch", "--quantities", names, "train.py"]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_help(capsys):
+    assert main(["watch", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert "thruway watch train.py --epochs 3" in said
+    for option in ("--every", "--quantities", "--out", "--memory", "--no-report", "-m"):
+        assert option in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ours", "theirs"),
+    [
+        (["t.py"], ["t.py"], []),
+        (["--no-report", "t.py", "--every", "3"], ["--no-report", "t.py"], ["--every", "3"]),
+        (["--every=2", "t.py", "-m"], ["--every=2", "t.py"], ["-m"]),
+        (["--", "t.py", "-m"], ["t.py"], ["-m"]),
+        (["--module=a.b", "c"], ["--module=a.b"], ["c"]),
+        (["--every"], ["--every"], []),
+    ],
+)
+def test_arguments_are_split_at_the_script(arguments, ours, theirs):
+    assert split_arguments(arguments) == (ours, theirs)
+
+
+def test_the_function_is_not_hidden_by_the_module():
+    function = tw.watching.watch
+    module = importlib.import_module("thruway.watch")
+    assert tw.watch is function
+    assert module is not function
+    importlib.reload(module)
+    assert tw.watch is function
+    command = "import thruway.watch, thruway\nfrom thruway import watch\nprint(watch is thruway.watching.watch)"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
+def test_the_function_is_replaced_by_whoever_wants_to(monkeypatch):
+    monkeypatch.setattr(tw, "watch", len)
+    assert tw.watch is len
+
+
+# What is shown at the end
+
+
+class Diagnosis:
+    """A stand-in for what `thruway.diagnosing.diagnose` returns."""
+
+    def __str__(self) -> str:
+        return "one finding"
+
+    def report(self, path: Path) -> Path:
+        path.write_text("<html>")
+        return path
+
+
+@pytest.fixture
+def watched(tmp_path):
+    net = nn.Linear(2, 1)
+    with tw.watch(net) as trace:
+        net(torch.ones(3, 2)).sum().backward()
+    return Watched(trace, trace.save(tmp_path / "linear.npz"), is_foreign=True)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The standard error of the process, which is not what pytest captures."""
+    monkeypatch.setattr(sys, "__stderr__", io.StringIO())
+    return lambda: sys.__stderr__.getvalue()
+
+
+def diagnosing(monkeypatch: pytest.MonkeyPatch, result: Any) -> None:
+    def diagnosis_of(_trace: Any) -> Any:
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    monkeypatch.setattr(watch_findings, "diagnosis_of", diagnosis_of)
+
+
+def test_the_diagnosis_is_printed_and_reported(watched, shown, monkeypatch):
+    diagnosing(monkeypatch, Diagnosis())
+    watch_findings.show_findings([watched])
+    said = shown()
+    assert "one finding" in said
+    assert "updates no parameter of the model" in said
+    assert watched.path.with_suffix(".html").read_text() == "<html>"
+    assert str(watched.path.with_suffix(".html")) in said
+
+
+def test_no_report(watched, shown, monkeypatch):
+    diagnosing(monkeypatch, Diagnosis())
+    watch_findings.show_findings([watched], writes_report=False)
+    assert "one finding" in shown()
+    assert not watched.path.with_suffix(".html").exists()
+
+
+@pytest.mark.parametrize("result", [None, ZeroDivisionError("broken")])
+def test_without_a_diagnosis_the_summary_is_printed(watched, shown, monkeypatch, result):
+    diagnosing(monkeypatch, result)
+    watch_findings.show_findings([watched])
+    said = shown()
+    assert "Trace of Linear" in said
+    assert str(watched.path) in said
+    assert ("failed: ZeroDivisionError: broken" in said) == (result is not None)
