@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from tests.corpus.case import Batch, Case, Draw
 from tests.corpus.data import Data, digits
+from tests.corpus.evidence import all_of
 from tests.corpus.loops import accumulated, cross_entropy, nll, no_zero_grad
 from tests.corpus.mlp_cases import GROWN, SHRUNK
 from tests.corpus.mlp_healthy import trained
@@ -13,7 +14,6 @@ from tests.corpus.nets import ConvNet, LeNet, he, normal, scaled
 from tests.corpus.optimizers import adam, sgd
 from tests.corpus.proofs import (
     accumulates,
-    all_of,
     changes,
     dead,
     fault_costs,

@@ -8,13 +8,13 @@ from torch.nn import functional as F
 
 from tests.corpus.case import Batch, Case, Draw, Training
 from tests.corpus.data import digits
+from tests.corpus.evidence import all_of, true
 from tests.corpus.loops import mse, scheduled
 from tests.corpus.mlp_cases import GROWN, SHRUNK, nan_at
 from tests.corpus.nets import mlp
 from tests.corpus.optimizers import adam, sgd
 from tests.corpus.proofs import (
     alive,
-    all_of,
     changes,
     dead,
     fault_costs,
@@ -27,7 +27,6 @@ from tests.corpus.proofs import (
     sizes,
     steps_raise_the_loss,
     stuck,
-    true,
     unchanged,
 )
 
