@@ -298,7 +298,7 @@ CASES = [
         sgd(0.02, 0.9),
         symptoms=("rank_collapse", "poor_init", "exploding_activation"),
         also=SHRUNK | GROWN,
-        cure={"build": deep("relu", 8, 11, he())},
+        cure={"build": deep("relu", 8, 11, he()), "optimizer": adam(0.003)},
         proof=all_of(aligned("1[3-5]", above=0.999), stuck(0.15), fault_costs()),
     ),
     # --- saturation and dead units
