@@ -106,3 +106,21 @@ def test_a_chain_has_many_factors_and_zeros_of_unread_values_are_none() -> None:
     assert _ratio(underflow, is_cell=True)[0] == pytest.approx(np.log(1e-45))
     side_by_side = np.array([[1e-6], [1.0], [0.9], [1.1], [1.0]])
     assert _ratio(side_by_side, is_cell=False)[0] == 0.0
+
+
+@pytest.mark.parametrize("is_split", [False, True])
+def test_one_gate_called_at_every_time_step_is_no_stack_of_layers(*, is_split: bool) -> None:
+    trace = run(HandLSTM(is_split=is_split, steps=16), lr=1e-2)
+    assert sum(site.is_gate for site in trace.sites) >= 16
+    assert "gate_bias_not_negative" not in found(trace)
+    x = torch.randn(32, 8)
+    with tw.watch(net := HandLSTM(is_split=is_split, steps=16)) as trace:  # no optimizer, so no parameters
+        F.cross_entropy(net(x), x[:, :4].argmax(1)).backward()
+    assert "gate_bias_not_negative" not in found(trace)
+
+
+@pytest.mark.parametrize(("bias", "expected"), [(-16.0, ["gates_shut"]), (0.0, [])])
+def test_a_shut_gate_of_a_cell_by_hand_is_named(bias: float, expected: list[str]) -> None:
+    diagnosis = tw.diagnose(run(HandLSTM(bias)))
+    assert [finding.rule for finding in diagnosis] == expected
+    assert all(finding.sites == ("ii",) for finding in diagnosis)
