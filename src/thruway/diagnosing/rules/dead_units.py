@@ -183,7 +183,7 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
         spell = reading.spell(entry.dead > entry.bound, known)
         if is_dying:
             # A trained layer may do without a third of its units, and one measurement of a batch is not enough.
-            is_sick = entry.dead > np.maximum(entry.bound, _LEAST_DYING)
+            is_sick = (entry.dead > np.maximum(entry.bound, _LEAST_DYING)) & _have_died(entry.dead)
             spell = reading.spell(is_sick, known) if is_sick.sum() > 1 else None
         if spell is not None and (spell[0][0] is not None) == is_dying:
             sick.append((entry, spell))
@@ -256,6 +256,16 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
         margin=max(1.0, value / bound),
         confidence=0.95 if value > 0.75 else 0.8,
     )
+
+
+def _have_died(dead: Matrix) -> NDArray[np.bool_]:
+    """Return True at the steps at which many of the units that lived at first are dead.
+
+    Inputs that become less alike in training lower the expected share below one that has been there from the start.
+    """
+    known = dead[np.isfinite(dead)]
+    first = float(known[0]) if len(known) else 0.0
+    return np.asarray(dead > first + _LEAST_SHARE * (1 - first))
 
 
 def _cause(reading: Reading, layer: Layer, at: int) -> str:
