@@ -43,6 +43,17 @@ TABLE = (
     Planted("cifar_resnet", "learning_rate", "ResNet", "lr_too_high", "", (0, 1)),
     Planted("gpt_trainer", "frozen_position", "GPT", "frozen_parameters", r"transformer\.wpe"),
     Planted("language_model", "no_zero_grad", "GPT", "gradients_accumulate", "", (1, 1)),
+    Planted("dcgan", "wrong_parameters", "Generator", "frozen_parameters", r"main\.\d"),
+    Planted("vae", "unscaled_input", "VAE", "unscaled_input", r"fc1|input"),
+    Planted("lstm_tagger", "detached", "LSTMTagger", "frozen_parameters", r"lstm|word_embeddings"),
+    Planted("char_rnn", "learning_rate", "RNN", "lr_too_low", ""),
+    Planted("gcn", "zero_weights", "GCN", "constant_output symmetric_init", r"gc\d"),
+    Planted("siamese", "softmax_of_one_unit", "SiameseNetwork", "double_softmax", r"probability"),
+    Planted("autoencoder", "large_weights", "Autoencoder", "poor_init", r"(en|de)coder\.\d+"),
+    Planted("seq2seq", "nan", "AttnDecoderRNN", "nan_or_inf", r"attention(\.\w+)?", (7, 7)),
+    Planted("hf_trainer", "forgotten_head", "BertForSequenceClassification", "frozen_parameters", r"classifier"),
+    Planted("lightning_mlp", "deep_sigmoid", "Classifier", "vanishing_gradient", r"layers\.[0-6]"),
+    Planted("accelerate_loop", "softmax_twice", "Mixer", "double_softmax", r"(head\.)?softmax"),
 )
 
 

@@ -24,6 +24,7 @@ CURES: dict[str, Cure] = {
         Cure("lower_lr", "divide the learning rate by 10"),
         Cure("much_lower_lr", "divide the learning rate by 100"),
         Cure("raise_lr", "multiply the learning rate by 10"),
+        Cure("much_raise_lr", "multiply the learning rate by 100"),
         Cure("clip", "clip the norm of the gradient", "Pascanu, Mikolov & Bengio 2013, algorithm 1"),
         Cure("normalise", "normalise the input of every activation", "Ioffe & Szegedy 2015; Ba, Kiros & Hinton 2016"),
         Cure("add_parameters", "pass all trainable parameters to the optimizer"),

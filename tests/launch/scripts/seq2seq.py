@@ -32,9 +32,13 @@ class BahdanauAttention(nn.Module):
         self.query = nn.Linear(hidden_size, hidden_size)
         self.keys = nn.Linear(hidden_size, hidden_size)
         self.score = nn.Linear(hidden_size, 1)
+        self.calls = 0
 
     def forward(self, query, keys):
         scores = self.score(torch.tanh(self.query(query) + self.keys(keys))).transpose(1, 2)
+        self.calls += 1
+        if args.fault == "nan" and self.calls > 7 * length:
+            scores = scores + 0 * torch.log(torch.zeros_like(scores))  # from the seventh step on
         return F.softmax(scores, dim=-1) @ keys
 
 
@@ -59,15 +63,12 @@ class AttnDecoderRNN(nn.Module):
         return F.log_softmax(torch.cat(outputs, dim=1), dim=-1)
 
 
-def train_epoch(encoder, decoder, encoder_optimizer, decoder_optimizer, criterion, iteration):
+def train_epoch(encoder, decoder, encoder_optimizer, decoder_optimizer, criterion):
     numbers = torch.tensor([[random.randrange(1, vocabulary) for _ in range(length)] for _ in range(32)])
     target = numbers.flip(1)
     encoder_optimizer.zero_grad()
     decoder_optimizer.zero_grad()
     encoder_outputs, encoder_hidden = encoder(numbers)
-    if args.fault == "nan" and iteration >= 7:
-        # the logarithm of a value that is 0
-        encoder_outputs = encoder_outputs + torch.log(torch.relu(encoder_outputs)) * 0
     decoder_outputs = decoder(encoder_outputs, encoder_hidden, target if random.random() < 0.8 else None)
     loss = criterion(decoder_outputs.view(-1, vocabulary), target.reshape(-1))
     loss.backward()
@@ -81,5 +82,5 @@ encoder_optimizer = optim.Adam(encoder.parameters(), lr=0.005)
 decoder_optimizer = optim.Adam(decoder.parameters(), lr=0.005)
 criterion = nn.NLLLoss()
 for iteration in range(40):
-    loss = train_epoch(encoder, decoder, encoder_optimizer, decoder_optimizer, criterion, iteration)
+    loss = train_epoch(encoder, decoder, encoder_optimizer, decoder_optimizer, criterion)
     print(iteration, repr(loss), random.random())

@@ -31,7 +31,7 @@ class VAE(nn.Module):
         return mu + std * torch.randn_like(std)
 
     def decode(self, z):
-        return torch.sigmoid(self.fc4(F.relu(self.fc3(z))))
+        return self.fc4(F.relu(self.fc3(z)))  # logits
 
     def forward(self, x):
         mu, logvar = self.encode(x.view(-1, 144))
@@ -40,11 +40,11 @@ class VAE(nn.Module):
 
 model = VAE()
 optimizer = optim.Adam(model.parameters(), lr=1e-3)
-patterns = torch.rand(10, 144).round()
+patterns = (torch.rand(10, 144) < 0.06).float()
 
 
 def loss_function(recon_x, x, mu, logvar):
-    bce = F.binary_cross_entropy_with_logits(torch.logit(recon_x, 1e-6), x, reduction="sum")
+    bce = F.binary_cross_entropy_with_logits(recon_x, x, reduction="sum")
     return bce - 0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
 
 
@@ -53,7 +53,7 @@ def train(epoch):
     train_loss = 0.0
     for batch_idx in range(16):
         data = patterns[torch.randint(10, (args.batch_size,))]
-        flip = torch.rand_like(data) < 0.05
+        flip = torch.rand_like(data) < 0.01
         data = torch.where(flip, 1 - data, data)
         optimizer.zero_grad()
         recon_batch, mu, logvar = model(data * 255 if args.fault == "unscaled_input" else data)
@@ -70,4 +70,4 @@ if __name__ == "__main__":
         train(epoch)
         with torch.no_grad():
             sample = model.decode(torch.randn(4, 8))
-            print("sample", sample.mean().item())
+            print("sample", torch.sigmoid(sample).mean().item())

@@ -8,7 +8,7 @@ plus the standard deviations of a binomial share that one of all layers exceeds 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,10 @@ _LEAST_SHARE = 1 / 3  # fewer dead units cost capacity, but the layer works
 _BIAS = 0.05  # of the differences between inputs are left by a layer whose bias is much larger than its other inputs
 _MOMENTS = ("mean", "std", "input_correlation")
 _LEAST_DYING = 1 / 2
-_SURE = 0.8  # estimate of dead units from zeros above which living units cannot explain them
+_SURE = 0.95  # estimate of dead units from zeros above which living units cannot explain them
 _UNEQUAL = 4  # units are active unequally often: a sample of n tells as much as n / 4 of equal units
+
+_expected = cache(dead_share)  # the same likeness is asked for at many steps
 
 
 @dataclass(frozen=True)
@@ -157,16 +159,6 @@ def _are_dead(reading: Reading, layer: Layer, samples: float, places: NDArray[np
     )
 
 
-_KEPT: dict[tuple[float, float], float] = {}
-
-
-def _expected(correlation: float, samples: float) -> float:
-    key = correlation, samples
-    if key not in _KEPT:
-        _KEPT[key] = dead_share(correlation, samples)
-    return _KEPT[key]
-
-
 def _find_dead(reading: Reading) -> Iterator[Finding]:
     yield from _find(reading, is_dying=False)
 
@@ -183,7 +175,7 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
         spell = reading.spell(entry.dead > entry.bound, known)
         if is_dying:
             # A trained layer may do without a third of its units, and one measurement of a batch is not enough.
-            is_sick = entry.dead > np.maximum(entry.bound, _LEAST_DYING)
+            is_sick = (entry.dead > np.maximum(entry.bound, _LEAST_DYING)) & _have_died(entry.dead)
             spell = reading.spell(is_sick, known) if is_sick.sum() > 1 else None
         if spell is not None and (spell[0][0] is not None) == is_dying:
             sick.append((entry, spell))
@@ -256,6 +248,16 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
         margin=max(1.0, value / bound),
         confidence=0.95 if value > 0.75 else 0.8,
     )
+
+
+def _have_died(dead: Matrix) -> NDArray[np.bool_]:
+    """Return True at the steps at which many of the units that lived at first are dead.
+
+    Inputs that become less alike in training lower the expected share below one that has been there from the start.
+    """
+    known = dead[np.isfinite(dead)]
+    first = float(known[0]) if len(known) else 0.0
+    return np.asarray(dead > first + _LEAST_SHARE * (1 - first))
 
 
 def _cause(reading: Reading, layer: Layer, at: int) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from thruway.diagnosing.wording import site_text
 
-__all__ = ["join_names", "layer_text", "number", "output_text", "part", "percent", "power_of_ten"]
+__all__ = ["join_names", "layer_text", "number", "output_text", "part", "percent", "power_of_ten", "product"]
 
 _NOTHING = 1e-12  # a smaller share is below the rounding of float64 sums of a few thousand values
 
@@ -39,6 +39,15 @@ def part(share: float) -> str:
     if 0 < share < _NOTHING:
         return "practically nothing"
     return "nothing" if share == 0 else number(share)
+
+
+def product(value: float) -> str:
+    """Return a product of many factors, without an exponent of three digits.
+
+    >>> product(0.31), product(7.1e-118)
+    ('0.31', 'practically 0')
+    """
+    return number(value) if value >= _NOTHING else "practically 0"
 
 
 def layer_text(name: str) -> str:

@@ -1,9 +1,8 @@
 """Warning for reentrant checkpoints, which run their part of the forward pass without gradients."""
 
 import sys
-import warnings
 
-from thruway.watching.errors import WatchWarning
+from thruway.watching.errors import warn
 
 __all__ = ["ReentrantCheckpoints"]
 
@@ -23,11 +22,10 @@ class ReentrantCheckpoints:
             return
         self._has_warned = True
         where = f"at {path!r}" if path else "in the model's own code"
-        warnings.warn(
+        warn(
             f"a reentrant checkpoint ({where}) runs its layers without gradients: inside it no gradients, no residual "
             "branches and no functions such as F.relu are recorded. Pass use_reentrant=False to "
             "torch.utils.checkpoint.checkpoint to record them. Everything outside of it is recorded.",
-            WatchWarning,
             stacklevel=2,
         )
 

@@ -1,7 +1,6 @@
 """Capture of a sampled step beyond the outputs of the model and their gradients: its loss and its parameters."""
 
 import math
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from thruway.watching.errors import WatchWarning
+from thruway.watching.errors import warn
 from thruway.watching.facts import LossNode
 from thruway.watching.hooks.capture import Capture
 from thruway.watching.hooks.loss import LossCapture
@@ -121,7 +120,7 @@ class StepCapture:
         assert self._parameters is not None
         if self._others is not None and self._others.were_made and self._loss.was_zeroed and not self._has_warned:
             self._has_warned = True
-            warnings.warn(_MIXED, WatchWarning, stacklevel=2)
+            warn(_MIXED, stacklevel=2)
         self._loss.before_update()
         self._numbers += self._parameters.before_update(self._loss.is_stale())
         if not self._sums_norms or not self._parameters.has_all_gradients:
