@@ -15,7 +15,7 @@ from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.rules.flow import modules_of
 from thruway.diagnosing.rules.loss_history import loss_history
 from thruway.diagnosing.rules.rule import Rule
-from thruway.diagnosing.rules.wording import number
+from thruway.diagnosing.rules.wording import layer_text, number, part
 from thruway.diagnosing.trunk import trunk_of
 
 __all__ = ["RANK_COLLAPSE"]
@@ -53,9 +53,9 @@ def _find(reading: Reading) -> Iterator[Finding]:
     factor = (max(float(low[first, at]), 1e-12) / float(start[at])) ** (1 / steps)
     yield Finding(
         "rank_collapse",
-        f"{collapsed[0]} returns nearly the same for every input: only {number(value)} of its signal depends on "
-        "the input, "
-        f"{number(float(start[at]))} at {names[0]}. The dependence shrinks by a factor of {number(factor)} a layer.",
+        f"{_sentence(collapsed[0])} returns nearly the same for every input: {_only(value)} of its signal depends on "
+        f"the input, and {number(float(start[at]))} at {layer_text(names[0])}. The dependence shrinks by a factor "
+        f"of {number(factor)} a layer.",
         modules_of(reading, collapsed),
         since,
         (
@@ -64,7 +64,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 collapsed[0],
                 since[1],
                 value,
-                f"At step {since[1]} {number(value)} of the signal depends on the input, and all the rest is the "
+                f"At step {since[1]} {part(value)} of the signal depends on the input, and all the rest is the "
                 "same for "
                 "every input.",
                 "threshold",
@@ -87,9 +87,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 names[0],
                 since[1],
                 float(start[at]),
-                f"The inputs of the batch are not alike: after {names[0]} {number(float(start[at]))} of the signal "
-                "depends "
-                "on them.",
+                f"The inputs of the batch are not alike: after {layer_text(names[0])} {number(float(start[at]))} of "
+                "the signal depends on them.",
                 "ruled out",
             ),
         ),
@@ -99,6 +98,21 @@ def _find(reading: Reading) -> Iterator[Finding]:
         margin=max(1.0, _LEAST / max(value, 1e-12)),
         confidence=0.85,
     )
+
+
+def _only(share: float) -> str:
+    """Return a small share in words.
+
+    >>> _only(3e-5), _only(0.0)
+    ('only 3e-05', 'nothing')
+    """
+    return part(share) if share < 1e-12 else f"only {part(share)}"
+
+
+def _sentence(name: str) -> str:
+    """Return the name of a site at the beginning of a sentence."""
+    text = layer_text(name)
+    return text[0].upper() + text[1:] if text != name else text
 
 
 def _at_start(
