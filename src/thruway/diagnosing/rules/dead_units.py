@@ -87,7 +87,9 @@ def _rectified(reading: Reading) -> list[_Layer]:
 def _is_of_bias(of_layer: Matrix, of_source: Matrix) -> bool:
     """Return True if a layer makes its inputs alike by its bias: weights alone keep the likeness of inputs."""
     known = np.flatnonzero(np.isfinite(of_layer) & np.isfinite(of_source))
-    return bool(len(known) and 1 - of_layer[known[0]] < _BIAS * (1 - of_source[known[0]]))
+    if not len(known) or 1 - of_source[known[0]] < _BIAS**2:  # inputs that are alike already leave nothing to compare
+        return False
+    return bool(1 - of_layer[known[0]] < _BIAS * (1 - of_source[known[0]]))
 
 
 def _above(values: Values | None, limit: float) -> set[str]:

@@ -8,8 +8,9 @@ from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import NORM_OPERATIONS, Layer, Reading
 from thruway.diagnosing.rules.loss_graph import chance_loss, loss_nodes
-from thruway.diagnosing.rules.loss_history import loss_history
+from thruway.diagnosing.rules.loss_history import LossHistory, loss_history
 from thruway.diagnosing.rules.rule import Rule
+from thruway.diagnosing.rules.unscaled_sequence import find_unscaled_sequence
 from thruway.diagnosing.rules.wording import layer_text, number, percent
 
 __all__ = ["UNSCALED_INPUT"]
@@ -21,6 +22,10 @@ def find_unscaled_input(reading: Reading) -> Iterator[Finding]:
     """Yield a finding if an input of wrong scale reaches the first layer, and training suffers."""
     inputs = reading.rms("input")
     if inputs is None or not reading.layers:
+        return
+    found = find_unscaled_sequence(reading, inputs)
+    if found is not None:
+        yield found
         return
     first = reading.layers[0]
     if first.is_normalised or _norm_comes_first(reading, first):
@@ -85,6 +90,11 @@ def _harm(reading: Reading, first: Layer, size: float) -> str | None:
         return "the loss is not finite"
     if size > 1 and chance is not None and history.finite[0] > 3.0 * chance:
         return f"the first loss is {number(float(history.finite[0]))}, that of a constant guess {number(chance)}"
+    if size > LARGE and _is_square_of_outputs(reading, history):
+        return (
+            f"the first loss is {number(float(history.finite[0]))}, the square of the first outputs, which grow with "
+            f"the inputs, and it was {number(float(history.finite.min()))} later"
+        )
     if len(history.finite) < 4:
         return None
     if float(history.finite[1:].max()) > 10.0 * history.finite[0]:
@@ -94,6 +104,23 @@ def _harm(reading: Reading, first: Layer, size: float) -> str | None:
     if len(history.finite) >= 20 and history.relative_fall < 0.05:
         return f"the loss did not fall: {number(history.first_level)} at first, {number(history.last_level)} at last"
     return None
+
+
+def _is_square_of_outputs(reading: Reading, history: LossHistory) -> bool:
+    """Return True if the first loss is the mean square of the first outputs, and far above later losses.
+
+    The targets are then negligible beside the outputs, so that a constant prediction of 0 would be far better.
+    """
+    outputs = reading.rms("output")
+    is_square = any(node.operation.startswith("MseLossBackward") for node in loss_nodes(reading))
+    if outputs is None or not is_square or not len(reading.layers):
+        return False
+    row = outputs.of(reading.layers[-1].name)
+    first = float(history.finite[0])
+    if row is None or not np.isfinite(row[history.places[0]]):
+        return False
+    square = float(row[history.places[0]]) ** 2
+    return 0.9 < first / square < 1.1 and float(history.finite.min()) < first / LARGE**2
 
 
 def _name(name: str) -> str:
