@@ -64,16 +64,16 @@ class Run:
         folder.mkdir()
         self.folder = folder
         # Output into files: pipes that nobody reads would block a process that waits for its turn.
-        self._out, self._err = (folder / "out").open("wb"), (folder / "err").open("wb")
+        self._out, self._err = (folder / "stdout.txt").open("wb"), (folder / "stderr.txt").open("wb")
         self._process = subprocess.Popen(
             [sys.executable, *arguments], cwd=folder, stdout=self._out, stderr=self._err, stdin=subprocess.DEVNULL
         )
 
     def finish(self) -> "Run":
-        self.code = self._process.wait(timeout=300)
+        self.code = self._process.wait(timeout=600)
         self._out.close()
         self._err.close()
-        self.out, self.err = (self.folder / "out").read_bytes(), (self.folder / "err").read_text()
+        self.out, self.err = (self.folder / "stdout.txt").read_bytes(), (self.folder / "stderr.txt").read_text()
         return self
 
     def diagnoses(self) -> dict[str, Diagnosis]:
