@@ -1,6 +1,7 @@
 """Diagnosis of the labelled runs of tests/corpus: Thruway, torchmortem, and rules with fixed thresholds.
 
 python -m benchmarks.diagnosing                            held-out seeds; writes benchmarks/diagnosing.md
+python -m benchmarks.diagnosing --seeds 5 6 --write        the same for these seeds
 python -m benchmarks.diagnosing --seeds 0 1 --only NAME    these seeds and diagnosers; prints the tables
 python -m benchmarks.diagnosing --cases PATTERN --list     also lists every miss and every false alarm
 
@@ -176,6 +177,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--only", nargs="+", choices=list(DIAGNOSERS), help="these diagnosers")
     parser.add_argument("--cases", default="*", help="pattern of the names of cases")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--write", action="store_true", help="write benchmarks/diagnosing.md, also for --seeds")
     parser.add_argument("--list", action="store_true", help="list misses and false alarms")
     chosen = parser.parse_args(arguments)
     names = chosen.only or list(DIAGNOSERS)
@@ -191,12 +193,12 @@ def main(arguments: list[str]) -> None:
     if chosen.list:
         for name, found in judged.items():
             print(f"\n{name}", *failures(found), *errors[name], sep="\n")
-    if not (chosen.only or chosen.seeds or chosen.cases != "*"):
+    if chosen.write or not (chosen.only or chosen.seeds or chosen.cases != "*"):
         head = HEAD.format(
             runs=len(CASES) * len(seeds),
             cases=len(CASES),
             healthy=sum(c.is_healthy for c in CASES.values()),
-            seeds=f"{min(seeds)} to {max(seeds)}",
+            seeds=" ".join(map(str, seeds)),
             widest=WIDEST_ONSET,
             torch=torch.__version__,
             python=sys.version.split()[0],

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
         train,
         watching,
     )
-    from thruway.diagnosing import diagnose, prescribe
+    from thruway.diagnosing.diagnose import diagnose
+    from thruway.diagnosing.prescribing.prescribe import prescribe
     from thruway.dissecting import dissect
     from thruway.watching import watch
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from tests.corpus.case import Batch, Case, Draw
 from tests.corpus.data import Data, digits, mixed_units, regression
+from tests.corpus.evidence import all_of
 from tests.corpus.loops import cross_entropy, growing, jump, mse, no_zero_grad
 from tests.corpus.nets import constant, he, mlp, normal, scaled
 from tests.corpus.optimizers import adam, sgd
@@ -15,7 +16,6 @@ from tests.corpus.proofs import (
     accumulates,
     aligned,
     alive,
-    all_of,
     changes,
     dead,
     fault_costs,
@@ -298,7 +298,7 @@ CASES = [
         sgd(0.02, 0.9),
         symptoms=("rank_collapse", "poor_init", "exploding_activation"),
         also=SHRUNK | GROWN,
-        cure={"build": deep("relu", 8, 11, he())},
+        cure={"build": deep("relu", 8, 11, he()), "optimizer": adam(0.003)},
         proof=all_of(aligned("1[3-5]", above=0.999), stuck(0.15), fault_costs()),
     ),
     # --- saturation and dead units

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from tests.corpus.case import Batch, Case, Draw
 from tests.corpus.data import Data, digits, imbalanced, regression, rings, same_batch
+from tests.corpus.evidence import all_of
 from tests.corpus.loops import accumulated, clipped, cross_entropy, mse, nll, scheduled
 from tests.corpus.measuring import rms
 from tests.corpus.mlp_cases import deep
@@ -15,7 +16,6 @@ from tests.corpus.nets import he, mlp, scaled
 from tests.corpus.optimizers import adam, other, sgd
 from tests.corpus.proofs import (
     alive,
-    all_of,
     changes,
     fresh_gradients,
     gradient_ratio,

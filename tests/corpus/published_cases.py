@@ -16,12 +16,12 @@ from torch.nn import functional as F
 
 from tests.corpus.case import Batch, Case, Draw
 from tests.corpus.data import Data, digits, mixed_units
+from tests.corpus.evidence import all_of
 from tests.corpus.loops import cross_entropy, mse
 from tests.corpus.mlp_cases import GROWN, SHRUNK
 from tests.corpus.nets import normal
 from tests.corpus.optimizers import adam, other, sgd
 from tests.corpus.proofs import (
-    all_of,
     fault_costs,
     first_update,
     gradient_ratio,

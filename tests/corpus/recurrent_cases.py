@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from tests.corpus.case import Batch, Case, Draw
 from tests.corpus.data import Data, first_token, majority, rows_of_digits, text
+from tests.corpus.evidence import all_of
 from tests.corpus.loops import clipped, cross_entropy, no_zero_grad, token_loss
 from tests.corpus.mlp_cases import GROWN, SHRUNK
 from tests.corpus.optimizers import adam, sgd
 from tests.corpus.proofs import (
     accumulates,
-    all_of,
     changes,
     dead,
     fault_costs,

@@ -7,13 +7,13 @@ from torch import Tensor, nn
 
 from tests.corpus.case import Case, Draw
 from tests.corpus.data import digits, rings
+from tests.corpus.evidence import all_of
 from tests.corpus.loops import cross_entropy, no_zero_grad, scheduled
 from tests.corpus.mlp_cases import GROWN, SHRUNK
 from tests.corpus.nets import ResidualBlock, he, highway
 from tests.corpus.optimizers import adam, sgd
 from tests.corpus.proofs import (
     accumulates,
-    all_of,
     changes,
     fault_costs,
     first_update,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.corpus import CASES, SYMPTOMS, TABLES, run
-from tests.corpus.proofs import prove
+from tests.corpus.evidence import prove
 
 NAMES = list(CASES)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from tests.corpus import CASES
 from tests.corpus import proofs as p
 from tests.corpus.case import Proof, WrongLabelError
+from tests.corpus.evidence import prove
 from tests.corpus.measuring import ROOT, Record, always_zero, cosine, dependence, measure
 
 
@@ -205,4 +206,4 @@ CURABLE = [name for name, case in CASES.items() if case.cure]
 def test_no_label_is_true_without_its_fault(name: str) -> None:
     """The proof of the label fails on the cured run. By hand, all of CURABLE were tested."""
     with pytest.raises(WrongLabelError):
-        p.prove(CASES[name].cured(), seed=0)
+        prove(CASES[name].cured(), seed=0)

@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 from tests.corpus.case import Batch, Case, Draw
 from tests.corpus.data import Data, majority, sorting, text
+from tests.corpus.evidence import all_of, true
 from tests.corpus.loops import cross_entropy, no_zero_grad, scheduled, token_loss
 from tests.corpus.mlp_cases import GROWN, SHRUNK
 from tests.corpus.optimizers import adam, other, sgd
 from tests.corpus.proofs import (
     accumulates,
-    all_of,
     changes,
     fault_costs,
     first_update,
@@ -22,7 +22,6 @@ from tests.corpus.proofs import (
     probabilities_before_softmax,
     steps_raise_the_loss,
     stuck,
-    true,
     unchanged,
 )
 

@@ -542,3 +542,47 @@ def test_compiled_updates_are_not_recorded(begin: Any) -> None:
     (trace,) = watching.close().values()
     assert trace.steps == [0]
     assert trace.failure is None
+
+
+def test_generator_whose_optimizer_was_given_the_parameters_of_the_discriminator(place):
+    place.write(
+        "train.py",
+        """
+        import torch
+        from torch import nn
+        torch.manual_seed(0)
+        g, d = nn.Sequential(nn.Linear(2, 4)), nn.Sequential(nn.Linear(4, 1))
+        of_d, of_g = torch.optim.Adam(d.parameters()), torch.optim.Adam(d.parameters())
+        for _ in range(3):
+            d(torch.randn(8, 4)).mean().backward()
+            of_d.step()
+            of_d.zero_grad()
+            (-d(g(torch.randn(8, 2))).mean()).backward()
+            of_g.step()
+            of_g.zero_grad()
+        """,
+    )
+    place.both("train.py")
+    traces = [place.traces()[name] for name in ("sequential-adam-0", "sequential-adam-1")]
+    assert [trace.steps for trace in traces] == [[0, 1, 2]] * 2
+    assert [trace.series("state").values[0, 0] for trace in traces] == [7, 5]  # the generator is not in its optimizer
+
+
+def test_two_optimizers_of_one_model_after_one_another(place):
+    place.write(
+        "train.py",
+        """
+        import torch
+        from torch import nn
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(2, 1))
+        first, second = torch.optim.Adam(net.parameters()), torch.optim.SGD(net.parameters(), 0.1)
+        for optimizer in [first] * 4 + [second] * 4:
+            optimizer.zero_grad()
+            net(torch.ones(8, 2)).square().mean().backward()
+            optimizer.step()
+        """,
+    )
+    place.both("train.py")
+    steps = {name: len(trace.steps) for name, trace in place.traces().items()}
+    assert steps == {"sequential-adam-0": 4, "sequential-sgd-1": 3}

@@ -258,8 +258,9 @@ class Checkpointed(nn.Module):
 
 def test_reentrant_checkpoints_are_a_part_of_one_backward_pass() -> None:
     model = Checkpointed()
-    with pytest.warns(WatchWarning, match="reentrant checkpoint"), watch(model) as trace:
-        loss = model(batch(0).requires_grad_()).square().sum()
+    with watch(model) as trace:
+        with pytest.warns(WatchWarning, match="reentrant checkpoint"):
+            loss = model(batch(0).requires_grad_()).square().sum()
         loss.backward()
     assert losses(trace) == [loss.item()]
 

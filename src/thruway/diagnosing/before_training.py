@@ -48,7 +48,7 @@ def trace_first_step(model: nn.Module, batch: Any, loss: Loss | None) -> Trace:
         optimizer.zero_grad()
         with torch.enable_grad(), watch(net, optimizer=optimizer) as trace:
             outputs = _called(net, inputs)
-            _value(outputs if loss is None else loss(outputs, targets), loss).backward()
+            _value(outputs if loss is None else loss(outputs, targets), loss).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
     return trace
 
@@ -99,7 +99,7 @@ def _value(result: Any, loss: Loss | None) -> Tensor:
 def _same_random_numbers() -> Iterator[None]:
     """Restore the random states of PyTorch, NumPy and Python at the end."""
     of_python, of_numpy = random.getstate(), np.random.get_state()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     try:
         with torch.random.fork_rng(devices):
             yield

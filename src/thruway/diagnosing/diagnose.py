@@ -9,6 +9,7 @@ from thruway.diagnosing.before_training import trace_first_step
 from thruway.diagnosing.diagnosis import Diagnosis
 from thruway.diagnosing.finding import Finding
 from thruway.diagnosing.folding import fold_effects
+from thruway.diagnosing.model_facts import findings_of_model
 from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.rules.rule import Rule
 from thruway.diagnosing.rules.table import RULES
@@ -61,19 +62,21 @@ def diagnose(
     Returns:
         The findings, causes first. Neither the trace nor the model is changed.
     Raises:
-        ConfigError: if the trace is empty, the number of losses does not match it, or the model cannot be run.
+        ConfigError: if the trace is empty, the number of losses does not match it, the model is not the one that was
+            watched, or cannot be run.
 
-    A rule of your own is a function of a Reading that yields findings:
+    A rule of your own is a function of a Reading that yields findings; `rules=[*RULES.values(), mine]` adds it to the
+    others:
 
     >>> import torch, thruway as tw
-    >>> from thruway.diagnosing import RULES, Finding, Rule
+    >>> from thruway.diagnosing import Finding, Rule
     >>> def find_negative_loss(reading):
     ...     if reading.loss is not None and reading.loss[-1] < 0:
     ...         yield Finding("negative_loss", "The last loss is below 0.", since=(None, int(reading.steps[-1])))
     >>> mine = Rule("negative_loss", find_negative_loss, needs=(("loss", "step"),))
     >>> net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
-    >>> diagnosis = tw.diagnose(net, (torch.randn(8, 3), torch.randn(8, 1)), lambda out, y: -1 - ((out - y) ** 2).mean(),
-    ...     rules=[*RULES.values(), mine])
+    >>> batch = torch.randn(8, 3), torch.randn(8, 1)
+    >>> diagnosis = tw.diagnose(net, batch, lambda out, y: -1 - (out - y).square().mean(), rules=[mine])
     >>> [finding.rule for finding in diagnosis]
     ['negative_loss']
     """
@@ -82,7 +85,7 @@ def diagnose(
             raise ConfigError("losses= and model= belong to a trace. For a model, pass diagnose(model, batch, loss).")
         if batch is None:
             raise ConfigError(
-                "to diagnose a model before training, pass a batch and a loss: diagnose(model, (inputs, targets), loss)."
+                "to diagnose a model before training, pass a batch and a loss: diagnose(net, (inputs, targets), loss)."
             )
         trace = trace_first_step(trace, batch, loss)
     elif not isinstance(trace, Trace):
@@ -96,13 +99,13 @@ def diagnose(
     reading = Reading(trace, losses)
     _ = reading.loss  # checks the number of losses
     table = {rule.name: rule for rule in (RULES.values() if rules is None else rules)}
-    found: list[Finding] = []
+    found: list[Finding] = [] if model is None else list(findings_of_model(model, reading))
     unseen: dict[str, str] = {}
     for rule in table.values():
-        reason = _why_unseen(rule, reading)
-        if reason:
-            unseen[rule.name] = reason
         try:
+            reason = _why_unseen(rule, reading)
+            if reason:
+                unseen[rule.name] = reason
             found += list(rule.find(reading))
         except (
             Exception
@@ -113,6 +116,8 @@ def diagnose(
 
 def _why_unseen(rule: Rule, reading: Reading) -> str:
     """Return the reason why a trace cannot show the symptom of a rule, and how to record it; "" if it can."""
+    if not rule.concerns(reading):
+        return ""
     missing = [f"{quantity} of {kind}s" for quantity, kind in rule.needs if not _has(reading, quantity, kind)]
     if missing:
         return f"not recorded: {', '.join(missing)}. {rule.advice}".rstrip()

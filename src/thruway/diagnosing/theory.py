@@ -184,7 +184,7 @@ def binomial_bound(share: Numbers, count: float, deviations: float = 3.0) -> Num
     """Return the shares that binomial shares of `count` draws exceed rarely: by so many standard deviations.
 
     >>> binomial_bound(np.array([0.5, 0.01]), 100).round(2)
-    array([0.65, 0.02])
+    array([0.65, 0.04])
     """
     count = max(count, 1.0)
     spread = np.sqrt(np.maximum(share * (1 - share), 1 / (4 * count * count)) / count)

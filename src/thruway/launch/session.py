@@ -37,6 +37,11 @@ class _Optimizer:
     reference: weakref.ref[torch.optim.Optimizer]
     title: str
     is_settled: bool = False  # paired, or given up
+    second_of: weakref.ref[nn.Module] | None = None  # module of another optimizer with the same parameters
+
+    @property
+    def is_second(self) -> bool:
+        return self.second_of is not None
 
     @property
     def parameters(self) -> set[Tensor]:
@@ -115,11 +120,14 @@ class Session:
 
     def _wait_or_rest(self) -> None:
         """Look for roots as long as an optimizer has none, or nothing has been found."""
-        if self._root_calls_left > 0 and (self._waiting() or not self.recordings):
+        waiting = self._waiting()
+        if self._root_calls_left > 0 and (waiting or not self.recordings):
             self._roots.start()
             self._steps.start()
         else:
             self._stop_waiting()
+            if any(each.is_second for each in waiting):
+                self._steps.start()
 
     def _stop_waiting(self) -> None:
         self._roots.stop()
@@ -160,7 +168,7 @@ class Session:
         if is_lazy or not any(parameter.requires_grad for parameter in parameters):
             return
         waiting = self._waiting()
-        owners = [each for each in waiting if each.parameters & parameters]
+        owners = [each for each in waiting if not each.is_second and each.parameters & parameters]
         if owners:
             self._pair(owners, root, parameters)
         elif not any(each.parameters & parameters for each in self._optimizers):
@@ -168,7 +176,8 @@ class Session:
         self._root_calls_left -= 1
         if self._root_calls_left <= 0:
             for optimizer in self._waiting():
-                self._settle_without_root(optimizer)
+                if not optimizer.is_second:
+                    self._settle_without_root(optimizer)
         self._wait_or_rest()
 
     def _before_step(self, stepped: torch.optim.Optimizer, has_closure: bool) -> None:
@@ -184,6 +193,7 @@ class Session:
     # Pairing
 
     def _pair(self, owners: list[_Optimizer], root: nn.Module, parameters: set[Tensor]) -> None:
+        owners = _without_second(owners, root)
         owners.sort(key=lambda each: -len(each.parameters & parameters))
         for optimizer in owners[MOST_PER_ROOT:]:
             optimizer.is_settled = True
@@ -198,7 +208,8 @@ class Session:
         if self._provisional is not None and self._provisional[1] is optimizer:
             optimizer.is_settled = True  # it belongs to a copy of the module that is called
             return
-        module = module_of_optimizer(optimizer.parameters, None)
+        module = None if optimizer.second_of is None else optimizer.second_of()
+        module = module or module_of_optimizer(optimizer.parameters, None)
         optimizer.is_settled = True
         if module is not None:
             self._record(optimizer, module, first_recorded)
@@ -211,7 +222,14 @@ class Session:
             self._record(optimizer, module)
 
     def _record_unowned(self, root: nn.Module, waiting: list[_Optimizer]) -> None:
-        """Record a root that no optimizer updates, until one does."""
+        """Record a root that no optimizer updates, until one does.
+
+        An optimizer whose parameters another one updates too was probably meant for this root.
+        """
+        second = next((each for each in waiting if each.is_second), None)
+        if second is not None:
+            second.is_settled = True
+            self._open(second, root, is_foreign=True)
         if self.recordings:
             return
         shapes = sorted(tuple(parameter.shape) for parameter in root.parameters())
@@ -255,3 +273,17 @@ class Session:
         if not self._has_said_most:
             self._has_said_most = True
             self._say(f"the program has {what}; the others are not recorded")
+
+
+def _without_second(owners: list[_Optimizer], root: nn.Module) -> list[_Optimizer]:
+    """Keep one optimizer of each set of parameters. The others wait for their first step, or for a root without one.
+
+    A program may use two after one another, such as Adam and L-BFGS, or make the second by mistake for the parameters
+    of the wrong network.
+    """
+    kept: dict[frozenset[Tensor], _Optimizer] = {}
+    for each in owners:
+        parameters = frozenset(each.parameters)
+        if kept.setdefault(parameters, each) is not each:
+            each.second_of = weakref.ref(root)
+    return list(kept.values())

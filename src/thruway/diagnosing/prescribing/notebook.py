@@ -2,7 +2,7 @@
 
 import html
 
-from thruway.diagnosing.prescribing.prescription import Prescription
+from thruway.diagnosing.prescribing.readable import ReadablePrescription
 from thruway.diagnosing.prescribing.text import conclusion, loss_text, note_text
 
 __all__ = ["prescription_html"]
@@ -13,7 +13,7 @@ _GREY = "color: #767b85"  # readable on white and black
 _PRE = "font: 12px/1.4 ui-monospace, monospace; white-space: pre-wrap; margin: 4px 0; background: none"
 
 
-def prescription_html(prescription: Prescription) -> str:
+def prescription_html(prescription: ReadablePrescription) -> str:
     """Return the conclusion, the ranking as a table, the code to paste and the diff of the module tree."""
     parts = [
         f"<b>Prescription for {html.escape(prescription.model)}</b>: {html.escape(conclusion(prescription))}",
@@ -28,7 +28,7 @@ def prescription_html(prescription: Prescription) -> str:
     return f'<div style="{_STYLE}">{"".join(f"<div>{part}</div>" for part in parts if part)}</div>'
 
 
-def _table(prescription: Prescription) -> str:
+def _table(prescription: ReadablePrescription) -> str:
     trials = prescription.trials()
     if not trials:
         return ""

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Sequence
 
 from thruway.diagnosing.prescribing.intervals import CONFIDENCE
-from thruway.diagnosing.prescribing.prescription import Prescription
+from thruway.diagnosing.prescribing.readable import ReadablePrescription
 from thruway.diagnosing.prescribing.trial import Trial
 
 __all__ = ["conclusion", "loss_text", "note_text", "prescription_text"]
@@ -14,7 +14,7 @@ _WIDTH = 100
 _DIFF_LINES = 12
 
 
-def prescription_text(prescription: Prescription) -> str:
+def prescription_text(prescription: ReadablePrescription) -> str:
     """Return the prescription as one screen of text."""
     lines = [f"Prescription for {prescription.model}: {conclusion(prescription)}"]
     if prescription.no_change is not None:
@@ -28,7 +28,7 @@ def prescription_text(prescription: Prescription) -> str:
     return "\n".join(lines)
 
 
-def conclusion(prescription: Prescription) -> str:
+def conclusion(prescription: ReadablePrescription) -> str:
     """Return the result in one sentence."""
     if prescription.healthy:
         return "nothing to cure: there are no findings, so nothing was tried."
@@ -62,7 +62,7 @@ def note_text(trial: Trial) -> str:
     return f"still {found}" if found else "no findings" if trial.cleared else ""
 
 
-def _table(prescription: Prescription) -> list[str]:
+def _table(prescription: ReadablePrescription) -> list[str]:
     rows = [("cure", "loss gained", "final loss", "afterwards")]
     for trial in prescription.trials():
         label = {"cure": trial.cure.name, "no change": "no change", "placebo": f"placebo ({trial.cure.name})"}[
@@ -86,7 +86,7 @@ def _gain(trial: Trial) -> str:
     return f"{trial.gain:+.0%} ({low:+.0%} to {high:+.0%})"
 
 
-def _legend(prescription: Prescription) -> str:
+def _legend(prescription: ReadablePrescription) -> str:
     trials = [trial for trial in prescription.trials() if trial.applicable]
     alone = [trial.cure.name for trial in trials if trial.note]
     text = (

@@ -109,13 +109,20 @@ def group_runs(runs: Sequence[Run]) -> list[tuple[list[Run], str]]:
             continue
         size = sum(p.numel() for p in run.setup.model.parameters())
         key = group_key(run.setup)
-        group = next((g for k, g in together if k == key and (len(g) + 1) * size <= _MOST_NUMBERS), None)
+        group = next((g for k, g in together if _is_equal(k, key) and (len(g) + 1) * size <= _MOST_NUMBERS), None)
         if group is None:
             together.append((key, [run]))
         else:
             group.append(run)
     single = "no other run has its architecture"
     return [(group, "" if len(group) > 1 else single) for _, group in together] + alone
+
+
+def _is_equal(first: Any, second: Any) -> bool:
+    try:
+        return bool(first == second)
+    except (RuntimeError, ValueError):  # settings that hold tensors or arrays
+        return False
 
 
 def _one_after_another(group: Sequence[Run], plan: Plan, reason: str, advance: Callable[[int], None]) -> None:

@@ -15,7 +15,7 @@ from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.rules.flow import Flow, flow_between, modules_of
 from thruway.diagnosing.rules.rule import Rule
 from thruway.diagnosing.rules.time_gradients import exploding_through_time
-from thruway.diagnosing.rules.wording import number, percent
+from thruway.diagnosing.rules.wording import layer_text, number, percent
 from thruway.diagnosing.theory import critical_gain
 from thruway.diagnosing.trunk import Trunk, trunk_of
 
@@ -68,7 +68,8 @@ def _over_depth(reading: Reading) -> Iterator[Finding]:
         "exploding_gradient",
         f"The gradient grows by a factor of {number(flow.factor)} a layer on its way back: over the {flow.count} "
         "layers "
-        f"from {late} to {early} it grows {number(ratio)} times. {_cause(flow, reading, since[1])}",
+        f"from {layer_text(late)} to {layer_text(early)} it grows {number(ratio)} times. "
+        f"{_cause(flow, reading, since[1])}",
         modules_of(reading, trunk.names[flow.first : flow.last]),
         since,
         (
@@ -77,8 +78,8 @@ def _over_depth(reading: Reading) -> Iterator[Finding]:
                 early,
                 since[1],
                 ratio,
-                f"At step {since[1]} the gradient at {early} is {number(ratio)} times that at {late}; up to "
-                f"{number(limit)} is usual.",
+                f"At step {since[1]} the gradient at {layer_text(early)} is {number(ratio)} times that at "
+                f"{layer_text(late)}; up to {number(limit)} is usual.",
                 "threshold",
                 1.0,
                 limit,
@@ -145,9 +146,8 @@ def _ruled_out(reading: Reading, flow: Flow, early: str, step: int, at: int) -> 
         early,
         step,
         flow.late_gradient,
-        f"A large loss does not explain it: the gradient at the last layer is {number(flow.late_gradient)}, and it "
-        "grows "
-        "on its way back.",
+        f"It is not only that the loss is large: the gradient is {number(flow.late_gradient)} at the last of these "
+        "layers, and it grows on its way back.",
         "ruled out",
     )
 

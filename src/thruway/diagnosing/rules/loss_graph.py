@@ -43,6 +43,9 @@ def chance_loss(nodes: Sequence[Node]) -> float | None:
         if node.operation == "LogSoftmaxBackward0" and len(node.shape) >= 2:
             classes = node.shape[1] if len(node.shape) > 2 else node.shape[-1]
             return math.log(classes) if classes > 1 else None
+        if node.operation.startswith("NllLoss") and node.inputs and len(nodes[node.inputs[0]].shape) == 2:
+            classes = nodes[node.inputs[0]].shape[1]
+            return math.log(classes) if classes > 1 else None
         if node.operation.startswith("BinaryCrossEntropy"):
             return math.log(2.0)
     return None

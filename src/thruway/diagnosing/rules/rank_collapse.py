@@ -7,17 +7,20 @@ input. Below 1e-4 of the square, it is less than a hundredth of the value.
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.rules.flow import modules_of
+from thruway.diagnosing.rules.loss_history import loss_history
 from thruway.diagnosing.rules.rule import Rule
-from thruway.diagnosing.rules.wording import number
+from thruway.diagnosing.rules.wording import layer_text, number, part
 from thruway.diagnosing.trunk import trunk_of
 
 __all__ = ["RANK_COLLAPSE"]
 
+_LITTLE, _LEAST_LOSSES = 0.15, 20  # relative fall of the loss, and number of losses
 _LEAST = 1e-4  # a hundredth of the size of the signal
 
 
@@ -35,8 +38,11 @@ def _find(reading: Reading) -> Iterator[Finding]:
     low = np.where(np.isfinite(rest), rest, np.inf)
     worst = low.min(0)
     # The input itself must vary: a batch of one example, or of equal ones, is no collapse.
-    spell = reading.spell(known & (worst < _LEAST) & (start > 100 * np.maximum(worst, 1e-12)), known)
+    sick = known & (worst < _LEAST) & (start > 100 * np.maximum(worst, 1e-12))
+    spell = reading.spell(sick, known)
     if spell is None or spell[1] is not None:
+        spell = _at_start(reading, sick, known)
+    if spell is None:
         return
     since, until = spell
     at = int(np.searchsorted(reading.steps, since[1]))
@@ -45,13 +51,12 @@ def _find(reading: Reading) -> Iterator[Finding]:
     collapsed = [name for name, is_sick in zip(names[1:], is_low, strict=True) if is_sick]
     steps = max(1, first + 1)
     factor = (max(float(low[first, at]), 1e-12) / float(start[at])) ** (1 / steps)
-    order = np.argsort(low[:, at])
     yield Finding(
         "rank_collapse",
-        f"{collapsed[0]} returns nearly the same for every input: only {number(value)} of its signal depends on "
-        "the input, "
-        f"{number(float(start[at]))} at {names[0]}. The dependence shrinks by a factor of {number(factor)} a layer.",
-        modules_of(reading, [names[1 + int(row)] for row in order if is_low[row]]),
+        f"{_sentence(collapsed[0])} returns nearly the same for every input: {_only(value)} of its signal depends on "
+        f"the input, and {number(float(start[at]))} at {layer_text(names[0])}. The dependence shrinks by a factor "
+        f"of {number(factor)} a layer.",
+        modules_of(reading, collapsed),
         since,
         (
             Evidence(
@@ -59,7 +64,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 collapsed[0],
                 since[1],
                 value,
-                f"At step {since[1]} {number(value)} of the signal depends on the input, and all the rest is the "
+                f"At step {since[1]} {part(value)} of the signal depends on the input, and all the rest is the "
                 "same for "
                 "every input.",
                 "threshold",
@@ -82,9 +87,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 names[0],
                 since[1],
                 float(start[at]),
-                f"The inputs of the batch are not alike: after {names[0]} {number(float(start[at]))} of the signal "
-                "depends "
-                "on them.",
+                f"The inputs of the batch are not alike: after {layer_text(names[0])} {number(float(start[at]))} of "
+                "the signal depends on them.",
                 "ruled out",
             ),
         ),
@@ -94,6 +98,36 @@ def _find(reading: Reading) -> Iterator[Finding]:
         margin=max(1.0, _LEAST / max(value, 1e-12)),
         confidence=0.85,
     )
+
+
+def _only(share: float) -> str:
+    """Return a small share in words.
+
+    >>> _only(3e-5), _only(0.0)
+    ('only 3e-05', 'nothing')
+    """
+    return part(share) if share < 1e-12 else f"only {part(share)}"
+
+
+def _sentence(name: str) -> str:
+    """Return the name of a site at the beginning of a sentence."""
+    text = layer_text(name)
+    return text[0].upper() + text[1:] if text != name else text
+
+
+def _at_start(
+    reading: Reading, sick: NDArray[np.bool_], known: NDArray[np.bool_]
+) -> tuple[tuple[int | None, int], int | None] | None:
+    """Return the onset and the end of a collapse that was there at the start of a run that has learnt little since."""
+    history = loss_history(reading)
+    places = np.flatnonzero(known)
+    if history is None or not len(places) or not sick[places[0]] or len(history.finite) < _LEAST_LOSSES:
+        return None
+    if not history.relative_fall < _LITTLE:
+        return None
+    healthy = places[~sick[places]]
+    last = places[np.searchsorted(places, healthy[0]) - 1] if len(healthy) else places[-1]
+    return (None, int(reading.steps[places[0]])), int(reading.steps[last])
 
 
 RANK_COLLAPSE = Rule(

@@ -10,7 +10,7 @@ from thruway.diagnosing.reading import NORM_OPERATIONS, Layer, Reading
 from thruway.diagnosing.rules.loss_graph import chance_loss, loss_nodes
 from thruway.diagnosing.rules.loss_history import loss_history
 from thruway.diagnosing.rules.rule import Rule
-from thruway.diagnosing.rules.wording import number
+from thruway.diagnosing.rules.wording import layer_text, number, percent
 
 __all__ = ["UNSCALED_INPUT"]
 
@@ -76,7 +76,7 @@ def _harm(reading: Reading, first: Layer, size: float) -> str | None:
             row = shares.of(first.activation_site)
             known = np.empty(0) if row is None else row[np.isfinite(row)]
             if len(known) and known[0] > 0.25:
-                return f"{number(100 * float(known[0]))} % of {first.activation_site} lies at its {end} end"
+                return f"{percent(float(known[0]))} of {layer_text(first.activation_site)} lies at its {end} end"
     history = loss_history(reading)
     if history is None or not len(history.finite):
         return None
@@ -89,9 +89,20 @@ def _harm(reading: Reading, first: Layer, size: float) -> str | None:
         return None
     if float(history.finite[1:].max()) > 10.0 * history.finite[0]:
         return f"the loss rose from {number(float(history.finite[0]))} to {number(float(history.finite[1:].max()))}"
+    if size >= 5.0 * LARGE and len(history.finite) >= 20 and history.relative_fall < 0.5:
+        return f"the loss only went from {number(history.first_level)} to {number(history.last_level)}"
     if len(history.finite) >= 20 and history.relative_fall < 0.05:
         return f"the loss did not fall: {number(history.first_level)} at first, {number(history.last_level)} at last"
     return None
+
+
+def _name(name: str) -> str:
+    """Return the name of an input in a sentence.
+
+    >>> _name("input"), _name("x")
+    ('the input', 'the input x')
+    """
+    return "the input" if name == "input" else f"the input {name}"
 
 
 def _finding(
@@ -103,7 +114,8 @@ def _finding(
     threshold = LARGE if size > 1 else 1.0 / LARGE**2
     return Finding(
         "unscaled_input",
-        f"{name} has mean {number(m)} and standard deviation {number(s)} and reaches {first.name} without a norm; "
+        f"T{_name(name)[1:]} has mean {number(m)} and standard deviation {number(s)} and reaches "
+        f"{layer_text(first.name)} without a norm; "
         f"{harm}. Standardise the inputs.",
         (first.name,),
         (None, step),
@@ -113,7 +125,7 @@ def _finding(
                 name,
                 step,
                 size,
-                f"the root mean square of {name} is {number(size)}; 1 is what the initial weights are made for",
+                f"the root mean square of {_name(name)} is {number(size)}; 1 is what the initial weights are made for",
                 "threshold",
                 1.0,
                 threshold,
@@ -123,18 +135,30 @@ def _finding(
                 first.name,
                 step,
                 gain[1],
-                f"for inputs of size 1 the output of {first.name} would be near {number(gain[0])}, and it is "
-                f"{number(gain[1])}",
+                f"for inputs of size 1 the output of {layer_text(first.name)} would be near {number(gain[0])}, and "
+                f"it is {number(gain[1])}",
                 "theory",
                 gain[0],
             ),
-            Evidence("norm", first.name, step, 0.0, f"no norm lies between {name} and {first.name}", "ruled out"),
+            Evidence(
+                "norm",
+                first.name,
+                step,
+                0.0,
+                f"no norm lies between {_name(name)} and {layer_text(first.name)}",
+                "ruled out",
+            ),
         ),
         (CURES["scale_input"], CURES["normalise"]),
         (first.name, first.name),
         margin=size / LARGE if size > 1 else 1.0 / LARGE**2 / size,
         confidence=0.9,
     )
+
+
+def _takes_numbers(reading: Reading) -> bool:
+    """Return False if the first operation is an embedding: its inputs are tokens, which have no scale."""
+    return not (reading.outputs and reading.outputs[0].operation in ("Embedding", "embedding", "EmbeddingBag"))
 
 
 UNSCALED_INPUT = Rule(
@@ -159,4 +183,5 @@ UNSCALED_INPUT = Rule(
         )
     ),
     advice="Pass optimizer= to watch.",
+    concerns=_takes_numbers,
 )

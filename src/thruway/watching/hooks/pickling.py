@@ -22,8 +22,8 @@ _OPTIONS = ("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forw
 class HookFreeState:
     """Makes the state of modules, which pickle and copy read, free of watching hooks between `begin` and `end`.
 
-    While at least one watch is open, `nn.Module.__getstate__` is replaced. A module class that defines the method itself
-    keeps its own, and its copies contain hooks that do nothing.
+    While at least one watch is open, `nn.Module.__getstate__` is replaced. A module class that defines the method
+    itself keeps its own, and its copies contain hooks that do nothing.
     """
 
     _lock = threading.Lock()

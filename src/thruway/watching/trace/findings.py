@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-__all__ = ["found_symptoms"]
+__all__ = ["findings_lines", "found_symptoms"]
 
 
 def found_symptoms(trace: Any) -> list[tuple[str, str]]:
@@ -18,3 +18,13 @@ def found_symptoms(trace: Any) -> list[tuple[str, str]]:
         return [(f"{finding.rule} since step {finding.onset:,}", finding.cause) for finding in diagnosis]
     except Exception:  # a summary is often printed to look for errors, and must not raise others
         return []
+
+
+def findings_lines(trace: Any) -> list[str]:
+    """Return one line per root finding, and a line that says how to read more; no lines if nothing was found.
+
+    Args:
+        trace: a Trace.
+    """
+    lines = [f"{what}: {cause}" for what, cause in (found_symptoms(trace) if trace.steps else [])]
+    return [*lines, "thruway.diagnose(trace) shows evidence and cures."] if lines else []

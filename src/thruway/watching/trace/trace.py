@@ -15,7 +15,7 @@ from thruway.watching.facts import LossNode
 from thruway.watching.quantities.collector import Measured
 from thruway.watching.sites import Kind, Registry, Site
 from thruway.watching.trace.derived import DERIVED, Derivation
-from thruway.watching.trace.findings import found_symptoms
+from thruway.watching.trace.findings import findings_lines
 from thruway.watching.trace.merging import merge
 from thruway.watching.trace.missing import find_kind, why_missing
 from thruway.watching.trace.saving import SavedTrace, load_trace, save_trace
@@ -250,8 +250,7 @@ class Trace:
         return draw_figure(self, what, kind, style, sites, step)
 
     def save(self, path: Path | str) -> Path:
-        """Save the trace to a file, usually `something.npz`, which `Trace.load` and NumPy can read. The file contains
-        no code.
+        """Save the trace to a file, usually `x.npz`, which `Trace.load` and NumPy can read. It contains no code.
 
         Raises:
             RunError: if the file cannot be written. An existing file is then unchanged.
@@ -293,11 +292,7 @@ class Trace:
         return trace
 
     def __repr__(self) -> str:
-        found = found_symptoms(self) if self.steps else []
-        lines = [f"{what}: {cause}" for what, cause in found]
-        return "\n".join(
-            [*lines, *(["thruway.diagnose(trace) shows evidence and cures."] if lines else []), summary_text(self)]
-        )
+        return "\n".join([*findings_lines(self), summary_text(self)])
 
     def _repr_html_(self) -> str:
         from thruway.watching.trace.notebook import trace_html
