@@ -76,6 +76,11 @@ class Run:
         self.out, self.err = (self.folder / "stdout.txt").read_bytes(), (self.folder / "stderr.txt").read_text()
         return self
 
+    def stop(self) -> None:
+        """End the process, if it still runs."""
+        self._process.kill()
+        self._process.wait()
+
     def diagnoses(self) -> dict[str, Diagnosis]:
         traces = [Trace.load(path) for path in sorted((self.folder / "thruway-watch").glob("*.npz"))]
         return {trace.model: tw.diagnose(trace) for trace in traces}
@@ -93,7 +98,11 @@ def test_script_healthy_and_sick(case, tmp_path, monkeypatch):
         Run(tmp_path / "watched", *watch, script),
         Run(tmp_path / "sick", *watch, script, f"--fault={case.fault}"),
     ]
-    bare, watched, sick = (run.finish() for run in runs)
+    try:
+        bare, watched, sick = (run.finish() for run in runs)
+    finally:
+        for run in runs:
+            run.stop()
 
     assert (bare.code, watched.code, sick.code) == (0, 0, 0), bare.err + watched.err + sick.err
     assert watched.out == bare.out
