@@ -13,6 +13,7 @@ from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Cure, Evidence, Finding
 from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.rules.advice import ADVICE
+from thruway.diagnosing.rules.lost_gradients import lost_gradients
 from thruway.diagnosing.rules.rule import Rule
 from thruway.diagnosing.rules.states import (
     HAS_GRADIENT,
@@ -22,6 +23,7 @@ from thruway.diagnosing.rules.states import (
     ParameterHistory,
     histories,
 )
+from thruway.diagnosing.rules.unregistered_layers import unregistered_layers
 from thruway.diagnosing.rules.wording import join_names
 
 __all__ = ["FROZEN_PARAMETERS"]
@@ -32,12 +34,18 @@ def find_frozen(reading: Reading) -> Iterator[Finding]:
     known = histories(reading)
     if not known:
         return
+    lost: frozenset[str] = frozenset()
+    for finding, names in lost_gradients(reading, known):
+        yield finding
+        lost |= names
+    yield from unregistered_layers(reading, known)
+    known = tuple(h for h in known if h.name not in lost)
     if not any(h.has_gradient for h in known):
         cut = [h for h in known if h.is_trainable and h.is_optimized]
         if cut:
             yield _detached_finding(reading, cut)
         return
-    if not any(h.is_optimized for h in known):
+    if not lost and not any(h.is_optimized for h in known):
         yield _of_a_copy(reading, known)
         return
     constant = _frozen_and_constant(reading, known)
