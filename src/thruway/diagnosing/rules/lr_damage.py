@@ -68,7 +68,7 @@ def harm_to_loss(history: LossHistory, place: int, *, is_replaced: bool) -> Harm
         if has_jumped and not has_risen:
             ruled_out = "not one noisy batch: a step of the size of a weight leaves nothing of it, whatever the batch"
         return Harm(f"the loss rose from {number(start)} to {number(peak)}", ruled_out, is_stuck)
-    if start - last < max(history.noise, 0.01 * start) and len(after) >= 10:
+    if start - last < max(history.noise, 0.01 * start) and len(after) >= (2 if is_replaced else 10):
         text = f"the loss is {number(last)} after {len(after)} more steps, from {number(start)}"
         return Harm(text, "not a slow start: the weights moved by more than a tenth of their norm in one step", True)
     return None

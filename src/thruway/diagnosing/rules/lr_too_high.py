@@ -30,6 +30,8 @@ def find_lr_too_high(reading: Reading) -> Iterator[Finding]:
     largest, overshoot, history = sizes.largest, _overshoot(reading, sizes), loss_history(reading)
     is_strong = (largest >= REPLACED) | (overshoot >= OVERSHOOT)
     is_suspect = (largest >= LARGE) & (is_strong | (overshoot >= OVERSHOOT / 4) | (largest >= REPLACED / 4))
+    # A step that lowers the loss by a few per cent at most cannot be too long for it.
+    is_suspect &= ~(overshoot < OVERSHOOT / 20)
     places = [int(place) for place in np.flatnonzero(is_suspect)[:1]]
     if history is not None:
         unstable = unstable_since(history, overshoot)

@@ -31,7 +31,7 @@ def find_lr_too_low(reading: Reading) -> Iterator[Finding]:
     if sizes is None or history is None or history.failed_at is not None:
         return
     span = int(reading.steps[-1] - reading.steps[0]) + 1
-    if span < LEAST_STEPS or len(history.finite) < 6 or reading.steps[0] > 0:
+    if span < LEAST_STEPS or len(history.finite) < 4 or reading.steps[0] > 0:
         return
     if _rate_changes(reading):
         yield from find_early_schedule(reading, history)
@@ -44,7 +44,7 @@ def find_lr_too_low(reading: Reading) -> Iterator[Finding]:
     share = float(np.nanmax(shares)) if np.isfinite(shares).any() else float("nan")
     # A fall larger than all steps together predict is the noise of the batches.
     fall = min(history.relative_fall, float(np.nanmean(shares)) * span)
-    is_slow = 0 < ratio < SLOW and share < 10 * SLOW and fall <= FLAT
+    is_slow = 0 < ratio < SLOW and share < 10 * SLOW and fall <= FLAT + history.noise / start
     if is_slow:
         yield _finding(reading, sizes, history, ratio, share, span)
     else:
@@ -124,6 +124,6 @@ LR_TOO_LOW = Rule(
     "lr_too_low",
     find_lr_too_low,
     needs=(("norm", "update"), ("loss", "step")),
-    least_steps=LEAST_STEPS,
+    least_steps=4,
     advice="Pass optimizer= to watch.",
 )

@@ -99,7 +99,7 @@ def _harm(reading: Reading, first: Layer, size: float) -> str | None:
         return None
     if float(history.finite[1:].max()) > 10.0 * history.finite[0]:
         return f"the loss rose from {number(float(history.finite[0]))} to {number(float(history.finite[1:].max()))}"
-    if size >= 5.0 * LARGE and len(history.finite) >= 20 and history.relative_fall < 0.5:
+    if size >= 5.0 * LARGE and len(history.finite) >= 20 and history.relative_fall < 0.75:
         return f"the loss only went from {number(history.first_level)} to {number(history.last_level)}"
     if len(history.finite) >= 20 and history.relative_fall < 0.05:
         return f"the loss did not fall: {number(history.first_level)} at first, {number(history.last_level)} at last"
