@@ -160,6 +160,13 @@ def test_a_model_adds_what_a_trace_without_an_optimizer_lacks():
         tw.diagnose(trace, model=nn.Linear(2, 2))
 
 
+def test_a_model_adds_nothing_to_a_trace_with_parameters_whatever_its_title():
+    net = mlp()
+    trace, _ = trained(net, 4)
+    trace.model = "Sequential (SGD #0)"  # as `thruway watch` calls it
+    assert tw.diagnose(trace, model=net).to_json() == tw.diagnose(trace).to_json()
+
+
 def test_a_rule_that_raises_hides_no_other():
     def broken(_reading):
         raise RuntimeError("a bug")

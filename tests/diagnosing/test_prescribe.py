@@ -118,6 +118,12 @@ def test_a_tie_goes_to_the_cure_that_clears_the_findings():
     assert [t.cure.name for t in ranked(clear)] == ["a", "b"]
 
 
+def test_a_cure_that_helps_for_sure_comes_before_a_larger_median_that_may_be_chance():
+    chance, sure = trial("a", (0.1, 0.6, 0.9)), trial("b", (0.5, 0.5, 0.51))
+    assert [t.cure.name for t in ranked([chance, sure])] == ["b", "a"]
+    assert best_of(ranked([chance, sure]), None) is sure
+
+
 def test_a_placebo_that_gains_as_much_leaves_no_best():
     best, placebo = trial("a", (0.3, 0.31, 0.32)), trial("p", (0.4, 0.4, 0.41), arm="placebo")
     assert best_of([best], placebo) is None

@@ -25,12 +25,12 @@ def findings_of_model(model: nn.Module, reading: Reading) -> Iterator[Finding]:
     """
     if not isinstance(model, nn.Module):
         raise ConfigError(f"model must be a torch.nn.Module, got {type(model).__name__}. Pass the model you watched.")
+    if reading.parameters:
+        return
     if (name := type(unwrapped(model)).__name__) != reading.trace.model:
         raise ConfigError(
             f"the trace is of a {reading.trace.model}, but model is a {name}. Pass the model you watched."
         )
-    if reading.parameters:
-        return
     step = int(reading.steps[0])
     for name, parameter in unwrapped(model).named_parameters():
         is_constant = parameter.dim() >= 2 and parameter.numel() > 1 and _is_constant(parameter)

@@ -32,12 +32,12 @@ def gain_of(start: float, without: float, cured: float) -> float:
 
 
 def ranked(trials: Sequence[Trial]) -> tuple[Trial, ...]:
-    """Return the trials by the median loss gained, the best first and those that are not applicable last.
+    """Return the trials: first those that help, by the median loss gained, and last those that are not applicable.
 
     Of two cures whose paired difference is not distinguishable from 5 % of the first loss, one that clears the findings
     comes before one that does not.
     """
-    applicable = sorted((t for t in trials if t.applicable), key=lambda t: -t.gain)
+    applicable = sorted((t for t in trials if t.applicable), key=lambda t: (not t.helps, -t.gain))
     if applicable and applicable[0].cleared is not True:
         leader = applicable[0]
         for place, trial in enumerate(applicable):

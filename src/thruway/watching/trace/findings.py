@@ -7,7 +7,9 @@ __all__ = ["findings_lines", "found_symptoms"]
 
 
 def found_symptoms(trace: Any) -> list[tuple[str, str]]:
-    """Return the rule and the cause of every root finding of `thruway.diagnose(trace)`; none if the diagnosis fails.
+    """Return the rule and the cause of every root finding of `thruway.diagnose(trace)`.
+
+    If the diagnosis fails, its error takes the place of the findings.
 
     Args:
         trace: a Trace with at least one step.
@@ -16,8 +18,8 @@ def found_symptoms(trace: Any) -> list[tuple[str, str]]:
         # Imported here and by name: diagnosing is in a higher layer, and reads traces.
         diagnosis = importlib.import_module("thruway.diagnosing").diagnose(trace)
         return [(f"{finding.rule} since step {finding.onset:,}", finding.cause) for finding in diagnosis]
-    except Exception:  # a summary is often printed to look for errors, and must not raise others
-        return []
+    except Exception as error:  # a summary is often printed to look for errors, and must not raise others
+        return [("the diagnosis failed", f"{type(error).__name__}: {error}")]
 
 
 def findings_lines(trace: Any) -> list[str]:
