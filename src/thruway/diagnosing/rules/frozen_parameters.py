@@ -21,7 +21,7 @@ __all__ = ["FROZEN_PARAMETERS"]
 
 def find_frozen(reading: Reading) -> Iterator[Finding]:
     """Yield a finding for each reason for which parameters do not change."""
-    known = histories(reading)
+    known = reading.derived(histories)
     if not known:
         return
     if not any(h.has_gradient for h in known):
