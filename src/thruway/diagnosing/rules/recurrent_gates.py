@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thruway.diagnosing.cures import CURES
-from thruway.diagnosing.finding import Evidence, Finding
+from thruway.diagnosing.finding import Cure, Evidence, Finding
 from thruway.diagnosing.reading import MAP_OPERATIONS, Matrix, Reading, Values
 from thruway.diagnosing.rules.time_gradients import late_fall
-from thruway.diagnosing.rules.wording import number
+from thruway.diagnosing.rules.wording import layer_text, number, part
 from thruway.diagnosing.trunk import recurrent_names, without_call
 from thruway.watching.sites import Site
 
@@ -132,11 +131,11 @@ def _finding(reading: Reading, cell: _Cell, gate: str, rule: str, value: float, 
     effect = (
         f"the {count} time steps together let in {number(value)} of a candidate, and the state stays near 0"
         if is_shut
-        else f"{number(value)} of the state is left after {count} time steps"
+        else f"{part(value)} of the state is left after {count} time steps"
     )
     return Finding(
         rule,
-        f"The gate {module} is at {number(mean)} in all time steps since the first step: {effect}. "
+        f"The gate {layer_text(module)} is at {number(mean)} in all time steps since the first step: {effect}. "
         "Its bias starts too far from 0.",
         (module,),
         (None, step),
@@ -163,7 +162,7 @@ def _finding(reading: Reading, cell: _Cell, gate: str, rule: str, value: float, 
                 "ruled out",
             ),
         ),
-        (CURES["reset_bias"], CURES["gate_bias"]),
+        (Cure("reset_gate_bias", "start the bias of this gate near 0"),),
         (module, module),
         margin=max(1.0, limit / max(value, 1e-30)),
         confidence=0.85,
