@@ -33,7 +33,7 @@ def find_diverging(reading: Reading) -> Iterator[Finding]:
     Otherwise losses that can be negative have no scale to compare with. The loss of a network that is computed by
     another one rises as that one learns, as in a GAN.
     """
-    history, nodes = loss_history(reading), loss_nodes(reading)
+    history, nodes = reading.derived(loss_history), loss_nodes(reading)
     if history is None or contains_layers(nodes):
         return
     values = history.finite
@@ -60,7 +60,7 @@ def _least_growth(reading: Reading, history: LossHistory) -> float:
     It is less if the loss rises as fast as its gradient says that it should fall, and infinite if the one has nothing
     to do with the other, as for a loss whose targets move in Q-learning.
     """
-    sizes = step_sizes(reading)
+    sizes = reading.derived(step_sizes)
     if sizes is None:
         return GROWTH
     values = history.finite
@@ -112,7 +112,7 @@ def _finding(reading: Reading, history: LossHistory, levels: list[float], wrong:
     values = history.finite
     start = float(values[0] if wrong or history.values[0] < 2 * values[lowest] else values[lowest])
     step = int(reading.steps[history.places[min(lowest + 1, len(values) - 1)]])
-    sizes = step_sizes(reading)
+    sizes = reading.derived(step_sizes)
     ratio = float("nan") if sizes is None else float(np.nanmedian(sizes.largest))
     change = "fell" if wrong else "rose"
     rows = [

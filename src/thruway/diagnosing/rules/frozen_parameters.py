@@ -31,7 +31,7 @@ __all__ = ["FROZEN_PARAMETERS"]
 
 def find_frozen(reading: Reading) -> Iterator[Finding]:
     """Yield a finding for each reason for which parameters do not change."""
-    known = histories(reading)
+    known = reading.derived(histories)
     if not known:
         return
     lost: frozenset[str] = frozenset()

@@ -19,7 +19,7 @@ MOST = 0.5  # share of steps with a gradient of the step before
 
 def find_accumulation(reading: Reading) -> Iterator[Finding]:
     """Yield a finding if the gradients of most steps contain those of the step before."""
-    known = [h for h in histories(reading) if h.is_optimized and h.has_gradient]
+    known = [h for h in reading.derived(histories) if h.is_optimized and h.has_gradient]
     if known:
         yield from _stale(reading, [(h.places, h.has(STALE) & h.has(HAS_GRADIENT), h.name) for h in known])
     elif reading.values("state", "parameter") is None:

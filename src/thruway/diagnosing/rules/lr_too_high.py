@@ -24,10 +24,10 @@ LARGE = 0.1  # update ratio: ten such steps in one direction replace the weight
 
 def find_lr_too_high(reading: Reading) -> Iterator[Finding]:
     """Yield a finding if steps are too large and the loss suffers from them."""
-    sizes = step_sizes(reading)
+    sizes = reading.derived(step_sizes)
     if sizes is None:
         return
-    largest, overshoot, history = sizes.largest, _overshoot(reading, sizes), loss_history(reading)
+    largest, overshoot, history = sizes.largest, _overshoot(reading, sizes), reading.derived(loss_history)
     is_strong = (largest >= REPLACED) | (overshoot >= OVERSHOOT)
     is_suspect = (largest >= LARGE) & (is_strong | (overshoot >= OVERSHOOT / 4) | (largest >= REPLACED / 4))
     # A step that lowers the loss by a few per cent at most cannot be too long for it.

@@ -27,7 +27,7 @@ FLAT = 0.02  # relative fall of the loss over the trace
 
 def find_lr_too_low(reading: Reading) -> Iterator[Finding]:
     """Yield a finding if no step of the trace was large enough to change the loss."""
-    sizes, history = step_sizes(reading), loss_history(reading)
+    sizes, history = reading.derived(step_sizes), reading.derived(loss_history)
     if sizes is None or history is None or history.failed_at is not None:
         return
     span = int(reading.steps[-1] - reading.steps[0]) + 1

@@ -45,7 +45,7 @@ def _place(reading: Reading, step: int) -> int:
 
 def _failed_loss(reading: Reading) -> int | None:
     """Return the position in the steps of the first loss that is not finite, or None."""
-    history = loss_history(reading)
+    history = reading.derived(loss_history)
     if history is None or history.failed_at is None:
         return None
     return int(history.places[history.failed_at])

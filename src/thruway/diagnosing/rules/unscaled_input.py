@@ -82,7 +82,7 @@ def _harm(reading: Reading, first: Layer, size: float) -> str | None:
             known = np.empty(0) if row is None else row[np.isfinite(row)]
             if len(known) and known[0] > 0.25:
                 return f"{percent(float(known[0]))} of {layer_text(first.activation_site)} lies at its {end} end"
-    history = loss_history(reading)
+    history = reading.derived(loss_history)
     if history is None or not len(history.finite):
         return None
     chance = chance_loss(loss_nodes(reading))
