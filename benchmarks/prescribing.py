@@ -99,7 +99,7 @@ def seconds(names: Sequence[str], size: int) -> tuple[float, float]:
             setup.optimizer.step()
     between = time.perf_counter()
     points = tuple(range(0, STEPS + 1, STEPS // 20))  # prescribe also measures curves
-    train_runs(runs(), Plan(batches, F.cross_entropy, STEPS, 4, points, ()), lambda steps: None)
+    train_runs(runs(), Plan(batches, F.cross_entropy, STEPS, 2, points, ()), lambda steps: None)
     return between - started, time.perf_counter() - between
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from thruway.diagnosing import CURES
 from thruway.diagnosing.prescribing import APPLICATIONS, Case, NotApplicableError, Setup
 from thruway.diagnosing.prescribing.facts import read_facts
 from thruway.nn import Highway, HighwayLinear, Residual
@@ -239,7 +240,7 @@ def test_softmax_over_one_unit_becomes_sigmoid():
 def test_rates_of_all_groups_are_multiplied():
     model = chain()
     groups = [{"params": model[0].parameters(), "lr": 0.5}, {"params": model[2].parameters()}]
-    for name, factor in (("lower_lr", 0.1), ("much_lower_lr", 0.01), ("raise_lr", 10)):
+    for name, factor in (("lower_lr", 0.1), ("much_lower_lr", 0.01), ("raise_lr", 10), ("much_raise_lr", 100)):
         made = torch.optim.Adam([dict(group) for group in groups], lr=0.02)
         made.param_groups[0]["params"] = list(model[0].parameters())
         changed = applied(name, model, optimizer=made)
@@ -343,3 +344,7 @@ def test_inputs_that_cannot_be_scaled():
     scaled = [((x - x.mean(0)) / x.std(0, correction=0), None) for x, _ in batches(64, 8)]
     with pytest.raises(NotApplicableError, match="mean 0 and standard deviation 1 already"):
         applied("scale_input", chain(), scaled)
+
+
+def test_every_cure_of_the_table_can_be_tried():
+    assert set(APPLICATIONS) == set(CURES)

@@ -1,11 +1,14 @@
 """Saturated, dead and equal units, gates, and lost inputs: each rule on a sick run and on the nearest harmless one."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from tests.diagnosing.drawn_traces import made_trace
 from tests.diagnosing.nets import batch, found, he, mlp, roots, scaled, train
 from thruway.nn import HighwayStack
+from thruway.watching.sites import Site
 
 
 def biased(net: nn.Sequential, layer: int, bias: float) -> nn.Sequential:
@@ -48,6 +51,25 @@ def test_units_that_die_in_training_have_the_step() -> None:
     finding = found(trace)["dying_relu"]
     assert finding.sites[0] == "2"
     assert finding.since == (14, 15)
+
+
+@pytest.mark.parametrize(("first", "last", "is_dying"), [(0.58, 0.52, False), (0.1, 0.6, True)])
+def test_a_share_of_dead_units_that_falls_is_no_dying(first: float, last: float, *, is_dying: bool) -> None:
+    """The inputs become less alike in training, so theory expects fewer dead units than at the start."""
+    steps = np.arange(0, 200, 10)
+    sites = [Site("fc", "output", "Linear", shape=(100, 64)), Site("relu", "output", "relu", "relu", shape=(100, 64))]
+    learnt = steps > 50
+    rows = {
+        "mean": np.where(learnt, 0.1, 0.2),
+        "std": np.ones(len(steps)),
+        "zeros": np.where(learnt, (1 + last) / 2, (1 + first) / 2),
+        "dead_units": np.where(learnt, last, first),
+        "input_correlation": np.where(learnt, 0.2, 0.9),
+    }
+    numbers = {("output", name): np.array([row, row]) for name, row in rows.items()}
+    findings = found(made_trace(numbers, {"output": sites}, steps.tolist()))
+    assert ("dying_relu" in findings) == is_dying
+    assert not is_dying or findings["dying_relu"].since == (50, 60)
 
 
 @pytest.mark.parametrize(("bias", "end"), [(8.0, "high"), (-8.0, "low")])

@@ -382,6 +382,37 @@ def test_a_model_whose_own_call_is_never_seen(begin: Any) -> None:
     assert names(trace, "update") == ["weight"]
 
 
+def test_a_closure_calls_the_model_inside_the_step(begin: Any) -> None:
+    """As in Lightning. Step 0 is complete; a frozen part is included."""
+    torch.manual_seed(0)
+    model = nn.Sequential(net(4, 4).requires_grad_(False), net())
+    twin = copy.deepcopy(model)
+    watching = begin()
+
+    def train(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = model(torch.ones(5, 4)).square().mean()
+            loss.backward()
+            return loss
+
+        for _ in range(STEPS):
+            optimizer.step(closure)
+
+    optimizer = torch.optim.Adam(model[1].parameters(), 0.1)
+    train(model, optimizer)
+    assert not is_waiting()
+    (found,) = watching.close().values()
+    other = torch.optim.Adam(twin[1].parameters(), 0.1)
+    with watch(twin, optimizer=other) as wanted:
+        train(twin, other)
+    assert found.steps == wanted.steps == [0, 1, 2]
+    assert [repr(site) for site in found.sites] == [repr(site) for site in wanted.sites]
+    for quantity, kind in (("std", "gradient"), ("norm", "update"), ("norm", "parameter_gradient")):
+        assert found.series(quantity, kind).values.tolist() == wanted.series(quantity, kind).values.tolist()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
 def test_evaluation_and_losses_are_no_roots(begin: Any) -> None:
     watching = begin()
     frozen = net().requires_grad_(False)

@@ -64,17 +64,22 @@ class Run:
         folder.mkdir()
         self.folder = folder
         # Output into files: pipes that nobody reads would block a process that waits for its turn.
-        self._out, self._err = (folder / "out").open("wb"), (folder / "err").open("wb")
+        self._out, self._err = (folder / "stdout.txt").open("wb"), (folder / "stderr.txt").open("wb")
         self._process = subprocess.Popen(
             [sys.executable, *arguments], cwd=folder, stdout=self._out, stderr=self._err, stdin=subprocess.DEVNULL
         )
 
     def finish(self) -> "Run":
-        self.code = self._process.wait(timeout=300)
+        self.code = self._process.wait(timeout=600)
         self._out.close()
         self._err.close()
-        self.out, self.err = (self.folder / "out").read_bytes(), (self.folder / "err").read_text()
+        self.out, self.err = (self.folder / "stdout.txt").read_bytes(), (self.folder / "stderr.txt").read_text()
         return self
+
+    def stop(self) -> None:
+        """End the process, if it still runs."""
+        self._process.kill()
+        self._process.wait()
 
     def diagnoses(self) -> dict[str, Diagnosis]:
         traces = [Trace.load(path) for path in sorted((self.folder / "thruway-watch").glob("*.npz"))]
@@ -93,7 +98,11 @@ def test_script_healthy_and_sick(case, tmp_path, monkeypatch):
         Run(tmp_path / "watched", *watch, script),
         Run(tmp_path / "sick", *watch, script, f"--fault={case.fault}"),
     ]
-    bare, watched, sick = (run.finish() for run in runs)
+    try:
+        bare, watched, sick = (run.finish() for run in runs)
+    finally:
+        for run in runs:
+            run.stop()
 
     assert (bare.code, watched.code, sick.code) == (0, 0, 0), bare.err + watched.err + sick.err
     assert watched.out == bare.out

@@ -5,6 +5,7 @@ from thruway.diagnosing.finding import Cure
 __all__ = ["CURES"]
 
 _GLOROT = "Glorot & Bengio 2010, eq. 16"
+_ORTHOGONAL = "Saxe, McClelland & Ganguli 2014; Schoenholz et al. 2017"
 _HE = "He et al. 2015 (Delving deep into rectifiers), eq. 10"
 _HIGHWAY = "Srivastava, Greff & Schmidhuber 2015 (Training Very Deep Networks), sec. 2"
 
@@ -16,13 +17,14 @@ CURES: dict[str, Cure] = {
         ),
         Cure("skip", "add skip connections around blocks whose input and output have the same shape", "He et al. 2016"),
         Cure("highway", "use highway layers, with a gate bias chosen by depth", _HIGHWAY),
-        Cure("relu", "use ReLU, with He's initialisation", _HE),
+        Cure("relu", "use ReLU, with orthogonal weights of He's gain sqrt(2)", _HE),
         Cure("leaky_relu", "use leaky ReLU, which has no flat part", "Maas, Hannun & Ng 2013"),
-        Cure("tanh", "use tanh, with Glorot's initialisation", _GLOROT),
+        Cure("tanh", "use tanh, with orthogonal weights at its critical point, of gain 1", _ORTHOGONAL),
         Cure("scale_input", "standardise the inputs to mean 0 and standard deviation 1", "LeCun et al. 1998, sec. 4.3"),
         Cure("lower_lr", "divide the learning rate by 10"),
         Cure("much_lower_lr", "divide the learning rate by 100"),
         Cure("raise_lr", "multiply the learning rate by 10"),
+        Cure("much_raise_lr", "multiply the learning rate by 100"),
         Cure("clip", "clip the norm of the gradient", "Pascanu, Mikolov & Bengio 2013, algorithm 1"),
         Cure("normalise", "normalise the input of every activation", "Ioffe & Szegedy 2015; Ba, Kiros & Hinton 2016"),
         Cure("add_parameters", "pass all trainable parameters to the optimizer"),

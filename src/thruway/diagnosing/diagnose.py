@@ -102,10 +102,10 @@ def diagnose(
     found: list[Finding] = [] if model is None else list(findings_of_model(model, reading))
     unseen: dict[str, str] = {}
     for rule in table.values():
-        reason = _why_unseen(rule, reading)
-        if reason:
-            unseen[rule.name] = reason
         try:
+            reason = _why_unseen(rule, reading)
+            if reason:
+                unseen[rule.name] = reason
             found += list(rule.find(reading))
         except (
             Exception
@@ -116,6 +116,8 @@ def diagnose(
 
 def _why_unseen(rule: Rule, reading: Reading) -> str:
     """Return the reason why a trace cannot show the symptom of a rule, and how to record it; "" if it can."""
+    if not rule.concerns(reading):
+        return ""
     missing = [f"{quantity} of {kind}s" for quantity, kind in rule.needs if not _has(reading, quantity, kind)]
     if missing:
         return f"not recorded: {', '.join(missing)}. {rule.advice}".rstrip()

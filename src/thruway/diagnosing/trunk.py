@@ -11,10 +11,20 @@ from thruway.diagnosing.reading import NORM_OPERATIONS, Layer, Matrix, Reading
 from thruway.diagnosing.theory import mean_square_slope
 from thruway.watching.sites import Site
 
-__all__ = ["Trunk", "column", "expected_factors", "gain_of", "module_name", "recurrent_names", "trunk_of"]
+__all__ = [
+    "STEPS_OF_A_RECURRENCE",
+    "Trunk",
+    "column",
+    "expected_factors",
+    "gain_of",
+    "module_name",
+    "recurrent_names",
+    "trunk_of",
+    "without_call",
+]
 
 _HIGHWAYS = ("highway layer", "HighwayStack", "HighwayLinear", "HighwayConv2d")
-_STEPS_OF_A_RECURRENCE = 4  # a module that is called this often in one pass is a step of a recurrence
+STEPS_OF_A_RECURRENCE = 4  # a module that is called this often in one pass is a step of a recurrence
 _UNDERFLOW = 1e-30  # a gradient of 0 before one this small is an underflow, not an interrupted path
 
 
@@ -180,7 +190,7 @@ def _branches(reading: Reading, place: dict[str, int]) -> tuple[set[int], set[st
 
 def recurrent_names(reading: Reading) -> frozenset[str]:
     """Return the names of the modules that are called once per time step."""
-    end = f"#{_STEPS_OF_A_RECURRENCE}"
+    end = f"#{STEPS_OF_A_RECURRENCE}"
     return frozenset(_base(site.name) for site in reading.outputs if end in site.name.split("[")[0])
 
 
@@ -247,6 +257,17 @@ def module_name(site: Site) -> str:
     name = _base(site.name)
     parent, _, last = name.rpartition(".")
     return parent if parent and last.rstrip("_0123456789") == site.operation else name
+
+
+def without_call(name: str) -> tuple[str, int]:
+    """Return the name of a site without the numbers of calls, and the first of these, 1 if there is none.
+
+    >>> without_call("cell.gate#9.sigmoid"), without_call("cell.gate.sigmoid"), without_call("lstm#2[0]")
+    (('cell.gate.sigmoid', 9), ('cell.gate.sigmoid', 1), ('lstm[0]', 2))
+    """
+    head, *rest = name.split("#")
+    numbers = [part[: len(part) - len(part.lstrip("0123456789"))] for part in rest]
+    return head + "".join(part.lstrip("0123456789") for part in rest), int(numbers[0] or 1) if numbers else 1
 
 
 def _base(name: str) -> str:

@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 LONGEST_NAME = 48  # characters of a site's name in a sentence
+_CODES = frozenset(("state", "loss_graph"))  # numbers that encode a fact, which the sentence states
 
 
 def number(value: float | None) -> str:
@@ -155,6 +156,8 @@ def evidence_text(evidence: Evidence) -> str:
     '94 % of the values are saturated (limit 0.3)'
     """
     text = printable(evidence.text).rstrip(". ")
+    if evidence.quantity in _CODES:
+        return text
     words = text.replace(evidence.site, "") if evidence.site else text
     # A sentence with digits has the measured number already, perhaps in another form such as a percentage.
     is_number = evidence.role in ("threshold", "theory") and math.isfinite(evidence.value)

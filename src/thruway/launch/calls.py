@@ -97,13 +97,14 @@ class Creations:
 
 
 class OptimizerSteps:
-    """Calls `on_step(optimizer)` before every step of any optimizer, between `start` and `stop`.
+    """Calls `on_step(optimizer, has_closure)` before every step of any optimizer, between `start` and `stop`.
 
-    This is a pre-hook, because a watch registers post-hooks, which cannot be done while PyTorch iterates over those.
-    For the same reason, `stop` leaves the hook in place if `on_step` calls it; the next `stop` removes it.
+    This is a global pre-hook, which runs before the optimizer's own: hooks that `on_step` registers on the optimizer
+    run in the same step. PyTorch is iterating over the global pre-hooks meanwhile, so `stop` leaves this one in place
+    if `on_step` calls it; the next `stop` removes it.
     """
 
-    def __init__(self, on_step: Callable[[torch.optim.Optimizer], None]) -> None:
+    def __init__(self, on_step: Callable[[torch.optim.Optimizer, bool], None]) -> None:
         self._on_step = on_step
         self._handle: RemovableHandle | None = None
         self._is_wanted = False
@@ -122,10 +123,14 @@ class OptimizerSteps:
             self._handle.remove()
             self._handle = None
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, _arguments: Any, _keywords: Any) -> None:
-        if self._is_wanted and not torch.compiler.is_compiling():
-            self._is_running = True
-            try:
-                self._on_step(optimizer)
-            finally:
-                self._is_running = False
+    def _before_step(
+        self, optimizer: torch.optim.Optimizer, arguments: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> None:
+        if not self._is_wanted or torch.compiler.is_compiling():
+            return
+        closure = arguments[1] if len(arguments) > 1 else keywords.get("closure")
+        self._is_running = True
+        try:
+            self._on_step(optimizer, closure is not None)
+        finally:
+            self._is_running = False

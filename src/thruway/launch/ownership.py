@@ -7,7 +7,14 @@ from collections.abc import Collection, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["live_modules", "live_optimizers", "module_of_optimizer", "owned_parameters", "split_between"]
+__all__ = [
+    "live_modules",
+    "live_optimizers",
+    "module_of_optimizer",
+    "outermost_module",
+    "owned_parameters",
+    "split_between",
+]
 
 
 def owned_parameters(optimizer: torch.optim.Optimizer) -> set[Tensor]:
@@ -71,6 +78,26 @@ def module_of_optimizer(own: set[Tensor], called: nn.Module | None) -> nn.Module
     if len(parts) < 2:
         return parts[0] if parts else None
     return nn.ModuleDict(_named(parts))
+
+
+def outermost_module(own: set[Tensor], others: Iterable[set[Tensor]]) -> nn.Module | None:
+    """Return the module with the most submodules that contains all parameters of an optimizer, and none of `others`.
+
+    >>> model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    >>> outermost_module({model[1].weight}, []) is model
+    True
+    >>> outermost_module({model[1].weight}, [{model[0].weight}]) is model[1]
+    True
+    """
+    best, size = None, 0
+    foreign = set[Tensor]().union(*others) - own
+    for module in live_modules():
+        parameters = set(module.parameters())
+        if own and parameters.issuperset(own) and parameters.isdisjoint(foreign):
+            count = sum(1 for _ in module.modules())
+            if count > size:
+                best, size = module, count
+    return best
 
 
 def _smallest(modules: Iterable[nn.Module], parameters: Collection[Tensor]) -> nn.Module | None:

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from thruway.launch.calls import Creations, OptimizerSteps, RootCalls
 from thruway.launch.options import WatchSettings
-from thruway.launch.ownership import live_optimizers, module_of_optimizer, owned_parameters, split_between
+from thruway.launch.ownership import (
+    live_optimizers,
+    module_of_optimizer,
+    outermost_module,
+    owned_parameters,
+    split_between,
+)
 from thruway.launch.recording import Recording, open_recording
 from thruway.watching.errors import warnings_shown_by
 from thruway.watching.hooks.other_steps import OtherSteps
@@ -100,12 +106,12 @@ class Session:
         self.close()
         self.recordings.clear()
 
-    def _guarded(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
+    def _guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
         """Return `callback` with its exceptions shown as one line. The program goes on, and looks for no more roots."""
 
-        def call(argument: Any) -> None:
+        def call(*arguments: Any) -> None:
             try:
-                callback(argument)
+                callback(*arguments)
             except Exception as error:
                 self._stop_waiting()
                 self._say(f"some training is not recorded: {type(error).__name__}: {error}")
@@ -174,14 +180,14 @@ class Session:
                     self._settle_without_root(optimizer)
         self._wait_or_rest()
 
-    def _before_step(self, stepped: torch.optim.Optimizer) -> None:
-        """Settle an optimizer that steps although no root with its parameters was called.
-
-        Its recording begins with the next step.
-        """
+    def _before_step(self, stepped: torch.optim.Optimizer, has_closure: bool) -> None:
+        """Settle an optimizer that steps although no root with its parameters was called."""
         for optimizer in self._waiting():
             if optimizer.reference() is stepped:
-                self._settle_without_root(optimizer, first_recorded=1)
+                if has_closure:  # which is about to call the root, as in Lightning
+                    self._pair_before_closure(optimizer)
+                else:
+                    self._settle_without_root(optimizer, first_recorded=1)  # from the next step on
         self._wait_or_rest()
 
     # Pairing
@@ -207,6 +213,13 @@ class Session:
         optimizer.is_settled = True
         if module is not None:
             self._record(optimizer, module, first_recorded)
+
+    def _pair_before_closure(self, optimizer: _Optimizer) -> None:
+        """Pair an optimizer with the outermost module that has its parameters and no others' parameters."""
+        others = [each.parameters for each in self._optimizers if each is not optimizer]
+        module = outermost_module(optimizer.parameters, others)
+        if module is not None and self._provisional is None:
+            self._record(optimizer, module)
 
     def _record_unowned(self, root: nn.Module, waiting: list[_Optimizer]) -> None:
         """Record a root that no optimizer updates, until one does.

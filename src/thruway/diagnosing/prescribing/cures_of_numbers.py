@@ -124,6 +124,7 @@ NUMBERS = (
     Application("lower_lr", _rate(0.1), "rate"),
     Application("much_lower_lr", _rate(0.01), "rate"),
     Application("raise_lr", _rate(10.0), "rate"),
+    Application("much_raise_lr", _rate(100.0), "rate"),
     Application("clip", _clip, "clip"),
     Application("zero_grad", _zero_grad, "loop"),
     Application("scale_input", _scale_input, "input"),

@@ -9,8 +9,9 @@ from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Parameter, Reading
 from thruway.diagnosing.rules.loss_graph import chance_loss, loss_nodes
+from thruway.diagnosing.rules.lost_input import reason_of
 from thruway.diagnosing.rules.rule import Rule
-from thruway.diagnosing.rules.wording import join_names, number
+from thruway.diagnosing.rules.wording import join_names, number, output_text
 
 __all__ = ["CONSTANT_OUTPUT"]
 
@@ -105,9 +106,11 @@ def _no_variation(reading: Reading) -> Iterator[Finding]:
     at_chance = ""
     if chance is not None and _is_at(reading, chance):
         at_chance = f" The loss is that of a constant guess, {number(chance)}."
+    whose = output_text(name)
+    why, cures = ("", (CURES["lower_lr"],)) if start else reason_of(reading, name, place)
     yield Finding(
         "constant_output",
-        f"The output {name} is the same for every input since step {step}.{at_chance}",
+        f"{whose[0].upper()}{whose[1:]} is the same for every input since step {step}{why}.{at_chance}",
         (name,) if name else (),
         (before, step),
         (
@@ -116,7 +119,7 @@ def _no_variation(reading: Reading) -> Iterator[Finding]:
                 name,
                 int(reading.steps[places[-1]]),
                 float(values[places[-1]]),
-                f"the share of {name}'s power that is the same for every input is 1 up to rounding",
+                f"{_spread(reading, name, place)}",
                 "threshold",
                 None,
                 1.0 - ROUNDING,
@@ -126,8 +129,8 @@ def _no_variation(reading: Reading) -> Iterator[Finding]:
                 "",
                 None,
                 float("nan") if reading.loss is None else float(reading.loss[-1]),
-                "a constant guess has at best the loss of the class frequencies"
-                + ("" if chance is None else f", at most {number(chance)}"),
+                "an output that ignores the input has at best the loss of the best constant"
+                + ("" if chance is None else f", for classes of equal size {number(chance)}"),
                 "theory",
                 chance,
             ),
@@ -141,9 +144,17 @@ def _no_variation(reading: Reading) -> Iterator[Finding]:
                 "ruled out",
             ),
         ),
-        (CURES["critical_init"], CURES["lower_lr"]),
+        cures,
         confidence=0.85,
     )
+
+
+def _spread(reading: Reading, name: str, place: int) -> str:
+    std = reading.values("std", "output")
+    row = None if std is None else std.of(name)
+    if row is not None and row[place] == 0:
+        return f"all values of {output_text(name)} are equal"
+    return f"the share of the power of {output_text(name)} that is the same for every input is 1 up to rounding"
 
 
 def _share_of_constant(reading: Reading) -> tuple[str, NDArray[np.float64]] | None:

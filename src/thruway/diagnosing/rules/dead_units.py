@@ -8,7 +8,7 @@ plus the standard deviations of a binomial share that one of all layers exceeds 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Layer, Matrix, Reading, Values
 from thruway.diagnosing.rules.flow import modules_of
 from thruway.diagnosing.rules.rule import Rule
-from thruway.diagnosing.rules.wording import join_names, number, percent
+from thruway.diagnosing.rules.wording import join_names, layer_text, number, percent
 from thruway.diagnosing.theory import binomial_bound, dead_share, dead_share_of_units
 from thruway.diagnosing.trunk import column
 
@@ -31,6 +31,8 @@ _MOMENTS = ("mean", "std", "input_correlation")
 _LEAST_DYING = 1 / 2
 _SURE = 0.95  # estimate of dead units from zeros above which living units cannot explain them
 _UNEQUAL = 4  # units are active unequally often: a sample of n tells as much as n / 4 of equal units
+
+_expected = cache(dead_share)  # the same likeness is asked for at many steps
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,9 @@ def _rectified(reading: Reading) -> list[_Layer]:
 def _is_of_bias(of_layer: Matrix, of_source: Matrix) -> bool:
     """Return True if a layer makes its inputs alike by its bias: weights alone keep the likeness of inputs."""
     known = np.flatnonzero(np.isfinite(of_layer) & np.isfinite(of_source))
-    return bool(len(known) and 1 - of_layer[known[0]] < _BIAS * (1 - of_source[known[0]]))
+    if not len(known) or 1 - of_source[known[0]] < _BIAS**2:  # inputs that are alike already leave nothing to compare
+        return False
+    return bool(1 - of_layer[known[0]] < _BIAS * (1 - of_source[known[0]]))
 
 
 def _above(values: Values | None, limit: float) -> set[str]:
@@ -157,16 +161,6 @@ def _are_dead(reading: Reading, layer: Layer, samples: float, places: NDArray[np
     )
 
 
-_KEPT: dict[tuple[float, float], float] = {}
-
-
-def _expected(correlation: float, samples: float) -> float:
-    key = correlation, samples
-    if key not in _KEPT:
-        _KEPT[key] = dead_share(correlation, samples)
-    return _KEPT[key]
-
-
 def _find_dead(reading: Reading) -> Iterator[Finding]:
     yield from _find(reading, is_dying=False)
 
@@ -183,7 +177,7 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
         spell = reading.spell(entry.dead > entry.bound, known)
         if is_dying:
             # A trained layer may do without a third of its units, and one measurement of a batch is not enough.
-            is_sick = entry.dead > np.maximum(entry.bound, _LEAST_DYING)
+            is_sick = (entry.dead > np.maximum(entry.bound, _LEAST_DYING)) & _have_died(entry.dead)
             spell = reading.spell(is_sick, known) if is_sick.sum() > 1 else None
         if spell is not None and (spell[0][0] is not None) == is_dying:
             sick.append((entry, spell))
@@ -201,10 +195,12 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
     names = sorted((one.layer.name for one, _ in sick), key=order.index)
     others = f" The same holds for {join_names([one.layer.name for one, _ in sick[1:]])}." if len(sick) > 1 else ""
     grown = f" At step {since[0]} the layer was still active; now {percent(last)} are." if is_dying else ""
+    usual = f"with random weights it would be {percent(bound)} at most"
+    usual = "with random weights some would be active" if bound > 0.99 else usual
     yield Finding(
         "dying_relu" if is_dying else "dead_units",
-        f"{percent(value)} of the units of {entry.layer.name} are zero for every input since step {since[1]}. "
-        f"{_cause(reading, entry.layer, at)}{grown}{others}",
+        f"{percent(value)} of the units of {layer_text(entry.layer.name)} are zero for every input since step "
+        f"{since[1]}. {_cause(reading, entry.layer, at)}{grown}{others}",
         modules_of(reading, [one.layer.name for one, _ in sick]),
         since,
         (
@@ -213,9 +209,8 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
                 entry.site,
                 since[1],
                 value,
-                f"At step {since[1]} {percent(value)} of the units of {entry.site} are zero for every input; with "
-                "random "
-                f"weights it would be {percent(bound)} at most.",
+                f"At step {since[1]} {percent(value)} of the units of {layer_text(entry.site)} are zero for "
+                f"every input; {usual}.",
                 "threshold",
                 float(entry.expected[at]),
                 bound,
@@ -225,9 +220,8 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
                 entry.site,
                 since[1],
                 value,
-                f"At this likeness of the inputs theory expects {percent(float(entry.expected[at]))} of the units "
-                "to be "
-                "zero for every input, and never more than half.",
+                f"For inputs that are as alike as these, theory expects {percent(float(entry.expected[at]))} of the "
+                "units of a layer with random weights to be zero for every input.",
                 "theory",
                 float(entry.expected[at]),
             ),
@@ -258,6 +252,16 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
     )
 
 
+def _have_died(dead: Matrix) -> NDArray[np.bool_]:
+    """Return True at the steps at which many of the units that lived at first are dead.
+
+    Inputs that become less alike in training lower the expected share below one that has been there from the start.
+    """
+    known = dead[np.isfinite(dead)]
+    first = float(known[0]) if len(known) else 0.0
+    return np.asarray(dead > first + _LEAST_SHARE * (1 - first))
+
+
 def _cause(reading: Reading, layer: Layer, at: int) -> str:
     mean, std = (float(column(reading, name, [layer.pre_activation], at)[0]) for name in ("mean", "std"))
     if not math.isfinite(mean):
@@ -274,12 +278,17 @@ def _cause(reading: Reading, layer: Layer, at: int) -> str:
     return f"{text}."
 
 
+def _has_rectifiers(reading: Reading) -> bool:
+    return any(site.activation in _RECTIFIERS for site in reading.outputs)
+
+
 DEAD_UNITS = Rule(
     "dead_units",
     _find_dead,
     needs=(("dead_units", "output"),),
     explains=frozenset(("vanishing_gradient", "rank_collapse", "constant_output", "lr_too_low", "frozen_parameters")),
     advice='Record "dead_units", as by default. Layers that are zero as a whole are seen from "zeros".',
+    concerns=_has_rectifiers,
 )
 DYING_RELU = Rule(
     "dying_relu",
@@ -287,4 +296,5 @@ DYING_RELU = Rule(
     needs=(("dead_units", "output"),),
     explains=frozenset(("dead_units", "vanishing_gradient", "rank_collapse", "constant_output", "lr_too_low")),
     advice='Record "dead_units", as by default. Layers that are zero as a whole are seen from "zeros".',
+    concerns=_has_rectifiers,
 )

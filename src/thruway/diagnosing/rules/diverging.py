@@ -8,18 +8,22 @@ from collections.abc import Iterator
 import numpy as np
 
 from thruway.diagnosing.cures import CURES
-from thruway.diagnosing.finding import Evidence, Finding
-from thruway.diagnosing.reading import Reading
+from thruway.diagnosing.finding import Cure, Evidence, Finding
+from thruway.diagnosing.reading import Matrix, Reading
+from thruway.diagnosing.rules.advice import ADVICE
 from thruway.diagnosing.rules.loss_graph import contains_layers, loss_nodes, negated_loss, unbounded_loss
 from thruway.diagnosing.rules.loss_history import LossHistory, loss_history
 from thruway.diagnosing.rules.rule import Rule
-from thruway.diagnosing.rules.step_sizes import step_sizes
+from thruway.diagnosing.rules.step_sizes import StepSizes, step_sizes
 from thruway.diagnosing.rules.wording import number, percent
 
 __all__ = ["DIVERGING"]
 
+_TURNED = 8.0  # times the lowest loss, so that several steps have raised it
 GROWTH = 2.0  # factor from the first to the last level of the loss
-AGAINST_GRADIENT = 1.25  # the same, if the rise is that of steps along the gradient instead of against it
+# The same, if the rise is that of steps along the gradient instead of against it. It is tested against the noise of the
+# batches, so that a tenth is only left for what may change beside the weights, such as the share of a penalty.
+AGAINST_GRADIENT = 1.1
 LEAST_STEPS = 8
 
 
@@ -45,7 +49,9 @@ def find_diverging(reading: Reading) -> Iterator[Finding]:
     # The standard error of a median of k values is 1.25 noise / sqrt(k).
     is_noise = sign * (levels[3] - levels[0]) < 5.0 * 1.25 * history.noise / np.sqrt(quarter)
     if rises and not is_noise and (wrong or levels[3] >= _least_growth(reading, history) * values[0]):
-        yield _finding(reading, history, levels, wrong)
+        yield _finding(reading, history, levels, wrong, 0 if wrong else int(np.argmin(values)))
+    elif not wrong and _has_turned(reading, history):
+        yield _finding(reading, history, levels, "", int(np.argmin(values)))
 
 
 def _least_growth(reading: Reading, history: LossHistory) -> float:
@@ -59,19 +65,52 @@ def _least_growth(reading: Reading, history: LossHistory) -> float:
         return GROWTH
     values = history.finite
     lowest = int(np.argmin(values))
-    above = np.flatnonzero(values[lowest:] > GROWTH * values[lowest])
-    end = lowest + int(above[0]) if len(above) else len(values) - 1
-    places = history.places[lowest : end + 1]
-    spacing = (reading.steps[-1] - reading.steps[0]) / max(len(reading.steps) - 1, 1)
-    total = float(np.nansum(sizes.predicted_fall[places])) * spacing
-    share = (values[end] - values[lowest]) / total if total > 0 else 0.0
+    share = _share_of_predicted(reading, sizes, history, lowest, _grown_at(values, lowest, GROWTH))
     return AGAINST_GRADIENT if share > 0.3 else GROWTH if share > 0.1 else float("inf")
 
 
-def _finding(reading: Reading, history: LossHistory, levels: list[float], wrong: str) -> Finding:
+def _grown_at(values: Matrix, lowest: int, factor: float) -> int:
+    """Return the place of the first loss above a multiple of the lowest one, or of the last loss."""
+    above = np.flatnonzero(values[lowest:] > factor * values[lowest])
+    return lowest + int(above[0]) if len(above) else len(values) - 1
+
+
+def _share_of_predicted(reading: Reading, sizes: StepSizes, history: LossHistory, first: int, last: int) -> float:
+    """Return the rise of the loss between two places over the fall that gradients and updates predict."""
+    places = history.places[first : last + 1]
+    spacing = (reading.steps[-1] - reading.steps[0]) / max(len(reading.steps) - 1, 1)
+    total = float(np.nansum(sizes.predicted_fall[places])) * spacing
+    return float(history.finite[last] - history.finite[first]) / total if total > 0 else 0.0
+
+
+def _has_turned(reading: Reading, history: LossHistory) -> bool:
+    """Return True if the loss fell, and from its lowest point on rises as fast as its gradient says it should fall.
+
+    Steps that are too large predict a fall of more than the loss (see `lr_damage.unstable_since`), and a change of the
+    data or of the task changes the loss by far more than the steps do.
+    """
+    sizes, values = step_sizes(reading), history.finite
+    lowest = int(np.argmin(values))
+    if sizes is None or not LEAST_STEPS <= lowest <= len(values) - LEAST_STEPS:
+        return False
+    tail = values[lowest:]
+    quarter = len(tail) // 4
+    levels = [float(np.median(tail[k * quarter : (k + 1) * quarter])) for k in range(4)]
+    if not (np.diff(levels) > 0).all() or levels[3] < max(GROWTH * levels[0], float(values[0])):
+        return False
+    end = _grown_at(values, lowest, _TURNED)
+    first = lowest + int(np.flatnonzero(values[lowest : end + 1] <= GROWTH * values[lowest])[-1])
+    places = history.places[first:end]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        overshoot = sizes.predicted_fall[places] / values[first:end]
+    known = overshoot[np.isfinite(overshoot)]
+    share = _share_of_predicted(reading, sizes, history, first, end)
+    return bool(len(known) and np.median(known) < 1.0 and 0.3 < share < 3.0)
+
+
+def _finding(reading: Reading, history: LossHistory, levels: list[float], wrong: str, lowest: int) -> Finding:
     values = history.finite
-    start = float(values[0])
-    lowest = 0 if wrong else int(np.argmin(values))
+    start = float(values[0] if wrong or history.values[0] < 2 * values[lowest] else values[lowest])
     step = int(reading.steps[history.places[min(lowest + 1, len(values) - 1)]])
     sizes = step_sizes(reading)
     ratio = float("nan") if sizes is None else float(np.nanmedian(sizes.largest))
@@ -117,10 +156,17 @@ def _finding(reading: Reading, history: LossHistory, levels: list[float], wrong:
         (),
         (int(reading.steps[history.places[lowest]]), step),
         tuple(rows),
-        (CURES["lower_lr"], CURES["clip"]),
+        _cures(wrong, is_along=ratio < 0.1),
         margin=1.0 if wrong else max(levels[3] / (GROWTH * start), 1.0),
         confidence=0.95 if wrong else 0.8,
     )
+
+
+def _cures(wrong: str, *, is_along: bool) -> tuple[Cure, ...]:
+    """Return cures: of a loss without a minimum, of small steps that raise the loss, and of large ones."""
+    if wrong:
+        return (ADVICE["log_softmax" if "nll_loss" in wrong else "check_sign"],)
+    return (ADVICE["check_sign"], CURES["lower_lr"]) if is_along else (CURES["lower_lr"], CURES["clip"])
 
 
 DIVERGING = Rule(

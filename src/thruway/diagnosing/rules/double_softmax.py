@@ -130,7 +130,7 @@ DOUBLE_SOFTMAX = Rule(
     find_double_softmax,
     needs=(("loss", "step"),),
     explains=frozenset(
-        ("lr_too_low", "constant_output", "vanishing_gradient", "rank_collapse", "saturated", "diverging")
+        ("lr_too_low", "constant_output", "vanishing_gradient", "rank_collapse", "saturated", "diverging", "dying_relu")
     ),
     advice="The graph of the loss is recorded in new traces.",
 )

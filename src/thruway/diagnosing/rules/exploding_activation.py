@@ -14,7 +14,7 @@ from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.rules.flow import modules_of
 from thruway.diagnosing.rules.rule import Rule
-from thruway.diagnosing.rules.wording import number
+from thruway.diagnosing.rules.wording import layer_text, number
 from thruway.diagnosing.theory import critical_gain
 from thruway.diagnosing.trunk import Trunk, gain_of, trunk_of
 
@@ -50,8 +50,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
     yield Finding(
         "exploding_activation",
         f"The activations grow by a factor of {number(factor)} a layer, {number(ratio)} times from "
-        f"{trunk.names[early]} "
-        f"to {trunk.names[late]}. {_cause(reading, trunk, early, late, at)}",
+        f"{layer_text(trunk.names[early])} "
+        f"to {layer_text(trunk.names[late])}. {_cause(reading, trunk, early, late, at)}",
         modules_of(reading, trunk.names[early + 1 : late + 1][::-1]),
         since,
         (
@@ -60,8 +60,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 trunk.names[late],
                 since[1],
                 ratio,
-                f"At step {since[1]} the output of {trunk.names[late]} is {number(ratio)} times as large as that of "
-                f"{trunk.names[early]}.",
+                f"At step {since[1]} the output of {layer_text(trunk.names[late])} is {number(ratio)} times as large "
+                f"as that of {layer_text(trunk.names[early])}.",
                 "threshold",
                 1.0,
                 math.exp(limit),

@@ -12,8 +12,18 @@ import numpy as np
 from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Cure, Evidence, Finding
 from thruway.diagnosing.reading import Reading
+from thruway.diagnosing.rules.advice import ADVICE
+from thruway.diagnosing.rules.lost_gradients import lost_gradients
 from thruway.diagnosing.rules.rule import Rule
-from thruway.diagnosing.rules.states import STALE, ParameterHistory, histories
+from thruway.diagnosing.rules.states import (
+    HAS_GRADIENT,
+    OPTIMIZED,
+    STALE,
+    TRAINABLE,
+    ParameterHistory,
+    histories,
+)
+from thruway.diagnosing.rules.unregistered_layers import unregistered_layers
 from thruway.diagnosing.rules.wording import join_names
 
 __all__ = ["FROZEN_PARAMETERS"]
@@ -24,12 +34,18 @@ def find_frozen(reading: Reading) -> Iterator[Finding]:
     known = histories(reading)
     if not known:
         return
+    lost: frozenset[str] = frozenset()
+    for finding, names in lost_gradients(reading, known):
+        yield finding
+        lost |= names
+    yield from unregistered_layers(reading, known)
+    known = tuple(h for h in known if h.name not in lost)
     if not any(h.has_gradient for h in known):
         cut = [h for h in known if h.is_trainable and h.is_optimized]
         if cut:
             yield _detached_finding(reading, cut)
         return
-    if not any(h.is_optimized for h in known):
+    if not lost and not any(h.is_optimized for h in known):
         yield _of_a_copy(reading, known)
         return
     constant = _frozen_and_constant(reading, known)
@@ -80,8 +96,22 @@ def _state_row(h: ParameterHistory, reading: Reading, text: str) -> Evidence:
 
 
 def _expected_row(reading: Reading, of: ParameterHistory) -> Evidence:
-    text = "a parameter in training is trainable, in the optimizer, and has a gradient at every step"
+    text = (
+        "a parameter in training is trainable, in the optimizer, and has a gradient at every step; this one is "
+        f"{_state_in_words(of)}"
+    )
     return Evidence("state", of.name, None, float(of.bits[0]), text, "theory", expected=7.0)
+
+
+def _state_in_words(h: ParameterHistory) -> str:
+    """Return the state at the first recorded step in words."""
+    return ", ".join(
+        (
+            "trainable" if h.has(TRAINABLE)[0] else "frozen",
+            "in the optimizer" if h.has(OPTIMIZED)[0] else "not in the optimizer",
+            "with a gradient" if h.has(HAS_GRADIENT)[0] else "without a gradient",
+        )
+    )
 
 
 def _rest_row(known: Sequence[ParameterHistory], bad: Sequence[ParameterHistory], text: str) -> Evidence:
@@ -222,7 +252,7 @@ def _detached_finding(reading: Reading, parameters: Sequence[ParameterHistory]) 
             _expected_row(reading, first),
             _rest_row(parameters, parameters, "not frozen on purpose: they require gradients and are in the optimizer"),
         ),
-        (CURES["unfreeze"],),
+        (ADVICE["no_detach"],),
         0.9,
     )
 

@@ -6,7 +6,7 @@ their transforms. Gates of recurrent cells are left out: they act on time, not o
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Matrix, Reading
 from thruway.diagnosing.rules.recurrent_gates import recurrent_gates
 from thruway.diagnosing.rules.rule import Rule
-from thruway.diagnosing.rules.wording import number
+from thruway.diagnosing.rules.wording import number, part, product
 from thruway.diagnosing.trunk import recurrent_names
 from thruway.nn.gates import gate_bias_for_depth
 from thruway.watching.sites import Site
@@ -54,9 +54,24 @@ def _gates(reading: Reading) -> _Gates | None:
         and "carry" not in site.name.rpartition(".")[2]
         and not any(site.name == name or site.name.startswith(f"{name}.") for name in recurrent)
     ]
-    if len(sites) < 2:
+    if len(sites) < 2 or not _are_different(reading, sites):
         return None
     return _Gates(tuple(sites), means.values[[means.row_of[site.name] for site in sites]])
+
+
+def _are_different(reading: Reading, sites: Sequence[Site]) -> bool:
+    """Return True if each gate may belong to a layer of its own: one gate that is called many times is one gate."""
+    in_code = [site for site in sites if site.operation != "transform gate"]
+    weights = [parameter.shape for parameter in reading.parameters if len(parameter.shape) >= 2]
+    # Each layer has a weight of its own; one of three dimensions may hold one matrix for each layer.
+    if weights and len(in_code) > sum(shape[0] if len(shape) == 3 else 1 for shape in weights):
+        return False
+    # Gates in the code of a cell that has no module of its own lie beside maps that are called once per time step.
+    scopes = {name.rpartition(".")[0] for name in reading.derived(recurrent_names)}
+    return not any(
+        site.name.rpartition(".")[0] in scopes and site.name.rpartition(".")[2].startswith(site.operation)
+        for site in in_code
+    )
 
 
 def _layer_of(site: Site) -> str:
@@ -100,8 +115,7 @@ def _shut_over_depth(reading: Reading) -> Iterator[Finding]:
                 since[1],
                 float(applied[at]),
                 f"The sum of the mean gates is {number(float(applied[at]))}; below {number(limit)} the layers do "
-                "nearly "
-                "nothing, and their weights get as little of the gradient.",
+                "nearly nothing, and their weights get as little of the gradient.",
                 "threshold",
                 depth / (1 + math.exp(-guide)),
                 limit,
@@ -127,7 +141,7 @@ def _shut_over_depth(reading: Reading) -> Iterator[Finding]:
                 "ruled out",
             ),
         ),
-        (CURES["gate_bias"], CURES["raise_lr"]),
+        (replace(CURES["gate_bias"], text=f"raise the bias of the transform gates to about {number(guide)}"),),
         (gates.sites[0].name, gates.sites[-1].name),
         until,
         margin=max(1.0, limit / max(float(applied[at]), 1e-300)),
@@ -154,8 +168,7 @@ def _open_over_depth(reading: Reading) -> Iterator[Finding]:
     mean, depth = float(gates.means[:, at].mean()), len(gates.sites)
     yield Finding(
         "gates_open",
-        f"The transform gates are wide open: their mean is {number(mean)}, so {number(float(carried[at]))} of the "
-        "input "
+        f"The transform gates are wide open: their mean is {number(mean)}, so {part(float(carried[at]))} of the input "
         f"passes the {depth} layers unchanged, and the network is as hard to train as a plain one of that depth.",
         tuple(name for name, sick in zip(gates.layers, is_open[:, at], strict=True) if sick),
         since,
@@ -165,7 +178,7 @@ def _open_over_depth(reading: Reading) -> Iterator[Finding]:
                 gates.sites[0].name,
                 since[1],
                 float(carried[at]),
-                f"The product of 1 - T over {depth} layers is {number(float(carried[at]))}.",
+                f"The product of 1 - T over {depth} layers is {product(float(carried[at]))}.",
                 "threshold",
                 1.0,
                 _CARRIED,
@@ -205,8 +218,8 @@ def _find_bias(reading: Reading) -> Iterator[Finding]:
     yield Finding(
         "gate_bias_not_negative",
         f"The transform gates of {depth} layers start at {number(mean)}: their bias is about "
-        f"{number(_logit(mean))}. Only "
-        f"{number(carried)} of the input passes all layers. Start the biases at about {number(guide)}.",
+        f"{number(_logit(mean))}. Of the "
+        f"input, {part(carried)} passes all layers. Start the biases at about {number(guide)}.",
         tuple(name for name, sick in zip(gates.layers, starts_open, strict=True) if sick),
         (None, 0),
         (
@@ -217,7 +230,7 @@ def _find_bias(reading: Reading) -> Iterator[Finding]:
                 mean,
                 f"The gates start at {number(mean)}; a negative bias starts them below 0.5, and the product of 1 - "
                 "T over "
-                f"the layers, {number(carried)}, should be above {number(_CARRIED)}.",
+                f"the layers, {product(carried)}, should be above {number(_CARRIED)}.",
                 "threshold",
                 1 / (1 + math.exp(-guide)),
                 0.45,
@@ -230,7 +243,7 @@ def _find_bias(reading: Reading) -> Iterator[Finding]:
                 carried,
                 f"The network is too deep for it to be harmless: up to ten layers pass a thousandth, these {depth} "
                 "pass "
-                f"{number(carried)}.",
+                f"{part(carried)}.",
                 "ruled out",
             ),
         ),

@@ -19,10 +19,12 @@ class LossHistory:
     Attributes:
         places: (n,), positions in `Reading.steps`.
         values: (n,), the losses; NaN or infinite after a failure.
+        steps: (n,), the numbers of the steps.
     """
 
     places: NDArray[np.int64]
     values: Matrix
+    steps: NDArray[np.int64]
 
     @property
     def finite(self) -> Matrix:
@@ -76,10 +78,10 @@ def loss_history(reading: Reading) -> LossHistory | None:
     # a failure if a parameter or an output is bad as well; before it, a step without a loss.
     finite = np.flatnonzero(np.isfinite(loss))
     if not len(finite):
-        return None if reading.trace.first_bad is None else LossHistory(np.arange(len(loss)), loss)
+        return None if reading.trace.first_bad is None else LossHistory(np.arange(len(loss)), loss, reading.steps)
     has_failed = reading.trace.first_bad is not None or np.isinf(loss).any()
     keep = np.isfinite(loss) | np.isinf(loss)
     if has_failed:
         keep[finite[-1] + 1 :] = True
     places = np.flatnonzero(keep)
-    return LossHistory(places, loss[places])
+    return LossHistory(places, loss[places], reading.steps[places])

@@ -45,8 +45,12 @@ def harm_to_loss(history: LossHistory, place: int, *, is_replaced: bool) -> Harm
     if not len(before):
         return None
     start = float(np.median(before[-5:]) if len(before) >= 5 else before.min())
-    if history.failed_at is not None and int(history.places[history.failed_at]) > place:
-        return Harm("the loss is not finite afterwards", "the loss was finite before the step", True)
+    failed_later = history.failed_at is not None and int(history.places[history.failed_at]) > place
+    # A loss that fell in between was not broken by this step.
+    if failed_later and not (len(after) >= 5 and np.median(after[-5:]) < RECOVERED * start):
+        assert history.failed_at is not None
+        failed = int(history.steps[history.failed_at])
+        return Harm(f"the loss is not finite at step {failed}", "the loss was finite before the step", True)
     if len(after) < 2 or not start > 0:
         return None
     soon, last = float(np.median(after[:5])), float(np.median(after[-max(len(after) // 4, 3) :]))
@@ -56,14 +60,15 @@ def harm_to_loss(history: LossHistory, place: int, *, is_replaced: bool) -> Harm
     if last < (RECOVERED / 2 if is_replaced else RECOVERED) * start:  # a few rising steps on the way to a low loss
         return None
     is_stuck = last >= 0.95 * start
-    above = int((after > start).sum())
     if has_risen or has_jumped:
         peak = float(after.max() if not after[:5].max() > RISE * start else after[:5].max())
-        ruled_out = f"not one noisy batch: {above} of {len(after)} later losses are above {number(start)}"
+        ruled_out = f"not one noisy batch: the median of the next {len(after[:5])} losses is {number(soon)}"
+        if not soon > RISE * start:
+            ruled_out = f"not one noisy batch: the highest tenth of the later losses has the median {number(highest)}"
         if has_jumped and not has_risen:
             ruled_out = "not one noisy batch: a step of the size of a weight leaves nothing of it, whatever the batch"
         return Harm(f"the loss rose from {number(start)} to {number(peak)}", ruled_out, is_stuck)
-    if start - last < max(history.noise, 0.01 * start) and len(after) >= 10:
+    if start - last < max(history.noise, 0.01 * start) and len(after) >= (2 if is_replaced else 10):
         text = f"the loss is {number(last)} after {len(after)} more steps, from {number(start)}"
         return Harm(text, "not a slow start: the weights moved by more than a tenth of their norm in one step", True)
     return None

@@ -1,6 +1,7 @@
 """A learning rate that is too high: steps that are too large for the weights or the loss, and a loss that suffers."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ def find_lr_too_high(reading: Reading) -> Iterator[Finding]:
     largest, overshoot, history = sizes.largest, _overshoot(reading, sizes), loss_history(reading)
     is_strong = (largest >= REPLACED) | (overshoot >= OVERSHOOT)
     is_suspect = (largest >= LARGE) & (is_strong | (overshoot >= OVERSHOOT / 4) | (largest >= REPLACED / 4))
+    # A step that lowers the loss by a few per cent at most cannot be too long for it.
+    is_suspect &= ~(overshoot < OVERSHOOT / 20)
     places = [int(place) for place in np.flatnonzero(is_suspect)[:1]]
     if history is not None:
         unstable = unstable_since(history, overshoot)
@@ -70,7 +73,7 @@ def _finding(
             names[0],
             step,
             ratio,
-            f"step {step} moved {names[0]} by {percent(ratio)} of its norm; 1 % to 4 % is healthy",
+            f"step {step} moved {names[0]} by {percent(ratio)} of its norm; about 2 % is healthy",
             "threshold",
             HEALTHY_RATIO,
             threshold,
@@ -84,8 +87,13 @@ def _finding(
     if harm is not None:
         cause += f", and {harm.text}"
     cause += f": the learning rate{_rate(reading, place)} is too high. "
-    cause += f"Lower it about {factor}x." if factor <= MOST else "No usual learning rate suits gradients of this size."
+    if factor > MOST:
+        cause += "No usual learning rate suits gradients of this size."
+    else:
+        cause += f"Lower it about {factor}x."
     cure = CURES["much_lower_lr" if factor >= 100 else "lower_lr"]
+    if factor > 100:
+        cure = replace(cure, text=f"{cure.text}, and again while the steps are too large")
     other = CURES["lower_lr" if factor >= 100 else "much_lower_lr"]
     confidence = 0.7 if harm is None else 0.95 if harm.is_lasting or ratio >= REPLACED else 0.85
     # The symptom begins with the first of the large steps in a row.
@@ -99,7 +107,7 @@ def _finding(
         sites,
         (before, int(reading.steps[start])),
         tuple(rows),
-        (cure, other, CURES["clip"]),
+        (cure, CURES["clip"], other),
         margin=max(ratio / threshold, 1.0),
         confidence=confidence,
     )
@@ -109,14 +117,17 @@ def _theory(
     reading: Reading, sizes: StepSizes, overshoot: NDArray[np.float64], place: int, name: str, ratio: float
 ) -> Evidence:
     step = int(reading.steps[place])
-    if np.isfinite(overshoot[place]):
+    if overshoot[place] >= 1:
         fall, loss = float(sizes.predicted_fall[place]), _loss_at(reading, place)
         text = (
-            f"to first order the step lowers the loss by up to {number(fall)}, and the loss is {number(loss)}: a step "
-            f"that predicts more than {number(loss)} leaves the region in which its gradient is valid"
+            f"to first order the step lowers the loss by up to {number(fall)}, and the loss is only {number(loss)}: "
+            "the step leaves the region in which its gradient is valid"
         )
-        return Evidence("predicted_fall", "", step, fall, text, "theory", loss, OVERSHOOT * loss)
-    text = f"after {number(max(1.0 / ratio, 1.0))} steps of this size nothing of the initial weights remains"
+        limit = OVERSHOOT * loss if overshoot[place] >= OVERSHOOT else None
+        return Evidence("predicted_fall", "", step, fall, text, "theory", loss, limit)
+    text = "a step as large as the weights keeps nothing of them"
+    if ratio < 1:
+        text = f"{np.ceil(1.0 / ratio):.0f} steps of this size in one direction replace the weights"
     return Evidence("update_ratio", name, step, ratio, text, "theory", HEALTHY_RATIO)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Reading
+from thruway.diagnosing.rules.early_schedule import find_early_schedule
 from thruway.diagnosing.rules.loss_graph import chance_loss, loss_nodes
 from thruway.diagnosing.rules.loss_history import LossHistory, loss_history
 from thruway.diagnosing.rules.rule import Rule
@@ -30,7 +31,10 @@ def find_lr_too_low(reading: Reading) -> Iterator[Finding]:
     if sizes is None or history is None or history.failed_at is not None:
         return
     span = int(reading.steps[-1] - reading.steps[0]) + 1
-    if span < LEAST_STEPS or len(history.finite) < 6 or reading.steps[0] > 0 or _rate_changes(reading):
+    if span < LEAST_STEPS or len(history.finite) < 4 or reading.steps[0] > 0:
+        return
+    if _rate_changes(reading):
+        yield from find_early_schedule(reading, history)
         return
     start, chance = history.first_level, chance_loss(loss_nodes(reading))
     if not start > 0 or (chance is not None and start < chance / 2):
@@ -40,9 +44,11 @@ def find_lr_too_low(reading: Reading) -> Iterator[Finding]:
     share = float(np.nanmax(shares)) if np.isfinite(shares).any() else float("nan")
     # A fall larger than all steps together predict is the noise of the batches.
     fall = min(history.relative_fall, float(np.nanmean(shares)) * span)
-    is_slow = 0 < ratio < SLOW and share < 10 * SLOW and fall <= FLAT
+    is_slow = 0 < ratio < SLOW and share < 10 * SLOW and fall <= FLAT + history.noise / start
     if is_slow:
         yield _finding(reading, sizes, history, ratio, share, span)
+    else:
+        yield from find_early_schedule(reading, history)
 
 
 def _rate_changes(reading: Reading) -> bool:
@@ -57,6 +63,12 @@ def _rate_changes(reading: Reading) -> bool:
     return False
 
 
+def _change(history: LossHistory) -> str:
+    """Return the change of the loss in words."""
+    first, last = number(history.first_level), number(history.last_level)
+    return f"stayed at {first}" if first == last else f"went from {first} to {last}"
+
+
 def _finding(
     reading: Reading, sizes: StepSizes, history: LossHistory, ratio: float, share: float, span: int
 ) -> Finding:
@@ -67,9 +79,9 @@ def _finding(
     factor = int(10 ** np.clip(round(np.log10(HEALTHY_RATIO / 10 / ratio)), 1, 6))
     return Finding(
         "lr_too_low",
-        f"No step moved a weight by more than {percent(ratio)} of its norm, and the loss went from "
-        f"{number(history.first_level)} to {number(history.last_level)} in {span:,} steps: the learning rate is too "
-        f"low. Raise it about {factor:,}x.",
+        f"No step moved a weight by more than {percent(ratio)} of its norm, and the loss {_change(history)} in "
+        f"{span:,} steps: the learning rate is too low, by a factor of about {factor:,}. Raise it tenfold, and again "
+        "until the loss moves.",
         (),
         (None, first),
         (
@@ -112,6 +124,6 @@ LR_TOO_LOW = Rule(
     "lr_too_low",
     find_lr_too_low,
     needs=(("norm", "update"), ("loss", "step")),
-    least_steps=LEAST_STEPS,
+    least_steps=4,
     advice="Pass optimizer= to watch.",
 )

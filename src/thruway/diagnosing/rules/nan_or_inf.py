@@ -1,5 +1,6 @@
 """NaN and infinite values: the first operation that produced one, and the step before it."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -7,6 +8,8 @@ import numpy as np
 from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Reading
+from thruway.diagnosing.rules.advice import ADVICE
+from thruway.diagnosing.rules.bad_values import origin_of, place_in_words
 from thruway.diagnosing.rules.loss_history import loss_history
 from thruway.diagnosing.rules.rule import Rule
 from thruway.diagnosing.rules.wording import number
@@ -88,22 +91,14 @@ def _before(reading: Reading, site: Site, step: int) -> tuple[int | None, float]
 
 
 def _at_a_site(reading: Reading, bad: BadValue) -> Finding:
-    site, name = bad.site, bad.site.name or reading.trace.model
+    site = bad.site
     what = " and ".join(f"{n:,} {word}" for word, n in (("NaN", bad.nan), ("infinite values", bad.inf)) if n)
     before, size = _before(reading, site, bad.step)
-    source = {
-        "input": f"the input {name}: check the data",
-        "parameter": f"the parameter {name}, before the step",
-        "output": f"the output of {name} ({site.operation}), and all values before it in the forward pass are finite",
-        "gradient": f"the backward pass, at the gradient of {name} ({site.operation}), after a finite forward pass",
-        "parameter_gradient": f"the gradient of {name}",
-        "update": f"the update of {name}: the optimizer's step itself",
-        "step": f"the {name}",
-    }[site.kind]
+    origin = origin_of(reading, bad, size)
     history = "" if before is None else f" At step {before} it was finite{_of_size(size)}."
     return Finding(
         "nan_or_inf",
-        f"The first bad value is at step {bad.step} in {source}: {what}.{history}",
+        f"The first bad values ({what}) are at step {bad.step} in {origin.place}.{history}",
         (site.name,) if site.name else (),
         (before, bad.step),
         (
@@ -112,22 +107,17 @@ def _at_a_site(reading: Reading, bad: BadValue) -> Finding:
                 site.name,
                 bad.step,
                 float(bad.nan or bad.inf),
-                f"{what} in the {site.kind.replace('_', ' ')} of {name} at step {bad.step}",
+                f"{what} in {place_in_words(site)} at step {bad.step}",
                 "threshold",
                 0.0,
                 0.0,
             ),
-            _theory(reading, site, before, size),
             Evidence(
-                "nan",
-                site.name,
-                bad.step,
-                float(bad.nan),
-                "not the mask of an attention nor a step that a loss scaler skips: bad values remain",
-                "ruled out",
+                "rms", site.name, before, size if number(size) in origin.theory else math.nan, origin.theory, "theory"
             ),
+            Evidence("nan", site.name, bad.step, float(bad.nan), origin.ruled_out, "ruled out"),
         ),
-        (CURES["lower_lr"], CURES["clip"]) if before is not None else (CURES["scale_input"], CURES["critical_init"]),
+        origin.cures,
         None if not site.name else (site.name, site.name),
         confidence=0.95,
     )
@@ -137,41 +127,36 @@ def _of_size(size: float) -> str:
     return f", of size {number(size)}" if np.isfinite(size) else ""
 
 
-def _theory(reading: Reading, site: Site, before: int | None, size: float) -> Evidence:
-    if before is None:
-        text = "values are bad at the first recorded step: no update has caused them"
-    elif np.isfinite(size) and size > 1e4:
-        text = f"values of size {number(size)} one step before: they overflow, after growing over the steps"
-    else:
-        text = (
-            "values of moderate size one step before: the operation itself has no finite result, such as log(0) or 0/0"
-        )
-    return Evidence("rms", site.name, before, size, text, "theory")
-
-
 def _in_the_loss(reading: Reading, place: int) -> Finding:
     step = int(reading.steps[place])
     before = int(reading.steps[place - 1]) if place else None
     assert reading.loss is not None
     value = float(reading.loss[place])
     nodes = reading.trace.loss_graph
-    operation = f" ({nodes[0].operation.removesuffix('Backward0')})" if nodes else ""
+    takes_log = any(node.operation.startswith("LogBackward") for node in nodes)
+    source = "its logarithm of a probability that is 0" if takes_log else "such as the logarithm of a probability of 0"
     return Finding(
         "nan_or_inf",
         f"The loss is {number(value)} at step {step}, although all outputs of the model are finite: the first bad "
-        f"value comes from the loss function{operation}, such as the logarithm of a probability that is 0.",
+        f"value comes from the loss function, {source}.",
         (),
         (before, step),
         (
             Evidence("loss", "", step, value, f"the loss is {number(value)} at step {step}", "threshold"),
             Evidence(
-                "nan", "", step, 0.0, "a loss of finite outputs is finite where log and division are safe", "theory"
+                "nan",
+                "",
+                step,
+                0.0,
+                "of finite outputs, a loss is infinite or NaN only by its own operations: log(0), 0/0, or an overflow. "
+                "Sigmoid and softmax return exactly 0 or 1 for large inputs",
+                "theory",
             ),
             Evidence(
                 "nan", "", step, 0.0, "not an operation of the model: its outputs are finite at this step", "ruled out"
             ),
         ),
-        (CURES["logits"],),
+        (ADVICE["loss_on_logits"], ADVICE["epsilon"], CURES["logits"]),
         confidence=0.9,
     )
 

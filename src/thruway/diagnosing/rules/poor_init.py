@@ -20,7 +20,7 @@ from thruway.diagnosing.rules.flow import geometric_mean, modules_of
 from thruway.diagnosing.rules.initial_weights import InitialWeights, initial_weights, shifted_weights
 from thruway.diagnosing.rules.rule import Rule
 from thruway.diagnosing.rules.vanishing_gradient import VANISHING_RATIO
-from thruway.diagnosing.rules.wording import number, percent
+from thruway.diagnosing.rules.wording import layer_text, number, part, percent
 from thruway.diagnosing.trunk import Trunk, column, trunk_of
 
 __all__ = ["POOR_INIT"]
@@ -96,9 +96,8 @@ def _harm(reading: Reading, trunk: Trunk, weights: InitialWeights, *, is_large: 
         rise, first, last = trunk.rise()
         if rise[0] > allowed(trunk):
             return (
-                f"The gradient grows {number(math.exp(min(rise[0], 600)))} times from {trunk.names[int(last[0])]} "
-                "back to "
-                f"{trunk.names[int(first[0])]}."
+                f"The gradient grows {number(math.exp(min(rise[0], 600)))} times from "
+                f"{layer_text(trunk.names[int(last[0])])} back to {layer_text(trunk.names[int(first[0])])}."
             )
         sites = [
             layer.activation_site
@@ -116,18 +115,21 @@ def _harm(reading: Reading, trunk: Trunk, weights: InitialWeights, *, is_large: 
             return f"{percent(float(np.nanmean(share)))} of the values of the activations are saturated."
         growth = trunk.rms[-1, 0] / trunk.rms[0, 0] if trunk.rms[0, 0] > 0 else math.nan
         if growth > _GROWTH or (growth > 1 and trunk.rms[-1, 0] > _GROWTH * _GROWTH):
-            return f"The signal grows {number(growth)} times from {trunk.names[0]} to {trunk.names[-1]}."
+            return (
+                f"The signal grows {number(growth)} times from {layer_text(trunk.names[0])} to "
+                f"{layer_text(trunk.names[-1])}."
+            )
         return None
     drop, first, last = trunk.drop()
     if drop[0] < math.log(VANISHING_RATIO):
         return (
             f"The gradient falls to {number(math.exp(max(drop[0], -600)))} of its size from "
-            f"{trunk.names[int(last[0])]} back "
-            f"to {trunk.names[int(first[0])]}."
+            f"{layer_text(trunk.names[int(last[0])])} back to {layer_text(trunk.names[int(first[0])])}."
         )
     alike = column(reading, "input_correlation", [trunk.names[-1]], 0)
     if 1 - alike[0] < _LOST:
-        return f"Only {number(max(0.0, float(1 - alike[0])))} of the signal at {trunk.names[-1]} depends on the input."
+        lost = part(max(0.0, float(1 - alike[0])))
+        return f"Of the signal at {layer_text(trunk.names[-1])}, {lost} depends on the input."
     return None
 
 
@@ -151,7 +153,11 @@ def _finding(
     parameter = next(p for p in reading.parameters if p.name == layer.weight)
     std = float(parameter.norm[np.isfinite(parameter.norm)][0] / math.sqrt(math.prod(parameter.shape)))
     right = critical / math.sqrt(layer.fan_in)
-    who = f"The initial weights of {len(places)} layers are" if is_whole else f"The initial weights of {layer.name} are"
+    who = (
+        f"The initial weights of {len(places)} layers are"
+        if is_whole
+        else f"The initial weights of {layer_text(layer.name)} are"
+    )
     usual = number(math.sqrt(2)) if critical > 1.2 else "1"
     return Finding(
         "poor_init",

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
-from thruway.diagnosing.reading import Reading
+from thruway.diagnosing.reading import Reading, Values
 from thruway.diagnosing.rules.flow import modules_of
 from thruway.diagnosing.rules.loss_history import loss_history
 from thruway.diagnosing.rules.rule import Rule
-from thruway.diagnosing.rules.wording import number
+from thruway.diagnosing.rules.wording import layer_text, number, part
 from thruway.diagnosing.trunk import trunk_of
 
 __all__ = ["RANK_COLLAPSE"]
@@ -28,10 +28,33 @@ def _find(reading: Reading) -> Iterator[Finding]:
     likeness = reading.values("input_correlation")
     if likeness is None:
         return
+    for names in _chains(reading):
+        found = _collapse(reading, likeness, [name for name in names if name in likeness.row_of])
+        if found is not None:
+            yield found
+            return
+
+
+def _chains(reading: Reading) -> Iterator[list[str]]:
+    """Yield the names of outputs one after another: the layers, or activations without them, and attention weights.
+
+    Without skip connections, attention makes the tokens of a sequence alike. The weights of the next attention are then
+    the same for every input, however different the sequences are (Dong, Cordonnier & Loukas 2021).
+    """
     trunk = reading.derived(trunk_of)
-    names = [name for name in (trunk.names or [layer.name for layer in reading.layers]) if name in likeness.row_of]
+    layers = list(trunk.names) or [layer.name for layer in reading.layers]
+    yield layers
+    if len(layers) < 3:
+        kinds = ("softmax", "log_softmax", None)
+        yield [site.name for site in reading.outputs if site.activation not in kinds and not site.is_gate]
+    if not trunk.is_branched:
+        # The last softmax may be that of the output.
+        yield [site.name for site in reading.outputs[:-1] if site.activation == "softmax" and len(site.shape) > 2]
+
+
+def _collapse(reading: Reading, likeness: Values, names: list[str]) -> Finding | None:
     if len(names) < 3:
-        return
+        return None
     varying = 1 - likeness.values[[likeness.row_of[name] for name in names]]
     start, rest = varying[0], varying[1:]
     known = np.isfinite(start) & np.isfinite(rest).any(0)
@@ -43,7 +66,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
     if spell is None or spell[1] is not None:
         spell = _at_start(reading, sick, known)
     if spell is None:
-        return
+        return None
     since, until = spell
     at = int(np.searchsorted(reading.steps, since[1]))
     is_low = low[:, at] < _LEAST
@@ -51,11 +74,15 @@ def _find(reading: Reading) -> Iterator[Finding]:
     collapsed = [name for name, is_sick in zip(names[1:], is_low, strict=True) if is_sick]
     steps = max(1, first + 1)
     factor = (max(float(low[first, at]), 1e-12) / float(start[at])) ** (1 / steps)
-    yield Finding(
+    text, cures = "", ("critical_init", "skip", "normalise")
+    if "softmax" in {site.activation for site in reading.outputs if site.name == collapsed[0]}:
+        text = " The tokens of a sequence have become alike: attention averages them, and nothing keeps them apart."
+        cures = ("skip", "normalise", "critical_init")
+    return Finding(
         "rank_collapse",
-        f"{collapsed[0]} returns nearly the same for every input: only {number(value)} of its signal depends on "
-        "the input, "
-        f"{number(float(start[at]))} at {names[0]}. The dependence shrinks by a factor of {number(factor)} a layer.",
+        f"{_sentence(collapsed[0])} returns nearly the same for every input: {_only(value)} of its signal depends on "
+        f"the input, and {number(float(start[at]))} at {layer_text(names[0])}. The dependence shrinks by a factor "
+        f"of {number(factor)} a layer.{text}",
         modules_of(reading, collapsed),
         since,
         (
@@ -64,7 +91,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 collapsed[0],
                 since[1],
                 value,
-                f"At step {since[1]} {number(value)} of the signal depends on the input, and all the rest is the "
+                f"At step {since[1]} {part(value)} of the signal depends on the input, and all the rest is the "
                 "same for "
                 "every input.",
                 "threshold",
@@ -87,18 +114,32 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 names[0],
                 since[1],
                 float(start[at]),
-                f"The inputs of the batch are not alike: after {names[0]} {number(float(start[at]))} of the signal "
-                "depends "
-                "on them.",
+                f"The inputs of the batch are not alike: after {layer_text(names[0])} {number(float(start[at]))} of "
+                "the signal depends on them.",
                 "ruled out",
             ),
         ),
-        tuple(CURES[name] for name in ("critical_init", "skip", "normalise")),
+        tuple(CURES[name] for name in cures),
         (collapsed[0], collapsed[-1]),
         until,
         margin=max(1.0, _LEAST / max(value, 1e-12)),
         confidence=0.85,
     )
+
+
+def _only(share: float) -> str:
+    """Return a small share in words.
+
+    >>> _only(3e-5), _only(0.0)
+    ('only 3e-05', 'nothing')
+    """
+    return part(share) if share < 1e-12 else f"only {part(share)}"
+
+
+def _sentence(name: str) -> str:
+    """Return the name of a site at the beginning of a sentence."""
+    text = layer_text(name)
+    return text[0].upper() + text[1:] if text != name else text
 
 
 def _at_start(

@@ -6,17 +6,17 @@ no finding.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from thruway.diagnosing.cures import CURES
-from thruway.diagnosing.finding import Evidence, Finding
-from thruway.diagnosing.reading import Matrix, Reading
+from thruway.diagnosing.finding import Cure, Evidence, Finding
+from thruway.diagnosing.reading import MAP_OPERATIONS, Matrix, Reading, Values
 from thruway.diagnosing.rules.time_gradients import late_fall
-from thruway.diagnosing.rules.wording import number
-from thruway.diagnosing.trunk import recurrent_names
+from thruway.diagnosing.rules.wording import layer_text, number, part
+from thruway.diagnosing.trunk import recurrent_names, without_call
+from thruway.watching.sites import Site
 
 __all__ = ["recurrent_gates"]
 
@@ -41,34 +41,62 @@ def _cells(reading: Reading) -> Iterator[_Cell]:
     if means is None or rms is None or not recurrent:
         return
     outer = [name for name in sorted(recurrent) if not any(name.startswith(f"{other}.") for other in recurrent)]
+    maps = {without_call(site.name)[0] for site in reading.outputs if site.operation in MAP_OPERATIONS}
     for name in outer:
-        inside = [site for site in reading.outputs if site.name.startswith((f"{name}.", f"{name}#"))]
-        rows: dict[str, list[Matrix]] = {}
-        for site in inside:
-            of_site = means.of(site.name)
-            if site.is_gate and of_site is not None:
-                rows.setdefault(_without_call(site.name), []).append(of_site)
-        states = [rms.of(site.name) for site in reading.outputs if _without_call(site.name) == name]
-        candidates = [rms.of(site.name) for site in inside if site.activation == "tanh"]
-        known_states = [row for row in states if row is not None]
-        known_candidates = [row for row in candidates if row is not None]
-        if rows and known_states and known_candidates:
-            yield _Cell(
-                name,
-                {gate: np.array(found) for gate, found in rows.items()},
-                np.max(known_states, axis=0),
-                np.max(known_candidates, axis=0),
-            )
+        if name not in maps:
+            inside = [site for site in reading.outputs if site.name.startswith((f"{name}.", f"{name}#"))]
+            states = [site for site in reading.outputs if without_call(site.name)[0] == name]
+            yield from _cell(name, inside, [states], means, rms)
+    # A cell without a module of its own: maps that are called once per time step, and functions beside them.
+    for scope in dict.fromkeys(name.rpartition(".")[0] for name in outer if name in maps):
+        called = [name for name in outer if name in maps and name.rpartition(".")[0] == scope]
+        own = tuple(f"{name}{end}" for name in called for end in (".", "#"))
+        inside = [site for site in reading.outputs if site.name.startswith(own)]
+        yield from _cell(scope, inside, _sums_of_a_step(reading, scope), means, rms)
 
 
-def _without_call(name: str) -> str:
-    """Return a name without the numbers of calls.
+def _cell(
+    name: str, inside: Sequence[Site], states: Sequence[Sequence[Site]], means: Values, rms: Values
+) -> Iterator[_Cell]:
+    """Yield a cell, if its gates, a candidate and a state were measured.
 
-    >>> _without_call("cell.gate#9.sigmoid")
-    'cell.gate.sigmoid'
+    Args:
+        name: name of the module, or of the module whose code is the cell.
+        inside: outputs in the cell.
+        states: for each value that may be the state, its outputs at the time steps. The smallest one is taken.
+        means, rms: values of all outputs.
     """
-    head, *rest = name.split("#")
-    return head + "".join(part.lstrip("0123456789") for part in rest)
+    gates: dict[str, list[Matrix]] = {}
+    for site in inside:
+        of_site = means.of(site.name)
+        if site.is_gate and of_site is not None:
+            gates.setdefault(without_call(site.name)[0], []).append(of_site)
+    known = [[row for site in sites if (row := rms.of(site.name)) is not None] for sites in states]
+    candidates = [rms.of(site.name) for site in inside if site.activation == "tanh"]
+    known_candidates = [row for row in candidates if row is not None]
+    if gates and any(known) and known_candidates:
+        yield _Cell(
+            name,
+            {gate: np.array(found) for gate, found in gates.items()},
+            np.min([np.max(rows, axis=0) for rows in known if rows], axis=0),
+            np.max(known_candidates, axis=0),
+        )
+
+
+def _sums_of_a_step(reading: Reading, scope: str) -> list[list[Site]]:
+    """Return the sums in a module's own code, those at the same place of each time step together.
+
+    A state is a sum of what is kept and what is let in; other sums are pre-activations.
+    """
+    before = f"{scope}." if scope else ""
+    sums = [
+        site
+        for site in reading.outputs
+        if site.operation == "add" and site.name.removeprefix(before).rstrip("_0123456789") == "add"
+    ]
+    time_steps = max(without_call(site.name)[1] for site in reading.outputs if site.name.startswith(before))
+    period = len(sums) // time_steps if len(sums) % time_steps == 0 else 1
+    return [sums[place::period] for place in range(period)]
 
 
 def recurrent_gates(reading: Reading, rule: str) -> Iterator[Finding]:
@@ -103,11 +131,11 @@ def _finding(reading: Reading, cell: _Cell, gate: str, rule: str, value: float, 
     effect = (
         f"the {count} time steps together let in {number(value)} of a candidate, and the state stays near 0"
         if is_shut
-        else f"{number(value)} of the state is left after {count} time steps"
+        else f"{part(value)} of the state is left after {count} time steps"
     )
     return Finding(
         rule,
-        f"The gate {module} is at {number(mean)} in all time steps since the first step: {effect}. "
+        f"The gate {layer_text(module)} is at {number(mean)} in all time steps since the first step: {effect}. "
         "Its bias starts too far from 0.",
         (module,),
         (None, step),
@@ -134,7 +162,7 @@ def _finding(reading: Reading, cell: _Cell, gate: str, rule: str, value: float, 
                 "ruled out",
             ),
         ),
-        (CURES["reset_bias"], CURES["gate_bias"]),
+        (Cure("reset_gate_bias", "start the bias of this gate near 0"),),
         (module, module),
         margin=max(1.0, limit / max(value, 1e-30)),
         confidence=0.85,

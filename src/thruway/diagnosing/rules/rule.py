@@ -32,6 +32,8 @@ class Rule:
         effects_begin: earliest beginning of the findings that follow: in the same step; in the next step, for what an
             update does; or at any step, if the symptom is exact and may be seen later than its effects.
         least_steps: number of recorded steps below which the symptom cannot be seen with certainty.
+        concerns: function of a Reading that returns False for networks which cannot have the symptom, such as dead
+            ReLUs for a network without ReLU. The symptom is then not listed in `Diagnosis.unseen`.
     """
 
     name: str
@@ -41,3 +43,4 @@ class Rule:
     advice: str = ""
     effects_begin: Literal["same step", "next step", "any step"] = "same step"
     least_steps: int = 1
+    concerns: Callable[[Reading], bool] = lambda reading: True

@@ -12,7 +12,8 @@ from thruway.diagnosing.reading import Layer, Matrix, Reading
 from thruway.diagnosing.rules.flow import modules_of
 from thruway.diagnosing.rules.loss_history import loss_history
 from thruway.diagnosing.rules.rule import Rule
-from thruway.diagnosing.rules.wording import number, percent
+from thruway.diagnosing.rules.saturated_sites import find_lost_in_saturation
+from thruway.diagnosing.rules.wording import layer_text, number, percent
 from thruway.diagnosing.theory import critical_gain, mean_square_slope, saturated_shares
 from thruway.diagnosing.trunk import column, gain_of, recurrent_names
 
@@ -47,6 +48,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 sick.append((layer, share, spell, limit))
                 break
     if not sick:
+        yield from find_lost_in_saturation(reading)
         return
     onset = min(spell[0][1] for _, _, spell, _ in sick)
     at = int(np.searchsorted(reading.steps, onset))
@@ -64,7 +66,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
     names = sorted((entry[0].name for entry in sick), key=order.index)
     yield Finding(
         "saturated",
-        f"{percent(value)} of the values of {layer.activation} after {layer.name} are saturated "
+        f"{percent(value)} of the values of {layer.activation} after {layer_text(layer.name)} are saturated "
         f"({percent(low_share)} at the low end, {percent(high_share)} at the high end)"
         f"{f', and more than {percent(limit)} in {len(sick)} layers' if len(sick) > 1 else ''}. "
         f"{_cause(reading, layer, at)}",
@@ -76,7 +78,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 site,
                 since[1],
                 value,
-                f"At step {since[1]} {percent(value)} of the values of {site} are saturated"
+                f"At step {since[1]} {percent(value)} of the values of {layer_text(site)} are saturated"
                 f"{', since the first recorded step' if since[0] is None else ''}; up to {percent(limit)} is usual.",
                 "threshold",
                 _expected_at_unit_variance(layer.activation),
@@ -88,13 +90,14 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 site,
                 since[1],
                 value,
-                f"It is no gate, and no output unit of a network that is sure of its answers: {layer.name} is "
+                f"It is no gate, and no output unit of a network that is sure of its answers: "
+                f"{layer_text(layer.name)} is "
                 f"{'the output layer of a run that does not learn' if is_output else 'a hidden layer'}"
                 f"{', and before training no feature is learnt' if since[0] is None else ''}.",
                 "ruled out",
             ),
         ),
-        tuple(CURES[name] for name in ("critical_init", "scale_input", "normalise", "lower_lr")),
+        tuple(CURES[name] for name in _cures(reading, layer, at, since[0] is None)),
         (names[0], names[-1]),
         until,
         end,
@@ -132,14 +135,38 @@ def _cause(reading: Reading, layer: Layer, at: int) -> str:
     gain = float(gain_of(reading, (layer,), at)[0])
     critical = critical_gain(layer.activation)
     text = f"Its inputs have mean {number(mean)} and standard deviation {number(std)}"
+    bias = mean_of_bias(reading, layer, at)
+    if abs(mean) > 2 * std and math.isfinite(bias) and abs(bias) > abs(mean) / 2:
+        return f"{text}: they are shifted to one side by the bias, whose mean is {number(bias)}."
     if abs(mean) > 2 * std:
-        return f"{text}: they are shifted to one side, by the bias or by inputs that are not centred."
+        return f"{text}: they are shifted to one side, by inputs or weights whose mean is not 0."
     if gain > 2 * critical:
         return (
             f"{text}, because the weights are too large: std(weight) * sqrt(fan_in) is {number(gain)} instead of about "
             f"{number(critical)}."
         )
     return f"{text}; about 1 would keep {layer.activation} in its steep part."
+
+
+def mean_of_bias(reading: Reading, layer: Layer, at: int) -> float:
+    """Return the mean of the bias at a place in `steps`, or the last one measured before; NaN if unknown."""
+    values = reading.values("mean", "parameter")
+    row = None if values is None or layer.bias is None else values.of(layer.bias)
+    known = np.empty(0) if row is None else row[: at + 1][np.isfinite(row[: at + 1])]
+    return float(known[-1]) if len(known) else math.nan
+
+
+def _cures(reading: Reading, layer: Layer, at: int, is_initial: bool) -> tuple[str, ...]:
+    """Return cures for what shifts or widens the inputs of the activation."""
+    if not is_initial:  # the first step was in order, so the initial weights and the scale of the inputs are
+        return "lower_lr", "clip", "normalise"
+    mean, std = (float(column(reading, name, [layer.pre_activation], at)[0]) for name in ("mean", "std"))
+    bias = mean_of_bias(reading, layer, at)
+    if abs(mean) > 2 * std and abs(bias) > abs(mean) / 2:
+        return "reset_bias", "critical_init"
+    if layer.name == reading.layers[0].name:
+        return "scale_input", "critical_init", "normalise"
+    return "critical_init", "normalise"
 
 
 def _theory(reading: Reading, layer: Layer, site: str, value: float, step: int, at: int) -> Evidence:
@@ -161,10 +188,15 @@ def _theory(reading: Reading, layer: Layer, site: str, value: float, step: int, 
     )
 
 
+def _has_flat_ends(reading: Reading) -> bool:
+    return any(site.activation in _BOUNDED for site in reading.outputs)
+
+
 SATURATED = Rule(
     "saturated",
     _find,
     needs=(("saturation_low", "output"),),
     explains=frozenset(("vanishing_gradient", "lr_too_low", "rank_collapse", "constant_output")),
     advice='Record "saturation_low" and "saturation_high", as by default.',
+    concerns=_has_flat_ends,
 )

@@ -1,9 +1,10 @@
 """Gradients through the time steps of recurrent layers, measured step by step or expected from the recurrent weight.
 
-A cell that is called once per time step has one output per step: "cell", "cell#2" and so on. The layers nn.RNN, nn.LSTM
-and nn.GRU compute all steps at once. For nn.RNN, theory gives the factor sqrt(sigma_w^2 E f'(u)^2) per step from the
-measured outputs and the scale of the recurrent weight. Gates of LSTM and GRU are made to keep or forget, so no factor
-is expected of them.
+A cell that is called once per time step has one output per step: "cell", "cell#2" and so on. So has a map from state to
+state in a loop, "h2h", where the cell has no module of its own; the sites of one call are no time steps. The layers
+nn.RNN, nn.LSTM and nn.GRU compute all steps at once. For nn.RNN, theory gives the factor sqrt(sigma_w^2 E f'(u)^2) per
+step from the measured outputs and the scale of the recurrent weight. Gates of LSTM and GRU are made to keep or forget,
+so no factor is expected of them.
 """
 
 import math
@@ -12,11 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thruway.diagnosing.reading import Matrix, Reading
+from thruway.diagnosing.reading import MAP_OPERATIONS, Matrix, Reading
 from thruway.diagnosing.theory import mean_square, mean_square_slope
-from thruway.diagnosing.trunk import column
+from thruway.diagnosing.trunk import STEPS_OF_A_RECURRENCE, column, recurrent_names, without_call
 
 __all__ = ["Recurrence", "recurrences"]
+
+_UNDERFLOW = math.log(1e-30)
 
 
 @dataclass(frozen=True)
@@ -49,41 +52,83 @@ def _unrolled(reading: Reading) -> Iterator[Recurrence]:
     gradient = reading.rms("gradient")
     if gradient is None:
         return
-    calls: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    calls: dict[str, list[tuple[int, int]]] = {}
     for row, site in enumerate(gradient.sites):
-        path, _, rest = site.name.partition("#")
-        number, _, part = (rest if rest else path).partition("[")
-        base = path.split("[")[0]
-        calls.setdefault((base, part), []).append((int(number) if rest and number.isdigit() else 1, row))
-    repeated = {key for key, found in calls.items() if len(found) >= 4}
-    outer = {name for name, _ in repeated if name}
-    for (name, part), found in calls.items():
-        found.sort()
-        if (name, part) not in repeated or any(name.startswith(f"{other}.") for other in outer):
+        path, call = without_call(site.name)
+        calls.setdefault(path, []).append((call, row))
+    repeated = {path: sorted(found) for path, found in calls.items() if len(found) >= STEPS_OF_A_RECURRENCE}
+    modules = reading.derived(recurrent_names)
+    found = []
+    for path, rows in repeated.items():
+        name, _, part = path.partition("[")
+        site = gradient.sites[rows[0][1]]
+        if name not in modules or part not in ("", "0]") or any(name.startswith(f"{other}.") for other in modules):
             continue
-        operation = gradient.sites[found[0][1]].operation
-        if not _is_state(reading, name, operation):
+        is_cell = _is_cell(reading, name, site.operation)
+        if not is_cell and (site.operation not in MAP_OPERATIONS or _is_gated(reading, name)):
             continue
-        values = gradient.values[[row for _, row in found]]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            logs = np.log(values)
-            # Steps whose outputs the loss reads directly have a gradient of their own.
-            ratio = logs[0] - np.fmax.reduce(np.where(np.isfinite(logs), logs, np.nan)[1:], axis=0)
-            grown = logs[0] - np.where(np.isfinite(logs[-1]), logs[-1], np.nan)
-        ratio = np.where(np.isneginf(ratio), -300.0, ratio)
-        ratio = np.where(ratio > 0, grown, ratio)
-        is_gated = "LSTM" in operation or "GRU" in operation
-        if part in ("", "0]"):
-            yield Recurrence(
-                name, len(found), np.where(np.isfinite(ratio), ratio, np.nan), True, _gain(reading, name), is_gated
-            )
+        ratio = _ratio(gradient.values[[row for _, row in rows]], is_cell=is_cell)
+        is_gated = "LSTM" in site.operation or "GRU" in site.operation
+        found.append((is_cell, Recurrence(name, len(rows), ratio, True, _gain(reading, name), is_gated)))
+    shapes = {parameter.name: parameter.shape for parameter in reading.parameters}
+    # Of the maps of a cell without a module of its own, the one from state to state has a square weight.
+    found.sort(key=lambda pair: not pair[0] and not _is_square(shapes.get(f"{pair[1].name}.weight", ())))
+    yield from (recurrence for _, recurrence in found)
 
 
-def _is_state(reading: Reading, name: str, operation: str) -> bool:
-    """Return True for a cell, whose output is the state: one of PyTorch's, or a module with layers inside."""
+def _ratio(values: Matrix, *, is_cell: bool) -> Matrix:
+    """Return the logarithm of the gradient at the first time step relative to the last, for each step of training.
+
+    Args:
+        values: (time steps, steps of training), root mean squares of the gradient.
+        is_cell: True for outputs of a cell. Those of a map are a chain only if many factors make up their ratio:
+            otherwise the calls may be side by side, and one of them has a small gradient of its own.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(values)
+    # A gradient of exactly 0 is that of a value which nothing reads, such as the first forget gate's (its cell state is
+    # 0), unless the next gradient is so small that the one before underflows.
+    logs[~np.isfinite(logs)] = np.nan
+    ratio = np.full(values.shape[1], np.nan)
+    for step, column_of in enumerate(logs.T):
+        places = np.flatnonzero(np.isfinite(column_of))
+        if len(places) < 2:
+            continue
+        known = column_of[places]
+        if places[0] > 0 and known[0] < _UNDERFLOW and (values[: places[0], step] == 0).all():
+            known = np.append(math.log(1e-45), known)
+        # Time steps whose outputs the loss reads directly have a gradient of their own.
+        largest = 1 + int(known[1:].argmax())
+        ratio[step] = known[0] - known[largest]
+        if ratio[step] > 0:
+            largest = len(known) - 1
+            ratio[step] = known[0] - known[-1]
+        changes = np.diff(known[: largest + 1])
+        if not is_cell and np.abs(changes).max() > 0.5 * abs(ratio[step]):
+            ratio[step] = 0.0
+    return ratio
+
+
+def _is_cell(reading: Reading, name: str, operation: str) -> bool:
+    """Return True for a cell, whose output is the state: one of PyTorch's, or a module with layers inside.
+
+    A function of the output of a map, "ff.sigmoid", does not make the map a cell.
+    """
     if operation.endswith("Cell"):
         return True
-    return any(site.name.startswith(f"{name}.") for site in reading.outputs) and bool(name)
+    return operation not in MAP_OPERATIONS and any(
+        site.operation in MAP_OPERATIONS and site.name.startswith(f"{name}.") for site in reading.outputs
+    )
+
+
+def _is_gated(reading: Reading, name: str) -> bool:
+    """Return True if there are gates beside a map: what its output adds to is then no state, and need not be kept."""
+    scope = name.rpartition(".")[0]
+    return any(site.is_gate and site.name.startswith(f"{scope}." if scope else "") for site in reading.outputs)
+
+
+def _is_square(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 2 and shape[0] == shape[1]
 
 
 def _fused(reading: Reading) -> Iterator[Recurrence]:

@@ -10,7 +10,7 @@ from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.rules.loss_history import loss_history
 from thruway.diagnosing.rules.through_time import Recurrence, recurrences
-from thruway.diagnosing.rules.wording import number
+from thruway.diagnosing.rules.wording import layer_text, number, percent
 
 __all__ = ["exploding_through_time", "late_fall", "vanishing_through_time"]
 
@@ -84,7 +84,7 @@ def _finding(
     return Finding(
         "exploding_gradient" if is_exploding else "vanishing_gradient",
         f"The gradient {'grows' if is_exploding else 'shrinks'} by a factor of {number(factor)} per time step of "
-        f"{recurrence.name} on its way back through {recurrence.steps} steps: at the first step it {how} "
+        f"{layer_text(recurrence.name)} on its way back through {recurrence.steps} steps: at the first step it {how} "
         f"{number(ratio)} "
         f"times that at the last.{gain}",
         (recurrence.name,),
@@ -120,7 +120,7 @@ def _finding(
                 "It is not the sum of the gradients of all outputs: the growth is from step to step."
                 if is_exploding
                 else "The network does not learn without the first time steps: in the last two thirds of the trace the "
-                f"loss falls by {number(100 * max(fall, 0.0))} %.",
+                f"loss falls by {percent(max(fall, 0.0))}.",
                 "ruled out",
             ),
         ),

@@ -8,9 +8,10 @@ from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import NORM_OPERATIONS, Layer, Reading
 from thruway.diagnosing.rules.loss_graph import chance_loss, loss_nodes
-from thruway.diagnosing.rules.loss_history import loss_history
+from thruway.diagnosing.rules.loss_history import LossHistory, loss_history
 from thruway.diagnosing.rules.rule import Rule
-from thruway.diagnosing.rules.wording import number
+from thruway.diagnosing.rules.unscaled_sequence import find_unscaled_sequence
+from thruway.diagnosing.rules.wording import layer_text, number, percent
 
 __all__ = ["UNSCALED_INPUT"]
 
@@ -21,6 +22,10 @@ def find_unscaled_input(reading: Reading) -> Iterator[Finding]:
     """Yield a finding if an input of wrong scale reaches the first layer, and training suffers."""
     inputs = reading.rms("input")
     if inputs is None or not reading.layers:
+        return
+    found = find_unscaled_sequence(reading, inputs)
+    if found is not None:
+        yield found
         return
     first = reading.layers[0]
     if first.is_normalised or _norm_comes_first(reading, first):
@@ -76,7 +81,7 @@ def _harm(reading: Reading, first: Layer, size: float) -> str | None:
             row = shares.of(first.activation_site)
             known = np.empty(0) if row is None else row[np.isfinite(row)]
             if len(known) and known[0] > 0.25:
-                return f"{number(100 * float(known[0]))} % of {first.activation_site} lies at its {end} end"
+                return f"{percent(float(known[0]))} of {layer_text(first.activation_site)} lies at its {end} end"
     history = loss_history(reading)
     if history is None or not len(history.finite):
         return None
@@ -85,15 +90,46 @@ def _harm(reading: Reading, first: Layer, size: float) -> str | None:
         return "the loss is not finite"
     if size > 1 and chance is not None and history.finite[0] > 3.0 * chance:
         return f"the first loss is {number(float(history.finite[0]))}, that of a constant guess {number(chance)}"
+    if size > LARGE and _is_square_of_outputs(reading, history):
+        return (
+            f"the first loss is {number(float(history.finite[0]))}, the square of the first outputs, which grow with "
+            f"the inputs, and it was {number(float(history.finite.min()))} later"
+        )
     if len(history.finite) < 4:
         return None
     if float(history.finite[1:].max()) > 10.0 * history.finite[0]:
         return f"the loss rose from {number(float(history.finite[0]))} to {number(float(history.finite[1:].max()))}"
-    if size >= 5.0 * LARGE and len(history.finite) >= 20 and history.relative_fall < 0.5:
+    if size >= 5.0 * LARGE and len(history.finite) >= 20 and history.relative_fall < 0.75:
         return f"the loss only went from {number(history.first_level)} to {number(history.last_level)}"
     if len(history.finite) >= 20 and history.relative_fall < 0.05:
         return f"the loss did not fall: {number(history.first_level)} at first, {number(history.last_level)} at last"
     return None
+
+
+def _is_square_of_outputs(reading: Reading, history: LossHistory) -> bool:
+    """Return True if the first loss is the mean square of the first outputs, and far above later losses.
+
+    The targets are then negligible beside the outputs, so that a constant prediction of 0 would be far better.
+    """
+    outputs = reading.rms("output")
+    is_square = any(node.operation.startswith("MseLossBackward") for node in loss_nodes(reading))
+    if outputs is None or not is_square or not len(reading.layers):
+        return False
+    row = outputs.of(reading.layers[-1].name)
+    first = float(history.finite[0])
+    if row is None or not np.isfinite(row[history.places[0]]):
+        return False
+    square = float(row[history.places[0]]) ** 2
+    return 0.9 < first / square < 1.1 and float(history.finite.min()) < first / LARGE**2
+
+
+def _name(name: str) -> str:
+    """Return the name of an input in a sentence.
+
+    >>> _name("input"), _name("x")
+    ('the input', 'the input x')
+    """
+    return "the input" if name == "input" else f"the input {name}"
 
 
 def _finding(
@@ -105,7 +141,8 @@ def _finding(
     threshold = LARGE if size > 1 else 1.0 / LARGE**2
     return Finding(
         "unscaled_input",
-        f"{name} has mean {number(m)} and standard deviation {number(s)} and reaches {first.name} without a norm; "
+        f"T{_name(name)[1:]} has mean {number(m)} and standard deviation {number(s)} and reaches "
+        f"{layer_text(first.name)} without a norm; "
         f"{harm}. Standardise the inputs.",
         (first.name,),
         (None, step),
@@ -115,7 +152,7 @@ def _finding(
                 name,
                 step,
                 size,
-                f"the root mean square of {name} is {number(size)}; 1 is what the initial weights are made for",
+                f"the root mean square of {_name(name)} is {number(size)}; 1 is what the initial weights are made for",
                 "threshold",
                 1.0,
                 threshold,
@@ -125,18 +162,30 @@ def _finding(
                 first.name,
                 step,
                 gain[1],
-                f"for inputs of size 1 the output of {first.name} would be near {number(gain[0])}, and it is "
-                f"{number(gain[1])}",
+                f"for inputs of size 1 the output of {layer_text(first.name)} would be near {number(gain[0])}, and "
+                f"it is {number(gain[1])}",
                 "theory",
                 gain[0],
             ),
-            Evidence("norm", first.name, step, 0.0, f"no norm lies between {name} and {first.name}", "ruled out"),
+            Evidence(
+                "norm",
+                first.name,
+                step,
+                0.0,
+                f"no norm lies between {_name(name)} and {layer_text(first.name)}",
+                "ruled out",
+            ),
         ),
         (CURES["scale_input"], CURES["normalise"]),
         (first.name, first.name),
         margin=size / LARGE if size > 1 else 1.0 / LARGE**2 / size,
         confidence=0.9,
     )
+
+
+def _takes_numbers(reading: Reading) -> bool:
+    """Return False if the first operation is an embedding: its inputs are tokens, which have no scale."""
+    return not (reading.outputs and reading.outputs[0].operation in ("Embedding", "embedding", "EmbeddingBag"))
 
 
 UNSCALED_INPUT = Rule(
@@ -161,4 +210,5 @@ UNSCALED_INPUT = Rule(
         )
     ),
     advice="Pass optimizer= to watch.",
+    concerns=_takes_numbers,
 )

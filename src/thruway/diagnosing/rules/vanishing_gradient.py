@@ -15,13 +15,14 @@ from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.rules.flow import Flow, flow_between, modules_of
 from thruway.diagnosing.rules.rule import Rule
 from thruway.diagnosing.rules.time_gradients import vanishing_through_time
-from thruway.diagnosing.rules.wording import number, percent
+from thruway.diagnosing.rules.wording import layer_text, number, percent
 from thruway.diagnosing.theory import critical_gain, steepest_slope
 from thruway.diagnosing.trunk import trunk_of
 
 __all__ = ["VANISHING_GRADIENT", "VANISHING_RATIO"]
 
 VANISHING_RATIO = 1e-3
+_HALF_FLAT = frozenset(("relu", "relu6", "elu", "selu", "gelu", "silu", "softplus"))
 
 
 def _find(reading: Reading) -> Iterator[Finding]:
@@ -47,7 +48,7 @@ def _over_depth(reading: Reading) -> Iterator[Finding]:
         "vanishing_gradient",
         f"The gradient shrinks by a factor of {number(flow.factor)} a layer on its way back: over the {flow.count} "
         "layers "
-        f"from {late} to {early} it falls to {number(ratio)} of its size. {why}",
+        f"from {layer_text(late)} to {layer_text(early)} it falls to {number(ratio)} of its size. {why}",
         sites,
         since,
         (
@@ -56,8 +57,8 @@ def _over_depth(reading: Reading) -> Iterator[Finding]:
                 early,
                 since[1],
                 ratio,
-                f"At step {since[1]} the gradient at {early} is {number(ratio)} times that at {late}; "
-                f"below {number(VANISHING_RATIO)} the first layers hardly learn.",
+                f"At step {since[1]} the gradient at {layer_text(early)} is {number(ratio)} times that at "
+                f"{layer_text(late)}; below {number(VANISHING_RATIO)} the first layers hardly learn.",
                 "threshold",
                 1.0,
                 VANISHING_RATIO,
@@ -81,7 +82,8 @@ def _cause(flow: Flow) -> tuple[str, tuple[str, ...]]:
             f"gradient, not saturation: {percent(flow.saturation)} of the values are saturated.",
             ("relu", "tanh", "normalise", "skip", "highway"),
         )
-    if flow.saturation > 0.5:
+    # Half of the values of a ReLU lie on its flat part in a healthy network.
+    if flow.saturation > (0.5 if flow.activation not in _HALF_FLAT else 0.75):
         return (
             f"{percent(flow.saturation)} of the values of {flow.activation} are saturated, where its slope is near 0.",
             ("critical_init", "normalise", "skip"),
@@ -128,8 +130,8 @@ def _ruled_out(reading: Reading, flow: Flow, late: str, step: int, at: int) -> E
         late,
         step,
         size,
-        f"The run has not simply converged: the gradient at {late} is {number(size)}, so there is something to learn, "
-        "and the early layers do not get it.",
+        f"The run has not simply converged: the gradient at {layer_text(late)} is {number(size)}, so there is "
+        "something to learn, and the early layers do not get it.",
         "ruled out",
     )
 

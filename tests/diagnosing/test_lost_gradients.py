@@ -1,0 +1,91 @@
+"""Parameters that no step changes although gradients are computed, each fault beside its nearest harmless run."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import thruway as tw
+from tests.diagnosing.nets import batch, mlp
+from thruway.diagnosing import Diagnosis
+
+SGD = torch.optim.SGD
+
+
+def run(net: nn.Module, optimizer: torch.optim.Optimizer, *, zero: str = "before", steps: int = 20) -> Diagnosis:
+    x, y = batch()
+    with tw.watch(net, optimizer=optimizer) as trace:
+        for _ in range(steps):
+            if zero == "before":
+                optimizer.zero_grad()
+            F.cross_entropy(net(x), y).backward()
+            if zero != "before":
+                optimizer.zero_grad(set_to_none=zero == "to None")
+            optimizer.step()
+    diagnosis = tw.diagnose(trace)
+    assert not [why for why in diagnosis.unseen.values() if "failed" in why]
+    return diagnosis
+
+
+@pytest.mark.parametrize("zero", ["to None", "to 0"])
+def test_gradients_set_to_zero_before_the_step(zero: str) -> None:
+    net = mlp(2, nn.Tanh)
+    (finding,) = run(net, SGD(net.parameters(), 0.1), zero=zero)
+    assert (finding.rule, finding.sites, finding.since) == ("frozen_parameters", ("0", "2", "4"), (None, 0))
+    assert "between backward() and step()" in finding.cause
+    assert finding.evidence[1].value > 0  # the gradient at the output
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(0.0, ["frozen_parameters"]), (1e-3, [])])
+def test_a_mask_that_makes_gradients_zero(factor: float, expected: list[str]) -> None:
+    net = mlp(3, nn.Tanh)
+    for parameter in net[2].parameters():
+        parameter.register_hook(lambda gradient: gradient * factor)
+    diagnosis = run(net, SGD(net.parameters(), 0.1))
+    assert [finding.rule for finding in diagnosis] == expected
+    assert all(finding.sites == ("2",) and "mask" in finding.cause for finding in diagnosis)
+
+
+@pytest.mark.parametrize(("layers", "expected"), [((0, 2, 4), []), ((4,), ["frozen_parameters"])])
+def test_a_group_without_a_learning_rate(layers: tuple[int, ...], expected: list[str]) -> None:
+    """The first half of the layers may be a backbone that is kept on purpose."""
+    net = mlp(4, nn.Tanh)
+    still = [p for layer in layers for p in net[layer].parameters()]
+    others = [p for p in net.parameters() if not any(p is one for one in still)]
+    diagnosis = run(net, SGD([{"params": still, "lr": 0.0}, {"params": others}], 0.1))
+    assert [finding.rule for finding in diagnosis] == expected
+    assert all(finding.sites == ("4",) and "learning rate" in finding.cause for finding in diagnosis)
+
+
+class Listed(nn.Module):
+    def __init__(self, *, is_registered: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        layers = [nn.Linear(20, 16), nn.Linear(16, 16)]
+        self.layers = nn.ModuleList(layers) if is_registered else layers
+        self.out = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = F.elu(layer(x))
+        return self.out(x)
+
+
+class Functional(nn.Module):
+    """A linear map of its own, by a function and a parameter of the module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(16, 20) / 20**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight)
+
+
+def test_layers_in_a_python_list_are_no_parameters() -> None:
+    net = Listed(is_registered=False)
+    (finding,) = run(net, SGD(net.parameters(), 0.01))
+    assert (finding.rule, finding.sites) == ("frozen_parameters", ("linear", "linear_2"))
+    for healthy in (Listed(is_registered=True), nn.Sequential(Functional(), nn.Tanh(), nn.Linear(16, 4))):
+        assert not list(run(healthy, SGD(healthy.parameters(), 0.01)))
