@@ -180,6 +180,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--write", action="store_true", help="write benchmarks/diagnosing.md, also for --seeds")
     parser.add_argument("--list", action="store_true", help="list misses and false alarms")
     chosen = parser.parse_args(arguments)
+    if chosen.write and (chosen.only or chosen.cases != "*"):
+        parser.error("--write needs all diagnosers and all cases.")
     names = chosen.only or list(DIAGNOSERS)
     seeds = chosen.seeds or list(HELD_OUT_SEEDS)
     absent = {name: why for name in names if (why := missing(name))}

@@ -110,7 +110,7 @@ CASES = [
         cross_entropy,
         sgd(0.1, 0.9),
         symptoms=("vanishing_gradient",),
-        also=SHRUNK,
+        also=SHRUNK | {"saturated"},
         cure={"build": conv(7, 10, init=he()), "optimizer": adam(0.003)},
         proof=all_of(gradient_ratio(below=1e-3), stuck(), fault_costs()),
     ),

@@ -353,9 +353,13 @@ CASES = [
         symptoms=("dying_relu", "dead_units"),
         also=SHRUNK,
         sites=("code", "encoder*"),
-        onset=(3, 45),
+        onset=(1, 12),
         cure={"loss": sparse_code(0.0)},
-        proof=all_of(alive("code", most=0.1, steps=slice(0, 4)), dead("code", share=0.6, steps=slice(50, None))),
+        proof=all_of(
+            alive("code", most=0.1),
+            dead("code", share=0.1, steps=slice(1, None)),
+            dead("code", share=0.6, steps=slice(12, None)),
+        ),
     ),
     Case(
         "autoencoder_decoder_forgotten",

@@ -196,7 +196,7 @@ CASES = [
         cross_entropy,
         sgd(0.01, 0.9),
         symptoms=("vanishing_gradient", "poor_init"),
-        also=SHRUNK,
+        also=SHRUNK | {"dead_units"},
         cure=HE_DEEP,
         proof=all_of(gradient_ratio(below=1e-5), stuck(), fault_costs()),
     ),
@@ -375,7 +375,6 @@ CASES = [
         loop=jump(20, 1000.0),
         symptoms=("dying_relu", "dead_units", "lr_too_high"),
         also=GROWN | SHRUNK,
-        sites=("[0-5]", "?.weight"),
         onset=(20, 22),
         cure={"loop": jump(20, 1.0)},
         proof=all_of(
@@ -392,10 +391,13 @@ CASES = [
         symptoms=("dying_relu", "dead_units"),
         also=SHRUNK,
         sites=("act", "hidden*"),
-        onset=(4, 45),
+        onset=(1, 12),
         cure={"loss": sparse_loss(0.0)},
         proof=all_of(
-            alive("act", most=0.1, steps=slice(0, 5)), dead("act", share=0.7, steps=slice(50, None)), fault_costs()
+            alive("act", most=0.1),
+            dead("act", share=0.1, steps=slice(1, None)),
+            dead("act", share=0.7, steps=slice(12, None)),
+            fault_costs(),
         ),
     ),
     # --- symmetry

@@ -240,7 +240,7 @@ CASES = [
         keras_bce,
         other("RMSprop", 0.001),
         symptoms=ONE_UNIT,
-        also=UNLEARNT,
+        also=UNLEARNT | {"dead_units"},
         sites=("7",),
         source="31880720: softmax over one unit to sigmoid",
         cure={"build": dense(128, 50, RELU, nn.Dropout(0.2), 50, RELU, nn.Dropout(0.2), 1, SIG)},
