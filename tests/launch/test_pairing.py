@@ -16,7 +16,7 @@ from thruway.launch.session import PATIENCE, Session
 from thruway.watching import Trace, watch
 
 ORIGINALS = nn.Module.__call__, torch.optim.Optimizer.__init__, torch.amp.GradScaler.__init__
-BACKWARD = torch.autograd.backward, vars(nn.Module).get("__getstate__")
+BACKWARD = torch.autograd.backward, vars(nn.Module).get("__reduce_ex__")
 STEPS = 3
 
 
@@ -307,7 +307,7 @@ def test_a_new_model_in_every_fold(begin: Any) -> None:
     traces = watching.close()
     assert [*traces] == ["Sequential (SGD #0)", "Sequential (SGD #1)", "Sequential (SGD #2)"]
     assert all(trace.steps == [0, 1, 2] for trace in traces.values())
-    assert (torch.autograd.backward, vars(nn.Module).get("__getstate__")) == BACKWARD
+    assert (torch.autograd.backward, vars(nn.Module).get("__reduce_ex__")) == BACKWARD
 
 
 def test_a_second_optimizer_of_the_same_model_ends_the_first_recording(begin: Any) -> None:

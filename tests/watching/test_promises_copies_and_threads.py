@@ -64,7 +64,7 @@ def test_a_copy_is_not_watched_and_the_original_still_is(again, has_optimizer, s
 def test_a_watched_model_is_saved_without_hooks(steps):
     net, x = _net(), torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     net.register_forward_hook(_own_hook)
-    before = vars(nn.Module).get("__getstate__")
+    before = vars(nn.Module).get("__reduce_ex__")
     with tw.watch(net), tw.watch(net):
         for _ in range(steps):
             _step(net, x)
@@ -72,7 +72,20 @@ def test_a_watched_model_is_saved_without_hooks(steps):
         assert len(net._forward_hooks) > 1
     assert watched == pickle.dumps(net)
     assert [*pickle.loads(watched)._forward_hooks.values()] == [_own_hook]
-    assert vars(nn.Module).get("__getstate__") is before
+    assert vars(nn.Module).get("__reduce_ex__") is before
+
+
+def test_a_watched_layer_with_a_state_of_its_own_is_saved_without_hooks():
+    """nn.LSTM defines __getstate__."""
+    net, x = nn.Sequential(nn.LSTM(4, 3)), torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
+    with tw.watch(net):
+        net(x)[0].sum().backward()
+        watched = pickle.dumps(net)
+        twin = copy.deepcopy(net)
+        assert net[0]._forward_hooks
+    assert b"thruway" not in watched
+    assert not twin[0]._forward_hooks
+    assert torch.equal(twin(x)[0], net(x)[0])
 
 
 def _own_hook(*_):

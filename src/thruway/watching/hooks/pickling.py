@@ -12,8 +12,6 @@ from thruway.watching.hooks.capture import Hook
 
 __all__ = ["HookFreeState"]
 
-_ORIGINAL = vars(nn.Module).get("__getstate__")  # older versions of PyTorch inherit it from object
-
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 # Attributes that hold the ids of hooks that were registered with further options.
 _OPTIONS = ("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forward_pre_hooks_with_kwargs")
@@ -22,8 +20,9 @@ _OPTIONS = ("_forward_hooks_with_kwargs", "_forward_hooks_always_called", "_forw
 class HookFreeState:
     """Makes the state of modules, which pickle and copy read, free of watching hooks between `begin` and `end`.
 
-    While at least one watch is open, `nn.Module.__getstate__` is replaced. A module class that defines the method
-    itself keeps its own, and its copies contain hooks that do nothing.
+    While at least one watch is open, `nn.Module.__reduce_ex__` is replaced, and not `__getstate__`, which some layers,
+    such as nn.LSTM, define themselves. A class that defines `__reduce_ex__` keeps its own, and its copies contain hooks
+    that do nothing.
     """
 
     _lock = threading.Lock()
@@ -39,7 +38,7 @@ class HookFreeState:
                 self._has_begun = True
                 HookFreeState._open += 1
                 if HookFreeState._open == 1:
-                    nn.Module.__getstate__ = _state_without_hooks  # type: ignore[method-assign]
+                    nn.Module.__reduce_ex__ = _reduced_without_hooks  # type: ignore[assignment]
 
     def end(self) -> None:
         """Restore the class when the last watch is closed."""
@@ -47,16 +46,20 @@ class HookFreeState:
             if self._has_begun:
                 self._has_begun = False
                 HookFreeState._open -= 1
-                if HookFreeState._open == 0 and nn.Module.__getstate__ is _state_without_hooks:
-                    if _ORIGINAL is None:
-                        del nn.Module.__getstate__
-                    else:
-                        nn.Module.__getstate__ = _ORIGINAL  # type: ignore[method-assign]
+                if HookFreeState._open == 0 and vars(nn.Module).get("__reduce_ex__") is _reduced_without_hooks:
+                    del nn.Module.__reduce_ex__
 
 
-def _state_without_hooks(module: nn.Module) -> Any:
+def _reduced_without_hooks(module: nn.Module, protocol: Any) -> Any:
+    """Return what pickle and copy make of a module, without hooks of a watch."""
+    reduced = super(nn.Module, module).__reduce_ex__(protocol)
+    if not isinstance(reduced, tuple) or len(reduced) < 3:
+        return reduced
+    return (*reduced[:2], _without_hooks(reduced[2]), *reduced[3:])
+
+
+def _without_hooks(state: Any) -> Any:
     """Return the state of a module without hooks of a watch."""
-    state = object.__getstate__(module) if _ORIGINAL is None else _ORIGINAL(module)
     attributes = state[0] if isinstance(state, tuple) else state  # a tuple if the class has __slots__
     if not isinstance(attributes, dict):
         return state
