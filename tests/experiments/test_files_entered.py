@@ -14,6 +14,7 @@ RUN = textwrap.dedent(
     import sys, threading
     from pathlib import Path
     import thruway
+    import thruway.cli.run
     from thruway.cli import main
 
     source, entered = Path(thruway.__file__).parent, set()

@@ -6,7 +6,7 @@ from typing import Literal
 
 import plotly.graph_objects as go
 
-from thruway.report.tables import TableData
+from thruway.report.content import TableData
 
 __all__ = ["Card", "CardCode", "CardFigure", "CardList", "Tone"]
 

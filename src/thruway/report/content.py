@@ -29,8 +29,6 @@ import numpy as np
 import plotly.graph_objects as go
 
 from thruway.errors import ConfigError, unknown_name
-from thruway.report.card import Card
-from thruway.report.tables import Cell, TableData
 from thruway.runs.files import write_atomically
 
 __all__ = [
@@ -45,6 +43,44 @@ __all__ = [
     "plain_data",
     "write_summary",
 ]
+
+Mark = Literal["", "best", "diverged"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A highlighted table entry: the best of its group, or a diverged run."""
+
+    value: Any
+    mark: Mark = ""
+
+
+@dataclass(frozen=True)
+class TableData:
+    """A table: column names, and rows of numbers, text, None or `Cell`.
+
+    Integers are formatted with thousands separators, other numbers with four significant digits; None is shown as a
+    dash.
+
+    Raises:
+        ConfigError: if the number of entries of a row is not the number of columns.
+
+    >>> TableData(("depth", "loss"), ((10, 0.02), (50, Cell(1.9, "diverged")))).columns
+    ('depth', 'loss')
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        for number, row in enumerate(self.rows):
+            if len(row) != len(self.columns):
+                raise ConfigError(
+                    f"row {number} of the table has {len(row)} entries, its {len(self.columns)} columns are "
+                    f"{', '.join(self.columns)}. Pass one entry per column, None if it is missing."
+                )
+
 
 # Text of a verdict on the page: a sign and a word, so that it does not depend on colour.
 VERDICTS = {"holds": "✓ holds", "fails": "✗ fails", "unclear": "? unclear"}
@@ -112,7 +148,7 @@ class Page:
     subtitle: str
     lead: str
     claims: tuple[ClaimVerdict, ...] = ()
-    sections: tuple[Section | Card, ...] = ()
+    sections: tuple[Any, ...] = ()  # each a Section, or a Card of `report.card`, which imports this module
     provenance: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
 
 

@@ -8,9 +8,11 @@ vmap, and the update consists of a few broadcast operations with a learning rate
 Members are independent: a member that diverges to NaN or infinity is masked, and the others are not affected.
 """
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +21,12 @@ from torch.nn import functional as F
 
 from thruway.errors import CheckpointError, ConfigError
 from thruway.nn import RandomSubset, Residual
-from thruway.train.members import architecture, over, tensors_of, with_tensors
 from thruway.train.memory import Arena
 
-__all__ = ["SGD", "Population"]
+__all__ = ["SGD", "Population", "architecture", "tensors_of", "with_tensors"]
+
+# Attributes that determine only the initial weights of a member, not its computation.
+_MAY_DIFFER = {"gate_bias"}
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ class Population:
 
         with torch.no_grad():
             outputs: Tensor = torch.vmap(output_of, randomness="different")(self.parameters, buffers)
-        return outputs.masked_fill(over(~self.is_alive, outputs).bool().to(outputs.device), float("nan"))
+        return outputs.masked_fill(_over(~self.is_alive, outputs).bool().to(outputs.device), float("nan"))
 
     def step(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Update all members that have not diverged; return the losses before the update, (members,), NaN if diverged.
@@ -208,14 +212,14 @@ class Population:
         if self.clip is not None and gradients:
             norms = torch.stack([g.reshape(len(g), -1).norm(dim=1) for g in gradients.values()]).norm(dim=0)
             shrink = (self.clip / (norms + 1e-6)).clamp(max=1.0)  # as torch's clip_grad_norm_
-            gradients = {name: g * over(shrink, g) for name, g in gradients.items()}
+            gradients = {name: g * _over(shrink, g) for name, g in gradients.items()}
         for name, g in gradients.items():
             w, v = self.parameters[name], self.velocity[name]
-            momentum = over(self._momentum, w)
+            momentum = _over(self._momentum, w)
             if self._decays:
-                g = torch.addcmul(g, w, over(self._weight_decay, w))
+                g = torch.addcmul(g, w, _over(self._weight_decay, w))
             v.mul_(momentum).add_(g)
-            w.addcmul_(torch.addcmul(g, v, momentum) if self.nesterov else v, over(lr, w), value=-1)
+            w.addcmul_(torch.addcmul(g, v, momentum) if self.nesterov else v, _over(lr, w), value=-1)
 
 
 def _column(rules: Sequence[SGD], field: str, device: torch.device) -> Tensor:
@@ -251,3 +255,38 @@ def _check_members(models: Sequence[nn.Module], rules: Sequence[SGD]) -> None:
                 f"the RandomSubset at {name or 'the top'!r} uses a random subset of its branches, which members that "
                 "run together cannot draw separately. Train such networks one by one with train()."
             )
+
+
+def architecture(model: nn.Module) -> tuple[Any, ...]:
+    """Return what must be equal in all members: shapes, frozen and tied parameters, modules and their settings."""
+    shapes = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
+    trained = {name: p.requires_grad for name, p in model.named_parameters()}  # tied parameters once
+    return (shapes, trained), [(name, type(module), _settings(module)) for name, module in model.named_modules()]
+
+
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return all parameters and buffers, tied ones once, with names as in `torch.func.stack_module_state`."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def with_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """Return a copy of `model` with the given tensors. Unlike `.to("meta")`, it keeps tied parameters tied."""
+    memo: dict[int, Any] = {}
+    for name, own in tensors_of(model).items():
+        is_parameter = isinstance(own, nn.Parameter)
+        memo[id(own)] = nn.Parameter(tensors[name], own.requires_grad) if is_parameter else tensors[name]
+    return copy.deepcopy(model, memo)
+
+
+def _over(values: Tensor, like: Tensor) -> Tensor:
+    """Reshape values of shape (members,) so that they broadcast over a parameter with a members axis."""
+    return values.to(like.dtype).view(-1, *[1] * (like.dim() - 1))
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    """Return the attributes that affect the output of a module.
+
+    They must be equal, since one template computes all members.
+    """
+    plain = (bool, int, float, str, tuple)
+    return {n: v for n, v in vars(module).items() if (isinstance(v, plain) or callable(v)) and n not in _MAY_DIFFER}

@@ -12,7 +12,7 @@ from thruway.diagnosing.prescribing.setup import Setup
 from thruway.diagnosing.prescribing.snapshot import Snapshot
 from thruway.diagnosing.prescribing.stacked import stacked_outputs
 from thruway.diagnosing.prescribing.updates import UPDATES
-from thruway.train.members import architecture, tensors_of, with_tensors
+from thruway.train.population import architecture, tensors_of, with_tensors
 
 __all__ = ["Together", "group_key", "reason_against"]
 
