@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
+from thruway.launch import session
 from thruway.launch.options import WatchSettings
+from thruway.launch.ownership import live_optimizers
 from thruway.launch.session import PATIENCE, Session
 from thruway.watching import Trace, watch
 
@@ -37,8 +39,12 @@ class Watching:
 
 
 @pytest.fixture
-def begin() -> Iterator[Callable[..., Watching]]:
-    gc.collect()  # optimizers of other tests
+def begin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Watching]]:
+    gc.collect()
+    others = live_optimizers()  # of other tests in this process
+    monkeypatch.setattr(
+        session, "live_optimizers", lambda: [o for o in live_optimizers() if not any(o is other for other in others)]
+    )
     opened: list[Watching] = []
 
     def begin(*arguments: Any) -> Watching:
