@@ -4,6 +4,7 @@ import copy
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
-from thruway.launch import session
+from thruway.launch import saving, session
 from thruway.launch.options import WatchSettings
 from thruway.launch.ownership import live_optimizers
 from thruway.launch.session import PATIENCE, Session
@@ -592,3 +593,18 @@ def test_two_optimizers_of_one_model_after_one_another(place):
     place.both("train.py")
     steps = {name: len(trace.steps) for name, trace in place.traces().items()}
     assert steps == {"sequential-adam-0": 4, "sequential-sgd-1": 3}
+
+
+def test_a_process_that_saves_no_trace_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: Any) -> None:
+    watching = begin()
+    model = net()
+    train(model, torch.optim.SGD(model.parameters(), 0.1))
+    watching.close()
+    said: list[str] = []
+    monkeypatch.setattr(saving, "say", said.append)
+    monkeypatch.setattr(saving, "MOST_SECONDS", 0.2)
+    destination = saving.Destination(tmp_path / "out", {"RANK": "0", "WORLD_SIZE": "3"})
+    destination.check()
+    (watched,) = destination.save(watching.session.recordings)
+    assert said[0] == "sequential-sgd-0: only 1 of 3 processes saved a trace within 0.2 s"
+    assert len(watched.trace.steps) == STEPS

@@ -1,7 +1,6 @@
 """The output of `thruway watch` at the end of a script: the diagnosis of every trace, and its report."""
 
 import importlib
-import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +10,7 @@ __all__ = ["diagnosis_of", "show_findings"]
 
 
 def diagnosis_of(trace: Any) -> Any:
-    """Return the diagnosis of a trace, or None if it cannot be diagnosed."""
-    if importlib.util.find_spec("thruway.diagnosing") is None:
-        return None
+    """Return the diagnosis of a trace."""
     return importlib.import_module("thruway.diagnosing").diagnose(trace)
 
 

@@ -26,4 +26,4 @@ def unload(_shell: Any) -> None:
 
 def _show(traces: Sequence[Any]) -> None:
     for trace in traces:
-        print(diagnosis_of(trace) or trace, file=sys.stderr)
+        print(diagnosis_of(trace), file=sys.stderr)

@@ -5,8 +5,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from thruway.launch.messages import say
 from thruway.launch.options import WatchSettings
-from thruway.launch.program import say
 from thruway.launch.saving import Destination, Watched
 from thruway.launch.torch_import import after_torch_import
 

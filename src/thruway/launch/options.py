@@ -8,7 +8,7 @@ __all__ = ["WatchSettings"]
 
 @dataclass(frozen=True)
 class WatchSettings:
-    """What is recorded of a program, and where it is saved.
+    """Settings of a watched program: recorded steps and quantities, and the folder of the traces.
 
     Attributes:
         every: n to record every n-th training step.

@@ -12,6 +12,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 from thruway.errors import ThruwayError
+from thruway.launch.messages import say
 from thruway.launch.options import WatchSettings
 from thruway.launch.saving import Destination, Watched
 from thruway.launch.script import Script
@@ -20,7 +21,7 @@ from thruway.launch.torch_import import after_torch_import
 if TYPE_CHECKING:
     from thruway.launch.session import Session
 
-__all__ = ["Program", "say", "write_line"]
+__all__ = ["Program"]
 
 OURS = tuple(os.path.join(os.path.dirname(os.path.dirname(__file__)), room, "") for room in ("launch", "watching"))
 
@@ -209,14 +210,3 @@ def _show_no_more(error: BaseException) -> None:
             shown(kind, value, where)
 
     sys.excepthook = excepthook
-
-
-def say(message: str) -> None:
-    """Print a line for the user, on the standard error."""
-    write_line(f"thruway watch: {message}")
-
-
-def write_line(line: str) -> None:
-    """Write to the standard error that the process began with, if it is still open."""
-    with contextlib.suppress(Exception):
-        print(line, file=sys.__stderr__, flush=True)

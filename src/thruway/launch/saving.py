@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thruway.errors import ConfigError, ThruwayError
+from thruway.launch.messages import say
 
 if TYPE_CHECKING:
     from thruway.launch.recording import Recording
@@ -111,9 +112,12 @@ class Destination:
         while not all(path.exists() for path in paths) and time.monotonic() < end:
             time.sleep(0.05)
         traces = [recording.trace, *(Trace.load(path) for path in paths[1:] if path.exists())]
+        if len(traces) < self.processes:
+            say(f"{name}: only {len(traces)} of {self.processes} processes saved a trace within {MOST_SECONDS:g} s")
         try:
             whole = merged(traces)
-        except ThruwayError:  # another process recorded none of the steps
+        except ThruwayError as error:
+            say(f"{name}: the traces of the processes were not merged: {error}")
             return Watched(recording.trace, paths[0], recording.is_foreign)
         whole.model = recording.title
         return Watched(whole, whole.save(folder / f"{name}.npz"), recording.is_foreign)
