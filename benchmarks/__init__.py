@@ -1,1 +1,1 @@
-"""What Thruway's speed and memory are, as ratios against what one would otherwise write; `make bench` runs it all."""
+"""Benchmarks of speed and memory, as ratios against common alternatives; `make bench` runs them all."""

@@ -14,7 +14,7 @@ WIDEST_ONSET = 10  # steps; a wider answer to "since when" is not counted
 
 @dataclass(frozen=True)
 class Found:
-    """What a diagnoser reports: one primary finding.
+    """One primary finding of a diagnoser.
 
     Attributes:
         rules: our ids that the finding may stand for, the best first. Thruway's findings have one; names of other tools

@@ -107,9 +107,8 @@ def diagnose(
             if reason:
                 unseen[rule.name] = reason
             found += list(rule.find(reading))
-        except (
-            Exception
-        ) as error:  # one rule that fails, such as a user's own, must not hide the findings of the others
+        except Exception as error:
+            # One rule that fails, such as a user's own, must not hide the findings of the others.
             unseen[rule.name] = f"the rule failed: {type(error).__name__}: {error}"
     return Diagnosis(fold_effects(found, table), unseen, trace, losses)
 
@@ -124,6 +123,11 @@ def _why_unseen(rule: Rule, reading: Reading) -> str:
     steps = len(reading.steps)
     if steps < rule.least_steps:
         return f"needs {rule.least_steps} recorded steps, and the trace has {steps}. Watch more steps of training."
+    span = int(reading.steps[-1] - reading.steps[0]) + 1
+    if span < rule.least_span:
+        return f"needs {rule.least_span} steps of training, and the trace spans {span}. Watch more steps of training."
+    if rule.needs_start and reading.steps[0] != 0:
+        return f"needs the first step of training, and the trace begins at step {int(reading.steps[0]):,}."
     return ""
 
 

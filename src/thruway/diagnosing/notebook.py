@@ -19,7 +19,7 @@ from thruway.diagnosing.wording import (
     where_text,
 )
 
-__all__ = ["diagnosis_html", "findings_html"]
+__all__ = ["diagnosis_html"]
 
 STYLE = "font: 13px/1.5 system-ui, sans-serif; max-width: 760px; overflow-wrap: anywhere"
 GREY = "color: #767b85"  # as in the figures: readable on white and black
@@ -35,27 +35,6 @@ def diagnosis_html(diagnosis: ReadableDiagnosis) -> str:
     )
     cards = (_card(finding, is_open=place < OPEN) for place, finding in enumerate(diagnosis.findings))
     return f'<div style="{STYLE}">{head}{"".join(cards)}{_unseen(diagnosis)}</div>'
-
-
-def findings_html(diagnosis: ReadableDiagnosis, limit: int = 3) -> str:
-    """Return one line per cause, for the notebook view of a trace.
-
-    Args:
-        diagnosis: findings to show.
-        limit: number of causes; a last line counts the others.
-    """
-    if diagnosis.healthy:
-        return f'<div style="{STYLE}; {GREY}">no findings</div>'
-    lines = [
-        f'<div style="border-left: 3px solid {MARK}; padding-left: 9px; margin: 4px 0">{_head(finding)} '
-        f"{_text(finding.cause)}</div>"
-        for finding in diagnosis.findings[:limit]
-    ]
-    rest = diagnosis.findings[limit:]
-    if rest:
-        names = ", ".join(_text(each.rule) for each in rest)
-        lines.append(f'<div style="{GREY}">and {count(len(rest), "other finding")}: {names}</div>')
-    return f'<div style="{STYLE}">{"".join(lines)}</div>'
 
 
 def _card(finding: Finding, *, is_open: bool) -> str:

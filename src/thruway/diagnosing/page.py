@@ -10,6 +10,7 @@ from thruway.diagnosing.readable import ReadableDiagnosis
 from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.tried import Tried, best_sentence, prescription_card
 from thruway.diagnosing.wording import (
+    CODES,
     by_role,
     count,
     effects_of,
@@ -145,9 +146,9 @@ def _evidence(finding: Finding) -> TableData:
         (
             ROLES[each.role],
             printable(each.text),
-            each.value,
-            each.expected,
-            each.threshold,
+            None if each.quantity in CODES else each.value,
+            None if each.quantity in CODES else each.expected,
+            None if each.quantity in CODES else each.threshold,
             middle_cut(printable(each.site)) or "–",
             each.step,
         )

@@ -8,6 +8,7 @@ from thruway.diagnosing.finding import Cure, Evidence, Finding
 from thruway.diagnosing.readable import ReadableDiagnosis
 
 __all__ = [
+    "CODES",
     "by_role",
     "count",
     "cure_text",
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 LONGEST_NAME = 48  # characters of a site's name in a sentence
-_CODES = frozenset(("state", "loss_graph"))  # numbers that encode a fact, which the sentence states
+CODES = frozenset(("state", "loss_graph"))  # numbers that encode a fact, which the sentence states
 
 
 def number(value: float | None) -> str:
@@ -156,7 +157,7 @@ def evidence_text(evidence: Evidence) -> str:
     '94 % of the values are saturated (limit 0.3)'
     """
     text = printable(evidence.text).rstrip(". ")
-    if evidence.quantity in _CODES:
+    if evidence.quantity in CODES:
         return text
     words = text.replace(evidence.site, "") if evidence.site else text
     # A sentence with digits has the measured number already, perhaps in another form such as a percentage.

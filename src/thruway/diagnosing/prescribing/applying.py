@@ -18,7 +18,7 @@ class NotApplicableError(Exception):
 
 @dataclass(frozen=True)
 class Case:
-    """What a cure may look at besides the setup.
+    """Facts, batches and seed that a cure may use besides the setup.
 
     Attributes:
         facts: facts about the unchanged model.

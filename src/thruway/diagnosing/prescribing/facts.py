@@ -48,7 +48,8 @@ class ActivationCall:
         name: name of the function, as in watching.operations.
         owner: path of the module in whose code the function is called.
         is_module: True if this module is an activation, such as nn.ReLU.
-        layer: the layer whose output it takes, also through norms, dropout and reshaping; None if there is none.
+        layer: the layer whose output it takes, also through norms, dropout and reshaping; None if its input is not the
+            output of a layer.
         is_normalised: a norm lies between the layer and the activation.
         outputs: shape of the result.
         is_output: True if the result is an output of the model.
@@ -88,7 +89,7 @@ class Block:
 
 @dataclass
 class Facts:
-    """What one forward pass of a model shows, in the order of its calls."""
+    """Layers, activations and blocks of one forward pass of a model, in the order of its calls."""
 
     layers: list[LayerCall] = field(default_factory=list)
     activations: list[ActivationCall] = field(default_factory=list)

@@ -25,7 +25,7 @@ Batch = tuple[Any, Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """What every run does.
+    """Settings that all runs share.
 
     Attributes:
         batches: the batches of all steps; step i uses batch i modulo their number.

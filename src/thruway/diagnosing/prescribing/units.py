@@ -36,7 +36,7 @@ def find_units(model: nn.Module, facts: Facts) -> list[Unit]:
     """Return blocks of a chain of blocks, or else layers with their activations.
 
     Raises:
-        NotApplicableError: if there is none.
+        NotApplicableError: if the model has neither.
     """
     found = _blocks(model, facts) or _layers(model, facts)
     if not found:

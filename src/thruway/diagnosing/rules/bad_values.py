@@ -20,7 +20,7 @@ _GROWN = 100.0  # times the size at the first recorded step
 
 @dataclass(frozen=True)
 class Origin:
-    """What made the first bad value, in words.
+    """Explanation of the first bad value.
 
     Attributes:
         place: where it appeared, with what is known of the values before it.
@@ -58,7 +58,7 @@ def origin_of(reading: Reading, bad: BadValue, size: float) -> Origin:
     Args:
         reading: the trace.
         bad: the value.
-        size: magnitude of the site one recorded step before; NaN if there is none.
+        size: magnitude of the site one recorded step before; NaN at the first recorded step.
     """
     site = bad.site
     if site.kind == "input":

@@ -296,5 +296,6 @@ DYING_RELU = Rule(
     needs=(("dead_units", "output"),),
     explains=frozenset(("dead_units", "vanishing_gradient", "rank_collapse", "constant_output", "lr_too_low")),
     advice='Record "dead_units", as by default. Layers that are zero as a whole are seen from "zeros".',
+    least_steps=2,
     concerns=_has_rectifiers,
 )

@@ -33,8 +33,8 @@ def allowed(trunk: Trunk) -> float:
 def limit_of(reading: Reading, trunk: Trunk) -> Matrix:
     """Return the natural logarithm of the largest growth that is no symptom, for each step.
 
-    The growth that norms cause is none as long as the first layers survive it. A step that moves one of their weights
-    by more than its norm leaves nothing of it: the growth has done its damage.
+    The growth that norms cause is no symptom as long as the steps of the first layers stay small. If a step moves one
+    of their weights by more than its norm, the growth has destroyed the layer.
     """
     limit = np.full(len(reading.steps), allowed(trunk))
     first = trunk.layers[: max(1, len(trunk.layers) // 4)]

@@ -71,7 +71,7 @@ def flow_between(reading: Reading, trunk: Trunk, first: int, last: int, at: int)
 
 
 def geometric_mean(values: Sequence[float] | np.ndarray) -> float:
-    """Return the geometric mean of the finite positive values, NaN if there is none."""
+    """Return the geometric mean of the finite positive values; NaN if no value is finite and positive."""
     array = np.asarray(values, dtype=np.float64)
     array = array[np.isfinite(array) & (array > 0)]
     return float(np.exp(np.log(array).mean())) if len(array) else math.nan

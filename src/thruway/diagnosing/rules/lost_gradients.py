@@ -15,9 +15,17 @@ from thruway.diagnosing.rules.wording import join_names, number
 
 __all__ = ["lost_gradients"]
 
-_ORDER = Cure("zero_grad_first", "call optimizer.zero_grad() before backward(), not between backward() and step()")
-_HOOKS = Cure("no_gradient_mask", "remove the hook, the mask or the assignment that takes the gradient away")
-_RATE = Cure("group_lr", "give every parameter group a learning rate above 0")
+_ORDER = Cure(
+    "zero_grad_first",
+    "call optimizer.zero_grad() before backward(), not between backward() and step()",
+    "PyTorch documentation, torch.optim",
+)
+_HOOKS = Cure(
+    "no_gradient_mask",
+    "remove the hook, the mask or the assignment that takes the gradient away",
+    "PyTorch documentation, torch.Tensor.register_hook",
+)
+_RATE = Cure("group_lr", "give every parameter group a learning rate above 0", "PyTorch documentation, torch.optim")
 _UNDERFLOW = 1e-30
 _LEAST_STEPS = 10  # a rate of 0 for fewer steps may be a warm-up
 

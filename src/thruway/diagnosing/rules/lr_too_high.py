@@ -25,7 +25,7 @@ LARGE = 0.1  # update ratio: ten such steps in one direction replace the weight
 def find_lr_too_high(reading: Reading) -> Iterator[Finding]:
     """Yield a finding if steps are too large and the loss suffers from them."""
     sizes = reading.derived(step_sizes)
-    if sizes is None:
+    if sizes is None or reading.trace.optimizer == "LBFGS":  # its rate scales a step found from curvature, near 1
         return
     largest, overshoot, history = sizes.largest, _overshoot(reading, sizes), reading.derived(loss_history)
     is_strong = (largest >= REPLACED) | (overshoot >= OVERSHOOT)

@@ -21,6 +21,7 @@ from thruway.diagnosing.rules.wording import number, percent
 __all__ = ["LR_TOO_LOW"]
 
 LEAST_STEPS = 20  # fewer steps show no trend
+LEAST_RECORDED = 4  # so that the first and the last losses are means of different ones
 SLOW = 1e-4  # update ratio: a tenth of a weight's norm takes 1,000 steps, even if all go in one direction
 FLAT = 0.02  # relative fall of the loss over the trace
 
@@ -31,7 +32,7 @@ def find_lr_too_low(reading: Reading) -> Iterator[Finding]:
     if sizes is None or history is None or history.failed_at is not None:
         return
     span = int(reading.steps[-1] - reading.steps[0]) + 1
-    if span < LEAST_STEPS or len(history.finite) < 4 or reading.steps[0] > 0:
+    if span < LEAST_STEPS or len(history.finite) < LEAST_RECORDED or reading.steps[0] > 0:
         return
     if _rate_changes(reading):
         yield from find_early_schedule(reading, history)
@@ -77,11 +78,12 @@ def _finding(
     name = sizes.worst(place)[0]
     needed = 0.1 / ratio
     factor = int(10 ** np.clip(round(np.log10(HEALTHY_RATIO / 10 / ratio)), 1, 6))
+    is_far = factor >= 100
     return Finding(
         "lr_too_low",
         f"No step moved a weight by more than {percent(ratio)} of its norm, and the loss {_change(history)} in "
-        f"{span:,} steps: the learning rate is too low, by a factor of about {factor:,}. Raise it tenfold, and again "
-        "until the loss moves.",
+        f"{span:,} steps: the learning rate is too low, by a factor of about {factor:,}. Raise it "
+        f"{'a hundredfold' if is_far else 'tenfold'}, and again until the loss moves.",
         (),
         (None, first),
         (
@@ -114,7 +116,7 @@ def _finding(
                 "ruled out",
             ),
         ),
-        (CURES["raise_lr"],),
+        tuple(CURES[name] for name in (("much_raise_lr", "raise_lr") if is_far else ("raise_lr",))),
         margin=max(SLOW / ratio, 1.0),
         confidence=0.85 if ratio < SLOW / 10 else 0.7,
     )
@@ -124,6 +126,8 @@ LR_TOO_LOW = Rule(
     "lr_too_low",
     find_lr_too_low,
     needs=(("norm", "update"), ("loss", "step")),
-    least_steps=4,
+    least_steps=LEAST_RECORDED,
+    least_span=LEAST_STEPS,
+    needs_start=True,
     advice="Pass optimizer= to watch.",
 )

@@ -91,7 +91,7 @@ def _single(reading: Reading, trunk: Trunk, weights: InitialWeights) -> tuple[Fi
 
 
 def _harm(reading: Reading, trunk: Trunk, weights: InitialWeights, *, is_large: bool) -> str | None:
-    """Return the effect on signals or gradients at the first step in one sentence, None if there is none."""
+    """Return the effect on signals or gradients at the first step in one sentence; None without an effect."""
     if is_large:
         rise, first, last = trunk.rise()
         if rise[0] > allowed(trunk):
@@ -218,4 +218,5 @@ POOR_INIT = Rule(
     needs=(("norm", "parameter"),),
     explains=frozenset(_EFFECTS.split()),
     advice="Pass optimizer= to watch, and record the first step.",
+    needs_start=True,
 )

@@ -32,6 +32,8 @@ class Rule:
         effects_begin: earliest beginning of the findings that follow: in the same step; in the next step, for what an
             update does; or at any step, if the symptom is exact and may be seen later than its effects.
         least_steps: number of recorded steps below which the symptom cannot be seen with certainty.
+        least_span: number of training steps, recorded or not, that the trace must span.
+        needs_start: If True, the symptom can only be seen if step 0 was recorded.
         concerns: function of a Reading that returns False for networks which cannot have the symptom, such as dead
             ReLUs for a network without ReLU. The symptom is then not listed in `Diagnosis.unseen`.
     """
@@ -43,4 +45,6 @@ class Rule:
     advice: str = ""
     effects_begin: Literal["same step", "next step", "any step"] = "same step"
     least_steps: int = 1
+    least_span: int = 1
+    needs_start: bool = False
     concerns: Callable[[Reading], bool] = lambda reading: True

@@ -17,7 +17,9 @@ from thruway.diagnosing.rules.wording import join_names, number
 __all__ = ["unregistered_layers"]
 
 _REGISTER = Cure(
-    "register_layers", "keep layers in an nn.ModuleList and weights in nn.Parameter, and pass them to the optimizer"
+    "register_layers",
+    "keep layers in an nn.ModuleList and weights in nn.Parameter, and pass them to the optimizer",
+    "PyTorch documentation, torch.nn.ModuleList",
 )
 _HAS_FALLEN = 0.7  # a run that learns this much trains the weights, in another optimizer
 

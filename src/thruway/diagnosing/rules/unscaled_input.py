@@ -83,11 +83,13 @@ def _harm(reading: Reading, first: Layer, size: float) -> str | None:
             if len(known) and known[0] > 0.25:
                 return f"{percent(float(known[0]))} of {layer_text(first.activation_site)} lies at its {end} end"
     history = reading.derived(loss_history)
-    if history is None or not len(history.finite):
+    if history is None:
         return None
-    chance = chance_loss(loss_nodes(reading))
     if history.failed_at is not None:
         return "the loss is not finite"
+    if not len(history.finite):
+        return None
+    chance = chance_loss(loss_nodes(reading))
     if size > 1 and chance is not None and history.finite[0] > 3.0 * chance:
         return f"the first loss is {number(float(history.finite[0]))}, that of a constant guess {number(chance)}"
     if size > LARGE and _is_square_of_outputs(reading, history):
