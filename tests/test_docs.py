@@ -4,6 +4,7 @@ The Python blocks of a page run from top to bottom in one namespace.
 """
 
 import re
+import subprocess
 import sys
 import tomllib
 import warnings
@@ -72,6 +73,25 @@ def test_the_code_on_the_page_runs(page):
 
 def test_the_pages_with_code_are_found():
     assert {"README.md", "docs/guide.md", "docs/migrating.md"} <= {name_of(page) for page in PAGES}
+
+
+def test_the_transcript_of_the_network_that_does_not_train(tmp_path):
+    """The page shows what `thruway watch` prints for its script; numbers may differ in their last digits."""
+    blocks = re.findall(r"```text\n(.*?)```", (ROOT / "docs" / "not_training.md").read_text(), flags=re.DOTALL)
+    script, _, shown, *_ = blocks
+    (tmp_path / "train.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, "-m", "thruway.watch", "train.py"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    printed = done.stdout + done.stderr.replace(f"{tmp_path}/", "")
+
+    def words(text):
+        return re.sub(r"\d[\d.,e+-]*", "0", text).split()
+
+    assert shown.startswith("$ thruway watch train.py\n")
+    assert words(printed) == words(shown.partition("\n")[2])
+    excerpt = re.search(r"```text\n(.*?)```", README.read_text(), flags=re.DOTALL)[1]
+    assert {line for line in excerpt.splitlines() if "..." not in line} <= set(shown.splitlines())
 
 
 # --- links
