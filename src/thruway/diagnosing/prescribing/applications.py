@@ -8,6 +8,7 @@ from thruway.diagnosing.prescribing.applying import Application
 from thruway.diagnosing.prescribing.cures_of_modules import MODULES
 from thruway.diagnosing.prescribing.cures_of_numbers import NUMBERS
 from thruway.diagnosing.prescribing.cures_of_weights import WEIGHTS
+from thruway.diagnosing.rules.advice import ADVICE
 
 __all__ = ["APPLICATIONS", "placebos", "suggested"]
 
@@ -18,11 +19,14 @@ _PLACEBOS = ("clip", "reset_bias", "scale_input", "lower_lr")
 
 
 def suggested(findings: Sequence[Finding]) -> list[Cure]:
-    """Return the cures of the findings and of their effects, each once, causes first."""
+    """Return the cures of the findings and of their effects, each once, causes first, without advice.
+
+    Advice is a change of the user's code that no trial can make.
+    """
 
     def walk(findings: Sequence[Finding]) -> Iterator[Cure]:
         for finding in findings:
-            yield from finding.cures
+            yield from (cure for cure in finding.cures if cure.name not in ADVICE)
         for finding in findings:
             yield from walk(finding.effects)
 

@@ -72,5 +72,22 @@ ADVICE: dict[str, Cure] = {
             "call scheduler.step() once an epoch, or let the schedule end with the training",
             "PyTorch documentation, torch.optim",
         ),
+        Cure(
+            "zero_grad_first",
+            "call optimizer.zero_grad() before backward(), not between backward() and step()",
+            "PyTorch documentation, torch.optim",
+        ),
+        Cure(
+            "no_gradient_mask",
+            "remove the hook, the mask or the assignment that takes the gradient away",
+            "PyTorch documentation, torch.Tensor.register_hook",
+        ),
+        Cure("group_lr", "give every parameter group a learning rate above 0", "PyTorch documentation, torch.optim"),
+        Cure(
+            "register_layers",
+            "keep layers in an nn.ModuleList and weights in nn.Parameter, and pass them to the optimizer",
+            "PyTorch documentation, torch.nn.ModuleList",
+        ),
+        Cure("reset_gate_bias", "start the bias of this gate near 0", "Glorot & Bengio 2010, sec. 2.3"),
     )
 }

@@ -10,22 +10,12 @@ import numpy as np
 
 from thruway.diagnosing.finding import Cure, Evidence, Finding
 from thruway.diagnosing.reading import MAP_OPERATIONS, Reading
+from thruway.diagnosing.rules.advice import ADVICE
 from thruway.diagnosing.rules.states import ParameterHistory
 from thruway.diagnosing.rules.wording import join_names, number
 
 __all__ = ["lost_gradients"]
 
-_ORDER = Cure(
-    "zero_grad_first",
-    "call optimizer.zero_grad() before backward(), not between backward() and step()",
-    "PyTorch documentation, torch.optim",
-)
-_HOOKS = Cure(
-    "no_gradient_mask",
-    "remove the hook, the mask or the assignment that takes the gradient away",
-    "PyTorch documentation, torch.Tensor.register_hook",
-)
-_RATE = Cure("group_lr", "give every parameter group a learning rate above 0", "PyTorch documentation, torch.optim")
 _UNDERFLOW = 1e-30
 _LEAST_STEPS = 10  # a rate of 0 for fewer steps may be a warm-up
 
@@ -132,7 +122,7 @@ def _removed(
                 "ruled out",
             ),
         ),
-        _ORDER if is_all else _HOOKS,
+        ADVICE["zero_grad_first"] if is_all else ADVICE["no_gradient_mask"],
         0.97 if is_all else 0.9,
     )
 
@@ -186,7 +176,7 @@ def _of_rate(
                 "ruled out",
             ),
         ),
-        _RATE,
+        ADVICE["group_lr"],
         0.9,
     )  # fmt: skip
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thruway.diagnosing.finding import Cure, Evidence, Finding
+from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import MAP_OPERATIONS, Matrix, Reading, Values
+from thruway.diagnosing.rules.advice import ADVICE
 from thruway.diagnosing.rules.time_gradients import late_fall
 from thruway.diagnosing.rules.wording import layer_text, number, part
 from thruway.diagnosing.trunk import recurrent_names, without_call
@@ -162,7 +163,7 @@ def _finding(reading: Reading, cell: _Cell, gate: str, rule: str, value: float, 
                 "ruled out",
             ),
         ),
-        (Cure("reset_gate_bias", "start the bias of this gate near 0", "Glorot & Bengio 2010, sec. 2.3"),),
+        (ADVICE["reset_gate_bias"],),
         (module, module),
         margin=max(1.0, limit / max(value, 1e-30)),
         confidence=0.85,

@@ -8,19 +8,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from thruway.diagnosing.finding import Cure, Evidence, Finding
+from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import MAP_OPERATIONS, Reading
+from thruway.diagnosing.rules.advice import ADVICE
 from thruway.diagnosing.rules.loss_history import loss_history
 from thruway.diagnosing.rules.states import ParameterHistory
 from thruway.diagnosing.rules.wording import join_names, number
 
 __all__ = ["unregistered_layers"]
 
-_REGISTER = Cure(
-    "register_layers",
-    "keep layers in an nn.ModuleList and weights in nn.Parameter, and pass them to the optimizer",
-    "PyTorch documentation, torch.nn.ModuleList",
-)
 _HAS_FALLEN = 0.7  # a run that learns this much trains the weights, in another optimizer
 
 
@@ -67,7 +63,7 @@ def unregistered_layers(reading: Reading, known: Sequence[ParameterHistory]) -> 
                 "ruled out",
             ),
         ),
-        (_REGISTER,),
+        (ADVICE["register_layers"],),
         (names[0], names[-1]),
         confidence=0.8,
     )  # fmt: skip
