@@ -1,5 +1,6 @@
 """Reading of a trace for the rules: aligned arrays, layers in forward order, parameters and loss."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,8 @@ NORM_OPERATIONS = frozenset(_NORMS.split())
 
 # Parts of the names of operations that keep or drop values, without weights.
 _PASSING = ("Dropout", "Pool", "Identity", "Flatten")
+
+_SQUARE_UNDERFLOWS = 1e-140  # the square of a smaller number loses digits
 
 Matrix = NDArray[np.float64]
 Derived = TypeVar("Derived")
@@ -145,7 +148,14 @@ class Reading:
         mean, std = self.values("mean", kind), self.values("std", kind)
         if mean is None or std is None or mean.sites != std.sites:
             return None
-        return Values(std.sites, np.hypot(mean.values, std.values))
+        with np.errstate(over="ignore", under="ignore"):
+            found = mean.values**2
+            found += std.values**2
+            np.sqrt(found, out=found)
+        smallest, largest = np.fmin.reduce(found, axis=None), np.fmax.reduce(found, axis=None)
+        if smallest < _SQUARE_UNDERFLOWS or np.isinf(largest):
+            found = np.hypot(mean.values, std.values)  # several times slower, but exact for such numbers
+        return Values(std.sites, found)
 
     @cached_property
     def loss(self) -> Matrix | None:
@@ -169,7 +179,7 @@ class Reading:
     def outputs(self) -> tuple[Site, ...]:
         """The output sites in forward order, without scalars such as a returned loss."""
         sites = [site for site in self.trace.sites if site.kind == "output"]
-        return tuple(site for site in sites if not site.shape or _numel(site.shape) > 1)
+        return tuple(site for site in sites if not site.shape or math.prod(site.shape) > 1)
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
@@ -287,11 +297,4 @@ def _owned(name: str, part: str) -> tuple[str, ...]:
 def _fan_in(shape: tuple[int, ...], operation: str) -> int:
     if len(shape) < 2:
         return 0
-    return _numel((shape[0], *shape[2:])) if "ranspose" in operation else _numel(shape[1:])
-
-
-def _numel(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
+    return math.prod((shape[0], *shape[2:])) if "ranspose" in operation else math.prod(shape[1:])

@@ -89,16 +89,20 @@ def _extreme(early: Matrix, late: Matrix, sign: int) -> tuple[Matrix, NDArray[np
     if len(early) < 2:
         empty = np.zeros(early.shape[1], dtype=np.int64)
         return np.full(early.shape[1], np.nan), empty, empty
-    early, late = sign * early, sign * late
-    best_late = np.fmin.accumulate(late[::-1])[::-1][1:]  # of all later places
-    gap = early[:-1] - best_late
-    known = np.where(np.isnan(gap), -np.inf, gap)
-    first = known.argmax(0)
-    steps = np.arange(gap.shape[1])
-    value = np.where(np.isfinite(known[first, steps]), known[first, steps], np.nan)
-    is_later = np.arange(len(late))[:, None] > first
-    last = np.where(is_later & ~np.isnan(late), late, np.inf).argmin(0)
-    return sign * value, first, last
+    # Row by row from the end, with the smallest late value so far and its place: numbers of one row stay in the cache.
+    steps = early.shape[1]
+    best_late, best_gap = np.full(steps, np.inf), np.full(steps, -np.inf)
+    late_place, first, last = (np.zeros(steps, dtype=np.int64) for _ in range(3))
+    for row in range(len(early) - 2, -1, -1):
+        candidate = sign * late[row + 1]
+        is_smaller = candidate <= best_late
+        best_late = np.where(is_smaller, candidate, best_late)
+        late_place[is_smaller] = row + 1
+        gap = sign * early[row] - best_late
+        is_larger = gap >= best_gap
+        best_gap = np.where(is_larger, gap, best_gap)
+        first[is_larger], last[is_larger] = row, late_place[is_larger]
+    return sign * np.where(np.isfinite(best_gap), best_gap, np.nan), first, last
 
 
 def trunk_of(reading: Reading) -> Trunk:
@@ -143,7 +147,8 @@ def _rows(reading: Reading, sites: list[Site], kind: str) -> Matrix:
             of_site = values.of(site.name)
             if of_site is not None:
                 found[row] = of_site
-    return np.where(np.isfinite(found), found, np.nan)
+    found[~np.isfinite(found)] = np.nan
+    return found
 
 
 def _log(gradient: Matrix) -> Matrix:

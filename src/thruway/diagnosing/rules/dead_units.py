@@ -269,8 +269,9 @@ def _cause(reading: Reading, layer: Layer, at: int) -> str:
     text = f"Its pre-activations have mean {number(mean)} and standard deviation {number(std)}"
     bias = reading.values("mean", "parameter")
     of_bias = None if bias is None or layer.bias is None else bias.of(layer.bias)
-    if of_bias is not None and np.isfinite(of_bias[: at + 1]).any():
-        value = float(of_bias[: at + 1][np.isfinite(of_bias[: at + 1])][-1])
+    known = np.empty(0) if of_bias is None else of_bias[: at + 1][np.isfinite(of_bias[: at + 1])]
+    if len(known):
+        value = float(known[-1])
         if value < 0 and value < mean / 2:
             return f"{text}, because of the bias, whose mean is {number(value)}."
     if mean < -std:
@@ -282,20 +283,12 @@ def _has_rectifiers(reading: Reading) -> bool:
     return any(site.activation in _RECTIFIERS for site in reading.outputs)
 
 
-DEAD_UNITS = Rule(
-    "dead_units",
-    _find_dead,
+_rule = partial(
+    Rule,
     needs=(("dead_units", "output"),),
-    explains=frozenset(("vanishing_gradient", "rank_collapse", "constant_output", "lr_too_low", "frozen_parameters")),
     advice='Record "dead_units", as by default. Layers that are zero as a whole are seen from "zeros".',
     concerns=_has_rectifiers,
 )
-DYING_RELU = Rule(
-    "dying_relu",
-    _find_dying,
-    needs=(("dead_units", "output"),),
-    explains=frozenset(("dead_units", "vanishing_gradient", "rank_collapse", "constant_output", "lr_too_low")),
-    advice='Record "dead_units", as by default. Layers that are zero as a whole are seen from "zeros".',
-    least_steps=2,
-    concerns=_has_rectifiers,
-)
+_EFFECTS = frozenset(("vanishing_gradient", "rank_collapse", "constant_output", "lr_too_low"))
+DEAD_UNITS = _rule("dead_units", _find_dead, explains=_EFFECTS | {"frozen_parameters"})
+DYING_RELU = _rule("dying_relu", _find_dying, explains=_EFFECTS | {"dead_units"}, least_steps=2)

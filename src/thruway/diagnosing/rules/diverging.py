@@ -89,7 +89,7 @@ def _has_turned(reading: Reading, history: LossHistory) -> bool:
     Steps that are too large predict a fall of more than the loss (see `lr_damage.unstable_since`), and a change of the
     data or of the task changes the loss by far more than the steps do.
     """
-    sizes, values = step_sizes(reading), history.finite
+    sizes, values = reading.derived(step_sizes), history.finite
     lowest = int(np.argmin(values))
     if sizes is None or not LEAST_STEPS <= lowest <= len(values) - LEAST_STEPS:
         return False

@@ -30,13 +30,12 @@ def _find(reading: Reading) -> Iterator[Finding]:
         return
     # The output layer has units of its own kind, such as the targets of a regression.
     rms = trunk.rms[:-1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.where(rms > 0, np.log(rms), np.nan)
+    sizes = np.where(rms > 0, rms, 0.0)
     # Growth counts from the first layers on: one small layer among others makes the next one large beside it.
-    least = np.fmax.reduce(logs[: min(3, count // 2)], axis=0)
-    growth = np.where(np.isnan(logs), -np.inf, logs - least)
-    place = growth.argmax(0)
-    value = growth[place, np.arange(growth.shape[1])]
+    first = sizes[: min(3, count // 2)]
+    place = sizes.argmax(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = np.log(sizes[place, np.arange(sizes.shape[1])]) - np.log(first.max(0))
     limit = math.log(_LIMIT * math.sqrt(count))
     spell = reading.spell(value > limit, np.isfinite(value))
     if spell is None:
@@ -44,7 +43,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
     since, until = spell
     at = int(np.searchsorted(reading.steps, since[1]))
     late = int(place[at])
-    early = int(np.nanargmax(logs[: min(3, count // 2), at]))
+    early = int(first[:, at].argmax())
     ratio = math.exp(min(float(value[at]), 600.0))
     factor = ratio ** (1 / (late - early))
     yield Finding(

@@ -29,7 +29,7 @@ class ParameterHistory:
 
     parameter: Parameter
     places: NDArray[np.int64]
-    bits: NDArray[np.int64]
+    bits: NDArray[np.uint8]
     ever: int
 
     @property
@@ -64,17 +64,12 @@ class ParameterHistory:
 
 def histories(reading: Reading) -> tuple[ParameterHistory, ...]:
     """Return the history of every parameter whose state was recorded."""
-    parameters = [p for p in reading.parameters if np.isfinite(p.state).any()]
-    if not parameters:
-        return ()
-    states = np.stack([p.state for p in parameters])
-    known = np.isfinite(states)
-    bits = np.where(known, states, 0.0).astype(np.int64)
-    ever = np.bitwise_or.reduce(bits, axis=1)
-    if known.all():
-        places = np.arange(states.shape[1])
-        return tuple(ParameterHistory(p, places, row, int(e)) for p, row, e in zip(parameters, bits, ever, strict=True))
-    return tuple(
-        ParameterHistory(p, np.flatnonzero(is_known), row[is_known], int(e))
-        for p, row, is_known, e in zip(parameters, bits, known, ever, strict=True)
-    )
+    everywhere = np.arange(len(reading.steps))
+    found = []
+    for parameter in reading.parameters:
+        is_known = np.isfinite(parameter.state)
+        if is_known.any():
+            places = everywhere if is_known.all() else np.flatnonzero(is_known)
+            bits = parameter.state[places].astype(np.uint8)
+            found.append(ParameterHistory(parameter, places, bits, int(np.bitwise_or.reduce(bits))))
+    return tuple(found)

@@ -11,6 +11,7 @@ overshoot       sum over parameters of |dw| |g|, divided by the loss. For SGD, |
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class StepSizes:
     ratios: Matrix
     predicted_fall: Matrix
 
-    @property
+    @cached_property
     def largest(self) -> Matrix:
         """The largest update ratio at every step, (steps,)."""
         return _largest(self.ratios)
@@ -64,9 +65,12 @@ def step_sizes(reading: Reading) -> StepSizes | None:
     if not weights:
         return None
     with np.errstate(invalid="ignore", over="ignore"):
-        falls = np.stack([p.update_norm * p.gradient_norm for p in reading.parameters])
-        known = np.isfinite(falls).any(0)
-        predicted = np.where(known, np.nansum(falls, 0), np.nan)
+        total, is_known = np.zeros(len(reading.steps)), np.zeros(len(reading.steps), dtype=bool)
+        for p in reading.parameters:
+            fall = p.update_norm * p.gradient_norm
+            is_known |= np.isfinite(fall)
+            total += np.where(np.isnan(fall), 0.0, fall)
+        predicted = np.where(is_known, total, np.nan)
         ratios = np.stack([_ratio(p) for p in weights])
     return StepSizes(tuple(p.name for p in weights), ratios, predicted)
 

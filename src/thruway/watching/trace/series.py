@@ -137,12 +137,16 @@ def series_of(columns: Sequence[tuple[int, tuple[Site, ...], NDArray[Any]]], qua
     ordered = sorted(found, key=lambda site: site.order)
     row_of = {site: row for row, site in enumerate(ordered)}
     rows = {key: np.array([row_of[site] for site in sites], dtype=np.int64) for key, sites in distinct.items()}
+    is_in_order = tuple(ordered) in distinct.values() and len(distinct) == 1
     values = np.empty((len(ordered), len(columns)))
     for start in range(0, len(columns), _STEPS_AT_ONCE):
         some = columns[start : start + _STEPS_AT_ONCE]
-        by_step = np.full((len(some), len(ordered)), np.nan)
-        for column, (_, sites, numbers) in enumerate(some):
-            by_step[column, rows[id(sites)]] = numbers
+        if is_in_order:  # one layout, whose sites are in order
+            by_step = np.array([numbers for _, _, numbers in some], dtype=np.float64)
+        else:
+            by_step = np.full((len(some), len(ordered)), np.nan)
+            for column, (_, sites, numbers) in enumerate(some):
+                by_step[column, rows[id(sites)]] = numbers
         values[:, start : start + len(some)] = by_step.T
     steps = np.array([number for number, _, _ in columns], dtype=np.int64)
     return Series(quantity, kind, tuple(ordered), steps, values)
