@@ -20,7 +20,6 @@ from benchmarks.measure import ratio
 from benchmarks.stack import Row, verdict
 from thruway.diagnosing import CURES, Finding, diagnose, prescribe
 from thruway.diagnosing.prescribing.arms import Workshop, arms_of
-from thruway.diagnosing.prescribing.training import Plan, Run, train_runs
 from thruway.diagnosing.prescribing.trial import Trial
 from thruway.train import keep_freed_memory
 
@@ -73,23 +72,15 @@ def data(size: int) -> list[tuple[Tensor, Tensor]]:
 
 
 def seconds(names: Sequence[str], size: int) -> tuple[float, float]:
-    """Return the seconds of 24 runs in plain PyTorch loops, one after another, and of the same runs in prescribe."""
+    """Return the seconds of 24 runs in plain PyTorch loops, one after another, and of prescribe with the same runs."""
     batches = data(size)
     workshop = Workshop(net, False, batches, F.cross_entropy, True, range(SEEDS))
     finding = Finding("vanishing_gradient", "", cures=tuple(CURES[name] for name in names if name in CURES))
     arms = [arm for arm in arms_of(workshop, [finding]) if not arm.reason]
     assert len(arms) == 8, [arm.cure.name for arm in arms]
-
-    def runs() -> list[Run]:
-        return [
-            Run(arm.cure.name, seed, workshop.setup(arm.cure, arm.arm, seed).setup)
-            for arm in arms
-            for seed in range(SEEDS)
-        ]
-
+    setups = [workshop.setup(arm.cure, arm.arm, seed).setup for arm in arms for seed in range(SEEDS)]
     started = time.perf_counter()
-    for run in runs():
-        setup = run.setup
+    for setup in setups:
         for step in range(STEPS):
             x, y = batches[step % len(batches)]
             setup.optimizer.zero_grad()
@@ -98,8 +89,7 @@ def seconds(names: Sequence[str], size: int) -> tuple[float, float]:
                 nn.utils.clip_grad_norm_(setup.model.parameters(), setup.clip)
             setup.optimizer.step()
     between = time.perf_counter()
-    points = tuple(range(0, STEPS + 1, STEPS // 20))  # prescribe also measures curves
-    train_runs(runs(), Plan(batches, F.cross_entropy, STEPS, 2, points, ()), lambda steps: None)
+    prescribe(net, batches, [finding], loss=F.cross_entropy, steps=STEPS, seeds=SEEDS, progress=False)
     return between - started, time.perf_counter() - between
 
 
@@ -111,7 +101,7 @@ def speed() -> Iterator[Row]:
             low, middle, high = ratio([together for _, together in pairs], [alone for alone, _ in pairs])
             yield (
                 f"{label}: {DEPTH}-layer tanh MLP of width {WIDTH}, batches of {size}, {SEEDS} seeds, {STEPS} steps: "
-                "time of prescribe's training, curves included / time of the same 24 runs in plain loops",
+                "time of prescribe, with curves and new diagnoses / time of the same 24 runs in plain loops",
                 "<= 0.33",
                 f"{middle:.2f} ({low:.2f}-{high:.2f}); {statistics.median(t for _, t in pairs):.1f} s",
                 verdict(middle <= 1 / 3),

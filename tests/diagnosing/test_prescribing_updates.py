@@ -71,10 +71,15 @@ def batches(count=5):
     ]
 
 
-def check_equal(made: list[Setup], steps=12, tolerance=1e-10) -> Together:
+def pass_of(together: Together) -> str:
+    """Return the name of the pass that was chosen."""
+    return together._pass.__name__
+
+
+def check_equal(made: list[Setup], steps=12, tolerance=1e-10, loss=F.cross_entropy) -> Together:
     """Train together and alone; compare losses of all steps, measured losses and all tensors."""
-    together = Together(made, F.cross_entropy)
-    alone = [Alone(setup, F.cross_entropy) for setup in map(copied, made)]
+    together = Together(made, loss)
+    alone = [Alone(setup, loss) for setup in map(copied, made)]
     data = batches()
     for step in range(steps):
         batch = data[step % len(data)]
@@ -96,12 +101,37 @@ def copied(setup: Setup) -> Setup:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_updates_are_those_of_torch(name):
     kind, options = OPTIMIZERS[name]
-    assert check_equal(setups(optimizer=kind, options=options))._is_stackable
+    assert pass_of(check_equal(setups(optimizer=kind, options=options))) == "_stacked_losses"
 
 
-@pytest.mark.parametrize(("build", "stackable"), [(normed, True), (gated, True), (Viewed, False)])
-def test_both_forward_passes_are_those_of_torch(build, stackable):
-    assert check_equal(setups(build, options={"momentum": 0.9}))._is_stackable is stackable
+PASSES = [(normed, "_stacked_losses"), (gated, "_stacked_losses"), (Viewed, "_mapped_losses")]
+
+
+@pytest.mark.parametrize(("build", "name"), PASSES)
+def test_both_forward_passes_are_those_of_torch(build, name):
+    assert pass_of(check_equal(setups(build, options={"momentum": 0.9}))) == name
+
+
+def ignoring(targets):
+    return torch.where(targets == 1, -100, targets)
+
+
+LOSSES = {
+    "module": (nn.CrossEntropyLoss(), "_stacked_losses"),
+    "ignored targets": (lambda outputs, y: F.cross_entropy(outputs, ignoring(y)), "_stacked_losses"),
+    "another ignored": (nn.CrossEntropyLoss(ignore_index=2), "_stacked_losses"),
+    "weights": (nn.CrossEntropyLoss(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)), "_stacked_outputs"),
+    "smoothing": (nn.CrossEntropyLoss(label_smoothing=0.1), "_stacked_outputs"),
+    "sum": (nn.CrossEntropyLoss(reduction="sum"), "_stacked_outputs"),
+    "mse": (lambda outputs, y: F.mse_loss(outputs, F.one_hot(y, 3).double()), "_stacked_losses"),
+    "own code": (lambda outputs, y: (outputs.log_softmax(-1) * F.one_hot(y, 3)).sum() / -len(y), "_stacked_outputs"),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_of_members_are_those_of_torch(name):
+    loss, expected = LOSSES[name]
+    assert pass_of(check_equal(setups(), loss=loss)) == expected
 
 
 def test_members_clip_and_accumulate_each_on_their_own():

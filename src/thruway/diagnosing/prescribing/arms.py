@@ -12,8 +12,7 @@ from thruway.diagnosing.prescribing.applications import APPLICATIONS, placebos, 
 from thruway.diagnosing.prescribing.applying import Case, Changed, NotApplicableError
 from thruway.diagnosing.prescribing.changes import tree_diff
 from thruway.diagnosing.prescribing.facts import Facts, read_facts
-from thruway.diagnosing.prescribing.setup import Build, Setup, build_setup, seeded
-from thruway.diagnosing.prescribing.training import scaled
+from thruway.diagnosing.prescribing.setup import Build, Setup, build_setup, scaled, seeded
 from thruway.diagnosing.prescribing.trial import Arm
 from thruway.errors import ConfigError
 from thruway.watching.modules import call_model

@@ -15,9 +15,10 @@ from thruway.diagnosing.prescribing.arms import TrialArm, Workshop, arms_of
 from thruway.diagnosing.prescribing.intervals import paired_interval
 from thruway.diagnosing.prescribing.prescription import Prescription
 from thruway.diagnosing.prescribing.ranking import best_of, gain_of, ranked
-from thruway.diagnosing.prescribing.rediagnosing import WATCHED, diagnose_again, every_rule
+from thruway.diagnosing.prescribing.rediagnosing import WATCHED, every_rule
+from thruway.diagnosing.prescribing.run import Plan, Results, Run
 from thruway.diagnosing.prescribing.setup import Build, check_build
-from thruway.diagnosing.prescribing.training import Plan, Run, train_runs
+from thruway.diagnosing.prescribing.training import train_runs
 from thruway.diagnosing.prescribing.trial import Trial
 from thruway.dissecting.lesions.progress import show_progress
 from thruway.errors import ConfigError
@@ -26,7 +27,6 @@ from thruway.nn.checks import check_size
 __all__ = ["prescribe"]
 
 _MEASURED = 2  # batches
-_POINTS = 20  # of a curve
 
 
 def prescribe(
@@ -42,8 +42,10 @@ def prescribe(
     """Try the cures that findings suggest, and rank them by the loss that each gains.
 
     Every cure, no change, and a placebo (a cure of another symptom) are trained with the same seeds on the same
-    batches. Runs of one architecture are trained together in vectorised steps. A cure is compared with no change of the
-    same seed, and its first run is diagnosed again. Nothing is trained without findings.
+    batches. Runs of one architecture are trained together in vectorised steps. On Linux and without a GPU, the runs are
+    shared among as many forked processes as PyTorch has threads: call torch.set_num_threads(1) to train all in this
+    process. A cure is compared with no change of the same seed, and its first run is diagnosed again. Nothing is
+    trained without findings.
 
     The loss is measured on the first batches, without dropout. The final loss is its mean over the last tenth of the
     steps. The user's generators, models and batches are left as they are.
@@ -64,6 +66,7 @@ def prescribe(
         The prescription: `best`, `ranking`, and the code of each change.
     Raises:
         ConfigError: if an argument is invalid, or the unchanged model cannot be trained.
+        RuntimeError: if one of the processes is killed, for example because there is no memory left.
     Source:
         Ours; the interval of paired differences is Student's.
 
@@ -92,7 +95,8 @@ def prescribe(
     zero_grad = "gradients_accumulate" not in every_rule(found)
     workshop = Workshop(build, takes_seed, taken, loss, zero_grad, chosen)
     arms = arms_of(workshop, found)
-    points = tuple(sorted({round(place * steps / _POINTS) for place in range(_POINTS + 1)}))
+    # The last tenth is measured three times.
+    points = tuple(sorted({round(share * steps / 20) for share in (*range(0, 21, 2), 19)}))
     snapshots = tuple(sorted({0, steps // 2, max(steps - WATCHED, 0)}))
     plan = Plan(taken, loss, steps, min(len(taken), _MEASURED), points, snapshots)
     runs = {arm.cure.name: _runs(workshop, arm) for arm in arms if not arm.reason}
@@ -122,7 +126,7 @@ def _name_of(findings: Any) -> str:
 
 def _runs(workshop: Workshop, arm: TrialArm) -> list[Run]:
     return [
-        Run(arm.cure.name, seed, workshop.setup(arm.cure, arm.arm, seed).setup, keeps_snapshots=place == 0)
+        Run(arm.cure.name, seed, workshop.setup(arm.cure, arm.arm, seed).setup, arm.spare if place == 0 else None)
         for place, seed in enumerate(workshop.seeds)
     ]
 
@@ -131,24 +135,27 @@ def _trials(
     arms: Sequence[TrialArm], runs: dict[str, list[Run]], plan: Plan, findings: Sequence[Finding]
 ) -> list[Trial]:
     """Return one trial per arm; the first one is no change."""
-    unchanged = runs[arms[0].cure.name]
-    failed = next((run.error for run in unchanged if run.error), "")
+    results = {name: [run.results for run in own] for name, own in runs.items()}
+    unchanged = results[arms[0].cure.name]
+    failed = next((result.error for result in unchanged if result.error), "")
     if failed:
         raise ConfigError(f"a training step of the unchanged model failed: {failed}")
     wanted = {finding.rule for finding in findings}
-    first_losses = np.stack([[run.curve[0] for run in own] for own in runs.values() if not any(r.error for r in own)])
+    first_losses = np.stack(
+        [[result.curve[0] for result in own] for own in results.values() if not any(r.error for r in own)]
+    )
     starts = np.where(np.isfinite(first_losses), first_losses, np.inf).min(axis=0)
     trials: list[Trial] = []
     for arm in arms:
-        own = runs.get(arm.cure.name, [])
-        reason = arm.reason or next((f"a training step failed: {run.error}" for run in own if run.error), "")
-        if reason or arm.spare is None:
+        own = results.get(arm.cure.name, [])
+        reason = arm.reason or next((f"a training step failed: {result.error}" for result in own if result.error), "")
+        if reason:
             trials.append(Trial(arm.cure, arm.arm, False, reason))
             continue
-        remaining = diagnose_again(arm.spare, own[0].snapshots, plan.batches, plan.loss)
+        remaining = own[0].remaining
         # Findings that do not show in the unchanged run either cannot be said to be cleared.
         shown = wanted & every_rule(trials[0].remaining if trials else remaining)
-        first, final = [run.curve[0] for run in own], [_final(run, plan) for run in own]
+        first, final = [result.curve[0] for result in own], [_final(result, plan) for result in own]
         gains = tuple(
             gain_of(start, _final(before, plan), last)
             for start, before, last in zip(starts, unchanged, final, strict=True)
@@ -162,9 +169,9 @@ def _trials(
                 final=tuple(map(float, final)),
                 gains=gains,
                 interval=paired_interval(gains),
-                curves=np.stack([run.curve for run in own]),
+                curves=np.stack([result.curve for result in own]),
                 points=plan.points,
-                losses=np.stack([run.losses for run in own]),
+                losses=np.stack([result.losses for result in own]),
                 remaining=remaining,
                 cleared=False if math.isnan(final[0]) else cleared,
                 diff=arm.diff,
@@ -175,7 +182,7 @@ def _trials(
     return trials
 
 
-def _final(run: Run, plan: Plan) -> float:
+def _final(result: Results, plan: Plan) -> float:
     """Return the mean measured loss over the last tenth of the steps."""
     last = [place for place, point in enumerate(plan.points) if point >= plan.steps - plan.steps // 10]
-    return float(run.curve[last].mean())
+    return float(result.curve[last].mean())

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from thruway.diagnosing.diagnose import diagnose
 from thruway.diagnosing.finding import Finding
-from thruway.diagnosing.prescribing.setup import Setup, seeded
+from thruway.diagnosing.prescribing.setup import Setup, scaled, seeded
 from thruway.diagnosing.prescribing.snapshot import Snapshot, load
-from thruway.diagnosing.prescribing.training import scaled
 from thruway.watching import watch
 from thruway.watching.modules import call_model
 

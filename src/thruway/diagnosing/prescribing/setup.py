@@ -15,7 +15,7 @@ from torch.optim import SGD, Optimizer
 from thruway.errors import ConfigError
 from thruway.seeding import derive
 
-__all__ = ["DEFAULT_RATE", "Build", "Scaling", "Setup", "build_setup", "check_build", "seeded"]
+__all__ = ["DEFAULT_RATE", "Build", "Scaling", "Setup", "build_setup", "check_build", "scaled", "seeded"]
 
 DEFAULT_RATE = 0.1  # of SGD, if `build` returns no optimizer
 
@@ -55,6 +55,17 @@ class Setup:
     clip: float | None = None
     zero_grad: bool = True
     scaling: Scaling | None = None
+
+
+def scaled(batch: tuple[Any, Any], scaling: Callable[[Tensor], Tensor]) -> tuple[Any, Any]:
+    """Return the batch with its first tensor of inputs scaled."""
+    inputs, targets = batch
+    if isinstance(inputs, tuple):
+        return (scaling(inputs[0]), *inputs[1:]), targets
+    if isinstance(inputs, dict):
+        first = next(iter(inputs))
+        return {**inputs, first: scaling(inputs[first])}, targets
+    return scaling(inputs), targets
 
 
 def check_build(build: Any) -> bool:

@@ -5,7 +5,7 @@ model's own code runs in a torch function mode that knows how a few functions ac
 is one call. A function outside of this table raises `UnstackableError`, and the caller uses vmap.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -13,30 +13,45 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from thruway.watching.modules import call_model
 from thruway.watching.operations import ACTIVATION_FUNCTIONS, ADDS, BLENDS, PRODUCTS
 
-__all__ = ["UnstackableError", "stacked_outputs"]
+__all__ = ["UnstackableError", "stacked_losses"]
 
 
 class UnstackableError(Exception):
     """The model calls a function whose action on the axis of members is not known."""
 
 
-def stacked_outputs(model: nn.Module, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> Tensor:
-    """Return the outputs of all members, (members, batch, ...).
+def stacked_losses(
+    model: nn.Module,
+    tensors: Iterable[Tensor],
+    loss: Callable[[Any, Any], Tensor],
+    batch: tuple[Any, Any],
+    *,
+    is_loss_stacked: bool,
+) -> Tensor:
+    """Return the losses of all members, (members,).
 
     Args:
         model: a model whose parameters and buffers have a leading axis of members.
-        arguments, keywords: inputs of the model, shared by all members.
+        tensors: these parameters and buffers.
+        loss: function of (outputs, targets) that returns the 0-d loss of one member.
+        batch: inputs and targets, shared by all members.
+        is_loss_stacked: False to use vmap for the loss, whose functions are not in the table.
     Raises:
         UnstackableError: if a function is not in the table, or the output is not one tensor.
     """
-    mode = _Stacking([*model.parameters(), *model.buffers()])
+    inputs, targets = batch
+    mode = _Stacking(tensors)
     with mode:
-        output = model(*arguments, **keywords)
-    if not isinstance(output, Tensor) or not mode.is_stacked(output):
-        raise UnstackableError("the output is not one tensor that depends on the parameters")
-    return output
+        output = call_model(model, inputs)
+        if not mode.is_stacked(output):
+            raise UnstackableError("the output is not one tensor that depends on the parameters")
+        if is_loss_stacked:
+            return loss(output, targets)
+    result: Tensor = torch.vmap(loss, in_dims=(0, None))(output, targets)
+    return result
 
 
 _NOT_ELEMENTWISE = frozenset({"prelu", "rrelu", "glu", "softmax", "log_softmax"})
@@ -66,33 +81,38 @@ class _Stacking(TorchFunctionMode):
         return id(value) in self._alive
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-        if not any(map(self.is_stacked, given)):
+        alive, kwargs = self._alive, kwargs or {}
+        given = [*args, *kwargs.values()] if kwargs else args
+        if not any(id(value) in alive for value in given):
             return func(*args, **kwargs)
-        if func in _SAME:
-            return func(*args, **kwargs)
-        if func == _SHAPE:  # a new object in every call
-            return args[0].shape[1:]
-        if func in _DIMS:
-            return args[0].dim() - 1
-        if func is torch.Tensor.size:
-            shape = args[0].shape[1:]
-            return shape[args[1]] if len(args) > 1 else shape
         if func in _TABLE:
             result = _TABLE[func](self.is_stacked, *args, **kwargs)
-        elif func in _ELEMENTWISE and _is_elementwise(given, self.is_stacked):
+        elif func in _ELEMENTWISE and _is_elementwise(given, alive):
             result = func(*args, **kwargs)
+        elif func in _SAME:
+            return func(*args, **kwargs)
+        elif func == _SHAPE:  # a new object in every call
+            return args[0].shape[1:]
+        elif func in _DIMS:
+            return args[0].dim() - 1
+        elif func is torch.Tensor.size:
+            shape = args[0].shape[1:]
+            return shape[args[1]] if len(args) > 1 else shape
         else:
             raise UnstackableError(f"{getattr(func, '__name__', func)} is not in the table of stacked functions")
-        self._alive[id(result)] = result
+        alive[id(result)] = result
         return result
 
 
-def _is_elementwise(given: list[Tensor], is_stacked: Callable[[Any], bool]) -> bool:
+def _is_elementwise(given: Iterable[Any], alive: dict[int, Tensor]) -> bool:
     """Return True if the tensors broadcast in the same way with and without the axis of members."""
-    shapes = {tensor.shape for tensor in given if tensor.dim()}
-    return len(shapes) == 1 and all(is_stacked(tensor) or not tensor.dim() for tensor in given)
+    shape = None
+    for value in given:
+        if isinstance(value, Tensor) and value.dim():
+            if id(value) not in alive or (shape is not None and value.shape != shape):
+                return False
+            shape = value.shape
+    return shape is not None
 
 
 def _linear(
@@ -151,10 +171,45 @@ def _flatten(is_stacked: Callable[[Any], bool], input: Tensor, start_dim: int = 
     return input.flatten(start_dim + 1 if start_dim >= 0 else start_dim, end_dim + 1 if end_dim >= 0 else end_dim)
 
 
+def _cross_entropy(
+    is_stacked: Callable[[Any], bool],
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    settings = (weight, size_average, reduce, reduction, label_smoothing)
+    if settings != (None, None, None, "mean", 0.0) or input.dim() != 3 or target.dim() != 1:
+        raise UnstackableError("cross_entropy with weights or smoothing, over positions, or without a mean")
+    members, batch, classes = input.shape
+    rows = F.cross_entropy(input.reshape(-1, classes), target.repeat(members), None, None, ignore_index, None, "none")
+    return rows.view(members, batch).sum(1) / (target != ignore_index).sum()
+
+
+def _mse_loss(
+    is_stacked: Callable[[Any], bool],
+    input: Tensor,
+    target: Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
+    if (size_average, reduce, reduction, weight) != (None, None, "mean", None) or input.shape[1:] != target.shape:
+        raise UnstackableError("mse_loss with weights, with broadcasting, or without a mean")
+    return (input - target).square().flatten(1).mean(1)
+
+
 _TABLE: dict[Any, Callable[..., Tensor]] = {
     F.linear: _linear,
     F.layer_norm: _layer_norm,
     F.batch_norm: _batch_norm,
+    F.cross_entropy: _cross_entropy,
+    F.mse_loss: _mse_loss,
     torch.flatten: _flatten,
     torch.Tensor.flatten: _flatten,
 }

@@ -10,7 +10,7 @@ from torch.func import functional_call, stack_module_state
 from thruway.diagnosing.prescribing.measuring import measuring_mode
 from thruway.diagnosing.prescribing.setup import Setup
 from thruway.diagnosing.prescribing.snapshot import Snapshot
-from thruway.diagnosing.prescribing.stacked import stacked_outputs
+from thruway.diagnosing.prescribing.stacked import stacked_losses
 from thruway.diagnosing.prescribing.updates import UPDATES
 from thruway.train.population import architecture, tensors_of, with_tensors
 
@@ -71,6 +71,7 @@ class Together:
         }
         self._model = with_tensors(models[0], {**views, **frozen, **self._buffers})
         self._parameters: dict[str, Tensor] = dict(self._model.named_parameters())
+        self._tensors = [*self._model.parameters(), *self._model.buffers()]
         self._leaves = {name: self._parameters[name] for name in trained}
         self._gradient = torch.zeros_like(self._flat)
         self._state: dict[str, Tensor] = {}
@@ -81,7 +82,7 @@ class Together:
         self._accumulates = any(not setup.zero_grad for setup in setups)
         self.diverged_at = torch.full((len(setups),), -1)  # step of divergence, or -1
         self._steps = 0
-        self._is_stackable: bool | None = None  # unknown before the first pass
+        self._pass: Callable[[Batch], Tensor] | None = None  # chosen in the first pass
 
     def step(self, batch: Batch) -> Tensor:
         """Update all members; return their losses before the update, float64 on the CPU, NaN if diverged."""
@@ -130,30 +131,35 @@ class Together:
         return Snapshot({name: t[member].detach().clone() for name, t in tensors.items()}, states)
 
     def _losses(self, batch: Batch) -> Tensor:
-        if self._is_stackable is None:
-            self._is_stackable = self._can_stack(batch)
-        return self._stacked_losses(batch) if self._is_stackable else self._mapped_losses(batch)
+        if self._pass is None:
+            self._pass = self._fastest_pass(batch)
+        return self._pass(batch)
 
-    def _can_stack(self, batch: Batch) -> bool:
-        """Return True if the stacked forward pass gives the losses of vmap. Buffers are unchanged afterwards."""
+    def _fastest_pass(self, batch: Batch) -> Callable[[Batch], Tensor]:
+        """Return the fastest pass that gives the losses of vmap. Buffers are unchanged afterwards."""
         kept = {name: b.clone() for name, b in self._buffers.items()}
-        try:
-            with torch.no_grad():
-                stacked, mapped = self._stacked_losses(batch), self._mapped_losses(batch)
-            return stacked.shape == mapped.shape and torch.allclose(
-                stacked, mapped, rtol=1e-3, atol=1e-5, equal_nan=True
-            )
-        except Exception:  # a function without an entry, or one that the axis of members confuses
-            return False
-        finally:
-            for name, buffer in kept.items():
-                self._buffers[name].copy_(buffer)
+        expected: Tensor | None = None
+        for stacked in (self._stacked_losses, self._stacked_outputs):
+            try:
+                with torch.no_grad():
+                    expected = self._mapped_losses(batch) if expected is None else expected
+                    found = stacked(batch)
+                if found.shape == expected.shape and torch.allclose(
+                    found, expected, rtol=1e-3, atol=1e-5, equal_nan=True
+                ):
+                    return stacked
+            except Exception:  # a function without an entry, or one that the axis of members confuses
+                continue
+            finally:
+                for name, buffer in kept.items():
+                    self._buffers[name].copy_(buffer)
+        return self._mapped_losses
 
     def _stacked_losses(self, batch: Batch) -> Tensor:
-        arguments, keywords = _arguments(batch[0])
-        outputs = stacked_outputs(self._model, arguments, keywords)
-        result: Tensor = torch.vmap(self._loss, in_dims=(0, None))(outputs, batch[1])
-        return result
+        return stacked_losses(self._model, self._tensors, self._loss, batch, is_loss_stacked=True)
+
+    def _stacked_outputs(self, batch: Batch) -> Tensor:
+        return stacked_losses(self._model, self._tensors, self._loss, batch, is_loss_stacked=False)
 
     def _mapped_losses(self, batch: Batch) -> Tensor:
         arguments, keywords = _arguments(batch[0])
