@@ -37,3 +37,14 @@ def test_a_thousand_layers_and_two_thousand_steps() -> None:
     start = time.process_time()
     diagnose(trace)
     assert time.process_time() - start < 6
+
+
+def test_a_large_series_has_the_numbers_of_its_steps() -> None:
+    """Arrays above 4 MiB get their memory in another way."""
+    trace = long_trace(300, 2000)
+    series = trace.series("std", "parameter")
+    assert series.values.nbytes > 2**22
+    few = long_trace(300, 10).series("std", "parameter")
+    assert few.values.nbytes < 2**22
+    for step in (0, 1, 31, 32, 999, 1999):
+        assert (series.values[:, step] == few.values[:, step % 10]).all()

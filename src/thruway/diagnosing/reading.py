@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from thruway.errors import ConfigError
 from thruway.watching.sites import Kind, Site
+from thruway.watching.trace.series import empty_array
 from thruway.watching.trace.trace import Trace
 
 __all__ = ["MAP_OPERATIONS", "NORM_OPERATIONS", "Layer", "Parameter", "Reading", "Values"]
@@ -148,12 +149,11 @@ class Reading:
         mean, std = self.values("mean", kind), self.values("std", kind)
         if mean is None or std is None or mean.sites != std.sites:
             return None
+        found = empty_array(*mean.values.shape)
         with np.errstate(over="ignore", under="ignore"):
-            found = mean.values**2
-            found += std.values**2
-            np.sqrt(found, out=found)
-        smallest, largest = np.fmin.reduce(found, axis=None), np.fmax.reduce(found, axis=None)
-        if smallest < _SQUARE_UNDERFLOWS or np.isinf(largest):
+            for row, (m, s) in enumerate(zip(mean.values, std.values, strict=True)):  # a row stays in the cache
+                np.sqrt(m * m + s * s, out=found[row])
+        if np.fmin.reduce(found, axis=None) < _SQUARE_UNDERFLOWS or np.isinf(np.fmax.reduce(found, axis=None)):
             found = np.hypot(mean.values, std.values)  # several times slower, but exact for such numbers
         return Values(std.sites, found)
 

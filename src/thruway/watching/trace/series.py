@@ -3,6 +3,8 @@
 `ReadableTrace` is the part of a Trace used by its summary, its figures and its notebook view.
 """
 
+import math
+import mmap
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +21,7 @@ from thruway.watching.trace.steps import BadValue, Step
 
 # Steps that are transposed together: few enough for the processor's cache, with thousands of sites.
 _STEPS_AT_ONCE = 32
+_LARGE = 2**22  # bytes
 
 __all__ = [
     "ArraySeries",
@@ -27,6 +30,7 @@ __all__ = [
     "ReadableTrace",
     "Series",
     "array_names",
+    "empty_array",
     "has_parts",
     "read_arrays",
     "read_histogram",
@@ -129,6 +133,19 @@ class ReadableTrace(Protocol):
         """The histograms of all sites of a kind at one step."""
 
 
+def empty_array(*shape: int) -> NDArray[np.float64]:
+    """Return an array of any values whose memory is there already.
+
+    The first write to each page of fresh memory is an interrupt, which for large arrays can take longer than writing.
+    On Linux one call can ask for all pages.
+    """
+    size = 8 * math.prod(shape)
+    if size < _LARGE or not hasattr(mmap, "MAP_POPULATE"):
+        return np.empty(shape)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
+    return np.frombuffer(mmap.mmap(-1, size, flags=flags)).reshape(shape)
+
+
 def series_of(columns: Sequence[tuple[int, tuple[Site, ...], NDArray[Any]]], quantity: str, kind: Kind) -> Series:
     """Return the series of (step, sites, numbers), whose sites may differ from step to step."""
     # Steps of one layout share a tuple of sites; comparing identities is quick, hashing thousands of sites is not.
@@ -138,7 +155,7 @@ def series_of(columns: Sequence[tuple[int, tuple[Site, ...], NDArray[Any]]], qua
     row_of = {site: row for row, site in enumerate(ordered)}
     rows = {key: np.array([row_of[site] for site in sites], dtype=np.int64) for key, sites in distinct.items()}
     is_in_order = tuple(ordered) in distinct.values() and len(distinct) == 1
-    values = np.empty((len(ordered), len(columns)))
+    values = empty_array(len(ordered), len(columns))
     for start in range(0, len(columns), _STEPS_AT_ONCE):
         some = columns[start : start + _STEPS_AT_ONCE]
         if is_in_order:  # one layout, whose sites are in order

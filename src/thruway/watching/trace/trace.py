@@ -1,13 +1,10 @@
 """Trace of a watched training run: numbers by step, site and quantity, in memory and optionally in a run."""
 
+import operator
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from thruway.errors import ConfigError
 from thruway.runs import Table
@@ -168,20 +165,19 @@ class Trace:
             ConfigError: if it was not measured at sites of this kind; the message says how to record it.
         """
         kind = kind or find_kind(self, quantity, None)
-        taken = ((step.number, *self._read(step, quantity, kind)) for step in reversed(self._flushed_steps()))
-        columns = list(islice((column for column in taken if column[1]), last))[::-1]
-        if not columns:
+        steps = self._flushed_steps()
+        readers = {layout: self._reader(layout, quantity, kind) for layout in {step.layout for step in steps}}
+        known = [(step, reader) for step in steps if (reader := readers[step.layout])]
+        if not known:
             raise ConfigError(why_missing(self, quantity, kind))
-        return series_of(columns, quantity, kind)
+        chosen = known if last is None else known[-last:]
+        return series_of([(s.number, reader.sites, reader.of(s.numbers)) for s, reader in chosen], quantity, kind)
 
-    def _read(self, step: Step, quantity: str, kind: Kind) -> tuple[tuple[Site, ...], NDArray[Any]]:
-        place = step.layout.places.get((kind, quantity))
+    def _reader(self, layout: Layout, quantity: str, kind: Kind) -> Derivation | None:
+        place = layout.places.get((kind, quantity))
         if place is not None:
-            return place[0], step.numbers[place[1]]
-        for derivation in self._derived(step.layout):
-            if (derivation.kind, derivation.quantity) == (kind, quantity):
-                return derivation.sites, derivation.of(step.numbers)
-        return (), np.empty(0)
+            return Derivation(quantity, kind, place[0], operator.itemgetter(place[1]))
+        return next((d for d in self._derived(layout) if (d.kind, d.quantity) == (kind, quantity)), None)
 
     def array_quantities(self, kind: Kind = "output") -> list[str]:
         """Return the names of the quantities with many numbers per site, such as histograms, at sites of a kind."""
