@@ -9,10 +9,17 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import conv, dissecting, shapeset, stack, watching
+from benchmarks import conv, dissecting, launching, shapeset, stack, watching
 from benchmarks.measure import cpu
 
-BENCHMARKS = stack.BENCHMARKS | conv.BENCHMARKS | shapeset.BENCHMARKS | watching.BENCHMARKS | dissecting.BENCHMARKS
+BENCHMARKS = (
+    stack.BENCHMARKS
+    | conv.BENCHMARKS
+    | shapeset.BENCHMARKS
+    | watching.BENCHMARKS
+    | launching.BENCHMARKS
+    | dissecting.BENCHMARKS
+)
 
 HEAD = """\
 # Benchmarks
