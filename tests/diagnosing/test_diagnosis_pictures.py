@@ -252,6 +252,16 @@ def test_numbers_that_are_not_finite_are_gaps_and_zeros_triangles():
     assert np.isnan(drawn["map"].data[0].z[1]).all()
 
 
+def test_colours_of_shares_are_those_of_0_to_1(trace):
+    """Gates of 0.999874 and 0.999876 look alike; other quantities have the colours of their own range."""
+    share, gradient = (
+        next(each for each in pictures_of(Reading(trace), finding_of(rule, trace)) if each.name == "map").figure
+        for rule in ("dead_units", "vanishing_gradient")
+    )
+    assert (share.layout.coloraxis.cmin, share.layout.coloraxis.cmax) == (0, 1)
+    assert gradient.layout.coloraxis.cmax != 1
+
+
 def test_a_thousand_layers_share_the_rows_of_a_map():
     trace = layered_trace(1000, 60)
     finding = finding_of("exploding_gradient", trace)

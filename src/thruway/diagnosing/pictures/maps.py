@@ -82,6 +82,8 @@ def _draw(case: Case, source: Source, values: Values, title: str) -> Picture | N
         max_columns=MOST_COLUMNS,
         x_name="step",
     )
+    if source.is_share and known.max(initial=0.0) <= 1:  # differences in the sixth digit of a share are no picture
+        figure.update_layout(coloraxis={"cmin": 0, "cmax": 1})
     rows = case.framed(values.sites)
     frame(figure, rows, len(values.sites), steps, case.finding.onset, case.finding.until)
     return Picture("map", title, _caption(case, source, len(rows), len(values.sites)), _named(figure))
