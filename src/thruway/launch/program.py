@@ -51,6 +51,7 @@ class Program:
         self._session: Session | None = None
         self._is_open = False
         self._is_terminated = False
+        self._has_begun = False
 
     def run(self) -> int:
         """Run the script, and return the exit code 0. Its exceptions are raised, after they have been shown.
@@ -62,6 +63,7 @@ class Program:
         code: types.CodeType | None = None
         try:
             code, module = self._script.load()
+            self._has_begun = True
             types.FunctionType(code, vars(module))()  # a module's code runs in its namespace, as with exec
         except SystemExit:
             self._end()
@@ -114,7 +116,8 @@ class Program:
 
     def _save(self) -> None:
         if self._session is None:
-            say("nothing was recorded: the script did not import torch")
+            if self._has_begun:
+                say("nothing was recorded: the script did not import torch")
             return
         self._session.close()
         recordings = self._session.recordings
