@@ -1,4 +1,4 @@
-"""Metrics per example, coverage of the intervals, Kendall's tau, and progress output."""
+"""Metrics per example, coverage of the intervals, and Kendall's tau."""
 
 import itertools
 import math
@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from thruway.dissecting import Accuracy, Error, Loss, dissect, kendall_tau
 from thruway.dissecting.lesions.bootstrap import interval_of_means
 from thruway.dissecting.lesions.metrics import batches_of, checked_scores, logits_of
-from thruway.dissecting.lesions.progress import _lines, show_progress
 from thruway.errors import ConfigError, ShapeError
 from thruway.nn import Residual
 
@@ -146,35 +145,6 @@ def test_tau_is_that_of_orders_only():
     assert kendall_tau([]) == kendall_tau([0]) == 1.0
     with pytest.raises(ConfigError, match=r"each of the 2 numbers 0 \.\.\. 1 once"):
         kendall_tau([0, 2])
-
-
-# --- progress
-
-
-def test_progress_is_silent_unless_asked_for(capsys):
-    with show_progress("lesions", 10, shown=False) as advance:
-        advance(10)
-    assert capsys.readouterr() == ("", "")
-    with show_progress("lesions", 4, shown=True) as advance:
-        for _ in range(4):
-            advance(1)
-    written = capsys.readouterr()
-    assert written.out == ""
-    assert [line.split("%")[0].strip() for line in written.err.splitlines()] == ["25", "50", "75", "100"]
-    assert "about 0 s left" in written.err
-
-
-def test_long_progress_prints_twenty_lines_and_unknown_length_a_few():
-    printed = []
-    advance = _lines("lesions", 1000, printed.append)
-    for _ in range(1000):
-        advance(1)
-    assert len(printed) == 20
-    printed.clear()
-    advance = _lines("lesions", None, printed.append)
-    for _ in range(1000):
-        advance(1)
-    assert [line.split()[1] for line in printed] == ["2", "4", "8", "16", "32", "64", "128", "256", "512"]
 
 
 def test_a_loss_in_the_place_of_a_metric_is_refused():

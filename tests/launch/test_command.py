@@ -40,14 +40,28 @@ def here(place, monkeypatch):
         (["package"], "package is a folder. Give the script itself, such as package/train.py"),
         (["notes.txt"], "notes.txt is not a Python script"),
         (["model.pt"], "model.pt is not a Python script: it has null bytes"),
-        (["--every", "0", "train.py"], "--every must be at least 1, got 0"),
-        (["--every", "x", "train.py"], "x"),
-        (["--memory", "0", "train.py"], "--memory must be at least 1, got 0"),
+        (["notes.txt", "--every", "2"], "Give a Python file."),
+        (["--every", "0", "train.py"], "--every must be a whole number of at least 1, got '0'"),
+        (["--every", "-2", "train.py"], "--every must be a whole number of at least 1, got '-2'"),
+        (["--every", "x", "train.py"], "--every must be a whole number of at least 1, got 'x'. Give, for example,"),
+        (["--every", "train.py"], "got 'train.py'. Give, for example, --every 10 before the script"),
+        (["--every=1.5", "train.py"], "--every must be a whole number of at least 1, got '1.5'"),
+        (["--every"], "--every must be a whole number of at least 1, got nothing"),
+        (["--memory", "0", "train.py"], "--memory must be a whole number of at least 1, got '0'"),
         (["--evry", "2", "train.py"], "--evry"),
         (["--out", "old", "train.py"], "--out old contains files already"),
-        (["--out", "train.py", "train.py"], "--out train.py is a file"),
+        (["--out", "train.py", "train.py"], "--out train.py is a file. Give a folder that does not exist yet"),
+        (["--out", "train.py/x", "train.py"], "train.py is a file, so --out train.py/x cannot be a folder"),
+        pytest.param(
+            ["--out", "/proc/there", "train.py"],
+            "cannot write to /proc: No such file or directory. Give a folder with",
+            marks=pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc"),
+        ),
         (["-m", "no_such_module"], "there is no module 'no_such_module'"),
         (["-m", "package.no_such_module"], "there is no module 'package.no_such_module'"),
+        (["-m", "train.py"], "train.py is a file, not the name of a module. Give it without -m"),
+        (["-m", ".train"], "'.train' is not the name of a module"),
+        (["-m", ""], "'' is not the name of a module"),
         (["-m", "package"], "package is a package without a __main__ module"),
     ],
 )
@@ -56,16 +70,46 @@ def test_wrong_inputs(here, capsys, monkeypatch, arguments, told):
     assert main(["watch", *arguments]) == 2
     said = capsys.readouterr()
     assert told in " ".join((said.out + said.err).split())
+    assert "Traceback" not in said.out + said.err
     assert not (here.folder / "thruway-watch").exists()
+    assert not [*here.folder.glob(".thruway-*")]
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("import no_such_module", "the package 'broken' cannot be imported: ModuleNotFoundError: No module named"),
+        ("1 / 0", "the package 'broken' cannot be imported: ZeroDivisionError: division by zero"),
+        ("for x in", "the package 'broken' cannot be imported: SyntaxError: invalid syntax"),
+    ],
+)
+def test_a_package_that_cannot_be_imported(here, capsys, monkeypatch, source, told):
+    """The exit code is that of `python -m`, and the error is found in the package."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = here.write("broken/__init__.py", source)
+    here.write("broken/train.py", "raise SystemExit('it ran')")
+    assert main(["watch", "-m", "broken.train"]) == 1
+    said = capsys.readouterr().err
+    assert told in said
+    assert "Traceback" not in said
+    assert str(file) in said or "__init__.py, line 1" in said
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("names", "told"), [("mean,stx", "unknown quantity 'stx'; did you mean 'std'?"), ("jacobian", "no probe")]
+    ("names", "told"),
+    [
+        ("nonsense", "unknown quantity 'nonsense'. Known: abs_max,"),
+        ("", "quantities is empty. Known: mean,"),
+        ("mean,stx", "unknown quantity 'stx'; did you mean 'std'?"),
+        ("jacobian", "no probe"),
+    ],
 )
 def test_wrong_quantities(here, capsys, names, told):
     assert main(["watch", "--quantities", names, "train.py"]) == 2
-    assert told in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert told in said
+    assert "Traceback" not in said
 
 
 def test_help(capsys):

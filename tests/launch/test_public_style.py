@@ -4,6 +4,8 @@ Bare and watched runs print the same, bit for bit. A healthy run gets no finding
 acceptable name, at the right layer and step.
 """
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -28,6 +30,7 @@ class Planted:
         rules: acceptable rules.
         layer: regular expression of the worst site, or "" for faults of the whole network.
         steps: first and last acceptable step of the onset.
+        imports: large libraries that the script imports besides PyTorch.
     """
 
     script: str
@@ -36,6 +39,7 @@ class Planted:
     rules: str
     layer: str
     steps: tuple[int, int] = (0, 0)
+    imports: str = ""
 
 
 TABLE = (
@@ -51,61 +55,91 @@ TABLE = (
     Planted("siamese", "softmax_of_one_unit", "SiameseNetwork", "double_softmax", r"probability"),
     Planted("autoencoder", "large_weights", "Autoencoder", "poor_init", r"(en|de)coder\.\d+"),
     Planted("seq2seq", "nan", "AttnDecoderRNN", "nan_or_inf", r"attention(\.\w+)?", (7, 7)),
-    Planted("hf_trainer", "forgotten_head", "BertForSequenceClassification", "frozen_parameters", r"classifier"),
-    Planted("lightning_mlp", "deep_sigmoid", "Classifier", "vanishing_gradient", r"layers\.[0-6]"),
-    Planted("accelerate_loop", "softmax_twice", "Mixer", "double_softmax", r"(head\.)?softmax"),
+    Planted(
+        "hf_trainer",
+        "forgotten_head",
+        "BertForSequenceClassification",
+        "frozen_parameters",
+        r"classifier",
+        imports="transformers.trainer transformers.models.bert.modeling_bert",
+    ),
+    Planted("lightning_mlp", "deep_sigmoid", "Classifier", "vanishing_gradient", r"layers\.[0-6]", imports="lightning"),
+    Planted("accelerate_loop", "softmax_twice", "Mixer", "double_softmax", r"(head\.)?softmax", imports="accelerate"),
 )
 
 
+@dataclass(frozen=True)
 class Run:
-    """A process that runs a script, in a folder of its own."""
+    """A run of a script that has ended, in a folder of its own."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        folder.mkdir()
-        self.folder = folder
-        # Output into files: pipes that nobody reads would block a process that waits for its turn.
-        self._out, self._err = (folder / "stdout.txt").open("wb"), (folder / "stderr.txt").open("wb")
-        self._process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=folder, stdout=self._out, stderr=self._err, stdin=subprocess.DEVNULL
-        )
+    folder: Path
+    code: int
 
-    def finish(self) -> "Run":
-        self.code = self._process.wait(timeout=600)
-        self._out.close()
-        self._err.close()
-        self.out, self.err = (self.folder / "stdout.txt").read_bytes(), (self.folder / "stderr.txt").read_text()
-        return self
+    @property
+    def out(self) -> bytes:
+        return (self.folder / "stdout.txt").read_bytes()
 
-    def stop(self) -> None:
-        """End the process, if it still runs."""
-        self._process.kill()
-        self._process.wait()
+    @property
+    def err(self) -> str:
+        return (self.folder / "stderr.txt").read_text()
 
     def diagnoses(self) -> dict[str, Diagnosis]:
         traces = [Trace.load(path) for path in sorted((self.folder / "thruway-watch").glob("*.npz"))]
         return {trace.model: tw.diagnose(trace) for trace in traces}
 
 
+class Forking:
+    """The process of forking.py: a new one for each script would spend most of its time on imports."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).parent / "forking.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+
+    def run(self, imports: str, commands: dict[Path, list[str]]) -> list[Run]:
+        """Run several commands at once, each in its folder."""
+        for folder in commands:
+            folder.mkdir()
+        runs = [(str(folder), words) for folder, words in commands.items()]
+        self._process.stdin.write(json.dumps({"imports": imports.split(), "runs": runs}) + "\n")
+        self._process.stdin.flush()
+        codes = json.loads(self._process.stdout.readline() or "[]")
+        return [Run(folder, code) for folder, code in zip(commands, codes, strict=True)]
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+        self._process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def forking():
+    process = Forking()
+    yield process
+    process.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", TABLE, ids=lambda case: f"{case.script}-{case.fault}")
-def test_script_healthy_and_sick(case, tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+def test_script_healthy_and_sick(case, tmp_path, forking):
     script = str(SCRIPTS / f"{case.script}.py")
-    watch = ("-m", "thruway.watch", "--no-report")
-    runs = [
-        Run(tmp_path / "bare", script),
-        Run(tmp_path / "watched", *watch, script),
-        Run(tmp_path / "sick", *watch, script, f"--fault={case.fault}"),
-    ]
-    try:
-        bare, watched, sick = (run.finish() for run in runs)
-    finally:
-        for run in runs:
-            run.stop()
+    watch = ["-m", "thruway.watch", "--no-report"]
+    bare, watched, sick = forking.run(
+        case.imports,
+        {
+            tmp_path / "bare": [script],
+            tmp_path / "watched": [*watch, script],
+            tmp_path / "sick": [*watch, script, f"--fault={case.fault}"],
+        },
+    )
 
     assert (bare.code, watched.code, sick.code) == (0, 0, 0), bare.err + watched.err + sick.err
     assert watched.out == bare.out
+    assert not (bare.folder / "thruway-watch").exists()
     assert len(bare.out.splitlines()) > 10
     assert sick.out != bare.out
 

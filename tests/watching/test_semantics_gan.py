@@ -120,12 +120,121 @@ def test_training_is_bit_for_bit_that_of_unwatched_nets(name: str, watched: str)
     assert all(torch.equal(a, b) for a, b in zip(bare, ours, strict=True))
 
 
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("is_frozen", [False, True])
+@pytest.mark.parametrize("name", ZEROES)
+def test_the_generators_pass_is_left_out_if_gradients_are_zeroed_late(name: str, is_frozen: bool, every: int) -> None:
+    options: dict[str, Any] = {"zeroes_late": True, "is_frozen": is_frozen, "every": every}
+    (ours, _), (theirs, _) = (train(ZEROES[name], is_apart=apart, **options) for apart in (False, True))
+    assert_same(ours, theirs)
+    assert ours is not None
+    assert ours.series("count").values[0].tolist() == [80] * (STEPS // every)
+
+
+def numbers_of(passes: list[Tensor]) -> list[float]:
+    """Return mean and standard deviation of outputs, and of the gradients that they retain."""
+    outputs = torch.cat([output.detach().flatten() for output in passes])
+    gradients = torch.cat([output.grad.flatten() for output in passes if output.grad is not None])
+    return [float(number) for each in (outputs, gradients) for number in (each.mean(), each.std(correction=0))]
+
+
+def test_both_nets_are_right_if_all_gradients_are_zeroed_after_the_forward_passes() -> None:
+    """As in tutorials with a function reset_grad. The twin repeats the nets' own passes in float64."""
+    generator, discriminator = nets()
+    models = {"generator": generator, "discriminator": discriminator}
+    optimizers = {name: torch.optim.Adam(model.parameters(), 0.02) for name, model in models.items()}
+    numbers = torch.Generator().manual_seed(1)
+    wanted: dict[str, list[list[float]]] = {name: [] for name in models}
+
+    def reset_grad() -> None:
+        for optimizer in optimizers.values():
+            optimizer.zero_grad()
+
+    def loss_of(output: Tensor, target: float) -> Tensor:
+        return F.binary_cross_entropy(output, torch.full_like(output, target))
+
+    def double(*tensors: Tensor) -> tuple[nn.Module, nn.Module, list[Tensor]]:
+        bare = nets()
+        for twin, model in zip(bare, models.values(), strict=True):
+            twin.load_state_dict(model.state_dict())
+        return bare[0].double(), bare[1].double(), [tensor.double() for tensor in tensors]
+
+    def discriminator_twin(real: Tensor, noise: Tensor) -> None:
+        g, d, (real, noise) = double(real, noise)
+        passes = [d(real), d(g(noise))]
+        for output in passes:
+            output.retain_grad()
+        (loss_of(passes[0], 1) + loss_of(passes[1], 0)).backward()
+        wanted["discriminator"].append(numbers_of(passes))
+
+    def generator_twin(noise: Tensor) -> None:
+        g, d, (noise,) = double(noise)
+        fake = g(noise)
+        fake.retain_grad()
+        loss_of(d(fake), 1).backward()
+        wanted["generator"].append(numbers_of([fake]))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with (
+            watch(generator, quantities=["mean", "std"], optimizer=optimizers["generator"]) as of_generator,
+            watch(discriminator, quantities=["mean", "std"], optimizer=optimizers["discriminator"]) as of_discriminator,
+        ):
+            for _ in range(STEPS):
+                real, noise = torch.randn(5, 4, generator=numbers) + 2, torch.randn(5, 3, generator=numbers)
+                discriminator_twin(real, noise)
+                loss = loss_of(discriminator(real), 1) + loss_of(discriminator(generator(noise)), 0)
+                reset_grad()
+                loss.backward()
+                optimizers["discriminator"].step()
+                noise = torch.randn(5, 3, generator=numbers)
+                generator_twin(noise)
+                loss = loss_of(discriminator(generator(noise)), 1)
+                reset_grad()
+                loss.backward()
+                optimizers["generator"].step()
+    for name, trace in (("generator", of_generator), ("discriminator", of_discriminator)):
+        for column, (kind, quantity) in enumerate((k, q) for k in ("output", "gradient") for q in ("mean", "std")):
+            found = trace.series(quantity, kind).values[-1]
+            np.testing.assert_allclose(found, [row[column] for row in wanted[name]], rtol=1e-5, atol=1e-7)
+
+
 def test_steps_that_cannot_be_told_apart_are_said_once() -> None:
+    """All calls come first: the discriminator's gradients are zeroed between the generator's step and its own."""
+    generator, discriminator = nets()
+    optimizers = [torch.optim.SGD(model.parameters(), 0.01) for model in (generator, discriminator)]
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        train(ZEROES["the optimizer"], zeroes_late=True)
+        with watch(discriminator, optimizer=optimizers[1]):
+            for _ in range(3):
+                fake = generator(torch.ones(5, 3))
+                of_generator, loss = discriminator(fake).sum(), discriminator(fake.detach()).square().sum()
+                of_generator.backward()
+                optimizers[0].step()
+                optimizers[1].zero_grad()
+                loss.backward()
+                optimizers[1].step()
     assert [issubclass(w.category, WatchWarning) for w in found] == [True]
     assert "another optimizer made a step" in str(found[0].message)
+
+
+def test_passes_without_a_zeroing_are_all_of_the_step() -> None:
+    """Another optimizer's steps between micro-batches make no difference."""
+    model, other = nn.Linear(4, 2), nn.Linear(1, 1)
+    optimizers = [torch.optim.SGD(each.parameters(), 0.0) for each in (model, other)]
+    traces = []
+    for steps_between in (False, True):
+        with watch(model, optimizer=optimizers[0], quantities=["count", "mean"]) as trace:
+            for _ in range(3):
+                optimizers[0].zero_grad()
+                for size in (3, 5):
+                    model(torch.ones(size, 4)).sum().backward()
+                    if steps_between:
+                        optimizers[1].step()
+                optimizers[0].step()
+        traces.append(trace)
+    assert traces[1].series("count").values.tolist() == [[16.0] * 3]
+    assert np.allclose(traces[0].series("mean").values, traces[1].series("mean").values, rtol=1e-6)
 
 
 def test_two_optimizers_of_one_loss_share_the_step() -> None:

@@ -60,6 +60,8 @@ VALUED = {"-m": "--module"} | {
 def watch_command(arguments: Sequence[str]) -> Callable[[], int]:
     """Check the options, and return a function that runs the script."""
     ours, theirs = split_arguments(arguments)
+    for name in ("every", "memory"):
+        _check_number(name, ours)
     options = tyro.cli(
         WatchOptions,
         prog="thruway watch",
@@ -69,9 +71,9 @@ def watch_command(arguments: Sequence[str]) -> Callable[[], int]:
     if not options.script and options.module is None:
         raise ConfigError(f"no script was given.\n{EXAMPLES}")
     settings = WatchSettings(
-        _at_least_one("every", options.every),
+        options.every,
         _names(options.quantities),
-        _at_least_one("memory", options.memory) << 20,
+        options.memory << 20,
         options.out,
     )
     if options.module is None:
@@ -110,10 +112,26 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return ours, []
 
 
-def _at_least_one(name: str, value: int) -> int:
-    if value < 1:
-        raise ConfigError(f"--{name} must be at least 1, got {value}.")
-    return value
+def _check_number(name: str, arguments: Sequence[str]) -> None:
+    """Check the value of an option before the arguments are parsed, whose error speaks of Python's int()."""
+    for index, word in enumerate(arguments):
+        option, _, value = word.partition("=")
+        if option != f"--{name}":
+            continue
+        if "=" not in word:
+            value = arguments[index + 1] if index + 1 < len(arguments) else ""
+        try:
+            number = int(value)
+        except ValueError:
+            number = 0
+        if number < 1:
+            got = repr(value) if value else "nothing"
+            raise ConfigError(
+                f"--{name} must be a whole number of at least 1, got {got}. Give, for example, {_USE[name]}."
+            )
+
+
+_USE = {"every": "--every 10 before the script", "memory": "--memory 512 before the script"}
 
 
 def _names(quantities: str | None) -> tuple[str, ...]:

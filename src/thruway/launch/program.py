@@ -16,6 +16,7 @@ from thruway.launch.messages import say
 from thruway.launch.options import WatchSettings
 from thruway.launch.saving import Destination, Watched
 from thruway.launch.script import Script
+from thruway.launch.signals import child_signals_ignored
 from thruway.launch.torch_import import after_torch_import
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Program:
         self._finish = finish
         self._session: Session | None = None
         self._is_open = False
+        self._is_terminated = False
+        self._has_begun = False
 
     def run(self) -> int:
         """Run the script, and return the exit code 0. Its exceptions are raised, after they have been shown.
@@ -60,6 +63,7 @@ class Program:
         code: types.CodeType | None = None
         try:
             code, module = self._script.load()
+            self._has_begun = True
             types.FunctionType(code, vars(module))()  # a module's code runs in its namespace, as with exec
         except SystemExit:
             self._end()
@@ -98,19 +102,22 @@ class Program:
             return
         self._is_open = False
         self._cancel()
-        self._restore_signal()
         try:
-            with warnings.catch_warnings():
+            with child_signals_ignored(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._save()
         except KeyboardInterrupt:
             say("interrupted: the traces may be incomplete")
         except Exception as error:
             say(f"the traces could not be saved or shown: {type(error).__name__}: {error}")
+        self._restore_signal()
+        if self._is_terminated:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _save(self) -> None:
         if self._session is None:
-            say("nothing was recorded: the script did not import torch")
+            if self._has_begun:
+                say("nothing was recorded: the script did not import torch")
             return
         self._session.close()
         recordings = self._session.recordings
@@ -159,10 +166,10 @@ class Program:
     # SIGTERM
 
     def _on_sigterm(self, number: int, _frame: FrameType | None) -> None:
-        """Save the traces, and die by the signal as without us."""
+        """Save the traces, or let the saving that has begun end, and die by the signal as without us."""
         signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
+        self._is_terminated = True
         self._end()
-        os.kill(os.getpid(), number)
 
     def _restore_signal(self) -> None:
         # Bound methods are equal, not identical.

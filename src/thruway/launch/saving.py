@@ -1,7 +1,7 @@
 """Folder of the traces of a program, and their merging if several processes trained together."""
 
-import os
 import re
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,8 +73,14 @@ class Destination:
                 raise ConfigError(f"--out {self.folder} contains files already. Give another folder, or an empty one.")
         while not there.exists():
             there = there.parent
-        if not there.is_dir() or not os.access(there, os.W_OK):
-            raise ConfigError(f"cannot write to {there}. Give a folder with --out that can be written to.")
+        if not there.is_dir():
+            raise ConfigError(f"{there} is a file, so --out {self.folder} cannot be a folder. Give another one.")
+        try:
+            tempfile.TemporaryDirectory(dir=there, prefix=".thruway-").cleanup()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write to {there}: {error.strerror or error}. Give a folder with --out that can be written to."
+            ) from error
         if self.processes > 1 and self.rank == 0:
             (self._make() / self._marker).touch()
 

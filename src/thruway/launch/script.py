@@ -5,13 +5,14 @@ import importlib.util
 import io
 import os
 import sys
+import traceback
 import types
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thruway.errors import ConfigError
+from thruway.errors import ConfigError, ThruwayError
 
 __all__ = ["Script", "find_module", "find_script"]
 
@@ -106,11 +107,16 @@ def find_module(name: str, arguments: Sequence[str]) -> Script:
 
     Raises:
         ConfigError: if there is no such module, or a package has no `__main__`.
+        ThruwayError: if the package that contains it cannot be imported.
     """
     folder = os.getcwd()
     if not sys.flags.safe_path:
         sys.path[0] = folder
-    spec = _find_spec(name)
+    if name.endswith(".py") and os.path.isfile(name):
+        raise ConfigError(f"{name} is a file, not the name of a module. Give it without -m.")
+    if not all(name.split(".")):
+        raise ConfigError(f"{name!r} is not the name of a module. {_GIVE}")
+    spec = _find_spec(name, f"there is no module {name!r}")
     if spec.submodule_search_locations is not None:
         spec = _find_spec(f"{name}.__main__", f"{name} is a package without a __main__ module, so it cannot be run")
     if spec.loader is None or not hasattr(spec.loader, "get_code") or spec.origin is None:
@@ -118,15 +124,28 @@ def find_module(name: str, arguments: Sequence[str]) -> Script:
     return Script(name, (spec.origin, *arguments), spec.origin, folder, spec)
 
 
-def _find_spec(name: str, message: str | None = None) -> importlib.machinery.ModuleSpec:
+_GIVE = "Give the name as for `python -m`, or a file."
+
+
+def _find_spec(name: str, message: str) -> importlib.machinery.ModuleSpec:
     try:
         spec = importlib.util.find_spec(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # an import inside the user's package
+            raise _broken_package(name, error) from error
         spec = None
-    except ValueError:  # a relative name, or a module without a spec
+    except ValueError:  # a module without a spec
         spec = None
+    except Exception as error:
+        raise _broken_package(name, error) from error
     if spec is None:
-        raise ConfigError(f"{message or f'there is no module {name!r}'}. Give the name as for `python -m`, or a file.")
+        raise ConfigError(f"{message}. {_GIVE}")
     return spec
+
+
+def _broken_package(name: str, error: Exception) -> ThruwayError:
+    """Return the error of a package that raised one when it was imported to find the module."""
+    where = [frame for frame in traceback.extract_tb(error.__traceback__) if os.path.isfile(frame.filename)]
+    place = f" ({where[-1].filename}, line {where[-1].lineno})" if where and where[-1].filename != __file__ else ""
+    package = name.rpartition(".")[0] or name
+    return ThruwayError(f"the package {package!r} cannot be imported: {type(error).__name__}: {error}{place}")

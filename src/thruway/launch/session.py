@@ -72,6 +72,7 @@ class Session:
         self._made = 0
         self._root_calls_left = PATIENCE
         self._has_said_most = False
+        self._warned: set[str] = set()
         self._roots = RootCalls(self._guarded(self._before_root))
         self._steps = OptimizerSteps(self._guarded(self._before_step))
         self._creations: list[Creations] = []
@@ -81,7 +82,7 @@ class Session:
 
     def open(self) -> None:
         """Begin to watch. Optimizers that exist already, as in a notebook, are included."""
-        self._shown.enter_context(warnings_shown_by(lambda message: self._say(message)))
+        self._shown.enter_context(warnings_shown_by(self._say_once))
         self._creations = [
             Creations(torch.optim.Optimizer, self._guarded(self._on_optimizer)),
             Creations(torch.amp.GradScaler, self._guarded(self._on_scaler)),
@@ -268,6 +269,11 @@ class Session:
         )
         self.recordings.append(recording)
         return recording
+
+    def _say_once(self, warning: str) -> None:
+        if warning not in self._warned:  # two recordings may have the same
+            self._warned.add(warning)
+            self._say(warning)
 
     def _say_most(self, what: str) -> None:
         if not self._has_said_most:

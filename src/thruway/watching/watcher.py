@@ -204,8 +204,7 @@ class Watcher(contextlib.AbstractContextManager["Trace"]):
             self._has_returned = True
 
     def _discard_call(self) -> None:
-        self._collector.finish()
-        self._collector.sampled -= 1
+        self._collector.finish(is_part=True)
         self._numbers.discard()
         self._hooks.discard_pass()
 

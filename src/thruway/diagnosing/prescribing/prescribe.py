@@ -20,9 +20,9 @@ from thruway.diagnosing.prescribing.run import Plan, Results, Run
 from thruway.diagnosing.prescribing.setup import Build, check_build
 from thruway.diagnosing.prescribing.training import train_runs
 from thruway.diagnosing.prescribing.trial import Trial
-from thruway.dissecting.lesions.progress import show_progress
 from thruway.errors import ConfigError
 from thruway.nn.checks import check_size
+from thruway.progress import show_progress
 
 __all__ = ["prescribe"]
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from thruway.dissecting.lesions.metrics import Evaluate, Metric, batches_of, checked_scores
-from thruway.dissecting.lesions.progress import show_progress
 from thruway.dissecting.lesions.runner import INTACT, Lesion, LesionRunner
 from thruway.dissecting.running.engine import Engine
 from thruway.dissecting.running.lesioned import Lesioned
@@ -15,6 +14,7 @@ from thruway.dissecting.tracing.arguments import accepts, as_call
 from thruway.dissecting.tracing.model_state import RandomStates, evaluation_mode, restored_buffers
 from thruway.dissecting.tracing.unfused import unfused
 from thruway.errors import ConfigError
+from thruway.progress import show_progress
 
 __all__ = ["Evaluation", "evaluate_lesions"]
 

@@ -28,9 +28,9 @@ _TOLERANCE = 1e-3
 
 
 _MIXED = (
-    "another optimizer made a step, and the gradients were zeroed only after the model had been called for its own "
-    "next step. The outputs and gradients of both steps are merged into the same numbers. Call zero_grad before the "
-    "model, so that the passes for the other optimizer can be left out."
+    "another optimizer made a step between the calls of the model and its backward pass, and the gradients were zeroed "
+    "in between. The outputs and gradients of both steps are merged into the same numbers; those of the parameters are "
+    "right. Call the model after the other optimizer's step, so that the passes can be told apart."
 )
 
 
@@ -67,6 +67,7 @@ class StepCapture:
         # Then the norm of all gradients follows from the numbers of each one.
         self._sums_norms = all(QUANTITIES[name] in self._collector.quantities for name in ("norm", "nan", "inf"))
         self._numbers: list[Measured] = []
+        self._earlier: list[Measured] = []  # numbers of the passes before the last step of another optimizer
 
     @property
     def loss_graph(self) -> tuple[LossNode, ...]:
@@ -75,7 +76,7 @@ class StepCapture:
 
     def begin(self) -> None:
         """Begin a sampled step."""
-        self._numbers = []
+        self._numbers, self._earlier = [], []
         self._has_passes = False
         self._loss.begin_step()
         if self._others is not None:
@@ -93,27 +94,38 @@ class StepCapture:
 
     def clear(self) -> None:
         """Release every tensor."""
+        self._earlier = []
         self._loss.clear()
         if self._parameters is not None:
             self._parameters.clear()
 
     def _before_pass(self) -> None:
-        """Drop the passes so far if they belong to the step of another optimizer.
+        """Set the passes so far apart if another optimizer has made a step since, which they may belong to.
 
-        Those of the step of a generator also run through the discriminator, whose gradients are zeroed afterwards.
+        Those of the step of a generator also run through the discriminator, whose gradients are zeroed afterwards:
+        before this pass, or between this pass and its backward pass.
         """
         try:
             assert self._parameters is not None
             assert self._others is not None
-            if self._has_passes and self._others.were_made and self._parameters.has_no_gradients():
-                self._collector.finish()
-                self._collector.sampled -= 1
-                self._capture.remove_gradient_hooks()
-                self._loss.clear()
-                self._others.were_made = False
+            if self._has_passes and self._others.were_made:
+                measured = self._collector.finish(is_part=True)
+                self._drop_zeroed()
+                if self._parameters.has_no_gradients():
+                    self._earlier = []
+                    self._capture.remove_gradient_hooks()
+                    self._loss.clear()
+                else:
+                    self._earlier += measured
+            self._others.were_made = False
             self._has_passes = True
         except Exception as error:
             self._capture.fail(error)
+
+    def _drop_zeroed(self) -> None:
+        """Drop the passes that were set apart if their gradients have been zeroed."""
+        if self._loss.was_zeroed:
+            self._earlier, self._loss.was_zeroed = [], False
 
     def before_update(self) -> None:
         """Measure the parameters and gradients, once the gradients of the step exist."""
@@ -121,6 +133,7 @@ class StepCapture:
         if self._others is not None and self._others.were_made and self._loss.was_zeroed and not self._has_warned:
             self._has_warned = True
             warn(_MIXED, stacklevel=2)
+        self._drop_zeroed()
         self._loss.before_update()
         self._numbers += self._parameters.before_update(self._loss.is_stale())
         if not self._sums_norms or not self._parameters.has_all_gradients:
@@ -140,7 +153,8 @@ class StepCapture:
         if self._loss.raw_norm is not None:
             self._add_number("raw_gradient_norm", self._loss.raw_norm)
         self._loss.clear()
-        measured = self._collector.finish()
+        measured = [*self._earlier, *self._collector.finish()]
+        self._earlier = []
         is_measured = any(site.kind != "step" for m in measured for site in m.sites[:1])
         return self._with_norms([*measured, *self._numbers]) if is_measured else []
 

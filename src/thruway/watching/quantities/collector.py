@@ -147,11 +147,11 @@ class Collector:
         """Drop the numbers of these sites in this step: all of them, or those that only activations have."""
         self._discarded.update(dict.fromkeys(sites, only_of_activations))
 
-    def finish(self) -> list[Measured]:
-        """Return the numbers of the step, copied to the host in one transfer per device."""
+    def finish(self, *, is_part: bool = False) -> list[Measured]:
+        """Return the numbers of the step, or of a part of it, copied to the host in one transfer per device."""
         self.flush()
         results, self._results = self._results, []
-        self.sampled += 1
+        self.sampled += not is_part
         for group in self._groups.values():
             group.is_immediate_now = group.is_immediate and self._moments_suffice_now(group)
         by_device: dict[torch.device, list[int]] = {}

@@ -1,4 +1,4 @@
-"""Progress of a long evaluation: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a long computation: a bar on a terminal, plain lines elsewhere."""
 
 import contextlib
 import time
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 __all__ = ["show_progress"]
 
-_LINES = 20  # plain lines for a whole evaluation
+_LINES = 20  # plain lines for a whole computation
 
 
 @contextlib.contextmanager
@@ -21,7 +21,7 @@ def show_progress(label: str, total: int | None, shown: bool) -> Iterator[Callab
     if not shown:
         yield lambda done: None
         return
-    # Imported here, since most evaluations print nothing and need not wait for it.
+    # Imported here, since most computations print nothing and need not wait for it.
     from rich.console import Console
     from rich.progress import (
         BarColumn,
