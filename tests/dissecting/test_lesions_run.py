@@ -486,7 +486,6 @@ def test_a_lesioned_model_is_a_view():
     lesioned = dissect(net, x).without(1)
     assert lesioned.note == "mine"
     assert next(iter(lesioned.parameters())) is next(net.parameters())
-    assert lesioned.state_dict().keys() == net.state_dict().keys()
     assert next(iter(lesioned.modules())) is net
     assert "without 1" in repr(lesioned)
     for act in (lesioned.double, lambda: lesioned.load_state_dict({})):
