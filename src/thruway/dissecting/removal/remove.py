@@ -10,6 +10,7 @@ from torch import nn
 
 from thruway.dissecting.errors import DissectError
 from thruway.dissecting.finding.branches import Branch
+from thruway.dissecting.removal.huggingface import cache_layer, renumber_layers
 from thruway.dissecting.removal.plan import RemovalPlan, plan_removal
 from thruway.dissecting.removal.stacks import kept_layers, shorten
 from thruway.dissecting.removal.standins import Carry, carry_of, fill_of
@@ -112,11 +113,12 @@ def _change(
         carries_parts: True for parts whose place is taken by their input, such as the changed half of a signal.
     """
     for path, value in plan.unneeded.items():
-        carry = carry_of(*calls[path]) if carries_parts else None
+        layer = cache_layer(model.get_submodule(path))
+        carry = carry_of(*calls[path], layer=layer) if carries_parts else None
         if carry is not None:
             _put(model, path, carry)
             continue
-        fill = fill_of(*calls[path], channel=_channel(model.get_submodule(path)), value=value)
+        fill = fill_of(*calls[path], channel=_channel(model.get_submodule(path)), value=value, layer=layer)
         if fill is None:
             raise DissectError(f"{path} returns something else than tensors and numbers")
         _put(model, path, fill)
@@ -126,12 +128,15 @@ def _change(
         if takes_out and type(model.get_submodule(parent)) in (nn.Sequential, nn.ModuleList):
             out.setdefault(parent, []).append(name)
         else:
-            _put(model, path, cast(Carry, carry_of(*calls[path])))
+            layer = cache_layer(model.get_submodule(path))
+            _put(model, path, cast(Carry, carry_of(*calls[path], layer=layer)))
     for parent, names in out.items():
         container = model.get_submodule(parent)
-        kept = [module for name, module in container._modules.items() if name not in names]
+        former = list(container._modules.items())
+        kept = [place for place, (name, _) in enumerate(former) if name not in names]
         container._modules.clear()
-        container._modules.update({str(place): module for place, module in enumerate(kept)})
+        container._modules.update({str(place): former[old][1] for place, old in enumerate(kept)})
+        renumber_layers(model, parent, kept, len(former))
 
 
 def _calls(engine: Engine, plan: RemovalPlan) -> dict[str, _Call]:

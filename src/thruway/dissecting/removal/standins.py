@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from thruway.dissecting.removal.huggingface import keep_cache_length
 from thruway.dissecting.tracing.structure import Path, item_at, map_structure, reachable_tensors, tensors_in_call
 
 __all__ = ["Carry", "Fill", "carry_of", "fill_of"]
@@ -32,13 +33,17 @@ class Carry(nn.Module):
 
     Args:
         output: the output, with an `_Argument` in place of every tensor.
+        layer: the layer of a key-value cache that the block wrote to, if any.
     """
 
-    def __init__(self, output: Any) -> None:
+    def __init__(self, output: Any, layer: int | None = None) -> None:
         super().__init__()
         self.output = output
+        self.layer = layer
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if self.layer is not None:
+            keep_cache_length(kwargs, _first_floating(args, kwargs), self.layer)
         return map_structure(
             self.output, lambda leaf: item_at(args, kwargs, leaf.path) if isinstance(leaf, _Argument) else leaf
         )
@@ -50,16 +55,20 @@ class Fill(nn.Module):
     Args:
         output: the output, with a `_Shape` in place of every tensor.
         value: the constant: 0, or the value for which a gate is shut.
+        layer: the layer of a key-value cache that the module wrote to, if any.
     """
 
-    def __init__(self, output: Any, value: float = 0.0) -> None:
+    def __init__(self, output: Any, value: float = 0.0, layer: int | None = None) -> None:
         super().__init__()
         self.output = output
         self.value = value
+        self.layer = layer
         self.register_buffer("place", torch.empty(0), persistent=False)  # follows the model to its device
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         x = _first_floating(args, kwargs)
+        if self.layer is not None:
+            keep_cache_length(kwargs, x, self.layer)
 
         def filled(leaf: Any) -> Any:
             if not isinstance(leaf, _Shape):
@@ -78,7 +87,9 @@ def _first_floating(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     return next((t for t in reachable_tensors((args, dict(kwargs))) if t.is_floating_point()), None)
 
 
-def carry_of(args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Carry | None:
+def carry_of(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, *, layer: int | None = None
+) -> Carry | None:
     """Return a `Carry` for a block that was called with these arguments; None if it returns tensors of its own.
 
     The first floating-point tensor of the output is the carried one. Further tensors must be arguments.
@@ -92,11 +103,18 @@ def carry_of(args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> C
     tensors = list(reachable_tensors(output))
     if any(id(tensor) not in places for tensor in tensors):
         return None
-    return Carry(map_structure(output, lambda leaf: _Argument(places[id(leaf)]) if isinstance(leaf, Tensor) else leaf))
+    form = map_structure(output, lambda leaf: _Argument(places[id(leaf)]) if isinstance(leaf, Tensor) else leaf)
+    return Carry(form, layer)
 
 
 def fill_of(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, *, channel: int, value: float = 0.0
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    output: Any,
+    *,
+    channel: int,
+    value: float = 0.0,
+    layer: int | None = None,
 ) -> Fill | None:
     """Return a `Fill` for a module that returned `output`; None if the output has other parts than tensors and numbers.
 
@@ -112,7 +130,7 @@ def fill_of(
             return leaf
         return _Shape(tuple(_size(x, leaf, at, channel) for at in range(leaf.dim())), leaf.dtype)
 
-    return Fill(map_structure(output, shape), value)
+    return Fill(map_structure(output, shape), value, layer)
 
 
 def _size(x: Tensor | None, output: Tensor, at: int, channel: int) -> int | tuple[int, int]:
