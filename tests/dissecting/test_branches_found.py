@@ -475,6 +475,29 @@ def test_a_transformer_with_mask_and_positions_has_two_branches_a_block():
         assert_same_bits(dissect(net, {"x": x, "mask": mask}).without(index)(mask=mask, x=x), net(x, mask, {index}))
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (6,)])
+def test_a_shortcut_may_be_scaled_by_channel(shape):
+    """CAFormer, PoolFormerV2: y = x s + f(x). Without the branch, x s remains."""
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.rand(shape) + 0.5)
+            self.f = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
+
+        def forward(self, x):
+            return x * self.scale + self.f(x)
+
+    net, x = nn.Sequential(Scaled(), Scaled()), torch.rand(3, 6)
+    d = dissect(net, x)
+    assert [branch.name for branch in d.branches] == ["0", "1"]
+    expected = net[1](x * net[0].scale)
+    assert torch.equal(d.without(0)(x), expected)
+    small = d.remove(0)
+    assert torch.equal(small(x), expected)
+    assert sum(p.numel() for p in small[0].parameters()) == net[0].scale.numel()
+
+
 def test_a_highway_stack_is_unfused_into_its_layers():
     stack = HighwayStack(WIDTH, depth=4, gate_bias=0.0, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     layers, x = stack.to_layers(), torch.randn(3, WIDTH, dtype=torch.float64)

@@ -92,8 +92,27 @@ def double(net, x):
     return x + x
 
 
-def scaled_skip(net, x):
-    return net.gamma * x + net.b(x).cumsum(0)
+class Modulated(nn.Module):
+    """FiLM or AdaLN: a signal that is scaled and shifted by maps of another one."""
+
+    def __init__(self, is_fused):
+        super().__init__()
+        self.layer, self.scale, self.shift = nn.Linear(WIDTH, WIDTH), nn.Linear(4, WIDTH), nn.Linear(4, WIDTH)
+        self.is_fused = is_fused
+
+    def forward(self, x, c):
+        if self.is_fused:
+            return F.relu(torch.addcmul(self.shift(c), self.layer(x), 1 + self.scale(c)))
+        return F.relu(self.layer(x) * (1 + self.scale(c)) + self.shift(c))
+
+
+@pytest.mark.parametrize("is_fused", [False, True])
+def test_a_condition_is_no_shortcut(is_fused):
+    d = dissect(Modulated(is_fused), (torch.rand(2, WIDTH), torch.rand(2, 4)))
+    assert d.branches == ()
+    assert [refusal.reason for refusal in d.refused] == [
+        "a scale and a shift that are computed from another signal, as in FiLM and AdaLN"
+    ]
 
 
 def mean_of_batch(net, x):
@@ -137,7 +156,6 @@ OTHERS = {
     recurrence: "different pieces",
     film: None,
     double: None,
-    scaled_skip: "neither operand",
     mean_of_batch: "differ in shape",
     open_gates: "neither operand",
 }

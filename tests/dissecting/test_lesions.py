@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from thruway.dissecting import Accuracy, Error, Loss, dissect
+from thruway.dissecting import Accuracy, Deletion, Deletions, Error, Loss, dissect
 from thruway.errors import ConfigError
 from thruway.networks import gated_resnet, mlp
 from thruway.nn import HighwayLinear, Residual
@@ -255,15 +255,37 @@ def test_results_can_be_read_in_every_way():
     found = d.delete_each(Error(batches))
     assert found.table()["change"].tolist() == [row.change for row in found]
     assert found.table().columns == ("index", "name", "kind", "value", "change", "low", "high")
-    bars = [line.count("█") for line in repr(found).splitlines()[2:]]
-    assert bars[4] == 24 == max(bars)
-    assert bars[2] == 0
+    figure = found.figure()
+    drawn = {trace.name: trace for trace in figure.data}
+    assert sum(len(trace.x) for trace in drawn.values() if trace.type == "bar") == len(found)
     assert "error over 200 examples" in repr(found)
     assert found._repr_html_().count("<tr") == 7
     drawn = d.delete([1, 2], 3, Error(batches), torch.Generator().manual_seed(0))
     assert "k branches left out, 6 draws: error over 200 examples" in repr(drawn)
     assert drawn.table()["branches"].tolist()[0] == str(drawn[0].branches[0])
     assert drawn._repr_html_().count("<tr>") == 3
+
+
+def test_bars_have_a_sign_and_are_grey_where_the_change_may_be_zero():
+    rows = [
+        ("worse", 0.30, 0.20, 0.40),
+        ("better", -0.10, -0.15, -0.05),
+        ("unclear", -0.20, -0.40, 0.10),
+        ("nothing", 0.0, 0.0, 0.0),
+        ("nan", math.nan, math.nan, math.nan),
+    ]
+    found = Deletions(
+        tuple(Deletion(i, name, "identity", 0.5 + change, change, low, high) for i, (name, change, low, high) in enumerate(rows)),
+        0.5, "error", 0.95, 10, False,
+    )  # fmt: skip
+    bars = [line.split("identity")[1] for line in repr(found).splitlines()[2:]]
+    # An end of an interval, 0.4, is the longest: 12 characters.
+    assert [(bar.count("█"), bar.count("░")) for bar in bars] == [(9, 0), (3, 0), (0, 6), (0, 0), (0, 0)]
+    assert bars[0].endswith("│█████████")
+    assert bars[1].endswith("███│")
+    assert found._repr_html_().count("width: 60px") == 1
+    assert "margin-left: 60px; width: 20px; background: #4878a8" in found._repr_html_()
+    assert "margin-left: 40px; width: 40px; background: #9aa0ab" in found._repr_html_()
 
 
 def test_a_highway_net_has_its_lesions():

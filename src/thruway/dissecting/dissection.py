@@ -13,6 +13,7 @@ from thruway.dissecting.finding.discovery import Discovery
 from thruway.dissecting.lesions import deletions, permutations
 from thruway.dissecting.paths import gradients, lengths, sampling, training
 from thruway.dissecting.ranking import predictions, rankings
+from thruway.dissecting.removal import remove as removal
 from thruway.dissecting.running.engine import Engine, Merges, Which
 from thruway.dissecting.running.lesioned import Lesioned
 from thruway.dissecting.running.merging import Merge
@@ -142,6 +143,8 @@ class Dissection:
         """Deprecated: use `engine.traced`."""
         warnings.warn("Dissection.reading is now Dissection.engine.traced.", DeprecationWarning, stacklevel=2)
         return self.engine.traced(args, kwargs, refresh=anew)
+
+    remove = _on_engine(removal.remove)
 
     # --- lesions
 

@@ -1,13 +1,13 @@
 """Recognition of joins: additions and blends of a branch with its shortcut."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from thruway.dissecting.finding.branches import Kind, Operand
 from thruway.dissecting.finding.gates import Blend, blend_of, is_only_weighted, only_opens_gates
 from thruway.dissecting.finding.shortcuts import Link, links, role_of
-from thruway.dissecting.tracing.functions import ADDS, FUSED_ADDS, SPECTRA, SUBTRACTIONS
+from thruway.dissecting.tracing.functions import ADDS, FUSED_ADDS, PRODUCTS, SPECTRA, SUBTRACTIONS
 from thruway.dissecting.tracing.lineage import Cut, Lineage, unneeded
 from thruway.dissecting.tracing.tape import Call, Read, Tape
 
@@ -149,6 +149,8 @@ def _check(lineage: Lineage, joins: Mapping[int, int], call: Call, candidate: _C
     link = _nearest(lineage, links(tape, joins, x.number), edge)
     if link is None:
         return _UNRELATED if any(lineage.are_related(x.number, end) for end in candidate.ends) else None
+    if not link.is_identity and not candidate.is_gated and _is_modulation(lineage, link, candidate):
+        return "a scale and a shift that are computed from another signal, as in FiLM and AdaLN"
     end = max(candidate.ends)
     carry_alone = candidate.carry if candidate.gate is None else None
     if carry_alone is not None and (link.linear or not lineage.dominates(link.value, carry_alone.value)):
@@ -172,6 +174,19 @@ def _check(lineage: Lineage, joins: Mapping[int, int], call: Call, candidate: _C
         calls,
         link.cost,
     )
+
+
+def _is_modulation(lineage: Lineage, link: Link, candidate: _Candidate) -> bool:
+    """Return True for u * scale(c) + shift(c), with shift(c) taken for the shortcut and u from elsewhere."""
+    tape = lineage.tape
+    factors: Sequence[int] = candidate.ends
+    if candidate.branch is not None:
+        number = tape.values[candidate.branch.value].call
+        if number is None or tape.calls[number].name not in PRODUCTS:
+            return False
+        factors = [read.value for read in tape.reads_data(tape.calls[number])]
+    made_alone = [lineage.dominates(link.value, factor) for factor in factors]
+    return any(made_alone) and not all(made_alone)
 
 
 def branch_inputs(tape: Tape, ends: tuple[int, ...], calls: frozenset[int]) -> set[int]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from thruway.dissecting.tracing.functions import LINEAR, NORMS, PIECES, RESIZES, SCALINGS, TRANSPARENT
+from thruway.dissecting.tracing.functions import LINEAR, NORMS, PIECES, PRODUCTS, RESIZES, SCALINGS, TRANSPARENT
 from thruway.dissecting.tracing.tape import Call, Tape
 
 __all__ = ["MAPS", "Link", "Role", "links", "role_of"]
@@ -97,4 +97,6 @@ def _next(tape: Tape, joins: Mapping[int, int], link: Link) -> Link | None:
         return replace(onward, pieces=link.pieces + 1)
     if role == "linear":
         return replace(onward, linear=1) if link.linear == 0 else None
-    return replace(onward, other=link.other + 1) if role in ("norm", "resize") else None
+    # A shortcut may be scaled by one number for each channel, as in CAFormer. Added parameters make it something else.
+    is_scaled = role == "scale" and call.name in PRODUCTS
+    return replace(onward, other=link.other + 1) if role in ("norm", "resize") or is_scaled else None

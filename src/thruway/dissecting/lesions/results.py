@@ -4,20 +4,24 @@ import html
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from thruway.runs import Table
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 __all__ = ["Deletion", "Deletions", "DrawnLesion", "DrawnLesions"]
 
-BAR = 24  # length of the longest bar in characters
+BAR = 12  # characters on each side of the axis of the bars
+WIDTH = 80  # pixels, likewise
 STYLE = "font: 13px/1.5 system-ui, sans-serif"
 CELL = "font-size: 13px; white-space: nowrap; padding: 1px 14px 1px 0; border: 0; background: none"
 GREY = "color: #767b85"  # readable on a white and a black background
-INK = "#4878a8"
+INK, FAINT = "#4878a8", "#9aa0ab"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +126,16 @@ class Deletions(Sequence[Deletion]):
             "",
         )
         top = "".join(f'<th style="{CELL}; {GREY}; text-align: left">{html.escape(name)}</th>' for name in head)
-        longest = self._longest()
         body = ""
         for row in self.rows:
             cells = "".join(f'<td style="{CELL}">{html.escape(cell)}</td>' for cell in self._cells(row))
-            share = abs(row.change) / longest if longest and math.isfinite(row.change) else 0.0
-            bar = f'<div style="height: 9px; width: {160 * share:.0f}px; background: {INK}"></div>'
+            size = round(WIDTH * self._share(row))
+            start = WIDTH - size if row.change < 0 else WIDTH
+            bar = (
+                f'<div style="width: {2 * WIDTH}px; background: linear-gradient({FAINT}, {FAINT}) '
+                f'{WIDTH}px 0 / 1px 100% no-repeat"><div style="height: 9px; margin-left: {start}px; width: {size}px; '
+                f'background: {FAINT if self._may_be_zero(row) else INK}"></div></div>'
+            )
             body += f'<tr style="background: none">{cells}<td style="{CELL}">{bar}</td></tr>'
         table = f'<table style="border-collapse: collapse"><tr>{top}</tr>{body}</table>'
         return f'<div style="{STYLE}"><b>{html.escape(self._title())}</b>{table}</div>'
@@ -149,14 +157,42 @@ class Deletions(Sequence[Deletion]):
     def _has_ends(self) -> bool:
         return any(not math.isnan(row.low) for row in self.rows)
 
-    def _longest(self) -> float:
-        return max((abs(row.change) for row in self.rows if math.isfinite(row.change)), default=0.0)
+    def figure(self, **options: Any) -> "go.Figure":
+        """Return a figure of the metric without each branch, with intervals; see `figures.deletion_bars`.
+
+        Args:
+            options: further arguments of `figures.deletion_bars`, such as title.
+        """
+        from thruway.figures import deletion_bars
+
+        ends: dict[str, Any] = {
+            name: [self.intact + getattr(row, name) for row in self.rows] for name in ("low", "high")
+        }
+        return deletion_bars(
+            [row.value for row in self.rows],
+            [row.name for row in self.rows],
+            intact=self.intact,
+            kinds=[row.kind for row in self.rows],
+            first=0,
+            quantity=self.metric,
+            **(ends if self._has_ends() else {}),
+            **options,
+        )
+
+    def _share(self, row: Deletion) -> float:
+        """Return the length of a bar: the change relative to the largest change or end of an interval."""
+        sizes = [abs(size) for each in self.rows for size in (each.change, each.low, each.high) if math.isfinite(size)]
+        longest = max(sizes, default=0.0)
+        return abs(row.change) / longest if longest and math.isfinite(row.change) else 0.0
+
+    @staticmethod
+    def _may_be_zero(row: Deletion) -> bool:
+        return row.low <= 0 <= row.high
 
     def _bar(self, row: Deletion) -> str:
-        longest = self._longest()
-        if not math.isfinite(row.change) or not longest:
-            return ""
-        return "█" * round(BAR * abs(row.change) / longest)
+        """Return a bar to the left of an axis for a negative change, to the right for a positive one."""
+        bar = ("░" if self._may_be_zero(row) else "█") * round(BAR * self._share(row))
+        return f"{bar:>{BAR}}│" if row.change < 0 else f"{'':{BAR}}│{bar}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,7 @@ class _FullPass(TorchFunctionMode):
             self._guard.check(func, args, kwargs, number)
             return func(*args, **kwargs)
         call = self._tape.calls[number]
-        if call.function != func:
+        if not self._guard.is_call(call, func, args, kwargs):
             return self._guard.unexpected(func, args, kwargs, number)
         self._position += 1
         for path, is_copied in plan.captures.get(number, ()):

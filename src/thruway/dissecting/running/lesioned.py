@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, SupportsIndex
 
 from torch import nn
 
@@ -11,6 +11,11 @@ from thruway.dissecting.running.engine import Engine
 from thruway.dissecting.running.merging import Merge
 
 __all__ = ["Lesioned"]
+
+_CANNOT_SAVE = (
+    "{} would take the whole model: this is a view of it, in which all parameters are in place. Call "
+    "dissection.remove(...) for a model that is really smaller."
+)
 
 
 class Lesioned(nn.Module):
@@ -90,8 +95,16 @@ class Lesioned(nn.Module):
     def named_buffers(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         return self._engine.model.named_buffers(*args, **kwargs)
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        return self._engine.model.state_dict(*args, **kwargs)
+    # --- saving, which would save the whole model
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise DissectError(_CANNOT_SAVE.format("state_dict"))
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise DissectError(_CANNOT_SAVE.format("save_pretrained"))
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise DissectError(_CANNOT_SAVE.format("torch.save, pickle and copy.deepcopy"))
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise DissectError("this is a view of a model and cannot load weights. Load them into the model itself.")

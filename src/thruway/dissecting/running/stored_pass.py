@@ -9,6 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from thruway.dissecting.errors import TapeMismatchError
 from thruway.dissecting.running.partial_plan import is_overwritten_later
+from thruway.dissecting.running.tape_guard import TapeGuard
 from thruway.dissecting.tracing.functions import name_of
 from thruway.dissecting.tracing.structure import reachable_tensors
 from thruway.dissecting.tracing.tape import Tape, tensor_of_value
@@ -53,7 +54,7 @@ class _StoringPass(TorchFunctionMode):
         if self._position > self._last or func in self._tape.unrecorded:
             return result
         call = self._tape.calls[self._position]
-        if call.function != func:
+        if not TapeGuard.is_call(call, func, args, kwargs):
             if any(True for _ in reachable_tensors(result)):
                 raise TapeMismatchError(
                     f"the pass called {name_of(func)}, where the tape has {self._tape.describe(self._position)}."

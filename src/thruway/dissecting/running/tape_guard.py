@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from thruway.dissecting.errors import TapeMismatchError
-from thruway.dissecting.tracing.functions import METADATA, SHAPE_ONLY, name_of
+from thruway.dissecting.tracing.functions import CASTS, METADATA, SHAPE_ONLY, name_of
 from thruway.dissecting.tracing.structure import reachable_tensors, tensors_in_call
-from thruway.dissecting.tracing.tape import Tape
+from thruway.dissecting.tracing.tape import Call, Tape
 
 __all__ = ["TapeGuard"]
 
@@ -63,13 +63,25 @@ class TapeGuard:
 
     # --- checks
 
+    @staticmethod
+    def is_call(call: Call, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Return True if a call is the one on the tape: of `x.type()` and `x.type(dtype)`, only the second is on it."""
+        return (
+            call.function == func and len(args) == len(call.constants[0]) and kwargs.keys() == call.constants[1].keys()
+        )
+
     def check(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], position: int) -> None:
         """Check that a call does not compute with a placeholder. A call may query its shape or dtype.
 
         Raises:
             TapeMismatchError: if the call computes with a placeholder.
         """
-        if self.has_placeholder(args, kwargs) and (name := name_of(func)) not in METADATA | SHAPE_ONLY:
+        name = name_of(func)
+        if name in METADATA | SHAPE_ONLY:
+            return
+        if name in CASTS:  # a placeholder has the dtype and device of the value
+            args, kwargs = args[:1], {}
+        if self.has_placeholder(args, kwargs):
             raise TapeMismatchError(
                 f"{name}, after {self._place(position)}, uses a value that was not computed, which the recorded pass "
                 "did not do there: the model's calls depend on its data."

@@ -5,6 +5,7 @@ from typing import Any
 
 __all__ = [
     "ADDS",
+    "CASTS",
     "COMPLEMENTS",
     "FUSED_ADDS",
     "LINEAR",
@@ -75,6 +76,8 @@ SHAPE_ONLY = _words(
     "new_empty new_zeros new_ones new_full new_tensor new_empty_strided zeros_like ones_like empty_like full_like "
     "rand_like randn_like randint_like"
 )
+# Casts to the dtype and device of their second tensor, whose elements they do not read
+CASTS = _words("to type_as")
 # Queries about a tensor that do not read its elements
 METADATA = _words(
     "size dim ndim ndimension shape dtype device layout numel nelement stride is_contiguous element_size itemsize "

@@ -1,0 +1,3 @@
+"""Removal of branches: an ordinary module without their parameters. Use `Dissection.remove`."""
+
+__all__: list[str] = []

@@ -1,0 +1,219 @@
+"""A really smaller model: a copy without some branches, their modules and their parameters."""
+
+import copy
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from thruway.dissecting.errors import DissectError
+from thruway.dissecting.finding.branches import Branch
+from thruway.dissecting.removal.huggingface import cache_layer, renumber_layers
+from thruway.dissecting.removal.plan import RemovalPlan, plan_removal
+from thruway.dissecting.removal.stacks import kept_layers, shorten
+from thruway.dissecting.removal.standins import Carry, carry_of, fill_of
+from thruway.dissecting.running.engine import Engine, Which
+from thruway.dissecting.running.lesioned import Lesioned
+from thruway.dissecting.tracing.arguments import as_call
+from thruway.dissecting.tracing.model_state import RandomStates, restored_buffers
+from thruway.dissecting.tracing.structure import reachable_tensors
+from thruway.nn import HighwayStack
+
+__all__ = ["remove"]
+
+_Call = tuple[tuple[Any, ...], dict[str, Any], Any]  # arguments and output of a module
+
+_TOLERANCE = 1e-5  # of the output's size: other kernels may sum in another order
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def remove(engine: Engine, *which: Which | Iterable[Which]) -> nn.Module:
+    """Return a smaller model: a copy without these branches, given by index, name or Branch.
+
+    The parameters and modules of the branches are gone, except those that something else needs. The copy is an ordinary
+    module with the same signature, mode and dtype, independent of the dissection and of the model, which is not
+    changed.
+
+    A block that returns its input without its branches is taken out of its `nn.Sequential` or `nn.ModuleList`. A part
+    of a block, such as its attention, is replaced by a module without parameters that returns zeros, and a block
+    elsewhere by one that returns its input. The result is compared with `without(...)` on the example inputs.
+
+    Raises:
+        ConfigError: for a branch that does not exist.
+        DissectError: if the branches cannot be removed in this way: for example, if their modules run several times
+            and are still needed.
+    Source:
+        Veit, Wilber & Belongie 2016, sec. 4.1, delete modules in place; the removal is ours.
+
+    >>> from thruway.networks import mlp
+    >>> from thruway.dissecting import dissect
+    >>> net = mlp("highway", depth=4, width=8, inputs=4, classes=2)
+    >>> d = dissect(net, torch.ones(1, 4))
+    >>> small = d.remove(0, 2)
+    >>> len(net.blocks), len(small.blocks)
+    (3, 1)
+    >>> torch.equal(small(torch.ones(5, 4)), d.without(0, 2)(torch.ones(5, 4)))
+    True
+    """
+    branches = engine.select(which)
+    if not branches:
+        return copy.deepcopy(engine.model)
+    plan, calls = _planned(engine, branches)
+    stacks = kept_layers(engine.model, engine.tape, engine.branches, branches)
+    reasons = []
+    for takes_out, carries_parts in itertools.product((True, False), (False, True)):
+        model = copy.deepcopy(engine.model)
+        try:
+            _change(model, plan, calls, takes_out=takes_out, carries_parts=carries_parts)
+            for path, layers in stacks.items():
+                shorten(cast(HighwayStack, model.get_submodule(path)), layers)
+            left = _left_behind(engine, model, plan)
+            _empty(model, left)
+            difference = _difference(engine, model, branches)
+        except Exception as error:
+            reasons.append((str(error).strip() or type(error).__name__).splitlines()[0])
+            continue
+        if difference <= _TOLERANCE:
+            return model
+        reasons.append(f"the output differs by {difference:.2g} of its size")
+    if plan.repeated:
+        reasons.insert(0, f"{plan.repeated[0]} runs several times with the same parameters, and is still needed")
+    raise DissectError(_why(engine, branches, "; ".join(dict.fromkeys(reasons))))
+
+
+def _why(engine: Engine, branches: list[Branch], reason: str) -> str:
+    names = ", ".join(branch.name for branch in branches[:4]) + ("" if len(branches) <= 4 else ", ...")
+    return (
+        f"{names} of {type(engine.model).__name__} cannot be removed: {reason}. without(...) computes the same, with "
+        "all parameters in place."
+    )
+
+
+def _planned(engine: Engine, branches: list[Branch]) -> tuple[RemovalPlan, dict[str, _Call]]:
+    """Return the plan and the calls of the modules that change. Blocks with results of their own are opened."""
+    opened: set[str] = set()
+    while True:
+        plan = plan_removal(engine.tape, branches, opened)
+        calls = _calls(engine, plan)
+        found = {path for path in plan.carried if carry_of(*calls[path]) is None}
+        if not found:
+            return plan, calls
+        opened |= found
+
+
+def _change(
+    model: nn.Module, plan: RemovalPlan, calls: Mapping[str, _Call], *, takes_out: bool, carries_parts: bool
+) -> None:
+    """Take blocks out of their containers, and replace other blocks and parts.
+
+    Args:
+        takes_out: False to replace blocks in containers, too, for models that count or index them.
+        carries_parts: True for parts whose place is taken by their input, such as the changed half of a signal.
+    """
+    for path, value in plan.unneeded.items():
+        layer = cache_layer(model.get_submodule(path))
+        carry = carry_of(*calls[path], layer=layer) if carries_parts else None
+        if carry is not None:
+            _put(model, path, carry)
+            continue
+        fill = fill_of(*calls[path], channel=_channel(model.get_submodule(path)), value=value, layer=layer)
+        if fill is None:
+            raise DissectError(f"{path} returns something else than tensors and numbers")
+        _put(model, path, fill)
+    out: dict[str, list[str]] = {}
+    for path in plan.carried:
+        parent, _, name = path.rpartition(".")
+        if takes_out and type(model.get_submodule(parent)) in (nn.Sequential, nn.ModuleList):
+            out.setdefault(parent, []).append(name)
+        else:
+            layer = cache_layer(model.get_submodule(path))
+            _put(model, path, cast(Carry, carry_of(*calls[path], layer=layer)))
+    for parent, names in out.items():
+        container = model.get_submodule(parent)
+        former = list(container._modules.items())
+        kept = [place for place, (name, _) in enumerate(former) if name not in names]
+        container._modules.clear()
+        container._modules.update({str(place): former[old][1] for place, old in enumerate(kept)})
+        renumber_layers(model, parent, kept, len(former))
+
+
+def _calls(engine: Engine, plan: RemovalPlan) -> dict[str, _Call]:
+    """Return arguments and output of the last call of each module that changes, in one pass of the model."""
+    calls: dict[str, _Call] = {}
+    handles = []
+    for path in (*plan.carried, *plan.unneeded):
+
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str = path) -> None:
+            calls[path] = args, kwargs, output
+
+        handles.append(engine.model.get_submodule(path).register_forward_hook(hook, with_kwargs=True))
+    try:
+        _run(engine.model, engine.example_inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _empty(model: nn.Module, names: Iterable[str]) -> None:
+    """Replace parameters that the code of a needed module reads by a zero, which is no parameter."""
+    for name in names:
+        owner, _, attribute = name.rpartition(".")
+        module = model.get_submodule(owner)
+        parameter = module._parameters.pop(attribute)
+        if parameter is not None:
+            zero = torch.zeros((), dtype=parameter.dtype, device=parameter.device)
+            module.register_buffer(attribute, zero, persistent=False)
+
+
+def _run(model: nn.Module, inputs: Any) -> Any:
+    args, kwargs = as_call(inputs)
+    states = RandomStates(model)
+    try:
+        with torch.no_grad(), restored_buffers(model):
+            return model(*args, **kwargs)
+    finally:
+        states.restore()
+
+
+def _channel(module: nn.Module) -> int:
+    """Return the dimension of the output whose size does not depend on the input."""
+    return 1 if any(isinstance(part, _CONVOLUTIONS) for part in module.modules()) else -1
+
+
+def _put(model: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    module.training = model.get_submodule(path).training
+    model.get_submodule(parent)._modules[name] = module
+
+
+def _difference(engine: Engine, model: nn.Module, branches: list[Branch]) -> float:
+    """Return the largest difference from the lesioned model on the example inputs, relative to the output's size."""
+    expected = _run(Lesioned(engine, {branch.index: None for branch in branches}), engine.example_inputs)
+    largest = 0.0
+    ours, theirs = list(reachable_tensors(_run(model, engine.example_inputs))), list(reachable_tensors(expected))
+    if len(ours) != len(theirs):
+        raise DissectError(f"it returns {len(ours)} tensors in place of {len(theirs)}")
+    for a, b in zip(ours, theirs, strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            raise DissectError(f"it returns {a.dtype} {tuple(a.shape)} in place of {b.dtype} {tuple(b.shape)}")
+        if b.numel():
+            size = float(b.double().abs().max()) or 1.0
+            largest = max(largest, float((a.double() - b.double()).abs().max()) / size)
+    return largest
+
+
+def _left_behind(engine: Engine, model: nn.Module, plan: RemovalPlan) -> list[str]:
+    """Return the names of the parameters that only the branches use and that the copy still has."""
+    numbers = {id(parameter): number for number, parameter in enumerate(engine.model.parameters())}
+    unused = {n for n, p in engine.model.named_parameters(remove_duplicate=False) if numbers[id(p)] in plan.weights}
+    changed = (*plan.carried, *plan.unneeded)
+    gone = {name for name in unused if any(name.startswith(f"{path}.") for path in changed)}
+    containers = {path.rpartition(".")[0] for path in plan.carried}
+    # Names of later blocks change if one is taken out of a container; none of these is left behind.
+    present = dict(model.named_parameters(remove_duplicate=False))
+    return [
+        n for n in sorted(unused - gone) if n in present and not any(n.startswith(f"{c}.") for c in containers if c)
+    ]
