@@ -274,10 +274,8 @@ def test_bars_have_a_sign_and_are_grey_where_the_change_may_be_zero():
         ("nothing", 0.0, 0.0, 0.0),
         ("nan", math.nan, math.nan, math.nan),
     ]
-    found = Deletions(
-        tuple(Deletion(i, name, "identity", 0.5 + change, change, low, high) for i, (name, change, low, high) in enumerate(rows)),
-        0.5, "error", 0.95, 10, False,
-    )  # fmt: skip
+    made = [Deletion(i, name, "identity", 0.5 + change, change, *ends) for i, (name, change, *ends) in enumerate(rows)]
+    found = Deletions(tuple(made), 0.5, "error", 0.95, 10, higher_is_better=False)
     bars = [line.split("identity")[1] for line in repr(found).splitlines()[2:]]
     # An end of an interval, 0.4, is the longest: 12 characters.
     assert [(bar.count("█"), bar.count("░")) for bar in bars] == [(9, 0), (3, 0), (0, 6), (0, 0), (0, 0)]
