@@ -31,7 +31,11 @@ _MISUSES = {
     ("NllLossBackward0", "SoftmaxBackward0"): "nll_loss takes log-probabilities, but the model returns probabilities",
     ("NllLossNdBackward0", "SoftmaxBackward0"): "nll_loss takes log-probabilities, but the model returns probabilities",
     ("NllLoss2DBackward0", "SoftmaxBackward0"): "nll_loss takes log-probabilities, but the model returns probabilities",
+    ("SoftmaxBackward0", "SoftmaxBackward0"): "the model applies softmax to the result of softmax",
+    ("SigmoidBackward0", "SigmoidBackward0"): "the model applies sigmoid to the result of sigmoid",
 }
+
+_FUNCTIONS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
 
 
 def least_double_softmax_loss(classes: int) -> float:
@@ -51,6 +55,9 @@ def find_double_softmax(reading: Reading) -> Iterator[Finding]:
     for node in nodes:
         for fed_by in feeding(nodes, node):
             what = _MISUSES.get((node.operation, fed_by.operation), "")
+            if what and node.site is not None:
+                first, second = (each.operation.removesuffix("Backward0") for each in (fed_by, node))
+                what = f"the model applies {_FUNCTIONS[second]} to the result of {_FUNCTIONS[first]}"
             if what:
                 yield _misuse(reading, node, fed_by, what)
                 return

@@ -34,7 +34,17 @@ def feeding(nodes: Sequence[Node], node: Node) -> Iterator[Node]:
 
 def contains_layers(nodes: Sequence[Node]) -> bool:
     """Return True if the loss is computed by another network, as that of the generator of a GAN is."""
-    return any(node.operation.startswith(_LAYERS) for node in nodes if node.site is None)
+    left, seen = [0] if nodes else [], {0}
+    while left:
+        node = nodes[left.pop()]
+        # What lies behind an output of the model belongs to the model, unless the output is the loss.
+        if node.site is not None and math.prod(node.shape) > 1:
+            continue
+        if node.site is None and node.operation.startswith(_LAYERS):
+            return True
+        left += [place for place in node.inputs if place not in seen]
+        seen.update(node.inputs)
+    return False
 
 
 def chance_loss(nodes: Sequence[Node]) -> float | None:
