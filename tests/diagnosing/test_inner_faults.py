@@ -117,3 +117,105 @@ def test_softmax_of_an_attention_is_no_second_softmax(points):
     trace = train(Attention(points=points), draw, F.nll_loss, rate=1e-2)
     assert roots(trace) == []
     assert trace.loss_graph[1].operation == "LogSoftmaxBackward0"
+
+
+# Gates of nn.LSTM and nn.GRU
+
+
+class Sequence(nn.Module):
+    """A classifier of the last output of a recurrent layer, or of the last one before the padding."""
+
+    def __init__(self, kind, *, embeds=False, **options):
+        super().__init__()
+        self.embedding = nn.Embedding(10, 8) if embeds else None
+        self.rnn = getattr(nn, kind)(8, 16, batch_first=True, **options)
+        self.head = nn.Linear(16 * (2 if self.rnn.bidirectional else 1), 4)
+
+    def forward(self, x):
+        if self.embedding is not None:
+            x = self.embedding(x)
+        return self.head(self.rnn(x)[0][:, -1])
+
+
+def sequences():
+    y = torch.randint(0, 4, (32,))
+    return torch.randn(32, 12, 8) + 2 * F.one_hot(y, 8)[:, None], y
+
+
+def tokens():
+    y = torch.randint(0, 4, (32,))
+    return (y[:, None] + torch.randint(0, 4, (32, 12))) % 10, y
+
+
+def set_bias(rnn, gate, value):
+    with torch.no_grad():
+        for name, parameter in rnn.named_parameters():
+            if name.startswith("bias_ih"):
+                parameter[gate * rnn.hidden_size : (gate + 1) * rnn.hidden_size] = value
+
+
+@pytest.mark.parametrize(
+    ("kind", "gate", "bias", "options"),
+    [
+        ("LSTM", 0, -50.0, {}),
+        ("LSTM", 3, -50.0, {"num_layers": 2}),
+        ("LSTM", 0, -50.0, {"embeds": True}),
+        ("GRU", 1, 50.0, {"bidirectional": True}),
+        ("GRU", 1, 13.0, {}),
+    ],
+)
+def test_a_shut_gate_of_a_fused_layer(kind, gate, bias, options):
+    net = Sequence(kind, **options)
+    set_bias(net.rnn, gate, bias)
+    (found,) = tw.diagnose(train(net, tokens if "embeds" in options else sequences, steps=40))
+    assert (found.rule, found.sites, found.since) == ("gates_shut", ("rnn",), (None, 0))
+    # Twice or sqrt(3) times the norm per value of the bias vector: the other gates add little to the bias of this one.
+    assert found.evidence[1].value == pytest.approx(abs(bias), rel=0.1)
+    size = found.evidence[0].value / found.evidence[0].expected
+    # The state adds up over a few time steps. In float32, 1 - sigmoid(50) of a GRU is 0.
+    gate = 1 / (1 + math.exp(abs(bias)))
+    assert gate < size < 20 * gate or (kind == "GRU" and bias == 50 and size == 0)
+    assert found.cures[0].name == "reset_gate_bias"
+
+
+def zeros(rnn):
+    for parameter in rnn.parameters():
+        nn.init.zeros_(parameter)
+
+
+def candidate_of_zero(rnn):
+    with torch.no_grad():
+        for parameter in rnn.parameters():
+            parameter[32:48] = 0
+
+
+def chrono(rnn):
+    """Start the gates for dependencies of a thousand steps (Tallec & Ollivier 2018, eq. 16)."""
+    start = (1 + 998 * torch.rand(16)).log()
+    zeros_of = [p for name, p in rnn.named_parameters() if "bias" in name]
+    with torch.no_grad():
+        for parameter in zeros_of:
+            parameter.zero_()
+        zeros_of[0][:16], zeros_of[0][16:32] = -start, start
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+@pytest.mark.parametrize("change", [zeros, candidate_of_zero, chrono, lambda rnn: None])
+@pytest.mark.parametrize("scale", [1.0, 1e-8])
+def test_a_small_output_of_a_fused_layer_for_another_reason(kind, change, scale):
+    def draw():
+        x, y = sequences()
+        return scale * x, y
+
+    net = Sequence(kind)
+    change(net.rnn)
+    diagnosis = tw.diagnose(train(net, draw, steps=30))
+    assert "gates_shut" not in [finding.rule for _, finding in diagnosis.every_finding()]
+
+
+def test_padding_shuts_no_gate():
+    def draw():
+        x, y = sequences()
+        return torch.cat((x[:, :1], torch.zeros(32, 199, 8)), 1), y
+
+    assert "gates_shut" not in roots(train(Sequence("LSTM"), draw, steps=5))

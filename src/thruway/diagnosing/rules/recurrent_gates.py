@@ -14,6 +14,7 @@ import numpy as np
 from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import MAP_OPERATIONS, Matrix, Reading, Values
 from thruway.diagnosing.rules.advice import ADVICE
+from thruway.diagnosing.rules.fused_gates import fused_gates_shut
 from thruway.diagnosing.rules.time_gradients import late_fall
 from thruway.diagnosing.rules.wording import layer_text, number, part
 from thruway.diagnosing.trunk import recurrent_names, without_call
@@ -102,6 +103,8 @@ def _sums_of_a_step(reading: Reading, scope: str) -> list[list[Site]]:
 
 def recurrent_gates(reading: Reading, rule: str) -> Iterator[Finding]:
     """Yield a finding of "gates_shut" or "gates_open" for the first cell with such gates since the first step."""
+    if rule == "gates_shut":
+        yield from fused_gates_shut(reading)
     fall = late_fall(reading)
     if fall is None:
         return
