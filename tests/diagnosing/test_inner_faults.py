@@ -1,5 +1,6 @@
 """Faults inside of a model's own code: two functions in a row, gates of fused layers, weights without a module."""
 
+import itertools
 import math
 
 import pytest
@@ -219,3 +220,68 @@ def test_padding_shuts_no_gate():
         return torch.cat((x[:, :1], torch.zeros(32, 199, 8)), 1), y
 
     assert "gates_shut" not in roots(train(Sequence("LSTM"), draw, steps=5))
+
+
+# A loss that another network computes
+
+
+def breaking(net, *parts, rate=1e-3, steps=20, at=10, fixed=False, ends=lambda value: -value.mean()):
+    """Train `net` through other networks, the last of which gets a NaN before step `at`."""
+    optimizer = Adam(net.parameters(), rate)
+    for part in parts:
+        part.requires_grad_(not fixed)
+    with tw.watch(net, optimizer=optimizer) as trace:
+        for step in range(steps):
+            if step == at:
+                with torch.no_grad():
+                    next(parts[-1].parameters()).mul_(math.nan)
+            optimizer.zero_grad()
+            value = net(torch.randn(16, 8))
+            for part in parts:
+                value = part(value)
+            ends(value).backward()
+            optimizer.step()
+    return trace
+
+
+def small(*sizes):
+    return nn.Sequential(
+        nn.Linear(sizes[0], sizes[1]), nn.LeakyReLU(0.2), *(nn.Linear(a, b) for a, b in itertools.pairwise(sizes[1:]))
+    )
+
+
+class Weights(nn.Module):
+    """A critic of hand-written products."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Parameter(torch.randn(20, 32) / 5), nn.Parameter(torch.randn(1, 32) / 5)
+
+    def forward(self, x):
+        return torch.tanh(x @ self.first) @ self.second.T
+
+
+@pytest.mark.parametrize(
+    ("other", "fixed"), [(lambda: small(20, 32, 1), False), (lambda: small(20, 32, 1), True), (Weights, False)]
+)
+def test_a_bad_value_of_another_network(other, fixed):
+    (found,) = tw.diagnose(breaking(small(8, 32, 20), other(), fixed=fixed))
+    assert (found.rule, found.since) == ("nan_or_inf", (9, 10))
+    assert "the other network that computes the loss from the output of module 2 (2 layers" in found.cause
+    assert "loss function" not in found.cause
+    assert [cure.name for cure in found.cures] == ["watch_other"]
+
+
+def test_a_bad_value_of_a_loss_that_multiplies_outputs():
+    """A contrastive loss is no other network."""
+    net = small(8, 32, 20)
+    optimizer = Adam(net.parameters(), 1e-3)
+    with tw.watch(net, optimizer=optimizer) as trace:
+        for step in range(20):
+            optimizer.zero_grad()
+            y = net(torch.randn(16, 8))
+            ((y @ y.T).softmax(1).diagonal() * (0.0 if step >= 10 else 1.0)).log().mean().neg().backward()
+            optimizer.step()
+    (found,) = tw.diagnose(trace)
+    assert (found.rule, found.since) == ("nan_or_inf", (9, 10))
+    assert "the loss function, its logarithm" in found.cause

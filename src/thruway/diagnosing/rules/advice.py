@@ -82,6 +82,11 @@ ADVICE: dict[str, Cure] = {
             "remove the hook, the mask or the assignment that takes the gradient away",
             "PyTorch documentation, torch.Tensor.register_hook",
         ),
+        Cure(
+            "watch_other",
+            "check the parameters of that network with torch.isfinite, and watch it as well",
+            "PyTorch documentation, torch.isfinite",
+        ),
         Cure("group_lr", "give every parameter group a learning rate above 0", "PyTorch documentation, torch.optim"),
         Cure(
             "register_layers",
