@@ -285,3 +285,87 @@ def test_a_bad_value_of_a_loss_that_multiplies_outputs():
     (found,) = tw.diagnose(trace)
     assert (found.rule, found.since) == ("nan_or_inf", (9, 10))
     assert "the loss function, its logarithm" in found.cause
+
+
+# Layers written as products
+
+
+class Products(nn.Module):
+    """Layers without modules: relu(x @ W), with the weight of the output first among the parameters."""
+
+    def __init__(self, act, sigma, depth=8, *, turned=False, adds=False):
+        super().__init__()
+        self.out = nn.Parameter(torch.randn(64, 10) * sigma / 8)
+        self.weights = nn.ParameterList(nn.Parameter(torch.randn(64, 64) * sigma / 8) for _ in range(depth))
+        self.act, self.turned, self.adds = act, turned, adds
+
+    def forward(self, x):
+        for weight in self.weights:
+            after = self.act(x @ (weight.T if self.turned else weight))
+            x = x + after if self.adds else after
+        return x @ self.out
+
+
+class Dense(nn.Module):
+    def __init__(self, inputs, outputs, act):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(inputs, outputs)), nn.Parameter(torch.zeros(outputs))
+        self.act = act
+
+    def forward(self, x):
+        return self.act(x @ self.weight + self.bias)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("act", [torch.relu, torch.tanh])
+def test_products_with_large_weights(act, turned):
+    (found,) = tw.diagnose(train(Products(act, 8.0, turned=turned), classes(64), rate=1e-5, steps=5))
+    assert (found.rule, found.since) == ("poor_init", (None, 0))
+    assert found.evidence[0].value == pytest.approx(8.0, rel=0.05)  # std * sqrt(64)
+    assert len(found.sites) == 8
+    effects = {effect.rule for effect in found.effects}
+    assert "exploding_gradient" in effects
+    assert ("exploding_activation" in effects) == (act is torch.relu)
+
+
+def test_modules_with_a_product_and_large_weights():
+    net = nn.Sequential(*(Dense(64, 64, torch.relu) for _ in range(8)), Dense(64, 10, nn.Identity()))
+    assert roots(train(net, classes(64), rate=1e-5, steps=5)) == ["poor_init"]
+
+
+def test_products_with_sigmoids():
+    trace = train(Products(torch.sigmoid, 1.0), classes(64), steps=20)
+    found = {finding.rule: finding for _, finding in tw.diagnose(trace).every_finding()}["vanishing_gradient"]
+    gradient = trace.series("std", "gradient")
+    rms = [math.hypot(*(trace.series(q, "gradient").values[row, 0] for q in ("mean", "std"))) for row in (0, 7)]
+    assert gradient.names[0] == "sigmoid"
+    assert gradient.names[7] == "sigmoid_8"
+    assert found.evidence[0].value == pytest.approx(rms[0] / rms[1], rel=1e-6)
+
+
+class Loop(nn.Module):
+    """A recurrence with one weight: its activations in a row are time steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer = nn.Parameter(torch.eye(16)), nn.Parameter(torch.randn(8, 16) / 3)
+        self.out = nn.Parameter(torch.randn(16, 4) / 4)
+
+    def forward(self, x):
+        state = torch.zeros(len(x), 16)
+        for time in range(x.shape[1]):
+            state = torch.tanh(x[:, time] @ self.outer + state @ self.inner)
+        return state @ self.out
+
+
+@pytest.mark.parametrize(
+    ("net", "draw"),
+    [
+        (lambda: Products(torch.relu, math.sqrt(2)), classes(64)),
+        (lambda: Products(torch.tanh, 1.0), classes(64)),
+        (lambda: Products(torch.relu, 0.5, adds=True), classes(64)),
+        (Loop, sequences),
+    ],
+)
+def test_healthy_products(net, draw):
+    assert roots(train(net(), draw)) == []
