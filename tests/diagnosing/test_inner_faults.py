@@ -1,7 +1,9 @@
 """Faults inside of a model's own code: two functions in a row, gates of fused layers, weights without a module."""
 
+import copy
 import itertools
 import math
+from unittest import mock
 
 import pytest
 import torch
@@ -9,6 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import thruway as tw
+from tests.diagnosing.planted import GPT, train_gpt
+from thruway.diagnosing.reading import Reading
+from thruway.diagnosing.rules.normed_weights import attention_peaks
 
 Adam = torch.optim.Adam
 
@@ -369,3 +374,58 @@ class Loop(nn.Module):
 )
 def test_healthy_products(net, draw):
     assert roots(train(net(), draw)) == []
+
+
+# Weights that are too large in spite of norms
+
+
+def with_weights(net, std, names=("",)):
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Linear) and name.startswith(tuple(names)):
+            nn.init.normal_(module.weight, std=std)
+    return net
+
+
+def attention_of(net):
+    """Return the attention weights of each block for the first batch of `train_gpt`."""
+    found = []
+    softmax_of = F.softmax
+
+    def spy(scores, dim):
+        found.append(softmax_of(scores, dim=dim).detach())
+        return softmax_of(scores, dim=dim)
+
+    start = torch.randint(0, 24, (16, 1), generator=torch.Generator().manual_seed(0))
+    tokens = (start + torch.arange(17)) % 24
+    with mock.patch.object(F, "softmax", spy):
+        net(tokens[:, :-1], tokens[:, 1:])
+    return found
+
+
+@pytest.mark.parametrize("width", [32, 64])
+def test_weights_of_std_1_in_a_transformer(width):
+    net = with_weights(GPT(width=width), 1.0)
+    attention = attention_of(copy.deepcopy(net).double())
+    trace = train_gpt(net, 5)
+    (found,) = tw.diagnose(trace)
+    assert (found.rule, found.since, len(found.sites)) == ("poor_init", (None, 0), 13)
+    assert found.evidence[0].value == pytest.approx(math.sqrt(width), rel=0.05)
+    assert "The first loss is" in found.cause
+    peaks = [weights.square().sum(-1).mean().item() for weights in attention]
+    assert attention_peaks(Reading(trace)) == pytest.approx(peaks, rel=1e-5)
+    assert min(peaks) > 0.75
+    assert f"a query's weights is {sorted(peaks)[1]:.2g}" in found.cause
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: net,
+        lambda net: with_weights(net, 0.25),
+        lambda net: with_weights(net, 1.0, ["lm_head"]),
+        lambda net: with_weights(with_weights(net, 1.0, ["h.0", "h.1", "h.2"]), 0.02, ["lm_head"]),
+    ],
+    ids=["usual", "large", "output alone", "loss near chance"],
+)
+def test_weights_that_norms_or_a_small_output_layer_make_harmless(change):
+    assert "poor_init" not in roots(train_gpt(change(GPT()), 5))
