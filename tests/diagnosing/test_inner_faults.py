@@ -429,3 +429,43 @@ def test_weights_of_std_1_in_a_transformer(width):
 )
 def test_weights_that_norms_or_a_small_output_layer_make_harmless(change):
     assert "poor_init" not in roots(train_gpt(change(GPT()), 5))
+
+
+# Inputs that are constant
+
+
+def filled(value, *, draw=None):
+    def of_value():
+        x, y = (draw or classes())()
+        return torch.full_like(x, value), y
+
+    return of_value
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0])
+@pytest.mark.parametrize("norm", [False, True])
+def test_an_input_that_is_constant(value, norm):
+    net = nn.Sequential(nn.Linear(20, 32), *[nn.BatchNorm1d(32)][: int(norm)], nn.ReLU(), nn.Linear(32, 10))
+    found = tw.diagnose(train(net, filled(value)))[0]
+    assert (found.rule, found.since) == ("constant_output", (None, 0))
+    assert f"The input is constant: all its values are {value:g}, at every one of 30 recorded steps" in found.cause
+    assert found.cures[0].name == "check_input"
+    assert ("weight" in found.evidence[1].text) == (value == 0)
+
+
+class Started(nn.Module):
+    """A decoder whose input is a constant, and whose output depends on noise or on nothing."""
+
+    def __init__(self, noise):
+        super().__init__()
+        self.hidden, self.head, self.noise = nn.Linear(20, 32), nn.Linear(32, 5), noise
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.hidden(x + self.noise * torch.randn(64, 20))))
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_a_constant_input_on_purpose(noise):
+    """It fits one target, as a deep image prior does, or has noise of its own."""
+    trace = train(Started(noise), lambda: (torch.ones(64, 20), torch.ones(64, 5)), F.mse_loss, rate=1e-2, steps=40)
+    assert roots(trace) == []

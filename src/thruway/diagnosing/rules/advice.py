@@ -38,6 +38,11 @@ ADVICE: dict[str, Cure] = {
             "PyTorch documentation, torch.autograd.set_detect_anomaly",
         ),
         Cure(
+            "check_input",
+            "look at a batch before the model: a transform, a cast to integers or a scale may make it constant",
+            "PyTorch documentation, torch.utils.data",
+        ),
+        Cure(
             "check_forward",
             "look in forward for what removes the input: a mask, a factor of 0, a wrong dimension",
             "Ours",

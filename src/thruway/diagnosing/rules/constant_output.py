@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Parameter, Reading
+from thruway.diagnosing.rules.constant_input import constant_input
 from thruway.diagnosing.rules.loss_graph import chance_loss, loss_nodes
 from thruway.diagnosing.rules.lost_input import reason_of
 from thruway.diagnosing.rules.rule import Rule
@@ -90,6 +91,10 @@ def _no_variation(reading: Reading) -> Iterator[Finding]:
     if found is None:
         return
     name, values = found
+    inputs = reading.values("std", "input")
+    if inputs is not None and not np.nansum(inputs.values) > 0:
+        yield from constant_input(reading, name)
+        return
     places = np.flatnonzero(np.isfinite(values))
     is_constant = 1.0 - values[places] <= ROUNDING
     # A head that starts at zero is constant at the first step only.
@@ -164,9 +169,6 @@ def _share_of_constant(reading: Reading) -> tuple[str, NDArray[np.float64]] | No
     """
     outputs = [s for s in reading.outputs if s.operation not in ("softmax", "log_softmax") and len(s.shape) > 1]
     outputs = [s for s in outputs if s.shape[0] > 1]  # a single example has no other to differ from
-    inputs = reading.values("std", "input")
-    if inputs is not None and not np.nansum(inputs.values) > 0:
-        return None
     correlation, std = reading.values("input_correlation", "output"), reading.values("std", "output")
     for site in reversed(outputs):
         spread = None if std is None else std.of(site.name)
