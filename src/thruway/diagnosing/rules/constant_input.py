@@ -48,8 +48,8 @@ def constant_input(reading: Reading, output: str) -> Iterator[Finding]:
         f"{who} is constant: all its values are {number(value)}, at every one of {int(known[0].sum())} recorded steps. "
         f"So {output_text(output)} is the same for every example.",
         (output,),
-        (None, step),
-        (
+        since=(None, step),
+        evidence=(
             Evidence("std", name, step, 0.0, f"the standard deviation of {name} is 0", "threshold", 1.0, 0.0),
             Evidence("mean", name, step, value, theory, "theory"),
             Evidence(
@@ -62,8 +62,8 @@ def constant_input(reading: Reading, output: str) -> Iterator[Finding]:
                 "ruled out",
             ),
         ),
-        (ADVICE["check_input"],),
-        (output, output),
+        cures=(ADVICE["check_input"],),
+        span=(output, output),
         confidence=0.95,
     )
 

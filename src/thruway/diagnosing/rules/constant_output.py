@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
+from thruway.diagnosing.names import embedding_names, owner_of
 from thruway.diagnosing.reading import Parameter, Reading
 from thruway.diagnosing.rules.constant_input import constant_input
 from thruway.diagnosing.rules.loss_graph import chance_loss, loss_nodes
@@ -30,11 +31,11 @@ def find_constant_output(reading: Reading) -> Iterator[Finding]:
 
 def _zero_weights(reading: Reading) -> list[Parameter]:
     """Return the weight matrices if all of them are zero at the first recorded step, without embeddings."""
-    embeddings = {site.name.split("#")[0] for site in reading.outputs if site.operation in ("Embedding", "embedding")}
+    embeddings = embedding_names(reading)
     weights = [
         p
         for p in reading.parameters
-        if len(p.shape) >= 2 and np.isfinite(p.norm).any() and p.name.rpartition(".")[0] not in embeddings
+        if len(p.shape) >= 2 and np.isfinite(p.norm).any() and owner_of(p.name) not in embeddings
     ]
     # A single weight, as of logistic regression, may start at zero: its gradient does not depend on it.
     if len(weights) < 2 or any(_first(p.norm) != 0 for p in weights):
@@ -57,8 +58,8 @@ def _all_zero(reading: Reading, weights: list[Parameter]) -> Finding:
         f"All weights are zero at step {first} ({join_names(names)}): the output ignores the input, and no gradient "
         "reaches any layer before the last.",
         tuple(name.rpartition(".")[0] or name for name in names),
-        (None, first),
-        (
+        since=(None, first),
+        evidence=(
             Evidence(
                 "norm", names[0], first, 0.0, f"the norm of all {len(names)} weights is 0", "threshold", None, 0.0
             ),
@@ -80,8 +81,8 @@ def _all_zero(reading: Reading, weights: list[Parameter]) -> Finding:
                 "ruled out",
             ),
         ),
-        (CURES["break_symmetry"], CURES["critical_init"]),
-        (names[0].rpartition(".")[0], names[-1].rpartition(".")[0]),
+        cures=(CURES["break_symmetry"], CURES["critical_init"]),
+        span=(names[0].rpartition(".")[0], names[-1].rpartition(".")[0]),
         confidence=0.99,
     )
 
@@ -117,8 +118,8 @@ def _no_variation(reading: Reading) -> Iterator[Finding]:
         "constant_output",
         f"{whose[0].upper()}{whose[1:]} is the same for every input since step {step}{why}.{at_chance}",
         (name,) if name else (),
-        (before, step),
-        (
+        since=(before, step),
+        evidence=(
             Evidence(
                 "input_correlation",
                 name,
@@ -149,7 +150,7 @@ def _no_variation(reading: Reading) -> Iterator[Finding]:
                 "ruled out",
             ),
         ),
-        cures,
+        cures=cures,
         confidence=0.85,
     )
 

@@ -97,10 +97,10 @@ def _misuse(reading: Reading, node: Node, fed_by: Node, what: str) -> Finding:
         "double_softmax",
         f"{what[0].upper()}{what[1:]}: its gradients are small, and the loss cannot get near 0.",
         (site,) if site else (),
-        (None, first),
-        tuple(rows),
-        (CURES["logits"],),
-        None if not site else (site, site),
+        since=(None, first),
+        evidence=tuple(rows),
+        cures=(CURES["logits"],),
+        span=None if not site else (site, site),
         confidence=0.97,
     )
 
@@ -117,16 +117,16 @@ def _single_unit(reading: Reading, node: Node) -> Finding:
         "Softmax over a single unit is 1 for every input: the output and the loss cannot change. Use sigmoid, or one "
         "unit per class.",
         (site,) if site else (),
-        (None, first),
-        (
+        since=(None, first),
+        evidence=(
             Evidence("units", site, first, 1.0, "softmax is taken over 1 unit", "threshold", 2.0, 2.0),
             Evidence("gradient", site, first, 0.0, "the derivative of softmax over one unit is 0", "theory", 0.0),
             Evidence(
                 "loss_graph", site, first, 1.0, "not inside the model: its result goes into the loss", "ruled out"
             ),
         ),
-        (CURES["logits"],),
-        None if not site else (site, site),
+        cures=(CURES["logits"],),
+        span=None if not site else (site, site),
         margin=2.0,
         confidence=0.97,
     )

@@ -118,8 +118,8 @@ def _finding(reading: Reading, layer: _Layer, first: float, largest: float, fall
         f"the size {number(size)}, where its weights and inputs give about {number(layer.expected)} with open gates. A "
         f"bias of this gate starts near {sign}{number(layer.bias)}.",
         (layer.name,),
-        (None, step),
-        (
+        since=(None, step),
+        evidence=(
             Evidence(
                 "rms",
                 layer.site.name,
@@ -143,8 +143,8 @@ def _finding(reading: Reading, layer: _Layer, first: float, largest: float, fall
             ),
             Evidence("rms", layer.site.name, int(reading.steps[-1]), largest, ruled_out, "ruled out"),
         ),
-        (ADVICE["reset_gate_bias"],),
-        (layer.name, layer.name),
+        cures=(ADVICE["reset_gate_bias"],),
+        span=(layer.name, layer.name),
         margin=min(max(1.0, limit / max(first, 1e-300)), 1e300),
         confidence=0.9,
     )

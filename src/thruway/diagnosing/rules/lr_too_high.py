@@ -108,9 +108,9 @@ def _finding(
         "lr_too_high",
         cause,
         sites,
-        (before, int(reading.steps[start])),
-        tuple(rows),
-        (cure, CURES["clip"], other),
+        since=(before, int(reading.steps[start])),
+        evidence=tuple(rows),
+        cures=(cure, CURES["clip"], other),
         margin=max(ratio / threshold, 1.0),
         confidence=confidence,
     )

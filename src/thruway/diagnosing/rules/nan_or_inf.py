@@ -101,8 +101,8 @@ def _at_a_site(reading: Reading, bad: BadValue) -> Finding:
         "nan_or_inf",
         f"The first bad values ({what}) are at step {bad.step} in {origin.place}.{history}",
         (site.name,) if site.name else (),
-        (before, bad.step),
-        (
+        since=(before, bad.step),
+        evidence=(
             Evidence(
                 "nan" if bad.nan else "inf",
                 site.name,
@@ -118,8 +118,8 @@ def _at_a_site(reading: Reading, bad: BadValue) -> Finding:
             ),
             Evidence("nan", site.name, bad.step, float(bad.nan), origin.ruled_out, "ruled out"),
         ),
-        origin.cures,
-        None if not site.name else (site.name, site.name),
+        cures=origin.cures,
+        span=None if not site.name else (site.name, site.name),
         confidence=0.95,
     )
 
@@ -139,13 +139,13 @@ def _in_the_loss(reading: Reading, place: int) -> Finding:
         f"The loss is {number(value)} at step {step}, although all outputs of the model are finite: the first bad "
         f"value comes from {origin.place}.",
         (),
-        (before, step),
-        (
+        since=(before, step),
+        evidence=(
             Evidence("loss", "", step, value, f"the loss is {number(value)} at step {step}", "threshold"),
             Evidence("nan", "", step, math.nan, origin.theory, "theory"),
             Evidence("nan", "", step, 0.0, origin.ruled_out, "ruled out"),
         ),
-        origin.cures,
+        cures=origin.cures,
         confidence=0.9,
     )
 

@@ -116,8 +116,8 @@ def _finding(
         f"std(weight) * sqrt(fan_in) is {number(middle)} in the median, up to {number(float(gains[0]))} in "
         f"{layer_text(layers[0].name)}, where about 1 is usual. {text}",
         modules_of(reading, [layer.name for layer in layers]),
-        (None, step),
-        (
+        since=(None, step),
+        evidence=(
             Evidence(
                 "sigma_w",
                 layers[0].name,
@@ -139,8 +139,8 @@ def _finding(
                 "ruled out",
             ),
         ),
-        (CURES["critical_init"],),
-        (names[0], names[-1]),
+        cures=(CURES["critical_init"],),
+        span=(names[0], names[-1]),
         margin=max(1.0, middle / limit),
         confidence=0.9,
     )

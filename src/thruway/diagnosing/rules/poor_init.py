@@ -167,8 +167,8 @@ def _finding(
         f"{number(right)} "
         f"(= {number(critical)} / sqrt({layer.fan_in})) preserves signals and gradients. {harm}",
         modules_of(reading, [trunk.names[place] for place in ordered]),
-        (None, int(reading.steps[0])),
-        (
+        since=(None, int(reading.steps[0])),
+        evidence=(
             Evidence(
                 "sigma_w",
                 layer.name,
@@ -201,8 +201,8 @@ def _finding(
                 1.0,
             ),
         ),
-        tuple(CURES[name] for name in ("critical_init", "normalise", "skip")),
-        (trunk.names[int(min(places))], trunk.names[int(max(places))]),
+        cures=tuple(CURES[name] for name in ("critical_init", "normalise", "skip")),
+        span=(trunk.names[int(min(places))], trunk.names[int(max(places))]),
         margin=max(1.0, gain / limit if is_large else limit / gain),
         confidence=0.95,
     )

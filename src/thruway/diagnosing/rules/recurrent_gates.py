@@ -142,8 +142,8 @@ def _finding(reading: Reading, cell: _Cell, gate: str, rule: str, value: float, 
         f"The gate {layer_text(module)} is at {number(mean)} in all time steps since the first step: {effect}. "
         "Its bias starts too far from 0.",
         (module,),
-        (None, step),
-        (
+        since=(None, step),
+        evidence=(
             Evidence(
                 "mean",
                 gate,
@@ -166,8 +166,8 @@ def _finding(reading: Reading, cell: _Cell, gate: str, rule: str, value: float, 
                 "ruled out",
             ),
         ),
-        (ADVICE["reset_gate_bias"],),
-        (module, module),
+        cures=(ADVICE["reset_gate_bias"],),
+        span=(module, module),
         margin=max(1.0, limit / max(value, 1e-30)),
         confidence=0.85,
     )

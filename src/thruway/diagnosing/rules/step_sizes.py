@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thruway.diagnosing.names import embedding_names, owner_of
 from thruway.diagnosing.reading import Parameter, Reading
 
 __all__ = ["HEALTHY_RATIO", "StepSizes", "step_sizes"]
@@ -58,11 +59,11 @@ def step_sizes(reading: Reading) -> StepSizes | None:
 
     Embeddings are left out, since a step changes only the rows that were used, and so are vectors such as biases.
     """
-    embeddings = {site.name.split("#")[0] for site in reading.outputs if site.operation in ("Embedding", "embedding")}
+    embeddings = embedding_names(reading)
     weights = [
         p
         for p in reading.parameters
-        if len(p.shape) >= 2 and p.name.rpartition(".")[0] not in embeddings and np.isfinite(p.update_norm).any()
+        if len(p.shape) >= 2 and owner_of(p.name) not in embeddings and np.isfinite(p.update_norm).any()
     ]
     if not weights:
         return None
