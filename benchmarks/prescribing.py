@@ -75,7 +75,9 @@ def seconds(names: Sequence[str], size: int) -> tuple[float, float]:
     """Return the seconds of 24 runs in plain PyTorch loops, one after another, and of prescribe with the same runs."""
     batches = data(size)
     workshop = Workshop(net, False, batches, F.cross_entropy, True, range(SEEDS))
-    finding = Finding("vanishing_gradient", "", cures=tuple(CURES[name] for name in names if name in CURES))
+    finding = Finding(
+        "vanishing_gradient", "", since=(None, 0), cures=tuple(CURES[name] for name in names if name in CURES)
+    )
     arms = [arm for arm in arms_of(workshop, [finding]) if not arm.reason]
     assert len(arms) == 8, [arm.cure.name for arm in arms]
     setups = [workshop.setup(arm.cure, arm.arm, seed).setup for arm in arms for seed in range(SEEDS)]

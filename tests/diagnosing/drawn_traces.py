@@ -157,8 +157,8 @@ def finding_of(rule: str, trace: Trace) -> Finding:
         f"A made-up cause of {rule.replace('_', ' ')}: each layer multiplies the number by 1.4, and there are "
         f"{len(names):,} layers, so that the last one has 3,200 times as much as the first.",
         tuple(sites),
-        since,
-        (
+        since=since,
+        evidence=(
             Evidence(
                 evidence,
                 worst,
@@ -173,10 +173,10 @@ def finding_of(rule: str, trace: Trace) -> Finding:
             Evidence("zeros", worst, since[1], 0.52, "52 % of the values are 0, as ReLU has it", "ruled out", 0.5, 0.9),
             Evidence("batch", "", None, 32, "a batch of 32 examples", "context"),
         ),
-        tuple(CURES[each] for each in cures),
-        (sites[0], sites[-1]) if sites else None,
-        until,
-        end,
+        cures=tuple(CURES[each] for each in cures),
+        span=(sites[0], sites[-1]) if sites else None,
+        until=until,
+        end=end,
         margin=2.5,
         confidence=0.93,
     )

@@ -151,7 +151,9 @@ def test_a_rate_is_lowered_by_what_the_cure_offers():
     for evidence in found.evidence:  # no row argues against the finding
         if evidence.quantity == "predicted_fall":
             assert evidence.value > evidence.expected
-    assert ("100x" in found.cause) == (found.cures[0].text == "divide the learning rate by 100")
+    factor = int(found.cause.rpartition("about ")[2].removesuffix("x."))
+    assert 10**1.5 < factor < 10**2.5
+    assert found.cures[0].text.startswith("divide the learning rate by 100")
 
 
 # Constant outputs, saturated sites, ranks
@@ -188,14 +190,17 @@ def test_saturation_of_sites_without_layers():
         return x.abs() * 3, y
 
     found = only(run(net, SGD(net.parameters(), 0.1), positive, steps=40))
-    assert (found.rule, found.end, found.sites[0]) == ("saturated", "high", "sigmoid")
-    assert "constant_output" in [effect.rule for effect in found.effects]
+    assert (found.rule, found.sites) == ("poor_init", ("output", "sigmoid_2"))  # their mean is 0.5
+    effects = {effect.rule: effect for effect in found.effects}
+    assert (effects["saturated"].end, effects["saturated"].sites[0]) == ("high", "sigmoid")
+    assert "constant_output" in [effect.rule for effect in effects["saturated"].effects]
 
 
 def test_a_rank_that_collapses_in_activations_without_layers():
     net = Matmuls(lambda *shape: torch.randn(shape) / 7, 8)
     found = only(run(net, SGD(net.parameters(), 0.01), classes(width=50), steps=40))
-    assert found.rule == "rank_collapse"
+    assert found.rule == "vanishing_gradient"
+    assert "rank_collapse" in [effect.rule for effect in found.effects]
 
 
 class Attention(nn.Module):

@@ -139,7 +139,9 @@ def hostile():
     changed = {"evidence": (bad,), "cures": (Cure(WORSE, WORSE, WORSE),), "cause": WORSE}
     first = Finding(**{**vars(finding), **changed, "effects": (Finding(**{**vars(finding), "rule": WORSE}),)})
     states = finding_of("frozen_parameters", trace)
-    return Diagnosis((first, states, Finding(WORSE, WORSE, (WORSE,), (None, 0), (bad,))), {WORSE: WORSE}, trace)
+    return Diagnosis(
+        (first, states, Finding(WORSE, WORSE, (WORSE,), since=(None, 0), evidence=(bad,))), {WORSE: WORSE}, trace
+    )
 
 
 def test_names_are_escaped(tmp_path):
@@ -152,7 +154,7 @@ def test_a_page_of_one_step_and_one_of_nothing(tmp_path):
     one = layered_trace(8, 1)
     for rules in (list(SYMPTOMS), []):
         assert diagnosis_of(rules, one).report(tmp_path / "one.html").stat().st_size > 10_000
-    bare = Diagnosis((Finding("mine", "a cause"),), {}, one)
+    bare = Diagnosis((Finding("mine", "a cause", since=(None, 0)),), {}, one)
     assert "a cause" in bare.report(tmp_path / "bare.html").read_text()
 
 

@@ -209,7 +209,7 @@ def test_the_lines_of_theory_follow_wide_random_networks(activation, std):
 def test_the_line_of_theory_is_drawn_beside_the_measured_one():
     trace = chain(nn.Tanh, 0.8)
     names = tuple(site.name for site in trace.sites if site.kind == "output" and site.operation == "Linear")
-    finding = Finding("vanishing_gradient", "", names[:3], (None, 0))
+    finding = Finding("vanishing_gradient", "", names[:3], since=(None, 0))
     (picture,) = [each for each in pictures_of(Reading(trace), finding) if each.name == "depth"]
     lines = {str(each.name): each for each in picture.figure.data}
     expected = expected_gradients(Reading(trace), 0)[1]
@@ -243,7 +243,7 @@ def test_numbers_that_are_not_finite_are_gaps_and_zeros_triangles():
     sites = {"output": [Site(f"l{i}", "output", "Linear", shape=(4, 4)) for i in range(5)]}
     std = np.array([[1.0], [np.nan], [0.0], [np.inf], [100.0]]) * np.ones((1, 3))
     trace = made_trace({("output", "mean"): np.zeros_like(std), ("output", "std"): std}, sites, range(3))
-    finding = Finding("exploding_activation", "", ("l4",), (None, 0))
+    finding = Finding("exploding_activation", "", ("l4",), since=(None, 0))
     drawn = {each.name: each.figure for each in pictures(Reading(trace), finding)}
     measured = next(each for each in drawn["depth"].data if str(each.name).startswith("measured"))
     np.testing.assert_equal(measured.y, [1, np.nan, np.nan, np.nan, 100])
@@ -274,10 +274,14 @@ def test_a_thousand_layers_share_the_rows_of_a_map():
 
 
 def test_rules_of_the_user_are_drawn_from_their_evidence(trace):
-    finding = Finding("mine", "", ("hidden.3",), (9, 10), (Evidence("std", "hidden.3", 10, 1.0, "it is"),))
+    finding = Finding(
+        "mine", "", ("hidden.3",), since=(9, 10), evidence=(Evidence("std", "hidden.3", 10, 1.0, "it is"),)
+    )
     figure = Diagnosis((finding,), {}, trace).figure(0)
     np.testing.assert_allclose(figure.data[0].z, trace.series("std").values, rtol=1e-6)
-    numbers = Finding("mine", "", (), (None, 0), (Evidence("own", "", 0, 2.0, "own", "threshold", 0.5, 1.0),))
+    numbers = Finding(
+        "mine", "", (), since=(None, 0), evidence=(Evidence("own", "", 0, 2.0, "own", "threshold", 0.5, 1.0),)
+    )
     figure = Diagnosis((numbers,), {}, layered_trace(2, 1)).figure(0)
     assert {each.name: each.x.tolist() for each in figure.data} == {"measured": [2], "expected": [0.5], "limit": [1]}
 
@@ -295,7 +299,7 @@ def test_figures_of_a_diagnosis_are_those_of_the_card(trace):
 
 def test_a_layer_stands_for_the_activation_that_follows_it(trace):
     """Rules name modules; the shares of zeros and of saturation are measured at activations."""
-    finding = Finding("dead_units", "", ("hidden.7",), (None, 0))
+    finding = Finding("dead_units", "", ("hidden.7",), since=(None, 0))
     figure = pictures_of(Reading(trace), finding)[0].figure
     row = list(figure.data[0].y).index("hidden.7.relu")
     assert (figure.layout.shapes[-1].y0, figure.layout.shapes[-1].y1) == (row - 0.5, row + 0.5)

@@ -27,7 +27,14 @@ def fullest(trace):
     effects = tuple(finding_of(rule, trace) for rule in SYMPTOMS)
     cures = tuple(Cure(f"c{i}", LONG, LONG) for i in range(5))
     return Finding(
-        "vanishing_gradient", LONG, ("x" * 150,) * 9, (19, 20), evidence, cures, ("y" * 150, "z" * 150), effects=effects
+        "vanishing_gradient",
+        LONG,
+        ("x" * 150,) * 9,
+        since=(19, 20),
+        evidence=evidence,
+        cures=cures,
+        span=("y" * 150, "z" * 150),
+        effects=effects,
     )
 
 
@@ -101,7 +108,9 @@ def hostile():
 
 
 def test_names_cannot_break_lines_or_control_a_terminal():
-    evil = Finding("x\x1b[2J", "one\ntwo\x07", ("a\nb",), (None, 0), (Evidence("q", "s\n", 0, 1.0, "t\n\x1b"),))
+    evil = Finding(
+        "x\x1b[2J", "one\ntwo\x07", ("a\nb",), since=(None, 0), evidence=(Evidence("q", "s\n", 0, 1.0, "t\n\x1b"),)
+    )
     text = repr(Diagnosis((evil,), {"u\n": "v\x1b"}, layered_trace(3, 2)))
     assert "\x1b" not in text
     assert "\x07" not in text
@@ -130,3 +139,8 @@ def test_json_is_strict():
     content = json.loads(hostile().to_json(), parse_constant=refuse)
     assert content["findings"][0]["evidence"][0]["value"] is None
     assert content["findings"][0]["margin"] is None
+
+
+def test_a_finding_needs_its_first_step():
+    with pytest.raises(TypeError, match="since"):
+        Finding("mine", "a cause")

@@ -19,7 +19,7 @@ from thruway.errors import ConfigError
 
 
 def finding(rule: str, *cures: str) -> Finding:
-    return Finding(rule, "for the test", cures=tuple(CURES[name] for name in cures))
+    return Finding(rule, "for the test", since=(None, 0), cures=tuple(CURES[name] for name in cures))
 
 
 def batches(count=4, size=32, scale=1.0):
@@ -220,7 +220,7 @@ def test_a_model_that_vmap_cannot_run_is_trained_alone():
 def test_cured_runs_are_diagnosed_again(monkeypatch):
     def high(reading):
         if reading.loss is not None and reading.loss[-1] > 0.5:
-            yield Finding("high", "The loss is high.")
+            yield Finding("high", "The loss is high.", since=(None, 0))
 
     monkeypatch.setitem(RULES, "high", Rule("high", high))
 
@@ -228,7 +228,9 @@ def test_cured_runs_are_diagnosed_again(monkeypatch):
         model = mlp()
         return model, torch.optim.Adam(model.parameters(), lr=1e-4)
 
-    again = prescribed(slower, [Finding("high", "", cures=(CURES["lower_lr"], CURES["raise_lr"]))], steps=300)
+    again = prescribed(
+        slower, [Finding("high", "", since=(None, 0), cures=(CURES["lower_lr"], CURES["raise_lr"]))], steps=300
+    )
     by_name = {trial.cure.name: trial for trial in again.ranking}
     assert by_name["lower_lr"].cleared is False
     assert "high" in [f.rule for f in by_name["lower_lr"].remaining]

@@ -69,7 +69,7 @@ def test_a_prescription_is_that_of_one_process():
         state = torch.get_rng_state()
         try:
             x = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
-            slow = Finding("lr_too_low", "", cures=(CURES["raise_lr"], CURES["relu"]))
+            slow = Finding("lr_too_low", "", since=(None, 0), cures=(CURES["raise_lr"], CURES["relu"]))
             found = prescribe(
                 build, [(x, (x[:, 0] > 0).long())], [slow], loss=F.cross_entropy, steps=100, seeds=3, progress=False
             )

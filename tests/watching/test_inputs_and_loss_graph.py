@@ -110,7 +110,8 @@ def test_a_softmax_before_cross_entropy_shows() -> None:
     assert found == (
         LossNode("NllLossBackward0", (), None, (1,)),
         LossNode("LogSoftmaxBackward0", (2, 4), None, (2,)),
-        LossNode("SoftmaxBackward0", (2, 4), "1"),
+        LossNode("SoftmaxBackward0", (2, 4), "1", (3,)),
+        LossNode("AddmmBackward0", (2, 4), "0"),
     )
     plain = graph(nn.Sequential(nn.Linear(3, 4)), lambda y: F.cross_entropy(y, TARGET))
     assert [(node.operation, node.site) for node in plain][-1] == ("AddmmBackward0", "0")

@@ -1,10 +1,10 @@
 """Findings of a diagnosis: symptom, sites, onset, evidence, cause and cures."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["SYMPTOMS", "Cure", "Evidence", "Finding"]
+__all__ = ["SYMPTOMS", "Cure", "Evidence", "Finding", "finite_or_none"]
 
 Role = Literal["threshold", "theory", "ruled out", "context"]
 
@@ -97,7 +97,7 @@ class Finding:
     rule: str
     cause: str
     sites: tuple[str, ...] = ()
-    since: tuple[int | None, int] = (None, 0)
+    since: tuple[int | None, int] = field(kw_only=True)
     evidence: tuple[Evidence, ...] = ()
     cures: tuple[Cure, ...] = ()
     span: tuple[str, str] | None = None
@@ -111,7 +111,7 @@ class Finding:
     def symptom(self) -> str:
         """The symptom in words.
 
-        >>> Finding("diverging", "The loss rises.").symptom
+        >>> Finding("diverging", "The loss rises.", since=(10, 11)).symptom
         'the loss grows'
         """
         return SYMPTOMS.get(self.rule, self.rule.replace("_", " "))
@@ -132,17 +132,17 @@ class Finding:
             "since": list(self.since),
             "until": self.until,
             "end": self.end,
-            "margin": _finite(self.margin),
-            "confidence": _finite(self.confidence),
+            "margin": finite_or_none(self.margin),
+            "confidence": finite_or_none(self.confidence),
             "evidence": [
                 {
                     "role": e.role,
                     "quantity": e.quantity,
                     "site": e.site,
                     "step": e.step,
-                    "value": _finite(e.value),
-                    "expected": _finite(e.expected),
-                    "threshold": _finite(e.threshold),
+                    "value": finite_or_none(e.value),
+                    "expected": finite_or_none(e.expected),
+                    "threshold": finite_or_none(e.threshold),
                     "text": e.text,
                 }
                 for e in self.evidence
@@ -152,5 +152,6 @@ class Finding:
         }
 
 
-def _finite(value: float | None) -> float | None:
+def finite_or_none(value: float | None) -> float | None:
+    """Return a number for JSON, which has no NaN and no infinity: None for these."""
     return None if value is None or not abs(value) < float("inf") else float(value)

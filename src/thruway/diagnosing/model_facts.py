@@ -43,14 +43,14 @@ def findings_of_model(model: nn.Module, reading: Reading) -> Iterator[Finding]:
             f"{path} is frozen and constant: all values are equal, and requires_grad is False, so that the output "
             "carries no information.",
             (site,),
-            (None, step),
-            (
+            since=(None, step),
+            evidence=(
                 Evidence("std", path, None, 0.0, f"the standard deviation of {path} is 0", "threshold", threshold=0.0),
                 Evidence("std", path, None, 0.0, "weights that were drawn or learnt differ from each other", "theory"),
                 Evidence("state", path, None, 0.0, "not frozen on purpose: it computes nothing", "ruled out"),
             ),
-            (CURES["unfreeze"], CURES["break_symmetry"]),
-            (site, site),
+            cures=(CURES["unfreeze"], CURES["break_symmetry"]),
+            span=(site, site),
             confidence=0.8,
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from thruway.diagnosing.products import products
 from thruway.diagnosing.reading import NORM_OPERATIONS, Layer, Matrix, Reading
 from thruway.diagnosing.theory import mean_square_slope
 from thruway.watching.sites import Site
@@ -109,7 +110,8 @@ def trunk_of(reading: Reading) -> Trunk:
     """Return the trunk of a network. Layers without a gradient are left out."""
     outputs = reading.outputs
     place = {site.name: number for number, site in enumerate(outputs)}
-    repeated, layers = reading.derived(recurrent_names), {layer.name: layer for layer in reading.layers}
+    repeated = reading.derived(recurrent_names)
+    layers = {layer.name: layer for layer in (*reading.layers, *products(reading))}
     inside, sums = _branches(reading, place)
     gates = {site.name for site in outputs if site.is_gate}
     parents = {_parent(site.name) for site in outputs if site.is_gate and site.operation != "transform gate"} - {""}

@@ -29,8 +29,8 @@ LONGEST_NAME = 48  # characters of a site's name in a sentence
 CODES = frozenset(("state", "loss_graph"))  # numbers that encode a fact, which the sentence states
 
 
-def number(value: float | None) -> str:
-    """Format a number with three significant digits.
+def number(value: float | None, digits: int = 3) -> str:
+    """Format a number with a few significant digits.
 
     >>> [number(v) for v in (0.15712, 24_000.0, 1200.0, 2.4e-14, float("nan"), float("-inf"), None)]
     ['0.157', '24,000', '1,200', '2.4e-14', 'NaN', '-inf', 'unknown']
@@ -41,7 +41,7 @@ def number(value: float | None) -> str:
         return "NaN"
     if math.isinf(value):
         return "inf" if value > 0 else "-inf"
-    return f"{value:,.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
+    return f"{value:,.0f}" if 10**digits - 0.5 <= abs(value) < 1e6 else f"{value:.{digits}g}"
 
 
 def count(amount: int, noun: str) -> str:
@@ -90,9 +90,9 @@ def site_text(name: str) -> str:
 def where_text(finding: Finding) -> str:
     """Return the affected layers: the span in depth, or the number of sites, and the worst of them.
 
-    >>> where_text(Finding("saturated", "", sites=("h.3", "h.1", "h.2"), span=("h.1", "h.3")))
+    >>> where_text(Finding("saturated", "", ("h.3", "h.1", "h.2"), since=(None, 0), span=("h.1", "h.3")))
     'h.1 to h.3 (worst: h.3)'
-    >>> where_text(Finding("diverging", ""))
+    >>> where_text(Finding("diverging", "", since=(None, 0)))
     'the whole network'
     """
     if not finding.sites:
@@ -114,7 +114,7 @@ def _range(span: tuple[str, str]) -> str:
 def since_text(finding: Finding) -> str:
     """Return the steps with the symptom.
 
-    >>> since_text(Finding("dying_relu", "", since=(110, 120))), since_text(Finding("poor_init", ""))
+    >>> since_text(Finding("dying_relu", "", since=(110, 120))), since_text(Finding("poor_init", "", since=(None, 0)))
     ('since step 120 (not yet at step 110)', 'since step 0, the first recorded one')
     """
     before, first = finding.since

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from thruway.diagnosing.finding import Finding
+from thruway.diagnosing.names import owner_of
 from thruway.diagnosing.reading import Reading, Values
 from thruway.watching.sites import Kind, Site
 
@@ -99,12 +100,12 @@ class Case:
         names = set(self.finding.sites) | set(self.finding.span or ())
         rows = {row for row, site in enumerate(sites) if site.name in names}
         if not rows:
-            owners = {_owner(name) for name in names} | names
+            owners = {owner_of(name) for name in names} | names
             after = {each.activation_site for each in self.reading.layers if each.name in names}
             rows = {
                 row
                 for row, site in enumerate(sites)
-                if _path(site) in owners or _owner(site.name) in names or site.name in after
+                if _path(site) in owners or owner_of(site.name) in names or site.name in after
             }
         if not rows:
             named = {each.site for each in self.finding.evidence if each.site}
@@ -119,10 +120,6 @@ class Case:
 
 
 Draw = Callable[[Case], Picture | None]
-
-
-def _owner(name: str) -> str:
-    return name.rpartition(".")[0]
 
 
 def _path(site: Site) -> str:

@@ -77,7 +77,7 @@ def prescribe(
     ...     model = Sequential(Linear(2, 8), torch.nn.ReLU(), Linear(8, 2))
     ...     return model, torch.optim.SGD(model.parameters(), lr=1e-4)
     >>> x = torch.randn(32, 2, generator=torch.Generator().manual_seed(0))
-    >>> slow = Finding("lr_too_low", "The learning rate is too low.", cures=(CURES["raise_lr"],))
+    >>> slow = Finding("lr_too_low", "The learning rate is too low.", since=(None, 0), cures=(CURES["raise_lr"],))
     >>> batches = [(x, (x[:, 0] > 0).long())]
     >>> result = prescribe(build, batches, [slow], loss=functional.cross_entropy, steps=20, progress=False)
     >>> [trial.arm for trial in result.trials()]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from thruway.diagnosing.finding import Cure, Finding
+from thruway.diagnosing.finding import Cure, Finding, finite_or_none
 
 __all__ = ["Arm", "Trial"]
 
@@ -73,20 +73,18 @@ class Trial:
             "applicable": self.applicable,
             "reason": self.reason,
             "helps": self.helps,
-            "gain": _finite(self.gain),
-            "interval": [_finite(end) for end in self.interval],
-            "first": [_finite(value) for value in self.first],
-            "final": [_finite(value) for value in self.final],
-            "gains": [_finite(value) for value in self.gains],
+            "gain": finite_or_none(self.gain),
+            "interval": [finite_or_none(end) for end in self.interval],
+            "first": [finite_or_none(value) for value in self.first],
+            "final": [finite_or_none(value) for value in self.final],
+            "gains": [finite_or_none(value) for value in self.gains],
             "points": list(self.points),
-            "curves": [] if self.curves is None else [[_finite(v) for v in curve] for curve in self.curves.tolist()],
+            "curves": []
+            if self.curves is None
+            else [[finite_or_none(v) for v in curve] for curve in self.curves.tolist()],
             "remaining": [finding.to_dict() for finding in self.remaining],
             "cleared": self.cleared,
             "diff": self.diff,
             "code": self.code,
             "note": self.note,
         }
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -38,6 +38,11 @@ ADVICE: dict[str, Cure] = {
             "PyTorch documentation, torch.autograd.set_detect_anomaly",
         ),
         Cure(
+            "check_input",
+            "look at a batch before the model: a transform, a cast to integers or a scale may make it constant",
+            "PyTorch documentation, torch.utils.data",
+        ),
+        Cure(
             "check_forward",
             "look in forward for what removes the input: a mask, a factor of 0, a wrong dimension",
             "Ours",
@@ -81,6 +86,11 @@ ADVICE: dict[str, Cure] = {
             "no_gradient_mask",
             "remove the hook, the mask or the assignment that takes the gradient away",
             "PyTorch documentation, torch.Tensor.register_hook",
+        ),
+        Cure(
+            "watch_other",
+            "check the parameters of that network with torch.isfinite, and watch it as well",
+            "PyTorch documentation, torch.isfinite",
         ),
         Cure("group_lr", "give every parameter group a learning rate above 0", "PyTorch documentation, torch.optim"),
         Cure(

@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 
 from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
+from thruway.diagnosing.names import embedding_names, owner_of
 from thruway.diagnosing.reading import Parameter, Reading
+from thruway.diagnosing.rules.constant_input import constant_input
 from thruway.diagnosing.rules.loss_graph import chance_loss, loss_nodes
 from thruway.diagnosing.rules.lost_input import reason_of
 from thruway.diagnosing.rules.rule import Rule
@@ -29,11 +31,11 @@ def find_constant_output(reading: Reading) -> Iterator[Finding]:
 
 def _zero_weights(reading: Reading) -> list[Parameter]:
     """Return the weight matrices if all of them are zero at the first recorded step, without embeddings."""
-    embeddings = {site.name.split("#")[0] for site in reading.outputs if site.operation in ("Embedding", "embedding")}
+    embeddings = embedding_names(reading)
     weights = [
         p
         for p in reading.parameters
-        if len(p.shape) >= 2 and np.isfinite(p.norm).any() and p.name.rpartition(".")[0] not in embeddings
+        if len(p.shape) >= 2 and np.isfinite(p.norm).any() and owner_of(p.name) not in embeddings
     ]
     # A single weight, as of logistic regression, may start at zero: its gradient does not depend on it.
     if len(weights) < 2 or any(_first(p.norm) != 0 for p in weights):
@@ -56,8 +58,8 @@ def _all_zero(reading: Reading, weights: list[Parameter]) -> Finding:
         f"All weights are zero at step {first} ({join_names(names)}): the output ignores the input, and no gradient "
         "reaches any layer before the last.",
         tuple(name.rpartition(".")[0] or name for name in names),
-        (None, first),
-        (
+        since=(None, first),
+        evidence=(
             Evidence(
                 "norm", names[0], first, 0.0, f"the norm of all {len(names)} weights is 0", "threshold", None, 0.0
             ),
@@ -79,8 +81,8 @@ def _all_zero(reading: Reading, weights: list[Parameter]) -> Finding:
                 "ruled out",
             ),
         ),
-        (CURES["break_symmetry"], CURES["critical_init"]),
-        (names[0].rpartition(".")[0], names[-1].rpartition(".")[0]),
+        cures=(CURES["break_symmetry"], CURES["critical_init"]),
+        span=(names[0].rpartition(".")[0], names[-1].rpartition(".")[0]),
         confidence=0.99,
     )
 
@@ -90,6 +92,10 @@ def _no_variation(reading: Reading) -> Iterator[Finding]:
     if found is None:
         return
     name, values = found
+    inputs = reading.values("std", "input")
+    if inputs is not None and not np.nansum(inputs.values) > 0:
+        yield from constant_input(reading, name)
+        return
     places = np.flatnonzero(np.isfinite(values))
     is_constant = 1.0 - values[places] <= ROUNDING
     # A head that starts at zero is constant at the first step only.
@@ -112,8 +118,8 @@ def _no_variation(reading: Reading) -> Iterator[Finding]:
         "constant_output",
         f"{whose[0].upper()}{whose[1:]} is the same for every input since step {step}{why}.{at_chance}",
         (name,) if name else (),
-        (before, step),
-        (
+        since=(before, step),
+        evidence=(
             Evidence(
                 "input_correlation",
                 name,
@@ -144,7 +150,7 @@ def _no_variation(reading: Reading) -> Iterator[Finding]:
                 "ruled out",
             ),
         ),
-        cures,
+        cures=cures,
         confidence=0.85,
     )
 
@@ -164,9 +170,6 @@ def _share_of_constant(reading: Reading) -> tuple[str, NDArray[np.float64]] | No
     """
     outputs = [s for s in reading.outputs if s.operation not in ("softmax", "log_softmax") and len(s.shape) > 1]
     outputs = [s for s in outputs if s.shape[0] > 1]  # a single example has no other to differ from
-    inputs = reading.values("std", "input")
-    if inputs is not None and not np.nansum(inputs.values) > 0:
-        return None
     correlation, std = reading.values("input_correlation", "output"), reading.values("std", "output")
     for site in reversed(outputs):
         spread = None if std is None else std.of(site.name)

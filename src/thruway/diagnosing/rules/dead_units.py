@@ -202,8 +202,8 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
         f"{percent(value)} of the units of {layer_text(entry.layer.name)} are zero for every input since step "
         f"{since[1]}. {_cause(reading, entry.layer, at)}{grown}{others}",
         modules_of(reading, [one.layer.name for one, _ in sick]),
-        since,
-        (
+        since=since,
+        evidence=(
             Evidence(
                 "dead_units",
                 entry.site,
@@ -237,7 +237,7 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
                 0.5,
             ),
         ),
-        tuple(
+        cures=tuple(
             CURES[name]
             for name in (
                 ("lower_lr", "leaky_relu", "clip")
@@ -245,8 +245,8 @@ def _find(reading: Reading, *, is_dying: bool) -> Iterator[Finding]:
                 else ("reset_bias", "critical_init", "leaky_relu", "lower_lr")
             )
         ),
-        (names[0], names[-1]),
-        until,
+        span=(names[0], names[-1]),
+        until=until,
         margin=max(1.0, value / bound),
         confidence=0.95 if value > 0.75 else 0.8,
     )

@@ -154,9 +154,9 @@ def _finding(reading: Reading, history: LossHistory, levels: list[float], wrong:
         "diverging",
         f"{cause}.",
         (),
-        (int(reading.steps[history.places[lowest]]), step),
-        tuple(rows),
-        _cures(wrong, is_along=ratio < 0.1),
+        since=(int(reading.steps[history.places[lowest]]), step),
+        evidence=tuple(rows),
+        cures=_cures(wrong, is_along=ratio < 0.1),
         margin=1.0 if wrong else max(levels[3] / (GROWTH * start), 1.0),
         confidence=0.95 if wrong else 0.8,
     )

@@ -31,7 +31,11 @@ _MISUSES = {
     ("NllLossBackward0", "SoftmaxBackward0"): "nll_loss takes log-probabilities, but the model returns probabilities",
     ("NllLossNdBackward0", "SoftmaxBackward0"): "nll_loss takes log-probabilities, but the model returns probabilities",
     ("NllLoss2DBackward0", "SoftmaxBackward0"): "nll_loss takes log-probabilities, but the model returns probabilities",
+    ("SoftmaxBackward0", "SoftmaxBackward0"): "the model applies softmax to the result of softmax",
+    ("SigmoidBackward0", "SigmoidBackward0"): "the model applies sigmoid to the result of sigmoid",
 }
+
+_FUNCTIONS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
 
 
 def least_double_softmax_loss(classes: int) -> float:
@@ -51,6 +55,9 @@ def find_double_softmax(reading: Reading) -> Iterator[Finding]:
     for node in nodes:
         for fed_by in feeding(nodes, node):
             what = _MISUSES.get((node.operation, fed_by.operation), "")
+            if what and node.site is not None:
+                first, second = (each.operation.removesuffix("Backward0") for each in (fed_by, node))
+                what = f"the model applies {_FUNCTIONS[second]} to the result of {_FUNCTIONS[first]}"
             if what:
                 yield _misuse(reading, node, fed_by, what)
                 return
@@ -90,10 +97,10 @@ def _misuse(reading: Reading, node: Node, fed_by: Node, what: str) -> Finding:
         "double_softmax",
         f"{what[0].upper()}{what[1:]}: its gradients are small, and the loss cannot get near 0.",
         (site,) if site else (),
-        (None, first),
-        tuple(rows),
-        (CURES["logits"],),
-        None if not site else (site, site),
+        since=(None, first),
+        evidence=tuple(rows),
+        cures=(CURES["logits"],),
+        span=None if not site else (site, site),
         confidence=0.97,
     )
 
@@ -110,16 +117,16 @@ def _single_unit(reading: Reading, node: Node) -> Finding:
         "Softmax over a single unit is 1 for every input: the output and the loss cannot change. Use sigmoid, or one "
         "unit per class.",
         (site,) if site else (),
-        (None, first),
-        (
+        since=(None, first),
+        evidence=(
             Evidence("units", site, first, 1.0, "softmax is taken over 1 unit", "threshold", 2.0, 2.0),
             Evidence("gradient", site, first, 0.0, "the derivative of softmax over one unit is 0", "theory", 0.0),
             Evidence(
                 "loss_graph", site, first, 1.0, "not inside the model: its result goes into the loss", "ruled out"
             ),
         ),
-        (CURES["logits"],),
-        None if not site else (site, site),
+        cures=(CURES["logits"],),
+        span=None if not site else (site, site),
         margin=2.0,
         confidence=0.97,
     )

@@ -47,8 +47,8 @@ def find_early_schedule(reading: Reading, history: LossHistory) -> Iterator[Find
         f"The learning rate fell from {number(float(rate.max()))} to {number(float(rate[end]))} by step {step:,} of "
         f"{total:,}, and the loss stayed at {number(last)} from there on: the schedule ends too early.",
         (),
-        (before, step),
-        (
+        since=(before, step),
+        evidence=(
             Evidence(
                 "learning_rate",
                 "",
@@ -78,7 +78,7 @@ def find_early_schedule(reading: Reading, history: LossHistory) -> Iterator[Find
                 "ruled out",
             ),
         ),
-        (ADVICE["schedule"],),
+        cures=(ADVICE["schedule"],),
         confidence=0.85,
     )
 

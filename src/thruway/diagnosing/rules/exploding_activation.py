@@ -52,8 +52,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
         f"{layer_text(trunk.names[early])} "
         f"to {layer_text(trunk.names[late])}. {_cause(reading, trunk, early, late, at)}",
         modules_of(reading, trunk.names[early + 1 : late + 1][::-1]),
-        since,
-        (
+        since=since,
+        evidence=(
             Evidence(
                 "rms",
                 trunk.names[late],
@@ -86,9 +86,9 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 "ruled out",
             ),
         ),
-        tuple(CURES[name] for name in ("critical_init", "normalise", "lower_lr")),
-        (trunk.names[early], trunk.names[late]),
-        until,
+        cures=tuple(CURES[name] for name in ("critical_init", "normalise", "lower_lr")),
+        span=(trunk.names[early], trunk.names[late]),
+        until=until,
         margin=math.exp(min(float(value[at]) - limit, 600.0)),
         confidence=0.9,
     )

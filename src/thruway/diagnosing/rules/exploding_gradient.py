@@ -87,8 +87,8 @@ def _over_depth(reading: Reading) -> Iterator[Finding]:
         f"from {layer_text(late)} to {layer_text(early)} it grows {number(ratio)} times. "
         f"{_cause(flow, since[1], has_norms=has_norms)}",
         modules_of(reading, trunk.names[flow.first : flow.last]),
-        since,
-        (
+        since=since,
+        evidence=(
             Evidence(
                 "gradient_ratio",
                 early,
@@ -103,12 +103,12 @@ def _over_depth(reading: Reading) -> Iterator[Finding]:
             _theory_of_norms(flow, early, since[1]) if has_norms else _theory(flow, early, since[1]),
             _ruled_out(reading, flow, early, since[1], at),
         ),
-        tuple(
+        cures=tuple(
             CURES[name]
             for name in (("skip", "clip", "lower_lr") if has_norms else ("critical_init", "clip", "normalise", "skip"))
         ),
-        (early, late),
-        until,
+        span=(early, late),
+        until=until,
         margin=max(1.0, ratio / limit),
         confidence=0.95 if ratio > 10 * limit else 0.8,
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Cure, Evidence, Finding
+from thruway.diagnosing.names import embedding_names, owner_of
 from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.rules.advice import ADVICE
 from thruway.diagnosing.rules.lost_gradients import lost_gradients
@@ -82,10 +83,10 @@ def _finding(
         "frozen_parameters",
         cause,
         sites,
-        (None, first),
-        evidence,
-        cures,
-        (sites[0], sites[-1]),
+        since=(None, first),
+        evidence=evidence,
+        cures=cures,
+        span=(sites[0], sites[-1]),
         confidence=confidence,
     )
 
@@ -139,21 +140,17 @@ def _of_a_copy(reading: Reading, known: Sequence[ParameterHistory]) -> Finding:
 
 def _frozen_and_constant(reading: Reading, known: Sequence[ParameterHistory]) -> list[ParameterHistory]:
     """Return weights that never get a gradient or an update and are zero, or the same for every row of an embedding."""
-    embeddings = {site.name.split("#")[0] for site in reading.outputs if site.operation in ("Embedding", "embedding")}
+    embeddings = embedding_names(reading)
     found = []
     for h in known:
         is_stuck = not h.is_trainable or not (h.is_optimized or h.has_gradient)
         p = h.parameter
         norms, stds = p.norm[np.isfinite(p.norm)], p.std[np.isfinite(p.std)]
         is_zero = len(norms) > 0 and norms[0] == 0
-        is_constant = len(stds) > 0 and stds[0] == 0 and _owner(h.name) in embeddings
+        is_constant = len(stds) > 0 and stds[0] == 0 and owner_of(h.name) in embeddings
         if is_stuck and h.is_weight and (is_zero or is_constant):
             found.append(h)
     return found
-
-
-def _owner(name: str) -> str:
-    return name.rpartition(".")[0]
 
 
 def _constant(reading: Reading, parameters: Sequence[ParameterHistory]) -> Finding:
@@ -227,7 +224,7 @@ def _detached(reading: Reading, known: Sequence[ParameterHistory]) -> list[Param
     """Return trainable parameters in the optimizer that never get a gradient although their module is called."""
     called = {site.name.split("#")[0].split("[")[0] for site in reading.outputs}
     silent = [h for h in known if h.is_trainable and h.is_optimized and not h.has_gradient]
-    found = [h for h in silent if _owner(h.name) in called]
+    found = [h for h in silent if owner_of(h.name) in called]
     # Layers that run under no_grad leave no outputs. Modules that are not called at all are usually at the end.
     prefix = []
     for h in known:

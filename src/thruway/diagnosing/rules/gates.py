@@ -107,8 +107,8 @@ def _shut_over_depth(reading: Reading) -> Iterator[Finding]:
         f"{number(float(applied[at]))} of a transform, and return their input. Their biases start too low: about "
         f"{number(_logit(mean))}, where {number(guide)} is usual at this depth.",
         order,
-        since,
-        (
+        since=since,
+        evidence=(
             Evidence(
                 "mean",
                 gates.sites[0].name,
@@ -141,9 +141,9 @@ def _shut_over_depth(reading: Reading) -> Iterator[Finding]:
                 "ruled out",
             ),
         ),
-        (replace(CURES["gate_bias"], text=f"raise the bias of the transform gates to about {number(guide)}"),),
-        (gates.sites[0].name, gates.sites[-1].name),
-        until,
+        cures=(replace(CURES["gate_bias"], text=f"raise the bias of the transform gates to about {number(guide)}"),),
+        span=(gates.sites[0].name, gates.sites[-1].name),
+        until=until,
         margin=max(1.0, limit / max(float(applied[at]), 1e-300)),
         confidence=0.9,
     )
@@ -171,8 +171,8 @@ def _open_over_depth(reading: Reading) -> Iterator[Finding]:
         f"The transform gates are wide open: their mean is {number(mean)}, so {part(float(carried[at]))} of the input "
         f"passes the {depth} layers unchanged, and the network is as hard to train as a plain one of that depth.",
         tuple(name for name, sick in zip(gates.layers, is_open[:, at], strict=True) if sick),
-        since,
-        (
+        since=since,
+        evidence=(
             Evidence(
                 "carried",
                 gates.sites[0].name,
@@ -195,9 +195,9 @@ def _open_over_depth(reading: Reading) -> Iterator[Finding]:
                 "ruled out",
             ),
         ),
-        (CURES["gate_bias"],),
-        (gates.sites[0].name, gates.sites[-1].name),
-        until,
+        cures=(CURES["gate_bias"],),
+        span=(gates.sites[0].name, gates.sites[-1].name),
+        until=until,
         margin=max(1.0, min(1e300, _CARRIED / max(float(carried[at]), 1e-300))),
         confidence=0.9,
     )
@@ -221,8 +221,8 @@ def _find_bias(reading: Reading) -> Iterator[Finding]:
         f"{number(_logit(mean))}. Of the "
         f"input, {part(carried)} passes all layers. Start the biases at about {number(guide)}.",
         tuple(name for name, sick in zip(gates.layers, starts_open, strict=True) if sick),
-        (None, 0),
-        (
+        since=(None, 0),
+        evidence=(
             Evidence(
                 "mean",
                 gates.sites[0].name,
@@ -247,8 +247,8 @@ def _find_bias(reading: Reading) -> Iterator[Finding]:
                 "ruled out",
             ),
         ),
-        (CURES["gate_bias"],),
-        (gates.sites[0].name, gates.sites[-1].name),
+        cures=(CURES["gate_bias"],),
+        span=(gates.sites[0].name, gates.sites[-1].name),
         margin=max(1.0, mean / 0.45),
         confidence=0.9,
     )

@@ -41,8 +41,8 @@ def _stale(reading: Reading, flags: list[tuple[NDArray[np.int64], NDArray[np.boo
         f"At {percent(share)} of the steps the gradients still contained those of the step before when the backward "
         "pass began: gradients accumulate over all steps. Call optimizer.zero_grad() in every step.",
         (),
-        (before, step),
-        (
+        since=(before, step),
+        evidence=(
             Evidence(
                 "state",
                 name,
@@ -64,7 +64,7 @@ def _stale(reading: Reading, flags: list[tuple[NDArray[np.int64], NDArray[np.boo
                 "ruled out",
             ),
         ),
-        (CURES["zero_grad"],),
+        cures=(CURES["zero_grad"],),
         margin=share / MOST,
         confidence=0.97,
     )
@@ -119,8 +119,8 @@ def _growing(reading: Reading) -> Iterator[Finding]:
         f"The gradient of the parameters grew by a factor of {number(growth[0])}, that of the last output only by "
         f"{number(growth[1])}: gradients seem to accumulate over the steps. Call optimizer.zero_grad() in every step.",
         (),
-        (None, first),
-        (
+        since=(None, first),
+        evidence=(
             Evidence(
                 "gradient_norm",
                 "",
@@ -135,7 +135,7 @@ def _growing(reading: Reading) -> Iterator[Finding]:
                 "gradient_norm", "", None, float(least), "a sum of k gradients grows at least like sqrt(k)", "theory"
             ),
         ),
-        (CURES["zero_grad"],),
+        cures=(CURES["zero_grad"],),
         margin=float(ratio / least),
         confidence=0.6,
     )

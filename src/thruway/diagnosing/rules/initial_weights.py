@@ -91,8 +91,8 @@ def shifted_weights(reading: Reading, trunk: Trunk, weights: InitialWeights) -> 
             f"standard deviation {number(std)}, so all its units compute nearly the same sum of their "
             f"{layer.fan_in} inputs.",
             modules_of(reading, [trunk.names[entry[1]] for entry in sick]),
-            (None, int(reading.steps[0])),
-            (
+            since=(None, int(reading.steps[0])),
+            evidence=(
                 Evidence(
                     "mean",
                     layer.name,
@@ -125,8 +125,8 @@ def shifted_weights(reading: Reading, trunk: Trunk, weights: InitialWeights) -> 
                     "ruled out",
                 ),
             ),
-            (CURES["critical_init"], CURES["normalise"]),
-            (trunk.names[min(entry[1] for entry in sick)], trunk.names[max(entry[1] for entry in sick)]),
+            cures=(CURES["critical_init"], CURES["normalise"]),
+            span=(trunk.names[min(entry[1] for entry in sick)], trunk.names[max(entry[1] for entry in sick)]),
             margin=ratio / _SHIFT,
             confidence=0.85,
         ),

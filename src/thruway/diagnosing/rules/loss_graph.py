@@ -6,7 +6,16 @@ from collections.abc import Iterator, Sequence
 from thruway.diagnosing.reading import Reading
 from thruway.watching.facts import LossNode as Node
 
-__all__ = ["Node", "chance_loss", "contains_layers", "feeding", "loss_nodes", "negated_loss", "unbounded_loss"]
+__all__ = [
+    "Node",
+    "chance_loss",
+    "contains_layers",
+    "feeding",
+    "loss_nodes",
+    "negated_loss",
+    "other_layers",
+    "unbounded_loss",
+]
 
 # Operations that rearrange or select values, or change their type, but not the values themselves.
 _REARRANGING = (
@@ -15,6 +24,7 @@ _REARRANGING = (
 )
 _SAME_VALUES = frozenset(f"{name}Backward{n}" for name in _REARRANGING.split() for n in range(5))
 _LAYERS = ("AddmmBackward", "MmBackward", "ConvolutionBackward", "BmmBackward", "LinearBackward", "BaddbmmBackward")
+_WITH_PARAMETERS = ("AddmmBackward", "ConvolutionBackward", "LinearBackward")
 
 
 def loss_nodes(reading: Reading) -> tuple[Node, ...]:
@@ -32,9 +42,38 @@ def feeding(nodes: Sequence[Node], node: Node) -> Iterator[Node]:
             left += [nodes[place] for place in found.inputs]
 
 
+def _of_loss(nodes: Sequence[Node]) -> Iterator[Node]:
+    """Yield the operations that compute the loss from the outputs of the model."""
+    left, seen = [0] if nodes else [], {0}
+    while left:
+        node = nodes[left.pop(0)]
+        # What lies behind an output of the model belongs to the model, unless the output is the loss.
+        if node.site is not None and math.prod(node.shape) > 1:
+            continue
+        if node.site is None:
+            yield node
+        left += [place for place in node.inputs if place not in seen]
+        seen.update(node.inputs)
+
+
 def contains_layers(nodes: Sequence[Node]) -> bool:
     """Return True if the loss is computed by another network, as that of the generator of a GAN is."""
-    return any(node.operation.startswith(_LAYERS) for node in nodes if node.site is None)
+    return any(node.operation.startswith(_LAYERS) for node in _of_loss(nodes))
+
+
+def other_layers(nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """Return the layers of another network that computes the loss, from the first to the last.
+
+    A product of two matrices is a layer if one of them is a parameter: a loss may multiply outputs with each other.
+    """
+
+    def has_parameter(node: Node) -> bool:
+        sources = [nodes[place] for place in node.inputs]
+        behind = [nodes[p] for source in sources if source.operation in _SAME_VALUES for p in source.inputs]
+        return any(each.operation.endswith("AccumulateGrad") for each in (*sources, *behind))
+
+    found = [node for node in _of_loss(nodes) if node.operation.startswith(_LAYERS)]
+    return tuple(n for n in found[::-1] if n.operation.startswith(_WITH_PARAMETERS) or has_parameter(n))
 
 
 def chance_loss(nodes: Sequence[Node]) -> float | None:

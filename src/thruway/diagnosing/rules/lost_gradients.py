@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from thruway.diagnosing.finding import Cure, Evidence, Finding
+from thruway.diagnosing.names import owner_of
 from thruway.diagnosing.reading import MAP_OPERATIONS, Reading
 from thruway.diagnosing.rules.advice import ADVICE
 from thruway.diagnosing.rules.states import ParameterHistory
@@ -24,7 +25,7 @@ def lost_gradients(reading: Reading, known: Sequence[ParameterHistory]) -> Itera
     """Yield findings, each with the names of its parameters."""
     ready = [h for h in known if h.is_trainable and h.is_optimized]
     reached = _reached(reading)
-    removed = [h for h in ready if not h.has_gradient and _owner(h) in reached]
+    removed = [h for h in ready if not h.has_gradient and owner_of(h.name) in reached]
     if removed and not any(h.has_gradient for h in known):
         yield _removed(reading, [h for h in ready if not h.has_gradient], known, is_zero=False)
         return
@@ -32,17 +33,13 @@ def lost_gradients(reading: Reading, known: Sequence[ParameterHistory]) -> Itera
         yield _removed(reading, removed, known, is_zero=False)
     zero = [h for h in ready if h.has_gradient and _is_zero(h)]
     names = {h.name for h in zero}
-    whole = {_owner(h) for h in zero} - {_owner(h) for h in known if h.name not in names}
-    zero = [h for h in zero if _owner(h) in reached & whole]
+    whole = {owner_of(h.name) for h in zero} - {owner_of(h.name) for h in known if h.name not in names}
+    zero = [h for h in zero if owner_of(h.name) in reached & whole]
     if zero:
         yield _removed(reading, zero, known, is_zero=True)
     still = _without_rate(reading, ready)
     if still:
         yield _of_rate(reading, still, known)
-
-
-def _owner(h: ParameterHistory) -> str:
-    return h.name.rpartition(".")[0]
 
 
 def _is_zero(h: ParameterHistory) -> bool:
@@ -76,7 +73,7 @@ def _removed(
     is_all = len(parameters) == sum(h.is_trainable and h.is_optimized for h in known)
     gradient = reading.rms("gradient")
     reached = _reached(reading)
-    layer = next(_owner(h) for h in parameters if _owner(h) in reached)
+    layer = next(owner_of(h.name) for h in parameters if owner_of(h.name) in reached)
     of_layer = None if gradient is None else gradient.of(layer)
     size = float("nan") if of_layer is None else float(of_layer[first.places[0]])
     what = "a gradient of exactly 0" if is_zero else "no gradient"
@@ -189,10 +186,17 @@ def _made(
     cure: Cure,
     confidence: float,
 ) -> tuple[Finding, frozenset[str]]:
-    sites = tuple(dict.fromkeys(_owner(h) or h.name for h in parameters))
+    sites = tuple(dict.fromkeys(owner_of(h.name) or h.name for h in parameters))
     since = (None, int(reading.steps[min(h.places[0] for h in parameters)]))
     finding = Finding(
-        "frozen_parameters", cause, sites, since, evidence, (cure,), (sites[0], sites[-1]), confidence=confidence
+        "frozen_parameters",
+        cause,
+        sites,
+        since=since,
+        evidence=evidence,
+        cures=(cure,),
+        span=(sites[0], sites[-1]),
+        confidence=confidence,
     )
     return finding, frozenset(h.name for h in parameters)
 

@@ -65,7 +65,10 @@ def _finding(
     step = int(reading.steps[place])
     names = sizes.worst(place)
     ratio = float(sizes.largest[place])
-    factor = power_of_ten(ratio / HEALTHY_RATIO)
+    # One learning rate moves all weights: the largest ratio is often that of one small layer.
+    total = float(sizes.total[place])
+    factor = max(2.0, (total if np.isfinite(total) else ratio) / HEALTHY_RATIO)
+    power = power_of_ten(factor)
     threshold = REPLACED if ratio >= REPLACED else LARGE
     rows = [
         Evidence(
@@ -90,11 +93,11 @@ def _finding(
     if factor > MOST:
         cause += "No usual learning rate suits gradients of this size."
     else:
-        cause += f"Lower it about {factor}x."
-    cure = CURES["much_lower_lr" if factor >= 100 else "lower_lr"]
-    if factor > 100:
+        cause += f"All weights together moved by {percent(total)}: lower it about {float(f'{factor:.0e}'):,.0f}x."
+    cure = CURES["much_lower_lr" if power >= 100 else "lower_lr"]
+    if power > 100:
         cure = replace(cure, text=f"{cure.text}, and again while the steps are too large")
-    other = CURES["lower_lr" if factor >= 100 else "much_lower_lr"]
+    other = CURES["lower_lr" if power >= 100 else "much_lower_lr"]
     confidence = 0.7 if harm is None else 0.95 if harm.is_lasting or ratio >= REPLACED else 0.85
     # The symptom begins with the first of the large steps in a row.
     start = place
@@ -105,9 +108,9 @@ def _finding(
         "lr_too_high",
         cause,
         sites,
-        (before, int(reading.steps[start])),
-        tuple(rows),
-        (cure, CURES["clip"], other),
+        since=(before, int(reading.steps[start])),
+        evidence=tuple(rows),
+        cures=(cure, CURES["clip"], other),
         margin=max(ratio / threshold, 1.0),
         confidence=confidence,
     )

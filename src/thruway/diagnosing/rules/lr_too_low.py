@@ -85,8 +85,8 @@ def _finding(
         f"{span:,} steps: the learning rate is too low, by a factor of about {factor:,}. Raise it "
         f"{'a hundredfold' if is_far else 'tenfold'}, and again until the loss moves.",
         (),
-        (None, first),
-        (
+        since=(None, first),
+        evidence=(
             Evidence(
                 "update_ratio",
                 name,
@@ -116,7 +116,7 @@ def _finding(
                 "ruled out",
             ),
         ),
-        tuple(CURES[name] for name in (("much_raise_lr", "raise_lr") if is_far else ("raise_lr",))),
+        cures=tuple(CURES[name] for name in (("much_raise_lr", "raise_lr") if is_far else ("raise_lr",))),
         margin=max(SLOW / ratio, 1.0),
         confidence=0.85 if ratio < SLOW / 10 else 0.7,
     )

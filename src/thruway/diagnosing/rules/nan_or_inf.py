@@ -9,10 +9,11 @@ from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.rules.advice import ADVICE
-from thruway.diagnosing.rules.bad_values import origin_of, place_in_words
+from thruway.diagnosing.rules.bad_values import Origin, origin_of, place_in_words
+from thruway.diagnosing.rules.loss_graph import other_layers
 from thruway.diagnosing.rules.loss_history import loss_history
 from thruway.diagnosing.rules.rule import Rule
-from thruway.diagnosing.rules.wording import number
+from thruway.diagnosing.rules.wording import join_names, number, output_text
 from thruway.watching.sites import Kind, Site
 from thruway.watching.trace.steps import BadValue
 
@@ -100,8 +101,8 @@ def _at_a_site(reading: Reading, bad: BadValue) -> Finding:
         "nan_or_inf",
         f"The first bad values ({what}) are at step {bad.step} in {origin.place}.{history}",
         (site.name,) if site.name else (),
-        (before, bad.step),
-        (
+        since=(before, bad.step),
+        evidence=(
             Evidence(
                 "nan" if bad.nan else "inf",
                 site.name,
@@ -117,8 +118,8 @@ def _at_a_site(reading: Reading, bad: BadValue) -> Finding:
             ),
             Evidence("nan", site.name, bad.step, float(bad.nan), origin.ruled_out, "ruled out"),
         ),
-        origin.cures,
-        None if not site.name else (site.name, site.name),
+        cures=origin.cures,
+        span=None if not site.name else (site.name, site.name),
         confidence=0.95,
     )
 
@@ -132,32 +133,49 @@ def _in_the_loss(reading: Reading, place: int) -> Finding:
     before = int(reading.steps[place - 1]) if place else None
     assert reading.loss is not None
     value = float(reading.loss[place])
-    nodes = reading.trace.loss_graph
-    takes_log = any(node.operation.startswith("LogBackward") for node in nodes)
-    source = "its logarithm of a probability that is 0" if takes_log else "such as the logarithm of a probability of 0"
+    origin = _origin_of_loss(reading)
     return Finding(
         "nan_or_inf",
         f"The loss is {number(value)} at step {step}, although all outputs of the model are finite: the first bad "
-        f"value comes from the loss function, {source}.",
+        f"value comes from {origin.place}.",
         (),
-        (before, step),
-        (
+        since=(before, step),
+        evidence=(
             Evidence("loss", "", step, value, f"the loss is {number(value)} at step {step}", "threshold"),
-            Evidence(
-                "nan",
-                "",
-                step,
-                0.0,
-                "of finite outputs, a loss is infinite or NaN only by its own operations: log(0), 0/0, or an overflow. "
-                "Sigmoid and softmax return exactly 0 or 1 for large inputs",
-                "theory",
-            ),
-            Evidence(
-                "nan", "", step, 0.0, "not an operation of the model: its outputs are finite at this step", "ruled out"
-            ),
+            Evidence("nan", "", step, math.nan, origin.theory, "theory"),
+            Evidence("nan", "", step, 0.0, origin.ruled_out, "ruled out"),
         ),
-        (ADVICE["loss_on_logits"], ADVICE["epsilon"], CURES["logits"]),
+        cures=origin.cures,
         confidence=0.9,
+    )
+
+
+def _origin_of_loss(reading: Reading) -> Origin:
+    """Return the origin of a loss that is bad although the outputs are finite."""
+    nodes = reading.trace.loss_graph
+    takes_log = any(node.operation.startswith("LogBackward") for node in nodes)
+    ruled_out = "not an operation of the model: its outputs are finite at this step"
+    layers = other_layers(nodes)
+    if layers:
+        kinds = join_names([f"{n.operation.partition('Backward')[0]} {n.shape}" for n in (layers[0], layers[-1])])
+        outputs = join_names(
+            list(dict.fromkeys(output_text(n.site) for n in nodes if n.site and math.prod(n.shape) > 1))
+        )
+        own_log = ", or from the logarithm in the loss after it" if takes_log else ""
+        return Origin(
+            f"the other network that computes the loss from {outputs or 'them'} ({len(layers)} "
+            f"layer{'' if len(layers) == 1 else 's'}, results {kinds}){own_log}. Its parameters are not watched",
+            "layers of finite inputs give NaN if their parameters are NaN, as after a bad step of their own optimizer",
+            ruled_out,
+            (ADVICE["watch_other"], *((ADVICE["epsilon"],) if takes_log else ())),
+        )
+    source = "its logarithm of a probability that is 0" if takes_log else "such as the logarithm of a probability of 0"
+    return Origin(
+        f"the loss function, {source}",
+        "of finite outputs, a loss is infinite or NaN only by its own operations: log(0), 0/0, or an overflow. "
+        "Sigmoid and softmax return exactly 0 or 1 for large inputs",
+        ruled_out,
+        (ADVICE["loss_on_logits"], ADVICE["epsilon"], CURES["logits"]),
     )
 
 

@@ -18,6 +18,7 @@ from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.rules.exploding_gradient import allowed
 from thruway.diagnosing.rules.flow import geometric_mean, modules_of
 from thruway.diagnosing.rules.initial_weights import InitialWeights, initial_weights, shifted_weights
+from thruway.diagnosing.rules.normed_weights import normed_weights
 from thruway.diagnosing.rules.rule import Rule
 from thruway.diagnosing.rules.vanishing_gradient import VANISHING_RATIO
 from thruway.diagnosing.rules.wording import layer_text, number, part, percent
@@ -37,11 +38,11 @@ def _find(reading: Reading) -> Iterator[Finding]:
         return
     trunk = reading.derived(trunk_of)
     weights = initial_weights(reading, trunk)
-    if not len(weights.places):
-        return
-    yield from (
-        _whole(reading, trunk, weights) or _single(reading, trunk, weights) or shifted_weights(reading, trunk, weights)
-    )
+    found: tuple[Finding, ...] = ()
+    if len(weights.places):
+        found = _whole(reading, trunk, weights) or _single(reading, trunk, weights)
+        found = found or shifted_weights(reading, trunk, weights)
+    yield from found or normed_weights(reading, _HIGHEST)
 
 
 def _whole(reading: Reading, trunk: Trunk, weights: InitialWeights) -> tuple[Finding, ...]:
@@ -166,8 +167,8 @@ def _finding(
         f"{number(right)} "
         f"(= {number(critical)} / sqrt({layer.fan_in})) preserves signals and gradients. {harm}",
         modules_of(reading, [trunk.names[place] for place in ordered]),
-        (None, int(reading.steps[0])),
-        (
+        since=(None, int(reading.steps[0])),
+        evidence=(
             Evidence(
                 "sigma_w",
                 layer.name,
@@ -200,8 +201,8 @@ def _finding(
                 1.0,
             ),
         ),
-        tuple(CURES[name] for name in ("critical_init", "normalise", "skip")),
-        (trunk.names[int(min(places))], trunk.names[int(max(places))]),
+        cures=tuple(CURES[name] for name in ("critical_init", "normalise", "skip")),
+        span=(trunk.names[int(min(places))], trunk.names[int(max(places))]),
         margin=max(1.0, gain / limit if is_large else limit / gain),
         confidence=0.95,
     )

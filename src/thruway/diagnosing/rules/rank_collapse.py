@@ -84,8 +84,8 @@ def _collapse(reading: Reading, likeness: Values, names: list[str]) -> Finding |
         f"the input, and {number(float(start[at]))} at {layer_text(names[0])}. The dependence shrinks by a factor "
         f"of {number(factor)} a layer.{text}",
         modules_of(reading, collapsed),
-        since,
-        (
+        since=since,
+        evidence=(
             Evidence(
                 "input_correlation",
                 collapsed[0],
@@ -119,9 +119,9 @@ def _collapse(reading: Reading, likeness: Values, names: list[str]) -> Finding |
                 "ruled out",
             ),
         ),
-        tuple(CURES[name] for name in cures),
-        (collapsed[0], collapsed[-1]),
-        until,
+        cures=tuple(CURES[name] for name in cures),
+        span=(collapsed[0], collapsed[-1]),
+        until=until,
         margin=max(1.0, _LEAST / max(value, 1e-12)),
         confidence=0.85,
     )

@@ -14,6 +14,7 @@ import numpy as np
 from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import MAP_OPERATIONS, Matrix, Reading, Values
 from thruway.diagnosing.rules.advice import ADVICE
+from thruway.diagnosing.rules.fused_gates import fused_gates_shut
 from thruway.diagnosing.rules.time_gradients import late_fall
 from thruway.diagnosing.rules.wording import layer_text, number, part
 from thruway.diagnosing.trunk import recurrent_names, without_call
@@ -102,6 +103,8 @@ def _sums_of_a_step(reading: Reading, scope: str) -> list[list[Site]]:
 
 def recurrent_gates(reading: Reading, rule: str) -> Iterator[Finding]:
     """Yield a finding of "gates_shut" or "gates_open" for the first cell with such gates since the first step."""
+    if rule == "gates_shut":
+        yield from fused_gates_shut(reading)
     fall = late_fall(reading)
     if fall is None:
         return
@@ -139,8 +142,8 @@ def _finding(reading: Reading, cell: _Cell, gate: str, rule: str, value: float, 
         f"The gate {layer_text(module)} is at {number(mean)} in all time steps since the first step: {effect}. "
         "Its bias starts too far from 0.",
         (module,),
-        (None, step),
-        (
+        since=(None, step),
+        evidence=(
             Evidence(
                 "mean",
                 gate,
@@ -163,8 +166,8 @@ def _finding(reading: Reading, cell: _Cell, gate: str, rule: str, value: float, 
                 "ruled out",
             ),
         ),
-        (ADVICE["reset_gate_bias"],),
-        (module, module),
+        cures=(ADVICE["reset_gate_bias"],),
+        span=(module, module),
         margin=max(1.0, limit / max(value, 1e-30)),
         confidence=0.85,
     )

@@ -71,8 +71,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
         f"{f', and more than {percent(limit)} in {len(sick)} layers' if len(sick) > 1 else ''}. "
         f"{_cause(reading, layer, at)}",
         modules_of(reading, [entry[0].name for entry in sick]),
-        since,
-        (
+        since=since,
+        evidence=(
             Evidence(
                 "saturation",
                 site,
@@ -97,10 +97,10 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 "ruled out",
             ),
         ),
-        tuple(CURES[name] for name in _cures(reading, layer, at, since[0] is None)),
-        (names[0], names[-1]),
-        until,
-        end,
+        cures=tuple(CURES[name] for name in _cures(reading, layer, at, since[0] is None)),
+        span=(names[0], names[-1]),
+        until=until,
+        end=end,
         margin=max(1.0, value / limit),
         confidence=0.9 if value > 0.7 else 0.75,
     )

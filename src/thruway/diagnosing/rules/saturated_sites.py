@@ -61,8 +61,8 @@ def _finding(
         "the same for every input, so that nothing after them depends on it. Its inputs are far from 0: weights that "
         "are all of one sign, or too large.",
         modules_of(reading, [name]),
-        since,
-        (
+        since=since,
+        evidence=(
             Evidence(
                 f"saturation_{end}",
                 name,
@@ -90,10 +90,10 @@ def _finding(
                 "ruled out",
             ),
         ),
-        tuple(CURES[cure] for cure in (("critical_init", "normalise") if is_initial else ("lower_lr", "clip"))),
-        (name, name),
-        None,
-        end,
+        cures=tuple(CURES[cure] for cure in (("critical_init", "normalise") if is_initial else ("lower_lr", "clip"))),
+        span=(name, name),
+        until=None,
+        end=end,
         margin=1.0,
         confidence=0.9,
     )

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thruway.diagnosing.names import embedding_names, owner_of
 from thruway.diagnosing.reading import Parameter, Reading
 
 __all__ = ["HEALTHY_RATIO", "StepSizes", "step_sizes"]
@@ -34,11 +35,13 @@ class StepSizes:
         names: the weight matrices.
         ratios: (weights, steps), |dw| / |w|.
         predicted_fall: (steps,), sum of |dw| |g| over all parameters.
+        total: (steps,), |dw| / |w| of all weight matrices together.
     """
 
     names: tuple[str, ...]
     ratios: Matrix
     predicted_fall: Matrix
+    total: Matrix
 
     @cached_property
     def largest(self) -> Matrix:
@@ -56,11 +59,11 @@ def step_sizes(reading: Reading) -> StepSizes | None:
 
     Embeddings are left out, since a step changes only the rows that were used, and so are vectors such as biases.
     """
-    embeddings = {site.name.split("#")[0] for site in reading.outputs if site.operation in ("Embedding", "embedding")}
+    embeddings = embedding_names(reading)
     weights = [
         p
         for p in reading.parameters
-        if len(p.shape) >= 2 and p.name.rpartition(".")[0] not in embeddings and np.isfinite(p.update_norm).any()
+        if len(p.shape) >= 2 and owner_of(p.name) not in embeddings and np.isfinite(p.update_norm).any()
     ]
     if not weights:
         return None
@@ -71,17 +74,20 @@ def step_sizes(reading: Reading) -> StepSizes | None:
             is_known |= np.isfinite(fall)
             total += np.where(np.isnan(fall), 0.0, fall)
         predicted = np.where(is_known, total, np.nan)
-        ratios = np.stack([_ratio(p) for p in weights])
-    return StepSizes(tuple(p.name for p in weights), ratios, predicted)
+        updates, norms = np.stack([p.update_norm for p in weights]), np.stack([_norm(p) for p in weights])
+        known = np.isfinite(updates) & np.isfinite(norms)
+        squares = [np.where(known, values, 0.0) ** 2 for values in (updates, norms)]
+        total = np.sqrt(squares[0].sum(0) / np.where(known.any(0), squares[1].sum(0), np.nan))
+    return StepSizes(tuple(p.name for p in weights), updates / norms, predicted, total)
 
 
-def _ratio(p: Parameter) -> Matrix:
-    """Return |dw| / |w|, with the norm of PyTorch's default initialisation as the least |w|.
+def _norm(p: Parameter) -> Matrix:
+    """Return |w|, at least the norm that PyTorch's default initialisation gives.
 
     Weights that start at zero or very small, as those of zero-initialised branches, move by many times their norm.
     """
     least = np.sqrt(p.shape[0] / 3.0)  # numel values of variance 1 / (3 fan_in)
-    return np.asarray(p.update_norm / np.fmax(p.norm, least), dtype=np.float64)
+    return np.asarray(np.fmax(p.norm, least), dtype=np.float64)
 
 
 def _largest(values: Matrix) -> Matrix:

@@ -35,8 +35,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
         "symmetric_init",
         f"All weights of {join_names(names)} are {what}. {consequence}",
         modules_of(reading, names),
-        (None, step),
-        (
+        since=(None, step),
+        evidence=(
             Evidence(
                 "std",
                 parameter.name,
@@ -67,8 +67,8 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 "ruled out",
             ),
         ),
-        (CURES["break_symmetry"], CURES["critical_init"]),
-        (names[0], names[-1]),
+        cures=(CURES["break_symmetry"], CURES["critical_init"]),
+        span=(names[0], names[-1]),
         margin=2.0,
         confidence=1.0 if is_zero or len(found) > 1 else 0.9,
     )

@@ -88,8 +88,8 @@ def _finding(
         f"{number(ratio)} "
         f"times that at the last.{gain}",
         (recurrence.name,),
-        since,
-        (
+        since=since,
+        evidence=(
             Evidence(
                 "gradient_ratio",
                 recurrence.name,
@@ -124,12 +124,12 @@ def _finding(
                 "ruled out",
             ),
         ),
-        tuple(
+        cures=tuple(
             CURES[name]
             for name in (("clip", "critical_init", "lower_lr") if is_exploding else ("critical_init", "skip"))
         ),
-        (recurrence.name, recurrence.name),
-        until,
+        span=(recurrence.name, recurrence.name),
+        until=until,
         margin=max(1.0, ratio / limit if is_exploding else min(1e300, limit / ratio)),
         confidence=0.85 if recurrence.is_measured else 0.75,
     )

@@ -43,8 +43,8 @@ def unregistered_layers(reading: Reading, known: Sequence[ParameterHistory]) -> 
         f"{join_names(names)} compute with weights that are no parameters of the model, so model.parameters() does not "
         "hold them and the optimizer does not change them: layers in a Python list or a dict, or plain tensors.",
         tuple(names),
-        (None, step),
-        (
+        since=(None, step),
+        evidence=(
             Evidence(
                 "parameters", "", None, float(len(known)),
                 f"the {len(known)} parameters of the model belong to other layers than {join_names(names)}",
@@ -63,7 +63,7 @@ def unregistered_layers(reading: Reading, known: Sequence[ParameterHistory]) -> 
                 "ruled out",
             ),
         ),
-        (ADVICE["register_layers"],),
-        (names[0], names[-1]),
+        cures=(ADVICE["register_layers"],),
+        span=(names[0], names[-1]),
         confidence=0.8,
     )  # fmt: skip

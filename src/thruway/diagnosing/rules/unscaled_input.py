@@ -147,8 +147,8 @@ def _finding(
         f"{layer_text(first.name)} without a norm; "
         f"{harm}. Standardise the inputs.",
         (first.name,),
-        (None, step),
-        (
+        since=(None, step),
+        evidence=(
             Evidence(
                 "rms",
                 name,
@@ -178,8 +178,8 @@ def _finding(
                 "ruled out",
             ),
         ),
-        (CURES["scale_input"], CURES["normalise"]),
-        (first.name, first.name),
+        cures=(CURES["scale_input"], CURES["normalise"]),
+        span=(first.name, first.name),
         margin=size / LARGE if size > 1 else 1.0 / LARGE**2 / size,
         confidence=0.9,
     )

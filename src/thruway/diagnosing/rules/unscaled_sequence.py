@@ -45,8 +45,8 @@ def find_unscaled_sequence(reading: Reading, inputs: Values) -> Finding | None:
         f"The input has the size (root mean square) {number(size)} and reaches {layer_text(name)} ({first.operation}) "
         f"without a norm: {percent(share)} of its {activation} units are saturated. Standardise the inputs.",
         (name,),
-        (None, step),
-        (
+        since=(None, step),
+        evidence=(
             Evidence(
                 "rms",
                 site.name,
@@ -69,8 +69,8 @@ def find_unscaled_sequence(reading: Reading, inputs: Values) -> Finding | None:
             ),
             Evidence("norm", name, step, 0.0, f"no norm lies between the input and {layer_text(name)}", "ruled out"),
         ),
-        (CURES["scale_input"], CURES["normalise"]),
-        (name, name),
+        cures=(CURES["scale_input"], CURES["normalise"]),
+        span=(name, name),
         margin=size / _LARGE,
         confidence=0.9,
     )

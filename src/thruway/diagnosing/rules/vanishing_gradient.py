@@ -50,8 +50,8 @@ def _over_depth(reading: Reading) -> Iterator[Finding]:
         "layers "
         f"from {layer_text(late)} to {layer_text(early)} it falls to {number(ratio)} of its size. {why}",
         sites,
-        since,
-        (
+        since=since,
+        evidence=(
             Evidence(
                 "gradient_ratio",
                 early,
@@ -66,9 +66,9 @@ def _over_depth(reading: Reading) -> Iterator[Finding]:
             _theory(flow, early, since[1]),
             _ruled_out(reading, flow, late, since[1], at),
         ),
-        tuple(CURES[name] for name in cures),
-        (early, late),
-        until,
+        cures=tuple(CURES[name] for name in cures),
+        span=(early, late),
+        until=until,
         margin=min(VANISHING_RATIO / max(ratio, 1e-300), 1e300),
         confidence=0.95 if ratio < VANISHING_RATIO / 10 else 0.8,
     )

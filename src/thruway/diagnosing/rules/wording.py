@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from thruway.diagnosing.wording import number as formatted
 from thruway.diagnosing.wording import site_text
 
 __all__ = ["join_names", "layer_text", "number", "output_text", "part", "percent", "power_of_ten", "product"]
@@ -16,9 +17,7 @@ def number(value: float) -> str:
     >>> number(0.01234), number(1234.0), number(99.9), number(float("inf"))
     ('0.012', '1,234', '100', 'inf')
     """
-    if not math.isfinite(value) or value == 0:
-        return f"{value:g}"
-    return f"{value:,.0f}" if 99.5 <= abs(value) < 1e6 else f"{value:.2g}"
+    return formatted(value, 2)
 
 
 def percent(share: float) -> str:

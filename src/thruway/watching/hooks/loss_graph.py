@@ -11,13 +11,15 @@ from thruway.watching.facts import LossNode
 __all__ = ["loss_graph"]
 
 _MOST = 256  # operations; a loss that calls another network is cut off
+# Outputs that a loss may apply a second time: what they take is part of the question if the loss suits the model.
+_FOLLOWED = frozenset(("SoftmaxBackward0", "LogSoftmaxBackward0", "SigmoidBackward0"))
 
 
 def loss_graph(loss: Tensor, site_of: Callable[[Any], str | None]) -> tuple[LossNode, ...]:
     """Return the operations from the loss down to the first captured outputs, breadth first.
 
     Captured outputs are included, and not followed further unless they are scalars, such as a loss that the model
-    returns.
+    returns, or results of softmax, log_softmax or sigmoid.
 
     Args:
         loss: scalar on which backward was called.
@@ -36,16 +38,15 @@ def loss_graph(loss: Tensor, site_of: Callable[[Any], str | None]) -> tuple[Loss
     found: list[LossNode] = []
     while len(found) < len(nodes):
         node = nodes[len(found)]
-        site, shape = site_of(node), _shape_of(node)
+        name, site, shape = node.name().rpartition("::")[2], site_of(node), _shape_of(node)
         inputs = []
-        if site is None or math.prod(shape) == 1:
+        if site is None or math.prod(shape) == 1 or name in _FOLLOWED:
             for source, _ in node.next_functions:
                 if source is not None and source not in place and len(nodes) < _MOST:
                     place[source] = len(nodes)
                     nodes.append(source)
                 if source in place:
                     inputs.append(place[source])
-        name = node.name().rpartition("::")[2]
         found.append(LossNode(name, shape, site, tuple(inputs)))
     return tuple(found)
 
