@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from thruway.diagnosing.diagnose import diagnose
     from thruway.diagnosing.prescribing.prescribe import prescribe
-    from thruway.dissecting import dissect
+    from thruway.dissecting import dissect, load_pruned, save_pruned
     from thruway.watching import watch
 
 __all__ = [
@@ -43,11 +43,13 @@ __all__ = [
     "dissecting",
     "experiments",
     "init",
+    "load_pruned",
     "networks",
     "nn",
     "prescribe",
     "report",
     "runs",
+    "save_pruned",
     "seeding",
     "sweep",
     "train",
@@ -58,6 +60,8 @@ __all__ = [
 _FUNCTIONS = {
     "diagnose": "diagnosing",
     "dissect": "dissecting",
+    "load_pruned": "dissecting",
+    "save_pruned": "dissecting",
     "prescribe": "diagnosing",
     "watch": "watching",
 }  # function -> subpackage that defines it

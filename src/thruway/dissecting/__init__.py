@@ -12,6 +12,7 @@ from thruway.dissecting.paths.results import PathGradients, SampledPaths
 from thruway.dissecting.ranking.predictions import Predictions
 from thruway.dissecting.ranking.rank_correlation import RankCorrelation, rank_correlation
 from thruway.dissecting.ranking.rankings import Rankings
+from thruway.dissecting.removal.saving import load_pruned, save_pruned
 from thruway.dissecting.running.lesioned import Lesioned
 from thruway.dissecting.running.merging import Operands
 
@@ -41,6 +42,8 @@ __all__ = [
     "SampledPaths",
     "dissect",
     "kendall_tau",
+    "load_pruned",
     "rank_correlation",
+    "save_pruned",
     "shortest_range",
 ]

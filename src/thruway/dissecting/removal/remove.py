@@ -3,6 +3,7 @@
 import copy
 import itertools
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -10,16 +11,16 @@ from torch import nn
 
 from thruway.dissecting.errors import DissectError
 from thruway.dissecting.finding.branches import Branch
-from thruway.dissecting.removal.huggingface import cache_layer, renumber_layers
+from thruway.dissecting.removal.huggingface import cache_layer
 from thruway.dissecting.removal.plan import RemovalPlan, plan_removal
-from thruway.dissecting.removal.stacks import kept_layers, shorten
-from thruway.dissecting.removal.standins import Carry, carry_of, fill_of
+from thruway.dissecting.removal.recipe import Recipe, Removals, removals_of
+from thruway.dissecting.removal.stacks import kept_layers
+from thruway.dissecting.removal.standins import Carry, Fill, carry_of, fill_of
 from thruway.dissecting.running.engine import Engine, Which
 from thruway.dissecting.running.lesioned import Lesioned
 from thruway.dissecting.tracing.arguments import as_call
 from thruway.dissecting.tracing.model_state import RandomStates, restored_buffers
 from thruway.dissecting.tracing.structure import reachable_tensors
-from thruway.nn import HighwayStack
 
 __all__ = ["remove"]
 
@@ -61,21 +62,20 @@ def remove(engine: Engine, *which: Which | Iterable[Which]) -> nn.Module:
     if not branches:
         return copy.deepcopy(engine.model)
     plan, calls = _planned(engine, branches)
-    stacks = kept_layers(engine.model, engine.tape, engine.branches, branches)
+    layers = kept_layers(engine.model, engine.tape, engine.branches, branches)
     reasons = []
     for takes_out, carries_parts in itertools.product((True, False), (False, True)):
         model = copy.deepcopy(engine.model)
         try:
-            _change(model, plan, calls, takes_out=takes_out, carries_parts=carries_parts)
-            for path, layers in stacks.items():
-                shorten(cast(HighwayStack, model.get_submodule(path)), layers)
-            left = _left_behind(engine, model, plan)
-            _empty(model, left)
+            recipe = _recipe(engine, plan, calls, takes_out=takes_out, carries_parts=carries_parts)
+            recipe = replace(recipe, branches=tuple(branch.name for branch in branches), layers=layers)
+            recipe.apply(model)
             difference = _difference(engine, model, branches)
         except Exception as error:
             reasons.append((str(error).strip() or type(error).__name__).splitlines()[0])
             continue
         if difference <= _TOLERANCE:
+            _noted(engine.model, recipe).note_in(model)
             return model
         reasons.append(f"the output differs by {difference:.2g} of its size")
     if plan.repeated:
@@ -103,25 +103,23 @@ def _planned(engine: Engine, branches: list[Branch]) -> tuple[RemovalPlan, dict[
         opened |= found
 
 
-def _change(
-    model: nn.Module, plan: RemovalPlan, calls: Mapping[str, _Call], *, takes_out: bool, carries_parts: bool
-) -> None:
-    """Take blocks out of their containers, and replace other blocks and parts.
+def _recipe(
+    engine: Engine, plan: RemovalPlan, calls: Mapping[str, _Call], *, takes_out: bool, carries_parts: bool
+) -> Recipe:
+    """Return the recipe that takes blocks out of their containers, and replaces other blocks and parts.
 
     Args:
         takes_out: False to replace blocks in containers, too, for models that count or index them.
         carries_parts: True for parts whose place is taken by their input, such as the changed half of a signal.
     """
+    model, replaced = engine.model, dict[str, Carry | Fill]()
     for path, value in plan.unneeded.items():
-        layer = cache_layer(model.get_submodule(path))
+        layer, channel = cache_layer(model.get_submodule(path)), _channel(model.get_submodule(path))
         carry = carry_of(*calls[path], layer=layer) if carries_parts else None
-        if carry is not None:
-            _put(model, path, carry)
-            continue
-        fill = fill_of(*calls[path], channel=_channel(model.get_submodule(path)), value=value, layer=layer)
-        if fill is None:
+        standin = carry or fill_of(*calls[path], channel=channel, value=value, layer=layer)
+        if standin is None:
             raise DissectError(f"{path} returns something else than tensors and numbers")
-        _put(model, path, fill)
+        replaced[path] = standin
     out: dict[str, list[str]] = {}
     for path in plan.carried:
         parent, _, name = path.rpartition(".")
@@ -129,14 +127,12 @@ def _change(
             out.setdefault(parent, []).append(name)
         else:
             layer = cache_layer(model.get_submodule(path))
-            _put(model, path, cast(Carry, carry_of(*calls[path], layer=layer)))
+            replaced[path] = cast(Carry, carry_of(*calls[path], layer=layer))
+    kept = {}
     for parent, names in out.items():
-        container = model.get_submodule(parent)
-        former = list(container._modules.items())
-        kept = [place for place, (name, _) in enumerate(former) if name not in names]
-        container._modules.clear()
-        container._modules.update({str(place): former[old][1] for place, old in enumerate(kept)})
-        renumber_layers(model, parent, kept, len(former))
+        modules = list(model.get_submodule(parent)._modules)
+        kept[parent] = tuple(place for place, name in enumerate(modules) if name not in names), len(modules)
+    return Recipe(replaced=replaced, kept=kept, emptied=_left_behind(model, plan))
 
 
 def _calls(engine: Engine, plan: RemovalPlan) -> dict[str, _Call]:
@@ -157,17 +153,6 @@ def _calls(engine: Engine, plan: RemovalPlan) -> dict[str, _Call]:
     return calls
 
 
-def _empty(model: nn.Module, names: Iterable[str]) -> None:
-    """Replace parameters that the code of a needed module reads by a zero, which is no parameter."""
-    for name in names:
-        owner, _, attribute = name.rpartition(".")
-        module = model.get_submodule(owner)
-        parameter = module._parameters.pop(attribute)
-        if parameter is not None:
-            zero = torch.zeros((), dtype=parameter.dtype, device=parameter.device)
-            module.register_buffer(attribute, zero, persistent=False)
-
-
 def _run(model: nn.Module, inputs: Any) -> Any:
     args, kwargs = as_call(inputs)
     states = RandomStates(model)
@@ -181,12 +166,6 @@ def _run(model: nn.Module, inputs: Any) -> Any:
 def _channel(module: nn.Module) -> int:
     """Return the dimension of the output whose size does not depend on the input."""
     return 1 if any(isinstance(part, _CONVOLUTIONS) for part in module.modules()) else -1
-
-
-def _put(model: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, name = path.rpartition(".")
-    module.training = model.get_submodule(path).training
-    model.get_submodule(parent)._modules[name] = module
 
 
 def _difference(engine: Engine, model: nn.Module, branches: list[Branch]) -> float:
@@ -205,15 +184,17 @@ def _difference(engine: Engine, model: nn.Module, branches: list[Branch]) -> flo
     return largest
 
 
-def _left_behind(engine: Engine, model: nn.Module, plan: RemovalPlan) -> list[str]:
-    """Return the names of the parameters that only the branches use and that the copy still has."""
-    numbers = {id(parameter): number for number, parameter in enumerate(engine.model.parameters())}
-    unused = {n for n, p in engine.model.named_parameters(remove_duplicate=False) if numbers[id(p)] in plan.weights}
-    changed = (*plan.carried, *plan.unneeded)
-    gone = {name for name in unused if any(name.startswith(f"{path}.") for path in changed)}
-    containers = {path.rpartition(".")[0] for path in plan.carried}
-    # Names of later blocks change if one is taken out of a container; none of these is left behind.
-    present = dict(model.named_parameters(remove_duplicate=False))
-    return [
-        n for n in sorted(unused - gone) if n in present and not any(n.startswith(f"{c}.") for c in containers if c)
-    ]
+def _left_behind(model: nn.Module, plan: RemovalPlan) -> tuple[str, ...]:
+    """Return the names of the parameters that only the branches use, outside of the modules that go."""
+    numbers = {id(parameter): number for number, parameter in enumerate(model.parameters())}
+    names = [n for n, p in model.named_parameters(remove_duplicate=False) if numbers[id(p)] in plan.weights]
+    return tuple(n for n in names if not any(n.startswith(f"{path}.") for path in (*plan.carried, *plan.unneeded)))
+
+
+def _noted(full: nn.Module, recipe: Recipe) -> Removals:
+    former = removals_of(full)
+    if former is not None:
+        return replace(former, recipes=(*former.recipes, recipe))
+    config: Any = getattr(full, "config", None)
+    is_hugging_face = hasattr(config, "to_dict") and hasattr(full, "save_pretrained")
+    return Removals((recipe,), config.to_dict() | {"architectures": [type(full).__name__]} if is_hugging_face else None)

@@ -14,7 +14,7 @@ __all__ = ["kept_layers", "shorten"]
 
 def kept_layers(
     model: nn.Module, tape: Tape, branches: Sequence[Branch], removed: Sequence[Branch]
-) -> dict[str, list[int]]:
+) -> dict[str, tuple[int, ...]]:
     """Return the layers that remain of each stack that loses some, but not all.
 
     Args:
@@ -22,13 +22,13 @@ def kept_layers(
         removed: those that are removed.
     """
     gone = {branch.join for branch in removed}
-    kept: dict[str, list[int]] = {}
+    kept: dict[str, tuple[int, ...]] = {}
     for path, module in model.named_modules():
         if isinstance(module, HighwayStack):
             joins = sorted(b.join for b in branches if tape.frames[tape.calls[b.join].frame].path == path)
             left = [layer for layer, join in enumerate(joins) if join not in gone]
             if len(joins) == module.depth and 0 < len(left) < module.depth:
-                kept[path] = left
+                kept[path] = tuple(left)
     return kept
 
 

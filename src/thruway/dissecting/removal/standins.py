@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from thruway.dissecting.removal.huggingface import keep_cache_length
 from thruway.dissecting.tracing.structure import Path, item_at, map_structure, reachable_tensors, tensors_in_call
+from thruway.errors import ConfigError
 
-__all__ = ["Carry", "Fill", "carry_of", "fill_of"]
+__all__ = ["Carry", "Fill", "carry_of", "fill_of", "standin_from_json", "standin_to_json"]
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,13 @@ class _Argument:
 
 @dataclass(frozen=True)
 class _Shape:
-    """A constant tensor in the output of a module: for each dimension its size, or (dimension of the input, stride)."""
+    """A constant tensor in the output of a module: for each dimension its size, or (dimension of the input, stride).
+
+    The dtype is None if it is that of the input, so that the model can be cast.
+    """
 
     sizes: tuple[int | tuple[int, int], ...]
-    dtype: torch.dtype
+    dtype: torch.dtype | None
 
 
 class Carry(nn.Module):
@@ -74,7 +78,8 @@ class Fill(nn.Module):
             if not isinstance(leaf, _Shape):
                 return leaf
             sizes = [each if isinstance(each, int) else -(-x.shape[each[0]] // each[1]) for each in leaf.sizes]
-            return torch.full(sizes, self.value, dtype=leaf.dtype, device=self.get_buffer("place").device)
+            dtype = x.dtype if leaf.dtype is None else leaf.dtype
+            return torch.full(sizes, self.value, dtype=dtype, device=self.get_buffer("place").device)
 
         return map_structure(self.output, filled)
 
@@ -128,7 +133,8 @@ def fill_of(
     def shape(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
-        return _Shape(tuple(_size(x, leaf, at, channel) for at in range(leaf.dim())), leaf.dtype)
+        dtype = None if x is not None and x.dtype == leaf.dtype else leaf.dtype
+        return _Shape(tuple(_size(x, leaf, at, channel) for at in range(leaf.dim())), dtype)
 
     return Fill(map_structure(output, shape), value, layer)
 
@@ -156,3 +162,82 @@ def _is_plain(output: Any) -> bool:
 
     map_structure(output, check)
     return is_plain
+
+
+# --- stand-ins as JSON
+
+_DTYPES = {
+    str(dtype).removeprefix("torch."): dtype for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+}
+_DEEPEST = 16
+
+
+def standin_to_json(standin: Carry | Fill) -> dict[str, Any]:
+    """Return a stand-in as plain lists, dicts, numbers and strings.
+
+    Raises:
+        ConfigError: if its output is not made of tuples, lists, dicts, numbers, strings and floating-point tensors.
+    """
+    entry: dict[str, Any] = {"output": _to_json(standin.output), "layer": standin.layer}
+    return entry if isinstance(standin, Carry) else {**entry, "value": repr(standin.value)}  # JSON has no infinity
+
+
+def standin_from_json(data: Any) -> Carry | Fill:
+    """Read what `standin_to_json` returns.
+
+    Raises:
+        ConfigError: if it is anything else.
+    """
+    if not isinstance(data, dict) or sorted(data) not in (["layer", "output"], ["layer", "output", "value"]):
+        raise ConfigError("a stand-in must have the entries output, layer, and value if it is constant.")
+    layer = data["layer"]
+    if not (layer is None or (type(layer) is int and 0 <= layer < 100_000)):
+        raise ConfigError(f"the layer of a stand-in must be a number from 0 or null, got {layer!r}.")
+    output = _from_json(data["output"], 0)
+    if "value" not in data:
+        return Carry(output, layer)
+    if data["value"] not in ("0.0", "1.0", "inf", "-inf"):
+        raise ConfigError(f"the value of a stand-in must be '0.0', '1.0', 'inf' or '-inf', got {data['value']!r}.")
+    return Fill(output, float(data["value"]), layer)
+
+
+def _to_json(output: Any) -> Any:
+    if isinstance(output, _Argument):
+        return {"argument": list(output.path)}
+    if isinstance(output, _Shape):
+        dtype = None if output.dtype is None else str(output.dtype).removeprefix("torch.")
+        return {"shape": [list(size) if isinstance(size, tuple) else size for size in output.sizes], "dtype": dtype}
+    if type(output) in (tuple, list):
+        return {type(output).__name__: [_to_json(item) for item in output]}
+    if type(output) is dict and all(isinstance(key, str) for key in output):
+        return {"dict": {key: _to_json(item) for key, item in output.items()}}
+    if output is None or isinstance(output, (bool, int, float, str)):
+        return {"constant": output}
+    raise ConfigError(f"a block that returns a {type(output).__name__} cannot be saved as a recipe.")
+
+
+def _from_json(data: Any, depth: int) -> Any:
+    if isinstance(data, dict) and depth < _DEEPEST:
+        (kind, value), *more = data.items() if data else [("", None)]
+        if kind == "argument" and not more and isinstance(value, list) and value:
+            if all(isinstance(key, str) or (type(key) is int and 0 <= key < 1000) for key in value):
+                return _Argument(tuple(value))
+        elif (
+            kind == "shape" and isinstance(value, list) and len(value) <= _DEEPEST and [k for k, _ in more] == ["dtype"]
+        ):
+            if (data["dtype"] is None or data["dtype"] in _DTYPES) and all(map(_is_size, value)):
+                sizes = tuple((size[0], size[1]) if isinstance(size, list) else size for size in value)
+                return _Shape(sizes, _DTYPES.get(data["dtype"]))
+        elif kind in ("tuple", "list") and not more and isinstance(value, list) and len(value) < 1000:
+            items = [_from_json(item, depth + 1) for item in value]
+            return tuple(items) if kind == "tuple" else items
+        elif kind == "dict" and not more and isinstance(value, dict) and len(value) < 1000:
+            return {key: _from_json(item, depth + 1) for key, item in value.items()}
+        elif kind == "constant" and not more and (value is None or isinstance(value, (bool, int, float, str))):
+            return value
+    raise ConfigError(f"the output of a stand-in cannot be {str(data)[:80]}.")
+
+
+def _is_size(size: Any) -> bool:
+    numbers = size if isinstance(size, list) and len(size) == 2 else [size]
+    return all(type(each) is int and 0 <= each <= 2**24 for each in numbers) and (len(numbers) == 1 or numbers[1] > 0)
