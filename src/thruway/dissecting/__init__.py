@@ -9,6 +9,7 @@ from thruway.dissecting.lesions.results import Deletion, Deletions, DrawnLesion,
 from thruway.dissecting.paths.effective_depth import EffectiveDepth
 from thruway.dissecting.paths.lengths import LengthRange, PathLengths, shortest_range
 from thruway.dissecting.paths.results import PathGradients, SampledPaths
+from thruway.dissecting.pruning.results import Pruning, Removed
 from thruway.dissecting.ranking.predictions import Predictions
 from thruway.dissecting.ranking.rank_correlation import RankCorrelation, rank_correlation
 from thruway.dissecting.ranking.rankings import Rankings
@@ -36,9 +37,11 @@ __all__ = [
     "PathGradients",
     "PathLengths",
     "Predictions",
+    "Pruning",
     "RankCorrelation",
     "Rankings",
     "Refusal",
+    "Removed",
     "SampledPaths",
     "dissect",
     "kendall_tau",

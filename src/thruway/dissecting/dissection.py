@@ -12,6 +12,7 @@ from thruway.dissecting.finding.branches import Branch, Refusal
 from thruway.dissecting.finding.discovery import Discovery
 from thruway.dissecting.lesions import deletions, permutations
 from thruway.dissecting.paths import gradients, lengths, sampling, training
+from thruway.dissecting.pruning import prune as pruning
 from thruway.dissecting.ranking import predictions, rankings
 from thruway.dissecting.removal import remove as removal
 from thruway.dissecting.running.engine import Engine, Merges, Which
@@ -145,6 +146,7 @@ class Dissection:
         return self.engine.traced(args, kwargs, refresh=anew)
 
     remove = _on_engine(removal.remove)
+    prune = _on_engine(pruning.prune)
 
     # --- lesions
 
