@@ -9,6 +9,7 @@ from thruway.dissecting.lesions.results import Deletion, Deletions, DrawnLesion,
 from thruway.dissecting.paths.effective_depth import EffectiveDepth
 from thruway.dissecting.paths.lengths import LengthRange, PathLengths, shortest_range
 from thruway.dissecting.paths.results import PathGradients, SampledPaths
+from thruway.dissecting.pruning.healing import Healing, heal
 from thruway.dissecting.pruning.results import Pruning, Removed
 from thruway.dissecting.ranking.predictions import Predictions
 from thruway.dissecting.ranking.rank_correlation import RankCorrelation, rank_correlation
@@ -28,6 +29,7 @@ __all__ = [
     "DrawnLesions",
     "EffectiveDepth",
     "Error",
+    "Healing",
     "LengthRange",
     "Lesioned",
     "Loss",
@@ -44,6 +46,7 @@ __all__ = [
     "Removed",
     "SampledPaths",
     "dissect",
+    "heal",
     "kendall_tau",
     "load_pruned",
     "rank_correlation",
