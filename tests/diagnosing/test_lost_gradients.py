@@ -1,5 +1,7 @@
 """Parameters that no step changes although gradients are computed, each fault beside its nearest harmless run."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -46,15 +48,58 @@ def test_a_mask_that_makes_gradients_zero(factor: float, expected: list[str]) ->
     assert all(finding.sites == ("2",) and "mask" in finding.cause for finding in diagnosis)
 
 
-@pytest.mark.parametrize(("layers", "expected"), [((0, 2, 4), []), ((4,), ["frozen_parameters"])])
-def test_a_group_without_a_learning_rate(layers: tuple[int, ...], expected: list[str]) -> None:
-    """The first half of the layers may be a backbone that is kept on purpose."""
+@pytest.mark.parametrize("layers", [(0, 2, 4), (4,)])
+def test_a_group_without_a_learning_rate(layers: tuple[int, ...]) -> None:
+    """Its gradients are computed for nothing; a backbone that is kept on purpose does not require any."""
     net = mlp(4, nn.Tanh)
     still = [p for layer in layers for p in net[layer].parameters()]
     others = [p for p in net.parameters() if not any(p is one for one in still)]
-    diagnosis = run(net, SGD([{"params": still, "lr": 0.0}, {"params": others}], 0.1))
-    assert [finding.rule for finding in diagnosis] == expected
-    assert all(finding.sites == ("4",) and "learning rate" in finding.cause for finding in diagnosis)
+    groups = [{"params": still, "lr": 0.0}, {"params": others}]
+    (finding,) = run(net, SGD(groups, 0.1))
+    assert finding.rule == "frozen_parameters"
+    assert finding.sites == tuple(str(layer) for layer in layers)
+    assert "learning rate" in finding.cause
+    assert not list(run(net, SGD(groups, 0.1), steps=5))  # perhaps the start of a warm-up
+    for parameter in still:
+        parameter.requires_grad_(False)
+    assert (not list(run(net, SGD(others, 0.1)))) or 0 not in layers
+
+
+class Cut(nn.Module):
+    """Two parts with an operation between them."""
+
+    def __init__(self, operation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.operation = operation
+        self.code = nn.Sequential(nn.Linear(20, 24), nn.ELU(), nn.Linear(24, 12))
+        self.decode = nn.Sequential(nn.Linear(12, 16), nn.ELU(), nn.Linear(16, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.operation(self.code(x)))
+
+
+@pytest.mark.parametrize("operation", [torch.sign, torch.floor, lambda x: (x > 0) + 0.0 * x])
+def test_an_operation_whose_derivative_is_zero(operation: Callable[[Tensor], Tensor]) -> None:
+    net = Cut(operation)
+    (finding,) = run(net, SGD(net.parameters(), 0.1))
+    assert (finding.rule, finding.sites, finding.since) == ("frozen_parameters", ("code.0", "code.2"), (None, 0))
+    assert "between code.2 and " in finding.cause
+
+
+@pytest.mark.parametrize("operation", [lambda x: x + (torch.sign(x) - x).detach(), lambda x: 1e-3 * x])
+def test_a_gradient_that_passes(operation: Callable[[Tensor], Tensor]) -> None:
+    net = Cut(operation)
+    assert "frozen_parameters" not in [f.rule for f in run(net, SGD(net.parameters(), 0.1))]
+
+
+def test_a_head_that_starts_at_zero_and_a_dead_relu() -> None:
+    net = Cut(torch.tanh)
+    nn.init.zeros_(net.decode[2].weight)  # no gradient passes it at the first step
+    assert "frozen_parameters" not in [f.rule for f in run(net, SGD(net.parameters(), 0.1))]
+    net = Cut(torch.relu)
+    nn.init.constant_(net.code[2].bias, -99.0)
+    assert "frozen_parameters" not in [f.rule for f in run(net, SGD(net.parameters(), 0.1))]
 
 
 class Listed(nn.Module):
