@@ -1,5 +1,6 @@
 """Parameters that no step changes although gradients are computed, each fault beside its nearest harmless run."""
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -134,3 +135,58 @@ def test_layers_in_a_python_list_are_no_parameters() -> None:
     assert (finding.rule, finding.sites) == ("frozen_parameters", ("linear", "linear_2"))
     for healthy in (Listed(is_registered=True), nn.Sequential(Functional(), nn.Tanh(), nn.Linear(16, 4))):
         assert not list(run(healthy, SGD(healthy.parameters(), 0.01)))
+
+
+class Distilled(nn.Module):
+    """A network and a target that follows it, which is a copy of it or has weights of its own."""
+
+    def __init__(self, *, is_copy: bool) -> None:
+        super().__init__()
+        self.net, self.target = mlp(2, nn.Tanh, width=16), mlp(2, nn.Tanh, width=24)
+        if is_copy:
+            self.target = copy.deepcopy(self.net)
+        self.target.requires_grad_(requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x) + 0.1 * self.target(x)
+
+
+class Average(SGD):
+    """SGD after which the target moves."""
+
+    target: list[nn.Parameter]
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        super().step(closure)
+        with torch.no_grad():
+            for parameter in self.target:
+                parameter.mul_(0.99)
+
+
+@pytest.mark.parametrize("is_copy", [True, False])
+@pytest.mark.parametrize("moves", [True, False])
+def test_a_frozen_part_in_the_optimizer(*, is_copy: bool, moves: bool) -> None:
+    """A copy is a target on purpose, and so is what changes without gradients."""
+    net = Distilled(is_copy=is_copy)
+    optimizer = Average(net.parameters(), 0.1)
+    optimizer.target = list(net.target.parameters()) if moves else []
+    found = [(f.rule, f.sites) for f in run(net, optimizer)]
+    sites = ("target.0", "target.2", "target.4")
+    assert found == ([] if is_copy or moves else [("frozen_parameters", sites)])
+
+
+@pytest.mark.parametrize(("at", "expected"), [(15, True), (35, False)])
+def test_layers_frozen_in_the_middle_of_a_run(at: int, *, expected: bool) -> None:
+    """Layers that were learning; at the end of the trace there is nothing to see."""
+    net = mlp(2, nn.Tanh)
+    optimizer = SGD(net.parameters(), 0.02)
+    step = 0
+
+    def freeze(_module: nn.Module, _inputs: object) -> None:
+        nonlocal step
+        net[2].requires_grad_(requires_grad=step < at)
+        step += 1
+
+    net.register_forward_pre_hook(freeze)
+    found = [f for f in run(net, optimizer, steps=40) if f.rule == "frozen_parameters"]
+    assert [(f.sites, f.since) for f in found] == ([(("2",), (at - 1, at))] if expected else [])
