@@ -93,6 +93,16 @@ ADVICE: dict[str, Cure] = {
             "PyTorch documentation, torch.isfinite",
         ),
         Cure(
+            "shorten_warmup",
+            "let the learning rate reach its highest value within a few thousand steps",
+            "Vaswani et al. 2017, sec. 5.3",
+        ),
+        Cure(
+            "unscale_loss",
+            "take the mean of the loss over the examples, and divide it by nothing else",
+            "PyTorch documentation, torch.nn.CrossEntropyLoss",
+        ),
+        Cure(
             "no_flat_operation",
             "replace the operation by a smooth one, or pass the gradient on as it is: x + (round(x) - x).detach()",
             "Bengio, Leonard & Courville 2013 (Estimating or Propagating Gradients), straight-through estimator",
