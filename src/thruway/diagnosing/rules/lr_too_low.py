@@ -26,6 +26,7 @@ __all__ = ["LR_TOO_LOW"]
 LEAST_STEPS = 20  # fewer steps show no trend
 LEAST_RECORDED = 4  # so that the first and the last losses are means of different ones
 SLOW = 1e-4  # update ratio: a tenth of a weight's norm takes 1,000 steps, even if all go in one direction
+AT_CHANCE = 0.9  # of the loss of a constant guess; one that is nearly sure of two classes comes to 0.7 of it at most
 SMALL = 0.1  # factor of the loss that is a cause: smaller than that of the usual sums over a few parts of a batch
 FLAT = 0.02  # relative fall of the loss over the trace
 
@@ -40,7 +41,7 @@ def find_lr_too_low(reading: Reading) -> Iterator[Finding]:
         return
     start, chance = history.first_level, chance_loss(loss_nodes(reading))
     scale = loss_scale(reading)
-    is_scaled = scale is not None and chance is not None and scale > 0 and start / scale > chance / 2
+    is_scaled = scale is not None and chance is not None and scale > 0 and start / scale > AT_CHANCE * chance
     has_learnt = not start > 0 or (chance is not None and start < chance / 2 and not is_scaled)
     is_slow = False
     if not has_learnt and np.isfinite(sizes.largest).any():
