@@ -92,7 +92,26 @@ ADVICE: dict[str, Cure] = {
             "check the parameters of that network with torch.isfinite, and watch it as well",
             "PyTorch documentation, torch.isfinite",
         ),
-        Cure("group_lr", "give every parameter group a learning rate above 0", "PyTorch documentation, torch.optim"),
+        Cure(
+            "shorten_warmup",
+            "let the learning rate reach its highest value within a few thousand steps",
+            "Vaswani et al. 2017, sec. 5.3",
+        ),
+        Cure(
+            "unscale_loss",
+            "take the mean of the loss over the examples, and divide it by nothing else",
+            "PyTorch documentation, torch.nn.CrossEntropyLoss",
+        ),
+        Cure(
+            "no_flat_operation",
+            "replace the operation by a smooth one, or pass the gradient on as it is: x + (round(x) - x).detach()",
+            "Bengio, Leonard & Courville 2013 (Estimating or Propagating Gradients), straight-through estimator",
+        ),
+        Cure(
+            "group_lr",
+            "give every parameter group a learning rate above 0; set requires_grad to False for what shall not change",
+            "PyTorch documentation, torch.optim",
+        ),
         Cure(
             "register_layers",
             "keep layers in an nn.ModuleList and weights in nn.Parameter, and pass them to the optimizer",

@@ -25,6 +25,8 @@ GROWTH = 2.0  # factor from the first to the last level of the loss
 # batches, so that a tenth is only left for what may change beside the weights, such as the share of a penalty.
 AGAINST_GRADIENT = 1.1
 LEAST_STEPS = 8
+_LEAST_QUARTER = 5  # steps
+_FAR_BELOW = 10.0  # times the largest absolute loss of the first half of the run
 
 
 def find_diverging(reading: Reading) -> Iterator[Finding]:
@@ -39,7 +41,7 @@ def find_diverging(reading: Reading) -> Iterator[Finding]:
     values = history.finite
     if len(values) < LEAST_STEPS:
         return
-    wrong = negated_loss(nodes) or unbounded_loss(nodes)
+    wrong = negated_loss(nodes) or unbounded_loss(nodes) or _falls_ever_faster(reading, history)
     sign = -1.0 if wrong else 1.0
     if not wrong and not (values > 0).all():
         return
@@ -52,6 +54,30 @@ def find_diverging(reading: Reading) -> Iterator[Finding]:
         yield _finding(reading, history, levels, wrong, 0 if wrong else int(np.argmin(values)))
     elif not wrong and _has_turned(reading, history):
         yield _finding(reading, history, levels, "", int(np.argmin(values)))
+
+
+def _falls_ever_faster(reading: Reading, history: LossHistory) -> str:
+    """Return a sentence if a negative loss falls by more in each quarter of the run, as its gradient grows, else "".
+
+    A loss with a minimum does so for a while at most, when it leaves a plateau: then it does not fall to many times
+    the size that it had in the first half of the run.
+    """
+    values, norms = history.finite, reading.values("gradient_norm", "step")
+    quarter = len(values) // 4
+    if quarter < _LEAST_QUARTER or norms is None or not values[-1] < 0:
+        return ""
+    gradient = norms.values[0][history.places[: len(values)]]
+    parts = [slice(k * quarter, (k + 1) * quarter) for k in range(4)]
+    known = [part[np.isfinite(part)] for part in (gradient[p] for p in parts)]
+    if not all(len(part) for part in known):
+        return ""
+    sizes, levels = [float(np.median(part)) for part in known], [float(np.median(values[p])) for p in parts]
+    falls = -np.diff(levels)
+    is_faster = falls[0] > 0 and (np.diff(falls) > 0).all() and (np.diff(sizes) > 0).all()
+    before = float(np.abs(values[: 2 * quarter]).max())
+    if not is_faster or not levels[3] < -_FAR_BELOW * before:
+        return ""
+    return f"it falls faster and faster, while the gradient grows from {number(sizes[0])} to {number(sizes[3])}"
 
 
 def _least_growth(reading: Reading, history: LossHistory) -> float:

@@ -18,13 +18,20 @@ __all__ = ["find_early_schedule"]
 _ENDED = 1e-3  # of the highest rate: all later steps together, up to a thousand, do less than one step before
 _LEAST_LEFT = 2 / 3  # of the steps of the trace that come after the end of the schedule
 _LEARNT = 0.5  # relative fall of the loss from which a run has learnt: then the end of a schedule is no fault
+_COULD_FALL = _LEARNT / 2  # of the loss: the steps cannot have taught the network anything
 _SAME_GRADIENT = 0.5  # of the gradient's norm before the end; at a minimum it would be far smaller
 
 
-def find_early_schedule(reading: Reading, history: LossHistory) -> Iterator[Finding]:
+def find_early_schedule(reading: Reading, history: LossHistory, *, could_fall: float | None) -> Iterator[Finding]:
     """Yield a finding if the rate fell to nothing in the first third of the trace, and the loss stopped falling there.
 
-    No finding: a run that had learnt, one whose loss had not begun to fall, or whose gradient is small at the end.
+    No finding: a run that had learnt, one whose gradient is small at the end, or one whose loss had not begun to fall
+    although the steps were long enough for that: there may be nothing to learn.
+
+    Args:
+        reading: the trace.
+        history: its losses.
+        could_fall: the fall of the loss that gradients and updates of all steps predict; None if it is of no use.
     """
     rates = reading.values("learning_rate", "step")
     if rates is None or len(history.finite) < 20:
@@ -35,7 +42,9 @@ def find_early_schedule(reading: Reading, history: LossHistory) -> Iterator[Find
     if not rate.max() > 0 or len(rate) - end < max(10, _LEAST_LEFT * len(rate)):
         return
     first, last = float(history.finite[0]), history.last_level
-    if not first > 0 or not 3 * history.noise < first - last < _LEARNT * first:
+    has_begun = first - last > 3 * history.noise
+    is_short = could_fall is not None and could_fall < _COULD_FALL * first
+    if not first > 0 or not first - last < _LEARNT * first or not (has_begun or is_short):
         return
     share = _gradient_left(reading, end)
     if not share > _SAME_GRADIENT:

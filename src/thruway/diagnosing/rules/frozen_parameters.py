@@ -1,8 +1,7 @@
 """Parameters that do not change although they should: frozen, detached, or not in the optimizer.
 
 Frozen on purpose, and no finding: parameters with requires_grad False that are not in the optimizer, or all layers but
-the last ones; modules that are never called; copies without gradient that are not in the optimizer, such as target
-networks.
+the last ones; modules that are never called; copies of trained parts, such as target networks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from thruway.diagnosing.finding import Cure, Evidence, Finding
 from thruway.diagnosing.names import embedding_names, owner_of
 from thruway.diagnosing.reading import Reading
 from thruway.diagnosing.rules.advice import ADVICE
+from thruway.diagnosing.rules.frozen_midway import copies_of_trained_parts, frozen_midway
 from thruway.diagnosing.rules.lost_gradients import lost_gradients
 from thruway.diagnosing.rules.rule import Rule
 from thruway.diagnosing.rules.states import (
@@ -62,6 +62,7 @@ def find_frozen(reading: Reading) -> Iterator[Finding]:
     frozen = _frozen_by_mistake(reading, rest)
     if frozen:
         yield _frozen(reading, frozen)
+    yield from frozen_midway(reading, rest)
 
 
 def _modules(parameters: Sequence[ParameterHistory]) -> tuple[str, ...]:
@@ -256,7 +257,8 @@ def _detached_finding(reading: Reading, parameters: Sequence[ParameterHistory]) 
 
 def _frozen_by_mistake(reading: Reading, known: Sequence[ParameterHistory]) -> list[ParameterHistory]:
     """Return frozen weights that were passed to the optimizer, unless all layers before the last ones are frozen."""
-    frozen = [h for h in known if not h.is_trainable and h.is_optimized]
+    copies = copies_of_trained_parts(reading, known)
+    frozen = [h for h in known if not h.is_trainable and h.is_optimized and h.name not in copies and not _moves(h)]
     weights = [h for h in known if h.is_weight]
     stuck = [not h.is_trainable for h in weights]
     prefix = next((place for place, is_stuck in enumerate(stuck) if not is_stuck), len(stuck))

@@ -24,6 +24,7 @@ _REARRANGING = (
 )
 _SAME_VALUES = frozenset(f"{name}Backward{n}" for name in _REARRANGING.split() for n in range(5))
 _LAYERS = ("AddmmBackward", "MmBackward", "ConvolutionBackward", "BmmBackward", "LinearBackward", "BaddbmmBackward")
+_KEEP_SIGN = ("NegBackward", "DivBackward", "MeanBackward", "SumBackward")  # the first one apart
 _WITH_PARAMETERS = ("AddmmBackward", "ConvolutionBackward", "LinearBackward")
 
 
@@ -91,14 +92,16 @@ def chance_loss(nodes: Sequence[Node]) -> float | None:
 
 
 def negated_loss(nodes: Sequence[Node]) -> str:
-    """Return a sentence if the loss is minus a loss that has its minimum at 0, else ""."""
+    """Return a sentence if the loss is minus a loss that has its minimum at 0, or plus a log-probability, else ""."""
     place, signs = 0, 0
     while nodes and place < len(nodes):
         node = nodes[place]
         signs += node.operation.startswith("NegBackward")
         if node.operation.startswith(("NllLoss", "MseLoss", "BinaryCrossEntropy", "SmoothL1Loss", "HuberLoss")):
             return f"the loss is minus {node.operation.partition('Backward')[0]}" if signs % 2 else ""
-        if len(node.inputs) != 1 or not node.operation.startswith(("NegBackward", "DivBackward", "MeanBackward")):
+        if node.operation.startswith("LogSoftmax"):
+            return "" if signs % 2 else "the loss is plus the log-probability of the targets, instead of minus it"
+        if len(node.inputs) != 1 or not (node.operation.startswith(_KEEP_SIGN) or node.operation in _SAME_VALUES):
             return ""
         place = node.inputs[0]
     return ""

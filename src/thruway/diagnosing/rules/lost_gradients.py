@@ -12,6 +12,7 @@ from thruway.diagnosing.finding import Cure, Evidence, Finding
 from thruway.diagnosing.names import owner_of
 from thruway.diagnosing.reading import MAP_OPERATIONS, Reading
 from thruway.diagnosing.rules.advice import ADVICE
+from thruway.diagnosing.rules.cut_gradients import cut_gradients
 from thruway.diagnosing.rules.states import ParameterHistory
 from thruway.diagnosing.rules.wording import join_names, number
 
@@ -37,6 +38,9 @@ def lost_gradients(reading: Reading, known: Sequence[ParameterHistory]) -> Itera
     zero = [h for h in zero if owner_of(h.name) in reached & whole]
     if zero:
         yield _removed(reading, zero, known, is_zero=True)
+    cut = None if zero else cut_gradients(reading, known)
+    if cut:
+        yield cut
     still = _without_rate(reading, ready)
     if still:
         yield _of_rate(reading, still, known)
@@ -127,7 +131,7 @@ def _removed(
 def _without_rate(reading: Reading, ready: Sequence[ParameterHistory]) -> list[ParameterHistory]:
     """Return parameters that stay as they are because the learning rate of their group is 0 all the time.
 
-    The first layers of most weights are a backbone that is kept on purpose.
+    A backbone that is kept on purpose has requires_grad False: a rate of 0 would compute its gradients for nothing.
     """
     rates = reading.values("learning_rate", "step")
     if rates is None or len(reading.steps) < _LEAST_STEPS:
@@ -140,10 +144,7 @@ def _without_rate(reading: Reading, ready: Sequence[ParameterHistory]) -> list[P
         updates, norms = (v[np.isfinite(v)] for v in (h.parameter.update_norm, h.parameter.gradient_norm))
         if len(updates) and (updates == 0).all() and (norms > 0).any():
             still.append(h)
-    is_still = [h in still for h in ready if h.is_weight]
-    prefix = next((place for place, one in enumerate(is_still) if not one), len(is_still))
-    is_backbone = prefix == sum(is_still) and 2 * prefix >= len(is_still)
-    return [] if is_backbone or not any(is_still) else still
+    return still if any(h.is_weight for h in still) else []
 
 
 def _of_rate(
@@ -168,13 +169,13 @@ def _of_rate(
             ),
             Evidence(
                 "parameters", "", None, float(len(parameters)),
-                f"{len(parameters)} of {len(known)} parameters; no backbone that is kept: layers before or most layers "
-                "after them train, and no schedule at its end: the rate was never above 0",
+                f"{len(parameters)} of {len(known)} parameters; not frozen by requires_grad, and no schedule at its "
+                "end or warm-up at its first step: the rate was never above 0",
                 "ruled out",
             ),
         ),
         ADVICE["group_lr"],
-        0.9,
+        0.8 if first is known[0] else 0.9,  # the first layers may be a backbone that is kept
     )  # fmt: skip
 
 

@@ -74,6 +74,9 @@ def _collapse(reading: Reading, likeness: Values, names: list[str]) -> Finding |
     collapsed = [name for name, is_sick in zip(names[1:], is_low, strict=True) if is_sick]
     steps = max(1, first + 1)
     factor = (max(float(low[first, at]), 1e-12) / float(start[at])) ** (1 / steps)
+    # A collapse over depth takes several layers. What one layer loses, an operation removes: see constant_output.
+    before = float(low[first - 1, at] if first else start[at])
+    is_at_once = max(float(low[first, at]), 0.0) < _LEAST * before and 0.1 * float(start[at]) < before <= 1.0
     text, cures = "", ("critical_init", "skip", "normalise")
     if "softmax" in {site.activation for site in reading.outputs if site.name == collapsed[0]}:
         text = " The tokens of a sequence have become alike: attention averages them, and nothing keeps them apart."
@@ -123,7 +126,7 @@ def _collapse(reading: Reading, likeness: Values, names: list[str]) -> Finding |
         span=(collapsed[0], collapsed[-1]),
         until=until,
         margin=max(1.0, _LEAST / max(value, 1e-12)),
-        confidence=0.85,
+        confidence=0.8 if is_at_once else 0.85,
     )
 
 

@@ -13,6 +13,7 @@ from thruway.diagnosing.rules.flow import modules_of
 from thruway.diagnosing.rules.loss_history import loss_history
 from thruway.diagnosing.rules.rule import Rule
 from thruway.diagnosing.rules.saturated_sites import find_lost_in_saturation
+from thruway.diagnosing.rules.saturated_steps import find_saturated_steps
 from thruway.diagnosing.rules.wording import layer_text, number, percent
 from thruway.diagnosing.theory import critical_gain, mean_square_slope, saturated_shares
 from thruway.diagnosing.trunk import column, gain_of, recurrent_names
@@ -49,6 +50,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
                 break
     if not sick:
         yield from find_lost_in_saturation(reading)
+        yield from find_saturated_steps(reading)
         return
     onset = min(spell[0][1] for _, _, spell, _ in sick)
     at = int(np.searchsorted(reading.steps, onset))

@@ -12,7 +12,9 @@ import numpy as np
 from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Reading
+from thruway.diagnosing.rules.advice import ADVICE
 from thruway.diagnosing.rules.flow import Flow, flow_between, modules_of
+from thruway.diagnosing.rules.lost_input import is_constant
 from thruway.diagnosing.rules.rule import Rule
 from thruway.diagnosing.rules.time_gradients import vanishing_through_time
 from thruway.diagnosing.rules.wording import layer_text, number, percent
@@ -41,6 +43,8 @@ def _over_depth(reading: Reading) -> Iterator[Finding]:
     at = int(np.searchsorted(reading.steps, since[1]))
     flow = flow_between(reading, trunk, int(first[at]), int(last[at]), at)
     ratio = math.exp(max(drop[at], -600.0))
+    if _contradicts_theory(flow) and is_constant(reading, trunk.names[flow.last], at):
+        return  # the signal is lost on the way forward: that is what constant_output and rank_collapse are about
     why, cures = _cause(flow)
     sites = modules_of(reading, trunk.names[: max(1, (flow.first + flow.last) // 2)])
     early, late = trunk.names[flow.first], trunk.names[flow.last]
@@ -66,11 +70,12 @@ def _over_depth(reading: Reading) -> Iterator[Finding]:
             _theory(flow, early, since[1]),
             _ruled_out(reading, flow, late, since[1], at),
         ),
-        cures=tuple(CURES[name] for name in cures),
+        cures=tuple(CURES[name] for name in cures) or (ADVICE["check_forward"], CURES["skip"]),
         span=(early, late),
         until=until,
         margin=min(VANISHING_RATIO / max(ratio, 1e-300), 1e300),
-        confidence=0.95 if ratio < VANISHING_RATIO / 10 else 0.8,
+        # Without a known cause it is less sure than a finding that names one.
+        confidence=0.7 if not cures else 0.95 if ratio < VANISHING_RATIO / 10 else 0.8,
     )
 
 
@@ -88,6 +93,12 @@ def _cause(flow: Flow) -> tuple[str, tuple[str, ...]]:
             f"{percent(flow.saturation)} of the values of {flow.activation} are saturated, where its slope is near 0.",
             ("critical_init", "normalise", "skip"),
         )
+    if _contradicts_theory(flow):
+        return (
+            f"It is not the weights and not the activation, which would give a factor of {number(flow.expected)}: "
+            "another operation between these layers takes the signal away.",
+            (),
+        )
     critical = critical_gain(flow.activation)
     if flow.gain < 0.9 * critical:
         return (
@@ -96,6 +107,11 @@ def _cause(flow: Flow) -> tuple[str, tuple[str, ...]]:
             ("critical_init", "skip", "normalise", "highway"),
         )
     return "", ("critical_init", "skip", "normalise")
+
+
+def _contradicts_theory(flow: Flow) -> bool:
+    """Return True if weights and activations would let pass more than ten times as much of the gradient per layer."""
+    return math.isfinite(flow.expected) and flow.factor < flow.expected / 10
 
 
 def _theory(flow: Flow, site: str, step: int) -> Evidence:

@@ -19,8 +19,10 @@ __all__ = ["ParameterCapture", "total_norm"]
 class ParameterCapture:
     """Captures the parameters of `model`, and their updates by `optimizer`.
 
-    A parameter without an update, because it is frozen or not part of the loss, is measured once. One that has a
-    gradient and is not in the optimizer is measured in every sampled step: another optimizer may update it.
+    A parameter without an update, because it is frozen or not part of the loss, is measured once. One that is frozen
+    and in the optimizer is measured again after 1, 2, 4, 8 ... sampled steps, which shows if it is changed without
+    gradients, as an average of other weights is. One that has a gradient and is not in the optimizer is measured in
+    every sampled step: another optimizer may update it.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class ParameterCapture:
         self._names = {p: plain_name(name) for name, p in model.named_parameters() if p.is_floating_point()}
         self.parameters = [*self._names]
         self._measured: set[nn.Parameter] = set()
+        self._sampled = 0
         self._before: list[tuple[nn.Parameter, Tensor]] = []
         self._state_sites: tuple[Site, ...] = ()
         self.has_all_gradients = False  # every gradient that the optimizer gets was measured in this step
@@ -63,6 +66,9 @@ class ParameterCapture:
             if isinstance(scale, Tensor):
                 gradient = gradient.float() / scale
             self._add(parameter, "parameter_gradient", gradient)
+        if self._sampled & (self._sampled - 1) == 0:  # 0 and the powers of two
+            self._measured -= {p for p in optimized if not p.requires_grad}
+        self._sampled += 1
         if len(self._measured) < len(self.parameters):
             for parameter in self.parameters:
                 if parameter not in self._measured and _is_readable(parameter):
