@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import thruway as tw
 from tests.diagnosing.nets import found, roots
-from thruway.diagnosing.rules.through_time import _ratio
+from thruway.diagnosing.rules.through_time import ratio_over_time
 from thruway.watching import Trace
 
 
@@ -99,13 +99,13 @@ def test_the_gates_of_one_time_step_are_no_time_steps() -> None:
 
 def test_a_chain_has_many_factors_and_zeros_of_unread_values_are_none() -> None:
     chain = 0.3 ** np.arange(20.0)[::-1, None]
-    assert _ratio(chain, is_cell=False)[0] == pytest.approx(19 * np.log(0.3))
+    assert ratio_over_time(chain, is_cell=False)[0] == pytest.approx(19 * np.log(0.3))
     with_zero = np.concatenate([[[0.0]], chain])
-    assert _ratio(with_zero, is_cell=False)[0] == pytest.approx(19 * np.log(0.3))
+    assert ratio_over_time(with_zero, is_cell=False)[0] == pytest.approx(19 * np.log(0.3))
     underflow = np.concatenate([[[0.0], [1e-44]], chain])
-    assert _ratio(underflow, is_cell=True)[0] == pytest.approx(np.log(1e-45))
+    assert ratio_over_time(underflow, is_cell=True)[0] == pytest.approx(np.log(1e-45))
     side_by_side = np.array([[1e-6], [1.0], [0.9], [1.1], [1.0]])
-    assert _ratio(side_by_side, is_cell=False)[0] == 0.0
+    assert ratio_over_time(side_by_side, is_cell=False)[0] == 0.0
 
 
 @pytest.mark.parametrize("is_split", [False, True])

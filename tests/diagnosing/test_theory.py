@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from thruway.diagnosing import theory
-from thruway.diagnosing.theory import function_of
+from thruway.diagnosing.theory import function_of, student_tail
 
 STDS = (0.1, 1.0, 5.0)
 
@@ -95,3 +95,10 @@ def test_critical_gains() -> None:
     assert theory.critical_gain("tanh") == pytest.approx(1.0)
     assert theory.critical_gain("relu") == pytest.approx(math.sqrt(2))
     assert theory.critical_gain(None) == 1.0
+
+
+@pytest.mark.parametrize(("t", "freedom", "tail"), [(4.144, 10, 1e-3), (10.215, 3, 1e-3), (3.096, 5000, 9.86e-4)])
+def test_students_distribution(t: float, freedom: int, tail: float) -> None:
+    """Quantiles of the printed tables."""
+    assert student_tail(t, freedom) == pytest.approx(tail, rel=5e-3)
+    assert student_tail(-t, freedom) == pytest.approx(1 - tail, rel=1e-6)

@@ -67,6 +67,14 @@ def input_correlation(values: Numbers, _site: Site) -> float:
     return float((values.mean(0) ** 2).sum() / (values**2).sum() * len(values))
 
 
+def position_correlation(values: Numbers, site: Site) -> float:
+    positions = [d for d in range(values.ndim) if d != site.unit_dim % values.ndim][1]
+    if values.shape[positions] < 2 or not np.isfinite(values).all() or not values.any():
+        return math.nan
+    values = values / np.abs(values).max()
+    return float((values.mean(positions) ** 2).mean() / (values**2).mean())
+
+
 def dead_units(values: Numbers, site: Site) -> float:
     return float(np.mean([not unit.any() for unit in by_unit(values, site).T]))
 
@@ -110,6 +118,7 @@ TWINS: dict[str, Callable[[Numbers, Site], Any]] = {
     "norm": of_finite(norm),
     "input_dependence": input_dependence,
     "input_correlation": input_correlation,
+    "position_correlation": position_correlation,
     "rms": of_finite(lambda values: norm(values) / math.sqrt(values.size)),
     "p2": of_finite(lambda values: np.percentile(values, 2)),
     "p50": of_finite(lambda values: np.percentile(values, 50)),
@@ -190,6 +199,7 @@ def assert_as_its_twin(name: str, number: Any, values: Numbers, site: Site) -> N
             "saturation_low",
             "saturation_high",
             "input_correlation",
+            "position_correlation",
             "dead_units",
         )
         atol = (1e-5 if name == "effective_rank" else 2e-6 * size) if is_of_size else 1e-7
@@ -213,9 +223,18 @@ def test_the_table_agrees_with_numpy(tensor, dtype, careful):
             for found in measured(site, [values, values], careful=careful):
                 expected = {q.name for q in OF_TENSORS.values() if kind in q.kinds}
                 expected -= {q.name for q in QUANTITIES.values() if q.activations and activation not in q.activations}
+                expected -= {q.name for q in QUANTITIES.values() if q.dims not in (None, values.dim())}
                 assert set(found) == expected
                 for name, number in found.items():
                     assert_as_its_twin(name, number, values.double().numpy(), site)
+
+
+@pytest.mark.parametrize("name", ["input_correlation", "position_correlation"])
+def test_infinities_of_one_sign_have_no_correlation(name):
+    """Those of a mask, in the same places for every input."""
+    masked = random(5, 4, 4) + torch.full((4, 4), -math.inf).triu(1)
+    (found,) = measured(Site("", "output", ""), [masked])
+    assert math.isnan(found[name])
 
 
 MAGNITUDES = {

@@ -40,7 +40,17 @@ def traces(draw: st.DrawFn, may_probe: bool = True) -> Trace:
         for kind in draw(st.sets(st.sampled_from(KINDS), min_size=1, max_size=3)):
             shape = tuple(draw(st.lists(st.integers(0, 9), max_size=3)))
             activation = draw(st.sampled_from([None, "relu"]))
-            entered(registry, Site(name, kind, draw(st.text(max_size=4)), activation, shape=shape))
+            entered(
+                registry,
+                Site(
+                    name,
+                    kind,
+                    draw(st.text(max_size=4)),
+                    activation,
+                    shape=shape,
+                    gate_role=draw(st.sampled_from([None, "carry", "forget"])),
+                ),
+            )
     sites = list(registry.sites.values())
     registry.branches[names[0]] = (names[-1], names[0])
     trace = Trace(draw(st.text(max_size=5)), registry, None, 1 << 20)
@@ -75,7 +85,8 @@ def traces(draw: st.DrawFn, may_probe: bool = True) -> Trace:
 
 
 def described(site: Site) -> tuple[Any, ...]:
-    return site.name, site.kind, site.operation, site.activation, site.unit_dim, site.is_gate, site.order, site.shape
+    kind = site.kind, site.operation, site.activation, site.is_gate, site.gate_role
+    return site.name, *kind, site.unit_dim, site.order, site.shape
 
 
 def contents(trace: Trace) -> list[Any]:

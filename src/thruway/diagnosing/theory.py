@@ -27,6 +27,7 @@ __all__ = [
     "mean_square_slope",
     "saturated_shares",
     "steepest_slope",
+    "student_tail",
 ]
 
 Numbers = NDArray[np.float64]
@@ -189,6 +190,28 @@ def binomial_bound(share: Numbers, count: float, deviations: float = 3.0) -> Num
     count = max(count, 1.0)
     spread = np.sqrt(np.maximum(share * (1 - share), 1 / (4 * count * count)) / count)
     return np.minimum(1.0, share + deviations * spread)
+
+
+def student_tail(t: float, freedom: int) -> float:
+    """Return the probability that Student's variable exceeds t: the mean of n = `freedom` + 1 normal numbers in units
+    of its standard error.
+
+    With t = sqrt(freedom) tan(a), the density of the angle a is cos(a)^(freedom - 1). Without degrees of freedom
+    nothing is known of the error, and every t is possible.
+
+    >>> round(student_tail(2.353, 3), 3), round(student_tail(-2.353, 3), 3), student_tail(1e9, 0)
+    (0.05, 0.95, 1.0)
+    """
+    if freedom < 1:
+        return 1.0
+    angle = math.atan(t / math.sqrt(freedom))
+    # Middles of cells of equal width; the narrow peak of many degrees of freedom is some cells wide.
+    middles = (np.arange(8000) + 0.5) / 8000
+    tail, both = (
+        width * float((np.cos(math.pi / 2 - width * middles) ** (freedom - 1)).mean())
+        for width in (math.pi / 2 - angle, math.pi)
+    )
+    return tail / both
 
 
 def _normal_cdf(x: Numbers) -> Numbers:

@@ -5,10 +5,17 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from torch import Tensor
 
-__all__ = ["KINDS", "Kind", "Registry", "Site", "StackLayers"]
+__all__ = ["KINDS", "GateRole", "Kind", "Registry", "Site", "StackLayers"]
 
 Kind = Literal["output", "gradient", "parameter", "parameter_gradient", "update", "input", "step"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
+# What a gate multiplies in a sum of two signals, of which the newer was computed from the older:
+#   transform  the newer, and its complement the older: t in t * h + (1 - t) * x
+#   carry      the older, and its complement the newer: c in c * x + (1 - c) * h
+#   input      the newer alone, beside another gate: i in f * c + i * g
+#   forget     the older alone, beside another gate: f in f * c + i * g
+GateRole = Literal["transform", "carry", "input", "forget"]
 
 
 @dataclass(eq=False, slots=True)
@@ -29,6 +36,7 @@ class Site:
     is_gate: bool = False  # the output of a sigmoid that blends two signals
     order: int = 0  # position in the registry
     shape: tuple[int, ...] = ()
+    gate_role: GateRole | None = None  # None if unknown, as in traces of older files
     group: Any = field(default=None, repr=False)  # the collector's group of tensors that are reduced together
 
     @property
@@ -120,7 +128,15 @@ class Registry:
             for layer in range(depth):
                 name = f"{before}{layer}"
                 h = Site(f"{name}.activation", "output", "transform", activation, shape=shape)
-                t = Site(f"{name}.transform_gate", "output", "transform gate", "sigmoid", is_gate=True, shape=shape)
+                t = Site(
+                    f"{name}.transform_gate",
+                    "output",
+                    "transform gate",
+                    "sigmoid",
+                    is_gate=True,
+                    shape=shape,
+                    gate_role="transform",
+                )
                 y = Site(name, "output", "highway layer", shape=shape)
                 slope = Site(name, "gradient", "highway layer", shape=shape)
                 found.append((self.add(h), self.add(t), self.add(y), self.add(slope)))

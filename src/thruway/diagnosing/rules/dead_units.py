@@ -8,7 +8,7 @@ plus the standard deviations of a binomial share that one of all layers exceeds 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,23 +16,20 @@ from numpy.typing import NDArray
 from thruway.diagnosing.cures import CURES
 from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import Layer, Matrix, Reading, Values
+from thruway.diagnosing.rules.expected_dead import are_shifted, expected_shares
 from thruway.diagnosing.rules.flow import modules_of
 from thruway.diagnosing.rules.rule import Rule
 from thruway.diagnosing.rules.wording import join_names, layer_text, number, percent
-from thruway.diagnosing.theory import binomial_bound, dead_share, dead_share_of_units
+from thruway.diagnosing.theory import binomial_bound, dead_share_of_units
 from thruway.diagnosing.trunk import column
 
 __all__ = ["DEAD_UNITS", "DYING_RELU"]
 
 _RECTIFIERS = frozenset(("relu", "relu6"))
 _LEAST_SHARE = 1 / 3  # fewer dead units cost capacity, but the layer works
-_BIAS = 0.05  # of the differences between inputs are left by a layer whose bias is much larger than its other inputs
 _MOMENTS = ("mean", "std", "input_correlation")
 _LEAST_DYING = 1 / 2
 _SURE = 0.95  # estimate of dead units from zeros above which living units cannot explain them
-_UNEQUAL = 4  # units are active unequally often: a sample of n tells as much as n / 4 of equal units
-
-_expected = cache(dead_share)  # the same likeness is asked for at many steps
 
 
 @dataclass(frozen=True)
@@ -75,21 +72,12 @@ def _rectified(reading: Reading) -> list[_Layer]:
         of_source = None if likeness is None else likeness.of(source)
         if of_source is None and likeness is not None and not source:
             of_source = likeness.of(layer.pre_activation)
-        expected = _expected_shares(share, of_zeros, of_source, per_pass)
         of_layer = None if likeness is None else likeness.of(layer.pre_activation)
-        if of_layer is not None and of_source is not None:
-            expected = np.where(_is_of_bias(of_layer, of_source), 0.0, expected)
+        is_shifted = are_shifted(reading, layer, of_layer, units, 0.001 / max(1, len(layers)))
+        expected = expected_shares(share, of_zeros, (of_source, of_layer), per_pass, is_shifted=is_shifted)
         bound = np.maximum(_LEAST_SHARE, np.minimum(binomial_bound(expected, units or 1, deviations), 1 - 1e-9))
         found.append(_Layer(layer, site, share, bound, expected))
     return found
-
-
-def _is_of_bias(of_layer: Matrix, of_source: Matrix) -> bool:
-    """Return True if a layer makes its inputs alike by its bias: weights alone keep the likeness of inputs."""
-    known = np.flatnonzero(np.isfinite(of_layer) & np.isfinite(of_source))
-    if not len(known) or 1 - of_source[known[0]] < _BIAS**2:  # inputs that are alike already leave nothing to compare
-        return False
-    return bool(1 - of_layer[known[0]] < _BIAS * (1 - of_source[known[0]]))
 
 
 def _above(values: Values | None, limit: float) -> set[str]:
@@ -98,30 +86,6 @@ def _above(values: Values | None, limit: float) -> set[str]:
         return set()
     highest = np.fmax.reduce(values.values, axis=1)
     return {site.name for site, is_above in zip(values.sites, (highest > limit).tolist(), strict=True) if is_above}
-
-
-def _expected_shares(share: Matrix, zeros: Matrix | None, likeness: Matrix | None, per_pass: float) -> Matrix:
-    """Return the share of units that are zero in all samples by chance: at random weights, or because active units are
-    rarely so.
-
-    The likeness is that of the layer's inputs. Theory takes the differences of inputs for independent. In deep layers,
-    where more than half of the signal is common, many are differences of size, which change no sign, and inputs differ
-    in few directions: a quarter of the differences and eight independent inputs are assumed there.
-    """
-    expected = np.full(len(share), 0.5)
-    if likeness is not None and np.isfinite(likeness).any():
-        places = np.maximum.accumulate(np.where(np.isfinite(likeness), np.arange(len(likeness)), 0))
-        held = likeness[places]
-        held = np.round(held, 2)
-        for value in np.unique(held[np.isfinite(held)]).tolist():
-            alike = 1 - (1 - value) / 4, min(per_pass, 8.0)
-            expected[held == value] = _expected(*(alike if value >= 0.5 else (value, per_pass)))
-    if zeros is not None:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            of_living = np.clip((zeros - share) / (1 - share), 0.0, 1.0)
-        rare = np.nan_to_num(of_living) ** max(1.0, per_pass / _UNEQUAL)
-        expected = np.maximum(expected, np.where(share < 1, rare, 0.0))
-    return expected
 
 
 def _shares(zeros: Matrix | None, dead: Matrix | None, confirmed: Callable[[NDArray[np.int64]], bool]) -> Matrix | None:

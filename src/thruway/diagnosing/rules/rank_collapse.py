@@ -15,6 +15,7 @@ from thruway.diagnosing.reading import Reading, Values
 from thruway.diagnosing.rules.flow import modules_of
 from thruway.diagnosing.rules.loss_history import loss_history
 from thruway.diagnosing.rules.rule import Rule
+from thruway.diagnosing.rules.token_collapse import token_collapse
 from thruway.diagnosing.rules.wording import layer_text, number, part
 from thruway.diagnosing.trunk import trunk_of
 
@@ -33,6 +34,7 @@ def _find(reading: Reading) -> Iterator[Finding]:
         if found is not None:
             yield found
             return
+    yield from token_collapse(reading)
 
 
 def _chains(reading: Reading) -> Iterator[list[str]]:

@@ -1,8 +1,8 @@
 """Gates of recurrent cells that stay shut or wide open from the first step on while the network does not learn.
 
-A gate of a cell multiplies either the new or the old state, and cells differ in this. The size of the state decides: it
-stays near 0 if the gates let no candidate in. Trained gates are near 0 or 1 for good reasons, so a run that learns has
-no finding.
+A gate of a cell multiplies either the new or the old state, and cells differ in this. Where it is not recorded, the
+size of the state decides: it stays near 0 if the gates let no candidate in. Trained gates are near 0 or 1 for good
+reasons, so a run that learns has no finding.
 """
 
 import math
@@ -14,6 +14,7 @@ import numpy as np
 from thruway.diagnosing.finding import Evidence, Finding
 from thruway.diagnosing.reading import MAP_OPERATIONS, Matrix, Reading, Values
 from thruway.diagnosing.rules.advice import ADVICE
+from thruway.diagnosing.rules.cell_gates import cell_gates_shut, gates_with_role
 from thruway.diagnosing.rules.fused_gates import fused_gates_shut
 from thruway.diagnosing.rules.time_gradients import late_fall
 from thruway.diagnosing.rules.wording import layer_text, number, part
@@ -105,12 +106,16 @@ def recurrent_gates(reading: Reading, rule: str) -> Iterator[Finding]:
     """Yield a finding of "gates_shut" or "gates_open" for the first cell with such gates since the first step."""
     if rule == "gates_shut":
         yield from fused_gates_shut(reading)
+        yield from cell_gates_shut(reading)
     fall = late_fall(reading)
     if fall is None:
         return
+    known = gates_with_role(reading) if rule == "gates_shut" else {}
     for cell in _cells(reading):
         is_empty = cell.state[0] < _APPLIED * max(1.0, float(cell.candidate[0]))
         for gate, means in cell.gates.items():
+            if gate in known:
+                continue
             distance = np.minimum(means, 1 - means)
             farthest = np.max(distance, axis=0)
             spell = reading.spell(np.less(farthest, _EXTREME), np.isfinite(farthest))

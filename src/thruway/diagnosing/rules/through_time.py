@@ -17,7 +17,7 @@ from thruway.diagnosing.reading import MAP_OPERATIONS, Matrix, Reading
 from thruway.diagnosing.theory import mean_square, mean_square_slope
 from thruway.diagnosing.trunk import STEPS_OF_A_RECURRENCE, column, recurrent_names, without_call
 
-__all__ = ["Recurrence", "recurrences"]
+__all__ = ["Recurrence", "ratio_over_time", "recurrences"]
 
 _UNDERFLOW = math.log(1e-30)
 
@@ -67,7 +67,7 @@ def _unrolled(reading: Reading) -> Iterator[Recurrence]:
         is_cell = _is_cell(reading, name, site.operation)
         if not is_cell and (site.operation not in MAP_OPERATIONS or _is_gated(reading, name)):
             continue
-        ratio = _ratio(gradient.values[[row for _, row in rows]], is_cell=is_cell)
+        ratio = ratio_over_time(gradient.values[[row for _, row in rows]], is_cell=is_cell)
         is_gated = "LSTM" in site.operation or "GRU" in site.operation
         found.append((is_cell, Recurrence(name, len(rows), ratio, True, _gain(reading, name), is_gated)))
     shapes = {parameter.name: parameter.shape for parameter in reading.parameters}
@@ -76,7 +76,7 @@ def _unrolled(reading: Reading) -> Iterator[Recurrence]:
     yield from (recurrence for _, recurrence in found)
 
 
-def _ratio(values: Matrix, *, is_cell: bool) -> Matrix:
+def ratio_over_time(values: Matrix, *, is_cell: bool) -> Matrix:
     """Return the logarithm of the gradient at the first time step relative to the last, for each step of training.
 
     Args:

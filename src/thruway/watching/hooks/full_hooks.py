@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from thruway.watching.hooks.blends import mark_gate_of_blend, mark_gate_roles
 from thruway.watching.hooks.call_names import CallNames
 from thruway.watching.hooks.call_table import CallSites, CallTable
 from thruway.watching.hooks.capture import Capture, Hook, is_measurable
@@ -167,6 +168,7 @@ class FullHooks:
         if lineage is not None:
             try:
                 unmark_inner_activations(lineage, self._capture.collector)
+                mark_gate_roles(lineage)
             except Exception as error:
                 self._capture.fail(error)
         self._registry.with_lineage.add(path)
@@ -203,11 +205,13 @@ class FullHooks:
     def before_add(self, a: Tensor, b: Tensor) -> None:
         self._operand_sites = self._sites.of(a), self._sites.of(b)
 
-    def note_gate(self, gate: Tensor, other: Tensor) -> None:
+    def note_gate(self, gate: Tensor, other: Tensor, start: Tensor | None = None) -> None:
         self.capture_pending()
         site = self._sites.of(gate)
         if site is not None and site.activation in _GATES and gate.shape == other.shape:
             site.is_gate = True
+            if start is not None and self._mode is not None:
+                mark_gate_of_blend(self._mode.lineage, site, other, start)
 
     def note_no_gradients(self) -> None:
         self._checkpoints.check(self._frames[-1].path if self._frames else "")

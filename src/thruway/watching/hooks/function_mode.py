@@ -74,8 +74,11 @@ class FunctionObserver(Protocol):
     def note_no_gradients(self) -> None:
         """Handle a function that was called without gradients; called in passes with a lineage."""
 
-    def note_gate(self, gate: Tensor, other: Tensor) -> None:
-        """Handle a multiplication of `gate`, which may be the output of a sigmoid, with `other`."""
+    def note_gate(self, gate: Tensor, other: Tensor, start: Tensor | None = None) -> None:
+        """Handle a multiplication of `gate`, which may be the output of a sigmoid, with `other`.
+
+        In a blend, `start` is what is multiplied by 1 - `gate`.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +176,7 @@ class FunctionMode(TorchFunctionMode):
             self._observer.note_gate(inputs[0], inputs[1])
             self._observer.note_gate(inputs[1], inputs[0])
         elif action.is_blend and len(inputs) == 3:
-            self._observer.note_gate(inputs[2], inputs[1])
+            self._observer.note_gate(inputs[2], inputs[1], inputs[0])
         if action.is_idle and "out" not in kwargs:
             result = func(*args, **kwargs)
         else:

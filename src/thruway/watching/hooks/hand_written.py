@@ -39,7 +39,7 @@ def inner_activations(lineage: Lineage) -> Iterator[Site]:
 def unmark_inner_activations(lineage: Lineage, collector: Collector) -> None:
     """Mark the sites of `inner_activations` as no activations, and drop their shares of saturated values."""
     for site in inner_activations(lineage):
-        site.activation, site.is_gate, site.group = None, False, None
+        site.activation, site.is_gate, site.group, site.gate_role = None, False, None, None
         collector.discard([site], only_of_activations=True)
 
 

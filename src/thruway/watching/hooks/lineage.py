@@ -38,20 +38,20 @@ class Lineage:
     ) -> None:
         """Enter an operation that computed `outputs` from `inputs`."""
         inputs = [] if role == "shape" else list(inputs)
-        parents = tuple(self._number_of(t) for t in inputs if not isinstance(t, nn.Parameter))
+        parents = tuple(self.number_of(t) for t in inputs if not isinstance(t, nn.Parameter))
         has_weights = any(isinstance(t, nn.Parameter) for t in inputs)
         for output in outputs:
             self._add(output, parents, has_weights, role, is_product and len(parents) > 1)
 
     def add_activation(self, result: Tensor, site: Site) -> None:
         """Enter the site of an activation's result."""
-        self.activations[self._number_of(result)] = site
+        self.activations[self.number_of(result)] = site
 
     def branch_of(self, a: Tensor, b: Tensor) -> int | None:
         """Return which operand of a + b is a residual branch, 0 or 1; None if this is not a residual addition."""
         if isinstance(a, nn.Parameter) or isinstance(b, nn.Parameter):
             return None
-        first, second = self._number_of(a), self._number_of(b)
+        first, second = self.number_of(a), self.number_of(b)
         for ancestor, descendant, branch in ((first, second, 1), (second, first, 0)):
             between = self._ancestors(descendant, down_to=ancestor)
             if ancestor in between and any(self.has_weights[n] for n in between if n > ancestor):
@@ -62,6 +62,10 @@ class Lineage:
             if self._is_projected(shortcut, branch):
                 return index
         return None
+
+    def descends(self, descendant: int, ancestor: int) -> bool:
+        """Return True if an operation was computed from the result of another one."""
+        return ancestor != descendant and ancestor in self._ancestors(descendant, down_to=ancestor)
 
     def _is_projected(self, shortcut: int, branch: int) -> bool:
         """Return True if `shortcut` is a projection of a tensor that `branch` passes through more than one map.
@@ -97,7 +101,8 @@ class Lineage:
         role = self.roles[number]
         return role == "map" or (role in _NONLINEAR and self.has_weights[number])
 
-    def _number_of(self, tensor: Tensor) -> int:
+    def number_of(self, tensor: Tensor) -> int:
+        """Return the number of the operation that computed a tensor."""
         known = self._number.get(id(tensor))
         if known is not None and known[0]() is tensor:
             return known[1]

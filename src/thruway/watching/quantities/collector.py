@@ -188,11 +188,7 @@ class Collector:
         if group is None:
             size = tensor.numel() * max(tensor.element_size(), 4)
             capacity = 1 if size >= _DIRECT else _BLOCK // max(size, 1024)
-            quantities = tuple(
-                q
-                for q in self.quantities
-                if site.kind in q.kinds and (q.activations is None or site.activation in q.activations)
-            )
+            quantities = tuple(q for q in self.quantities if q.is_for(site, tensor.dim()))
             group = _Group(
                 tensor.shape, tensor.dtype, tensor.is_cpu, site.activation, site.unit_dim, quantities, capacity
             )

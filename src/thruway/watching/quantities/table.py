@@ -16,8 +16,14 @@ from thruway.watching.quantities.distributions import BINS, histogram, percentil
 from thruway.watching.quantities.layer_jacobians import probe_jacobians
 from thruway.watching.quantities.rows import Rows
 from thruway.watching.quantities.saturation import WITH_HIGH_END, WITH_LOW_END, saturation_high, saturation_low
-from thruway.watching.quantities.units import active_units, effective_rank, input_correlation, input_dependence
-from thruway.watching.sites import KINDS, Kind
+from thruway.watching.quantities.units import (
+    active_units,
+    effective_rank,
+    input_correlation,
+    input_dependence,
+    position_correlation,
+)
+from thruway.watching.sites import KINDS, Kind, Site
 
 __all__ = ["DEFAULT", "QUANTITIES", "Quantity"]
 
@@ -36,6 +42,7 @@ class Quantity:
         measure: function of a block of k tensors that returns (k,).
         kinds: kinds of sites at which it is measured.
         activations: If given, only outputs of these activations are measured.
+        dims: If given, only tensors with this number of dimensions are measured.
         merge: rule for combining the numbers of the parts of a step (micro-batches, shards).
         window: If given, `measure` returns (k, units), bool, True for active units, and the number is the share of
             units that were inactive in the last `window` passes in which it was measured.
@@ -52,12 +59,18 @@ class Quantity:
     measure: Callable[[Rows], Tensor] = _not_measured
     kinds: tuple[Kind, ...] = KINDS
     activations: frozenset[str] | None = None
+    dims: int | None = None
     merge: Literal["mean", "std", "rms", "max", "min", "sum", "last", "histogram"] = "mean"
     stride: int = 1
     window: int | None = None
     numbers: int = 1
     of_model: Callable[[nn.Module, Any], Mapping[str, float]] | None = None
     source: str = "Ours"
+
+    def is_for(self, site: Site, dims: int) -> bool:
+        """Return True if the quantity is measured of tensors with so many dimensions at a site."""
+        is_of_activation = self.activations is None or site.activation in self.activations
+        return site.kind in self.kinds and self.dims in (None, dims) and is_of_activation
 
     def __post_init__(self) -> None:
         if self.measure is _not_measured and self.of_model is None:
@@ -95,6 +108,15 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity("norm", "", _norm, _WEIGHTS, merge="last"),
         Quantity("input_dependence", "", input_dependence, ("output",), _GATES, stride=10, source=_HIGHWAY),
         Quantity("input_correlation", "share of the mean square", input_correlation, ("output",), stride=10),
+        Quantity(
+            "position_correlation",
+            "share of the mean square",
+            position_correlation,
+            ("output",),
+            dims=3,
+            stride=10,
+            source="Dong, Cordonnier & Loukas 2021 (Attention is not all you need), sec. 2",
+        ),
         Quantity(
             "dead_units",
             "share of units",
@@ -153,5 +175,6 @@ DEFAULT: tuple[str, ...] = (
     "norm",
     "input_dependence",
     "input_correlation",
+    "position_correlation",
     "dead_units",
 )

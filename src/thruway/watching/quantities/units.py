@@ -8,7 +8,15 @@ from torch import Tensor
 from thruway.watching.quantities.rows import Rows
 from thruway.watching.sites import Site
 
-__all__ = ["RANK_LIMIT", "LastActive", "active_units", "effective_rank", "input_correlation", "input_dependence"]
+__all__ = [
+    "RANK_LIMIT",
+    "LastActive",
+    "active_units",
+    "effective_rank",
+    "input_correlation",
+    "input_dependence",
+    "position_correlation",
+]
 
 # The most inputs, and the most units, in a spectrum: one of 256 x 256 takes about 6 ms on one core.
 RANK_LIMIT = 256
@@ -52,17 +60,41 @@ def input_correlation(rows: Rows) -> Tensor:
     >>> input_correlation(Rows(torch.tensor([[[1.0, 2.0], [1.0, 2.0]], [[1.0, 2.0], [-1.0, 2.0]]])))
     tensor([1.0000, 0.8000])
     """
+    return _common_share(rows, 1)
+
+
+def position_correlation(rows: Rows) -> Tensor:
+    """Return the share of the mean square that is the same at all positions of a sequence: E_s ||E_t h||^2 / E ||h||^2.
+
+    The means E_t are over the positions of one sequence, and E_s over sequences. It is 1 if attention has made the
+    tokens of each sequence alike, however different the sequences are.
+
+    Args:
+        rows: a block of k tensors of sequences, positions and units, or sequences, units and positions.
+    Returns:
+        The correlation, (k,), from 0 to 1; NaN for fewer than two positions, for values that are not finite, and if all
+        values are zero.
+
+    >>> position_correlation(Rows(torch.tensor([[[[1.0, 2.0], [1.0, 2.0]], [[1.0, 2.0], [-1.0, 2.0]]]])))
+    tensor([0.9000])
+    """
+    return _common_share(rows, rows.inputs[1] if len(rows.inputs) > 1 else 1)
+
+
+def _common_share(rows: Rows, dim: int) -> Tensor:
+    """Return the share of the mean square that is the same along a dimension."""
     values = rows.values
-    if values.dim() < 3 or values.shape[1] < 2:
+    if values.dim() < 3 or values.shape[dim] < 2:
         return torch.full_like(rows.mean, math.nan)
     size = rows.plain_root_mean_square
     if size is None:
         scale = torch.where(rows.abs_max > 0, rows.abs_max, 1.0)
         values, size = values / scale.view(-1, *[1] * (values.dim() - 1)), rows.root_mean_square / scale
-    centre = values.mean(1).flatten(1)
+    centre = values.mean(dim).flatten(1)
     common = torch.linalg.vector_norm(centre, dim=1) / math.sqrt(centre.shape[1])
+    # The size is that of the finite values, the mean that of all: it is infinite where a mask is.
     correlation: Tensor = (common / size).square().clamp_max(1.0)
-    return correlation
+    return torch.where(torch.isfinite(common), correlation, math.nan)
 
 
 def active_units(rows: Rows) -> Tensor:

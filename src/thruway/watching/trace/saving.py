@@ -32,7 +32,7 @@ from thruway.runs.files import fsync_folder, temporary
 from thruway.watching.facts import LossNode
 from thruway.watching.quantities.collector import Measured
 from thruway.watching.quantities.table import Quantity
-from thruway.watching.sites import KINDS, Kind, Registry, Site
+from thruway.watching.sites import KINDS, GateRole, Kind, Registry, Site
 from thruway.watching.trace.steps import BadValue, Layout, LayoutKey, Step
 
 __all__ = ["SavedTrace", "load_trace", "save_trace"]
@@ -213,6 +213,7 @@ def _pack(trace: SavedTrace, before: str, members: Members) -> dict[str, Any]:
         "units": trace.units,
         "sites": [[s.name, s.kind, s.operation, s.activation, s.unit_dim, s.is_gate, s.order] for s in number_of],
         "shapes": [s.shape for s in number_of],
+        "gate_roles": [s.gate_role for s in number_of],
         "branches": trace.registry.branches,
         "optimizer": trace.optimizer,
         "loss_graph": [[n.operation, n.shape, n.site, n.inputs] for n in trace.loss_graph],
@@ -233,7 +234,8 @@ def _pack(trace: SavedTrace, before: str, members: Members) -> dict[str, Any]:
 
 def _unpack(header: Mapping[str, Any], before: str, members: _Members) -> SavedTrace:
     shapes = header.get("shapes", [()] * len(header["sites"]))  # formats before shapes were recorded have none
-    sites = [_site(shape, *fields) for shape, fields in zip(shapes, header["sites"], strict=True)]
+    roles = header.get("gate_roles", [None] * len(header["sites"]))
+    sites = [_site(role, *row) for role, row in zip(roles, zip(shapes, header["sites"], strict=True), strict=True)]
     registry = Registry({site.key: site for site in sites}, {k: (a, b) for k, (a, b) in header["branches"].items()})
     keys = [tuple((str(name), tuple(sites[n] for n in at)) for name, at in key) for key in header["layouts"]]
     layouts = {key: Layout.of(key) for key in keys}
@@ -277,11 +279,11 @@ def _loss_node(operation: str, shape: list[int], site: str | None, inputs: list[
     return LossNode(str(operation), tuple(map(int, shape)), site, tuple(map(int, inputs)))
 
 
-def _site(shape: list[int], name: str, kind: Kind, *fields: Any) -> Site:
+def _site(role: GateRole | None, shape: list[int], row: list[Any]) -> Site:
+    name, kind, operation, activation, unit_dim, is_gate, order = row
     if kind not in KINDS:
         raise ValueError(f"{kind!r} is not a kind of site")
-    operation, activation, unit_dim, is_gate, order = fields
-    return Site(name, kind, operation, activation, unit_dim, is_gate, order, tuple(map(int, shape)))
+    return Site(name, kind, operation, activation, unit_dim, is_gate, order, tuple(map(int, shape)), role)
 
 
 def _message(error: Exception) -> str:
