@@ -3,8 +3,10 @@
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,6 +120,39 @@ def test_a_killed_process_is_an_error_that_says_what_to_do():
     with pytest.raises(RuntimeError, match=r"exit code -9 .*set_num_threads\(1\)"):
         in_processes(2, 2, work, lambda steps: None)
     assert multiprocessing.active_children() == []
+
+
+LONG_WORK = """
+import os, time
+from thruway.diagnosing.prescribing.workers import in_processes
+
+def work(task, count):
+    print(os.getpid(), flush=True)
+    for _ in range(600):
+        count(1)
+        time.sleep(0.1)
+
+in_processes(2, 2, work, lambda steps: None)
+"""
+
+
+def is_running(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_processes_end_when_their_parent_is_killed():
+    with subprocess.Popen([sys.executable, "-c", LONG_WORK], stdout=subprocess.PIPE, text=True) as parent:
+        children = [int(parent.stdout.readline()) for _ in range(2)]
+        parent.kill()
+        deadline = time.monotonic() + 10
+        while (left := [child for child in children if is_running(child)]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for child in left:
+            os.kill(child, signal.SIGKILL)
+    assert left == []
 
 
 def test_an_interrupt_ends_all_processes():

@@ -6,6 +6,7 @@ models, batches and functions of its parent without copying or pickling them; on
 
 import gc
 import multiprocessing
+import os
 import signal
 import sys
 import time
@@ -57,7 +58,8 @@ def in_processes(processes: int, tasks: int, work: Work, advance: Callable[[int]
     try:
         for _ in range(min(processes, tasks)):
             receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_run, args=(tasks, started, work, sender), daemon=True)
+            inherited = [*children, receiver]
+            process = context.Process(target=_run, args=(tasks, started, work, sender, inherited), daemon=True)
             with warnings.catch_warnings():
                 # Python 3.12 warns of threads at the time of the fork. Those of PyTorch are not used by the child.
                 warnings.simplefilter("ignore", DeprecationWarning)
@@ -98,18 +100,40 @@ def _receive(receiver: "Connection[Any, Any]", process: ForkProcess) -> int | tu
     return value  # type: ignore[no-any-return]
 
 
-def _run(tasks: int, started: Any, work: Work, sender: "Connection[Any, Any]") -> None:
+def _run(
+    tasks: int, started: Any, work: Work, sender: "Connection[Any, Any]", inherited: list["Connection[Any, Any]"]
+) -> None:
+    """Compute tasks until none is left, in the child. It ends if its parent does.
+
+    Args:
+        tasks: number of tasks.
+        started: number of the next task, shared by all processes.
+        work: as in `in_processes`.
+        sender: its end of the pipe to the parent.
+        inherited: the parent's ends of pipes. As long as a process has one open, writing to its pipe never fails.
+    """
+    parent = multiprocessing.parent_process()
+    for receiver in inherited:
+        receiver.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C, and ends this process
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)  # the threads of the parent do not exist here
     gc.freeze()  # a collection would touch, and so copy, all objects of the parent
     waiting, sent = 0, time.monotonic()
 
+    def send(kind: str, value: Any) -> None:
+        if parent is None or os.getppid() != parent.pid:
+            os._exit(1)
+        try:
+            sender.send((kind, value))
+        except BrokenPipeError:  # not an error of `work`, which might catch it
+            os._exit(1)
+
     def count(steps: int) -> None:
         nonlocal waiting, sent
         waiting += steps
         if time.monotonic() - sent > _BETWEEN_MESSAGES:
-            sender.send(("steps", waiting))
+            send("steps", waiting)
             waiting, sent = 0, time.monotonic()
 
     try:
@@ -118,8 +142,8 @@ def _run(tasks: int, started: Any, work: Work, sender: "Connection[Any, Any]") -
                 task, started.value = started.value, started.value + 1
             if task >= tasks:
                 break
-            sender.send(("result", (task, work(task, count))))
-        sender.send(("steps", waiting))
-        sender.send(("end", None))
+            send("result", (task, work(task, count)))
+        send("steps", waiting)
+        send("end", None)
     except Exception:
-        sender.send(("error", traceback.format_exc()))
+        send("error", traceback.format_exc())
