@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from thruway.diagnosing import CURES, Finding, prescribe
+from thruway.diagnosing.prescribing import workers
 from thruway.diagnosing.prescribing.groups import divided, group_runs
 from thruway.diagnosing.prescribing.run import Group, Plan, Run
 from thruway.diagnosing.prescribing.setup import Setup
@@ -109,6 +111,29 @@ def test_an_error_ends_all_processes():
         in_processes(2, 2, work, lambda steps: None)
     assert multiprocessing.active_children() == []
     assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), SystemExit(0), KeyboardInterrupt()])
+def test_an_exit_is_an_error_that_says_where_it_was_called(error):
+    def work(task, count):
+        raise error
+
+    with pytest.raises(RuntimeError, match=rf"(?s)raise error.*{type(error).__name__}"):
+        in_processes(2, 2, work, lambda steps: None)
+    assert multiprocessing.active_children() == []
+
+
+def test_pipes_are_waited_for_once_per_round(monkeypatch):
+    ready = []
+
+    def wait_for(receivers):
+        ready.append(wait(receivers))
+        return ready[-1]
+
+    monkeypatch.setattr(workers, "wait", wait_for)
+    assert in_processes(2, 4, lambda task, count: task, lambda steps: None) == [0, 1, 2, 3]
+    # Each process sends a number of steps and its end; each task, a result.
+    assert sum(map(len, ready)) == 2 * 2 + 4
 
 
 def test_a_killed_process_is_an_error_that_says_what_to_do():

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -67,7 +67,7 @@ def in_processes(processes: int, tasks: int, work: Work, advance: Callable[[int]
             sender.close()
             children[receiver] = running[receiver] = process
         while running:
-            for receiver in [one for one in running if one in wait(running)]:
+            for receiver in cast("list[Connection[Any, Any]]", wait(running)):
                 message = _receive(receiver, running[receiver])
                 if message is None:
                     del running[receiver]
@@ -145,5 +145,5 @@ def _run(
             send("result", (task, work(task, count)))
         send("steps", waiting)
         send("end", None)
-    except Exception:
+    except BaseException:  # also sys.exit() in a loss: every end but os._exit() is explained
         send("error", traceback.format_exc())
