@@ -30,6 +30,7 @@ __all__ = [
     "ReadableTrace",
     "Series",
     "array_names",
+    "check_last",
     "empty_array",
     "has_parts",
     "read_arrays",
@@ -144,6 +145,13 @@ def empty_array(*shape: int) -> NDArray[np.float64]:
         return np.empty(shape)
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
     return np.frombuffer(mmap.mmap(-1, size, flags=flags)).reshape(shape)
+
+
+def check_last(last: Any) -> None:
+    """Raise a ConfigError if `last` is neither None nor an integer of at least 1."""
+    is_integer = isinstance(last, int | np.integer) and not isinstance(last, bool)
+    if last is not None and (not is_integer or last < 1):
+        raise ConfigError(f"last must be an integer of at least 1, or None for all steps, got {last!r}.")
 
 
 def series_of(columns: Sequence[tuple[int, tuple[Site, ...], NDArray[Any]]], quantity: str, kind: Kind) -> Series:
