@@ -1,6 +1,7 @@
 """Reading of a trace: as text, as series, as a table."""
 
 import math
+import mmap
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from thruway.watching import DEFAULT, QUANTITIES, Quantity, Site, Trace, WatchWa
 from thruway.watching.quantities.collector import Measured
 from thruway.watching.sites import Registry
 from thruway.watching.trace.derived import DERIVED, Derivation, DerivedQuantity
+from thruway.watching.trace.series import empty_array
 from thruway.watching.trace.steps import Layout
 
 SOMETIMES = Quantity("sometimes", "", lambda rows: rows.mean, ("output",), stride=3)
@@ -147,6 +149,15 @@ def test_steps_without_sites_are_skipped(monkeypatch: pytest.MonkeyPatch) -> Non
         trace.add(step, [Measured(QUANTITIES[name], (site,), 1, np.array([float(step)]))])
     assert trace.series("double").steps.tolist() == [0, 2]
     assert trace.series("double", last=1).steps.tolist() == [2]
+
+
+def test_large_arrays_do_not_need_all_pages_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*args: object, **options: object) -> None:
+        raise OSError("Cannot allocate memory")
+
+    assert empty_array(2**10, 2**10).shape == (2**10, 2**10)
+    monkeypatch.setattr(mmap, "mmap", no_memory)
+    assert empty_array(2**10, 2**10).shape == (2**10, 2**10)
 
 
 def test_sites_that_come_and_go_have_gaps() -> None:

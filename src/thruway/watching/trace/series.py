@@ -135,16 +135,19 @@ class ReadableTrace(Protocol):
 
 
 def empty_array(*shape: int) -> NDArray[np.float64]:
-    """Return an array of any values whose memory is there already.
+    """Return an uninitialised array whose pages are already allocated, if it is large and on Linux.
 
-    The first write to each page of fresh memory is an interrupt, which for large arrays can take longer than writing.
-    On Linux one call can ask for all pages.
+    In other arrays the first access to each page is a page fault, which for large arrays can take longer than writing.
     """
     size = 8 * math.prod(shape)
     if size < _LARGE or not hasattr(mmap, "MAP_POPULATE"):
         return np.empty(shape)
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
-    return np.frombuffer(mmap.mmap(-1, size, flags=flags)).reshape(shape)
+    try:
+        memory = mmap.mmap(-1, size, flags=flags)
+    except OSError:  # not enough memory for all pages at once
+        return np.empty(shape)
+    return np.frombuffer(memory).reshape(shape)
 
 
 def check_last(last: Any) -> None:
