@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from thruway.diagnosing import CURES, Finding, prescribe
-from thruway.diagnosing.prescribing import workers
+from thruway.diagnosing.prescribing import training, workers
 from thruway.diagnosing.prescribing.groups import divided, group_runs
 from thruway.diagnosing.prescribing.run import Group, Plan, Run
 from thruway.diagnosing.prescribing.setup import Setup
@@ -62,7 +63,24 @@ def test_results_are_those_of_one_process():
         assert len(set(ours.results.curve)) == 3  # it was trained
 
 
-def test_a_prescription_is_that_of_one_process():
+@pytest.mark.parametrize(("steps", "expected"), [(1851, [1]), (1852, [2])])  # 54 parameter tensors in all runs
+def test_processes_are_used_for_large_trials_only(monkeypatch, steps, expected):
+    used = []
+
+    def divide(groups, processes):
+        used.append(processes)
+        return []
+
+    monkeypatch.setattr(training, "divided", divide)
+    monkeypatch.setattr(training, "_train_group", lambda *args: used.append(1))
+    monkeypatch.setattr(training, "possible_processes", lambda models: 2)
+    train_runs(runs(), replace(plan(), steps=steps), lambda count: None)
+    assert list(dict.fromkeys(used)) == expected
+
+
+def test_a_prescription_is_that_of_one_process(monkeypatch):
+    monkeypatch.setattr(training, "_LEAST_WORK", 0)
+
     def build():
         model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
         return model, torch.optim.SGD(model.parameters(), lr=1e-4)
