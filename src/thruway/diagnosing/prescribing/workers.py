@@ -1,7 +1,7 @@
-"""Forked processes that share the training of a trial, each with one thread.
+"""Training of the runs of a trial in forked processes, each with one thread.
 
-Models of a few layers spend most of a step in Python, which one process runs in one thread. A forked process has the
-models, batches and functions of its parent without copying or pickling them; only results are sent back.
+With small models, most of the time of a step is spent in Python, which uses one thread per process. Forked processes
+share the models, batches and functions of their parent without pickling. Only results are pickled and sent back.
 """
 
 import gc
