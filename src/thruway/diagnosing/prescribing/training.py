@@ -25,8 +25,9 @@ __all__ = ["train_runs"]
 #        3   2000  108 000  2.00  1.42        2.13
 #       30    200  108 000  1.21  0.88           -
 #       30    700  378 000  3.43  2.45           -
-# Small trials gain little, and on busy cores some of them lost more than a second.
-_LEAST_WORK = 100_000
+# One process with all threads of PyTorch is no alternative for small nets on busy cores: its threads wait for each other
+# (a trial of about 8 000 took 9 s and more, and 0.6 s in two processes).
+_LEAST_WORK = 5_000
 
 Advance = Callable[[int], None]
 
