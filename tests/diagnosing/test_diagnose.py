@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import thruway as tw
 from thruway.diagnosing import RULES, Finding, Rule
+from thruway.diagnosing.reading import Reading, Values
 from thruway.errors import ConfigError
 
 
@@ -35,6 +36,12 @@ def trained(net, steps=12, lr=0.1, **options):
             optimizer.step()
             losses.append(loss.item())
     return trace, losses
+
+
+def test_the_rms_of_a_trace_without_sites_is_empty(monkeypatch):
+    reading = Reading(trained(mlp(), steps=2)[0])
+    monkeypatch.setattr(reading, "values", lambda quantity, kind: Values((), np.empty((0, 2))))
+    assert reading.rms().values.shape == (0, 2)
 
 
 # Before training

@@ -3,8 +3,12 @@
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
+from dataclasses import replace
+from multiprocessing.connection import wait
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from thruway.diagnosing import CURES, Finding, prescribe
+from thruway.diagnosing.prescribing import training, workers
 from thruway.diagnosing.prescribing.groups import divided, group_runs
 from thruway.diagnosing.prescribing.run import Group, Plan, Run
 from thruway.diagnosing.prescribing.setup import Setup
@@ -58,7 +63,24 @@ def test_results_are_those_of_one_process():
         assert len(set(ours.results.curve)) == 3  # it was trained
 
 
-def test_a_prescription_is_that_of_one_process():
+@pytest.mark.parametrize(("steps", "expected"), [(1851, [1]), (1852, [2])])  # 54 parameter tensors in all runs
+def test_processes_are_used_for_large_trials_only(monkeypatch, steps, expected):
+    used = []
+
+    def divide(groups, processes):
+        used.append(processes)
+        return []
+
+    monkeypatch.setattr(training, "divided", divide)
+    monkeypatch.setattr(training, "_train_group", lambda *args: used.append(1))
+    monkeypatch.setattr(training, "possible_processes", lambda models: 2)
+    train_runs(runs(), replace(plan(), steps=steps), lambda count: None)
+    assert list(dict.fromkeys(used)) == expected
+
+
+def test_a_prescription_is_that_of_one_process(monkeypatch):
+    monkeypatch.setattr(training, "_LEAST_WORK", 0)
+
     def build():
         model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
         return model, torch.optim.SGD(model.parameters(), lr=1e-4)
@@ -109,6 +131,29 @@ def test_an_error_ends_all_processes():
     assert time.monotonic() - started < 30
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), SystemExit(0), KeyboardInterrupt()])
+def test_an_exit_is_an_error_that_says_where_it_was_called(error):
+    def work(task, count):
+        raise error
+
+    with pytest.raises(RuntimeError, match=rf"(?s)raise error.*{type(error).__name__}"):
+        in_processes(2, 2, work, lambda steps: None)
+    assert multiprocessing.active_children() == []
+
+
+def test_pipes_are_waited_for_once_per_round(monkeypatch):
+    ready = []
+
+    def wait_for(receivers):
+        ready.append(wait(receivers))
+        return ready[-1]
+
+    monkeypatch.setattr(workers, "wait", wait_for)
+    assert in_processes(2, 4, lambda task, count: task, lambda steps: None) == [0, 1, 2, 3]
+    # Each process sends a number of steps and its end; each task, a result.
+    assert sum(map(len, ready)) == 2 * 2 + 4
+
+
 def test_a_killed_process_is_an_error_that_says_what_to_do():
     def work(task, count):
         if task == 1:
@@ -118,6 +163,39 @@ def test_a_killed_process_is_an_error_that_says_what_to_do():
     with pytest.raises(RuntimeError, match=r"exit code -9 .*set_num_threads\(1\)"):
         in_processes(2, 2, work, lambda steps: None)
     assert multiprocessing.active_children() == []
+
+
+LONG_WORK = """
+import os, time
+from thruway.diagnosing.prescribing.workers import in_processes
+
+def work(task, count):
+    print(os.getpid(), flush=True)
+    for _ in range(600):
+        count(1)
+        time.sleep(0.1)
+
+in_processes(2, 2, work, lambda steps: None)
+"""
+
+
+def is_running(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_processes_end_when_their_parent_is_killed():
+    with subprocess.Popen([sys.executable, "-c", LONG_WORK], stdout=subprocess.PIPE, text=True) as parent:
+        children = [int(parent.stdout.readline()) for _ in range(2)]
+        parent.kill()
+        deadline = time.monotonic() + 10
+        while (left := [child for child in children if is_running(child)]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for child in left:
+            os.kill(child, signal.SIGKILL)
+    assert left == []
 
 
 def test_an_interrupt_ends_all_processes():

@@ -1,6 +1,8 @@
 """Reading of a trace: as text, as series, as a table."""
 
 import math
+import mmap
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,9 @@ from thruway.errors import ConfigError
 from thruway.watching import DEFAULT, QUANTITIES, Quantity, Site, Trace, WatchWarning, watch
 from thruway.watching.quantities.collector import Measured
 from thruway.watching.sites import Registry
+from thruway.watching.trace.derived import DERIVED, Derivation, DerivedQuantity
+from thruway.watching.trace.series import empty_array
+from thruway.watching.trace.steps import Layout
 
 SOMETIMES = Quantity("sometimes", "", lambda rows: rows.mean, ("output",), stride=3)
 
@@ -121,6 +126,38 @@ def test_the_latest_of_a_series_are_its_last_columns() -> None:
             part = trace.series(name, last=last)
             assert part.steps.tolist() == whole.steps.tolist()[-last:]
             np.testing.assert_array_equal(part.values, whole.values[:, -last:])
+
+
+@pytest.mark.parametrize("last", [0, -1, 1.5, True, "1"])
+def test_the_number_of_latest_steps_is_checked(last: Any) -> None:
+    with pytest.raises(ConfigError, match="last must be an integer of at least 1"):
+        trained(3).series("mean", last=last)
+
+
+def test_steps_without_sites_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = Registry()
+    site = registry.add(Site("a", "output", "Linear"))
+
+    def derive(layout: Layout, registry: Registry) -> Derivation:
+        places = layout.positions("output", "mean")
+        sites = tuple(registry.sites["output", name] for name in places)
+        return Derivation("double", "output", sites, lambda numbers: 2 * numbers[list(places.values())])
+
+    monkeypatch.setitem(DERIVED, "double", DerivedQuantity(derive, ("mean",), "output", "outputs"))
+    trace = Trace("Net", registry, None, 1 << 20)
+    for step, name in enumerate(["mean", "std", "mean", "std"]):
+        trace.add(step, [Measured(QUANTITIES[name], (site,), 1, np.array([float(step)]))])
+    assert trace.series("double").steps.tolist() == [0, 2]
+    assert trace.series("double", last=1).steps.tolist() == [2]
+
+
+def test_large_arrays_do_not_need_all_pages_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*args: object, **options: object) -> None:
+        raise OSError("Cannot allocate memory")
+
+    assert empty_array(2**10, 2**10).shape == (2**10, 2**10)
+    monkeypatch.setattr(mmap, "mmap", no_memory)
+    assert empty_array(2**10, 2**10).shape == (2**10, 2**10)
 
 
 def test_sites_that_come_and_go_have_gaps() -> None:

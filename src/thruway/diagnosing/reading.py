@@ -31,7 +31,7 @@ NORM_OPERATIONS = frozenset(_NORMS.split())
 # Parts of the names of operations that keep or drop values, without weights.
 _PASSING = ("Dropout", "Pool", "Identity", "Flatten")
 
-_SQUARE_UNDERFLOWS = 1e-140  # the square of a smaller number loses digits
+_TINY = 1e-140  # the square of a smaller number loses digits
 
 Matrix = NDArray[np.float64]
 Derived = TypeVar("Derived")
@@ -153,7 +153,7 @@ class Reading:
         with np.errstate(over="ignore", under="ignore"):
             for row, (m, s) in enumerate(zip(mean.values, std.values, strict=True)):  # a row stays in the cache
                 np.sqrt(m * m + s * s, out=found[row])
-        if np.fmin.reduce(found, axis=None) < _SQUARE_UNDERFLOWS or np.isinf(np.fmax.reduce(found, axis=None)):
+        if np.fmin.reduce(found, axis=None, initial=1) < _TINY or np.isinf(np.fmax.reduce(found, axis=None, initial=0)):
             found = np.hypot(mean.values, std.values)  # several times slower, but exact for such numbers
         return Values(std.sites, found)
 

@@ -42,10 +42,15 @@ def prescribe(
     """Try the cures that findings suggest, and rank them by the loss that each gains.
 
     Every cure, no change, and a placebo (a cure of another symptom) are trained with the same seeds on the same
-    batches. Runs of one architecture are trained together in vectorised steps. On Linux and without a GPU, the runs are
-    shared among as many forked processes as PyTorch has threads: call torch.set_num_threads(1) to train all in this
-    process. A cure is compared with no change of the same seed, and its first run is diagnosed again. Nothing is
-    trained without findings.
+    batches. Runs of one architecture are trained together in vectorised steps. On Linux and without a GPU, the runs of
+    all but short trials are shared among as many forked processes as PyTorch has threads: call torch.set_num_threads(1)
+    to train all in this process. A cure is compared with no change of the same seed, and its first run is diagnosed
+    again. Nothing is trained without findings.
+
+    `loss` and the models run in the forked processes, so that their side effects, such as appending to a list, are
+    lost. With dropout, or other random numbers in the models or the loss, the results depend on the number of threads,
+    because runs that are trained together draw their numbers together. Do not call `prescribe` in two threads at once:
+    it seeds the global generators.
 
     The loss is measured on the first batches, without dropout. The final loss is its mean over the last tenth of the
     steps. The user's generators, models and batches are left as they are.
@@ -66,7 +71,8 @@ def prescribe(
         The prescription: `best`, `ranking`, and the code of each change.
     Raises:
         ConfigError: if an argument is invalid, or the unchanged model cannot be trained.
-        RuntimeError: if one of the processes is killed, for example because there is no memory left.
+        RuntimeError: if one of the processes is killed, for example because there is no memory left, or if
+            `loss` or a model ends it, for example by sys.exit().
     Source:
         Ours; the interval of paired differences is Student's.
 

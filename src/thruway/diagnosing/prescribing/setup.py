@@ -96,7 +96,7 @@ def build_setup(build: Build, takes_seed: bool, seed: int, *, zero_grad: bool = 
     """Call `build` with the global generators seeded by `seed`, and restore them.
 
     Raises:
-        ConfigError: if `build` returns something else than a model, or (model, optimizer), or an optimizer that
+        ConfigError: if `build` returns something other than a model, or (model, optimizer), or an optimizer that
             has already been used.
     """
     with seeded(seed, "build"):
@@ -105,7 +105,7 @@ def build_setup(build: Build, takes_seed: bool, seed: int, *, zero_grad: bool = 
     if not isinstance(model, nn.Module) or not (optimizer is None or isinstance(optimizer, Optimizer)):
         raise ConfigError(
             f"build must return a model, or (model, optimizer), got {_described(built)}. Return the nn.Module and, "
-            "if you use another one than SGD, its torch.optim.Optimizer."
+            "if it is something other than SGD, its torch.optim.Optimizer."
         )
     if next(model.parameters(), None) is None:
         raise ConfigError(f"the {type(model).__name__} returned by build has no parameters, so nothing can be trained.")

@@ -17,7 +17,17 @@ from thruway.diagnosing.prescribing.workers import in_processes, possible_proces
 
 __all__ = ["train_runs"]
 
-_LEAST_STEPS = 1000  # of all runs; below, starting processes takes about as long as it saves
+# Processes are used from this number on: the steps of all runs, times the parameter tensors of a model. Seconds that 9
+# runs with 16 units per layer took in one process with one thread, in two processes on two idle cores, and in two
+# processes while other programs used the cores (one process took 0.32 and 2.04 then):
+#   layers  steps     work   one   two   two, busy
+#        3    200   10 800  0.29  0.23        0.36
+#        3   2000  108 000  2.00  1.42        2.13
+#       30    200  108 000  1.21  0.88           -
+#       30    700  378 000  3.43  2.45           -
+# One process with all threads of PyTorch is no alternative for small nets on busy cores: its threads wait for each other
+# (a trial of about 8 000 took 9 s and more, and 0.6 s in two processes).
+_LEAST_WORK = 5_000
 
 Advance = Callable[[int], None]
 
@@ -29,12 +39,14 @@ def train_runs(runs: Sequence[Run], plan: Plan, advance: Advance, *, processes: 
         runs: the runs.
         plan: what every run does.
         advance: is called with the number of completed steps, summed over runs.
-        processes: number of processes. Default: one for each thread of PyTorch, where processes can be forked.
+        processes: number of processes. Default: one for each thread of PyTorch, if processes can be forked and the
+            trial is large enough.
     Raises:
         RuntimeError: if a process ends before its work is done.
     """
     if processes is None:
-        processes = possible_processes(run.setup.model for run in runs) if len(runs) * plan.steps >= _LEAST_STEPS else 1
+        work = plan.steps * sum(len(list(run.setup.model.parameters())) for run in runs)
+        processes = possible_processes(run.setup.model for run in runs) if work >= _LEAST_WORK else 1
     groups = group_runs(runs)
     if processes == 1:
         for group in groups:
@@ -42,11 +54,11 @@ def train_runs(runs: Sequence[Run], plan: Plan, advance: Advance, *, processes: 
         return
     pieces = divided(groups, processes)
 
-    def work(task: int, count: Advance) -> list[Results]:
+    def train(task: int, count: Advance) -> list[Results]:
         _train_group(pieces[task], plan, count)
         return [run.results for run in pieces[task].runs]
 
-    for piece, results in zip(pieces, in_processes(processes, len(pieces), work, advance), strict=True):
+    for piece, results in zip(pieces, in_processes(processes, len(pieces), train, advance), strict=True):
         for run, result in zip(piece.runs, results, strict=True):
             run.results = result
 

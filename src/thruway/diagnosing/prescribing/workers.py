@@ -1,11 +1,12 @@
-"""Forked processes that share the training of a trial, each with one thread.
+"""Training of the runs of a trial in forked processes, each with one thread.
 
-Models of a few layers spend most of a step in Python, which one process runs in one thread. A forked process has the
-models, batches and functions of its parent without copying or pickling them; only results are sent back.
+With small models, most of the time of a step is spent in Python, which uses one thread per process. Forked processes
+share the models, batches and functions of their parent without pickling. Only results are pickled and sent back.
 """
 
 import gc
 import multiprocessing
+import os
 import signal
 import sys
 import time
@@ -14,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -57,7 +58,8 @@ def in_processes(processes: int, tasks: int, work: Work, advance: Callable[[int]
     try:
         for _ in range(min(processes, tasks)):
             receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_run, args=(tasks, started, work, sender), daemon=True)
+            inherited = [*children, receiver]
+            process = context.Process(target=_run, args=(tasks, started, work, sender, inherited), daemon=True)
             with warnings.catch_warnings():
                 # Python 3.12 warns of threads at the time of the fork. Those of PyTorch are not used by the child.
                 warnings.simplefilter("ignore", DeprecationWarning)
@@ -65,7 +67,7 @@ def in_processes(processes: int, tasks: int, work: Work, advance: Callable[[int]
             sender.close()
             children[receiver] = running[receiver] = process
         while running:
-            for receiver in [one for one in running if one in wait(running)]:
+            for receiver in cast("list[Connection[Any, Any]]", wait(running)):
                 message = _receive(receiver, running[receiver])
                 if message is None:
                     del running[receiver]
@@ -98,18 +100,40 @@ def _receive(receiver: "Connection[Any, Any]", process: ForkProcess) -> int | tu
     return value  # type: ignore[no-any-return]
 
 
-def _run(tasks: int, started: Any, work: Work, sender: "Connection[Any, Any]") -> None:
+def _run(
+    tasks: int, started: Any, work: Work, sender: "Connection[Any, Any]", inherited: list["Connection[Any, Any]"]
+) -> None:
+    """Compute tasks until none is left, in the child. It ends if its parent does.
+
+    Args:
+        tasks: number of tasks.
+        started: number of the next task, shared by all processes.
+        work: as in `in_processes`.
+        sender: its end of the pipe to the parent.
+        inherited: the parent's ends of pipes. As long as a process has one open, writing to its pipe never fails.
+    """
+    parent = multiprocessing.parent_process()
+    for receiver in inherited:
+        receiver.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets Ctrl-C, and ends this process
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)  # the threads of the parent do not exist here
     gc.freeze()  # a collection would touch, and so copy, all objects of the parent
     waiting, sent = 0, time.monotonic()
 
+    def send(kind: str, value: Any) -> None:
+        if parent is None or os.getppid() != parent.pid:
+            os._exit(1)
+        try:
+            sender.send((kind, value))
+        except BrokenPipeError:  # not an error of `work`, which might catch it
+            os._exit(1)
+
     def count(steps: int) -> None:
         nonlocal waiting, sent
         waiting += steps
         if time.monotonic() - sent > _BETWEEN_MESSAGES:
-            sender.send(("steps", waiting))
+            send("steps", waiting)
             waiting, sent = 0, time.monotonic()
 
     try:
@@ -118,8 +142,8 @@ def _run(tasks: int, started: Any, work: Work, sender: "Connection[Any, Any]") -
                 task, started.value = started.value, started.value + 1
             if task >= tasks:
                 break
-            sender.send(("result", (task, work(task, count))))
-        sender.send(("steps", waiting))
-        sender.send(("end", None))
-    except Exception:
-        sender.send(("error", traceback.format_exc()))
+            send("result", (task, work(task, count)))
+        send("steps", waiting)
+        send("end", None)
+    except BaseException:  # also sys.exit() in a loss: every end but os._exit() is explained
+        send("error", traceback.format_exc())

@@ -30,6 +30,7 @@ __all__ = [
     "ReadableTrace",
     "Series",
     "array_names",
+    "check_last",
     "empty_array",
     "has_parts",
     "read_arrays",
@@ -134,16 +135,26 @@ class ReadableTrace(Protocol):
 
 
 def empty_array(*shape: int) -> NDArray[np.float64]:
-    """Return an array of any values whose memory is there already.
+    """Return an uninitialised array whose pages are already allocated, if it is large and on Linux.
 
-    The first write to each page of fresh memory is an interrupt, which for large arrays can take longer than writing.
-    On Linux one call can ask for all pages.
+    In other arrays the first access to each page is a page fault, which for large arrays can take longer than writing.
     """
     size = 8 * math.prod(shape)
     if size < _LARGE or not hasattr(mmap, "MAP_POPULATE"):
         return np.empty(shape)
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
-    return np.frombuffer(mmap.mmap(-1, size, flags=flags)).reshape(shape)
+    try:
+        memory = mmap.mmap(-1, size, flags=flags)
+    except OSError:  # not enough memory for all pages at once
+        return np.empty(shape)
+    return np.frombuffer(memory).reshape(shape)
+
+
+def check_last(last: Any) -> None:
+    """Raise a ConfigError if `last` is neither None nor an integer of at least 1."""
+    is_integer = isinstance(last, int | np.integer) and not isinstance(last, bool)
+    if last is not None and (not is_integer or last < 1):
+        raise ConfigError(f"last must be an integer of at least 1, or None for all steps, got {last!r}.")
 
 
 def series_of(columns: Sequence[tuple[int, tuple[Site, ...], NDArray[Any]]], quantity: str, kind: Kind) -> Series:

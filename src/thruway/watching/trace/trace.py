@@ -23,6 +23,7 @@ from thruway.watching.trace.series import (
     Histograms,
     Series,
     array_names,
+    check_last,
     has_parts,
     read_arrays,
     read_histogram,
@@ -162,12 +163,14 @@ class Trace:
         The default kind of sites is the first that has the quantity, starting with outputs.
 
         Raises:
-            ConfigError: if it was not measured at sites of this kind; the message says how to record it.
+            ConfigError: if it was not measured at sites of this kind; the message says how to record it. If `last` is
+                neither None nor an integer of at least 1.
         """
+        check_last(last)
         kind = kind or find_kind(self, quantity, None)
         steps = self._flushed_steps()
         readers = {layout: self._reader(layout, quantity, kind) for layout in {step.layout for step in steps}}
-        known = [(step, reader) for step in steps if (reader := readers[step.layout])]
+        known = [(step, reader) for step in steps if (reader := readers[step.layout]) and reader.sites]
         if not known:
             raise ConfigError(why_missing(self, quantity, kind))
         chosen = known if last is None else known[-last:]
