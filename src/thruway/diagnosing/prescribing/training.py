@@ -25,8 +25,8 @@ __all__ = ["train_runs"]
 #        3   2000  108 000  2.00  1.42        2.13
 #       30    200  108 000  1.21  0.88           -
 #       30    700  378 000  3.43  2.45           -
-# One process with all threads of PyTorch is no alternative for small nets on busy cores: its threads wait for each other
-# (a trial of about 8 000 took 9 s and more, and 0.6 s in two processes).
+# On busy cores the threads of a single process wait for each other: a trial of about 8 000 took 9 s and more, and 0.6 s
+# in two processes.
 _LEAST_WORK = 5_000
 
 Advance = Callable[[int], None]

@@ -80,7 +80,7 @@ class Pruning(Sequence[Removed]):
     @cached_property
     def model(self) -> nn.Module:
         """The smaller model; see `Dissection.remove`. It is made when it is first asked for."""
-        return remove(self.engine, *self.chosen)
+        return remove(self.engine, self.chosen)
 
     def table(self) -> Table:
         """A row for each removal; see `Removed`."""

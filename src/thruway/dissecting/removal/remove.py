@@ -1,4 +1,4 @@
-"""A really smaller model: a copy without some branches, their modules and their parameters."""
+"""A smaller model: a copy without some branches, their modules and their parameters."""
 
 import copy
 import itertools
@@ -6,27 +6,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from thruway.dissecting.errors import DissectError
 from thruway.dissecting.finding.branches import Branch
+from thruway.dissecting.removal.comparing import run_once, why_different
 from thruway.dissecting.removal.huggingface import cache_layer
 from thruway.dissecting.removal.plan import RemovalPlan, plan_removal
 from thruway.dissecting.removal.recipe import Recipe, Removals, removals_of
 from thruway.dissecting.removal.stacks import kept_layers
 from thruway.dissecting.removal.standins import Carry, Fill, carry_of, fill_of
 from thruway.dissecting.running.engine import Engine, Which
-from thruway.dissecting.running.lesioned import Lesioned
-from thruway.dissecting.tracing.arguments import as_call
-from thruway.dissecting.tracing.model_state import RandomStates, restored_buffers
-from thruway.dissecting.tracing.structure import reachable_tensors
+from thruway.errors import ConfigError
 
 __all__ = ["remove"]
 
 _Call = tuple[tuple[Any, ...], dict[str, Any], Any]  # arguments and output of a module
 
-_TOLERANCE = 1e-5  # of the output's size: other kernels may sum in another order
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -39,7 +35,8 @@ def remove(engine: Engine, *which: Which | Iterable[Which]) -> nn.Module:
 
     A block that returns its input without its branches is taken out of its `nn.Sequential` or `nn.ModuleList`. A part
     of a block, such as its attention, is replaced by a module without parameters that returns zeros, and a block
-    elsewhere by one that returns its input. The result is compared with `without(...)` on the example inputs.
+    elsewhere by one that returns its input. The result is compared with `without(...)` on the example inputs, on larger
+    ones, and in the other mode.
 
     Raises:
         ConfigError: for a branch that does not exist.
@@ -48,6 +45,7 @@ def remove(engine: Engine, *which: Which | Iterable[Which]) -> nn.Module:
     Source:
         Veit, Wilber & Belongie 2016, sec. 4.1, delete modules in place; the removal is ours.
 
+    >>> import torch
     >>> from thruway.networks import mlp
     >>> from thruway.dissecting import dissect
     >>> net = mlp("highway", depth=4, width=8, inputs=4, classes=2)
@@ -58,6 +56,8 @@ def remove(engine: Engine, *which: Which | Iterable[Which]) -> nn.Module:
     >>> torch.equal(small(torch.ones(5, 4)), d.without(0, 2)(torch.ones(5, 4)))
     True
     """
+    if not which:
+        raise ConfigError("pass the branches to remove, by index, name or Branch. An empty list returns a copy.")
     branches = engine.select(which)
     if not branches:
         return copy.deepcopy(engine.model)
@@ -65,19 +65,18 @@ def remove(engine: Engine, *which: Which | Iterable[Which]) -> nn.Module:
     layers = kept_layers(engine.model, engine.tape, engine.branches, branches)
     reasons = []
     for takes_out, carries_parts in itertools.product((True, False), (False, True)):
-        model = copy.deepcopy(engine.model)
         try:
+            model = copy.deepcopy(engine.model)
             recipe = _recipe(engine, plan, calls, takes_out=takes_out, carries_parts=carries_parts)
             recipe = replace(recipe, branches=tuple(branch.name for branch in branches), layers=layers)
             recipe.apply(model)
-            difference = _difference(engine, model, branches)
+            reason = why_different(engine, model, branches)
         except Exception as error:
-            reasons.append((str(error).strip() or type(error).__name__).splitlines()[0])
-            continue
-        if difference <= _TOLERANCE:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        if not reason:
             _noted(engine.model, recipe).note_in(model)
             return model
-        reasons.append(f"the output differs by {difference:.2g} of its size")
+        reasons.append(reason)
     if plan.repeated:
         reasons.insert(0, f"{plan.repeated[0]} runs several times with the same parameters, and is still needed")
     raise DissectError(_why(engine, branches, "; ".join(dict.fromkeys(reasons))))
@@ -118,7 +117,7 @@ def _recipe(
         carry = carry_of(*calls[path], layer=layer) if carries_parts else None
         standin = carry or fill_of(*calls[path], channel=channel, value=value, layer=layer)
         if standin is None:
-            raise DissectError(f"{path} returns something else than tensors and numbers")
+            raise DissectError(f"{path} returns something other than tensors and numbers")
         replaced[path] = standin
     out: dict[str, list[str]] = {}
     for path in plan.carried:
@@ -146,42 +145,16 @@ def _calls(engine: Engine, plan: RemovalPlan) -> dict[str, _Call]:
 
         handles.append(engine.model.get_submodule(path).register_forward_hook(hook, with_kwargs=True))
     try:
-        _run(engine.model, engine.example_inputs)
+        run_once(engine.model, engine.example_inputs)
     finally:
         for handle in handles:
             handle.remove()
     return calls
 
 
-def _run(model: nn.Module, inputs: Any) -> Any:
-    args, kwargs = as_call(inputs)
-    states = RandomStates(model)
-    try:
-        with torch.no_grad(), restored_buffers(model):
-            return model(*args, **kwargs)
-    finally:
-        states.restore()
-
-
 def _channel(module: nn.Module) -> int:
     """Return the dimension of the output whose size does not depend on the input."""
     return 1 if any(isinstance(part, _CONVOLUTIONS) for part in module.modules()) else -1
-
-
-def _difference(engine: Engine, model: nn.Module, branches: list[Branch]) -> float:
-    """Return the largest difference from the lesioned model on the example inputs, relative to the output's size."""
-    expected = _run(Lesioned(engine, {branch.index: None for branch in branches}), engine.example_inputs)
-    largest = 0.0
-    ours, theirs = list(reachable_tensors(_run(model, engine.example_inputs))), list(reachable_tensors(expected))
-    if len(ours) != len(theirs):
-        raise DissectError(f"it returns {len(ours)} tensors in place of {len(theirs)}")
-    for a, b in zip(ours, theirs, strict=True):
-        if a.shape != b.shape or a.dtype != b.dtype:
-            raise DissectError(f"it returns {a.dtype} {tuple(a.shape)} in place of {b.dtype} {tuple(b.shape)}")
-        if b.numel():
-            size = float(b.double().abs().max()) or 1.0
-            largest = max(largest, float((a.double() - b.double()).abs().max()) / size)
-    return largest
 
 
 def _left_behind(model: nn.Module, plan: RemovalPlan) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
 """Folders of smaller models: the weights, and the recipe that makes the smaller architecture out of the full one."""
 
+import itertools
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -13,6 +15,7 @@ import torch
 from torch import nn
 
 from thruway.dissecting.removal.recipe import Recipe, Removals, removals_of
+from thruway.dissecting.running.lesioned import Lesioned
 from thruway.errors import CheckpointError, ConfigError
 
 __all__ = ["load_pruned", "save_pruned"]
@@ -38,7 +41,13 @@ def save_pruned(model: nn.Module, folder: str | Path) -> Path:
         ConfigError: if no branches have been removed from the model, the folder exists, or a block returns a structure
             that JSON cannot hold.
     """
-    removals, target = removals_of(model), Path(folder)
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"save_pruned takes a torch.nn.Module, got {type(model).__name__}.")
+    if isinstance(model, Lesioned) or hasattr(model, "_orig_mod"):
+        what = "a view of a model" if isinstance(model, Lesioned) else "a compiled model"
+        raise ConfigError(f"this is {what}. Pass the result of dissection.remove(...), before torch.compile.")
+    target = _folder(folder)
+    removals = removals_of(model)
     if removals is None:
         raise ConfigError(
             f"no branches have been removed from this {type(model).__name__}. Save the result of "
@@ -53,8 +62,11 @@ def save_pruned(model: nn.Module, folder: str | Path) -> Path:
         "training": model.training,
     }
     text = json.dumps(data, indent=1, default=str)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise ConfigError(f"the folder {target} cannot be made: {_first_line(error)}") from error
     try:
         if removals.config is not None and _has_whole_layers_only(removals):
             model.save_pretrained(made)  # type: ignore[operator]
@@ -62,6 +74,7 @@ def save_pruned(model: nn.Module, folder: str | Path) -> Path:
             safetensors.torch.save_model(model, str(made / WEIGHTS))
         (made / RECIPE).write_text(text, encoding="utf-8")
         (made / CARD).write_text(_card(model, removals), encoding="utf-8")
+        _share(made)
         made.rename(target)
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
@@ -80,7 +93,9 @@ def load_pruned(folder: str | Path, build: Callable[[], nn.Module] | None = None
         ConfigError: if there is no configuration and `build` is None, or the recipe does not fit the model.
         CheckpointError: if a file is missing or damaged, or the weights do not fit.
     """
-    source = Path(folder)
+    source = _folder(folder)
+    if build is not None and (isinstance(build, nn.Module) or not callable(build)):
+        raise ConfigError(f"build must be a function that returns the full model, got {type(build).__name__}.")
     removals, training = _read(source / RECIPE)
     weights = source / WEIGHTS
     if not weights.is_file():
@@ -89,7 +104,7 @@ def load_pruned(folder: str | Path, build: Callable[[], nn.Module] | None = None
         model = _plain(_kind(removals.config), source)
         removals.note_in(model)
         return model.train(training)
-    shapes, dtype = _shapes(weights)
+    shapes, dtypes = _shapes(weights)
     make = build if build is not None else _builder(removals, source)
     if build is None:
         # On the meta device first: a configuration with huge sizes fails here, without memory.
@@ -97,13 +112,27 @@ def load_pruned(folder: str | Path, build: Callable[[], nn.Module] | None = None
             _check_shapes(_changed(make(), removals), shapes, source)
     model = _changed(make(), removals)
     _check_shapes(model, shapes, source)
-    model.to(dtype)
+    _cast(model, dtypes)
     try:
         safetensors.torch.load_model(model, str(weights))
     except (RuntimeError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{weights} does not fit the model: {_first_line(error)}") from error
     removals.note_in(model)
     return model.train(training)
+
+
+def _folder(folder: Any) -> Path:
+    if not isinstance(folder, (str, os.PathLike)) or not str(folder):
+        raise ConfigError(f"folder must be a path, got {folder!r}.")
+    return Path(folder)
+
+
+def _share(folder: Path) -> None:
+    """Give a temporary folder and its files the usual permissions, those that the umask leaves."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in (folder, *folder.iterdir()):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~umask)
 
 
 def _has_whole_layers_only(removals: Removals) -> bool:
@@ -148,16 +177,24 @@ def _read(path: Path) -> tuple[Removals, bool]:
     return Removals(tuple(Recipe.from_json(entry) for entry in data["removals"]), data["config"]), data["training"]
 
 
-def _shapes(path: Path) -> tuple[dict[str, tuple[int, ...]], torch.dtype]:
-    """Return the shapes of the stored tensors, and the dtype of the first floating-point one."""
+def _shapes(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, torch.dtype]]:
+    """Return the shapes and dtypes of the stored tensors."""
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
-            names = list(file.keys())
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-            floating = (t for name in names if (t := file.get_tensor(name)).is_floating_point())
-            return shapes, next(floating, torch.zeros(0)).dtype
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged: {_first_line(error)}") from error
+    return {name: tuple(t.shape) for name, t in tensors.items()}, {name: t.dtype for name, t in tensors.items()}
+
+
+def _cast(model: nn.Module, dtypes: dict[str, torch.dtype]) -> None:
+    """Give each stored tensor its dtype. Other tensors, such as buffers that are not saved, stay as they were built."""
+    tensors = dict(
+        itertools.chain(model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
+    )
+    for name, dtype in dtypes.items():
+        if tensors[name].dtype != dtype:
+            tensors[name].data = tensors[name].data.to(dtype)
 
 
 def _builder(removals: Removals, folder: Path) -> Callable[[], nn.Module]:
@@ -196,7 +233,10 @@ def _kind(config: dict[str, Any]) -> Any:
     names = config.get("architectures")
     kind = getattr(transformers, str(names[0]), None) if isinstance(names, list) and names else None
     if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
-        raise ConfigError(f"transformers {transformers.__version__} has no model class {names!r}.")
+        raise ConfigError(
+            f"transformers {transformers.__version__} has no model class {names!r}. For a class of your own, pass a "
+            "function that builds the full model: load_pruned(folder, build=...)."
+        )
     return kind
 
 
@@ -221,6 +261,8 @@ def _plain(kind: Any, folder: Path) -> nn.Module:
 
 
 def _changed(model: nn.Module, removals: Removals) -> nn.Module:
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"build must return the full model, a torch.nn.Module, but returned {type(model).__name__}.")
     for recipe in removals.recipes:
         recipe.apply(model)
     return model

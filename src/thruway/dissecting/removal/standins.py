@@ -25,6 +25,8 @@ class _Argument:
 class _Shape:
     """A constant tensor in the output of a module: for each dimension its size, or (dimension of the input, stride).
 
+    A stride below 0 multiplies, as upsampling does.
+
     The dtype is None if it is that of the input, so that the model can be cast.
     """
 
@@ -77,7 +79,7 @@ class Fill(nn.Module):
         def filled(leaf: Any) -> Any:
             if not isinstance(leaf, _Shape):
                 return leaf
-            sizes = [each if isinstance(each, int) else -(-x.shape[each[0]] // each[1]) for each in leaf.sizes]
+            sizes = [each if isinstance(each, int) else _scaled(x.shape[each[0]], each[1]) for each in leaf.sizes]
             dtype = x.dtype if leaf.dtype is None else leaf.dtype
             return torch.full(sizes, self.value, dtype=dtype, device=self.get_buffer("place").device)
 
@@ -145,10 +147,15 @@ def _size(x: Tensor | None, output: Tensor, at: int, channel: int) -> int | tupl
         return size
     if x.shape[at] == size:
         return (at, 1)
-    if output.dim() != x.dim() or at == channel % output.dim() or size == 0:
+    if output.dim() != x.dim() or at == channel % output.dim() or size < 2:  # 1 is that of a global pooling
         return size
-    stride = round(x.shape[at] / size)
-    return (at, stride) if stride > 1 and -(-x.shape[at] // stride) == size else size
+    larger, smaller = max(x.shape[at], size), min(x.shape[at], size)
+    stride = round(larger / smaller) * (1 if size < x.shape[at] else -1) if smaller else 0
+    return (at, stride) if abs(stride) > 1 and _scaled(x.shape[at], stride) == size else size
+
+
+def _scaled(size: int, stride: int) -> int:
+    return -(-size // stride) if stride > 0 else size * -stride
 
 
 def _is_plain(output: Any) -> bool:
@@ -240,4 +247,6 @@ def _from_json(data: Any, depth: int) -> Any:
 
 def _is_size(size: Any) -> bool:
     numbers = size if isinstance(size, list) and len(size) == 2 else [size]
-    return all(type(each) is int and 0 <= each <= 2**24 for each in numbers) and (len(numbers) == 1 or numbers[1] > 0)
+    if not all(type(each) is int and abs(each) <= 2**24 for each in numbers) or numbers[0] < 0:
+        return False
+    return len(numbers) == 1 or numbers[1] != 0

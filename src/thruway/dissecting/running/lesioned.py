@@ -14,7 +14,7 @@ __all__ = ["Lesioned"]
 
 _CANNOT_SAVE = (
     "{} would take the whole model: this is a view of it, in which all parameters are in place. Call "
-    "dissection.remove(...) for a model that is really smaller."
+    "dissection.remove(...) for a smaller model."
 )
 
 
