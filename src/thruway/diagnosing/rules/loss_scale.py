@@ -15,7 +15,7 @@ __all__ = ["loss_scale"]
 
 
 def loss_scale(reading: Reading) -> float | None:
-    """Return the factor of a cross-entropy whose graph begins with a product or a quotient; None if there is none.
+    """Return the factor by which a cross-entropy is multiplied in the loss graph, or None if it is not known.
 
     The factor of a network that is sure of its answers is underestimated by the norm of its p - y, and the loss divided
     by it is still not that of a constant guess.

@@ -98,7 +98,7 @@ def _finding(reading: Reading, name: str, sites: list[Site], shares: Matrix, sin
 
 
 def _largest_map(reading: Reading, at: int) -> tuple[str, float]:
-    """Return the map with the largest outputs among those that are called in every time step; "" if there is none."""
+    """Return the layer with the largest outputs of those called in every time step, or ""."""
     names = [
         without_call(site.name)[0]
         for site in reading.outputs
