@@ -80,6 +80,25 @@ def test_half_precision_and_a_fresh_process(tmp_path):
     assert math.isclose(float(value), expected, rel_tol=1e-2, abs_tol=1.0)
 
 
+def test_every_tensor_keeps_its_dtype(tmp_path):
+    class Mixed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = mlp("residual", 4, 8, inputs=8, classes=8).to(torch.bfloat16)
+            self.head = torch.nn.Linear(8, 3)
+            self.register_buffer("turns", torch.polar(torch.ones(3), torch.arange(3.0)), persistent=False)
+
+        def forward(self, x):
+            return self.head(self.body(x.bfloat16()).float()) * self.turns.imag
+
+    small = tw.dissect(Mixed(), torch.ones(2, 8)).remove(0)
+    loaded = tw.load_pruned(tw.save_pruned(small, tmp_path / "small"), build=Mixed)
+    x = torch.randn(5, 8)
+    assert torch.equal(loaded(x), small(x))
+    assert loaded.turns.dtype == torch.complex64
+    assert {p.dtype for p in loaded.parameters()} == {torch.bfloat16, torch.float32}
+
+
 def test_what_cannot_be_saved(tmp_path):
     with pytest.raises(ConfigError, match="no branches have been removed"):
         tw.save_pruned(build(), tmp_path / "full")

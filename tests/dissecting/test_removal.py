@@ -80,58 +80,81 @@ def test_a_part_whose_weights_are_read_is_not_removed(name):
 
 
 class Scaled(nn.Module):
-    """A block whose scale is that of its place; the first logit is masked."""
+    """A block whose scale is an argument."""
 
     def __init__(self):
         super().__init__()
-        self.blocks = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+        self.f = nn.Linear(8, 8)
+
+    def forward(self, x, scale):
+        return x + scale * torch.tanh(self.f(x))
+
+
+class ByPlace(nn.Module):
+    """Blocks with a setting that depends on their place, and an output that may be masked or a list."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.blocks, self.kind = nn.ModuleList(Scaled() for _ in range(4)), kind
 
     def forward(self, x):
+        outputs = []
         for place, block in enumerate(self.blocks):
-            x = x + (place + 1.0) * torch.tanh(block(x))
-        return x.masked_fill(torch.arange(8) == 0, float("-inf"))
+            x = block(x, place + 1.0 if self.kind == "masked" or self.training else 1.0)
+            outputs.append(x)
+        if self.kind == "masked":
+            return x.masked_fill(torch.arange(8) == 0, float("-inf"))
+        return outputs if self.kind == "list" else x
 
 
-def test_infinite_outputs_do_not_hide_a_difference():
-    net, x = Scaled().eval(), torch.randn(3, 8)
+@pytest.mark.parametrize("kind", ["masked", "list", "training"])
+def test_blocks_that_are_counted_are_replaced_where_they_stand(kind):
+    """Outputs of -inf, the length of a list and the training mode show that blocks must not move up."""
+    net, x = ByPlace(kind).eval(), torch.randn(3, 8)
     d = dissect(net, x)
-    assert torch.equal(d.remove(0)(x), d.without(0)(x))
+    small = d.remove(0)
+    assert len(small.blocks) == 4
+    for mode in (False, True):
+        ours, expected = small.train(mode)(x), d.without(0).train(mode)(x)
+        assert len(ours) == len(expected)
+        for a, b in zip(ours, expected, strict=True):
+            torch.testing.assert_close(a, b)
 
 
 class Upsampled(nn.Module):
-    """U-Net: the output of the branch's last module follows the size of its input, which is half of the sum's."""
+    """A block in which the size of the last module's output is twice that of its input."""
 
     def __init__(self):
         super().__init__()
         self.down, self.up = nn.Conv2d(3, 3, 2, 2), nn.ConvTranspose2d(3, 3, 2, 2)
 
     def forward(self, x):
-        return x + self.up(torch.tanh(self.down(x)))
+        return torch.relu(x + self.up(torch.tanh(self.down(x))))
 
 
 def test_other_sizes_than_those_of_the_example():
-    net = nn.Sequential(Upsampled(), Upsampled()).eval()
-    d = dissect(net, torch.randn(1, 3, 8, 8))
+    d = dissect(nn.Sequential(Upsampled(), Upsampled()).eval(), torch.randn(1, 3, 8, 8))
     small = d.remove(0)
     for shape in ((1, 3, 8, 8), (5, 3, 16, 16), (2, 3, 12, 8)):
         x = torch.randn(shape)
         torch.testing.assert_close(small(x), d.without(0)(x))
 
 
-def test_a_wrong_guess_of_a_size_is_an_error():
-    class Pooled(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.f, self.pool = nn.Linear(6, 6), nn.AvgPool1d(3, stride=3)
+class Embedded(nn.Module):
+    """A branch that is made from indices alone, whose sizes are not those of the first floating-point argument."""
 
-        def forward(self, ids, x):  # the first tensor is no image, and no size of it is that of the output
-            return x + self.pool(self.f(x).transpose(1, 2)).transpose(1, 2).repeat_interleave(3, 1)
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(9, 8)
 
-    net = Pooled().eval()
-    d = dissect(net, (torch.tensor([1, 2]), torch.randn(2, 6, 6)))
-    small = d.remove(0)
-    x = torch.randn(4, 6, 6)
-    assert torch.equal(small(torch.arange(4), x), x)
+    def forward(self, x, ids):
+        return torch.relu(x + self.words(ids) * torch.sigmoid(x))
+
+
+def test_a_size_that_cannot_be_known_is_an_error():
+    d = dissect(Embedded().eval(), (torch.randn(2, 5, 8), torch.ones(2, 5, dtype=torch.long)))
+    with pytest.raises(DissectError, match="with twice as many examples"):
+        d.remove(0)
 
 
 def test_nothing_to_remove_is_an_error():

@@ -33,7 +33,10 @@ def why_different(engine: Engine, model: nn.Module, branches: Sequence[Branch]) 
         is_possible = _attempt(partial(run_once, engine.model, inputs)) is not None
         expected = _attempt(partial(run_once, lesioned, inputs)) if is_possible else None
         if expected is not None:
-            reason = _compare(run_once(model, inputs), expected)
+            try:
+                reason = _compare(run_once(model, inputs), expected)
+            except Exception as error:
+                reason = f"it fails: {(str(error).strip() or type(error).__name__).splitlines()[0].rstrip('.')}"
             if reason:
                 return f"with {what}, {reason}"
     return _why_different_in_other_mode(engine, model, lesioned)
@@ -81,7 +84,7 @@ def _attempt(run: Callable[[], Any]) -> Any:
 
 
 def _other_sizes(inputs: Any) -> Iterator[tuple[str, Any]]:
-    """Yield inputs with twice as many examples, twice the length of sequences of indices, and twice the image."""
+    """Yield inputs with twice as many examples, twice the length of sequences of indices, and images twice as large."""
     tensors = list(reachable_tensors(inputs))
     if not tensors or not tensors[0].dim():
         return
@@ -99,6 +102,7 @@ def _other_sizes(inputs: Any) -> Iterator[tuple[str, Any]]:
         yield "twice the length", changed(1, lambda t: t.dim() > 1 and t.shape[1] == first.shape[1])
     if first.dim() >= 4:
         yield "twice the height", changed(2, lambda t: t.dim() >= 4 and t.shape[2] == first.shape[2])
+        yield "twice the width", changed(3, lambda t: t.dim() >= 4 and t.shape[3] == first.shape[3])
 
 
 def _compare(ours: Any, expected: Any) -> str:

@@ -151,7 +151,7 @@ def _put(model: nn.Module, path: str, module: nn.Module) -> None:
 def _shorten(model: nn.Module, path: str, layers: tuple[int, ...]) -> None:
     stack = model.get_submodule(path)
     if not isinstance(stack, HighwayStack):
-        raise KeyError(f"{path} is no HighwayStack")
+        raise KeyError(f"{path} is not a HighwayStack")
     shorten(stack, layers)
 
 
@@ -168,7 +168,7 @@ def _take_out(model: nn.Module, path: str, kept: tuple[int, ...], former: int) -
     container = model.get_submodule(path)
     modules = list(container._modules.values())
     if type(container) not in (nn.Sequential, nn.ModuleList) or len(modules) != former:
-        raise KeyError(f"{path} is no nn.Sequential or nn.ModuleList of {former} modules")
+        raise KeyError(f"{path} is not an nn.Sequential or nn.ModuleList of {former} modules")
     container._modules.clear()
     container._modules.update({str(place): modules[old] for place, old in enumerate(kept)})
     renumber_layers(model, path, kept, former)

@@ -23,7 +23,14 @@ __all__ = ["remove"]
 
 _Call = tuple[tuple[Any, ...], dict[str, Any], Any]  # arguments and output of a module
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_CONVOLUTIONS = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+)
 
 
 def remove(engine: Engine, *which: Which | Iterable[Which]) -> nn.Module:

@@ -30,7 +30,7 @@ def save_pruned(model: nn.Module, folder: str | Path) -> Path:
     """Save a smaller model from `Dissection.remove` in a folder that `load_pruned` reads.
 
     The folder holds the weights as safetensors, the recipe as JSON, and a model card. If only whole layers of a Hugging
-    Face model are gone, plain transformers can load it, too. It appears when it is complete.
+    Face model are gone, plain transformers can load it, too. The folder gets its name when all files are written.
 
     Args:
         model: the smaller model, also after further training.
@@ -83,7 +83,7 @@ def save_pruned(model: nn.Module, folder: str | Path) -> Path:
 
 
 def load_pruned(folder: str | Path, build: Callable[[], nn.Module] | None = None) -> nn.Module:
-    """Load a smaller model that `save_pruned` has saved. Nothing in the folder is run.
+    """Load a smaller model that `save_pruned` has saved. No code from the folder is executed.
 
     Args:
         folder: the folder.
@@ -162,7 +162,7 @@ def _read(path: Path) -> tuple[Removals, bool]:
     if not path.is_file():
         raise CheckpointError(f"{path.parent} has no {path.name}: it was not written by save_pruned.")
     if path.stat().st_size > _LARGEST:
-        raise CheckpointError(f"{path} is larger than {_LARGEST:,} bytes: it is no recipe.")
+        raise CheckpointError(f"{path} is larger than {_LARGEST:,} bytes: it is not a recipe.")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -173,7 +173,7 @@ def _read(path: Path) -> tuple[Removals, bool]:
     if data["format"] != _FORMAT:
         raise CheckpointError(f"{path} has format {data['format']!r}; this version reads format {_FORMAT}.")
     if not (data["config"] is None or isinstance(data["config"], dict)) or not isinstance(data["training"], bool):
-        raise CheckpointError(f"{path} has a config that is no object, or a training flag that is no boolean.")
+        raise CheckpointError(f"{path} must have an object as config, and true or false as training.")
     return Removals(tuple(Recipe.from_json(entry) for entry in data["removals"]), data["config"]), data["training"]
 
 
@@ -217,7 +217,7 @@ def _builder(removals: Removals, folder: Path) -> Callable[[], nn.Module]:
             made: nn.Module = kind(settings.from_dict(dict(config)))
         except Exception as error:  # a configuration can be wrong in any way
             raise ConfigError(
-                f"the configuration in {folder} makes no {kind.__name__}: {_first_line(error)}"
+                f"the configuration in {folder} cannot build a {kind.__name__}: {_first_line(error)}"
             ) from error
         return made
 

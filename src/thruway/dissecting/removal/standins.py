@@ -90,7 +90,7 @@ class Fill(nn.Module):
 
 
 def _first_floating(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Return the first floating-point tensor of the arguments; None if there is none."""
+    """Return the first floating-point tensor of the arguments, or None."""
     return next((t for t in reachable_tensors((args, dict(kwargs))) if t.is_floating_point()), None)
 
 
@@ -136,7 +136,11 @@ def fill_of(
         if not isinstance(leaf, Tensor):
             return leaf
         dtype = None if x is not None and x.dtype == leaf.dtype else leaf.dtype
-        return _Shape(tuple(_size(x, leaf, at, channel) for at in range(leaf.dim())), dtype)
+        is_image = (
+            x is not None and leaf.dim() == x.dim() >= 4 and leaf.shape[2] != x.shape[2]
+        )  # (batch, channels, ...)
+        of_channels = 1 if is_image else channel
+        return _Shape(tuple(_size(x, leaf, at, of_channels) for at in range(leaf.dim())), dtype)
 
     return Fill(map_structure(output, shape), value, layer)
 
